@@ -1,0 +1,129 @@
+"""Names that must survive places that cannot hold them: git trees, git refs, text.
+
+Three reversible escapes, each touching only what the place cannot hold:
+
+* tree names   `%XX`  -> names git forbids in a tree (`.git` in every disguise)
+* ref names    `%XX`  -> project and machine names as one component of a ref, on any system
+* text         `\\xXX` -> bytes that are not UTF-8, in JSON, in the meta chain and on terminals
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_PERCENT = re.compile(rb"%(?=[0-9A-Fa-f]{2})")
+_PERCENT_ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
+# What HFS+ ignores inside a name (git's utf8.c lists the same code points).
+_HFS_IGNORED = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
+# What NTFS takes for the name: trailing dots and spaces, a stream, the 8.3 short name.
+_NTFS_DOTGIT = re.compile(rb"(?:\.git|git~1)[. ]*(?::.*)?", re.DOTALL | re.IGNORECASE)
+_NTFS_GIT_FILE = {
+    b".gitmodules": re.compile(
+        rb"(?:\.gitmodules|(?:gitmod|g|gi|gi7|gi7e|gi7eb|gi7eba)~[0-9]+)[. ]*(?::.*)?", re.DOTALL | re.IGNORECASE
+    ),
+    b".gitattributes": re.compile(
+        rb"(?:\.gitattributes|(?:gitatt|g|gi|gi7|gi7d|gi7d2|gi7d29)~[0-9]+)[. ]*(?::.*)?", re.DOTALL | re.IGNORECASE
+    ),
+}
+# Cheap test that sends nearly every name past the expensive ones.
+_SUSPICIOUS = re.compile(rb"[.gG\xe2\xef]|.*\\", re.DOTALL)
+
+
+def is_dotgit(name: bytes) -> bool:
+    """Whether git refuses `name` in a tree: `.git` itself or what HFS+ or NTFS take for it."""
+    if any(_NTFS_DOTGIT.fullmatch(part) for part in name.split(b"\\")):
+        return True
+    return _hfs_folded(name) == ".git"
+
+
+def is_git_file(name: bytes, of: bytes) -> bool:
+    """Whether `name` is `of` (`.gitmodules` or `.gitattributes`) or a disguise of it."""
+    if not _SUSPICIOUS.match(name):
+        return False
+    return _NTFS_GIT_FILE[of].fullmatch(name) is not None or _hfs_folded(name) == of.decode()
+
+
+def _hfs_folded(name: bytes) -> str:
+    try:
+        return _HFS_IGNORED.sub("", name.decode()).lower()
+    except UnicodeDecodeError:
+        return ""
+
+
+def tree_name(name: bytes, *, force: bool = False) -> bytes:
+    """The name under which a git tree holds `name`; `force` escapes it whatever it is.
+
+    `.git` becomes `%2Egit`; `%` is escaped only where it would read as an escape.
+    """
+    if b"%" in name:
+        name = _PERCENT.sub(b"%25", name)
+    if not _SUSPICIOUS.match(name) and not force:
+        return name
+    if force or is_dotgit(name):
+        name = b"%%%02X" % name[0] + name[1:]
+        # `x\.git`: a part behind a backslash is a name of its own on Windows
+        while is_dotgit(name):
+            name = name.replace(b"\\", b"%5C", 1)
+    return name
+
+
+def from_tree_name(name: bytes) -> bytes:
+    """The name on disk that a git tree holds as `name`."""
+    if b"%" not in name:
+        return name
+    return _PERCENT_ESCAPE.sub(lambda m: bytes([int(m[1], 16)]), name)
+
+
+_REF_SAFE = re.compile(r"[A-Za-z0-9_+=.\-]")
+_WINDOWS_DEVICE = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\.|$)", re.IGNORECASE)
+
+
+def ref_component(name: str) -> str:
+    """`name` as one component of a ref that every system can hold as a file name."""
+    name = unicodedata.normalize("NFC", name)
+    out = "".join(
+        c if _REF_SAFE.match(c) else "".join(f"%{b:02X}" for b in c.encode("utf-8", "surrogateescape")) for c in name
+    )
+    out = out.replace("..", ".%2E")
+    if out.endswith((".lock", ".")):
+        cut = out.rindex(".")
+        out = f"{out[:cut]}%2E{out[cut + 1 :]}"
+    if out.startswith((".", "-")) or _WINDOWS_DEVICE.match(out) or out == "HEAD":
+        out = f"%{ord(out[0]):02X}{out[1:]}"
+    return out
+
+
+def from_ref_component(component: str) -> str:
+    """The name that `ref_component` encoded."""
+    return from_tree_name(component.encode()).decode("utf-8", "surrogateescape")
+
+
+_TEXT_ESCAPE = re.compile(r"\\x([0-9A-Fa-f]{2})")
+_TEXT_AMBIGUOUS = re.compile(rb"\\(?=x[0-9A-Fa-f]{2})")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+
+
+def to_text(raw: bytes) -> str:
+    """`raw` as text for JSON: bytes that are not UTF-8 become `\\xXX`, all else stays as it is."""
+    if b"\\x" in raw:
+        raw = _TEXT_AMBIGUOUS.sub(rb"\\x5C", raw)
+    return raw.decode("utf-8", "backslashreplace")
+
+
+def to_line(raw: bytes) -> str:
+    """`to_text`, with control characters escaped too: for one line of a file or a terminal."""
+    return _CONTROL.sub(lambda m: "".join(f"\\x{b:02x}" for b in m[0].encode()), to_text(raw))
+
+
+def from_text(text: str) -> bytes:
+    """The bytes that `to_text` or `to_line` wrote; surrogate escapes of the system pass."""
+    if "\\x" not in text:
+        return text.encode("utf-8", "surrogateescape")
+    out = bytearray()
+    at = 0
+    for match in _TEXT_ESCAPE.finditer(text):
+        out += text[at : match.start()].encode("utf-8", "surrogateescape")
+        out.append(int(match[1], 16))
+        at = match.end()
+    return bytes(out + text[at:].encode("utf-8", "surrogateescape"))

@@ -1,0 +1,113 @@
+"""The one door to other programs: argument lists, a scrubbed environment, errors with names."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from gitvault.errors import ToolFailed, ToolMissing
+
+# `git rev-parse --local-env-vars`: a hook exports these, and git would then work on the
+# repository the hook runs in instead of the vault.
+_GIT_LOCAL = (
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_CONFIG",
+    "GIT_CONFIG_PARAMETERS",
+    "GIT_CONFIG_COUNT",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_GRAFT_FILE",
+    "GIT_INDEX_FILE",
+    "GIT_NO_REPLACE_OBJECTS",
+    "GIT_REPLACE_REF_BASE",
+    "GIT_PREFIX",
+    "GIT_SHALLOW_FILE",
+    "GIT_COMMON_DIR",
+    "GIT_NAMESPACE",
+    "GIT_CEILING_DIRECTORIES",
+    "GIT_QUARANTINE_PATH",
+)
+
+
+def clean_environment() -> dict[str, str]:
+    """This process's environment without what would redirect or delay git."""
+    environment = {k: v for k, v in os.environ.items() if k not in _GIT_LOCAL}
+    environment["LC_ALL"] = "C"
+    environment["GIT_TERMINAL_PROMPT"] = "0"
+    return environment
+
+
+def run(
+    command: Sequence[str | Path],
+    *,
+    stdin: bytes = b"",
+    cwd: Path | None = None,
+    ok: Sequence[int] = (0,),
+    idle: bool = False,
+) -> bytes:
+    """Run a program to its end; its standard output.
+
+    `ok`: exit codes that are no error. `idle`: at the lowest CPU and disk priority.
+    Raises ToolMissing, ToolFailed.
+    """
+    argv = [*(_idle_prefix() if idle else ()), *map(str, command)]
+    try:
+        done = subprocess.run(
+            argv, input=stdin, capture_output=True, cwd=cwd, env=clean_environment(), check=False
+        )
+    except FileNotFoundError as error:
+        raise ToolMissing(f"{command[0]}: not found; install it and make sure it is on PATH") from error
+    if done.returncode not in ok:
+        raise ToolFailed(
+            " ".join(map(str, command[:6])), done.returncode, done.stderr.decode("utf-8", "replace")
+        )
+    return done.stdout
+
+
+def git(vault: Path, *arguments: str | Path, stdin: bytes = b"", ok: Sequence[int] = (0,), idle: bool = False) -> bytes:
+    """Run git on the bare repository `vault`; its standard output."""
+    return run(["git", "--no-optional-locks", f"--git-dir={vault}", *arguments], stdin=stdin, ok=ok, idle=idle)
+
+
+def start_python(module: str, arguments: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    """A worker: this Python running `module`, spoken to through its standard input and output."""
+    environment = clean_environment()
+    # The worker must import the package this process did, wherever that came from.
+    environment["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment,
+    )
+
+
+def start_detached(arguments: Sequence[str]) -> None:
+    """Start this Python with `arguments` in the background at idle priority; it outlives this process."""
+    options: dict[str, object] = (
+        {"creationflags": 0x00000008 | 0x00000040} if sys.platform == "win32" else {"start_new_session": True}
+    )
+    subprocess.Popen(
+        [*_idle_prefix(), sys.executable, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=clean_environment(),
+        **options,  # type: ignore[call-overload]
+    )
+
+
+def _idle_prefix() -> tuple[str, ...]:
+    import shutil
+
+    prefix: tuple[str, ...] = ()
+    if shutil.which("nice"):
+        prefix += ("nice", "-n", "19")
+    if shutil.which("ionice"):
+        prefix += ("ionice", "-c", "3")
+    return prefix

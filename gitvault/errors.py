@@ -1,0 +1,106 @@
+"""The error tree. Catch GitVaultError to catch everything gitvault raises on purpose.
+
+    GitVaultError                  128  anything that stops a command
+      ConfigError                  128  a setting with a wrong name or value
+      NotFoundError                128  no such project, snapshot, path or object
+        VaultNotFound               10  the folder is no vault
+      AmbiguousError               128  a name that fits several things
+      ExistsError                  128  the target is there and may not be overwritten
+      LockedError                   11  another process is writing to the vault
+      StorageFullError              12  no space left
+      CorruptionError               20  stored bytes are not what they should be
+        ChecksumMismatch            20
+        UnsupportedFormatVersion    20
+      UnsupportedMedia               4  cannot be done for this kind of file
+      ToolError                    128  another program
+        ToolMissing                128
+        ToolFailed                 128
+
+Each message is one line: the thing, what was expected or found, and the way out.
+"""
+
+from __future__ import annotations
+
+
+class GitVaultError(Exception):
+    """Base of all errors; `exit_code` is what the command line ends with."""
+
+    exit_code = 128
+
+
+class ConfigError(GitVaultError):
+    """A setting has an unknown name or a value it cannot have."""
+
+
+class NotFoundError(GitVaultError):
+    """A project, snapshot, path or object that does not exist."""
+
+
+class VaultNotFound(NotFoundError):
+    """The folder is not a vault."""
+
+    exit_code = 10
+
+
+class AmbiguousError(GitVaultError):
+    """A name that fits several things; the message lists them."""
+
+
+class ExistsError(GitVaultError):
+    """Something is in the way and overwriting was not asked for."""
+
+
+class LockedError(GitVaultError):
+    """Another process holds the vault; the message says which."""
+
+    exit_code = 11
+
+
+class StorageFullError(GitVaultError):
+    """The disk or the quota is full; nothing that was saved before is affected."""
+
+    exit_code = 12
+
+
+class CorruptionError(GitVaultError):
+    """Stored bytes are damaged or missing."""
+
+    exit_code = 20
+
+
+class ChecksumMismatch(CorruptionError):
+    """An object's bytes do not have the hash they are stored under."""
+
+    def __init__(self, what: str, expected: str, actual: str) -> None:
+        super().__init__(f"{what}: expected hash {expected}, found {actual}; run git-vault verify --data")
+        self.expected = expected
+        self.actual = actual
+
+
+class UnsupportedFormatVersion(CorruptionError):
+    """Written by a newer gitvault than this one."""
+
+
+class UnsupportedMedia(GitVaultError):
+    """The operation cannot be done for this kind of file."""
+
+    exit_code = 4
+
+
+class ToolError(GitVaultError):
+    """Another program is missing or failed."""
+
+
+class ToolMissing(ToolError):
+    """A program that is needed is not installed."""
+
+
+class ToolFailed(ToolError):
+    """A program ended with an error."""
+
+    def __init__(self, command: str, code: int, stderr: str) -> None:
+        lines = stderr.strip().splitlines()
+        super().__init__(f"{command} failed with code {code}: {lines[-1] if lines else 'no message'}")
+        self.command = command
+        self.code = code
+        self.stderr = stderr
