@@ -72,6 +72,17 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
+class Project:
+    """A folder that the vault keeps snapshots of."""
+
+    name: str
+    path: str
+    """Absolute, on `host`."""
+    host: str
+    added: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """One saved state of a project."""
 
@@ -192,6 +203,17 @@ class VerifyReport:
     def ok(self) -> bool:
         """Whether nothing was found."""
         return not self.defects
+
+
+@dataclass(frozen=True, slots=True)
+class MaintenanceReport:
+    """What `maintain` did; sizes of the whole vault on disk."""
+
+    bytes_before: int
+    bytes_after: int
+    seconds: float
+    actions: tuple[str, ...] = ()
+    """One line each; nothing was due when empty."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""The chunk store and what it is made of."""

@@ -63,6 +63,12 @@ class NewFile:
                 self.size += written
                 view = view[written:]
 
+    def overwrite(self, offset: int, data: bytes) -> None:
+        """Replace bytes written before; `offset` and `data` lie within them. Writing goes on at the end."""
+        os.lseek(self._fd, offset, os.SEEK_SET)
+        os.write(self._fd, data)
+        os.lseek(self._fd, 0, os.SEEK_END)
+
     def sync(self) -> None:
         """Return when the content is on the medium."""
         with full_disk_named(self.path.parent):
@@ -95,7 +101,8 @@ class Disk:
             os.replace(source, target)
 
     def sync_file(self, path: Path) -> None:
-        """Make durable what another program wrote."""
+        """Make durable what another program wrote; git leaves its packs read-only, which would forbid it."""
+        os.chmod(path, 0o600)
         fd = os.open(path, os.O_RDWR | _CLOEXEC | getattr(os, "O_BINARY", 0))
         try:
             _sync(fd)
@@ -120,8 +127,21 @@ class Disk:
         with full_disk_named(path):
             path.mkdir(mode=mode, parents=True, exist_ok=True)
 
+    def remove_folder(self, path: Path) -> None:
+        """Remove a folder; one that is missing or not empty is left as it is."""
+        with contextlib.suppress(FileNotFoundError):
+            try:
+                path.rmdir()
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+
     def unlink(self, path: Path) -> None:
         """Remove a file; a missing one is fine."""
+        if sys.platform == "win32":
+            # Windows refuses to remove what is read-only, as git's packs are.
+            with contextlib.suppress(FileNotFoundError):
+                os.chmod(path, 0o600)
         path.unlink(missing_ok=True)
 
     def write_durably(self, path: Path, data: bytes, mode: int = 0o600) -> None:

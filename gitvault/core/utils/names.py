@@ -18,14 +18,12 @@ _PERCENT_ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
 _HFS_IGNORED = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
 # What NTFS takes for the name: trailing dots and spaces, a stream, the 8.3 short name.
 _NTFS_DOTGIT = re.compile(rb"(?:\.git|git~1)[. ]*(?::.*)?", re.DOTALL | re.IGNORECASE)
-_NTFS_GIT_FILE = {
-    b".gitmodules": re.compile(
-        rb"(?:\.gitmodules|(?:gitmod|g|gi|gi7|gi7e|gi7eb|gi7eba)~[0-9]+)[. ]*(?::.*)?", re.DOTALL | re.IGNORECASE
-    ),
-    b".gitattributes": re.compile(
+_NTFS_GIT_FILE = (
+    re.compile(rb"(?:\.gitmodules|(?:gitmod|g|gi|gi7|gi7e|gi7eb|gi7eba)~[0-9]+)[. ]*(?::.*)?", re.DOTALL | re.IGNORECASE),
+    re.compile(
         rb"(?:\.gitattributes|(?:gitatt|g|gi|gi7|gi7d|gi7d2|gi7d29)~[0-9]+)[. ]*(?::.*)?", re.DOTALL | re.IGNORECASE
     ),
-}
+)
 # Cheap test that sends nearly every name past the expensive ones.
 _SUSPICIOUS = re.compile(rb"[.gG\xe2\xef]|.*\\", re.DOTALL)
 
@@ -37,11 +35,26 @@ def is_dotgit(name: bytes) -> bool:
     return _hfs_folded(name) == ".git"
 
 
-def is_git_file(name: bytes, of: bytes) -> bool:
-    """Whether `name` is `of` (`.gitmodules` or `.gitattributes`) or a disguise of it."""
+def is_special(name: bytes) -> bool:
+    """Whether git acts on the content of a file of this name: `.gitmodules`, `.gitattributes` or a disguise."""
     if not _SUSPICIOUS.match(name):
         return False
-    return _NTFS_GIT_FILE[of].fullmatch(name) is not None or _hfs_folded(name) == of.decode()
+    return any(p.fullmatch(name) for p in _NTFS_GIT_FILE) or _hfs_folded(name) in (".gitmodules", ".gitattributes")
+
+
+_PLAIN_MODULES = re.compile(
+    rb"(?:\s*(?:[#;][^\n]*)?\n|\[submodule \"[A-Za-z0-9_][A-Za-z0-9_./-]*\"\]\s*\n"
+    rb"|\s*(?:path|url|branch)\s*=\s*[A-Za-z0-9.][A-Za-z0-9_.:/@~+-]*\s*\n)*"
+)
+
+
+def is_harmless(name: bytes, content: bytes) -> bool:
+    """Whether `git fsck` accepts a special file with this content under its own name."""
+    if name == b".gitattributes":
+        return all(len(line) < 2048 for line in content.split(b"\n")) and len(content) < 1 << 20
+    if name != b".gitmodules":
+        return False
+    return b".." not in content and b"::" not in content and _PLAIN_MODULES.fullmatch(content + b"\n") is not None
 
 
 def _hfs_folded(name: bytes) -> str:

@@ -1,0 +1,1 @@
+"""Snapshots as real git: objects, packs, refs and the history made of them."""

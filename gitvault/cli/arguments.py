@@ -1,0 +1,58 @@
+"""What words on the command line mean."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from gitvault.core.utils import dates
+from gitvault.core.utils.names import from_text
+
+SNAPSHOT = "an id, PROJECT, PROJECT~2, PROJECT@{yesterday} or a date"
+"""What SNAPSHOT may be, for the help."""
+
+
+def disk_path(text: str) -> str:
+    """A path of this system: as typed when something is there, else as JSON spells it."""
+    if "\\x" not in text or os.path.lexists(text):
+        return text
+    return os.fsdecode(from_text(text))
+
+
+def inner_path(text: str) -> bytes:
+    """A path inside a snapshot: `./src/` and `src` are the same folder, `.` is everything."""
+    return b"/".join(part for part in from_text(text).split(b"/") if part not in (b"", b"."))
+
+
+def pair(text: str) -> tuple[str, str]:
+    """KEY=VALUE in two."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise argparse.ArgumentTypeError(f"expected KEY=VALUE, found {text!r}")
+    return key.strip(), value
+
+
+def count(text: str) -> int:
+    """A number from 0 up."""
+    if not (text.isascii() and text.isdecimal()):
+        raise argparse.ArgumentTypeError(f"expected a number, found {text!r}")
+    return int(text)
+
+
+def date(*, end: bool) -> Callable[[str], datetime]:
+    """A reader of dates; with `end` a day means its last moment."""
+
+    def read(text: str) -> datetime:
+        try:
+            return dates.parse(text, datetime.now(UTC), end=end)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return read
+
+
+def wrong(message: str) -> argparse.ArgumentError:
+    """The error for arguments that do not go together; the command ends as with any wrong usage."""
+    return argparse.ArgumentError(None, message)

@@ -1,0 +1,124 @@
+"""Verbs that look after the vault: verify, stats, maintain."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+
+from gitvault.cli import render
+from gitvault.core.models import Defect, MaintenanceReport, StorageStats, VerifyReport
+from gitvault.core.utils.names import to_line, to_text
+from gitvault.errors import CorruptionError
+from gitvault.personas.base import Answer, Session, Verb
+
+_LISTED = 10
+
+
+def _configure_verify(parser: ArgumentParser) -> None:
+    parser.add_argument("--data", action="store_true", help="read every stored byte too, not only what leads to it")
+
+
+def _verify(session: Session, arguments: Namespace) -> Answer:
+    report = session.vault.verify(data=arguments.data, progress=session.progress)
+    return Answer(
+        {
+            "ok": report.ok,
+            "objects_checked": report.objects_checked,
+            "bytes_checked": report.bytes_checked,
+            "defects": [_defect_document(defect) for defect in report.defects],
+        },
+        _verify_lines(report, arguments.data),
+        [] if report.ok or arguments.data else [f"{session.command} verify --data"],
+        0 if report.ok else CorruptionError.exit_code,
+    )
+
+
+def _defect_document(defect: Defect) -> dict[str, object]:
+    return {
+        "kind": defect.kind,
+        "object": defect.object,
+        "reason": defect.reason,
+        "affects": [
+            {"project": place.project, "snapshot": place.snapshot, "path": to_text(place.path)}
+            for place in defect.affects
+        ],
+    }
+
+
+def _verify_lines(report: VerifyReport, data: bool) -> Iterator[str]:
+    checked = f"{render.plural(report.objects_checked, 'object')}, {render.size(report.bytes_checked)}"
+    if report.ok:
+        yield f"all is well: checked {checked}{'' if data else '; --data reads every stored byte too'}"
+        return
+    yield f"{render.plural(len(report.defects), 'defect')}; checked {checked}"
+    for defect in report.defects:
+        yield f"  {defect.kind} {render.line(defect.object)}: {render.line(defect.reason)}"
+        for place in defect.affects[:_LISTED]:
+            yield f"    in {place.snapshot[: render.SHORT]} {render.line(place.project)}:{to_line(place.path)}"
+        if len(defect.affects) > _LISTED:
+            yield f"    and {len(defect.affects) - _LISTED:,} more places; --json lists all"
+
+
+def _stats(session: Session, arguments: Namespace) -> Answer:
+    stats = session.vault.get_storage_stats()
+    return Answer(
+        {
+            "projects": stats.projects,
+            "snapshots": stats.snapshots,
+            "logical_bytes": stats.logical_bytes,
+            "unique_bytes": stats.unique_bytes,
+            "stored_bytes": stats.stored_bytes,
+            "ratio": round(stats.ratio, 3),
+            "kinds": [
+                {"kind": kind.kind, "files": kind.files, "bytes": kind.bytes, "stored": kind.stored}
+                for kind in stats.kinds
+            ],
+        },
+        _stats_lines(stats),
+    )
+
+
+def _stats_lines(stats: StorageStats) -> Iterator[str]:
+    yield f"{render.plural(stats.projects, 'project')}, {render.plural(stats.snapshots, 'snapshot')}"
+    yield f"  all snapshots, each whole   {render.size(stats.logical_bytes):>12}"
+    yield f"  each content once           {render.size(stats.unique_bytes):>12}"
+    yield f"  on disk                     {render.size(stats.stored_bytes):>12}   {stats.ratio:.1f}:1"
+    if stats.kinds:
+        yield ""
+        rows = [("kind", "files", "bytes", "stored")]
+        rows += [
+            (render.line(kind.kind), f"{kind.files:,}", render.size(kind.bytes), render.size(kind.stored))
+            for kind in stats.kinds
+        ]
+        yield from render.table(rows, right=(1, 2, 3))
+
+
+def _maintain(session: Session, arguments: Namespace) -> Answer:
+    report = session.vault.maintain(progress=session.progress)
+    return Answer(
+        {
+            "bytes_before": report.bytes_before,
+            "bytes_after": report.bytes_after,
+            "seconds": round(report.seconds, 3),
+            "actions": list(report.actions),
+        },
+        _maintain_lines(report),
+    )
+
+
+def _maintain_lines(report: MaintenanceReport) -> Iterator[str]:
+    if not report.actions:
+        yield "nothing was due"
+        return
+    yield from (render.line(action) for action in report.actions)
+    yield (
+        f"on disk: {render.size(report.bytes_before)} before, {render.size(report.bytes_after)} now; "
+        f"took {render.seconds(report.seconds)}"
+    )
+
+
+VERBS = (
+    Verb("verify", "prove that everything saved can be read", "git-vault verify --data", _configure_verify, _verify),
+    Verb("stats", "tell what the vault holds and costs", "git-vault stats --json", lambda parser: None, _stats),
+    Verb("maintain", "do all upkeep that is due", "git-vault maintain", lambda parser: None, _maintain),
+)

@@ -1,0 +1,219 @@
+"""Verbs that look at what was saved: log, show, ls, cat, diff."""
+
+from __future__ import annotations
+
+import stat
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Sequence
+
+from gitvault.cli import render
+from gitvault.cli.arguments import SNAPSHOT, count, date, inner_path, pair
+from gitvault.core.models import Difference, Entry, Filter, Snapshot
+from gitvault.core.utils.names import to_line, to_text
+from gitvault.errors import NotFoundError
+from gitvault.personas.base import Answer, Session, Verb
+
+DIFFERENT = 1
+
+
+# ----------------------------------------------------------------------------------------------- log
+
+
+def _configure_log(parser: ArgumentParser) -> None:
+    parser.add_argument("project", metavar="PROJECT", nargs="?", help="only this project's")
+    parser.add_argument("--tag", metavar="T", action="append", default=[], help="only with this tag; repeatable")
+    parser.add_argument(
+        "--meta", metavar="KEY=VALUE", type=pair, action="append", default=[], help="only with this fact; repeatable"
+    )
+    parser.add_argument("--since", metavar="DATE", type=date(end=False), help="not before: 2026-01-02, yesterday ...")
+    parser.add_argument("--until", metavar="DATE", type=date(end=True), help="not after: 2026-01-02, 2 days ago ...")
+    parser.add_argument("-n", metavar="COUNT", type=count, help="only the newest COUNT")
+
+
+def _log(session: Session, arguments: Namespace) -> Answer:
+    vault = session.vault
+    if arguments.project is not None and arguments.project not in {project.name for project in vault.projects()}:
+        raise NotFoundError(f"{arguments.project}: no such project; {session.command} projects lists them")
+    found = vault.list_snapshots(
+        Filter(
+            project=arguments.project,
+            tags=frozenset(arguments.tag),
+            metadata=dict(arguments.meta),
+            since=arguments.since,
+            until=arguments.until,
+        )
+    )[: arguments.n]
+    rows = (
+        (snapshot.id[: render.SHORT], render.local(snapshot.time), render.line(snapshot.project), _note(snapshot))
+        for snapshot in found
+    )
+    return Answer(
+        [render.snapshot_document(snapshot) for snapshot in found],
+        render.table(rows) if found else ["no snapshots"],
+        [f"{session.command} show {found[0].id[: render.SHORT]}"] if found else [],
+    )
+
+
+def _note(snapshot: Snapshot) -> str:
+    tags = f"[{', '.join(map(render.line, snapshot.tags))}]" if snapshot.tags else ""
+    return " ".join(filter(None, (render.subject(snapshot.message), tags)))
+
+
+# ---------------------------------------------------------------------------------------------- show
+
+
+def _configure_show(parser: ArgumentParser) -> None:
+    parser.add_argument("snapshot", metavar="SNAPSHOT", help=SNAPSHOT)
+
+
+def _show(session: Session, arguments: Namespace) -> Answer:
+    snapshot = session.vault.get_snapshot_info(arguments.snapshot)
+    short = snapshot.id[: render.SHORT]
+    return Answer(
+        render.snapshot_document(snapshot),
+        _show_lines(snapshot),
+        [f"{session.command} ls {short}", f"{session.command} restore {short} --to DIR"],
+    )
+
+
+def _show_lines(snapshot: Snapshot) -> Iterator[str]:
+    facts = {
+        "snapshot": snapshot.id,
+        "project": snapshot.project,
+        "time": f"{render.local(snapshot.time)} ({render.iso(snapshot.time)})",
+        "files": f"{snapshot.files:,}, {render.size(snapshot.bytes)}",
+        "tags": ", ".join(snapshot.tags),
+        "meta": ", ".join(f"{key}={value}" for key, value in sorted(snapshot.metadata.items())),
+        "machine": snapshot.host,
+        "trigger": snapshot.trigger,
+        "restored": f"from {snapshot.restored_from}" if snapshot.restored_from else "",
+    }
+    for name, value in facts.items():
+        if value:
+            yield f"{name + ':':10}{render.line(value)}"
+    if snapshot.message.strip():
+        yield ""
+        yield from (f"    {render.line(text)}".rstrip() for text in snapshot.message.strip().splitlines())
+
+
+# ------------------------------------------------------------------------------------------------ ls
+
+
+def _configure_ls(parser: ArgumentParser) -> None:
+    parser.add_argument("snapshot", metavar="SNAPSHOT", help=SNAPSHOT)
+    parser.add_argument("path", metavar="PATH", nargs="?", default="", help="a folder or file in it (else: everything)")
+    parser.add_argument("-r", "--recursive", action="store_true", help="folders inside folders too")
+
+
+def _ls(session: Session, arguments: Namespace) -> Answer:
+    entries = session.vault.entries(arguments.snapshot, inner_path(arguments.path), recursive=arguments.recursive)
+    if arguments.json:
+        return Answer([_entry_document(entry) for entry in entries])
+    return Answer([], map(_entry_line, entries))
+
+
+def _entry_document(entry: Entry) -> dict[str, object]:
+    return {
+        "path": to_text(entry.path),
+        "kind": entry.kind,
+        "mode": f"{entry.mode:04o}",
+        "size": entry.size,
+        "time": render.iso_ns(entry.mtime_ns),
+    }
+
+
+_TYPE_BITS = {"file": stat.S_IFREG, "folder": stat.S_IFDIR, "symlink": stat.S_IFLNK}
+
+
+def _entry_line(entry: Entry) -> str:
+    mode = stat.filemode(_TYPE_BITS[entry.kind] | entry.mode)
+    slash = "/" if entry.kind == "folder" else ""
+    return f"{mode}  {entry.size:>13,}  {render.local_ns(entry.mtime_ns)}  {to_line(entry.path)}{slash}"
+
+
+# ----------------------------------------------------------------------------------------------- cat
+
+
+def _configure_cat(parser: ArgumentParser) -> None:
+    parser.add_argument("file", metavar="SNAPSHOT:PATH", help=f"SNAPSHOT: {SNAPSHOT}")
+
+
+def _cat(session: Session, arguments: Namespace) -> Answer:
+    snapshot, path = _split(session, arguments.file)
+    if not arguments.json:
+        session.vault.read_file(snapshot, path, sys.stdout.buffer)
+        return Answer({})
+    from io import BytesIO
+
+    held = BytesIO()
+    session.vault.read_file(snapshot, path, held)
+    content = held.getvalue()
+    try:
+        encoding, text = "utf-8", content.decode()
+    except UnicodeDecodeError:
+        from base64 import b64encode
+
+        encoding, text = "base64", b64encode(content).decode()
+    return Answer(
+        {"snapshot": snapshot, "path": to_text(path), "size": len(content), "encoding": encoding, "content": text}
+    )
+
+
+def _split(session: Session, text: str) -> tuple[str, bytes]:
+    """SNAPSHOT:PATH in two. Names, dates and paths may hold colons: the longest left side that is a snapshot counts."""
+    cuts = [at for at, char in enumerate(text) if char == ":"]
+    if not cuts:
+        raise NotFoundError(f"{text}: expected SNAPSHOT:PATH, as in {session.command} cat acme:src/main.c")
+    for at in reversed(cuts[1:]):
+        try:
+            return session.vault.resolve(text[:at]), inner_path(text[at + 1 :])
+        except NotFoundError:
+            continue
+    return session.vault.resolve(text[: cuts[0]]), inner_path(text[cuts[0] + 1 :])
+
+
+# ---------------------------------------------------------------------------------------------- diff
+
+
+def _configure_diff(parser: ArgumentParser) -> None:
+    parser.add_argument("a", metavar="A", help=SNAPSHOT)
+    parser.add_argument("b", metavar="B", help="the same; usually the newer one")
+
+
+def _diff(session: Session, arguments: Namespace) -> Answer:
+    found = session.vault.get_version_diff(arguments.a, arguments.b)
+    different = bool(found.added or found.changed or found.deleted or found.moved)
+    return Answer(
+        {
+            "added": _texts(found.added),
+            "changed": _texts(found.changed),
+            "deleted": _texts(found.deleted),
+            "moved": [{"from": to_text(move.source), "to": to_text(move.target)} for move in found.moved],
+        },
+        _diff_lines(found),
+        code=DIFFERENT if different else 0,
+    )
+
+
+def _texts(paths: Sequence[bytes]) -> list[str]:
+    return [to_text(path) for path in paths]
+
+
+def _diff_lines(found: Difference) -> Iterator[str]:
+    named = [
+        *((path, f"A\t{to_line(path)}") for path in found.added),
+        *((path, f"M\t{to_line(path)}") for path in found.changed),
+        *((path, f"D\t{to_line(path)}") for path in found.deleted),
+        *((move.source, f"R\t{to_line(move.source)}\t{to_line(move.target)}") for move in found.moved),
+    ]
+    return (line for _, line in sorted(named))
+
+
+VERBS = (
+    Verb("log", "list snapshots, newest first", "git-vault log acme --since yesterday -n 10", _configure_log, _log),
+    Verb("show", "tell all about one snapshot", "git-vault show acme~2", _configure_show, _show),
+    Verb("ls", "list the files of a snapshot", "git-vault ls acme src -r", _configure_ls, _ls),
+    Verb("cat", "print a file of a snapshot", "git-vault cat acme@{yesterday}:src/main.c", _configure_cat, _cat),
+    Verb("diff", "tell what changed between two snapshots", "git-vault diff acme~1 acme", _configure_diff, _diff),
+)

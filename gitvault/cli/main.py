@@ -1,0 +1,293 @@
+"""The command `git-vault`: finds the verb, runs it, prints its answer, turns errors into one line and a code.
+
+Start-up is part of the product (`git vault status` answers in under 150 ms): a verb's module is imported when
+that verb is run, and packages are asked for verbs only when the word is not one of ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from gitvault.errors import ConfigError, GitVaultError, VaultNotFound
+
+if TYPE_CHECKING:
+    from gitvault.cli.progress import Bar
+    from gitvault.personas.base import Answer, Verb
+    from gitvault.vault import Vault
+
+VERBS = {
+    "init": "save",
+    "add": "save",
+    "projects": "save",
+    "snapshot": "save",
+    "status": "save",
+    "log": "history",
+    "show": "history",
+    "ls": "history",
+    "cat": "history",
+    "diff": "history",
+    "restore": "restore",
+    "verify": "care",
+    "stats": "care",
+    "maintain": "care",
+    "doctor": "doctor",
+}
+"""Each verb with the module of `gitvault.cli` whose `VERBS` has it."""
+
+USAGE = 129
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    try:
+        code = _run(words)
+        sys.stdout.flush()
+        return code
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    except KeyboardInterrupt:
+        _say("interrupted; what was saved before is safe")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader left, as `head` does. Nothing may be flushed into the pipe at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except GitVaultError as error:
+        _traceback(debug)
+        _say(str(error))
+        return error.exit_code
+    except OSError as error:
+        _traceback(debug)
+        _say(_os_error(error))
+        return GitVaultError.exit_code
+    except Exception as error:  # a bug; people get a line, whoever mends it gets the traceback
+        _traceback(debug)
+        _say(f"internal error: {type(error).__name__}: {error}; run again with --debug and report what it prints")
+        return GitVaultError.exit_code
+
+
+class Session:
+    """What one run of the command works with; satisfies `gitvault.personas.base.Session`."""
+
+    def __init__(self, vault: str | None, *, creates: bool, quiet: bool) -> None:
+        self._given = vault
+        self._creates = creates
+        self._quiet = quiet
+
+    @cached_property
+    def vault_path(self) -> Path:
+        """`--vault`, else GIT_VAULT_DIR, else the default vault."""
+        given = self._given or os.environ.get("GIT_VAULT_DIR")
+        if given:
+            return Path(given).absolute()
+        from gitvault import config
+
+        return config.default_vault()
+
+    @cached_property
+    def vault(self) -> Vault:
+        """The vault, opened; the default one is made on the first run of a verb that saves."""
+        if not self.vault_path.exists() and (self._given or os.environ.get("GIT_VAULT_DIR")):
+            raise VaultNotFound(f"{self.vault_path}: no vault; make one with: {self.command} init")
+        if not self.vault_path.exists() and not self._creates:
+            raise VaultNotFound(f"{self.vault_path}: no vault yet; make it with: git vault snapshot PATH")
+        from gitvault.vault import Vault
+
+        if self.vault_path.exists():
+            return Vault.open(self.vault_path)
+        _say(f"making the default vault {self.vault_path}")
+        return Vault.create(self.vault_path)
+
+    @property
+    def command(self) -> str:
+        """`git vault`, with `--vault DIR` when it was given."""
+        if not self._given:
+            return "git vault"
+        import shlex
+
+        return f"git vault --vault {shlex.quote(self._given)}"
+
+    @cached_property
+    def progress(self) -> Bar:
+        """The progress bar."""
+        from gitvault.cli.progress import Bar
+
+        return Bar(self._quiet)
+
+    def close(self) -> None:
+        """Take the progress bar off the screen."""
+        if "progress" in self.__dict__:
+            self.progress.close()
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with one line for an error, and git's code for wrong usage."""
+
+    def error(self, message: str) -> NoReturn:
+        _say(f"{message}; see: {self.prog} -h")
+        raise SystemExit(USAGE)
+
+
+def _run(words: list[str]) -> int:
+    verb, rest, common = _find_verb(words)
+    parser = verb_parser(verb)
+    arguments = parser.parse_intermixed_args(rest, common)
+    session = Session(arguments.vault, creates=verb.creates, quiet=arguments.quiet)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        answer = verb.run(session, arguments)
+    except argparse.ArgumentError as error:
+        parser.error(str(error))
+    finally:
+        session.close()
+    _print(answer, json=arguments.json, quiet=arguments.quiet)
+    return answer.code
+
+
+def verb_parser(verb: Verb) -> argparse.ArgumentParser:
+    """The parser of one verb's arguments."""
+    parser = _Parser(
+        prog=f"git-vault {verb.name}",
+        description=f"{verb.summary[0].upper()}{verb.summary[1:]}.",
+        epilog="example:\n" + "\n".join(f"  {line}" for line in verb.example.splitlines()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    verb.configure(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    _add_common(parser)
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    # Without a default of its own the verb's parser leaves alone what was said before the verb.
+    none = argparse.SUPPRESS
+    parser.add_argument("--vault", metavar="DIR", default=none, help="the vault, else GIT_VAULT_DIR, else the default")
+    parser.add_argument("-q", "--quiet", action="store_true", default=none, help="no progress, no hints")
+    parser.add_argument("--debug", action="store_true", default=none, help="show tracebacks")
+
+
+def main_parser() -> argparse.ArgumentParser:
+    """The parser of what stands before the verb."""
+    parser = _Parser(
+        prog="git-vault",
+        description="Snapshots of projects as real git, large files in a chunk store beside it.",
+        usage="git-vault [--vault DIR] [-q] [--debug] VERB ...",
+        epilog="git-vault VERB -h tells about one verb. All print JSON with --json.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        add_help=False,
+    )
+    parser.set_defaults(vault=None, quiet=False, debug=False)
+    _add_common(parser)
+    parser.add_argument("-h", "--help", action="store_true", help="show this and exit")
+    parser.add_argument("--version", action="store_true", help="show the version and exit")
+    parser.add_argument("verb", nargs="?", help=argparse.SUPPRESS)
+    parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    return parser
+
+
+def _find_verb(words: list[str]) -> tuple[Verb, list[str], argparse.Namespace]:
+    """The verb, the words behind it, and what was said before it."""
+    parser = main_parser()
+    options = parser.parse_args(words)
+    if options.version:
+        print(f"git-vault {_version()}")
+        raise SystemExit(0)
+    if options.help or options.verb is None:
+        parser.epilog = f"{_verb_list()}\n\n{parser.epilog}"
+        parser.print_help(sys.stdout if options.help else sys.stderr)
+        raise SystemExit(0 if options.help else USAGE)
+    verb = builtin_verb(options.verb) or _plugin_verbs().get(options.verb)
+    if verb is None:
+        import difflib
+
+        near = difflib.get_close_matches(options.verb, VERBS, n=1)
+        parser.error(f"no verb {options.verb!r}" + (f"; did you mean {near[0]}?" if near else ""))
+    common = argparse.Namespace(vault=options.vault, quiet=options.quiet, debug=options.debug)
+    return verb, options.rest, common
+
+
+def builtin_verb(name: str) -> Verb | None:
+    """The verb of that name that comes with gitvault."""
+    if name not in VERBS:
+        return None
+    verbs: tuple[Verb, ...] = import_module(f"gitvault.cli.{VERBS[name]}").VERBS
+    return next(verb for verb in verbs if verb.name == name)
+
+
+def _plugin_verbs() -> dict[str, Verb]:
+    from gitvault.personas.base import personas
+
+    found: dict[str, Verb] = {}
+    for persona in personas():
+        for verb in persona.verbs:
+            if verb.name in VERBS or verb.name in found:
+                raise ConfigError(f"persona {persona.name}: its verb {verb.name} is taken; uninstall its package")
+            found[verb.name] = verb
+    return found
+
+
+def _verb_list() -> str:
+    verbs = [verb for name in VERBS if (verb := builtin_verb(name))]
+    try:
+        verbs += _plugin_verbs().values()
+    except ConfigError as error:
+        _say(str(error))
+    width = max(len(verb.name) for verb in verbs)
+    return "verbs:\n" + "\n".join(f"  {verb.name:{width}}  {verb.summary}" for verb in verbs)
+
+
+def _print(answer: Answer, *, json: bool, quiet: bool) -> None:
+    if json:
+        from json import dumps
+
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
+        print(dumps(answer.document, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
+        return
+    for line in answer.lines:
+        print(line)
+    if not quiet:
+        for number, hint in enumerate(answer.hints):
+            print(f"{'      ' if number else 'next: '}{hint}")
+
+
+def _say(message: str) -> None:
+    from gitvault.core.utils.names import to_line
+
+    print(f"git-vault: {to_line(message.encode('utf-8', 'surrogateescape'))}", file=sys.stderr)
+
+
+def _traceback(wanted: bool) -> None:
+    if wanted:
+        import traceback
+
+        traceback.print_exc()
+
+
+def _os_error(error: OSError) -> str:
+    reason = error.strerror or str(error) or type(error).__name__
+    return f"{os.fsdecode(error.filename)}: {reason}" if isinstance(error.filename, str | bytes) else reason
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("gitvault")
+    except PackageNotFoundError:
+        return "(not installed)"

@@ -1,0 +1,255 @@
+"""Verbs that put things into the vault: init, add, projects, snapshot, status."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from gitvault.cli import render
+from gitvault.cli.arguments import disk_path, pair, wrong
+from gitvault.core.models import PathState, Project, Snapshot, SnapshotReport
+from gitvault.errors import GitVaultError, NotFoundError, VaultNotFound
+from gitvault.personas.base import Answer, Session, Verb
+
+INCOMPLETE = 3
+
+
+# ---------------------------------------------------------------------------------------------- init
+
+
+def _configure_init(parser: ArgumentParser) -> None:
+    parser.add_argument("dir", metavar="DIR", nargs="?", help="where (else: --vault, GIT_VAULT_DIR, the default vault)")
+
+
+def _init(session: Session, arguments: Namespace) -> Answer:
+    from gitvault.vault import Vault
+
+    path = Path(arguments.dir).absolute() if arguments.dir else session.vault_path
+    try:
+        Vault.open(path)
+        created = False
+    except VaultNotFound:
+        Vault.create(path)
+        created = True
+    return Answer(
+        {"vault": render.disk_text(str(path)), "created": created},
+        [f"{'made the vault' if created else 'already a vault:'} {render.line(str(path))}"],
+        hints=[f"{session.command} snapshot PATH"],
+    )
+
+
+# ------------------------------------------------------------------------------------------ projects
+
+
+def _configure_add(parser: ArgumentParser) -> None:
+    parser.add_argument("path", metavar="PATH", help="the project's folder")
+    parser.add_argument("--name", help="what to call it (else: the folder's name, made unique)")
+
+
+def _add(session: Session, arguments: Namespace) -> Answer:
+    project = session.vault.add_project(disk_path(arguments.path), arguments.name)
+    return Answer(
+        render.project_document(project),
+        [f"added {render.line(project.name)}: {render.line(project.path)}"],
+        hints=[f"{session.command} snapshot {_word(project.path)}"],
+    )
+
+
+def _projects(session: Session, arguments: Namespace) -> Answer:
+    found = [(project, _newest(session, project)) for project in session.vault.projects()]
+    document = [
+        {
+            **render.project_document(project),
+            "snapshot": newest.id if newest else None,
+            "time": render.iso(newest.time) if newest else None,
+        }
+        for project, newest in found
+    ]
+    rows = [
+        (
+            render.line(project.name),
+            render.local(newest.time) if newest else "never saved",
+            render.line(project.path),
+            "" if project.host == session.vault.config.machine else f"on {render.line(project.host)}",
+        )
+        for project, newest in found
+    ]
+    return Answer(document, render.table(rows) if rows else [f"no projects yet; {session.command} snapshot PATH"])
+
+
+def _newest(session: Session, project: Project) -> Snapshot | None:
+    try:
+        return session.vault.get_snapshot_info(project.name)
+    except NotFoundError:
+        return None
+
+
+# ------------------------------------------------------------------------------------------ snapshot
+
+
+def _configure_snapshot(parser: ArgumentParser) -> None:
+    parser.add_argument("paths", metavar="PATH", nargs="*", help="folders to save; new ones become projects")
+    parser.add_argument("--all", action="store_true", help="save every registered project of this machine")
+    parser.add_argument("--project", metavar="NAME", help="the project's name (with one PATH)")
+    parser.add_argument("-m", "--message", metavar="TEXT", default="", help="why, in your words")
+    parser.add_argument("--tag", metavar="T", action="append", default=[], help="a word to find it by; repeatable")
+    parser.add_argument(
+        "--meta", metavar="KEY=VALUE", type=pair, action="append", default=[], help="a fact to find it by; repeatable"
+    )
+
+
+def _snapshot(session: Session, arguments: Namespace) -> Answer:
+    paths = [disk_path(path) for path in arguments.paths]
+    if bool(paths) == arguments.all:
+        raise wrong("give one or more PATHs, or --all")
+    if arguments.project and len(paths) != 1:
+        raise wrong("--project goes with exactly one PATH")
+    if len(paths) == 1:
+        report = _save(session, paths[0], arguments.project, arguments)
+        return Answer(_document(report), _report_lines(report), _hints(session, report), _code(report))
+
+    work: list[tuple[str, str | None]] = [(path, None) for path in paths]
+    if arguments.all:
+        here = session.vault.config.machine
+        work = [(project.path, project.name) for project in session.vault.projects() if project.host == here]
+    documents: list[dict[str, object]] = []
+    lines: list[str] = []
+    codes = [0]
+    for path, name in work:
+        try:
+            report = _save(session, path, name, arguments)
+        except (GitVaultError, OSError) as error:
+            # One project that cannot be saved must not keep the others from being saved.
+            codes.append(getattr(error, "exit_code", GitVaultError.exit_code))
+            documents.append({"path": render.disk_text(path), "project": name, "error": render.line(str(error))})
+            print(f"git-vault: {render.line(path)}: {render.line(str(error))}", file=sys.stderr)
+        else:
+            codes.append(_code(report))
+            documents.append(_document(report))
+            lines.extend(_report_lines(report))
+    return Answer(documents, lines, (f"{session.command} status",), max(codes))
+
+
+def _save(session: Session, path: str, project: str | None, arguments: Namespace) -> SnapshotReport:
+    return session.vault.create_snapshot(
+        path,
+        project=project,
+        message=arguments.message,
+        tags=arguments.tag,
+        metadata=dict(arguments.meta),
+        progress=session.progress,
+    )
+
+
+def _code(report: SnapshotReport) -> int:
+    return INCOMPLETE if report.problems else 0
+
+
+def _document(report: SnapshotReport) -> dict[str, object]:
+    return {
+        "snapshot": report.snapshot,
+        "project": report.project,
+        "unchanged": report.unchanged,
+        "files": report.files,
+        "new": report.new,
+        "changed": report.changed,
+        "deleted": report.deleted,
+        "bytes_read": report.bytes_read,
+        "bytes_stored": report.bytes_stored,
+        "seconds": round(report.seconds, 3),
+        "problems": render.problems_document(report.problems),
+        "notes": list(report.notes),
+    }
+
+
+def _report_lines(report: SnapshotReport) -> Iterator[str]:
+    name = render.line(report.project)
+    saved, took = report.snapshot[: render.SHORT], render.seconds(report.seconds)
+    if report.unchanged:
+        yield f"{name}: nothing changed since {saved} ({render.plural(report.files, 'file')}, {took})"
+    else:
+        yield f"saved {name} as {saved}"
+        yield (
+            f"  {render.plural(report.files, 'file')}: "
+            f"{report.new:,} new, {report.changed:,} changed, {report.deleted:,} deleted"
+        )
+        yield f"  read {render.size(report.bytes_read)}, stored {render.size(report.bytes_stored)}, in {took}"
+    for note in report.notes:
+        yield f"  note: {render.line(note)}"
+    yield from render.problems_lines(report.problems)
+
+
+def _hints(session: Session, report: SnapshotReport) -> Sequence[str]:
+    name = _word(report.project)
+    return (f"{session.command} log {name}", f"{session.command} restore {name} --to DIR")
+
+
+def _word(text: str) -> str:
+    import shlex
+
+    return shlex.quote(render.line(text))
+
+
+# -------------------------------------------------------------------------------------------- status
+
+
+def _configure_status(parser: ArgumentParser) -> None:
+    parser.add_argument("paths", metavar="PATH", nargs="*", help="files or folders (else: every project)")
+    parser.add_argument("--scan", action="store_true", help="look at the disk instead of what was last seen")
+
+
+def _status(session: Session, arguments: Namespace) -> Answer:
+    paths = [disk_path(path) for path in arguments.paths]
+    if not paths:
+        here = session.vault.config.machine
+        paths = [project.path for project in session.vault.projects() if project.host == here]
+    states = session.vault.status(paths, scan=arguments.scan) if paths else []
+    return Answer([_state_document(state) for state in states], _state_lines(session, states))
+
+
+def _state_document(state: PathState) -> dict[str, object]:
+    return {
+        "path": render.disk_text(state.path),
+        "state": state.state,
+        "snapshot": state.snapshot,
+        "reason": state.reason,
+    }
+
+
+def _state_lines(session: Session, states: Sequence[PathState]) -> Iterator[str]:
+    if not states:
+        return iter((f"no projects yet; {session.command} snapshot PATH",))
+    return render.table(
+        (
+            state.state,
+            state.snapshot[: render.SHORT] if state.snapshot else "-",
+            render.line(state.path),
+            render.line(state.reason),
+        )
+        for state in states
+    )
+
+
+VERBS = (
+    Verb("init", "make a vault", "git-vault --vault ~/backup.git init", _configure_init, _init),
+    Verb("add", "register a folder as a project", "git-vault add ~/work/acme --name acme", _configure_add, _add, True),
+    Verb("projects", "list the projects", "git-vault projects --json", lambda parser: None, _projects),
+    Verb(
+        "snapshot",
+        "save folders as they are now",
+        'git-vault snapshot ~/work/acme -m "before the rewrite" --tag milestone --meta client=acme\n'
+        "git-vault snapshot --all",
+        _configure_snapshot,
+        _snapshot,
+        True,
+    ),
+    Verb(
+        "status",
+        "tell whether files are saved, and why not",
+        "git-vault status ~/work/acme/src/main.c\ngit-vault status --scan",
+        _configure_status,
+        _status,
+    ),
+)

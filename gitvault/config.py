@@ -1,0 +1,323 @@
+"""Settings: git-config keys `vault.*`, read in git's order (system, user, the vault's own file, last wins).
+
+`[vault "x"]` sections belong to plug-ins and personas and are left alone; any other key that is not in
+`SETTINGS` is an error, so that a mistyped one never passes for the default.
+
+There is no switch for deduplication: content is stored under its hash, so equal content is one object.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gitvault import plugins
+from gitvault.core import chunking as chunkers
+from gitvault.core.utils import process
+from gitvault.errors import ConfigError, ToolFailed, UnsupportedFormatVersion
+
+if TYPE_CHECKING:
+    from gitvault.core.interfaces import ChunkingStrategy
+
+FORMAT_VERSION = 1
+STRATEGIES = ("asset-aware", "fixed", "rolling-hash")
+
+KIB = 1 << 10
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The settings of one vault; sizes are bytes."""
+
+    chunking_strategy: str = "asset-aware"
+    """`asset-aware`, `fixed`, `rolling-hash` or the name of a plug-in."""
+    compression_level: int = 3
+    """zstd, 1 to 22."""
+    min_chunk: int = chunkers.MIN_SIZE
+    avg_chunk: int = chunkers.AVG_SIZE
+    max_chunk: int = chunkers.MAX_SIZE
+    inline_limit: int = 64 * KIB
+    """Binary files over this size go to the chunk store."""
+    binary_extensions: frozenset[str] = frozenset()
+    """Lower case with their dot: binary whatever the content."""
+    ignore: tuple[str, ...] = ()
+    """gitignore patterns, for every project."""
+    maintenance: str = "auto"
+    """`auto` or `off`: whether a snapshot starts what is due in the background."""
+    lock_timeout: int = 60
+    """Seconds to wait for another run."""
+    format_version: int = FORMAT_VERSION
+    user_name: str = ""
+    user_email: str = ""
+    machine: str = ""
+    """What snapshots name as the host they were taken on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One key: how it is spelled, which field of Config it fills, what its value may be."""
+
+    key: str
+    field: str
+    read: Callable[[str], Any]
+    """The value from its text. Raises ValueError, which says what is allowed."""
+    many: bool = False
+    """Several values: lines of the file add up."""
+
+
+def _one_of(*allowed: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in allowed:
+            raise ValueError(f"expected {' or '.join(allowed)}")
+        return text
+
+    return read
+
+
+_NUMBER = re.compile(r"([0-9]{1,18})([kKmMgG]?)")
+
+
+def _number(low: int, high: int, unit: str = "") -> Callable[[str], int]:
+    def read(text: str) -> int:
+        match = _NUMBER.fullmatch(text)
+        value = int(match[1]) << {"": 0, "k": 10, "m": 20, "g": 30}[match[2].lower()] if match else -1
+        if not low <= value <= high:
+            raise ValueError(f"expected a number{unit} from {low} to {high}")
+        return value
+
+    return read
+
+
+def _strategy(text: str) -> str:
+    if text not in STRATEGIES and plugins.find(plugins.CHUNKING, text) is None:
+        known = [*STRATEGIES, *(plugin.name for plugin in plugins.installed(plugins.CHUNKING))]
+        raise ValueError(f"expected one of {', '.join(known)}{_nearest(text, known)}")
+    return text
+
+
+def _extensions(text: str) -> tuple[str, ...]:
+    words = text.lower().split()
+    if any("/" in word or not word.strip(".") for word in words):
+        raise ValueError("expected extensions, such as: .dat .pak")
+    return tuple(f".{word.lstrip('.')}" for word in words)
+
+
+def _pattern(text: str) -> tuple[str, ...]:
+    if not text.strip() or "\n" in text:
+        raise ValueError("expected a gitignore pattern, such as: build/")
+    return (text,)
+
+
+def _name(text: str) -> str:
+    if not text.strip() or not text.isprintable():
+        raise ValueError("expected a name")
+    return text
+
+
+_SIZE = " of bytes (k, m and g are understood)"
+SETTINGS: dict[str, Setting] = {
+    setting.key.lower(): setting
+    for setting in (
+        Setting("vault.chunkingStrategy", "chunking_strategy", _strategy),
+        Setting("vault.compressionLevel", "compression_level", _number(1, 22)),
+        Setting("vault.minChunk", "min_chunk", _number(1 * KIB, chunkers.MAX_MIN_SIZE, _SIZE)),
+        Setting("vault.avgChunk", "avg_chunk", _number(2 * KIB, chunkers.MAX_AVG_SIZE, _SIZE)),
+        Setting("vault.maxChunk", "max_chunk", _number(4 * KIB, chunkers.MAX_MAX_SIZE, _SIZE)),
+        Setting("vault.inlineLimit", "inline_limit", _number(0, 16 * MIB, _SIZE)),
+        Setting("vault.binaryExtensions", "binary_extensions", _extensions, many=True),
+        Setting("vault.ignore", "ignore", _pattern, many=True),
+        Setting("vault.maintenance", "maintenance", _one_of("auto", "off")),
+        Setting("vault.lockTimeout", "lock_timeout", _number(0, 86_400, " of seconds")),
+        Setting("vault.formatVersion", "format_version", _number(1, 1 << 30)),
+        Setting("vault.machine", "machine", _name),
+        Setting("vault.dir", "", _name),
+        Setting("user.name", "user_name", str),
+        Setting("user.email", "user_email", str),
+    )
+}
+"""Every key by its lower-case spelling. `vault.dir` says which vault is the default, see `default_vault`."""
+
+
+def load(vault: Path) -> Config:
+    """The settings that hold for the vault.
+
+    Raises UnsupportedFormatVersion before any key is judged: a newer gitvault may have keys this one does not know;
+    ConfigError names the file and the line.
+    """
+    try:
+        listing = process.git(vault, "config", "-z", "--list", "--show-origin")
+    except ToolFailed as error:
+        # git itself names the file and the line.
+        raise ConfigError(f"{vault}: {' '.join(error.stderr.split()) or error}") from error
+    fields = listing.decode("utf-8", "surrogateescape").split("\0")
+    rows: list[tuple[str, str, str | None]] = []
+    for origin, pair in zip(fields[::2], fields[1::2], strict=False):
+        key, has_value, text = pair.partition("\n")
+        if key.startswith("vault.") or key in SETTINGS:
+            rows.append((origin, key, text if has_value else None))
+    for _, key, value in rows:
+        if key == "vault.formatversion" and value and value.isdecimal() and int(value) > FORMAT_VERSION:
+            raise UnsupportedFormatVersion(
+                f"{vault}: format version {value}, this gitvault reads up to {FORMAT_VERSION}; install a newer gitvault"
+            )
+    values: dict[str, Any] = {}
+    origins: dict[str, tuple[str, str, str | None]] = {}
+    for origin, key, value in rows:
+        if key.count(".") > 1:
+            continue
+        try:
+            setting = _setting(key)
+            read = _value(setting, value)
+        except ValueError as error:
+            raise ConfigError(f"{_place(vault, origin, key, value)}: {error}") from None
+        if setting.field:
+            values[setting.field] = (*values.get(setting.field, ()), *read) if setting.many else read
+            origins[setting.field] = (origin, key, value)
+    values["binary_extensions"] = frozenset(values.get("binary_extensions", ()))
+    values.setdefault("machine", _hostname())
+    config = Config(**values)
+    if wrong := _bounds(config):
+        last = next((origins[field] for field in _BOUNDS if field in origins), ("", "", None))
+        raise ConfigError(f"{_place(vault, *last)}: {wrong}")
+    return config
+
+
+def set(vault: Path, key: str, value: str | int | Sequence[str]) -> None:
+    """Write one setting into the vault's own file, instead of what the file says of it; a sequence for several values.
+
+    Raises ConfigError, and nothing is written, when the key or the value cannot be.
+    """
+    texts = [str(value)] if isinstance(value, str | int) else list(value)
+    try:
+        setting = _setting(key.lower())
+        if not setting.many and len(texts) != 1:
+            raise ValueError(f"{setting.key} takes one value, found {len(texts)}")
+        read = [_value(setting, text) for text in texts]
+    except ValueError as error:
+        raise ConfigError(f"{key}: {error}") from None
+    if setting.field in _BOUNDS:
+        from dataclasses import replace
+
+        if wrong := _bounds(replace(load(vault), **{setting.field: read[0]})):
+            raise ConfigError(f"{setting.key} = {value}: {wrong}")
+    file = vault / "config"
+    # Code 5: there was nothing to unset.
+    process.git(vault, "config", "-f", file, "--unset-all", setting.key, ok=(0, 5))
+    for text in texts:
+        process.git(vault, "config", "-f", file, "--add", setting.key, text)
+
+
+def default_vault() -> Path:
+    """Where the vault is when nobody says: `vault.dir`, else the user's data folder.
+
+    Only the system's and the user's settings count, not those of the repository one happens to stand in.
+    """
+    found = process.git(Path(os.devnull), "config", "-z", "--path", "--get", "vault.dir", ok=(0, 1))
+    if found:
+        return Path(os.fsdecode(found.rstrip(b"\0"))).absolute()
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("gitvault", appauthor=False)) / "vault.git"
+
+
+def chunking(config: Config) -> ChunkingStrategy:
+    """The strategy that the settings choose. Raises ConfigError for a plug-in that does not work."""
+    bounds = (config.min_chunk, config.avg_chunk, config.max_chunk)
+    level = config.compression_level
+    name = config.chunking_strategy
+    if name == "fixed":
+        return chunkers.FixedSize(*bounds, level)
+    if name == "rolling-hash":
+        return chunkers.RollingHash(*bounds, level)
+    if name == "asset-aware":
+        return chunkers.AssetAware(*bounds, level)
+    plugin = plugins.find(plugins.CHUNKING, name)
+    if plugin is None:
+        raise ConfigError(f"vault.chunkingStrategy = {name}: no installed package brings it; install it again")
+    strategy = chunking_plugin(plugin)(*bounds)
+    if not (hasattr(strategy, "plan") and hasattr(strategy, "chunk_data")):
+        raise plugin.wrong(strategy, "a ChunkingStrategy")
+    return strategy
+
+
+def chunking_plugin(plugin: plugins.Plugin) -> Callable[[int, int, int], ChunkingStrategy]:
+    """What makes a plug-in's strategy from chunk bounds. Raises ConfigError when it brings something else."""
+    make = plugin.load()
+    if not callable(make):
+        raise plugin.wrong(make, "a callable (min_size, avg_size, max_size)")
+    return make
+
+
+def _hostname() -> str:
+    if hasattr(os, "uname"):
+        return os.uname().nodename
+    import socket
+
+    return socket.gethostname()
+
+
+_BOUNDS = ("max_chunk", "avg_chunk", "min_chunk")
+
+
+def _bounds(config: Config) -> str:
+    if config.min_chunk < config.avg_chunk < config.max_chunk:
+        return ""
+    found = f"{config.min_chunk}, {config.avg_chunk}, {config.max_chunk}"
+    return f"expected vault.minChunk < vault.avgChunk < vault.maxChunk, found {found}"
+
+
+def _setting(key: str) -> Setting:
+    if key not in SETTINGS:
+        known = [setting.key for setting in SETTINGS.values() if setting.key.startswith("vault.")]
+        raise ValueError(f"unknown setting{_nearest(key, known) or '; known are ' + ', '.join(known)}")
+    return SETTINGS[key]
+
+
+def _value(setting: Setting, text: str | None) -> Any:
+    try:
+        return setting.read(text or "")
+    except ValueError as error:
+        raise ValueError(f"found {text!r}, {error}" if text is not None else f"no value, {error}") from None
+
+
+def _nearest(word: str, known: Sequence[str]) -> str:
+    import difflib
+
+    # Without the prefix that all keys share, and that would make any two look alike.
+    lower = {name.lower().removeprefix("vault."): name for name in known}
+    near = difflib.get_close_matches(word.lower().removeprefix("vault."), lower, n=1)
+    return f"; did you mean {lower[near[0]]}?" if near else ""
+
+
+_SECTION = re.compile(r"\s*\[\s*([^\s\"\]]+)\s*\](.*)")
+
+
+def _place(vault: Path, origin: str, key: str, value: str | None) -> str:
+    """`FILE, line N: key`, the line being the last that sets the key (to that value, when it is found so)."""
+    section, _, variable = key.rpartition(".")
+    shown = SETTINGS[key].key if key in SETTINGS else key
+    if not origin.startswith("file:"):
+        return f"{origin or vault}: {shown}"
+    file = Path(vault, origin.removeprefix("file:"))
+    current, found, exact = "", 0, 0
+    try:
+        lines = file.read_text("utf-8", "surrogateescape").splitlines()
+    except OSError:
+        lines = []
+    for number, line in enumerate(lines, 1):
+        if match := _SECTION.match(line):
+            current, line = match[1].lower(), match[2]
+        elif line.lstrip().startswith("["):
+            current = ""
+        name, _, text = line.partition("=")
+        if current == section and name.strip().lower() == variable:
+            found = number
+            if value is not None and value in text:
+                exact = number
+    where = f", line {exact or found}" if found else ""
+    return f"{file}{where}: {shown}"

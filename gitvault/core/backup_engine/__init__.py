@@ -1,0 +1,1 @@
+"""The three flows: snapshot, restore, verify. Functions over the seams; `gitvault.Vault` wires them."""

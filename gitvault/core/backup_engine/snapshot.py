@@ -1,0 +1,545 @@
+"""From disk to snapshot.
+
+One pass down the folders: an unchanged folder costs its listing and nothing else; of a changed one, each
+file that its stat does not vouch for is read. Small files go into git packs, large ones into the chunk
+store, both while the walk goes on. Then, from the leaves up, the trees of touched folders; then the barrier,
+the commits, the refs. Nothing is visible before the refs move, and the cache is written after.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from gitvault.core.backup_engine.intake import Intake, Limits, Outcome, read_stable
+from gitvault.core.interfaces import Progress, StorageManager
+from gitvault.core.models import ObjectId, Pointer, Problem, SnapshotId, SnapshotReport
+from gitvault.core.scan import Folder, Known, Row, Rules, Stat, StatCache, is_racy, pack_entries, stat_of, walk
+from gitvault.core.utils.attributes import is_sparse, read_xattrs
+from gitvault.core.utils.files import open_source
+from gitvault.core.utils.names import is_special, tree_name
+from gitvault.core.storage import pointers
+from gitvault.core.versioning import meta
+from gitvault.core.versioning.history import LINK_MODE, NO_OBJECT, TREE_MODE, Details, GitHistory
+from gitvault.core.versioning.objects import encode_tree
+from gitvault.core.versioning.packfile import NewPack
+
+# Folders whose files are being read: bounds memory, and lets the walk run ahead of the reading.
+_FILES_UNDER_WAY = 60_000
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A changed folder, until everything in it is read."""
+
+    folder: Folder
+    previous: dict[bytes, Known]
+    lines: dict[bytes, str]
+    """Meta lines of the last snapshot that can be written again as they are."""
+    results: dict[bytes, tuple[Known, str]] = field(default_factory=dict)
+    """name -> what the snapshot holds and its meta line."""
+    waiting: int = 0
+    steady: bool = True
+    """Whether the folder's signature vouches for what was saved."""
+
+
+@dataclass(slots=True)
+class _Done:
+    """What remains of a folder until the trees are built."""
+
+    path: bytes
+    folders: list[bytes]
+    row: Row | None
+    """Set when its own entries are as in the cache."""
+    entries: list[tuple[bytes, int, ObjectId]] = field(default_factory=list)
+    meta_blob: ObjectId = NO_OBJECT
+    signature: bytes = b""
+    files: int = 0
+    bytes: int = 0
+    packed: bytes = b""
+
+
+class _Run:
+    """The state of one snapshot being taken."""
+
+    def __init__(
+        self,
+        root: Path,
+        history: GitHistory,
+        store: StorageManager,
+        cache: StatCache,
+        limits: Limits,
+        number: int,
+        progress: Progress | None,
+    ) -> None:
+        self.root = root
+        self.history = history
+        self.store = store
+        self.cache = cache
+        self.limits = limits
+        self.progress = progress
+        self.number = number
+        self.problems: list[Problem] = []
+        self.notes: list[str] = []
+        self.new = self.changed = self.deleted = 0
+        self.bytes_read = self.bytes_found = 0
+        self.pack = history.new_pack()
+        self.intake = Intake(root, limits, self.pack, history.objects, history.git_dir)
+        self.keys: dict[int, tuple[_Pending, bytes, os.stat_result]] = {}
+        self.large: dict[Future[tuple[Outcome, Pointer | None]], tuple[_Pending, bytes, os.stat_result]] = {}
+        # Two: one file's end (its last compression) overlaps with the next one's beginning.
+        self.pool = ThreadPoolExecutor(2, thread_name_prefix="store")
+        self.done: list[_Done] = []
+        self.kept: dict[bytes, Row] = {}
+        """Unreadable folders that stay as the last snapshot has them."""
+        self.kept_files = self.kept_bytes = 0
+
+    # -- one folder ------------------------------------------------------------------------------
+
+    def take(self, folder: Folder) -> None:
+        """Begin with a folder the walk found."""
+        if folder.unchanged:
+            self.done.append(_Done(folder.path, folder.folders, folder.row))
+            return
+        previous = self.cache.entries(folder.path) if folder.row else {}
+        pending = _Pending(folder, previous, self._lines(folder))
+        self.deleted += len(previous.keys() - {name for name, _ in folder.entries})
+        pending.steady = bool(folder.signature)
+        prefix = folder.path + b"/" if folder.path else b""
+        pending.waiting = 1
+        for name, st in folder.entries:
+            known = previous.get(name)
+            found = stat_of(st)
+            if known and known.stat == found and name in pending.lines:
+                pending.results[name] = known, pending.lines[name]
+            elif stat.S_ISLNK(st.st_mode):
+                self._take_symlink(pending, prefix + name, name, st)
+            else:
+                pending.waiting += 1
+                key = self.intake.submitted
+                self.keys[key] = pending, name, st
+                self.bytes_found += st.st_size
+                self.intake.submit(key, prefix + name, found)
+        pending.waiting -= 1
+        if not pending.waiting:
+            self._finish(pending)
+        self._collect(block_over=_FILES_UNDER_WAY)
+
+    def _lines(self, folder: Folder) -> dict[bytes, str]:
+        """The lines of the last snapshot, unless the folder's owner, which they leave out, is another now."""
+        if not folder.row:
+            return {}
+        blob = self.history.blob(ObjectId(folder.row.meta_blob))
+        own, lines = meta.split(blob)
+        same = own.split(" ", 4)[3] == f"{folder.stat.st_uid}:{folder.stat.st_gid}"
+        return lines if same else {}
+
+    def _take_symlink(self, pending: _Pending, path: bytes, name: bytes, st: os.stat_result) -> None:
+        try:
+            target = os.readlink(os.fsencode(self.root) + b"/" + path)
+        except OSError as error:
+            self._keep(pending, name, f"link cannot be read: {error.strerror}", vanished=error.errno in (2, 22))
+            return
+        self.bytes_read += len(target)
+        found = stat_of(st)
+        if is_racy(found, time.time_ns()):
+            # Nothing reads a link twice to be sure: look again next time.
+            pending.steady = False
+            found = found._replace(ctime_ns=0)
+        outcome = Outcome(self.pack.add(b"blob", target), found, escape=is_special(name))
+        self._saved(pending, name, st, LINK_MODE, outcome, len(target), None)
+
+    def _collect(self, block_over: int = 0) -> None:
+        """Take what has come back; wait while more than `block_over` files are under way."""
+        for key, outcome in self.intake.ready():
+            self._returned(*self.keys.pop(key), outcome)
+        for future in [f for f in self.large if f.done()]:
+            self._stored(future)
+        while self.intake.submitted - self.intake.collected > block_over:
+            key, outcome = self.intake.next()
+            self._returned(*self.keys.pop(key), outcome)
+            self._report()
+        while len(self.large) > block_over:
+            self._stored(next(iter(self.large)))
+            self._report()
+        self._report()
+
+    def _report(self) -> None:
+        if self.progress:
+            self.progress("saving", self.bytes_read, self.bytes_found)
+
+    def _returned(self, pending: _Pending, name: bytes, st: os.stat_result, outcome: Outcome) -> None:
+        if outcome.large:
+            known = pending.previous.get(name)
+            base = self._pointer(known.blob) if known and stat.S_ISREG(known.tree_mode) else None
+            path = pending.folder.path + b"/" + name if pending.folder.path else name
+            self.large[self.pool.submit(self._store, path, base)] = pending, name, st
+            return
+        self._settle(pending, name, st, outcome, None)
+
+    def _store(self, path: bytes, base: Pointer | None) -> tuple[Outcome, Pointer | None]:
+        """Runs on a thread of the pool: one large file into the chunk store."""
+        name = os.fsdecode(path)
+        try:
+            fd = open_source(f"{os.fspath(self.root)}/{name}")
+        except FileNotFoundError:
+            return Outcome(gone=True), None
+        except OSError as error:
+            return Outcome(problem=f"cannot be read: {error.strerror}"), None
+        made: list[Pointer] = []
+
+        def save(descriptor: int, _size: int) -> bytes:
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            with open(descriptor, "rb", buffering=0, closefd=False) as source:
+                made.append(
+                    self.store.store_file(source, base=base, file_extension=os.path.splitext(name)[1].lower())
+                )
+            return b""
+
+        try:
+            _, found, stable = read_stable(fd, save)
+        except OSError as error:
+            return Outcome(problem=f"cannot be read: {error.strerror}"), None
+        finally:
+            os.close(fd)
+        pointer = made[-1]
+        return Outcome(stat=stat_of(found), torn=not stable or pointer.size != found.st_size), pointer
+
+    def _stored(self, future: Future[tuple[Outcome, Pointer | None]]) -> None:
+        pending, name, st = self.large.pop(future)
+        outcome, pointer = future.result()
+        if pointer:
+            outcome = outcome._replace(blob=self.pack.add(b"blob", pointers.encode(pointer)))
+        self._settle(pending, name, st, outcome, pointer)
+
+    def _settle(
+        self, pending: _Pending, name: bytes, st: os.stat_result, outcome: Outcome, pointer: Pointer | None
+    ) -> None:
+        path = pending.folder.path + b"/" + name if pending.folder.path else name
+        if outcome.gone or outcome.problem:
+            self._keep(pending, name, outcome.problem, vanished=outcome.gone)
+        else:
+            if outcome.torn:
+                pending.steady = False
+                self.problems.append(
+                    Problem(path, "kept changing while it was read; saved as last read, the next snapshot looks again")
+                )
+            mode = 0o100755 if (outcome.stat or stat_of(st)).mode & 0o100 else 0o100644
+            if outcome.stat:
+                pending.steady = False
+            size = pointer.size if pointer else outcome.size
+            self.bytes_read += size
+            self._saved(pending, name, st, mode, outcome, size, pointer)
+        pending.waiting -= 1
+        if not pending.waiting:
+            self._finish(pending)
+
+    def _keep(self, pending: _Pending, name: bytes, reason: str, *, vanished: bool) -> None:
+        """A file that is not to be had: gone is gone; otherwise its last saved version stays."""
+        pending.steady = False
+        known = pending.previous.get(name)
+        if vanished:
+            self.deleted += known is not None
+            return
+        path = pending.folder.path + b"/" + name if pending.folder.path else name
+        line = pending.lines.get(name)
+        if known and line:
+            reason += "; the version saved before is kept"
+            pending.results[name] = known, line
+        self.problems.append(Problem(path, reason))
+
+    def _saved(
+        self,
+        pending: _Pending,
+        name: bytes,
+        st: os.stat_result,
+        tree_mode: int,
+        outcome: Outcome,
+        size: int,
+        pointer: Pointer | None,
+    ) -> None:
+        path = pending.folder.path + b"/" + name if pending.folder.path else name
+        known = pending.previous.get(name)
+        same = known is not None and known.blob == outcome.blob and known.tree_mode == tree_mode
+        if known is None:
+            self.new += 1
+        elif not same:
+            self.changed += 1
+        found = outcome.stat or stat_of(st)
+        said = meta.Attributes(
+            name,
+            "symlink" if tree_mode == LINK_MODE else "file",
+            stat.S_IMODE(found.mode),
+            found.mtime_ns,
+            (st.st_uid, st.st_gid),
+            size,
+            pointer.oid if pointer else None,
+            f"{st.st_dev:x}.{st.st_ino:x}" if st.st_nlink > 1 else None,
+            is_sparse(st),
+            read_xattrs(os.fsencode(self.root) + b"/" + path),
+        )
+        line = meta.format_line(said, (pending.folder.stat.st_uid, pending.folder.stat.st_gid))
+        since = known.since if known and same else self.number
+        stored = tree_name(name, force=outcome.escape)
+        vouched = found._replace(ctime_ns=0) if outcome.torn else found
+        pending.results[name] = Known(vouched, tree_mode, stored, outcome.blob, since), line
+
+    def _pointer(self, blob: bytes) -> Pointer | None:
+        if self.history.objects.size(ObjectId(blob)) > 1024:
+            return None
+        return pointers.decode(self.history.blob(ObjectId(blob)))
+
+    def _finish(self, pending: _Pending) -> None:
+        """Everything in the folder is read: its meta blob, its row, its part of the tree."""
+        folder = pending.folder
+        results = dict(sorted(pending.results.items()))
+        st = folder.stat
+        own = meta.Attributes(
+            b".",
+            "folder",
+            stat.S_IMODE(st.st_mode),
+            st.st_mtime_ns,
+            (st.st_uid, st.st_gid),
+            0,
+            xattrs=read_xattrs(os.fsencode(self.root) + b"/" + folder.path),
+        )
+        blob = self.pack.add(b"blob", meta.encode(own, (line for _, line in results.values())))
+        self.done.append(
+            _Done(
+                folder.path,
+                folder.folders,
+                None,
+                [(known.tree_name, known.tree_mode, ObjectId(known.blob)) for known, _ in results.values()],
+                blob,
+                folder.signature if pending.steady else b"",
+                len(results),
+                sum(known.stat.size for known, _ in results.values()),
+                pack_entries({name: known for name, (known, _) in results.items()}),
+            )
+        )
+        pending.results = {}
+
+    # -- the whole -------------------------------------------------------------------------------
+
+    def collect(self) -> None:
+        """Wait for everything under way."""
+        self._collect()
+
+    def finish(self) -> list[NewPack]:
+        """Every pack of this run, synced under a temporary name."""
+        self.pool.shutdown()
+        own = self.pack.finish()
+        return [*self.intake.finish(), *([own] if own else [])]
+
+    def abandon(self) -> None:
+        """Leave nothing behind; harmless after `finish`."""
+        self.pool.shutdown(cancel_futures=True)
+        self.intake.abandon()
+        self.pack.abandon()
+        self.store.discard()
+
+    def summary(self, project: str) -> str:
+        """The message of a snapshot nobody described."""
+        counts = [f"{n} {what}" for n, what in ((self.new, "new"), (self.changed, "changed"), (self.deleted, "deleted")) if n]
+        return f"{project}: {', '.join(counts) or 'attributes only'}"
+
+    def settle_missing(self, rows: dict[bytes, Row], visited: set[bytes]) -> list[bytes]:
+        """Folders that the walk did not reach: unreadable ones stay as they were, the others' paths are returned."""
+        unreadable = {problem.path for problem in self.problems} & rows.keys() - visited
+        gone: list[bytes] = []
+        for path, row in rows.items():
+            if path in visited:
+                continue
+            keeper = next((p for p in unreadable if path == p or path.startswith(p + b"/")), None)
+            if keeper is None:
+                gone.append(path)
+                self.deleted += row.files
+                continue
+            if path == keeper:
+                self.kept[path] = row
+            self.kept_files += row.files
+            self.kept_bytes += row.bytes
+        return gone
+
+    def trees(self) -> _Trees:
+        """Build the trees of everything that changed, deepest folders first."""
+        out = _Trees(files=self.kept_files, bytes=self.kept_bytes)
+        built: dict[bytes, tuple[bytes, bytes]] = {path: (row.tree, row.meta) for path, row in self.kept.items()}
+        # A folder's path sorts before those below it.
+        for done in sorted(self.done, key=lambda d: d.path, reverse=True):
+            prefix = done.path + b"/" if done.path else b""
+            below = [(name, built.pop(prefix + name)) for name in done.folders if prefix + name in built]
+            row = done.row
+            if row is not None:
+                out.files += row.files
+                out.bytes += row.bytes
+                if out.same_below(prefix, done.folders):
+                    built[done.path] = row.tree, row.meta
+                    continue
+                entries = [
+                    (known.tree_name, known.tree_mode, ObjectId(known.blob))
+                    for known in self.cache.entries(done.path).values()
+                ]
+                meta_blob = ObjectId(row.meta_blob)
+            else:
+                out.files += done.files
+                out.bytes += done.bytes
+                entries, meta_blob = done.entries, done.meta_blob
+            mirrored = [(meta.META_NAME, 0o100644, meta_blob)]
+            for name, (tree, meta_tree) in below:
+                stored = tree_name(name, force=is_special(name))
+                if tree:
+                    entries.append((stored, TREE_MODE, ObjectId(tree)))
+                mirrored.append((stored, TREE_MODE, ObjectId(meta_tree)))
+            tree = self.pack.add(b"tree", encode_tree(entries)) if entries or not done.path else b""
+            meta_tree = self.pack.add(b"tree", encode_tree(mirrored))
+            built[done.path] = tree, meta_tree
+            if row is None or (tree, meta_tree) != (row.tree, row.meta):
+                out.changed.add(done.path)
+            if row is None:
+                made = Row(done.signature, tree, meta_tree, bytes(meta_blob), done.files, done.bytes)
+                out.rows.append((done.path, made, done.packed))
+            else:
+                out.moved.append((done.path, tree, meta_tree))
+        out.tree, out.meta = (ObjectId(oid) for oid in built[b""])
+        return out
+
+
+@dataclass(slots=True)
+class _Trees:
+    """The trees of a snapshot, and what they mean for the cache."""
+
+    tree: ObjectId = NO_OBJECT
+    meta: ObjectId = NO_OBJECT
+    files: int = 0
+    bytes: int = 0
+    rows: list[tuple[bytes, Row, bytes]] = field(default_factory=list)
+    moved: list[tuple[bytes, bytes, bytes]] = field(default_factory=list)
+    changed: set[bytes] = field(default_factory=set)
+
+    def same_below(self, prefix: bytes, folders: list[bytes]) -> bool:
+        """Whether no subfolder's trees are new."""
+        return not any(prefix + name in self.changed for name in folders)
+
+
+def take_snapshot(
+    root: Path,
+    details: Details,
+    *,
+    history: GitHistory,
+    store: StorageManager,
+    cache: StatCache,
+    rules: Rules,
+    limits: Limits,
+    progress: Progress | None = None,
+) -> SnapshotReport:
+    """Save `root` as the project's next snapshot; it survives a power cut when this returns.
+
+    The message, files and bytes of `details` are filled in. The caller holds the vault's lock.
+    Raises OSError when the root cannot be read, StorageFullError.
+    """
+    started = time.perf_counter()
+    parent = history.tip(details.project)
+    number = prepare_cache(cache, history, parent, root, rules) + 1
+    rows = cache.rows()
+    run = _Run(root, history, store, cache, limits, number, progress)
+    try:
+        visited: set[bytes] = set()
+        for folder in walk(root, rows, rules, run.problems, run.notes):
+            visited.add(folder.path)
+            run.take(folder)
+        run.collect()
+        gone = run.settle_missing(rows, visited)
+        trees = run.trees()
+        before = history.trees(SnapshotId(parent.hex())) if parent else None
+        unchanged = before == (trees.tree, trees.meta)
+        if unchanged:
+            assert parent is not None
+            run.abandon()
+            # The newest snapshot is acknowledged again: make sure of what an interrupted run renamed.
+            store.flush()
+            history.publish([])
+            history.sync_tip(details.project)
+            snapshot, stored = parent, 0
+        else:
+            message = details.message or run.summary(details.project)
+            full = replace(details, message=message, files=trees.files, bytes=trees.bytes)
+            recorded = history.record(run.pack, trees.tree, trees.meta, full)
+            stored = store.flush()
+            packs = run.finish()
+            history.publish(packs)
+            history.advance(recorded)
+            stored += sum(pack.bytes for pack in packs)
+            snapshot = recorded.commit
+    except BaseException:
+        run.abandon()
+        raise
+    about = {
+        "snapshot": snapshot.hex().encode(),
+        "root": os.fsencode(root),
+        "rules": rules.fingerprint(),
+        "number": b"%d" % (number - unchanged),
+        "time": b"%d" % int(details.time.timestamp()),
+        "problems": b"%d" % len(run.problems),
+    }
+    version = None if unchanged else (number, snapshot.hex())
+    cache.replace(about, trees.rows, trees.moved, gone, version)
+    return SnapshotReport(
+        SnapshotId(snapshot.hex()),
+        details.project,
+        unchanged,
+        trees.files,
+        run.new,
+        run.changed,
+        run.deleted,
+        run.bytes_read,
+        stored,
+        time.perf_counter() - started,
+        tuple(sorted(run.problems, key=lambda problem: problem.path)),
+        tuple(run.notes),
+    )
+
+
+def prepare_cache(
+    cache: StatCache, history: GitHistory, parent: ObjectId | None, root: Path, rules: Rules
+) -> int:
+    """Make the cache describe the snapshot `parent`, from its trees where need be; the snapshot's number.
+
+    Rows made from trees say what is stored, not under which stat: every file is then read and compared.
+    """
+    about = cache.about()
+    here = about.get("snapshot") == (parent.hex().encode() if parent else None)
+    if here and about.get("root") == os.fsencode(root) and about.get("rules") == rules.fingerprint():
+        return int(about.get("number", b"0"))
+    cache.clear()
+    if parent is None:
+        return 0
+    number = sum(1 for _ in history.chain(parent))
+    tree, meta_tree = history.trees(SnapshotId(parent.hex()))
+    cache.replace({}, _rows(history, b"", tree, meta_tree), (), ())
+    return number
+
+
+def _rows(
+    history: GitHistory, path: bytes, tree: ObjectId, meta_tree: ObjectId | None
+) -> Iterator[tuple[bytes, Row, bytes]]:
+    _, listing = history.listing(tree, meta_tree)
+    mirrored = history.tree(meta_tree).get(meta.META_NAME)
+    entries: dict[bytes, Known] = {}
+    stored = history.tree(tree)
+    size = 0
+    for entry, said, below in listing:
+        if entry.kind == "folder":
+            yield from _rows(history, path + b"/" + entry.path if path else entry.path, entry.blob, below)
+        elif said:
+            name = next(n for n in (tree_name(entry.path), tree_name(entry.path, force=True)) if n in stored)
+            entries[entry.path] = Known(Stat(0, said.size, 0, 0, 0), stored[name][0], name, entry.blob, 0)
+            size += said.size
+    if mirrored and meta_tree:
+        held = b"" if tree == NO_OBJECT else tree
+        yield path, Row(b"", held, meta_tree, mirrored[1], len(entries), size), pack_entries(entries)

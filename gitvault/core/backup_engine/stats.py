@@ -1,0 +1,51 @@
+"""How much the vault holds, and what it costs, by kind of file."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from gitvault.core.models import KindSize, ObjectId, Pointer, StorageStats
+from gitvault.core.storage.store import ChunkStore
+from gitvault.core.utils.kinds import kind_of
+from gitvault.core.versioning.history import NO_OBJECT, GitHistory
+
+_Trees = tuple[ObjectId | None, ObjectId | None]
+
+
+def storage_stats(history: GitHistory, store: ChunkStore, projects: int, stored_bytes: int) -> StorageStats:
+    """Walk every snapshot, each distinct folder once. `stored_bytes`: of the whole vault on disk."""
+    snapshots = logical = 0
+    seen: set[_Trees] = set()
+    contents: dict[ObjectId, tuple[str, int, Pointer | None]] = {}
+    for project in history.projects():
+        for snapshot in history.list_versions(project):
+            snapshots += 1
+            logical += snapshot.bytes
+            _collect(history, history.trees(snapshot.id), seen, contents)
+    sizes: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+    for oid, (kind, size, pointer) in contents.items():
+        total = sizes[kind]
+        total[0] += 1
+        total[1] += size
+        total[2] += store.stored_size(pointer) if pointer else history.objects.stored_size(oid)
+    kinds = tuple(
+        KindSize(kind, *numbers) for kind, numbers in sorted(sizes.items(), key=lambda item: -item[1][2])
+    )
+    return StorageStats(projects, snapshots, logical, sum(kind.bytes for kind in kinds), stored_bytes, kinds)
+
+
+def _collect(
+    history: GitHistory,
+    trees: _Trees,
+    seen: set[_Trees],
+    contents: dict[ObjectId, tuple[str, int, Pointer | None]],
+) -> None:
+    if trees in seen:
+        return
+    seen.add(trees)
+    for entry, _, below in history.listing(*trees)[1]:
+        if entry.kind == "folder":
+            _collect(history, (entry.blob if entry.blob != NO_OBJECT else None, below), seen, contents)
+        elif entry.blob not in contents:
+            kind = "symlink" if entry.kind == "symlink" else kind_of(entry.path)
+            contents[entry.blob] = kind, entry.size, entry.pointer

@@ -1,0 +1,244 @@
+"""From the refs down: is everything there that a snapshot needs, and are its bytes what they were?
+
+Every commit, tree and meta blob is read and its hash checked; blobs and chunks must be there and, with
+`data`, are read and hashed too. A tree shared by a thousand snapshots is looked at once. What a defect
+touches is worked out afterwards, and only when there is one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from gitvault.core.interfaces import Progress, StorageManager
+from gitvault.core.models import Affected, Defect, ObjectId, Pointer, SnapshotId, VerifyReport
+from gitvault.core.versioning import meta
+from gitvault.core.versioning.history import META, NO_OBJECT, TREE_MODE, GitHistory
+from gitvault.errors import CorruptionError, GitVaultError, NotFoundError
+
+_Trees = tuple[ObjectId | None, ObjectId | None]
+
+
+def verify(
+    history: GitHistory, store: StorageManager, *, data: bool = False, progress: Progress | None = None
+) -> VerifyReport:
+    """Check all snapshots of all projects; with `data`, every stored byte."""
+    check = _Check(history, store, data, progress)
+    for project in history.projects():
+        check.project(project)
+    for ref, oid in history.refs.list("refs/vault/").items():
+        if not ref.startswith(META):
+            check.records(ref, oid)
+    check.blobs()
+    check.pointers()
+    if data:
+        check.packs()
+    stored = store.verify(data=data, progress=progress)
+    bad_chunks = {defect.object for defect in stored.defects}
+    for pointer in check.seen_pointers if bad_chunks else ():
+        try:
+            if any(chunk.hex() in bad_chunks for chunk, _ in store.chunks(pointer)):
+                check.bad[pointer.oid] = Defect("pointer", pointer.oid, "its content is damaged in the chunk store")
+        except GitVaultError as error:
+            check.bad.setdefault(pointer.oid, Defect("manifest", pointer.oid, str(error)))
+    defects = [*check.other, *check.located(), *stored.defects]
+    return VerifyReport(check.objects + stored.objects_checked, check.bytes + stored.bytes_checked, tuple(defects))
+
+
+class _Check:
+    def __init__(
+        self, history: GitHistory, store: StorageManager, data: bool, progress: Progress | None
+    ) -> None:
+        self.history = history
+        self.store = store
+        self.data = data
+        self.progress = progress
+        self.objects = self.bytes = 0
+        self.bad: dict[str, Defect] = {}
+        """By object id or pointer oid, in hex."""
+        self.other: list[Defect] = []
+        """What no snapshot's path can be named for."""
+        self.seen_trees: set[_Trees] = set()
+        self.seen_blobs: set[ObjectId] = set()
+        self.seen_pointers: set[Pointer] = set()
+
+    def project(self, project: str) -> None:
+        """The chain of commits and what they name."""
+        tip = self.history.tip(project)
+        at = tip
+        while at:
+            snapshot = SnapshotId(at.hex())
+            try:
+                commit = self.history.commit(at)
+                self.objects += 1
+            except (CorruptionError, NotFoundError) as error:
+                self.other.append(
+                    Defect("commit", snapshot, str(error), (Affected(project, snapshot, b""),))
+                )
+                return
+            try:
+                tree, meta_tree = self.history.trees(snapshot)
+                self.objects += meta_tree is not None
+            except (CorruptionError, NotFoundError) as error:
+                self.other.append(Defect("meta", snapshot, str(error), (Affected(project, snapshot, b""),)))
+                tree, meta_tree = commit.tree, None
+            self.folder(tree, meta_tree)
+            at = commit.parents[0] if commit.parents else None
+            if self.progress:
+                self.progress("checking snapshots", self.objects, 0)
+
+    def records(self, ref: str, oid: ObjectId) -> None:
+        """A chain of commits that hold records."""
+        try:
+            for at in self.history.chain(oid):
+                self.folder(self.history.commit(at).tree, None)
+                self.objects += 1
+        except GitVaultError as error:
+            self.other.append(Defect("ref", ref, str(error)))
+
+    def folder(self, tree: ObjectId | None, meta_tree: ObjectId | None) -> None:
+        """A tree, its meta tree and everything below; trees met before are passed over."""
+        if (tree, meta_tree) in self.seen_trees:
+            return
+        self.seen_trees.add((tree, meta_tree))
+        entries = self._tree(tree)
+        mirrored = self._tree(meta_tree)
+        blob = mirrored.pop(meta.META_NAME, None)
+        if blob:
+            try:
+                for said in meta.decode(self.history.blob(blob[1]))[1].values():
+                    if pointer := said.as_pointer():
+                        self.seen_pointers.add(pointer)
+                self.objects += 1
+            except (CorruptionError, NotFoundError) as error:
+                self._bad("meta", blob[1], error)
+        for name, (mode, oid) in entries.items():
+            if mode == TREE_MODE:
+                self.folder(oid, mirrored.pop(name, (0, None))[1])
+            else:
+                self.seen_blobs.add(oid)
+        for mode, oid in mirrored.values():
+            if mode == TREE_MODE:
+                self.folder(None, oid)
+
+    def _tree(self, oid: ObjectId | None) -> dict[bytes, tuple[int, ObjectId]]:
+        try:
+            found = self.history.tree(oid)
+            self.objects += bool(oid)
+            return found
+        except (CorruptionError, NotFoundError) as error:
+            self._bad("tree", oid or NO_OBJECT, error)
+            return {}
+
+    def _bad(self, kind: str, oid: ObjectId, error: GitVaultError) -> None:
+        self.bad.setdefault(oid.hex(), Defect(kind, oid.hex(), str(error)))
+
+    def blobs(self) -> None:
+        """Every blob is there; with `data`, has its hash."""
+        self.objects += len(self.seen_blobs)
+        if not self.data:
+            for oid in self.seen_blobs:
+                if not self.history.objects.contains(oid):
+                    self._bad("blob", oid, NotFoundError(f"{oid.hex()}: missing"))
+            return
+        done = 0
+        read = self.history.objects.read_many(
+            self.seen_blobs, failed=lambda oid, error: self._bad("blob", oid, error)
+        )
+        for _, _, content in read:
+            self.bytes += len(content)
+            done += 1
+            if self.progress and not done % 1000:
+                self.progress("reading files", done, len(self.seen_blobs))
+
+    def pointers(self) -> None:
+        """Every large file's manifest and chunks are there."""
+        for pointer in self.seen_pointers:
+            self.objects += 1
+            try:
+                if not self.store.has(pointer):
+                    self.bad[pointer.oid] = Defect("pointer", pointer.oid, "its content is missing from the chunk store")
+            except CorruptionError as error:
+                self.bad[pointer.oid] = Defect("manifest", pointer.oid, str(error))
+
+    def packs(self) -> None:
+        """Every git pack and index as a whole: damage in what nothing refers to is damage of the medium too."""
+        for path in sorted((self.history.git_dir / "objects" / "pack").iterdir()):
+            if path.suffix not in (".pack", ".idx"):
+                continue
+            try:
+                size, found, expected = _checksum(path)
+            except OSError as error:
+                self.other.append(Defect("pack", path.name, f"cannot be read: {error.strerror}"))
+                continue
+            self.bytes += size
+            if found != expected:
+                self.other.append(Defect("pack", path.name, f"expected checksum {expected}, found {found}"))
+
+    def located(self) -> Iterator[Defect]:
+        """The defects of objects, each with the places in history it touches."""
+        if not self.bad:
+            return
+        places: dict[str, list[Affected]] = {oid: [] for oid in self.bad}
+        memory: dict[_Trees, list[tuple[bytes, str]]] = {}
+        for project in self.history.projects():
+            for snapshot in self._snapshots(project):
+                try:
+                    trees: _Trees = self.history.trees(snapshot)
+                except GitVaultError:
+                    continue
+                for path, oid in self._touched(trees, memory):
+                    places[oid].append(Affected(project, snapshot, path))
+        for oid, defect in self.bad.items():
+            yield replace(defect, affects=tuple(places[oid]))
+
+    def _snapshots(self, project: str) -> Iterator[SnapshotId]:
+        tip = self.history.tip(project)
+        try:
+            for at in self.history.chain(tip) if tip else ():
+                yield SnapshotId(at.hex())
+        except GitVaultError:
+            # Reported by `project`; older snapshots cannot be reached.
+            return
+
+    def _touched(self, trees: _Trees, memory: dict[_Trees, list[tuple[bytes, str]]]) -> list[tuple[bytes, str]]:
+        if trees in memory:
+            return memory[trees]
+        found: list[tuple[bytes, str]] = []
+        memory[trees] = found
+        for oid in trees:
+            if oid and oid.hex() in self.bad:
+                found.append((b"", oid.hex()))
+        try:
+            own = self.history.tree(trees[1]).get(meta.META_NAME)
+            if own and own[1].hex() in self.bad:
+                found.append((b"", own[1].hex()))
+            listing = self.history.listing(*trees)[1]
+        except GitVaultError:
+            return found
+        for entry, _, below in listing:
+            if entry.kind == "folder":
+                inner = self._touched((entry.blob if entry.blob != NO_OBJECT else None, below), memory)
+                found += [(entry.path + b"/" + path if path else entry.path, oid) for path, oid in inner]
+                continue
+            if entry.blob.hex() in self.bad:
+                found.append((entry.path, entry.blob.hex()))
+            if entry.pointer and entry.pointer.oid in self.bad:
+                found.append((entry.path, entry.pointer.oid))
+        return found
+
+
+def _checksum(path: Path) -> tuple[int, str, str]:
+    """Size, SHA-1 of all but the last 20 bytes, and those 20 bytes."""
+    size = path.stat().st_size
+    digest = hashlib.sha1(usedforsecurity=False)
+    left = size - 20
+    with path.open("rb") as file:
+        while left > 0 and (data := file.read(min(left, 1 << 20))):
+            digest.update(data)
+            left -= len(data)
+        return size, digest.hexdigest(), file.read(20).hex()
+
+

@@ -1,0 +1,240 @@
+"""The writing side of the store: who stores which new chunk, the pack being filled, and when it is durable."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Collection, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from gitvault.core.models import ChunkId
+from gitvault.core.storage import frames
+from gitvault.core.storage.index import ChunkIndex, Place
+from gitvault.core.storage.packs import Pack, PackWriter
+from gitvault.core.utils.files import Disk
+from gitvault.errors import CorruptionError, GitVaultError
+
+PACK_SIZE = 64 << 20
+"""Bytes after which a pack is closed and the next begun: what a kill can lose."""
+
+_GROUP_SIZE = 256 << 10
+# Full packs waiting for their fsync; more would only fill the page cache.
+_MAX_UNSYNCED = 4
+
+
+class PackAppender:
+    """Appends frames to packs. Safe to call from several threads.
+
+    After a failed write everything raises the same error until `discard`.
+    """
+
+    def __init__(self, folder: Path, index: ChunkIndex, disk: Disk, level: int) -> None:
+        self._folder = folder
+        self._index = index
+        self._disk = disk
+        self._level = level
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._writer: PackWriter | None = None
+        self._publishing: list[PackWriter] = []
+        self._claimed: set[ChunkId] = set()
+        self._group: dict[ChunkId, bytes] = {}
+        self._group_manifests: list[tuple[str, tuple[ChunkId, ...]]] = []
+        self._failure: GitVaultError | OSError | None = None
+        self._published: list[str] = []
+        self._relied: set[Pack] = set()
+        self._added = 0
+        self._serial = 0
+        self._writing = ThreadPoolExecutor(1, "pack-write")
+        self._syncing = ThreadPoolExecutor(1, "pack-sync")
+
+    def find(self, chunks: Collection[ChunkId]) -> dict[ChunkId, Place]:
+        """The places of those chunks that are stored, durable or not."""
+        with self._lock:
+            if self._group and not self._group.keys().isdisjoint(chunks):
+                self._write_group()
+            found: dict[ChunkId, Place] = {}
+            for writer in self._writers():
+                for chunk in chunks:
+                    place = writer.places.get(chunk)
+                    if place is not None:
+                        found[chunk] = Place(writer, writer.table.frames[place.frame], place.inner, place.length)
+            rest = [chunk for chunk in chunks if chunk not in found] if found else chunks
+            return found | self._index.find(rest) if rest else found
+
+    def manifests(self, oid: str) -> list[tuple[ChunkId, ...]]:
+        """The candidates for the file's manifest, each as the chunks it consists of."""
+        with self._lock:
+            fresh = [writer.manifests[oid] for writer in self._writers() if oid in writer.manifests]
+            fresh += [parts for known, parts in self._group_manifests if known == oid]
+            return fresh + self._index.manifests(oid)
+
+    def claim(self, chunks: Collection[ChunkId]) -> tuple[set[ChunkId], set[ChunkId]]:
+        """(those the caller must store now, those another caller is about to store).
+
+        What is claimed must be appended or given up, whatever happens; the others: see `wait_for`.
+        """
+        with self._lock:
+            self._check()
+            elsewhere = self._claimed.intersection(chunks)
+            found = self.find([chunk for chunk in chunks if chunk not in elsewhere])
+            self._relied.update(place.pack for place in found.values())
+            mine = {chunk for chunk in chunks if chunk not in found and chunk not in elsewhere}
+            self._claimed |= mine
+            return mine, elsewhere
+
+    def wait_for(self, chunks: set[ChunkId]) -> None:
+        """Return when the chunks that others claimed are stored; raises what made that impossible."""
+        with self._lock:
+            self._changed.wait_for(lambda: self._failure is not None or self._claimed.isdisjoint(chunks))
+            self._check()
+
+    def give_up(self, chunks: Iterable[ChunkId], error: GitVaultError | OSError) -> None:
+        """Claimed chunks cannot be stored: others may rely on them already, so nothing since `flush` counts."""
+        with self._lock:
+            self._failure = self._failure or error
+            self._claimed.difference_update(chunks)
+            self._changed.notify_all()
+
+    def append(
+        self, frame: bytes, chunks: Sequence[tuple[ChunkId, int]], bases: Sequence[tuple[ChunkId, Place]] = ()
+    ) -> None:
+        """Store a frame that decodes to `chunks`, in order; `bases`: what it is coded against."""
+        with self._lock:
+            self._check()
+            self._relied.update(place.pack for _, place in bases)
+            writer = self._open_writer()
+            writer.add(frame, chunks, [base for base, _ in bases])
+            self._claimed.difference_update(chunk for chunk, _ in chunks)
+            self._changed.notify_all()
+            if writer.size >= PACK_SIZE:
+                self._seal()
+
+    def add_manifest(self, oid: str, parts: tuple[ChunkId, ...], small: tuple[ChunkId, bytes] | None = None) -> None:
+        """Say what the manifest of a file consists of.
+
+        `small`: a claimed chunk of it that is not stored yet; such are compressed many to a frame.
+        """
+        with self._lock:
+            self._check()
+            if small is None:
+                self._open_writer().add_manifest(oid, parts)
+                return
+            self._group[small[0]] = small[1]
+            self._group_manifests.append((oid, parts))
+            self._claimed.discard(small[0])
+            self._changed.notify_all()
+            if sum(map(len, self._group.values())) >= _GROUP_SIZE:
+                self._write_group()
+
+    def flush(self) -> int:
+        """Make everything durable; the bytes added to the disk since the last time."""
+        with self._lock:
+            self._check()
+            self._seal()
+            self._changed.wait_for(lambda: self._failure is not None or not self._publishing)
+            self._check()
+            for pack in self._relied:
+                if not pack.path.exists():
+                    raise CorruptionError(f"{pack.path.name}: chunks in it were relied on and it is gone; run again")
+            # Also when nothing was written: a killed run may have renamed packs and not come this far.
+            if self._folder.exists():
+                self._disk.sync_folder(self._folder)
+            added, self._added = self._added, 0
+            self._published.clear()
+            self._relied.clear()
+            return added
+
+    def discard(self) -> None:
+        """Drop everything since the last flush. Finished packs go to the trash, where readers still look."""
+        with self._lock:
+            writer, self._writer = self._writer, None
+            if writer is not None:
+                writer.drop()
+            self._changed.wait_for(lambda: not self._publishing)
+            if self._published:
+                trash = self._folder / "trash"
+                self._disk.make_folder(trash)
+                for name in self._published:
+                    self._disk.rename(self._folder / name, trash / name)
+            self._published.clear()
+            self._group.clear()
+            self._group_manifests.clear()
+            self._claimed.clear()
+            self._relied.clear()
+            self._added, self._failure = 0, None
+
+    def close(self) -> None:
+        """Drop what was not flushed and end the threads."""
+        with self._lock:
+            writer, self._writer = self._writer, None
+            if writer is not None:
+                writer.drop()
+        self._writing.shutdown()
+        self._syncing.shutdown()
+
+    def unpublished(self) -> tuple[int, int, int]:
+        """Packs that have no final name yet, and the chunks and bytes in them."""
+        with self._lock:
+            writers = self._writers()
+            return len(writers), sum(len(writer.places) for writer in writers), sum(writer.size for writer in writers)
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _writers(self) -> list[PackWriter]:
+        return [*self._publishing, self._writer] if self._writer is not None else self._publishing
+
+    def _open_writer(self) -> PackWriter:
+        if self._writer is None:
+            folder = self._folder / "tmp"
+            self._disk.make_folder(folder)
+            self._serial += 1
+            name = f"{os.getpid()}-{id(self):x}-{self._serial}.zpk"
+            self._writer = PackWriter(folder, name, self._disk, self._writing)
+        return self._writer
+
+    def _write_group(self) -> None:
+        group, self._group = self._group, {}
+        manifests, self._group_manifests = self._group_manifests, []
+        writer = self._open_writer()
+        if group:
+            data = b"".join(group.values())
+            frame = frames.compress(data, self._level)
+            writer.add(frame, [(chunk, len(text)) for chunk, text in group.items()], ())
+        for oid, parts in manifests:
+            writer.add_manifest(oid, parts)
+
+    def _seal(self) -> None:
+        if self._group_manifests:
+            self._write_group()
+        writer, self._writer = self._writer, None
+        if writer is None:
+            return
+        self._publishing.append(writer)
+        try:
+            writer.seal()
+        except (GitVaultError, OSError) as error:
+            self._failure = error
+        self._syncing.submit(self._publish, writer)
+        self._changed.wait_for(lambda: self._failure is not None or len(self._publishing) <= _MAX_UNSYNCED)
+
+    def _publish(self, writer: PackWriter) -> Future[None] | None:
+        try:
+            name = writer.publish(self._folder)
+            self._index.add(name, writer.table)
+        except BaseException as error:
+            with self._lock:
+                self._failure = error if isinstance(error, (GitVaultError, OSError)) else GitVaultError(str(error))
+                self._publishing.remove(writer)
+                self._changed.notify_all()
+            writer.drop()
+            raise
+        with self._lock:
+            self._publishing.remove(writer)
+            self._published.append(name)
+            self._added += writer.size
+            self._changed.notify_all()
+        return None

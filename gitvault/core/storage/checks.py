@@ -1,0 +1,108 @@
+"""Verification of a whole store from its packs alone; the chunk index is not asked."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future
+from pathlib import Path
+
+from gitvault.core.interfaces import Progress
+from gitvault.core.models import Defect, VerifyReport
+from gitvault.core.storage import manifests
+from gitvault.core.storage.index import ChunkIndex
+from gitvault.core.storage.packs import PACK_NAME, Chunk, Pack, Table, read_table
+from gitvault.core.storage.reader import ChunkReader
+from gitvault.errors import CorruptionError, NotFoundError
+
+_IN_FLIGHT = 32
+
+
+def verify(folder: Path, pool: Executor, *, data: bool, progress: Progress | None) -> VerifyReport:
+    """Check every pack in `folder`: see StorageManager.verify.
+
+    Raises UnsupportedFormatVersion for a pack that a newer gitvault wrote.
+    """
+    # A private index, made from the tables just now, finds bases and chunks in bounded memory.
+    index = ChunkIndex(folder, None)
+    reader = ChunkReader(folder, index)
+    try:
+        defects: list[Defect] = []
+        checked = 0
+        size = 0
+        packs = sorted(path for path in folder.glob("*.zpk") if PACK_NAME.fullmatch(path.name))
+        for number, path in enumerate(packs):
+            if progress is not None:
+                progress("checking packs", number, len(packs))
+            try:
+                table = read_table(path, strict=True)
+            except (CorruptionError, OSError) as error:
+                defects.append(Defect("pack", path.name, str(error)))
+                continue
+            checked += len(table.chunks) + len(table.manifests)
+            size += sum(frame.length if data else frame.stored for frame in table.frames)
+            if data:
+                defects += _check_name(path)
+                defects += _check_content(path, table, reader, pool)
+            else:
+                defects += _check_bases(path, table, index)
+            defects += _check_manifests(table, index, reader)
+        if progress is not None:
+            progress("checking packs", len(packs), len(packs))
+        return VerifyReport(checked, size, tuple(defects))
+    finally:
+        reader.close()
+        index.close()
+
+
+def _check_name(path: Path) -> Iterator[Defect]:
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    if digest.hexdigest() != path.stem:
+        yield Defect("pack", path.name, f"its bytes have the hash {digest.hexdigest()}, not its name")
+
+
+def _check_content(path: Path, table: Table, reader: ChunkReader, pool: Executor) -> Iterator[Defect]:
+    by_frame: list[list[Chunk]] = [[] for _ in table.frames]
+    for chunk in table.chunks:
+        by_frame[chunk.frame].append(chunk)
+    pack = Pack(path)
+    waiting: deque[tuple[list[Chunk], Future[list[str]]]] = deque()
+
+    def collect() -> Iterator[Defect]:
+        chunks, future = waiting.popleft()
+        for chunk, reason in zip(chunks, future.result(), strict=True):
+            if reason:
+                yield Defect("chunk", chunk.id.hex(), reason)
+
+    for frame, chunks in zip(table.frames, by_frame, strict=True):
+        waiting.append((chunks, pool.submit(reader.check_frame, pack, frame, chunks)))
+        if len(waiting) > _IN_FLIGHT:
+            yield from collect()
+    while waiting:
+        yield from collect()
+
+
+def _check_bases(path: Path, table: Table, index: ChunkIndex) -> Iterator[Defect]:
+    for frame in table.frames:
+        missing = set(frame.bases) - index.find(frame.bases).keys() if frame.bases else set()
+        for base in sorted(missing):
+            for chunk in table.chunks:
+                if chunk.frame == frame.number:
+                    yield Defect("chunk", chunk.id.hex(), f"{path.name}: it is coded against {base.hex()}, in no pack")
+
+
+def _check_manifests(table: Table, index: ChunkIndex, reader: ChunkReader) -> Iterator[Defect]:
+    for oid, parts in table.manifests:
+        try:
+            chunks = manifests.decode(b"".join(reader.read(parts)), oid)
+        except (CorruptionError, NotFoundError) as error:
+            yield Defect("manifest", oid, str(error))
+            continue
+        found = index.find({chunk for chunk, _ in chunks})
+        wrong = [chunk for chunk, length in chunks if chunk not in found or found[chunk].length != length]
+        for chunk in dict.fromkeys(wrong):
+            yield Defect("chunk", chunk.hex(), f"in no pack, or of another length; the file {oid} needs it")

@@ -1,0 +1,69 @@
+"""zstd frames: alone, or coded against a dictionary of earlier bytes. Safe to call from several threads."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from gitvault.errors import CorruptionError
+
+if TYPE_CHECKING:
+    import zstandard
+
+
+class _PerThread(threading.local):
+    """Contexts are expensive to make and must not be shared by two threads at once."""
+
+    def __init__(self) -> None:
+        self.compressors: dict[int, zstandard.ZstdCompressor] = {}
+        self.decompressor: zstandard.ZstdDecompressor | None = None
+
+
+_per_thread = _PerThread()
+
+
+def compress(data: bytes, level: int, dictionary: bytes = b"") -> bytes:
+    """One frame that declares its length. With a dictionary: `zstd -d --patch-from` decodes it."""
+    import zstandard
+
+    if not dictionary:
+        compressor = _per_thread.compressors.get(level)
+        if compressor is None:
+            compressor = _per_thread.compressors[level] = zstandard.ZstdCompressor(level=level)
+        return compressor.compress(data)
+    # The default tables of level 3 forget the front of a 1 MiB dictionary: with 20 edits in 1 MiB, 142,000 bytes
+    # instead of 1,457. An eighth of its length is enough, 157 MB/s; a half (hash_log 20) costs half the speed.
+    hash_log = max(17, (len(dictionary) - 1).bit_length() - 3)
+    parameters = zstandard.ZstdCompressionParameters.from_level(
+        max(level, 3),
+        window_log=max(18, (len(dictionary) + len(data)).bit_length()),
+        hash_log=hash_log,
+        chain_log=hash_log - 1,
+    )
+    raw = zstandard.ZstdCompressionDict(dictionary, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+    return zstandard.ZstdCompressor(dict_data=raw, compression_params=parameters).compress(data)
+
+
+def decompress(frame: bytes, length: int, dictionary: bytes = b"") -> bytes:
+    """The frame's `length` bytes. Raises CorruptionError when the frame is damaged or declares another length.
+
+    Nothing is allocated before the lengths agree: a 32 KB frame can claim to be 1 GiB.
+    """
+    import zstandard
+
+    try:
+        declared = zstandard.get_frame_parameters(frame).content_size
+        if declared != length:
+            raise CorruptionError(f"frame: expected {length} bytes, it declares {declared}; run git-vault verify")
+        if dictionary:
+            raw = zstandard.ZstdCompressionDict(dictionary, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+            decompressor = zstandard.ZstdDecompressor(dict_data=raw)
+        else:
+            decompressor = _per_thread.decompressor or zstandard.ZstdDecompressor()
+            _per_thread.decompressor = decompressor
+        data = decompressor.decompress(frame, max_output_size=length, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise CorruptionError(f"frame: {error}; run git-vault verify --data") from error
+    if len(data) != length:
+        raise CorruptionError(f"frame: expected {length} bytes, found {len(data)}; run git-vault verify --data")
+    return data

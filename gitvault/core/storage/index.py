@@ -1,0 +1,251 @@
+"""Where each chunk lies: a table in SQLite, derived from the packs' own tables and never evidence.
+
+The file may be deleted at any time. When it cannot be written, a private temporary one takes its place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from gitvault.core.models import ChunkId
+from gitvault.core.storage.packs import PACK_NAME, Frame, Pack, Table, read_table
+from gitvault.errors import CorruptionError, UnsupportedFormatVersion
+
+# Goes up when the tables change; a file of another version is made anew.
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE pack (number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT UNIQUE NOT NULL, chunks INTEGER NOT NULL);
+CREATE TABLE frame (pack INTEGER, number INTEGER, start INTEGER, stored INTEGER, length INTEGER, bases BLOB,
+                    PRIMARY KEY (pack, number)) WITHOUT ROWID;
+CREATE TABLE chunk (id BLOB, pack INTEGER, frame INTEGER, inner INTEGER, length INTEGER,
+                    PRIMARY KEY (id, pack)) WITHOUT ROWID;
+CREATE TABLE manifest (oid BLOB, pack INTEGER, parts BLOB, PRIMARY KEY (oid, pack)) WITHOUT ROWID;
+"""
+# SQLite takes 32,766 parameters since 3.32; more than a few hundred gain nothing.
+_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a chunk lies: `length` bytes at `inner` in the decoded `frame` of `pack`."""
+
+    pack: Pack
+    frame: Frame
+    inner: int
+    length: int
+
+
+class ChunkIndex:
+    """The chunks of all packs in `folder`. Safe to call from several threads."""
+
+    def __init__(self, folder: Path, cache: Path | None) -> None:
+        """`cache`: the file to keep it in; None: nowhere, it is made from the packs and lost with this object."""
+        self._folder = folder
+        self._cache = cache
+        self._lock = threading.RLock()
+        self._database: sqlite3.Connection | None = None
+        self._packs: dict[int, Pack] = {}
+        self._numbers: dict[str, int] = {}
+        self._stamp: int | None = None
+        self.unreadable: dict[str, CorruptionError] = {}
+        """Packs whose table cannot be read, and why."""
+
+    def find(self, chunks: Collection[ChunkId]) -> dict[ChunkId, Place]:
+        """The places of those chunks that are known; packs that have come or gone are noticed."""
+        with self._lock:
+            self.refresh()
+            found: dict[ChunkId, Place] = {}
+            for batch in _batches(chunks):
+                rows = self._query(
+                    "SELECT c.id, c.pack, c.inner, c.length, f.number, f.start, f.stored, f.length, f.bases "
+                    "FROM chunk c JOIN frame f ON f.pack = c.pack AND f.number = c.frame "
+                    f"WHERE c.id IN ({','.join('?' * len(batch))})",
+                    batch,
+                )
+                for chunk, pack, inner, length, number, start, stored, whole, bases in rows:
+                    if pack in self._packs:
+                        frame = Frame(number, start, stored, whole, tuple(_split(bases)))
+                        found[chunk] = Place(self._packs[pack], frame, inner, length)
+            return found
+
+    def manifests(self, oid: str) -> list[tuple[ChunkId, ...]]:
+        """For each pack that has a manifest of the file, the chunks it consists of."""
+        with self._lock:
+            self.refresh()
+            rows = self._query("SELECT pack, parts FROM manifest WHERE oid = ?", (bytes.fromhex(oid),))
+            return [tuple(_split(parts)) for pack, parts in rows if pack in self._packs]
+
+    def counts(self) -> tuple[int, int]:
+        """Packs and chunks; a chunk in two packs counts twice."""
+        with self._lock:
+            self.refresh(force=True)
+            rows = self._query("SELECT number, chunks FROM pack", ())
+            return len(self._packs) + len(self.unreadable), sum(n for pack, n in rows if pack in self._packs)
+
+    def refresh(self, *, force: bool = False) -> bool:
+        """Look which packs there are, unless the folder has its old time stamp; whether new ones were found.
+
+        Raises UnsupportedFormatVersion for a pack that a newer gitvault wrote.
+        """
+        with self._lock:
+            self._open()
+            try:
+                stamp = self._folder.stat().st_mtime_ns
+                if stamp == self._stamp and not force:
+                    return False
+                names = {path.name for path in self._folder.iterdir() if PACK_NAME.fullmatch(path.name)}
+            except FileNotFoundError:
+                stamp, names = 0, set()
+            for name in self._numbers.keys() - names:
+                del self._packs[self._numbers.pop(name)]
+            self.unreadable = {name: error for name, error in self.unreadable.items() if name in names}
+            new = sorted(names - self._numbers.keys() - self.unreadable.keys())
+            known = dict(self._query("SELECT name, number FROM pack", ())) if new else {}
+            for name in new:
+                if name in known:
+                    self._adopt(name, known[name])
+                    continue
+                try:
+                    self.add(name, read_table(self._folder / name))
+                except UnsupportedFormatVersion:
+                    raise
+                except FileNotFoundError:
+                    continue
+                except CorruptionError as error:
+                    self.unreadable[name] = error
+            self._stamp = stamp
+            return bool(new)
+
+    def add(self, name: str, table: Table) -> None:
+        """Take in a pack that lies in the folder now."""
+        with self._lock:
+            self._open()
+            if name in self._numbers:
+                return
+            try:
+                self._adopt(name, self._insert(name, table))
+            except sqlite3.Error:
+                # Full disk, file lost, locked for too long: what is derived must never stop what is not.
+                self._reset(None)
+                self._adopt(name, self._insert(name, table))
+
+    def rebuild(self) -> None:
+        """Make everything anew from the packs' tables."""
+        with self._lock:
+            self._reset(self._cache)
+            self.refresh(force=True)
+
+    def close(self) -> None:
+        """Close the file; the next call opens it again."""
+        with self._lock:
+            if self._database is not None:
+                self._database.close()
+            self._database = None
+            self._packs, self._numbers, self._stamp = {}, {}, None
+
+    def _open(self) -> None:
+        if self._database is not None:
+            return
+        if self._cache is not None:
+            with contextlib.suppress(sqlite3.Error, OSError):
+                self._cache.parent.mkdir(parents=True, exist_ok=True)
+                self._database = _connect(str(self._cache))
+                if self._database.execute("PRAGMA user_version").fetchone()[0] == _VERSION:
+                    return
+        self._reset(self._cache)
+
+    def _reset(self, cache: Path | None) -> None:
+        """An empty database in `cache`, or a temporary one when that cannot be."""
+        self.close()
+        if cache is not None:
+            try:
+                for suffix in ("", "-wal", "-shm"):
+                    cache.with_name(cache.name + suffix).unlink(missing_ok=True)
+                self._database = _connect(str(cache))
+                self._database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
+                return
+            except (sqlite3.Error, OSError):
+                self.close()
+        # SQLite's own temporary file: in memory while small, on disk when not, gone when closed.
+        self._cache = None
+        self._database = _connect("")
+        self._database.executescript(_SCHEMA)
+
+    def _query(self, sql: str, parameters: Iterable[object]) -> list[tuple]:  # type: ignore[type-arg]
+        assert self._database is not None
+        try:
+            return self._database.execute(sql, tuple(parameters)).fetchall()
+        except sqlite3.Error:
+            self._reset(None)
+            self.refresh(force=True)
+            return self._database.execute(sql, tuple(parameters)).fetchall()
+
+    def _insert(self, name: str, table: Table) -> int:
+        database = self._database
+        assert database is not None
+        with _transaction(database):
+            row = database.execute("SELECT number FROM pack WHERE name = ?", (name,)).fetchone()
+            if row is not None:
+                return int(row[0])
+            number = database.execute(
+                "INSERT INTO pack (name, chunks) VALUES (?, ?)", (name, len(table.chunks))
+            ).lastrowid
+            assert number is not None
+            database.executemany(
+                "INSERT INTO frame VALUES (?, ?, ?, ?, ?, ?)",
+                ((number, f.number, f.offset, f.stored, f.length, b"".join(f.bases)) for f in table.frames),
+            )
+            # In order of the key: random inserts into a large table cost a page each.
+            database.executemany(
+                "INSERT OR IGNORE INTO chunk VALUES (?, ?, ?, ?, ?)",
+                sorted((c.id, number, c.frame, c.inner, c.length) for c in table.chunks),
+            )
+            database.executemany(
+                "INSERT OR REPLACE INTO manifest VALUES (?, ?, ?)",
+                ((bytes.fromhex(oid), number, b"".join(parts)) for oid, parts in table.manifests),
+            )
+            return number
+
+    def _adopt(self, name: str, number: int) -> None:
+        self._numbers[name] = number
+        self._packs[number] = Pack(self._folder / name)
+
+
+def _connect(name: str) -> sqlite3.Connection:
+    database = sqlite3.connect(name, timeout=10, isolation_level=None, check_same_thread=False)
+    try:
+        # A reader in another process never waits, and a commit needs no fsync.
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = NORMAL")
+        database.execute("PRAGMA cache_size = -32768")
+    except sqlite3.Error:
+        database.close()
+        raise
+    return database
+
+
+@contextlib.contextmanager
+def _transaction(database: sqlite3.Connection) -> Iterator[None]:
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        database.execute("ROLLBACK")
+        raise
+    database.execute("COMMIT")
+
+
+def _batches(chunks: Collection[ChunkId]) -> Iterator[list[ChunkId]]:
+    listed = list(chunks)
+    for start in range(0, len(listed), _BATCH):
+        yield listed[start : start + _BATCH]
+
+
+def _split(joined: bytes) -> Iterator[ChunkId]:
+    for start in range(0, len(joined), 32):
+        yield ChunkId(joined[start : start + 32])

@@ -1,0 +1,299 @@
+"""The pack file `<sha256 of the file>.zpk`: zstd frames, then a text table that says what is where.
+
+    skippable frame   `gitvault pack 1\\n`
+    zstd frames       each a run of one or more chunks
+    skippable frame   the table
+    skippable frame   the table again
+    skippable frame   `gitvault table OFFSET LENGTH\\n`, both 20 digits: the first table's text
+
+so that `zstd -d` of a whole pack decodes every frame that stands alone. The table's rows:
+
+    frame N OFFSET STORED LENGTH [BASE ...]   N counts from 0; with bases, chunk ids: their bytes joined are the
+                                              dictionary (`zstd -d --patch-from`)
+    chunk ID N INNER LENGTH                   ID, the SHA-256 of the LENGTH bytes at INNER in frame N
+    manifest OID CHUNK [CHUNK ...]            OID, the SHA-256 of a whole file; the chunks joined are its manifest
+    end SHA256                                of all rows before
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from gitvault.core.models import ChunkId
+from gitvault.core.utils.files import Disk
+from gitvault.errors import CorruptionError, UnsupportedFormatVersion
+
+MAX_CHUNK = 16 << 20
+"""No chunk, and so no frame, is longer, in bytes."""
+
+MAX_DICTIONARY = 64 << 20
+"""No frame's bases are longer together, in bytes."""
+
+PACK_NAME = re.compile(r"[0-9a-f]{64}\.zpk")
+
+_SKIPPABLE = (0x184D2A57).to_bytes(4, "little")
+_SEARCHED = 64 << 20
+_TRAILER = re.compile(rb"gitvault table ([0-9]{20}) ([0-9]{20})\n")
+_TRAILER_LENGTH = 57
+
+
+def _skippable(content: bytes) -> bytes:
+    return _SKIPPABLE + len(content).to_bytes(4, "little") + content
+
+
+_HEAD = _skippable(b"gitvault pack 1\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One zstd frame of a pack: `stored` bytes at `offset` that decode to `length` bytes."""
+
+    number: int
+    offset: int
+    stored: int
+    length: int
+    bases: tuple[ChunkId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One chunk of a pack: `length` bytes at `inner` in the decoded frame number `frame`."""
+
+    id: ChunkId
+    frame: int
+    inner: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What a pack holds."""
+
+    frames: list[Frame] = field(default_factory=list)
+    chunks: list[Chunk] = field(default_factory=list)
+    manifests: list[tuple[str, tuple[ChunkId, ...]]] = field(default_factory=list)
+
+
+def format_table(table: Table) -> bytes:
+    """The table's text."""
+    lines = [
+        f"frame {f.number} {f.offset} {f.stored} {f.length}" + "".join(f" {base.hex()}" for base in f.bases)
+        for f in table.frames
+    ]
+    lines += [f"chunk {c.id.hex()} {c.frame} {c.inner} {c.length}" for c in table.chunks]
+    lines += [f"manifest {oid}" + "".join(f" {part.hex()}" for part in parts) for oid, parts in table.manifests]
+    text = "".join(f"{line}\n" for line in lines).encode()
+    return text + f"end {hashlib.sha256(text).hexdigest()}\n".encode()
+
+
+def parse_table(text: bytes, pack: str, stop: int) -> Table:
+    """The rows of a table whose frames end at `stop`; `pack` names it in errors.
+
+    Raises CorruptionError for anything that cannot be true, UnsupportedFormatVersion for a row of an unknown kind.
+    """
+    end = text.rfind(b"end ")
+    if end < 0 or text[end:] != f"end {hashlib.sha256(text[:end]).hexdigest()}\n".encode():
+        raise CorruptionError(f"{pack}: the table does not have its hash; run git-vault verify")
+    table = Table()
+    expected = len(_HEAD)
+    for line in text[:end].decode("ascii", "replace").splitlines():
+        kind, *words = line.split(" ")
+        try:
+            if kind == "frame":
+                number, offset, stored, length = map(int, words[:4])
+                if number != len(table.frames) or offset != expected or stored < 1 or not 0 <= length <= MAX_CHUNK:
+                    raise ValueError
+                expected = offset + stored
+                table.frames.append(Frame(number, offset, stored, length, tuple(map(_chunk_id, words[4:]))))
+            elif kind == "chunk":
+                chunk, frame, inner, length = _chunk_id(words[0]), *map(int, words[1:])
+                if frame not in range(len(table.frames)) or inner < 0 or length < 1:
+                    raise ValueError
+                if inner + length > table.frames[frame].length:
+                    raise ValueError
+                table.chunks.append(Chunk(chunk, frame, inner, length))
+            elif kind == "manifest":
+                table.manifests.append((_chunk_id(words[0]).hex(), tuple(map(_chunk_id, words[1:]))))
+            else:
+                raise UnsupportedFormatVersion(
+                    f"{pack}: a row of the unknown kind {kind!r}; a newer gitvault wrote it, update this one"
+                )
+        except (ValueError, IndexError) as error:
+            raise CorruptionError(f"{pack}: impossible row {line[:200]!r}; run git-vault verify") from error
+    if expected > stop:
+        raise CorruptionError(f"{pack}: its frames end at {expected}, the table begins at {stop}; run git-vault verify")
+    return table
+
+
+def _chunk_id(digits: str) -> ChunkId:
+    chunk = bytes.fromhex(digits)
+    if len(chunk) != 32:
+        raise ValueError
+    return ChunkId(chunk)
+
+
+def read_table(path: Path, *, strict: bool = False) -> Table:
+    """What a finished pack holds; `strict`: also when trailer and both tables are there, only if they agree.
+
+    Raises CorruptionError, UnsupportedFormatVersion, OSError.
+    """
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        head = _at(file, 0, len(_HEAD))
+        if head != _HEAD:
+            if head.startswith(_HEAD[:-2]):
+                raise UnsupportedFormatVersion(f"{path.name}: a newer gitvault wrote it, update this one")
+            raise CorruptionError(f"{path.name}: it does not begin like a pack; run git-vault verify")
+        trailer = _TRAILER.fullmatch(_at(file, max(0, size - _TRAILER_LENGTH), _TRAILER_LENGTH))
+        offset, length = (int(trailer[1]), int(trailer[2])) if trailer else (0, 0)
+        if offset + 2 * length + 16 + _TRAILER_LENGTH == size:
+            copies = [(_at(file, at, length), at - 8) for at in (offset, offset + length + 8)]
+        elif strict:
+            raise CorruptionError(f"{path.name}: it does not end like a pack; run git-vault repair")
+        else:
+            copies = list(_search_tables(file, size))
+    if strict and copies[0][0] != copies[1][0]:
+        raise CorruptionError(f"{path.name}: the two copies of its table differ; run git-vault repair")
+    problem: CorruptionError | None = None
+    for text, stop in copies:
+        try:
+            return parse_table(text, path.name, stop)
+        except UnsupportedFormatVersion:
+            raise
+        except CorruptionError as error:
+            problem = error
+    raise problem or CorruptionError(f"{path.name}: it has no table, perhaps it was cut short; run git-vault verify")
+
+
+def _search_tables(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int]]:
+    """What may be tables in a pack with a damaged end, each with its offset, from the end backwards."""
+    start = max(0, size - _SEARCHED)
+    tail = _at(file, start, _SEARCHED)
+    at = len(tail)
+    # The mark has a byte that no table has, so it is only found where a frame begins.
+    while (at := tail.rfind(_SKIPPABLE, 0, at)) >= 0:
+        length = int.from_bytes(tail[at + 4 : at + 8], "little")
+        yield tail[at + 8 : at + 8 + length], start + at
+
+
+def _at(file: BinaryIO, offset: int, length: int) -> bytes:
+    file.seek(offset)
+    return file.read(length)
+
+
+class Pack:
+    """A pack file that can be read. Safe to call from several threads."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+
+    def read(self, frame: Frame) -> bytes:
+        """The frame as it is stored. Raises CorruptionError when the file ends before it, OSError."""
+        # Opening costs 10 us per frame of up to 1 MiB, and no limit on open files has to be minded.
+        with self._lock, self.path.open("rb", buffering=0) as file:
+            file.seek(frame.offset)
+            data = file.read(frame.stored)
+        if len(data) != frame.stored:
+            raise CorruptionError(f"{self.path.name}: cut short at {frame.offset + len(data)}; run git-vault verify")
+        return data
+
+
+class PackWriter(Pack):
+    """A pack being written; what was added can be read at once. `add*`, `seal` and `drop` are for one thread at a time.
+
+    `background` runs one task at a time, in order: hashing and writing there leaves the callers to compress.
+    """
+
+    def __init__(self, folder: Path, name: str, disk: Disk, background: Executor) -> None:
+        super().__init__(folder / name)
+        self.table = Table()
+        self.places: dict[ChunkId, Chunk] = {}
+        self.manifests: dict[str, tuple[ChunkId, ...]] = {}
+        self.size = len(_HEAD)
+        self._disk = disk
+        self._file = disk.create(self.path)
+        self._hash = hashlib.sha256()
+        self._background = background
+        self._last: Future[None] | None = None
+        # Frames not yet written are held in memory: 32 of at most about 1 MiB.
+        self._slots = threading.BoundedSemaphore(32)
+        self._write(_HEAD)
+
+    def add(self, frame: bytes, chunks: Sequence[tuple[ChunkId, int]], bases: Sequence[ChunkId]) -> None:
+        """Append a frame that decodes to `chunks`, in order."""
+        number = len(self.table.frames)
+        length = sum(size for _, size in chunks)
+        self.table.frames.append(Frame(number, self.size, len(frame), length, tuple(bases)))
+        inner = 0
+        for chunk, size in chunks:
+            place = Chunk(chunk, number, inner, size)
+            self.table.chunks.append(place)
+            self.places[chunk] = place
+            inner += size
+        self.size += len(frame)
+        self._write(frame)
+
+    def add_manifest(self, oid: str, parts: tuple[ChunkId, ...]) -> None:
+        """Say which chunks hold the manifest of the file `oid`."""
+        self.table.manifests.append((oid, parts))
+        self.manifests[oid] = parts
+
+    def seal(self) -> None:
+        """Append table and trailer; nothing can be added any more."""
+        text = format_table(self.table)
+        trailer = f"gitvault table {self.size + 8:020d} {len(text):020d}\n".encode()
+        end = _skippable(text) * 2 + _skippable(trailer)
+        self.size += len(end)
+        self._write(end)
+
+    def publish(self, folder: Path) -> str:
+        """Make the sealed pack durable and give it its name in `folder`; the name."""
+        self._settle()
+        self._file.sync()
+        self._file.close()
+        name = f"{self._hash.hexdigest()}.zpk"
+        with self._lock:
+            self._disk.rename(self.path, folder / name)
+            self.path = folder / name
+        return name
+
+    def drop(self) -> None:
+        """Forget what was written."""
+        if self._last is not None:
+            self._last.exception()
+        self._file.close()
+        self._disk.unlink(self.path)
+
+    def read(self, frame: Frame) -> bytes:
+        """The frame as it is stored, also when it is still on its way to the disk."""
+        self._settle()
+        return super().read(frame)
+
+    def _settle(self) -> None:
+        if self._last is not None:
+            self._last.result()
+
+    def _write(self, data: bytes) -> None:
+        if self._last is not None and self._last.done():
+            self._last.result()
+        self._slots.acquire()
+        self._last = self._background.submit(self._write_now, self._last, data)
+
+    def _write_now(self, before: Future[None] | None, data: bytes) -> None:
+        try:
+            # After a failed write nothing behind it counts.
+            if before is not None:
+                before.result()
+            self._hash.update(data)
+            self._file.write(data)
+        finally:
+            self._slots.release()

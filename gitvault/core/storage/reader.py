@@ -1,0 +1,151 @@
+"""The reading side of the store: chunks by their id, decoded and verified."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+
+from gitvault.core.models import ChunkId
+from gitvault.core.storage import frames
+from gitvault.core.storage.index import ChunkIndex, Place
+from gitvault.core.storage.packs import MAX_DICTIONARY, Chunk, Frame, Pack
+from gitvault.errors import ChecksumMismatch, CorruptionError, NotFoundError
+
+# Longer chains than we write are a loop, or bait.
+_MAX_CHAIN = 64
+_CACHE_BYTES = 32 << 20
+
+
+class ChunkReader:
+    """Reads chunks wherever they lie: unflushed, in packs, in the trash. Safe to call from several threads."""
+
+    def __init__(
+        self, folder: Path, index: ChunkIndex, find: Callable[[Collection[ChunkId]], dict[ChunkId, Place]] | None = None
+    ) -> None:
+        """`find`: where chunks lie that the index does not know yet, and those it does."""
+        self._index = index
+        self._find = find or index.find
+        self._trash = ChunkIndex(folder / "trash", None)
+        self._cache = _FrameCache(_CACHE_BYTES)
+        self._rebuilt = False
+
+    def read(self, chunks: Sequence[ChunkId]) -> list[memoryview]:
+        """The chunks' bytes, each with its hash. Raises NotFoundError, CorruptionError."""
+        try:
+            return self._read(chunks)
+        except (NotFoundError, CorruptionError):
+            # The index may be what is wrong; once is enough to know.
+            if self._rebuilt:
+                raise
+            self._rebuilt = True
+            self._index.rebuild()
+            return self._read(chunks)
+
+    def depth(self, place: Place) -> int:
+        """How many frames the chunk's frame stands on, in a row."""
+        return self._decode(place.pack, place.frame, 0)[1]
+
+    def check_frame(self, pack: Pack, frame: Frame, chunks: Sequence[Chunk]) -> list[str]:
+        """What is wrong with each of the frame's chunks, `""` for nothing."""
+        try:
+            data = memoryview(self._decode(pack, frame, 0)[0])
+        except (NotFoundError, CorruptionError) as error:
+            return [str(error)] * len(chunks)
+        return [
+            "" if hashlib.sha256(data[chunk.inner : chunk.inner + chunk.length]).digest() == chunk.id else "wrong hash"
+            for chunk in chunks
+        ]
+
+    def forget(self) -> None:
+        """Drop decoded frames."""
+        self._cache.clear()
+
+    def close(self) -> None:
+        """Release what is held."""
+        self._trash.close()
+
+    def _read(self, chunks: Sequence[ChunkId]) -> list[memoryview]:
+        places = self._places(set(chunks), 0)
+        found = []
+        for chunk in chunks:
+            place = places[chunk]
+            data = memoryview(self._decode(place.pack, place.frame, 0)[0])[place.inner : place.inner + place.length]
+            actual = hashlib.sha256(data).digest()
+            if actual != chunk:
+                raise ChecksumMismatch(f"chunk in {place.pack.path.name}", chunk.hex(), actual.hex())
+            found.append(data)
+        return found
+
+    def _places(self, chunks: Collection[ChunkId], chain: int) -> dict[ChunkId, Place]:
+        if chain > _MAX_CHAIN:
+            raise CorruptionError(f"more than {_MAX_CHAIN} frames stand on each other; run git-vault verify --data")
+        found = self._find(chunks)
+        if len(found) < len(chunks) and self._index.refresh(force=True):
+            found |= self._index.find([chunk for chunk in chunks if chunk not in found])
+        if len(found) < len(chunks):
+            found |= self._trash.find([chunk for chunk in chunks if chunk not in found])
+        for chunk in chunks:
+            if chunk not in found:
+                for error in self._index.unreadable.values():
+                    raise error
+                raise NotFoundError(f"chunk {chunk.hex()}: in no pack; run git-vault verify")
+        return found
+
+    def _decode(self, pack: Pack, frame: Frame, chain: int) -> tuple[bytes, int]:
+        key = pack, frame.number
+        known = self._cache.get(key)
+        if known is not None:
+            return known
+        dictionary, depth = b"", 0
+        if frame.bases:
+            places = self._places(set(frame.bases), chain + 1)
+            if sum(places[base].length for base in frame.bases) > MAX_DICTIONARY:
+                raise CorruptionError(f"{pack.path.name}: frame {frame.number} has bases of more than 64 MiB")
+            parts = []
+            for base in frame.bases:
+                place = places[base]
+                data, below = self._decode(place.pack, place.frame, chain + 1)
+                parts.append(memoryview(data)[place.inner : place.inner + place.length])
+                depth = max(depth, below + 1)
+            dictionary = b"".join(parts)
+        try:
+            data = frames.decompress(pack.read(frame), frame.length, dictionary)
+        except CorruptionError as error:
+            raise CorruptionError(f"{pack.path.name}: frame {frame.number} at {frame.offset}: {error}") from error
+        except FileNotFoundError as error:
+            raise NotFoundError(f"{pack.path.name}: the pack is gone; run git-vault verify") from error
+        self._cache.put(key, (data, depth))
+        return data, depth
+
+
+class _FrameCache:
+    """The frames decoded last, up to a number of bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._size = 0
+        self._lock = threading.Lock()
+        self._frames: OrderedDict[tuple[Pack, int], tuple[bytes, int]] = OrderedDict()
+
+    def get(self, key: tuple[Pack, int]) -> tuple[bytes, int] | None:
+        with self._lock:
+            found = self._frames.get(key)
+            if found is not None:
+                self._frames.move_to_end(key)
+            return found
+
+    def put(self, key: tuple[Pack, int], value: tuple[bytes, int]) -> None:
+        with self._lock:
+            if key not in self._frames:
+                self._frames[key] = value
+                self._size += len(value[0])
+            while self._size > self._limit and len(self._frames) > 1:
+                self._size -= len(self._frames.popitem(last=False)[1][0])
+
+    def clear(self) -> None:
+        with self._lock:
+            self._frames.clear()
+            self._size = 0

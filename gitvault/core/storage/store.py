@@ -1,0 +1,340 @@
+"""The chunk store: large content as chunks in packs, each chunk once. Works on its own, without a vault."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import stat
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO, ParamSpec, TypeVar
+
+from gitvault.core.chunking import HEAD_SIZE, RollingHash
+from gitvault.core.interfaces import ChunkingStrategy, Progress
+from gitvault.core.models import ChunkId, ChunkPlan, Pointer, StorageSize, VerifyReport
+from gitvault.core.storage import checks, manifests
+from gitvault.core.storage.appender import PackAppender
+from gitvault.core.storage.index import ChunkIndex
+from gitvault.core.storage.intake import Intake
+from gitvault.core.storage.packs import MAX_CHUNK
+from gitvault.core.storage.reader import ChunkReader
+from gitvault.core.utils.files import Disk, open_source
+from gitvault.errors import ChecksumMismatch, CorruptionError, GitVaultError, NotFoundError
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+WINDOW = 8 << 20
+"""How much of a file is read at a time. Files up to this size are stored by the calling thread alone."""
+
+_READ_BATCH = 4 << 20
+_READ_AHEAD = 4
+
+_EMPTY = hashlib.sha256().hexdigest()
+_OID = re.compile(r"[0-9a-f]{64}")
+
+# A line is 72 bytes and half of it does not compress: small chunks, so that an edit costs few of them.
+_MANIFEST_CUTS = RollingHash(8 << 10, 32 << 10, 128 << 10)
+# Below these sizes a frame of its own costs more than it saves: with and without a manifest to be coded against.
+_SMALL_WITH_BASE = 2 << 10
+_SMALL = 64 << 10
+
+
+class ChunkStore:
+    """Keeps large content in the packs of one folder. Safe to call from several threads at once.
+
+    One object writes at a time: the caller holds a lock. Any number read.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        cache: Path,
+        strategy: ChunkingStrategy,
+        level: int = 3,
+        disk: Disk | None = None,
+        threads: int | None = None,
+    ) -> None:
+        """`folder`: of the packs. `cache`: a folder for what can be made anew. Both are made when needed.
+
+        `level`: zstd's, for what the strategy does not judge. `threads`: workers for large files.
+        """
+        self._folder = folder
+        self._strategy = strategy
+        self._level = level
+        self._index = ChunkIndex(folder, cache / "chunks.db")
+        self._appender = PackAppender(folder, self._index, disk or Disk(), level)
+        self._reader = ChunkReader(folder, self._index, self._appender.find)
+        self._pool = ThreadPoolExecutor(threads or min(os.cpu_count() or 1, 8), "chunk-store")
+
+    def store_file(
+        self, source: BinaryIO | Path, *, base: Pointer | None = None, file_extension: str | None = None
+    ) -> Pointer:
+        """See StorageManager."""
+        with _opened(source) as (stream, size):
+            window = _fill(stream, b"", WINDOW)
+            whole = hashlib.sha256(window)
+            ended = len(window) < WINDOW
+            if ended:
+                size = len(window)
+                pointer = Pointer(whole.hexdigest(), size)
+                if self.has(pointer):
+                    return pointer
+            plan = self._strategy.plan(bytes(window[:HEAD_SIZE]), size, file_extension)
+            known = self._past(base) if plan.delta else []
+            intake = Intake(self._appender, self._reader, _Now() if ended else self._pool, plan, known)
+            try:
+                while True:
+                    lengths = self._cut(memoryview(window), file_extension, plan)
+                    carry = b"" if ended else bytes(window[len(window) - lengths.pop() :])
+                    intake.add(memoryview(window), lengths)
+                    if ended:
+                        break
+                    wanted = max(WINDOW, 2 * plan.max_size)
+                    window = _fill(stream, carry, wanted)
+                    whole.update(memoryview(window)[len(carry) :])
+                    ended = len(window) < wanted
+                intake.finish()
+            except BaseException as error:
+                intake.abandon(error)
+                raise
+        pointer = Pointer(whole.hexdigest(), intake.size)
+        if len(intake.chunks) > 1 and not self._complete(pointer):
+            self._store_manifest(pointer, intake.chunks, base)
+        return pointer
+
+    def retrieve_file(self, pointer: Pointer, target: BinaryIO) -> None:
+        """See StorageManager."""
+        chunks = self.chunks(pointer)
+        if len(chunks) < 2:
+            # The only chunk's hash is the file's.
+            for chunk, _ in chunks:
+                _write(target, self._reader.read([chunk])[0])
+            return
+        whole = hashlib.sha256()
+        for pieces in self._read_ahead(chunks, self._pool if pointer.size > WINDOW else _Now()):
+            for piece in pieces:
+                whole.update(piece)
+                _write(target, piece)
+        if whole.hexdigest() != pointer.oid:
+            raise ChecksumMismatch(f"file {pointer.oid}", pointer.oid, whole.hexdigest())
+
+    def store_chunk(self, data: bytes) -> ChunkId:
+        """See StorageManager. Raises ValueError for no bytes and for more than 16 MiB."""
+        if not 0 < len(data) <= MAX_CHUNK:
+            raise ValueError(f"a chunk of {len(data)} bytes: expected 1 to {MAX_CHUNK}")
+        intake = Intake(self._appender, self._reader, _Now(), self._plain_plan(), [])
+        intake.add(memoryview(data), [len(data)])
+        intake.finish()
+        return intake.chunks[0][0]
+
+    def retrieve_chunk(self, chunk: ChunkId) -> bytes:
+        """See StorageManager."""
+        return bytes(self._reader.read([chunk])[0])
+
+    def has(self, pointer: Pointer) -> bool:
+        """See StorageManager."""
+        if pointer.size == 0:
+            return pointer.oid == _EMPTY
+        chunk = _only_chunk(pointer)
+        place = self._appender.find([chunk]).get(chunk)
+        return (place is not None and place.length == pointer.size) or self._complete(pointer)
+
+    def chunks(self, pointer: Pointer) -> Sequence[tuple[ChunkId, int]]:
+        """See StorageManager."""
+        if pointer.size == 0:
+            if pointer.oid != _EMPTY:
+                raise CorruptionError(f"pointer {pointer.oid}: no content of 0 bytes has this hash")
+            return []
+        chunk = _only_chunk(pointer)
+        place = self._appender.find([chunk]).get(chunk)
+        if place is not None and place.length == pointer.size:
+            return [(chunk, pointer.size)]
+        problem: GitVaultError | None = None
+        for parts in self._appender.manifests(pointer.oid):
+            try:
+                return self._manifest(pointer, parts)
+            except (NotFoundError, CorruptionError) as error:
+                problem = error
+        if problem is None:
+            # One that the index does not know yet, or why there is none.
+            self._reader.read([chunk])
+        raise problem or CorruptionError(f"file {pointer.oid}: expected {pointer.size} bytes, found {place}")
+
+    def flush(self) -> int:
+        """See StorageManager."""
+        return self._appender.flush()
+
+    def discard(self) -> None:
+        """See StorageManager."""
+        self._appender.discard()
+        self._reader.forget()
+
+    def verify(self, *, data: bool = False, progress: Progress | None = None) -> VerifyReport:
+        """See StorageManager; only what was flushed is looked at."""
+        return checks.verify(self._folder, self._pool, data=data, progress=progress)
+
+    def get_storage_size(self) -> StorageSize:
+        """See StorageManager."""
+        packs, chunks = self._index.counts()
+        fresh_packs, fresh_chunks, fresh_bytes = self._appender.unpublished()
+        sizes = (path.stat().st_size for path in self._folder.glob("*.zpk"))
+        return StorageSize(packs + fresh_packs, chunks + fresh_chunks, sum(sizes) + fresh_bytes)
+
+    def close(self) -> None:
+        """Drop what was not flushed, end the threads, close the files."""
+        self._pool.shutdown()
+        self._appender.close()
+        self._reader.close()
+        self._index.close()
+
+    def __enter__(self) -> ChunkStore:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _cut(self, window: memoryview, file_extension: str | None, plan: ChunkPlan) -> list[int]:
+        lengths = [len(piece) for piece in self._strategy.chunk_data(window, file_extension, plan)]
+        if sum(lengths) != len(window) or not all(0 < length <= MAX_CHUNK for length in lengths):
+            raise GitVaultError(
+                f"chunking strategy {self._strategy.name!r}: its {len(lengths)} slices do not make up the "
+                f"{len(window)} bytes it was given; choose another vault.chunkingStrategy"
+            )
+        return lengths
+
+    def _past(self, base: Pointer | None) -> Sequence[tuple[ChunkId, int]]:
+        """The previous version's chunks; none when they cannot be had, delta coding is only a hope."""
+        if base is None:
+            return []
+        try:
+            return self.chunks(base)
+        except (NotFoundError, CorruptionError):
+            return []
+
+    def _plain_plan(self) -> ChunkPlan:
+        return ChunkPlan(MAX_CHUNK, MAX_CHUNK, MAX_CHUNK, self._level, False, "as it is")
+
+    def _complete(self, pointer: Pointer) -> bool:
+        """Whether some manifest of the file, and everything it names, is there."""
+        for parts in self._appender.manifests(pointer.oid):
+            if len(self._appender.find(set(parts))) < len(set(parts)):
+                continue
+            with contextlib.suppress(NotFoundError, CorruptionError):
+                ids = {chunk for chunk, _ in self._manifest(pointer, parts)}
+                if len(self._appender.find(ids)) == len(ids):
+                    return True
+        return False
+
+    def _manifest(self, pointer: Pointer, parts: Sequence[ChunkId]) -> list[tuple[ChunkId, int]]:
+        chunks = manifests.decode(b"".join(self._reader.read(parts)), pointer.oid)
+        size = sum(length for _, length in chunks)
+        if size != pointer.size:
+            raise CorruptionError(f"file {pointer.oid}: expected {pointer.size} bytes, its manifest lists {size}")
+        return chunks
+
+    def _store_manifest(self, pointer: Pointer, chunks: list[tuple[ChunkId, int]], base: Pointer | None) -> None:
+        text = manifests.encode(chunks)
+        earlier = self._manifest_parts(base)
+        if len(text) < (_SMALL_WITH_BASE if earlier else _SMALL):
+            chunk = ChunkId(hashlib.sha256(text).digest())
+            mine, elsewhere = self._appender.claim([chunk])
+            self._appender.add_manifest(pointer.oid, (chunk,), (chunk, text) if mine else None)
+            self._appender.wait_for(elsewhere)
+            return
+        window = memoryview(text)
+        plan = _MANIFEST_CUTS.plan(b"", None)
+        lengths = [len(piece) for piece in _MANIFEST_CUTS.chunk_data(window, None, plan)]
+        intake = Intake(self._appender, self._reader, _Now(), plan, earlier)
+        intake.add(window, lengths)
+        intake.finish()
+        self._appender.add_manifest(pointer.oid, tuple(part for part, _ in intake.chunks))
+
+    def _manifest_parts(self, base: Pointer | None) -> list[tuple[ChunkId, int]]:
+        for parts in self._appender.manifests(base.oid) if base else ():
+            places = self._appender.find(set(parts))
+            if all(part in places for part in parts):
+                return [(part, places[part].length) for part in parts]
+        return []
+
+    def _read_ahead(self, chunks: Sequence[tuple[ChunkId, int]], pool: Executor) -> Iterator[list[memoryview]]:
+        """The chunks' bytes in order, decoded and verified by the pool a few batches ahead."""
+        waiting: deque[Future[list[memoryview]]] = deque()
+        batch: list[ChunkId] = []
+        size = 0
+        for number, (chunk, length) in enumerate(chunks, 1):
+            batch.append(chunk)
+            size += length
+            if size >= _READ_BATCH or number == len(chunks):
+                waiting.append(pool.submit(self._reader.read, batch))
+                batch, size = [], 0
+            if len(waiting) > _READ_AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+class _Now(Executor):
+    """Does it at once: for content too small to be worth another thread."""
+
+    def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
+        """The finished call."""
+        done: Future[_T] = Future()
+        try:
+            done.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            done.set_exception(error)
+        return done
+
+
+def _only_chunk(pointer: Pointer) -> ChunkId:
+    """The chunk id that the file has if it is one chunk."""
+    if not _OID.fullmatch(pointer.oid):
+        raise NotFoundError(f"file {pointer.oid!r}: not a SHA-256 in lower-case hex")
+    return ChunkId(bytes.fromhex(pointer.oid))
+
+
+@contextlib.contextmanager
+def _opened(source: BinaryIO | Path) -> Iterator[tuple[BinaryIO, int | None]]:
+    """The stream to read, and its size when it is a plain file's."""
+    if not isinstance(source, Path):
+        yield source, None
+        return
+    fd = open_source(str(source))
+    with os.fdopen(fd, "rb", buffering=0) as stream:
+        found = os.fstat(fd)
+        yield stream, found.st_size if stat.S_ISREG(found.st_mode) else None
+
+
+def _fill(stream: BinaryIO, carry: bytes, size: int) -> bytearray:
+    """`carry` and what follows in the stream, `size` bytes in all, fewer at its end."""
+    window = bytearray(size)
+    window[: len(carry)] = carry
+    at = len(carry)
+    readinto = getattr(stream, "readinto", None)
+    with memoryview(window) as view:
+        while at < size:
+            if readinto is not None:
+                count = readinto(view[at:])
+            else:
+                data = stream.read(size - at)
+                count = len(data)
+                view[at : at + count] = data
+            if not count:
+                break
+            at += count
+    if at < size:
+        del window[at:]
+    return window
+
+
+def _write(target: BinaryIO, data: memoryview) -> None:
+    """All of it: an unbuffered file may take less at a time."""
+    while data:
+        count = target.write(data)
+        data = data[count:] if count is not None else data[:0]

@@ -1,0 +1,59 @@
+"""Dates as people type them: `2026-01-02`, `2026-01-02T03:04:05Z`, `yesterday 14:30`, `2 days ago`."""
+
+from __future__ import annotations
+
+import calendar
+import re
+from datetime import UTC, date, datetime, time, timedelta
+
+FORMS = "2026-01-02, 2026-01-02T03:04:05Z, today, yesterday 14:30, 2 days ago"
+
+_DAY = re.compile(r"(\d{4}-\d{2}-\d{2}|today|yesterday)(?:(?:\s+|[tT])(\d{1,2}:\S+))?")
+_AGO = re.compile(r"(an?|\d{1,9})[\s.]+(second|minute|hour|day|week|month|year)s?[\s.]+ago")
+
+
+def parse(text: str, now: datetime, *, end: bool = False) -> datetime:
+    """The moment that `text` names, in UTC.
+
+    `now` is aware. What names no time zone is meant in the system's. A day without a time is its first
+    moment, with `end` its last but never later than `now`. Raises ValueError, which lists what is understood.
+    """
+    words = text.strip().lower()
+    try:
+        return _moment(words, now.astimezone(), end).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{text!r} is not a date; write it like: {FORMS}") from error
+
+
+def _moment(words: str, now: datetime, end: bool) -> datetime:
+    if words == "now":
+        return now
+    if match := _AGO.fullmatch(words):
+        return _earlier(now, 1 if match[1].startswith("a") else int(match[1]), match[2])
+    match = _DAY.fullmatch(words)
+    if match is None:
+        raise ValueError(words)
+    if match[1] == "today":
+        day = now.date()
+    elif match[1] == "yesterday":
+        day = now.date() - timedelta(days=1)
+    else:
+        day = date.fromisoformat(match[1])
+    if match[2]:
+        hour = match[2] if match[2].index(":") == 2 else f"0{match[2]}"
+        moment = datetime.combine(day, time.fromisoformat(hour.upper()))
+        return moment if moment.tzinfo else moment.astimezone()
+    if not end:
+        return datetime.combine(day, time.min).astimezone()
+    last = datetime.combine(day, time.max).astimezone()
+    return min(last, now) if day <= now.date() else last
+
+
+def _earlier(now: datetime, count: int, unit: str) -> datetime:
+    if unit not in ("month", "year"):
+        return now.astimezone(UTC) - timedelta(**{f"{unit}s": count})
+    months = now.year * 12 + now.month - 1 - count * (12 if unit == "year" else 1)
+    year, month = months // 12, months % 12 + 1
+    # A month ago from the 31st is the last day of a shorter month.
+    day = min(now.day, calendar.monthrange(year, month)[1])
+    return now.replace(tzinfo=None, year=year, month=month, day=day).astimezone()

@@ -1,0 +1,578 @@
+"""Snapshots as git commits: what a commit says, chains of them, and how people name one.
+
+A snapshot's commit is on `refs/heads/<project>`; its trailers carry what git has no field for, and
+`Vault-Meta:` names the commit of the parallel chain `refs/vault/meta/<project>` (see meta.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from gitvault.core.models import Difference, Entry, Filter, Move, ObjectId, Snapshot, SnapshotId
+from gitvault.core.utils.dates import parse as parse_date
+from gitvault.core.utils.files import Disk
+from gitvault.core.utils.names import from_ref_component, from_text, from_tree_name, ref_component, to_line, tree_name
+from gitvault.core.versioning import meta
+from gitvault.core.versioning.objects import (
+    Commit,
+    Signature,
+    decode_commit,
+    decode_tree,
+    encode_commit,
+    encode_tree,
+    format_message,
+    parse_message,
+)
+from gitvault.core.versioning.odb import ObjectStore
+from gitvault.core.versioning.packfile import NewPack, PackWriter, publish
+from gitvault.core.versioning.refs import RefStore
+from gitvault.errors import AmbiguousError, CorruptionError, GitVaultError, NotFoundError
+
+HEADS = "refs/heads/"
+META = "refs/vault/meta/"
+NO_OBJECT = ObjectId(bytes(20))
+TREE_MODE = 0o040000
+LINK_MODE = 0o120000
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What is said about a snapshot when it is recorded."""
+
+    project: str
+    message: str
+    time: datetime
+    files: int
+    bytes: int
+    tags: Sequence[str] = ()
+    metadata: Mapping[str, str] | None = None
+    trigger: str = "manual"
+    restored_from: SnapshotId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A snapshot whose commits are in a pack and whose refs have not moved yet."""
+
+    project: str
+    commit: ObjectId
+    meta: ObjectId
+    parent: ObjectId | None
+
+
+class GitHistory:
+    """The snapshots in a bare repository. A VersionTracker.
+
+    `name`, `email`: who commits. `host`: this machine's name. `now`: the clock.
+    """
+
+    def __init__(
+        self,
+        git_dir: Path,
+        *,
+        name: str = "gitvault",
+        email: str = "gitvault@localhost",
+        host: str = "",
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        disk: Disk | None = None,
+    ) -> None:
+        self.git_dir = git_dir
+        self.disk = disk or Disk()
+        self.refs = RefStore(git_dir, self.disk)
+        self.objects = ObjectStore(git_dir / "objects")
+        self._who = (name, email)
+        self._host = host
+        self._now = now
+
+    def close(self) -> None:
+        """Close the pack files."""
+        self.objects.close()
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def projects(self) -> list[str]:
+        """The names of projects that have a snapshot."""
+        return sorted(from_ref_component(ref[len(HEADS) :]) for ref in self.refs.list(HEADS))
+
+    def tip(self, project: str) -> ObjectId | None:
+        """The newest snapshot's commit."""
+        return self.refs.read(HEADS + ref_component(project))
+
+    def commit(self, commit: ObjectId) -> Commit:
+        """Read a commit. Raises NotFoundError, CorruptionError."""
+        kind, data = self.objects.read(commit)
+        if kind != b"commit":
+            raise NotFoundError(f"{commit.hex()} is a {kind.decode()}, not a snapshot; git-vault log lists snapshots")
+        return decode_commit(data)
+
+    def get_version(self, snapshot: SnapshotId) -> Snapshot:
+        """See VersionTracker."""
+        return self._snapshot(snapshot, self.commit(raw(snapshot)))
+
+    def get_latest_version(self, project: str) -> Snapshot | None:
+        """See VersionTracker."""
+        tip = self.tip(project)
+        return self.get_version(SnapshotId(tip.hex())) if tip else None
+
+    def chain(self, commit: ObjectId) -> Iterator[ObjectId]:
+        """The commit and its ancestors, newest first."""
+        at: ObjectId | None = commit
+        while at:
+            yield at
+            parents = self.commit(at).parents
+            at = parents[0] if parents else None
+
+    def list_versions(self, project: str) -> Iterator[Snapshot]:
+        """See VersionTracker."""
+        at = self.tip(project)
+        while at:
+            commit = self.commit(at)
+            yield self._snapshot(SnapshotId(at.hex()), commit)
+            at = commit.parents[0] if commit.parents else None
+
+    def filtered(self, wanted: Filter) -> list[Snapshot]:
+        """The snapshots that fit, newest first, of all projects or one."""
+        projects = self.projects() if wanted.project is None else [wanted.project]
+        found = [s for p in projects for s in self.list_versions(p) if _fits(s, wanted)]
+        # Stable: snapshots of one chain within one second stay newest first.
+        return sorted(found, key=lambda s: s.time, reverse=True)
+
+    def _snapshot(self, snapshot: SnapshotId, commit: Commit) -> Snapshot:
+        body, trailers = parse_message(commit.message)
+        one = dict(trailers)
+        pairs = (from_text(v).decode("utf-8", "replace").partition("=") for k, v in trailers if k == "Vault-Metadata")
+        restored = one.get("Vault-Restored-From")
+        return Snapshot(
+            id=snapshot,
+            project=from_text(one.get("Vault-Project", "")).decode("utf-8", "surrogateescape"),
+            time=datetime.fromtimestamp(commit.committer.time, UTC),
+            message=body.rstrip("\n"),
+            tags=tuple(from_text(v).decode("utf-8", "replace") for k, v in trailers if k == "Vault-Tag"),
+            metadata={key: value for key, _, value in pairs},
+            files=_count(one.get("Vault-Files")),
+            bytes=_count(one.get("Vault-Bytes")),
+            host=one.get("Vault-Host", ""),
+            trigger=one.get("Vault-Trigger", ""),
+            restored_from=SnapshotId(restored) if restored else None,
+        )
+
+    def meta_commit(self, commit: Commit) -> ObjectId | None:
+        """The commit of the meta chain that a snapshot names; None for a commit made by other tools."""
+        named = dict(parse_message(commit.message)[1]).get("Vault-Meta", "")
+        return raw(SnapshotId(named)) if re.fullmatch("[0-9a-f]{40}", named) else None
+
+    def trees(self, snapshot: SnapshotId) -> tuple[ObjectId, ObjectId | None]:
+        """The snapshot's tree and its tree in the meta chain."""
+        commit = self.commit(raw(snapshot))
+        named = self.meta_commit(commit)
+        return commit.tree, self.commit(named).tree if named else None
+
+    def tree(self, oid: ObjectId | None) -> dict[bytes, tuple[int, ObjectId]]:
+        """A tree's entries by their names in git; empty for None."""
+        if not oid or oid == NO_OBJECT:
+            return {}
+        kind, data = self.objects.read(oid)
+        if kind != b"tree":
+            raise CorruptionError(f"{oid.hex()}: expected a tree, found a {kind.decode()}; run git-vault verify")
+        return {name: (mode, entry) for name, mode, entry in decode_tree(data)}
+
+    def blob(self, oid: ObjectId) -> bytes:
+        """A blob's content."""
+        kind, data = self.objects.read(oid)
+        if kind != b"blob":
+            raise CorruptionError(f"{oid.hex()}: expected a blob, found a {kind.decode()}; run git-vault verify")
+        return data
+
+    def listing(
+        self, tree: ObjectId | None, meta_tree: ObjectId | None
+    ) -> tuple[meta.Attributes | None, list[tuple[Entry, meta.Attributes | None, ObjectId | None]]]:
+        """One folder: its own attributes; each entry (path = its name) with attributes and, for a folder, its meta tree."""
+        entries = self.tree(tree)
+        mirrored = self.tree(meta_tree)
+        own: meta.Attributes | None = None
+        known: dict[bytes, meta.Attributes] = {}
+        blob = mirrored.pop(meta.META_NAME, None)
+        if blob:
+            own, known = meta.decode(self.blob(blob[1]))
+        out: list[tuple[Entry, meta.Attributes | None, ObjectId | None]] = []
+        for stored, (mode, oid) in entries.items():
+            name = from_tree_name(stored)
+            if mode == TREE_MODE:
+                below = mirrored.pop(stored, None)
+                out.append((Entry(name, "folder", 0o755, 0, 0, oid), None, below[1] if below else None))
+                continue
+            said = known.get(name)
+            kind = "symlink" if mode == LINK_MODE else "file"
+            if said is None:
+                # A commit that another tool made: git's own idea of the file is all there is.
+                size = self.objects.size(oid)
+                out.append((Entry(name, kind, mode & 0o777 or 0o777, size, 0, oid), None, None))
+            else:
+                entry = Entry(name, kind, said.mode, said.size, said.mtime_ns, oid, said.as_pointer())
+                out.append((entry, said, None))
+        out += [
+            (Entry(from_tree_name(stored), "folder", 0o755, 0, 0, NO_OBJECT), None, oid)
+            for stored, (mode, oid) in mirrored.items()
+            if mode == TREE_MODE
+        ]
+        out.sort(key=lambda item: item[0].path)
+        return own, out
+
+    def entries(self, snapshot: SnapshotId, path: bytes = b"", *, recursive: bool = True) -> Iterator[Entry]:
+        """See VersionTracker. Not `recursive`: the folder's own entries only."""
+        tree, meta_tree = self.trees(snapshot)
+        if path:
+            found, below = self.find(snapshot, path)
+            if found.kind != "folder":
+                yield found
+                return
+            tree, meta_tree = found.blob, below
+        yield from self._below(tree, meta_tree, path + b"/" if path else b"", recursive)
+
+    def _below(
+        self, tree: ObjectId | None, meta_tree: ObjectId | None, prefix: bytes, recursive: bool
+    ) -> Iterator[Entry]:
+        for entry, _, below in self.listing(tree, meta_tree)[1]:
+            path = prefix + entry.path
+            if entry.kind == "folder":
+                own = meta.decode(self.blob(blob[1]))[0] if (blob := self.tree(below).get(meta.META_NAME)) else None
+                yield Entry(path, "folder", own.mode if own else 0o755, 0, own.mtime_ns if own else 0, entry.blob)
+                if recursive:
+                    yield from self._below(entry.blob, below, path + b"/", True)
+            else:
+                yield Entry(path, entry.kind, entry.mode, entry.size, entry.mtime_ns, entry.blob, entry.pointer)
+
+    def find(self, snapshot: SnapshotId, path: bytes) -> tuple[Entry, ObjectId | None]:
+        """The entry at a path and, for a folder, its meta tree. Raises NotFoundError."""
+        tree: ObjectId | None
+        tree, below = self.trees(snapshot)
+        entry = Entry(b"", "folder", 0o755, 0, 0, tree)
+        parts = [part for part in path.split(b"/") if part not in (b"", b".")]
+        for depth, part in enumerate(parts):
+            if entry.kind == "folder":
+                match = [item for item in self.listing(tree, below)[1] if item[0].path == part]
+                if match:
+                    entry, _, below = match[0]
+                    tree = entry.blob
+                    continue
+            missing = to_line(b"/".join(parts[: depth + 1]))
+            raise NotFoundError(f"{missing}: not in snapshot {snapshot[:12]}; git-vault ls {snapshot[:12]} lists it")
+        whole = b"/".join(parts)
+        return Entry(whole, entry.kind, entry.mode, entry.size, entry.mtime_ns, entry.blob, entry.pointer), below
+
+    def blob_at(self, snapshot: SnapshotId, path: bytes) -> ObjectId | None:
+        """What the snapshot's tree holds at a path; None when there is nothing. Reads the trees above it only."""
+        at: ObjectId | None = self.commit(raw(snapshot)).tree
+        for part in path.split(b"/"):
+            tree = self.tree(at)
+            found = tree.get(tree_name(part)) or tree.get(tree_name(part, force=True))
+            if found is None:
+                return None
+            at = found[1]
+        return at
+
+    def read(self, snapshot: SnapshotId, path: bytes) -> bytes:
+        """See VersionTracker."""
+        entry, _ = self.find(snapshot, path)
+        if entry.kind == "folder":
+            raise NotFoundError(f"{to_line(path)}: a folder; git-vault ls {snapshot[:12]} {to_line(path)} lists it")
+        return self.blob(entry.blob)
+
+    def compare(self, a: SnapshotId, b: SnapshotId) -> Difference:
+        """See VersionTracker."""
+        added: dict[bytes, ObjectId] = {}
+        deleted: dict[bytes, ObjectId] = {}
+        changed: list[bytes] = []
+        self._compare(self.trees(a)[0], self.trees(b)[0], b"", added, deleted, changed)
+        moved = _moves(deleted, added)
+        for move in moved:
+            del deleted[move.source], added[move.target]
+        return Difference(
+            tuple(sorted(added)), tuple(sorted(changed)), tuple(sorted(deleted)), tuple(sorted(moved, key=_target))
+        )
+
+    def _compare(
+        self,
+        a: ObjectId | None,
+        b: ObjectId | None,
+        prefix: bytes,
+        added: dict[bytes, ObjectId],
+        deleted: dict[bytes, ObjectId],
+        changed: list[bytes],
+    ) -> None:
+        if a == b:
+            return
+        old, new = self.tree(a), self.tree(b)
+        for name in old.keys() | new.keys():
+            before, after = old.get(name), new.get(name)
+            if before == after:
+                continue
+            path = prefix + from_tree_name(name)
+            old_tree = before[1] if before and before[0] == TREE_MODE else None
+            new_tree = after[1] if after and after[0] == TREE_MODE else None
+            if old_tree or new_tree:
+                self._compare(old_tree, new_tree, path + b"/", added, deleted, changed)
+            old_file = before if before and not old_tree else None
+            new_file = after if after and not new_tree else None
+            if old_file and new_file:
+                changed.append(path)
+            elif old_file:
+                deleted[path] = old_file[1]
+            elif new_file:
+                added[path] = new_file[1]
+
+    # -- names of snapshots ----------------------------------------------------------------------
+
+    def resolve(self, name: str) -> SnapshotId:
+        """The snapshot that a person means: an id or its beginning, `project`, `project~2`, `project@{date}`, a date.
+
+        Raises NotFoundError, AmbiguousError (candidates listed).
+        """
+        base, back = name, 0
+        if (match := re.fullmatch(r"(.+)~([0-9]{0,9})", name)) and not self.tip(name):
+            base, back = match[1], int(match[2] or 1)
+        at = self._resolve_base(base)
+        for _ in range(back):
+            parents = self.commit(at).parents
+            if not parents:
+                raise NotFoundError(f"{name}: the history of {base} is not that long; git-vault log {base} lists it")
+            at = parents[0]
+        return SnapshotId(at.hex())
+
+    def _resolve_base(self, name: str) -> ObjectId:
+        tip = self.tip(name)
+        if tip:
+            return tip
+        if match := re.fullmatch(r"(.+)@\{(.+)\}", name):
+            if not self.tip(match[1]):
+                raise NotFoundError(f"{match[1]}: no such project; git-vault projects lists them")
+            when = self._date(match[2], name)
+            found = self._newest(match[1], when)
+            if not found:
+                raise NotFoundError(f"{name}: {match[1]} has no snapshot that old; git-vault log {match[1]} lists it")
+            return found
+        if re.fullmatch("[0-9a-fA-F]{4,40}", name):
+            candidates = [c for c in self.objects.find_prefix(name.lower()) if self._is_snapshot(c)]
+            if len(candidates) == 1:
+                return candidates[0]
+            if candidates:
+                listed = ", ".join(sorted(c.hex()[:12] for c in candidates))
+                raise AmbiguousError(f"{name}: fits several snapshots: {listed}; give more digits")
+        try:
+            when = parse_date(name, self._now())
+        except ValueError:
+            raise NotFoundError(
+                f"{name}: no such project, snapshot id or date; git-vault log and git-vault projects list them"
+            ) from None
+        dated = {project: found for project in self.projects() if (found := self._newest(project, when))}
+        if len(dated) == 1:
+            return next(iter(dated.values()))
+        if dated:
+            listed = ", ".join(f"{project}@{{{name}}}" for project in dated)
+            raise AmbiguousError(f"{name}: several projects have a snapshot then: {listed}")
+        raise NotFoundError(f"{name}: no snapshot is that old; git-vault log lists them")
+
+    def _date(self, text: str, whole: str) -> datetime:
+        try:
+            return parse_date(text, self._now())
+        except ValueError as error:
+            raise NotFoundError(f"{whole}: {text!r} is not a date: {error}") from None
+
+    def _newest(self, project: str, when: datetime) -> ObjectId | None:
+        return next((raw(s.id) for s in self.list_versions(project) if s.time <= when), None)
+
+    def _is_snapshot(self, oid: ObjectId) -> bool:
+        kind, data = self.objects.read(oid)
+        return kind == b"commit" and self.meta_commit(decode_commit(data)) is not None
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def new_pack(self) -> PackWriter:
+        """A pack being written, outside of what git sees."""
+        folder = self.git_dir / "tmp"
+        self.disk.make_folder(folder)
+        return PackWriter(folder, self.disk)
+
+    def record(self, pack: PackWriter, tree: ObjectId, meta_tree: ObjectId, details: Details) -> Recorded:
+        """Add a snapshot's two commits to the pack; refs stay where they are."""
+        parent = self.tip(details.project)
+        before = self.meta_commit(self.commit(parent)) if parent else None
+        said = to_line(details.project.encode("utf-8", "surrogateescape"))
+        meta_commit = pack.add(b"commit", self._commit(meta_tree, before, details.time, f"Attributes of {said}\n"))
+        trailers = [
+            ("Vault-Project", said),
+            ("Vault-Meta", meta_commit.hex()),
+            ("Vault-Host", to_line(self._host.encode("utf-8", "replace"))),
+            ("Vault-Trigger", to_line(details.trigger.encode("utf-8", "replace"))),
+            ("Vault-Files", str(details.files)),
+            ("Vault-Bytes", str(details.bytes)),
+        ]
+        trailers += [("Vault-Tag", to_line(tag.encode("utf-8", "replace"))) for tag in details.tags]
+        trailers += [
+            ("Vault-Metadata", to_line(f"{key}={value}".encode("utf-8", "replace")))
+            for key, value in (details.metadata or {}).items()
+        ]
+        if details.restored_from:
+            trailers.append(("Vault-Restored-From", details.restored_from))
+        message = format_message(details.message, [(k, v) for k, v in trailers if v])
+        commit = pack.add(b"commit", self._commit(tree, parent, details.time, message))
+        return Recorded(details.project, commit, meta_commit, parent)
+
+    def _commit(self, tree: ObjectId, parent: ObjectId | None, time: datetime, message: str) -> bytes:
+        offset = time.astimezone().utcoffset() or timedelta()
+        who = Signature(*self._who, int(time.timestamp()), int(offset.total_seconds()) // 60)
+        return encode_commit(Commit(tree, (parent,) if parent else (), who, who, message))
+
+    def publish(self, packs: Iterable[NewPack]) -> None:
+        """Make packs, and whatever an earlier run renamed into place, visible and durable."""
+        folder = self.git_dir / "objects" / "pack"
+        for pack in packs:
+            publish(pack, folder, self.disk)
+        # Also when nothing was written: a run killed after its rename left a name that no sync covers.
+        self.disk.sync_folder(folder)
+        self.objects.refresh()
+
+    def advance(self, recorded: Recorded) -> None:
+        """Move the meta ref, then the branch: the commit point. Durable when it returns."""
+        component = ref_component(recorded.project)
+        self.refs.update(META + component, recorded.meta)
+        self.refs.update(HEADS + component, recorded.commit, old=recorded.parent)
+        head = self.refs.head()
+        if head is None or self.refs.read(head) is None:
+            # A clone checks out what HEAD names; it must exist.
+            self.refs.set_head(HEADS + component)
+
+    def read_file(self, ref: str, name: bytes) -> bytes:
+        """A file of the newest commit on a ref that holds records; empty when there is no such ref or file."""
+        at = self.refs.read(ref)
+        found = self.tree(self.commit(at).tree).get(name) if at else None
+        return self.blob(found[1]) if found else b""
+
+    def write_file(self, ref: str, name: bytes, content: bytes, why: str) -> None:
+        """Replace a file of a ref that holds records, as a commit; durable when it returns."""
+        parent = self.refs.read(ref)
+        files = self.tree(self.commit(parent).tree) if parent else {}
+        pack = self.new_pack()
+        try:
+            files[name] = 0o100644, pack.add(b"blob", content)
+            tree = pack.add(b"tree", encode_tree((n, mode, oid) for n, (mode, oid) in files.items()))
+            commit = pack.add(b"commit", self._commit(tree, parent, self._now(), why + "\n"))
+            made = pack.finish()
+        except BaseException:
+            pack.abandon()
+            raise
+        self.publish([made] if made else [])
+        self.refs.update(ref, commit, old=parent)
+
+    def sync_tip(self, project: str) -> None:
+        """Make durable the refs that an interrupted run may have moved without a folder sync."""
+        for prefix in (META, HEADS):
+            folder = self.git_dir / prefix
+            if folder.is_dir():
+                self.disk.sync_folder(folder)
+
+    def create_version(
+        self, project: str, files: Mapping[bytes, bytes], *, message: str = "", tags: Sequence[str] = ()
+    ) -> SnapshotId:
+        """See VersionTracker."""
+        root: dict[bytes, object] = {}
+        for path, content in files.items():
+            parts = path.split(b"/")
+            if any(part in (b"", b".", b"..") for part in parts) or b"\0" in path:
+                raise GitVaultError(f"{to_line(path)}: not a path below a project; give it without /, . and ..")
+            at = root
+            for part in parts[:-1]:
+                below = at.setdefault(part, {})
+                if not isinstance(below, dict):
+                    raise GitVaultError(f"{to_line(path)}: a file and a folder of one name")
+                at = below
+            if isinstance(at.get(parts[-1]), dict):
+                raise GitVaultError(f"{to_line(path)}: a file and a folder of one name")
+            at[parts[-1]] = content
+        now = self._now()
+        pack = self.new_pack()
+        try:
+            tree, meta_tree = _add_folder(pack, root, int(now.timestamp()) * 1_000_000_000)
+            if tree == NO_OBJECT:
+                tree = pack.add(b"tree", b"")
+            details = Details(
+                project, message or f"Snapshot of {project}", now, len(files), sum(map(len, files.values())), tags
+            )
+            recorded = self.record(pack, tree, meta_tree, details)
+            made = pack.finish()
+        except BaseException:
+            pack.abandon()
+            raise
+        self.publish([made] if made else [])
+        self.advance(recorded)
+        return SnapshotId(recorded.commit.hex())
+
+
+def _add_folder(pack: PackWriter, folder: dict[bytes, object], mtime_ns: int) -> tuple[ObjectId, ObjectId]:
+    entries: list[tuple[bytes, int, ObjectId]] = []
+    mirrored: list[tuple[bytes, int, ObjectId]] = []
+    lines: list[str] = []
+    for name in sorted(folder):
+        value = folder[name]
+        if isinstance(value, dict):
+            tree, meta_tree = _add_folder(pack, value, mtime_ns)
+            entries.append((tree_name(name), TREE_MODE, tree))
+            mirrored.append((tree_name(name), TREE_MODE, meta_tree))
+        elif isinstance(value, bytes):
+            entries.append((tree_name(name), 0o100644, pack.add(b"blob", value)))
+            said = meta.Attributes(name, "file", 0o644, mtime_ns, (0, 0), len(value))
+            lines.append(meta.format_line(said, (0, 0)))
+    own = meta.Attributes(b".", "folder", 0o755, mtime_ns, (0, 0), 0)
+    mirrored.append((meta.META_NAME, 0o100644, pack.add(b"blob", meta.encode(own, lines))))
+    tree = pack.add(b"tree", encode_tree(entries)) if entries else NO_OBJECT
+    return tree, pack.add(b"tree", encode_tree(mirrored))
+
+
+def raw(snapshot: SnapshotId) -> ObjectId:
+    """A snapshot's commit. Raises NotFoundError for what is no id."""
+    try:
+        return ObjectId(bytes.fromhex(snapshot))
+    except ValueError:
+        raise NotFoundError(f"{snapshot}: not a snapshot id; git-vault log lists them") from None
+
+
+def _count(text: str | None) -> int:
+    return int(text) if text and text.isdecimal() else 0
+
+
+def _fits(snapshot: Snapshot, wanted: Filter) -> bool:
+    return (
+        wanted.tags <= set(snapshot.tags)
+        and wanted.metadata.items() <= dict(snapshot.metadata).items()
+        and (wanted.since is None or snapshot.time >= wanted.since)
+        and (wanted.until is None or snapshot.time <= wanted.until)
+    )
+
+
+_EMPTY_BLOB = bytes.fromhex("e69de29bb2d1d6434b8b29ae775ad8c2e48c5391")
+
+
+def _moves(deleted: Mapping[bytes, ObjectId], added: Mapping[bytes, ObjectId]) -> list[Move]:
+    sources: dict[bytes, list[bytes]] = {}
+    for path in sorted(deleted, reverse=True):
+        # Empty files are all alike; calling one the other's new name would be a guess.
+        if deleted[path] != _EMPTY_BLOB:
+            sources.setdefault(deleted[path], []).append(path)
+    moved: list[Move] = []
+    for target in sorted(added):
+        candidates = sources.get(added[target])
+        if candidates:
+            same = [c for c in candidates if c.rsplit(b"/", 1)[-1] == target.rsplit(b"/", 1)[-1]]
+            source = (same or candidates)[-1]
+            candidates.remove(source)
+            moved.append(Move(source, target))
+    return moved
+
+
+def _target(move: Move) -> bytes:
+    return move.target
+

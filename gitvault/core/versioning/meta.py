@@ -1,0 +1,157 @@
+"""The meta chain's text: one blob per folder for what git trees cannot hold.
+
+    gitvault-meta 1
+    d 755 1700000000.123456789 1000:1000 0 .
+    f 644 1700000000.000000000 - 1234 main.c
+    f 600 1700000000.000000000 0:0 5368709120 disk.img<TAB>sha256=9f86...<TAB>sparse
+    l 777 1700000000.000000000 - 7 link
+
+kind, permission bits in octal, mtime, uid:gid (`-`: as the folder's), size, name; then tab-separated
+extras: `sha256=` the pointer, `link=` a hard link group, `sparse`, `xattr.NAME=` base64. Names are escaped
+with names.to_line, so the text is valid UTF-8 and one line is one entry. Unknown extras are kept out of
+the way: a reader ignores them.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from gitvault.core.models import Pointer
+from gitvault.core.utils.names import from_text, to_line
+from gitvault.errors import CorruptionError, UnsupportedFormatVersion
+
+META_NAME = b"%00meta"
+"""The blob's name in each folder of the meta tree: `%00` cannot begin an escaped name."""
+_HEADER = "gitvault-meta 1\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """What one line says."""
+
+    name: bytes
+    kind: str
+    """`file`, `folder` or `symlink`."""
+    mode: int
+    mtime_ns: int
+    owner: tuple[int, int]
+    size: int
+    pointer: str | None = None
+    """SHA-256 of content that is in the chunk store."""
+    link: str | None = None
+    """Files of one snapshot with the same value are one file with several names."""
+    sparse: bool = False
+    xattrs: Mapping[str, bytes] = field(default_factory=dict)
+
+    def as_pointer(self) -> Pointer | None:
+        """The pointer, for content in the chunk store."""
+        return Pointer(self.pointer, self.size) if self.pointer else None
+
+
+_LETTER = {"file": "f", "folder": "d", "symlink": "l"}
+_KIND = {letter: kind for kind, letter in _LETTER.items()}
+
+
+def format_line(entry: Attributes, folder_owner: tuple[int, int] | None) -> str:
+    """One line, with its newline; an owner equal to `folder_owner` is left out."""
+    raw = entry.name
+    # isascii + isprintable + no backslash is the common case, 10 times cheaper than the escape
+    text = raw.decode("ascii") if raw.isascii() else ""
+    if not text.isprintable() or not text or "\\" in text:
+        text = to_line(raw)
+    owner = "-" if entry.owner == folder_owner else f"{entry.owner[0]}:{entry.owner[1]}"
+    seconds, nanos = divmod(entry.mtime_ns, 1_000_000_000)
+    line = f"{_LETTER[entry.kind]} {entry.mode:o} {seconds}.{nanos:09} {owner} {entry.size} {text}"
+    if entry.pointer:
+        line += f"\tsha256={entry.pointer}"
+    if entry.link:
+        line += f"\tlink={entry.link}"
+    if entry.sparse:
+        line += "\tsparse"
+    for name, value in sorted(entry.xattrs.items()):
+        encoded = base64.b64encode(value).decode("ascii")
+        line += f"\txattr.{to_line(name.encode('utf-8', 'surrogateescape'))}={encoded}"
+    return line + "\n"
+
+
+def encode(folder: Attributes, lines: Iterable[str]) -> bytes:
+    """A folder's blob: its own attributes (named `.`) and its entries' lines."""
+    return (_HEADER + format_line(folder, None) + "".join(lines)).encode()
+
+
+def split(blob: bytes) -> tuple[str, dict[bytes, str]]:
+    """The folder's own line and each entry's line by its name, unparsed, to be written again."""
+    lines = _lines(blob)
+    return lines[0], {from_text(_name(line)): line + "\n" for line in lines[1:]}
+
+
+def decode(blob: bytes) -> tuple[Attributes, dict[bytes, Attributes]]:
+    """The folder's own attributes and those of its files and symlinks by name.
+
+    Raises CorruptionError, UnsupportedFormatVersion.
+    """
+    lines = _lines(blob)
+    own = _parse(lines[0], (0, 0))
+    entries = (_parse(line, own.owner) for line in lines[1:])
+    return own, {entry.name: entry for entry in entries}
+
+
+def _lines(blob: bytes) -> list[str]:
+    try:
+        text = blob.decode()
+    except UnicodeDecodeError as error:
+        raise CorruptionError(f"a blob of the meta chain is not UTF-8 at byte {error.start}") from error
+    if not text.startswith(_HEADER):
+        first = text[:40].split("\n")[0]
+        if first.startswith("gitvault-meta "):
+            raise UnsupportedFormatVersion(f"the meta chain says {first!r}; this gitvault reads version 1, update it")
+        raise CorruptionError(f"a blob of the meta chain begins with {first!r}, expected {_HEADER.strip()!r}")
+    lines = text[len(_HEADER) :].split("\n")
+    if lines[-1] or len(lines) < 2:
+        raise CorruptionError("a blob of the meta chain is cut short")
+    return lines[:-1]
+
+
+def _name(line: str) -> str:
+    return line.split("\t", 1)[0].split(" ", 5)[5]
+
+
+def _parse(line: str, folder_owner: tuple[int, int]) -> Attributes:
+    head, *extras = line.split("\t")
+    try:
+        letter, mode, mtime, owner, size, name = head.split(" ", 5)
+        seconds, _, nanos = mtime.partition(".")
+        who = folder_owner
+        if owner != "-":
+            user, group = owner.split(":")
+            who = int(user), int(group)
+        pointer = link = None
+        sparse = False
+        xattrs: dict[str, bytes] = {}
+        for extra in extras:
+            key, _, value = extra.partition("=")
+            if key == "sha256":
+                pointer = value
+            elif key == "link":
+                link = value
+            elif key == "sparse":
+                sparse = True
+            elif key.startswith("xattr."):
+                label = from_text(key[6:]).decode("utf-8", "surrogateescape")
+                xattrs[label] = base64.b64decode(value, validate=True)
+        return Attributes(
+            from_text(name),
+            _KIND[letter],
+            int(mode, 8) & 0o7777,
+            int(seconds) * 1_000_000_000 + int(nanos),
+            who,
+            int(size),
+            pointer,
+            link,
+            sparse,
+            xattrs,
+        )
+    except (ValueError, KeyError) as error:
+        raise CorruptionError(f"a line of the meta chain cannot be read: {line[:80]!r}") from error

@@ -1,0 +1,224 @@
+"""Git objects, read: packs mapped into memory, deltas resolved here, loose objects.
+
+Finds packs that appear or vanish while it is open, as `repack` makes them.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+
+from gitvault.core.models import ObjectId
+from gitvault.core.versioning.objects import object_id
+from gitvault.core.versioning.packfile import KIND_CODES
+from gitvault.core.versioning.packreader import MAX_OBJECT, BaseCache, Pack
+from gitvault.errors import ChecksumMismatch, CorruptionError, GitVaultError, NotFoundError
+
+_CACHE = 64 << 20
+# Objects that read_many puts in order at a time: 100 bytes of memory each.
+_BATCH = 1 << 17
+# Objects; `contains` looks the ids of smaller packs up in one set (85 bytes each), for snapshots leave dozens of them.
+_SMALL_PACK = 4096
+
+
+class ObjectStore:
+    """The objects of one repository, for reading. Safe for several threads; close it, or use it as a context."""
+
+    def __init__(self, objects: Path) -> None:
+        """`objects`: the repository's folder of that name. Nothing is opened before the first question."""
+        self._folder = objects
+        self._cache = BaseCache(_CACHE)
+        self._packs: tuple[Pack, ...] | None = None
+        self._small_ids: frozenset[ObjectId] | None = None
+        self._loose_folders: frozenset[int] = frozenset()
+        self._lock = threading.Lock()
+
+    def refresh(self) -> None:
+        """Look again at which packs and loose objects there are. Raises CorruptionError for a damaged index."""
+        with self._lock:
+            known = {pack.path.name: pack for pack in self._packs or ()}
+            names = {entry.name for entry in _scan(self._folder / "pack")}
+            packs = []
+            for name in sorted(name for name in names if name.endswith(".idx") and name[:-4] + ".pack" in names):
+                try:
+                    packs.append(known.get(name[:-4] + ".pack") or Pack(self._folder / "pack" / name))
+                except FileNotFoundError:
+                    continue  # moved by a repack since the folder was read
+            self._loose_folders = frozenset(
+                int(entry.name, 16) for entry in _scan(self._folder) if len(entry.name) == 2 and _is_hex(entry.name)
+            )
+            # Largest first: most lookups end in the main pack.
+            self._small_ids = None
+            self._packs = tuple(sorted(packs, key=lambda pack: -pack.count))
+
+    def contains(self, oid: ObjectId) -> bool:
+        """Whether the object was there at the last `refresh` (or when the first question was asked)."""
+        packs = self._known()
+        if self._small_ids is None:
+            self._small_ids = frozenset(oid for pack in packs if pack.count <= _SMALL_PACK for oid in pack.ids())
+        return (
+            oid in self._small_ids
+            or any(pack.find(oid) is not None for pack in packs if pack.count > _SMALL_PACK)
+            or self._has_loose(oid)
+        )
+
+    def read(self, oid: ObjectId, *, verify: bool = True) -> tuple[bytes, bytes]:
+        """Kind and content of an object, its hash checked unless `verify` is false.
+
+        Raises NotFoundError, CorruptionError, ChecksumMismatch. A damaged copy is passed over when there is another.
+        """
+        damage: CorruptionError | None = None
+        for attempt in range(2):
+            if attempt:
+                self.refresh()
+            try:
+                for pack in self._known():
+                    offset = pack.find(oid)
+                    if offset is None:
+                        continue
+                    try:
+                        return _checked(oid, *pack.read(offset, self._cache), verify=verify)
+                    except CorruptionError as error:
+                        damage = error
+                if (content := self._read_loose(oid)) is not None:
+                    return _checked(oid, *content, verify=verify)
+            except FileNotFoundError:
+                continue  # a repack moved the pack away
+        if damage is not None:
+            raise damage
+        raise NotFoundError(f"object {oid.hex()}: not in {self._folder}; run git-vault verify")
+
+    def read_many(
+        self,
+        oids: Iterable[ObjectId],
+        *,
+        verify: bool = True,
+        failed: Callable[[ObjectId, GitVaultError], None] | None = None,
+    ) -> Iterator[tuple[ObjectId, bytes, bytes]]:
+        """Id, kind and content of each object, once, in the order in which the packs hold them.
+
+        `failed` is called for each object that is missing or damaged; without it, that raises as in `read`.
+        """
+        queue = iter(oids)
+        while batch := set(islice(queue, _BATCH)):
+            for pack in self._known():
+                for offset, oid in pack.find_many(batch):
+                    # What does not go well here is left for `read`, which knows every way out.
+                    with suppress(CorruptionError, FileNotFoundError):
+                        content = _checked(oid, *pack.read(offset, self._cache), verify=verify)
+                        batch.discard(oid)
+                        yield oid, *content
+            for oid in batch:
+                try:
+                    content = self.read(oid, verify=verify)
+                except (NotFoundError, CorruptionError) as error:
+                    if failed is None:
+                        raise
+                    failed(oid, error)
+                else:
+                    yield oid, *content
+
+    def size(self, oid: ObjectId) -> int:
+        """Length of the object's content. Raises NotFoundError, CorruptionError."""
+        return self._ask(oid, Pack.size, lambda content: len(content[1]))
+
+    def stored_size(self, oid: ObjectId) -> int:
+        """Bytes that the object takes on disk. Raises NotFoundError, CorruptionError."""
+        return self._ask(oid, Pack.stored_size, lambda _: self._loose_path(oid).stat().st_size)
+
+    def find_prefix(self, prefix: str) -> list[ObjectId]:
+        """The ids that begin with these hex digits (1 to 40), sorted. Raises GitVaultError when they are none."""
+        prefix = prefix.lower()
+        if not 1 <= len(prefix) <= 40 or not _is_hex(prefix):
+            raise GitVaultError(f"{prefix!r}: not the beginning of an id; use hex digits")
+        low = bytes.fromhex(prefix.ljust(40, "0"))
+        high = bytes.fromhex(prefix.ljust(40, "f"))
+        self.refresh()
+        found = {oid for pack in self._known() for oid in pack.find_prefix(low, high)}
+        for first in self._loose_folders & set(range(low[0], high[0] + 1)):
+            for entry in _scan(self._folder / f"{first:02x}"):
+                if len(entry.name) == 38 and _is_hex(entry.name):
+                    found.add(ObjectId(bytes.fromhex(f"{first:02x}{entry.name}")))
+        return sorted(oid for oid in found if low <= oid <= high)
+
+    def close(self) -> None:
+        """Unmap everything; the next question opens it again."""
+        with self._lock:
+            for pack in self._packs or ():
+                pack.close()
+            self._packs = None
+
+    def __enter__(self) -> ObjectStore:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _known(self) -> tuple[Pack, ...]:
+        if self._packs is None:
+            self.refresh()
+        return self._packs or ()
+
+    def _ask(
+        self, oid: ObjectId, of_pack: Callable[[Pack, int], int], of_loose: Callable[[tuple[bytes, bytes]], int]
+    ) -> int:
+        for attempt in range(2):
+            if attempt:
+                self.refresh()
+            try:
+                for pack in self._known():
+                    if (offset := pack.find(oid)) is not None:
+                        return of_pack(pack, offset)
+                if (content := self._read_loose(oid)) is not None:
+                    return of_loose(content)
+            except FileNotFoundError:
+                continue
+        raise NotFoundError(f"object {oid.hex()}: not in {self._folder}; run git-vault verify")
+
+    def _loose_path(self, oid: ObjectId) -> Path:
+        digits = oid.hex()
+        return self._folder / digits[:2] / digits[2:]
+
+    def _has_loose(self, oid: ObjectId) -> bool:
+        return oid[0] in self._loose_folders and self._loose_path(oid).is_file()
+
+    def _read_loose(self, oid: ObjectId) -> tuple[bytes, bytes] | None:
+        if not self._has_loose(oid):
+            return None
+        path = self._loose_path(oid)
+        packed = path.read_bytes()
+        stream = zlib.decompressobj()
+        try:
+            head, _, content = stream.decompress(packed, 1 << 16).partition(b"\0")
+            kind, _, digits = head.partition(b" ")
+            size = int(digits) if digits.isdigit() and len(digits) < 12 else -1
+            if kind in KIND_CODES and 0 <= size <= MAX_OBJECT:
+                content += stream.decompress(stream.unconsumed_tail, max(size + 1 - len(content), 1))
+                if len(content) == size and stream.eof:
+                    return kind, content
+        except zlib.error as error:
+            raise CorruptionError(f"{path}: cannot be inflated ({error}); run git-vault verify --data") from error
+        raise CorruptionError(f"{path}: malformed object; run git-vault verify --data")
+
+
+def _checked(oid: ObjectId, kind: bytes, data: bytes, *, verify: bool) -> tuple[bytes, bytes]:
+    if verify and (actual := object_id(kind, data)) != oid:
+        raise ChecksumMismatch(f"{kind.decode()} {oid.hex()}", oid.hex(), actual.hex())
+    return kind, data
+
+
+def _is_hex(text: str) -> bool:
+    return all(c in "0123456789abcdef" for c in text)
+
+
+def _scan(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except FileNotFoundError:
+        return []

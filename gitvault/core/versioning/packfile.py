@@ -1,0 +1,214 @@
+"""Git packs, written: one pass, no deltas, deflated at the speed of isal, indexed here.
+
+A pack and its index are written and synced in a temporary folder; `publish` then gives them their
+names, the pack first and durably, so that no index is ever visible without its pack.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import sys
+from array import array
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+
+from gitvault.core.models import ObjectId
+from gitvault.core.utils.files import Disk, NewFile
+from gitvault.core.versioning.objects import object_id
+
+try:
+    from isal.isal_zlib import compress, crc32
+except ImportError:  # no wheel for this platform: zlib does the same, 2.5x slower
+    from zlib import compress, crc32
+
+KIND_CODES = {b"commit": 1, b"tree": 2, b"blob": 3, b"tag": 4}
+_HEADER_SIZE = 12
+_BUFFER = 1 << 20
+_FIRST_64BIT_OFFSET = 0x80000000
+
+
+def deflate(data: bytes | bytearray | memoryview, level: int = 1) -> bytes:
+    """`data` as a zlib stream, for `PackWriter.add_deflated`; releases the GIL."""
+    return compress(data, level)
+
+
+@dataclass(frozen=True, slots=True)
+class NewPack:
+    """A finished pack and its index, synced, under temporary names."""
+
+    name: str
+    """`pack-<40 hex digits>`, the digits being the pack's own checksum."""
+    pack: Path
+    index: Path
+    objects: int
+    bytes: int
+    """Of pack and index together."""
+
+
+class PackWriter:
+    """Collects objects into one pack below `folder`. For one thread; deflating may be done elsewhere."""
+
+    def __init__(self, folder: Path, disk: Disk, *, level: int = 1) -> None:
+        """Nothing is written before the first object. `level`: isal's, 0 to 3."""
+        self._folder = folder
+        self._disk = disk
+        self._level = level
+        # oid -> offset << 32 | crc: one integer costs half of what a tuple does (140 bytes an object in all)
+        self._entries: dict[bytes, int] = {}
+        self._buffer = bytearray()
+        self._file: NewFile | None = None
+        self.size = _HEADER_SIZE
+        """Bytes of the pack so far."""
+
+    def __contains__(self, oid: object) -> bool:
+        return oid in self._entries
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def add(self, kind: bytes, data: bytes | bytearray | memoryview) -> ObjectId:
+        """Add an object unless the pack holds it; its id. Raises StorageFullError."""
+        oid = object_id(kind, data)
+        if oid not in self._entries:
+            self.add_deflated(kind, oid, len(data), compress(data, self._level))
+        return oid
+
+    def add_deflated(self, kind: bytes, oid: ObjectId, size: int, deflated: bytes) -> None:
+        """Add an object that was hashed and deflated elsewhere; one that the pack holds is ignored.
+
+        `size`: of the content before it was deflated. Raises StorageFullError.
+        """
+        if oid in self._entries:
+            return
+        byte = KIND_CODES[kind] << 4 | size & 15
+        size >>= 4
+        header = bytearray()
+        while size:
+            header.append(byte | 128)
+            byte = size & 127
+            size >>= 7
+        header.append(byte)
+        self._entries[oid] = self.size << 32 | crc32(deflated, crc32(header))
+        buffer = self._buffer
+        buffer += header
+        buffer += deflated
+        self.size += len(header) + len(deflated)
+        if len(buffer) >= _BUFFER:
+            self._flush()
+
+    def finish(self) -> NewPack | None:
+        """Write index and checksums and sync both files; None when nothing was added.
+
+        The writer is empty afterwards and can be used for the next pack. Raises StorageFullError.
+        """
+        if not self._entries:
+            return None
+        file = self._flush()
+        file.overwrite(0, _pack_header(len(self._entries)))
+        # The checksum covers the count in the header, so it takes a second pass: made while the disk syncs.
+        with ThreadPoolExecutor(1) as other:
+            synced = other.submit(file.sync)
+            checksum = _checksum(file.path)
+            synced.result()
+        file.write(checksum)
+        file.sync()
+        file.close()
+        index = encode_index(self._entries, checksum)
+        index_path = file.path.with_suffix(".idx")
+        with self._disk.create(index_path) as index_file:
+            index_file.write(index)
+            index_file.sync()
+        name = f"pack-{checksum.hex()}"
+        done = NewPack(name, file.path, index_path, len(self._entries), file.size + len(index))
+        self._reset()
+        return done
+
+    def abandon(self) -> None:
+        """Drop everything added since the last `finish`; harmless when that is nothing."""
+        if self._file is not None:
+            self._file.close()
+            self._disk.unlink(self._file.path)
+            self._disk.unlink(self._file.path.with_suffix(".idx"))
+        self._reset()
+
+    def _flush(self) -> NewFile:
+        if self._file is None:
+            self._file = self._disk.create(self._folder / f"{secrets.token_hex(8)}.pack")
+            self._file.write(_pack_header(0))
+        self._file.write(self._buffer)
+        self._buffer = bytearray()
+        return self._file
+
+    def _reset(self) -> None:
+        self._entries = {}
+        self._buffer = bytearray()
+        self._file = None
+        self.size = _HEADER_SIZE
+
+
+def publish(pack: NewPack, folder: Path, disk: Disk) -> None:
+    """Move a finished pack into `folder` (objects/pack); durable when this returns.
+
+    A pack that is there already has the same content and is kept: it may be mapped by a reader.
+    """
+    for source, name in ((pack.pack, f"{pack.name}.pack"), (pack.index, f"{pack.name}.idx")):
+        target = folder / name
+        if target.exists():
+            disk.unlink(source)
+        else:
+            disk.rename(source, target)
+        disk.sync_folder(folder)
+
+
+def encode_index(entries: Mapping[bytes, int], pack_checksum: bytes) -> bytes:
+    """A version 2 pack index, byte for byte what `git index-pack` writes.
+
+    `entries`: id -> offset << 32 | CRC-32 of the packed object.
+    """
+    oids = sorted(entries)
+    per_first_byte = [0] * 256
+    for oid in oids:
+        per_first_byte[oid[0]] += 1
+    crcs = array("I")
+    offsets = array("I")
+    large = array("Q")
+    for oid in oids:
+        offset, crc = divmod(entries[oid], 1 << 32)
+        crcs.append(crc)
+        if offset < _FIRST_64BIT_OFFSET:
+            offsets.append(offset)
+        else:
+            offsets.append(_FIRST_64BIT_OFFSET | len(large))
+            large.append(offset)
+    fanout = array("I", accumulate(per_first_byte))
+    content = b"".join(
+        (
+            b"\xfftOc\x00\x00\x00\x02",
+            _big_endian(fanout),
+            *oids,
+            _big_endian(crcs),
+            _big_endian(offsets),
+            _big_endian(large),
+            pack_checksum,
+        )
+    )
+    return content + hashlib.sha1(content).digest()
+
+
+def _big_endian(values: array[int]) -> bytes:
+    if sys.byteorder == "little":
+        values.byteswap()
+    return values.tobytes()
+
+
+def _pack_header(count: int) -> bytes:
+    return b"PACK\x00\x00\x00\x02" + count.to_bytes(4, "big")
+
+
+def _checksum(path: Path) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        return hashlib.file_digest(file, "sha1").digest()

@@ -1,0 +1,291 @@
+"""Keep the git side small: git's own deltas, without `git gc`'s habit of unlinking before the new pack is durable.
+
+`git pack-objects` works in a scratch repository that borrows the vault's objects, so nothing half made is
+ever where git looks. The new pack is verified, synced and published; only then do the old ones move to
+`trash/`, which is emptied when every ref is found to resolve without them. A kill at any point leaves a
+vault that reads as before.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Iterable
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from gitvault.core.interfaces import Progress
+from gitvault.core.models import ObjectId
+from gitvault.core.utils.files import Disk
+from gitvault.core.utils.process import git
+from gitvault.core.versioning.odb import ObjectStore
+from gitvault.core.versioning.packfile import NewPack, publish
+from gitvault.core.versioning.packreader import Pack
+from gitvault.core.versioning.refs import RefStore
+from gitvault.errors import CorruptionError
+
+BIG_PACK = 2 << 30
+"""Bytes; a pack that a repack left this large is kept as it is, and only what came later is repacked."""
+
+_MANY_PACKS = 40
+_MIN_BYTES = 8 << 20
+_ENOUGH_BYTES = 64 << 20
+# Reused objects keep the fast deflate of the snapshot that wrote them. Letting them be 15 % of all bytes
+# costs up to 4 % in size (41.7 against 40.1 MB) and makes seven runs of eight eight times faster (1.1 against 9 s).
+_MAX_REUSED = 0.15
+# What no ref reaches may belong to another program's unfinished work.
+_GRACE_SECONDS = 24 * 3600
+_WINDOW_MEMORY = "96m"
+
+
+@dataclass(frozen=True, slots=True)
+class RepackReport:
+    """What a repack did. Bytes are those of all packs and indexes."""
+
+    packs_before: int
+    packs_after: int
+    bytes_before: int
+    bytes_after: int
+    recompressed: bool
+    """Whether every object was compressed anew, or only deltas for new ones were added."""
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What the last repack left: disposable, without it everything counts as new."""
+
+    packs: frozenset[str] = frozenset()
+    reused: int = 0
+    """Bytes that were taken over as snapshots wrote them."""
+
+
+def due(git_dir: Path, *, asked: bool = False) -> str | None:
+    """Why a repack pays now, for people; None when it does not. `asked`: anything new is reason enough."""
+    packs = _packs(git_dir)
+    new = _new_bytes(packs, _read_state(git_dir))
+    total = sum(packs.values())
+    size = sum(new.values())
+    if len(new) > _MANY_PACKS:
+        return f"{len(new)} packs have come since the last repack"
+    if size > _ENOUGH_BYTES or (size > _MIN_BYTES and size * 20 > total):
+        return f"{size >> 20} MiB have come since the last repack"
+    return f"{len(new)} packs are new" if asked and new else None
+
+
+def repack(
+    git_dir: Path, disk: Disk, *, progress: Progress | None = None, idle: bool = True, big_pack: int = BIG_PACK
+) -> RepackReport:
+    """Pack everything that a ref reaches into one pack; call it with the vault's lock held.
+
+    What no ref reaches goes, once its pack is a day old. Packs over `big_pack` bytes that an earlier
+    run made stay as they are, so that the work stays in proportion to what is new.
+    Raises ToolMissing, ToolFailed, StorageFullError, CorruptionError; the vault is then as before.
+    """
+    say = progress or (lambda what, done, total: None)
+    began = time.monotonic()
+    before = _packs(git_dir)
+    loose = set(_loose(git_dir))
+    state = _read_state(git_dir)
+    tips = _tips(git_dir, disk)
+    folder = git_dir / "objects" / "pack"
+    kept = {
+        name
+        for name, size in before.items()
+        if (size > big_pack and name in state.packs) or (folder / f"{name}.keep").exists()
+    }
+    rolled = {name: size for name, size in before.items() if name not in kept}
+    reused = state.reused + sum(_new_bytes(rolled, state).values())
+    recompress = reused > _MAX_REUSED * sum(rolled.values())
+    made: list[str] = []
+    if tips:
+        _remove_scratch(git_dir, disk)
+        scratch = _make_scratch(git_dir, disk)
+        try:
+            say("Finding deltas", 0, 3)
+            packed = _pack_objects(scratch, tips, kept, recompress=recompress, idle=idle)
+            say("Checking the new pack", 1, 3)
+            for pack in packed:
+                git(scratch, "index-pack", "--verify", pack.pack, idle=idle)
+            say("Replacing packs", 2, 3)
+            for pack in packed:
+                for path in (pack.pack, pack.index):
+                    disk.sync_file(path)
+                publish(pack, folder, disk)
+                made.append(pack.name)
+        finally:
+            _remove_scratch(git_dir, disk)
+        _retire(git_dir, disk, set(rolled) - set(made), made + sorted(kept), loose)
+        _check_tips(git_dir, tips)
+    _empty_trash(git_dir, disk)
+    after = _packs(git_dir)
+    _write_state(git_dir, disk, _State(frozenset(after), 0 if recompress else reused))
+    say("Repacked", 3, 3)
+    return RepackReport(
+        len(before), len(after), sum(before.values()), sum(after.values()), recompress, time.monotonic() - began
+    )
+
+
+def _pack_objects(
+    scratch: Path, tips: Iterable[ObjectId], kept: Iterable[str], *, recompress: bool, idle: bool
+) -> list[NewPack]:
+    target = scratch / "out"
+    output = git(
+        scratch,
+        "-c",
+        f"pack.windowMemory={_WINDOW_MEMORY}",
+        "-c",
+        "pack.writeReverseIndex=false",
+        "-c",
+        "pack.packSizeLimit=0",
+        "-c",
+        "core.bigFileThreshold=32m",
+        "pack-objects",
+        "--revs",
+        "--non-empty",
+        "--delta-base-offset",
+        # What git gc uses, whatever the user's own configuration says.
+        "--window=10",
+        "--depth=50",
+        "--compression=6",
+        "--threads=0",
+        "-q",
+        *(("--no-reuse-object",) if recompress else ()),
+        *(f"--keep-pack={name}.pack" for name in kept),
+        target / "pack",
+        stdin=b"".join(tip.hex().encode() + b"\n" for tip in tips),
+        idle=idle,
+    )
+    packs = []
+    for digits in output.decode().split():
+        pack = target / f"pack-{digits}.pack"
+        index = pack.with_suffix(".idx")
+        packs.append(NewPack(pack.stem, pack, index, 0, pack.stat().st_size + index.stat().st_size))
+    return packs
+
+
+def _retire(git_dir: Path, disk: Disk, names: set[str], successors: list[str], loose: set[Path]) -> None:
+    """Move packs and loose objects away whose content the successors hold."""
+    folder = git_dir / "objects" / "pack"
+    trash = git_dir / "trash"
+    disk.make_folder(trash)
+    now = [Pack(folder / f"{name}.idx") for name in successors]
+
+    def held(oid: bytes) -> bool:
+        return any(pack.find(oid) is not None for pack in now)
+
+    try:
+        multi_pack_index = folder / "multi-pack-index"
+        if multi_pack_index.exists():
+            # It would lead git to packs that are about to go.
+            disk.rename(multi_pack_index, trash / multi_pack_index.name)
+        for name in sorted(names):
+            index = folder / f"{name}.idx"
+            young = time.time() - index.stat().st_mtime < _GRACE_SECONDS
+            if young and not all(held(oid) for oid in Pack(index).ids()):
+                continue
+            # The index first: no reader may find one whose pack is gone. Windows refuses both while they are mapped.
+            with suppress(PermissionError):
+                for path in (index, *sorted(folder.glob(f"{name}.*"))):
+                    if path.exists():
+                        disk.rename(path, trash / path.name)
+        for path in loose:
+            if held(bytes.fromhex(path.parent.name + path.name)):
+                disk.unlink(path)
+        for parent in {path.parent for path in loose}:
+            disk.remove_folder(parent)
+    finally:
+        for pack in now:
+            pack.close()
+    disk.sync_folder(folder)
+    disk.sync_folder(trash)
+
+
+def _check_tips(git_dir: Path, tips: Iterable[ObjectId]) -> None:
+    with closing(ObjectStore(git_dir / "objects")) as store:
+        for tip in tips:
+            if not store.contains(tip):
+                raise CorruptionError(
+                    f"{tip.hex()}: missing after the repack; move the packs in {git_dir / 'trash'} back to objects/pack"
+                )
+
+
+def _tips(git_dir: Path, disk: Disk) -> list[ObjectId]:
+    """What every ref and HEAD hold. Raises CorruptionError: with an unreadable ref nothing may be dropped."""
+    refs = RefStore(git_dir, disk)
+    tips = set(refs.list().values())
+    if (head := refs.read("HEAD")) is not None:
+        tips.add(head)
+    return sorted(tips)
+
+
+def _packs(git_dir: Path) -> dict[str, int]:
+    """Name and bytes (pack and index) of every pack that git sees."""
+    packs = {}
+    for index in (git_dir / "objects" / "pack").glob("pack-*.idx"):
+        with suppress(FileNotFoundError):
+            packs[index.stem] = index.stat().st_size + index.with_suffix(".pack").stat().st_size
+    return packs
+
+
+def _new_bytes(packs: dict[str, int], state: _State) -> dict[str, int]:
+    return {name: size for name, size in packs.items() if name not in state.packs}
+
+
+def _loose(git_dir: Path) -> Iterable[Path]:
+    return (git_dir / "objects").glob(f"{'[0-9a-f]' * 2}/{'[0-9a-f]' * 38}")
+
+
+def _make_scratch(git_dir: Path, disk: Disk) -> Path:
+    """A repository of our own making that borrows the vault's objects: git's temporary packs land here."""
+    scratch = git_dir / "tmp" / f"repack-{secrets.token_hex(4)}"
+    for folder in ("objects/info", "objects/pack", "refs", "out"):
+        disk.make_folder(scratch / folder)
+    files = {
+        "HEAD": "ref: refs/heads/none\n",
+        "config": "[core]\n\trepositoryformatversion = 0\n\tbare = true\n",
+        "objects/info/alternates": f"{(git_dir / 'objects').resolve().as_posix()}\n",
+    }
+    for name, content in files.items():
+        with disk.create(scratch / name) as file:
+            file.write(content.encode())
+    return scratch
+
+
+def _remove_scratch(git_dir: Path, disk: Disk) -> None:
+    """Also those of earlier runs that were killed."""
+    for scratch in (git_dir / "tmp").glob("repack-*"):
+        for path in sorted(scratch.rglob("*"), reverse=True):
+            if path.is_dir():
+                disk.remove_folder(path)
+            else:
+                disk.unlink(path)
+        disk.remove_folder(scratch)
+
+
+def _empty_trash(git_dir: Path, disk: Disk) -> None:
+    for path in (git_dir / "trash").glob("*"):
+        # Windows keeps what a reader has mapped; the next run tries again.
+        with suppress(PermissionError):
+            disk.unlink(path)
+
+
+def _state_path(git_dir: Path) -> Path:
+    return git_dir / "cache" / "repack.json"
+
+
+def _read_state(git_dir: Path) -> _State:
+    try:
+        state = json.loads(_state_path(git_dir).read_bytes())
+        return _State(frozenset(state["packs"]), int(state["reused"]))
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return _State()
+
+
+def _write_state(git_dir: Path, disk: Disk, state: _State) -> None:
+    path = _state_path(git_dir)
+    disk.make_folder(path.parent)
+    content = json.dumps({"packs": sorted(state.packs), "reused": state.reused})
+    disk.write_durably(path, content.encode())

@@ -1,0 +1,488 @@
+"""Vault: the waist. It opens the parts, introduces them to each other, locks, and forwards.
+
+Everything above (personas, the command line, other programs) goes through this class; everything below
+works without it. A vault is safe to use from one thread; several processes take turns through its lock.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from gitvault import config as settings
+from gitvault.core.models import (
+    Difference,
+    Entry,
+    Filter,
+    MaintenanceReport,
+    PathState,
+    Project,
+    RestoreReport,
+    Snapshot,
+    SnapshotId,
+    SnapshotReport,
+    StorageStats,
+    VerifyReport,
+)
+from gitvault.core.scan import Rules, StatCache
+from gitvault.core.utils import process
+from gitvault.core.utils.files import Disk
+from gitvault.core.utils.lock import VaultLock
+from gitvault.core.utils.names import from_text, ref_component, to_line
+from gitvault.core.versioning import catalog
+from gitvault.core.versioning.history import Details, GitHistory, raw
+from gitvault.errors import (
+    ExistsError,
+    GitVaultError,
+    NotFoundError,
+    VaultNotFound,
+)
+
+if TYPE_CHECKING:
+    from gitvault.core.interfaces import Progress
+    from gitvault.core.storage.store import ChunkStore
+
+WHOLE_LIMIT = 16 << 20
+"""Every file over this is stored in chunks, whatever it holds."""
+
+_CONFIG = """\
+[core]
+\trepositoryformatversion = 0
+\tfilemode = true
+\tbare = true
+\tlogAllRefUpdates = false
+[gc]
+\tauto = 0
+[maintenance]
+\tauto = false
+[vault]
+\tformatVersion = {version}
+"""
+_ATTRIBUTES = """\
+# Written by gitvault: what the projects' own .gitattributes say must not change a byte on the way out.
+* -text !eol -ident !working-tree-encoding -export-subst -export-ignore filter=vault
+"""
+_RESTORED = "refs/vault/restored/"
+
+
+class Vault:
+    """One vault. A BackupEngine; use it as a context manager, or close it."""
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        disk: Disk | None = None,
+        waiting: Callable[[str], None] | None = None,
+    ) -> None:
+        """Nothing is read before it is needed. `waiting` is told what a run waits for."""
+        self.path = Path(os.path.abspath(path))
+        self._now = now
+        self._disk = disk or Disk()
+        self._waiting = waiting
+
+    @classmethod
+    def create(cls, path: Path | str, **options: object) -> Vault:
+        """Make a vault, or open the one that is there. Raises ExistsError for a folder with something else in it."""
+        vault = cls(path, **options)  # type: ignore[arg-type]
+        vault.initialize_repository()
+        return vault
+
+    @classmethod
+    def open(cls, path: Path | str, **options: object) -> Vault:
+        """Open a vault. Raises VaultNotFound, UnsupportedFormatVersion, ConfigError."""
+        vault = cls(path, **options)  # type: ignore[arg-type]
+        if not is_vault(vault.path):
+            raise VaultNotFound(f"{vault.path}: not a vault; make one with: git-vault --vault {vault.path} init")
+        _ = vault.config
+        return vault
+
+    def initialize_repository(self) -> None:
+        """See BackupEngine."""
+        if is_vault(self.path):
+            _ = self.config
+            return
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise ExistsError(f"{self.path}: not a vault and not empty; name a folder that does not exist yet")
+        disk = self._disk
+        for folder in ("objects/info", "objects/pack", "refs/heads", "refs/tags", "info", "chunks/tmp", "cache", "tmp"):
+            disk.make_folder(self.path / folder)
+        self.path.chmod(0o700)
+        disk.write_durably(self.path / "HEAD", b"ref: refs/heads/main\n")
+        disk.write_durably(self.path / "info" / "attributes", _ATTRIBUTES.encode())
+        disk.write_durably(self.path / "RESCUE.md", _rescue_text())
+        # Last: a folder without it is not a vault yet.
+        disk.write_durably(self.path / "config", _CONFIG.format(version=settings.FORMAT_VERSION).encode())
+        disk.sync_folder(self.path.parent)
+
+    def close(self) -> None:
+        """Close files; the vault can still be used and opens them again."""
+        for part in ("history", "store"):
+            made = self.__dict__.pop(part, None)
+            if made is not None:
+                made.close()
+
+    def __enter__(self) -> Vault:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # -- the parts -------------------------------------------------------------------------------
+
+    @cached_property
+    def config(self) -> settings.Config:
+        """The settings that hold for this vault."""
+        return settings.load(self.path)
+
+    @cached_property
+    def history(self) -> GitHistory:
+        """The git side."""
+        host = self.config.machine
+        return GitHistory(
+            self.path,
+            name=self.config.user_name or "gitvault",
+            email=self.config.user_email or f"gitvault@{host}",
+            host=host,
+            now=self._now,
+            disk=self._disk,
+        )
+
+    @cached_property
+    def store(self) -> ChunkStore:
+        """The chunk store."""
+        from gitvault.core.storage.store import ChunkStore
+
+        return ChunkStore(
+            self.path / "chunks",
+            cache=self.path / "cache",
+            strategy=settings.chunking(self.config),
+            level=self.config.compression_level,
+            disk=self._disk,
+        )
+
+    def _lock(self, purpose: str) -> VaultLock:
+        return VaultLock(self.path / "vault.lock", purpose, self.config.lock_timeout, waiting=self._waiting)
+
+    def _cache(self, project: str) -> StatCache:
+        folder = self.path / "cache"
+        folder.mkdir(exist_ok=True)
+        return StatCache(folder / f"stat-{ref_component(project)}.db")
+
+    def _rules(self) -> Rules:
+        return Rules(self.config.ignore, [self.path])
+
+    # -- projects --------------------------------------------------------------------------------
+
+    def projects(self) -> list[Project]:
+        """The registered projects by name."""
+        return catalog.load(self.history)
+
+    def add_project(self, path: Path | str, name: str | None = None) -> Project:
+        """Register a folder; a registered one is returned as it is.
+
+        Without `name` it is the folder's, made unique. Raises NotFoundError, ExistsError when the name is
+        taken by a folder that still exists, GitVaultError for a folder inside the vault.
+        """
+        folder = _folder(path)
+        if _is_within(os.path.realpath(folder), os.path.realpath(self.path)):
+            raise GitVaultError(f"{folder}: lies inside the vault {self.path}; save it into another vault")
+        if name is not None and not name.strip():
+            raise GitVaultError("a project's name cannot be empty; give one with --project NAME")
+        found = self._registered(folder, name)
+        if found:
+            return found
+        with self._lock("add"):
+            projects = self.projects()
+            project = self._unique(projects, folder, name)
+            others = [p for p in projects if (p.name, p.host) != (project.name, project.host)]
+            catalog.save(self.history, [*others, project], f"Add {to_line(os.fsencode(project.name))}")
+        return project
+
+    def _registered(self, folder: str, name: str | None) -> Project | None:
+        host = self.config.machine
+        for project in self.projects():
+            if project.path == folder and project.host == host and name in (None, project.name):
+                return project
+        return None
+
+    def _unique(self, projects: list[Project], folder: str, name: str | None) -> Project:
+        host = self.config.machine
+        added = self._now()
+        if name is not None:
+            taken = next((p for p in projects if p.name == name and p.host == host), None)
+            if taken and os.path.isdir(taken.path):
+                raise ExistsError(f"{name}: is {taken.path} already; choose another name with --project")
+            same = next((p.name for p in projects if p.name != name and p.name.casefold() == name.casefold()), None)
+            if same:
+                raise ExistsError(f"{name}: differs from the project {same} only in case; choose another name")
+            return Project(name, folder, host, added)
+        base = os.path.basename(folder) or "root"
+        used = {p.name.casefold() for p in projects}
+        number = 1
+        name = base
+        while name.casefold() in used:
+            number += 1
+            name = f"{base}-{number}"
+        return Project(name, folder, host, added)
+
+    # -- snapshots -------------------------------------------------------------------------------
+
+    def create_snapshot(
+        self,
+        path: Path | str,
+        *,
+        project: str | None = None,
+        message: str = "",
+        tags: Sequence[str] = (),
+        metadata: Mapping[str, str] | None = None,
+        trigger: str = "manual",
+        progress: Progress | None = None,
+    ) -> SnapshotReport:
+        """See BackupEngine. Registers the folder as a project when it is new."""
+        from gitvault.core.backup_engine.intake import Limits
+        from gitvault.core.backup_engine.snapshot import take_snapshot
+
+        registered = self.add_project(path, project)
+        limits = Limits(self.config.inline_limit, WHOLE_LIMIT, self.config.binary_extensions)
+        with self._lock(f"snapshot of {registered.name}"):
+            self._clear_leftovers()
+            self.history.objects.refresh()
+            restored = self._restored_ref(registered.path)
+            source = self.history.refs.read(restored)
+            details = Details(
+                registered.name,
+                message,
+                self._now(),
+                0,
+                0,
+                tags,
+                metadata,
+                trigger,
+                SnapshotId(source.hex()) if source else None,
+            )
+            cache = self._cache(registered.name)
+            try:
+                report = take_snapshot(
+                    Path(registered.path),
+                    details,
+                    history=self.history,
+                    store=self.store,
+                    cache=cache,
+                    rules=self._rules(),
+                    limits=limits,
+                    progress=progress,
+                )
+            finally:
+                cache.close()
+            if source and not report.unchanged:
+                self.history.refs.delete(restored)
+        if not report.unchanged and self.config.maintenance == "auto":
+            self._maintain_in_background()
+        return report
+
+    def _restored_ref(self, folder: str) -> str:
+        import hashlib
+
+        return _RESTORED + hashlib.sha1(os.fsencode(folder), usedforsecurity=False).hexdigest()
+
+    def _clear_leftovers(self) -> None:
+        """What a killed run left in the temporary folder; the lock is held, so nobody else writes there."""
+        for path in (self.path / "tmp").glob("*"):
+            if path.is_file():
+                self._disk.unlink(path)
+
+    def list_snapshots(self, filter_criteria: Filter | None = None) -> list[Snapshot]:
+        """See BackupEngine. Raises NotFoundError for an unknown project."""
+        wanted = filter_criteria or Filter()
+        if wanted.project is not None and self.history.tip(wanted.project) is None:
+            self.project(wanted.project)
+        return self.history.filtered(wanted)
+
+    def project(self, name: str) -> Project:
+        """The registered project of this name, on this machine if there are several. Raises NotFoundError."""
+        found = [project for project in self.projects() if project.name == name]
+        if not found:
+            raise NotFoundError(f"{name}: no such project; git-vault projects lists them")
+        return next((p for p in found if p.host == self.config.machine), found[0])
+
+    def resolve(self, name: str) -> SnapshotId:
+        """The snapshot that a person means: an id or its beginning, `project`, `project~2`, `project@{date}`, a date."""
+        return self.history.resolve(name)
+
+    def get_snapshot_info(self, snapshot: str) -> Snapshot:
+        """See BackupEngine."""
+        return self.history.get_version(self.resolve(snapshot))
+
+    def entries(self, snapshot: str, path: bytes = b"", *, recursive: bool = False) -> Iterator[Entry]:
+        """What a snapshot holds at a path: a folder's entries, or the file itself. Raises NotFoundError."""
+        return self.history.entries(self.resolve(snapshot), path, recursive=recursive)
+
+    def read_file(self, snapshot: str, path: bytes, target: BinaryIO) -> None:
+        """Write a file's content to `target`; a symlink's is the path it names. Raises NotFoundError, CorruptionError."""
+        resolved = self.resolve(snapshot)
+        entry, _ = self.history.find(resolved, path)
+        if entry.pointer:
+            self.store.retrieve_file(entry.pointer, target)
+        else:
+            target.write(self.history.read(resolved, path))
+
+    def get_version_diff(self, a: str, b: str) -> Difference:
+        """See BackupEngine."""
+        return self.history.compare(self.resolve(a), self.resolve(b))
+
+    def restore_snapshot(
+        self,
+        snapshot: str,
+        target: Path | str | None = None,
+        *,
+        paths: Iterable[str | bytes] = (),
+        excluded_paths: Iterable[str | bytes] = (),
+        overwrite: bool = False,
+        progress: Progress | None = None,
+    ) -> RestoreReport:
+        """See BackupEngine."""
+        from gitvault.core.backup_engine.restore import restore_snapshot
+
+        resolved = self.resolve(snapshot)
+        safety = None
+        if target is None:
+            project = self.project(self.history.get_version(resolved).project)
+            if project.host != self.config.machine:
+                raise NotFoundError(f"{project.name}: lies on {project.host}, not here; name a folder with --to DIR")
+            folder = Path(project.path)
+            if folder.exists():
+                report = self.create_snapshot(
+                    folder, project=project.name, message=f"Before restoring {resolved[:12]}", trigger="safety"
+                )
+                safety = report.snapshot
+            overwrite = True
+        else:
+            folder = Path(os.path.abspath(target))
+            if _is_within(os.path.realpath(folder), os.path.realpath(self.path)):
+                raise GitVaultError(f"{folder}: lies inside the vault; restore into another folder")
+        done = restore_snapshot(
+            resolved,
+            folder,
+            history=self.history,
+            store=self.store,
+            paths=[_raw_path(path) for path in paths],
+            excluded=[_raw_path(path) for path in excluded_paths],
+            overwrite=overwrite,
+            progress=progress,
+        )
+        if os.access(self.path, os.W_OK):
+            # The next snapshot of that folder says where its content came from. One ref, so no lock is needed.
+            self.history.refs.update(self._restored_ref(_resolved_folder(folder)), raw(resolved))
+        return replace(done, safety=safety)
+
+    # -- the vault as a whole --------------------------------------------------------------------
+
+    def status(self, paths: Sequence[Path | str] = (), *, scan: bool = False) -> list[PathState]:
+        """Whether paths are saved, as they are now; nothing named: every project on this machine.
+
+        A file is looked at. Of a folder the last look's result is told, and its age; `scan` looks again.
+        """
+        from gitvault.core.backup_engine.status import Places, path_state
+
+        here = [project for project in self.projects() if project.host == self.config.machine]
+        places = Places(self.history, self._cache, self._rules(), here, self._now())
+        named = [os.fspath(path) for path in paths] or [project.path for project in here]
+        return [path_state(places, path, scan) for path in named]
+
+    def get_storage_stats(self) -> StorageStats:
+        """See BackupEngine."""
+        from gitvault.core.backup_engine.stats import storage_stats
+
+        return storage_stats(self.history, self.store, len(self.projects()), disk_usage(self.path))
+
+    def verify(self, *, data: bool = False, progress: Progress | None = None) -> VerifyReport:
+        """See BackupEngine."""
+        from gitvault.core.backup_engine.verify import verify
+        from gitvault.core.models import Defect
+
+        report = verify(self.history, self.store, data=data, progress=progress)
+        attributes = self.path / "info" / "attributes"
+        if not attributes.is_file() or attributes.read_text(errors="replace") != _ATTRIBUTES:
+            found = Defect("vault", "info/attributes", "not as gitvault wrote it; git may change bytes on checkout")
+            report = replace(report, defects=(*report.defects, found))
+        return report
+
+    def maintain(self, *, progress: Progress | None = None) -> MaintenanceReport:
+        """Do all that is due; returns when it is done."""
+        from gitvault.core.versioning.repack import due, repack
+
+        started = time.perf_counter()
+        before = disk_usage(self.path)
+        actions: list[str] = []
+        with self._lock("maintain"):
+            self._clear_leftovers()
+            reason = due(self.path)
+            if reason:
+                done = repack(self.path, self._disk, progress=progress)
+                actions.append(f"repacked the git side ({reason}): {done.summary()}")
+                self.history.objects.refresh()
+        return MaintenanceReport(before, disk_usage(self.path), time.perf_counter() - started, tuple(actions))
+
+    def _maintain_in_background(self) -> None:
+        from gitvault.core.versioning.repack import due
+
+        if due(self.path):
+            process.start_detached(["-m", "gitvault", "--vault", os.fspath(self.path), "maintain", "--quiet"])
+
+
+def is_vault(path: Path) -> bool:
+    """Whether a folder is a vault: a bare repository whose config names a format of ours."""
+    config = path / "config"
+    try:
+        text = config.read_text(errors="replace")
+    except OSError:
+        return False
+    return (path / "HEAD").is_file() and "formatversion" in text.lower()
+
+
+def disk_usage(path: Path) -> int:
+    """Bytes that a folder's files occupy, caches left out."""
+    total = 0
+    for folder, folders, files in os.walk(path):
+        if Path(folder) == path:
+            folders[:] = [name for name in folders if name != "cache"]
+        total += sum(os.lstat(os.path.join(folder, name)).st_size for name in files)
+    return total
+
+
+def _folder(path: Path | str) -> str:
+    text = os.path.abspath(path)
+    if not os.path.lexists(text):
+        raise NotFoundError(f"{to_line(os.fsencode(text))}: no such folder")
+    if not os.path.isdir(text):
+        raise NotFoundError(f"{to_line(os.fsencode(text))}: not a folder; save the folder it is in")
+    return _resolved_folder(text)
+
+
+def _resolved_folder(path: Path | str) -> str:
+    """One spelling for one folder, so that a project is found again through any symlink."""
+    return os.path.realpath(path)
+
+
+def _is_within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def _raw_path(path: str | bytes) -> bytes:
+    return path if isinstance(path, bytes) else from_text(path)
+
+
+def _rescue_text() -> bytes:
+    from importlib.resources import files
+
+    return files("gitvault").joinpath("docs/rescue.md").read_bytes()
+
+

@@ -1,0 +1,163 @@
+"""What is measured and what it should come to. A row's samples are seconds, bytes or plain ratios."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A bound on git-vault's median, against a peer's or, with no peer, on its own."""
+
+    at_most: float
+    """Of ours / peer's, or of ours."""
+    peer: str = ""
+    times_faster: bool = False
+    """Written as in the order: `at least 2x faster`."""
+
+    def __str__(self) -> str:
+        if self.times_faster:
+            return f">= {1 / self.at_most:g}x faster"
+        return f"<= {self.at_most:g}x" if self.peer else f"<= {self.at_most:g}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line or more of the table."""
+
+    name: str
+    story: str
+    """The data it is measured on: rows of one story follow each other on the same repositories."""
+    work: str
+    unit: str
+    """`s`, or `MB`: samples are bytes."""
+    goals: tuple[Goal, ...]
+    stated: bool = False
+    """Whether it is a figure of requirements.md."""
+
+
+def _faster(times: float, peer: str) -> Goal:
+    return Goal(1 / times, peer, times_faster=True)
+
+
+MEMORY = Goal(400 * 2**20)
+OURS = "git-vault"
+BEFORE = "git-vault before"
+EDIT = "the edit"
+FILES = "the files"
+
+ROWS = (
+    Row(
+        "code-initial",
+        "code",
+        "source files, first save",
+        "s",
+        (_faster(2, "restic"), _faster(3, "borg zstd,3"), _faster(4, "git")),
+    ),
+    Row("code-unchanged", "code", "source files, nothing changed", "s", (_faster(5, "restic"), Goal(1.3, "git"))),
+    Row("code-increment", "code", "source files, 0.58 % touched", "s", (_faster(4, "restic"), Goal(1.5, "git"))),
+    Row("code-late", "code", "nothing changed, after the history", "s", (Goal(1.25, BEFORE),)),
+    Row("code-restore", "code", "source files, restore", "s", (_faster(1.5, "restic"), _faster(1, "casync"))),
+    Row("code-stored", "code", "source files, 22 versions", "MB", (Goal(0.7, "restic"), Goal(1.1, "git gc"))),
+    Row("code-maintained", "code", "restore after maintenance", "s", (_faster(1.5, "restic"), _faster(1, "casync"))),
+    Row("assets-initial", "assets", "assets, first save", "s", (_faster(2, "restic"), _faster(1.2, "borg lz4"))),
+    Row("assets-restore", "assets", "assets, restore", "s", (_faster(1.5, "restic"),)),
+    Row(
+        "assets-stored",
+        "assets",
+        "assets, 11 versions",
+        "MB",
+        (Goal(0.75, "restic"), Goal(0.75, "borg zstd,3"), Goal(1, "bup")),
+    ),
+    Row("big-initial", "big", "one large file, first save", "s", (_faster(1.2, "borg lz4"), _faster(1.8, "restic"))),
+    Row("big-edit", "big", "one large file, edit of 0.1 %", "s", (_faster(1, "borg lz4"),)),
+    Row("big-edit-stored", "big", "new bytes of that edit", "MB", (Goal(1.5, EDIT),)),
+    Row("tiny-unchanged", "tiny", "tiny files, nothing changed", "s", (Goal(2, "find"),)),
+    Row("tiny-status", "tiny", "status, from process start", "s", (Goal(0.15),)),
+    Row("tiny-log", "tiny", "log, from process start", "s", (Goal(0.15),)),
+    Row("tiny-memory", "tiny", "memory, many files", "MB", (MEMORY,)),
+    Row("huge-memory", "huge", "memory, one file of 8 GB", "MB", (MEMORY,)),
+    Row("K6-first", "code", "100,000 files first time in 20 min", "s", (Goal(1200),), stated=True),
+    Row("K6-changed", "code", "500 changed in 1 min", "s", (Goal(60),), stated=True),
+    Row("K6-projects", "tiny", "50 projects, 500,000 files in 5 min", "s", (Goal(300),), stated=True),
+    Row("K6-status", "tiny", "status of any file under 200 ms", "s", (Goal(0.2),), stated=True),
+    Row("K6-saved", "code", "60 % saved on the first version", "MB", (Goal(0.4, FILES),), stated=True),
+    Row("K6-history", "code", "10:1 for history", "MB", (Goal(0.1, FILES),), stated=True),
+    Row("C4-history", "assets", "5:1 for version history", "MB", (Goal(0.2, FILES),), stated=True),
+    Row("C6-first", "assets", "50 GB first time under 30 min", "s", (Goal(1800),), stated=True),
+    Row("C6-day", "assets", "a day's work under 5 min", "s", (Goal(300),), stated=True),
+    Row("G2-delta", "assets", "70 % less for iterative binaries", "MB", (Goal(0.3, FILES),), stated=True),
+    Row("G4-verified", "assets", "1 GB saved and verified a minute", "s", (Goal(60),), stated=True),
+    Row("G6-first", "assets", "200 GB first time under 2 h", "s", (Goal(7200),), stated=True),
+)
+
+
+class Medians(Protocol):
+    """Where the medians come from."""
+
+    def median(self, row: str, name: str = OURS) -> float | None:
+        """Of a tool's samples in a row; None when it has none."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """What came of one goal."""
+
+    row: Row
+    goal: Goal
+    ours: float | None
+    theirs: float | None
+
+    @property
+    def ratio(self) -> float | None:
+        """Ours / theirs."""
+        return None if self.ours is None or not self.theirs else self.ours / self.theirs
+
+    @property
+    def met(self) -> bool | None:
+        """None when a side of it was not measured."""
+        value = self.ratio if self.goal.peer else self.ours
+        return None if value is None else value <= self.goal.at_most
+
+    def cells(self) -> tuple[str, ...]:
+        """As the table shows it."""
+        ratio = self.ratio
+        return (
+            self.row.name,
+            self.row.work,
+            self._amount(self.ours),
+            self.goal.peer,
+            self._amount(self.theirs) if self.goal.peer else "",
+            "" if not ratio else f"{1 / ratio:.2f}x faster" if self.goal.times_faster else f"{ratio:.2f}x",
+            str(self.goal) if self.goal.peer else f"<= {self._amount(self.goal.at_most)}",
+            {True: "met", False: "MISSED", None: "not measured"}[self.met],
+        )
+
+    def _amount(self, value: float | None) -> str:
+        if value is None:
+            return "-"
+        return (
+            f"{value / 1e6:,.1f} MB" if self.row.unit == "MB" else f"{value:,.3g} s" if value < 1 else f"{value:,.2f} s"
+        )
+
+
+def judge(rows: Iterable[Row], medians: Medians) -> Iterator[Line]:
+    """A line for every goal of the rows."""
+    for row in rows:
+        for goal in row.goals:
+            theirs = medians.median(row.name, goal.peer) if goal.peer else None
+            yield Line(row, goal, medians.median(row.name), theirs)
+
+
+def table(lines: Iterable[Line]) -> str:
+    """Markdown that reads well in a terminal too."""
+    head = ("row", "work", "git-vault", "peer", "peer's", "ratio", "goal", "")
+    body = [line.cells() for line in lines]
+    widths = [max(len(cells[i]) for cells in (head, *body)) for i in range(len(head))]
+    rule = tuple("-" * width for width in widths)
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
+        for cells in (head, rule, *body)
+    )

@@ -1,0 +1,304 @@
+"""What is run on each kind of data, and how samples are taken: alternately, from process start to exit."""
+
+from __future__ import annotations
+
+import filecmp
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import bench_data
+from bench_data import MIB, DataSets, Step
+from bench_rows import BEFORE, EDIT, FILES, OURS
+from bench_tools import Failed, Git, GitVault, Run, Tool, run, size_of, tools
+
+
+class Bench:
+    """Samples by row and tool, and how they are taken."""
+
+    def __init__(self, rows: Iterable[str], workdir: Path, scale: float, repeat: int, cold: bool) -> None:
+        self.scale = scale
+        self.repeat = repeat
+        self.workdir = workdir
+        self.data = DataSets(self.workdir)
+        self.samples: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+        self.failures: dict[str, str] = {}
+        self._cold = cold
+        self._rows = set(rows)
+
+    def wants(self, *rows: str) -> bool:
+        """Whether one of the rows was asked for."""
+        return not self._rows.isdisjoint(rows)
+
+    def count(self, full: int) -> int:
+        """A size of the order, scaled."""
+        return max(1, int(full * self.scale))
+
+    def tools(self, *names: str) -> dict[str, Tool]:
+        """Those of the named tools that are installed."""
+        return tools(names, self.workdir)
+
+    def note(self, row: str, name: str, value: float) -> None:
+        """Add a sample."""
+        self.samples[row][name].append(value)
+
+    def median(self, row: str, name: str = OURS) -> float | None:
+        """Of the samples so far."""
+        found = self.samples[row][name]
+        return statistics.median(found) if found else None
+
+    def take(self, row: str, name: str, action: Callable[[], Run]) -> None:
+        """Run and add its seconds; a tool that fails has no more samples in this row."""
+        if f"{row}: {name}" in self.failures:
+            return
+        # What the tool before it left to write must not be written on this one's time.
+        os.sync()
+        if self._cold:
+            Path("/proc/sys/vm/drop_caches").write_text("3")
+        try:
+            done = action()
+        except (Failed, OSError) as error:
+            self.failures[f"{row}: {name}"] = str(error)
+            say(f"  {row}: {name} FAILED: {error}")
+            return
+        self.note(row, name, done.seconds)
+        say(f"  {row}: {name} {done.seconds:.2f} s")
+
+    def alternate(self, row: str, actions: dict[str, Callable[[], Run]], times: int) -> None:
+        """Every tool in turn, another one first each time."""
+        names = list(actions)
+        for number in range(times):
+            for i in range(len(names)):
+                name = names[(number + i) % len(names)]
+                self.take(row, name, actions[name])
+
+    def copy(self, source: Path) -> Path:
+        """A copy to edit, as old as the original."""
+        target = self.workdir / "source"
+        shutil.rmtree(target, ignore_errors=True)
+        subprocess.run(["cp", "-a", source, target], check=True)
+        return target
+
+    def first_saves(self, row: str, found: dict[str, Tool], source: Path) -> None:
+        """Into a new repository each time; the last one stays."""
+
+        def save(tool: Tool) -> Run:
+            tool.init()
+            return tool.save(source)
+
+        times = self.repeat if self.wants(row) else 1
+        self.alternate(row, {name: lambda tool=tool: save(tool) for name, tool in found.items()}, times)
+
+    def restores(self, row: str, found: dict[str, Tool], source: Path) -> None:
+        """Into an empty folder each time; ours is compared with the source."""
+
+        def restore(tool: Tool) -> Run:
+            target = self.workdir / "restored"
+            shutil.rmtree(target, ignore_errors=True)
+            done = tool.restore(target)
+            if tool.name == OURS and not same(source, target):
+                raise Failed(f"{target} differs from {source}")
+            return done
+
+        self.alternate(row, {name: lambda tool=tool: restore(tool) for name, tool in found.items()}, self.repeat)
+        shutil.rmtree(self.workdir / "restored", ignore_errors=True)
+
+    def saves(self, row: str, found: dict[str, Tool], source: Path, times: int = 1) -> None:
+        """Of the folder as it is."""
+        self.alternate(row, {name: lambda tool=tool: tool.save(source) for name, tool in found.items()}, times)
+
+
+def say(text: str) -> None:
+    """Progress, on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def same(a: Path, b: Path) -> bool:
+    """Whether two trees hold the same names and bytes."""
+    names = {path.relative_to(a) for path in a.rglob("*")}
+    if names != {path.relative_to(b) for path in b.rglob("*")}:
+        return False
+    files = [str(name) for name in names if (a / name).is_file()]
+    return len(filecmp.cmpfiles(a, b, files, shallow=False)[0]) == len(files)
+
+
+def ours(found: dict[str, Tool]) -> GitVault:
+    """git-vault among the tools."""
+    tool = found[OURS]
+    assert isinstance(tool, GitVault)
+    return tool
+
+
+def only(found: dict[str, Tool], *names: str) -> dict[str, Tool]:
+    """Those of the tools that have these names."""
+    return {name: tool for name, tool in found.items() if name in names}
+
+
+def code(bench: Bench) -> None:
+    """A source tree through its history."""
+    files = bench.count(100_000)
+    source = bench.copy(bench.data.code(files))
+    found = bench.tools(OURS, "git", "restic", "borg zstd,3")
+    logical = size_of(source)
+    bench.first_saves("code-initial", found, source)
+    bench.note("K6-first", OURS, bench.median("code-initial") or 0)
+    bench.note("K6-saved", FILES, logical)
+    bench.note("K6-saved", OURS, found[OURS].size())
+    compared = only(found, OURS, "git", "restic")
+    if bench.wants("code-unchanged", "code-late"):
+        bench.saves("code-unchanged", compared, source, bench.repeat)
+    versions = 22 if bench.wants("code-stored", "code-late", "K6-history") else 1
+    if bench.wants("code-increment", "K6-changed"):
+        versions = max(versions, 1 + bench.repeat)
+    for step in bench_data.code_steps(files, versions):
+        bench_data.edit_source(source, step)
+        logical += size_of(source)
+        bench.saves("code-increment", compared, source)
+    bench.note("K6-changed", OURS, bench.median("code-increment") or 0)
+    if bench.wants("code-late"):
+        bench.samples["code-late"][BEFORE] = bench.samples["code-unchanged"][OURS]
+        bench.saves("code-late", only(found, OURS), source, bench.repeat)
+    restoring = {**only(found, OURS, "restic"), **bench.tools("casync")}
+    if bench.wants("code-restore", "code-maintained") and "casync" in restoring:
+        restoring["casync"].init()
+        restoring["casync"].save(source)
+    if bench.wants("code-restore"):
+        bench.restores("code-restore", restoring, source)
+    if bench.wants("code-stored", "K6-history", "code-maintained"):
+        maintained(bench, ours(found))
+        bench.note("K6-history", FILES, logical)
+        stored(bench, only(found, OURS, "restic"), "code-stored", "K6-history")
+    if bench.wants("code-stored") and isinstance(git := found.get("git"), Git):
+        say(f"  git gc {git.collect().seconds:.1f} s")
+        bench.note("code-stored", "git gc", git.size())
+    if bench.wants("code-maintained"):
+        bench.restores("code-maintained", restoring, source)
+
+
+def maintained(bench: Bench, tool: GitVault) -> None:
+    """All upkeep, before sizes are compared."""
+    say(f"  git-vault maintain {tool.maintain().seconds:.1f} s")
+
+
+def stored(bench: Bench, found: dict[str, Tool], *rows: str) -> None:
+    """The size of each repository."""
+    for name, tool in found.items():
+        size = tool.size()
+        say(f"  {rows[0]}: {name} {size / 1e6:.1f} MB")
+        for row in rows:
+            bench.note(row, name, size)
+
+
+def assets(bench: Bench) -> None:
+    """An asset library through its history."""
+    files, total = bench.count(2262), bench.count(4300) * MIB
+    source = bench.copy(bench.data.assets(files, total))
+    timed = bench.tools(OURS, "restic", "borg lz4")
+    keeping = {**only(timed, OURS, "restic"), **bench.tools("borg zstd,3", "bup")}
+    logical = size = size_of(source)
+    bench.first_saves("assets-initial", timed, source)
+    seconds = bench.median("assets-initial") or 0
+    bench.note("C6-first", OURS, seconds * 50e9 / size)
+    bench.note("G6-first", OURS, seconds * 200e9 / size)
+    vault = ours(timed)
+    if bench.wants("G4-verified"):
+        verified = vault.call("verify", "--data").seconds
+        bench.note("G4-verified", OURS, (seconds + verified) * 1e9 / size)
+    if bench.wants("assets-restore"):
+        bench.restores("assets-restore", only(timed, OURS, "restic"), source)
+    if not bench.wants("assets-stored", "C4-history", "C6-day", "G2-delta"):
+        return
+    for tool in only(keeping, "borg zstd,3", "bup").values():
+        tool.init()
+        tool.save(source)
+    for step in bench_data.asset_steps(files, total, 11):
+        before = vault.size()
+        bench_data.edit_assets(source, step)
+        logical += size_of(source)
+        bench.saves("C6-day", keeping, source)
+        bench.note("G2-delta", FILES, touched(source, step))
+        bench.note("G2-delta", OURS, vault.size() - before)
+    maintained(bench, vault)
+    bench.note("C4-history", FILES, logical)
+    stored(bench, keeping, "assets-stored", "C4-history")
+
+
+def touched(source: Path, step: Step) -> int:
+    """Bytes of the files that were changed or made."""
+    return sum((source / item.path).stat().st_size for item in (*step.changed, *step.new))
+
+
+def big(bench: Bench) -> None:
+    """One large file and edits in it."""
+    source = bench.copy(bench.data.big(bench.count(4096) * MIB))
+    found = bench.tools(OURS, "restic", "borg lz4")
+    bench.first_saves("big-initial", found, source)
+    if not bench.wants("big-edit", "big-edit-stored"):
+        return
+    for number in range(bench.repeat):
+        before = found[OURS].size()
+        bench.note("big-edit-stored", EDIT, bench_data.edit_big(source / "game.pak", number + 1))
+        bench.saves("big-edit", only(found, OURS, "borg lz4"), source)
+        bench.note("big-edit-stored", OURS, found[OURS].size() - before)
+
+
+def tiny(bench: Bench) -> None:
+    """Very many files."""
+    source = bench.data.tiny(bench.count(500_000))
+    found = bench.tools(OURS)
+    vault = ours(found)
+    vault.init()
+    memory = [vault.save(source, sample=bench.wants("tiny-memory")).memory]
+    if bench.wants("tiny-memory"):
+        target = bench.workdir / "restored"
+        shutil.rmtree(target, ignore_errors=True)
+        memory += [vault.save(source, sample=True).memory, vault.restore(target, sample=True).memory]
+        shutil.rmtree(target)
+        bench.note("tiny-memory", OURS, max(memory))
+    if bench.wants("tiny-unchanged"):
+        fields = r"%p %y %i %n %m %U %G %s %T@ %C@\n"
+        bench.alternate(
+            "tiny-unchanged",
+            {
+                OURS: lambda: vault.save(source),
+                "find": lambda: run(["find", source, "-printf", fields], env=vault.env),
+            },
+            bench.repeat,
+        )
+    one = next(Path(top) / names[0] for top, _, names in os.walk(source) if names)
+    for row, *arguments in (("tiny-status", "status"), ("tiny-log", "log"), ("K6-status", "status", one)):
+        if bench.wants(row):
+            bench.alternate(row, {OURS: lambda a=arguments: vault.call(*a)}, max(5, bench.repeat))
+    if bench.wants("K6-projects"):
+        projects(bench, vault, bench.copy(source))
+
+
+def projects(bench: Bench, vault: GitVault, source: Path) -> None:
+    """The tree's top folders as projects of their own, some files changed in each."""
+    folders = sorted(path for path in source.iterdir() if path.is_dir())
+    vault.init()
+    vault.call("snapshot", *folders)
+    for folder in folders:
+        for path, _ in zip(sorted(folder.glob("*/*/*.txt")), range(10), strict=False):
+            path.write_bytes(path.read_bytes() + b"changed\n")
+    bench.take("K6-projects", OURS, lambda: vault.call("snapshot", "--all"))
+
+
+def huge(bench: Bench) -> None:
+    """One file far larger than memory should grow."""
+    source = bench.data.big(bench.count(8192) * MIB)
+    vault = ours(bench.tools(OURS))
+    vault.init()
+    target = bench.workdir / "restored"
+    shutil.rmtree(target, ignore_errors=True)
+    memory = [vault.save(source, sample=True).memory, vault.restore(target, sample=True).memory]
+    shutil.rmtree(target)
+    bench.note("huge-memory", OURS, max(memory))
+
+
+STORIES = {"code": code, "assets": assets, "big": big, "tiny": tiny, "huge": huge}

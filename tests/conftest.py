@@ -1,0 +1,115 @@
+"""What every test gets: an own home folder, a neutral git, `needs`, `--deep`, and the report that is kept."""
+
+from __future__ import annotations
+
+import ast
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import coverage
+import hypothesis
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# Debian's names, where they differ from the program's.
+PACKAGES = {"hg": "mercurial", "svn": "subversion", "setfattr": "attr", "setfacl": "acl", "man": "man-db"}
+
+hypothesis.settings.register_profile("default", deadline=None, max_examples=40, derandomize=True)
+hypothesis.settings.register_profile("deep", deadline=None, max_examples=2000)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--deep", action="store_true", help="many more examples, slow tests too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    hypothesis.settings.load_profile("deep" if config.getoption("--deep") else "default")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("needs"):
+        for tool in mark.args:
+            if shutil.which(tool) is None:
+                _missing(tool)
+    if item.get_closest_marker("deep") and not item.config.getoption("--deep"):
+        pytest.skip("slow: runs with --deep")
+
+
+def _missing(tool: str) -> None:
+    message = f"{tool} is not installed: apt-get install {PACKAGES.get(tool, tool)}"
+    if os.environ.get("CI") == "true":
+        pytest.fail(message, pytrace=False)
+    pytest.skip(message)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """No test sees or changes the user's vault, git configuration or running hook; git knows an author."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith("GIT_"):
+                patch.delenv(name)
+        for name in ("HOME", "USERPROFILE", "LOCALAPPDATA", "APPDATA"):
+            patch.setenv(name, str(home))
+        for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
+            patch.delenv(name, raising=False)
+        patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+        (home / ".gitconfig").write_text(
+            "[user]\n\tname = A Tester\n\temail = tester@example.invalid\n[init]\n\tdefaultBranch = main\n"
+            '[protocol "file"]\n\tallow = always\n'
+        )
+        yield home
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_json_modifyreport(json_report: dict[str, Any]) -> None:
+    """Keep what two runs on two machines can be compared by."""
+    for key in ("root", "environment"):
+        json_report.pop(key, None)
+    for test in json_report.get("tests", ()):
+        test.pop("lineno", None)
+        for phase in ("setup", "call", "teardown"):
+            if test.get(phase, {}).get("outcome") == "passed":
+                del test[phase]
+    json_report.get("tests", []).sort(key=lambda test: test["nodeid"])
+
+
+def raise_sites(source: str) -> Iterator[tuple[int, str]]:
+    """Line and class of every `raise SomeError(...)`."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+            yield node.lineno, ast.unparse(node.exc.func)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """In a run with coverage, an error that no test raised is a failure like a failed test."""
+    config = session.config
+    if hasattr(config, "workerinput") or not getattr(config.option, "cov_source", None) or exitstatus != 0:
+        return
+    config.unraised = list(_unraised())  # type: ignore[attr-defined]
+    if config.unraised:  # type: ignore[attr-defined]
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _unraised() -> Iterator[str]:
+    measured = coverage.Coverage()
+    measured.load()
+    for path in sorted((ROOT / "gitvault").rglob("*.py")):
+        _, _, _, missing, _ = measured.analysis2(str(path))
+        for line, error in raise_sites(path.read_text("utf-8")):
+            if line in missing:
+                yield f"{path.relative_to(ROOT)}:{line}: {error}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    sites = getattr(config, "unraised", ())
+    if sites:
+        terminalreporter.section("errors that no test raises", red=True)
+        for site in sites:
+            terminalreporter.line(site)
