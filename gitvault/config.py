@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gitvault import plugins
-from gitvault.core import chunking as chunkers
 from gitvault.core.utils import process
 from gitvault.errors import ConfigError, ToolFailed, UnsupportedFormatVersion
 
 if TYPE_CHECKING:
     from gitvault.core.interfaces import ChunkingStrategy
+    from gitvault.plugins import Plugin
 
 FORMAT_VERSION = 1
 STRATEGIES = ("asset-aware", "fixed", "rolling-hash")
@@ -38,9 +37,9 @@ class Config:
     """`asset-aware`, `fixed`, `rolling-hash` or the name of a plug-in."""
     compression_level: int = 3
     """zstd, 1 to 22."""
-    min_chunk: int = chunkers.MIN_SIZE
-    avg_chunk: int = chunkers.AVG_SIZE
-    max_chunk: int = chunkers.MAX_SIZE
+    min_chunk: int = 64 * KIB
+    avg_chunk: int = 128 * KIB
+    max_chunk: int = 512 * KIB
     inline_limit: int = 64 * KIB
     """Binary files over this size go to the chunk store."""
     binary_extensions: frozenset[str] = frozenset()
@@ -94,7 +93,11 @@ def _number(low: int, high: int, unit: str = "") -> Callable[[str], int]:
 
 
 def _strategy(text: str) -> str:
-    if text not in STRATEGIES and plugins.find(plugins.CHUNKING, text) is None:
+    if text in STRATEGIES:
+        return text
+    from gitvault import plugins
+
+    if plugins.find(plugins.CHUNKING, text) is None:
         known = [*STRATEGIES, *(plugin.name for plugin in plugins.installed(plugins.CHUNKING))]
         raise ValueError(f"expected one of {', '.join(known)}{_nearest(text, known)}")
     return text
@@ -125,9 +128,9 @@ SETTINGS: dict[str, Setting] = {
     for setting in (
         Setting("vault.chunkingStrategy", "chunking_strategy", _strategy),
         Setting("vault.compressionLevel", "compression_level", _number(1, 22)),
-        Setting("vault.minChunk", "min_chunk", _number(1 * KIB, chunkers.MAX_MIN_SIZE, _SIZE)),
-        Setting("vault.avgChunk", "avg_chunk", _number(2 * KIB, chunkers.MAX_AVG_SIZE, _SIZE)),
-        Setting("vault.maxChunk", "max_chunk", _number(4 * KIB, chunkers.MAX_MAX_SIZE, _SIZE)),
+        Setting("vault.minChunk", "min_chunk", _number(1 * KIB, 1 * MIB, _SIZE)),
+        Setting("vault.avgChunk", "avg_chunk", _number(2 * KIB, 4 * MIB, _SIZE)),
+        Setting("vault.maxChunk", "max_chunk", _number(4 * KIB, 16 * MIB, _SIZE)),
         Setting("vault.inlineLimit", "inline_limit", _number(0, 16 * MIB, _SIZE)),
         Setting("vault.binaryExtensions", "binary_extensions", _extensions, many=True),
         Setting("vault.ignore", "ignore", _pattern, many=True),
@@ -227,6 +230,9 @@ def default_vault() -> Path:
 
 def chunking(config: Config) -> ChunkingStrategy:
     """The strategy that the settings choose. Raises ConfigError for a plug-in that does not work."""
+    from gitvault import plugins
+    from gitvault.core import chunking as chunkers
+
     bounds = (config.min_chunk, config.avg_chunk, config.max_chunk)
     level = config.compression_level
     name = config.chunking_strategy
@@ -245,7 +251,7 @@ def chunking(config: Config) -> ChunkingStrategy:
     return strategy
 
 
-def chunking_plugin(plugin: plugins.Plugin) -> Callable[[int, int, int], ChunkingStrategy]:
+def chunking_plugin(plugin: Plugin) -> Callable[[int, int, int], ChunkingStrategy]:
     """What makes a plug-in's strategy from chunk bounds. Raises ConfigError when it brings something else."""
     make = plugin.load()
     if not callable(make):

@@ -314,7 +314,7 @@ class Vault:
         return next((p for p in found if p.host == self.config.machine), found[0])
 
     def resolve(self, name: str) -> SnapshotId:
-        """The snapshot that a person means: an id or its beginning, `project`, `project~2`, `project@{date}`, a date."""
+        """The snapshot that a person means: an id or its start, `project`, `project~2`, `project@{date}`, a date."""
         return self.history.resolve(name)
 
     def get_snapshot_info(self, snapshot: str) -> Snapshot:
@@ -326,7 +326,10 @@ class Vault:
         return self.history.entries(self.resolve(snapshot), path, recursive=recursive)
 
     def read_file(self, snapshot: str, path: bytes, target: BinaryIO) -> None:
-        """Write a file's content to `target`; a symlink's is the path it names. Raises NotFoundError, CorruptionError."""
+        """Write a file's content to `target`; a symlink's is the path it names.
+
+        Raises NotFoundError, CorruptionError.
+        """
         resolved = self.resolve(snapshot)
         entry, _ = self.history.find(resolved, path)
         if entry.pointer:
@@ -424,7 +427,7 @@ class Vault:
         actions: list[str] = []
         with self._lock("maintain"):
             self._clear_leftovers()
-            reason = due(self.path)
+            reason = due(self.path, asked=True)
             if reason:
                 done = repack(self.path, self._disk, progress=progress)
                 actions.append(f"repacked the git side ({reason}): {done.summary()}")

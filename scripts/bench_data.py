@@ -339,9 +339,11 @@ def _mesh(rng: np.random.Generator, size: int) -> bytes:
 def _wave(rng: np.random.Generator, size: int) -> bytes:
     count = size // 2 + 1
     time = np.arange(count) / 48_000
-    sound = sum(2000 * np.sin(time * f) for f in rng.integers(200, 9000, 3))
+    sound = np.sum([2000 * np.sin(time * f) for f in rng.integers(200, 9000, 3)], axis=0)
     quiet = np.repeat(rng.integers(0, 3, count // 24_000 + 1), 24_000)[:count]
-    return b"RIFF" + bytes(40) + (((sound + rng.integers(0, 8, count)) * quiet).astype("<i2") & ~7).tobytes()
+    samples = ((sound + rng.integers(0, 8, count)) * quiet).astype(np.int16) & np.int16(~7)
+    data: bytes = samples.tobytes()
+    return b"RIFF" + bytes(40) + data
 
 
 def _level(rng: np.random.Generator, size: int) -> bytes:
@@ -382,7 +384,7 @@ def kind(item: Item) -> str:
 def edit_assets(root: Path, step: Step) -> None:
     """Bring an asset library to version `step.number`.
 
-    A compressed file is exported anew. In a raw one a few regions are worked over, or in one of seven small
+    A compressed file is exported anew. In a raw one a few regions are worked over, or in one of twelve small
     changes lie all over the file; some get an insertion.
     """
     for item in step.changed:
@@ -392,7 +394,7 @@ def edit_assets(root: Path, step: Step) -> None:
             path.write_bytes(asset_bytes(Item(item.path, item.size, rng.getrandbits(48))))
             continue
         data = bytearray(path.read_bytes())
-        everywhere = rng.random() < 1 / 7
+        everywhere = rng.random() < 1 / 12
         for _ in range(len(data) // 10_000 if everywhere else rng.randint(3, 12)):
             length = 12 if everywhere else min(len(data) // 4, rng.choice((16, 64, 400, 3000, 20_000)))
             at = rng.randrange(18, len(data) - length)

@@ -9,7 +9,8 @@ import statistics
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 import bench_data
@@ -52,15 +53,23 @@ class Bench:
         found = self.samples[row][name]
         return statistics.median(found) if found else None
 
-    def take(self, row: str, name: str, action: Callable[[], Run]) -> None:
-        """Run and add its seconds; a tool that fails has no more samples in this row."""
+    def derive(self, row: str, source: str, factor: float = 1.0) -> None:
+        """Our sample of one row from our median of another, where it has one."""
+        if (median := self.median(source)) is not None:
+            self.note(row, OURS, median * factor)
+
+    def take(
+        self, row: str, name: str, action: Callable[[], Run], prepare: Callable[[], object] = lambda: None
+    ) -> None:
+        """Run and add its seconds; a tool that fails has no more samples in this row. `prepare` is not measured."""
         if f"{row}: {name}" in self.failures:
             return
-        # What the tool before it left to write must not be written on this one's time.
-        os.sync()
-        if self._cold:
-            Path("/proc/sys/vm/drop_caches").write_text("3")
         try:
+            prepare()
+            # What was left to write until now must not be written on this run's time.
+            os.sync()
+            if self._cold:
+                Path("/proc/sys/vm/drop_caches").write_text("3")
             done = action()
         except (Failed, OSError) as error:
             self.failures[f"{row}: {name}"] = str(error)
@@ -69,13 +78,19 @@ class Bench:
         self.note(row, name, done.seconds)
         say(f"  {row}: {name} {done.seconds:.2f} s")
 
-    def alternate(self, row: str, actions: dict[str, Callable[[], Run]], times: int) -> None:
+    def alternate(
+        self,
+        row: str,
+        actions: Mapping[str, Callable[[], Run]],
+        times: int = 1,
+        prepare: Callable[[str], object] = lambda name: None,
+    ) -> None:
         """Every tool in turn, another one first each time."""
         names = list(actions)
         for number in range(times):
             for i in range(len(names)):
                 name = names[(number + i) % len(names)]
-                self.take(row, name, actions[name])
+                self.take(row, name, actions[name], partial(prepare, name))
 
     def copy(self, source: Path) -> Path:
         """A copy to edit, as old as the original."""
@@ -86,31 +101,25 @@ class Bench:
 
     def first_saves(self, row: str, found: dict[str, Tool], source: Path) -> None:
         """Into a new repository each time; the last one stays."""
-
-        def save(tool: Tool) -> Run:
-            tool.init()
-            return tool.save(source)
-
-        times = self.repeat if self.wants(row) else 1
-        self.alternate(row, {name: lambda tool=tool: save(tool) for name, tool in found.items()}, times)
+        actions = {name: partial(tool.save, source) for name, tool in found.items()}
+        self.alternate(row, actions, self.repeat if self.wants(row) else 1, lambda name: found[name].init())
 
     def restores(self, row: str, found: dict[str, Tool], source: Path) -> None:
         """Into an empty folder each time; ours is compared with the source."""
+        target = self.workdir / "restored"
 
         def restore(tool: Tool) -> Run:
-            target = self.workdir / "restored"
-            shutil.rmtree(target, ignore_errors=True)
             done = tool.restore(target)
             if tool.name == OURS and not same(source, target):
                 raise Failed(f"{target} differs from {source}")
             return done
 
-        self.alternate(row, {name: lambda tool=tool: restore(tool) for name, tool in found.items()}, self.repeat)
-        shutil.rmtree(self.workdir / "restored", ignore_errors=True)
+        actions = {name: partial(restore, tool) for name, tool in found.items()}
+        self.alternate(row, actions, self.repeat, lambda name: shutil.rmtree(target, ignore_errors=True))
 
     def saves(self, row: str, found: dict[str, Tool], source: Path, times: int = 1) -> None:
         """Of the folder as it is."""
-        self.alternate(row, {name: lambda tool=tool: tool.save(source) for name, tool in found.items()}, times)
+        self.alternate(row, {name: partial(tool.save, source) for name, tool in found.items()}, times)
 
 
 def say(text: str) -> None:
@@ -146,7 +155,7 @@ def code(bench: Bench) -> None:
     found = bench.tools(OURS, "git", "restic", "borg zstd,3")
     logical = size_of(source)
     bench.first_saves("code-initial", found, source)
-    bench.note("K6-first", OURS, bench.median("code-initial") or 0)
+    bench.derive("K6-first", "code-initial")
     bench.note("K6-saved", FILES, logical)
     bench.note("K6-saved", OURS, found[OURS].size())
     compared = only(found, OURS, "git", "restic")
@@ -159,7 +168,7 @@ def code(bench: Bench) -> None:
         bench_data.edit_source(source, step)
         logical += size_of(source)
         bench.saves("code-increment", compared, source)
-    bench.note("K6-changed", OURS, bench.median("code-increment") or 0)
+    bench.derive("K6-changed", "code-increment")
     if bench.wants("code-late"):
         bench.samples["code-late"][BEFORE] = bench.samples["code-unchanged"][OURS]
         bench.saves("code-late", only(found, OURS), source, bench.repeat)
@@ -202,13 +211,14 @@ def assets(bench: Bench) -> None:
     keeping = {**only(timed, OURS, "restic"), **bench.tools("borg zstd,3", "bup")}
     logical = size = size_of(source)
     bench.first_saves("assets-initial", timed, source)
-    seconds = bench.median("assets-initial") or 0
-    bench.note("C6-first", OURS, seconds * 50e9 / size)
-    bench.note("G6-first", OURS, seconds * 200e9 / size)
+    bench.derive("C6-first", "assets-initial", 50e9 / size)
+    bench.derive("G6-first", "assets-initial", 200e9 / size)
     vault = ours(timed)
     if bench.wants("G4-verified"):
+        seconds = bench.median("assets-initial")
         verified = vault.call("verify", "--data").seconds
-        bench.note("G4-verified", OURS, (seconds + verified) * 1e9 / size)
+        if seconds is not None:
+            bench.note("G4-verified", OURS, (seconds + verified) * 1e9 / size)
     if bench.wants("assets-restore"):
         bench.restores("assets-restore", only(timed, OURS, "restic"), source)
     if not bench.wants("assets-stored", "C4-history", "C6-day", "G2-delta"):
@@ -273,7 +283,7 @@ def tiny(bench: Bench) -> None:
     one = next(Path(top) / names[0] for top, _, names in os.walk(source) if names)
     for row, *arguments in (("tiny-status", "status"), ("tiny-log", "log"), ("K6-status", "status", one)):
         if bench.wants(row):
-            bench.alternate(row, {OURS: lambda a=arguments: vault.call(*a)}, max(5, bench.repeat))
+            bench.alternate(row, {OURS: partial(vault.call, *arguments)}, max(5, bench.repeat))
     if bench.wants("K6-projects"):
         projects(bench, vault, bench.copy(source))
 

@@ -12,6 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+LONGEST = 3600
+"""Seconds; what takes longer hangs."""
+
 
 class Failed(Exception):
     """A program ended with an error."""
@@ -38,19 +41,25 @@ def run(
 ) -> Run:
     """Run programs one after the other. `sample`: measure memory too, which costs time. Raises Failed."""
     seconds, memory, data = 0.0, 0, b""
+    # Compiled modules are kept, as on the machine of anyone who uses what is measured.
+    inherited = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     for command in commands:
         with open(os.devnull, "rb") as nothing:
             start = time.perf_counter()
             process = subprocess.Popen(
                 list(map(str, command)),
                 cwd=cwd,
-                env={**os.environ, **env},
+                env={**inherited, **env},
                 stdin=nothing,
                 stdout=subprocess.PIPE if output else subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
             )
             watch = _Memory(process.pid) if sample else None
-            data, errors = process.communicate()
+            try:
+                data, errors = process.communicate(timeout=LONGEST)
+            except subprocess.TimeoutExpired as error:
+                process.kill()
+                raise Failed(f"{' '.join(map(str, command[:4]))}: still running after {LONGEST} s") from error
             seconds += time.perf_counter() - start
         if watch:
             memory = max(memory, watch.stop())

@@ -15,6 +15,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
+UNRAISED = pytest.StashKey[list[str]]()
+
 # Debian's names, where they differ from the program's.
 PACKAGES = {"hg": "mercurial", "svn": "subversion", "setfattr": "attr", "setfacl": "acl", "man": "man-db"}
 
@@ -90,10 +92,10 @@ def raise_sites(source: str) -> Iterator[tuple[int, str]]:
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """In a run with coverage, an error that no test raised is a failure like a failed test."""
     config = session.config
-    if hasattr(config, "workerinput") or not getattr(config.option, "cov_source", None) or exitstatus != 0:
+    if hasattr(config, "workerinput") or not getattr(config.option, "cov_source", None):
         return
-    config.unraised = list(_unraised())  # type: ignore[attr-defined]
-    if config.unraised:  # type: ignore[attr-defined]
+    config.stash[UNRAISED] = list(_unraised())
+    if config.stash[UNRAISED] and exitstatus == 0:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
@@ -108,8 +110,7 @@ def _unraised() -> Iterator[str]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    sites = getattr(config, "unraised", ())
-    if sites:
+    if sites := config.stash.get(UNRAISED, []):
         terminalreporter.section("errors that no test raises", red=True)
         for site in sites:
             terminalreporter.line(site)

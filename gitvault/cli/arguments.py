@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from gitvault.core.utils import dates
 from gitvault.core.utils.names import from_text
 
 SNAPSHOT = "an id, PROJECT, PROJECT~2, PROJECT@{yesterday} or a date"
@@ -45,6 +44,8 @@ def date(*, end: bool) -> Callable[[str], datetime]:
     """A reader of dates; with `end` a day means its last moment."""
 
     def read(text: str) -> datetime:
+        from gitvault.core.utils import dates
+
         try:
             return dates.parse(text, datetime.now(UTC), end=end)
         except ValueError as error:

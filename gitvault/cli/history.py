@@ -32,10 +32,7 @@ def _configure_log(parser: ArgumentParser) -> None:
 
 
 def _log(session: Session, arguments: Namespace) -> Answer:
-    vault = session.vault
-    if arguments.project is not None and arguments.project not in {project.name for project in vault.projects()}:
-        raise NotFoundError(f"{arguments.project}: no such project; {session.command} projects lists them")
-    found = vault.list_snapshots(
+    found = session.vault.list_snapshots(
         Filter(
             project=arguments.project,
             tags=frozenset(arguments.tag),

@@ -15,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from gitvault.cli import render
 from gitvault.errors import ConfigError, GitVaultError, VaultNotFound
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return int(stop.code or 0)
     except KeyboardInterrupt:
-        _say("interrupted; what was saved before is safe")
+        render.say("interrupted; what was saved before is safe")
         return INTERRUPTED
     except BrokenPipeError:
         # The reader left, as `head` does. Nothing may be flushed into the pipe at exit.
@@ -65,15 +66,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return BROKEN_PIPE
     except GitVaultError as error:
         _traceback(debug)
-        _say(str(error))
+        render.say(str(error))
         return error.exit_code
     except OSError as error:
         _traceback(debug)
-        _say(_os_error(error))
+        render.say(render.error_text(error))
         return GitVaultError.exit_code
     except Exception as error:  # a bug; people get a line, whoever mends it gets the traceback
         _traceback(debug)
-        _say(f"internal error: {type(error).__name__}: {error}; run again with --debug and report what it prints")
+        render.say(f"internal error: {type(error).__name__}: {error}; run again with --debug and report what it prints")
         return GitVaultError.exit_code
 
 
@@ -105,9 +106,9 @@ class Session:
         from gitvault.vault import Vault
 
         if self.vault_path.exists():
-            return Vault.open(self.vault_path)
-        _say(f"making the default vault {self.vault_path}")
-        return Vault.create(self.vault_path)
+            return Vault.open(self.vault_path, waiting=render.say)
+        render.say(f"making the default vault {self.vault_path}")
+        return Vault.create(self.vault_path, waiting=render.say)
 
     @property
     def command(self) -> str:
@@ -126,16 +127,18 @@ class Session:
         return Bar(self._quiet)
 
     def close(self) -> None:
-        """Take the progress bar off the screen."""
+        """Take the progress bar off the screen, close the vault."""
         if "progress" in self.__dict__:
             self.progress.close()
+        if "vault" in self.__dict__:
+            self.vault.close()
 
 
 class _Parser(argparse.ArgumentParser):
     """argparse with one line for an error, and git's code for wrong usage."""
 
     def error(self, message: str) -> NoReturn:
-        _say(f"{message}; see: {self.prog} -h")
+        render.say(f"{message}; see: {self.prog} -h")
         raise SystemExit(USAGE)
 
 
@@ -149,11 +152,11 @@ def _run(words: list[str]) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         answer = verb.run(session, arguments)
+        _print(answer, json=arguments.json, quiet=arguments.quiet)
     except argparse.ArgumentError as error:
         parser.error(str(error))
     finally:
         session.close()
-    _print(answer, json=arguments.json, quiet=arguments.quiet)
     return answer.code
 
 
@@ -246,7 +249,7 @@ def _verb_list() -> str:
     try:
         verbs += _plugin_verbs().values()
     except ConfigError as error:
-        _say(str(error))
+        render.say(str(error))
     width = max(len(verb.name) for verb in verbs)
     return "verbs:\n" + "\n".join(f"  {verb.name:{width}}  {verb.summary}" for verb in verbs)
 
@@ -266,22 +269,11 @@ def _print(answer: Answer, *, json: bool, quiet: bool) -> None:
             print(f"{'      ' if number else 'next: '}{hint}")
 
 
-def _say(message: str) -> None:
-    from gitvault.core.utils.names import to_line
-
-    print(f"git-vault: {to_line(message.encode('utf-8', 'surrogateescape'))}", file=sys.stderr)
-
-
 def _traceback(wanted: bool) -> None:
     if wanted:
         import traceback
 
         traceback.print_exc()
-
-
-def _os_error(error: OSError) -> str:
-    reason = error.strerror or str(error) or type(error).__name__
-    return f"{os.fsdecode(error.filename)}: {reason}" if isinstance(error.filename, str | bytes) else reason
 
 
 def _version() -> str:

@@ -1,8 +1,9 @@
-"""How answers look: JSON for programs, lines for people. Pure."""
+"""How answers look: JSON for programs, lines for people."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
@@ -71,6 +72,19 @@ def disk_text(path: str) -> str:
 def line(text: str) -> str:
     """Text of any origin as one line that a terminal cannot mistake for commands."""
     return to_line(text.encode("utf-8", "surrogateescape"))
+
+
+def say(message: str) -> None:
+    """One line on standard error."""
+    print(f"git-vault: {line(message)}", file=sys.stderr)
+
+
+def error_text(error: Exception) -> str:
+    """What an error says, with the file it is about."""
+    if not isinstance(error, OSError):
+        return str(error)
+    reason = error.strerror or str(error) or type(error).__name__
+    return f"{os.fsdecode(error.filename)}: {reason}" if isinstance(error.filename, str | bytes) else reason
 
 
 def subject(message: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -123,8 +122,9 @@ def _snapshot(session: Session, arguments: Namespace) -> Answer:
         except (GitVaultError, OSError) as error:
             # One project that cannot be saved must not keep the others from being saved.
             codes.append(getattr(error, "exit_code", GitVaultError.exit_code))
-            documents.append({"path": render.disk_text(path), "project": name, "error": render.line(str(error))})
-            print(f"git-vault: {render.line(path)}: {render.line(str(error))}", file=sys.stderr)
+            message = render.error_text(error)
+            documents.append({"path": render.disk_text(path), "project": name, "error": message})
+            render.say(message)
         else:
             codes.append(_code(report))
             documents.append(_document(report))
@@ -202,16 +202,13 @@ def _configure_status(parser: ArgumentParser) -> None:
 
 def _status(session: Session, arguments: Namespace) -> Answer:
     paths = [disk_path(path) for path in arguments.paths]
-    if not paths:
-        here = session.vault.config.machine
-        paths = [project.path for project in session.vault.projects() if project.host == here]
-    states = session.vault.status(paths, scan=arguments.scan) if paths else []
+    states = session.vault.status(paths, scan=arguments.scan)
     return Answer([_state_document(state) for state in states], _state_lines(session, states))
 
 
 def _state_document(state: PathState) -> dict[str, object]:
     return {
-        "path": render.disk_text(state.path),
+        "path": state.path,
         "state": state.state,
         "snapshot": state.snapshot,
         "reason": state.reason,
@@ -233,7 +230,7 @@ def _state_lines(session: Session, states: Sequence[PathState]) -> Iterator[str]
 
 
 VERBS = (
-    Verb("init", "make a vault", "git-vault --vault ~/backup.git init", _configure_init, _init),
+    Verb("init", "make a vault", "git-vault init ~/backup.git", _configure_init, _init),
     Verb("add", "register a folder as a project", "git-vault add ~/work/acme --name acme", _configure_add, _add, True),
     Verb("projects", "list the projects", "git-vault projects --json", lambda parser: None, _projects),
     Verb(

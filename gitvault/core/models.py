@@ -164,6 +164,7 @@ class PathState:
     """Whether a path's present state is saved."""
 
     path: str
+    """As it was asked for, through `names.to_text`."""
     state: str
     """`saved`, `changed`, `new`, `deleted`, `excluded` or `unknown`."""
     snapshot: SnapshotId | None

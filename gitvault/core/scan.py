@@ -68,8 +68,8 @@ class Row:
     """Its tree in the meta chain."""
     meta_blob: bytes
     files: int
-    """Of its own, subfolders not counted; likewise `bytes`."""
-    bytes: int
+    """Of its own, subfolders not counted; likewise `size`."""
+    size: int
 
 
 @dataclass(slots=True)
@@ -193,7 +193,7 @@ class StatCache:
             db.executemany(
                 "INSERT OR REPLACE INTO folder VALUES(?,?,?,?,?,?,?,?)",
                 (
-                    (path, r.signature, r.tree, r.meta, r.meta_blob, r.files, r.bytes, packed)
+                    (path, r.signature, r.tree, r.meta, r.meta_blob, r.files, r.size, packed)
                     for path, r, packed in rows
                 ),
             )
@@ -222,7 +222,7 @@ def pack_entries(entries: dict[bytes, Known]) -> bytes:
     """A folder's entries as the cache stores them."""
     return msgpack.packb(  # type: ignore[no-any-return]
         [
-            (name, tuple(k.stat), k.tree_mode, k.tree_name if k.tree_name != name else b"", k.blob, k.since)
+            (name, k.stat, k.tree_mode, k.tree_name if k.tree_name != name else b"", k.blob, k.since)
             for name, k in entries.items()
         ]
     )
@@ -233,11 +233,13 @@ def stat_of(found: os.stat_result) -> Stat:
     return Stat(found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
 
 
-def is_racy(found: Stat, now_ns: int) -> bool:
-    """Whether the file was written so shortly before `now_ns` that its stat cannot be relied on."""
+def racy_ns(found: os.stat_result, now_ns: int) -> int:
+    """For how long from `now_ns` on another write could still leave this very stat; 0: it can be relied on."""
     # Every write sets ctime and no user can: an mtime set into the future says nothing. Windows has no ctime.
-    written = found.ctime_ns if _POSIX else found.mtime_ns
-    return now_ns - written < (RACY_NS if written % 1_000_000_000 else RACY_COARSE_NS)
+    written = found.st_ctime_ns if _POSIX else found.st_mtime_ns
+    window = RACY_NS if written % 1_000_000_000 else RACY_COARSE_NS
+    # A server's clock may be ahead of ours: never longer than the window.
+    return max(0, min(written + window - now_ns, window))
 
 
 def walk(

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from gitvault import plugins
-
 if TYPE_CHECKING:
     from gitvault.core.interfaces import Progress
+    from gitvault.plugins import Plugin
     from gitvault.vault import Vault
 
 
@@ -79,10 +78,12 @@ class Persona:
 
 def personas() -> tuple[Persona, ...]:
     """Every persona there is. Raises ConfigError for a plug-in that does not work."""
+    from gitvault import plugins
+
     return tuple(map(persona_plugin, plugins.installed(plugins.PERSONAS)))
 
 
-def persona_plugin(plugin: plugins.Plugin) -> Persona:
+def persona_plugin(plugin: Plugin) -> Persona:
     """The persona that a plug-in brings. Raises ConfigError when it brings something else."""
     record = plugin.load()
     if not isinstance(record, Persona):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from gitvault import config
+from gitvault.core import chunking
 from gitvault.core.chunking import AssetAware, FixedSize, RollingHash
 from gitvault.errors import ConfigError, UnsupportedFormatVersion
 
@@ -51,6 +52,23 @@ def test_without_settings_everything_has_its_default(vault: Path) -> None:
     assert found == config.Config(machine=found.machine)
     assert found.chunking_strategy == "asset-aware"
     assert found.inline_limit == 64 * config.KIB
+
+
+def test_the_bounds_are_those_of_the_strategies(vault: Path) -> None:
+    default = config.Config()
+    assert (default.min_chunk, default.avg_chunk, default.max_chunk) == (
+        chunking.MIN_SIZE,
+        chunking.AVG_SIZE,
+        chunking.MAX_SIZE,
+    )
+    for key, most in (
+        ("vault.minchunk", chunking.MAX_MIN_SIZE),
+        ("vault.avgchunk", chunking.MAX_AVG_SIZE),
+        ("vault.maxchunk", chunking.MAX_MAX_SIZE),
+    ):
+        assert config.SETTINGS[key].read(str(most)) == most
+        with pytest.raises(ValueError, match="expected a number of bytes"):
+            config.SETTINGS[key].read(str(most + 1))
 
 
 def test_every_setting_is_read(vault: Path) -> None:

@@ -115,7 +115,7 @@ def test_a_persona_plugin_must_be_a_persona(package: Path) -> None:
 def test_a_name_that_two_packages_claim_is_an_error_that_names_both(package: Path) -> None:
     for name in ("one", "two"):
         install(package, name, f"[gitvault.chunking]\nsame = acme_{name}:chunks\n")
-    with pytest.raises(ConfigError, match="both acme-one 1.2 and acme-two 1.2 bring it; uninstall one of them"):
+    with pytest.raises(ConfigError, match=r"both acme-one 1\.2 and acme-two 1\.2 bring it; uninstall one of them"):
         plugins.find(plugins.CHUNKING, "same")
 
 

@@ -89,9 +89,3 @@ def test_every_error_is_raised_by_the_package_and_expected_by_a_test(error: type
     if error.__name__ in RAISED:
         expected = {name for test in TESTS for call in calls(parsed(test), "pytest.raises") for name in names_in(call)}
         assert error.__name__ in expected, "no test expects it in pytest.raises"
-
-
-def test_errors_of_python_that_the_package_raises_are_expected_by_a_test() -> None:
-    builtin = {name for name in RAISED if name.endswith("Error") and not hasattr(errors, name)}
-    expected = {name for test in TESTS for call in calls(parsed(test), "pytest.raises") for name in names_in(call)}
-    assert builtin <= expected, f"no test expects {', '.join(sorted(builtin - expected))}"

@@ -62,6 +62,16 @@ def test_control_characters_never_reach_the_terminal() -> None:
     assert render.subject(" \n ") == ""
 
 
+def test_an_error_names_its_file_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert render.error_text(PermissionError(13, "Permission denied", "/v")) == "/v: Permission denied"
+    assert render.error_text(PermissionError(13, "Permission denied", b"/v")) == "/v: Permission denied"
+    assert render.error_text(OSError("odd")) == "odd"
+    assert render.error_text(TimeoutError()) == "TimeoutError"
+    assert render.error_text(ValueError("v")) == "v"
+    render.say("two\nlines\x1b")
+    assert capsys.readouterr().err == "git-vault: two\\x0alines\\x1b\n"
+
+
 def test_a_table_is_aligned() -> None:
     assert list(render.table([("a", "1", "x"), ("bbb", "22", "")], right=(1,))) == ["a     1  x", "bbb  22"]
 

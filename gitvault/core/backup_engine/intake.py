@@ -7,6 +7,7 @@ Files of one size go to one worker, so that equal files meet in one pack and are
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import queue
@@ -14,22 +15,24 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import msgpack
 
-from gitvault.core.models import ObjectId
-from gitvault.core.scan import RACY_COARSE_NS, RACY_NS, Stat, is_racy, stat_of
+from gitvault.core.scan import Stat, racy_ns, stat_of
 from gitvault.core.storage.pointers import looks_like_pointer
+from gitvault.core.utils.attributes import is_sparse, read_xattrs
 from gitvault.core.utils.files import Disk, open_source
-from gitvault.core.utils.names import is_harmless, is_special
+from gitvault.core.utils.names import is_harmless, is_special, tree_name
 from gitvault.core.utils.process import start_python
+from gitvault.core.versioning import meta
+from gitvault.core.versioning.objects import object_id
 from gitvault.core.versioning.odb import ObjectStore
 from gitvault.core.versioning.packfile import NewPack, PackWriter, deflate
-from gitvault.core.versioning.objects import object_id
+from gitvault.errors import GitVaultError, StorageFullError
 
 _SNIFF = 8000
 _ATTEMPTS = 4
@@ -40,21 +43,69 @@ _BATCH_BYTES = 4 << 20
 
 
 class Outcome(NamedTuple):
-    """What became of one file. Exactly one of `blob`, `large`, `gone` and `problem` says so."""
+    """What became of one file: saved as `blob`, or exactly one of `large`, `gone` and `problem`."""
 
     blob: bytes = b""
     stat: Stat | None = None
-    """The file's stat when its content was read, if it differs from the expected."""
+    """When the content was read."""
+    line: str = ""
+    """Its line for the meta chain."""
+    tree_name: bytes = b""
+    size: int = 0
+    """Of the content that was read."""
+    torn: bool = False
+    """It kept changing; `blob` is what the last attempt read."""
     large: bool = False
     """It belongs into the chunk store."""
     gone: bool = False
     problem: str = ""
-    torn: bool = False
-    """It kept changing; `blob` is what the last attempt read."""
-    size: int = 0
-    """Of the content that was read."""
-    escape: bool = False
-    """git would act on the file or refuse it under this name: the tree must hold it under an escaped one."""
+
+
+class Job(NamedTuple):
+    """One regular file to save."""
+
+    key: int
+    path: bytes
+    """Relative to the project's root."""
+    size: int
+    """As the walk found it."""
+    owner: tuple[int, int]
+    """Of its folder."""
+
+
+def saved(
+    path: bytes,
+    blob: bytes,
+    st: os.stat_result,
+    handle: int | bytes,
+    size: int,
+    owner: tuple[int, int],
+    *,
+    kind: str = "file",
+    pointer: str | None = None,
+    torn: bool = False,
+    escape: bool = False,
+) -> Outcome:
+    """The outcome for content that is in a pack. `handle`: a descriptor or path to read attributes from."""
+    name = path.rpartition(b"/")[2]
+    line = meta.format_line(
+        name,
+        kind,
+        stat.S_IMODE(st.st_mode),
+        st.st_mtime_ns,
+        (st.st_uid, st.st_gid),
+        size,
+        owner,
+        pointer=pointer,
+        link=f"{st.st_dev:x}.{st.st_ino:x}" if st.st_nlink > 1 else None,
+        sparse=is_sparse(st),
+        xattrs=read_xattrs(handle),
+    )
+    found = stat_of(st)
+    if torn:
+        # Nothing has this stat: the next look reads it again.
+        found = found._replace(ctime_ns=0)
+    return Outcome(blob, found, line, tree_name(name, force=escape), size, torn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +130,17 @@ def read_stable(
     """
     for attempt in range(_ATTEMPTS):
         before = os.fstat(fd)
-        now = time.time_ns()
-        if is_racy(stat_of(before), now):
-            written = stat_of(before).ctime_ns
-            limit = RACY_NS if written % 1_000_000_000 else RACY_COARSE_NS
-            sleep(max(0, min(written + limit - now, limit)) / 1e9)
+        if wait := racy_ns(before, time.time_ns()):
+            sleep(wait / 1e9)
             before = os.fstat(fd)
         data = read(fd, before.st_size)
         after = os.fstat(fd)
-        if stat_of(before) == stat_of(after) and not is_racy(stat_of(after), time.time_ns()):
+        same = (before.st_mtime_ns, before.st_ctime_ns, before.st_size) == (
+            after.st_mtime_ns,
+            after.st_ctime_ns,
+            after.st_size,
+        )
+        if same and not racy_ns(after, time.time_ns()):
             return data, after, True
         if attempt:
             sleep(0.05)
@@ -114,9 +167,9 @@ class Reader:
         self.pack = pack
         self._known = known
 
-    def read(self, path: bytes, expected: Stat) -> Outcome:
-        """Save one regular file. Never raises for what a file can be or do."""
-        name = os.fsdecode(path)
+    def read(self, job: Job) -> Outcome:
+        """Save one regular file. Never raises for what a file can be or do, only for the vault's disk."""
+        name = os.fsdecode(job.path)
         try:
             fd = open_source(f"{self.root}/{name}")
         except FileNotFoundError:
@@ -124,32 +177,39 @@ class Reader:
         except OSError as error:
             return Outcome(problem=f"cannot be read: {error.strerror}")
         try:
-            first = os.fstat(fd)
-            if not stat.S_ISREG(first.st_mode):
-                return Outcome(problem="stopped being a regular file while it was saved")
-            limits = self.limits
-            size = first.st_size
-            if size > limits.whole:
-                return Outcome(large=True)
-            if size > limits.inline:
-                head = os.read(fd, _SNIFF)
-                if b"\0" in head or os.path.splitext(name)[1].lower() in limits.binary:
-                    return Outcome(large=True)
-            data, found, stable = read_stable(fd, _read_all)
-            if looks_like_pointer(data[:200]) or len(data) > limits.whole:
-                # A user's own pointer file must come back as it is: only ours may lie in the tree.
-                return Outcome(large=True)
+            try:
+                content = self._content(fd, name)
+            except OSError as error:
+                return Outcome(problem=f"cannot be read: {error.strerror}")
+            if isinstance(content, Outcome):
+                return content
+            data, found, stable = content
             oid = object_id(b"blob", data)
             if oid not in self.pack and not (self._known and self._known.contains(oid)):
                 self.pack.add_deflated(b"blob", oid, len(data), deflate(data))
-            at = stat_of(found)
-            base = path.rpartition(b"/")[2]
+            base = job.path.rpartition(b"/")[2]
             escape = is_special(base) and not is_harmless(base, data)
-            return Outcome(oid, at if at != expected else None, torn=not stable, size=len(data), escape=escape)
-        except OSError as error:
-            return Outcome(problem=f"cannot be read: {error.strerror}")
+            return saved(job.path, oid, found, fd, len(data), job.owner, torn=not stable, escape=escape)
         finally:
             os.close(fd)
+
+    def _content(self, fd: int, name: str) -> Outcome | tuple[bytes, os.stat_result, bool]:
+        """What `read_stable` gives, or the outcome when the file is not for a git pack. Raises OSError."""
+        before = os.fstat(fd)
+        if not stat.S_ISREG(before.st_mode):
+            return Outcome(problem="stopped being a regular file while it was saved")
+        size = before.st_size
+        if size > self.limits.whole:
+            return Outcome(large=True)
+        if size > self.limits.inline:
+            head = os.read(fd, _SNIFF)
+            if b"\0" in head or os.path.splitext(name)[1].lower() in self.limits.binary:
+                return Outcome(large=True)
+        data, found, stable = read_stable(fd, _read_all)
+        if len(data) > self.limits.whole or looks_like_pointer(data[:200]):
+            # A user's own pointer file must come back as it is: only ours may lie in the tree.
+            return Outcome(large=True)
+        return data, found, stable
 
 
 class Intake:
@@ -161,107 +221,113 @@ class Intake:
     def __init__(self, root: Path, limits: Limits, pack: PackWriter, objects: ObjectStore, git_dir: Path) -> None:
         self._reader = Reader(os.fspath(root), limits, pack, objects)
         self._git_dir = git_dir
-        self._waiting: list[tuple[int, bytes, Stat]] = []
+        self._waiting: list[Job] = []
         self._workers: list[_Worker] = []
-        self._done: queue.SimpleQueue[tuple[int, Outcome]] = queue.SimpleQueue()
-        self.submitted = 0
-        self.collected = 0
+        self._done: queue.SimpleQueue[list[tuple[int, Outcome]] | GitVaultError] = queue.SimpleQueue()
+        self.under_way = 0
+        """Files submitted whose outcome has not been handed back."""
 
-    def submit(self, key: int, path: bytes, expected: Stat) -> None:
-        """Save the file at `path`; its outcome will carry `key`."""
-        self.submitted += 1
+    def submit(self, job: Job) -> None:
+        """Save a file; its outcome will carry the job's key."""
+        self.under_way += 1
         if self._workers:
-            self._workers[hash(expected.size) % len(self._workers)].submit((key, path, expected))
+            self._assign(job)
             return
-        self._waiting.append((key, path, expected))
+        self._waiting.append(job)
         if len(self._waiting) >= _WORKERS_FROM:
             self._start()
 
-    def ready(self) -> Iterator[tuple[int, Outcome]]:
-        """What has come back by now."""
-        while not self._done.empty():
-            self.collected += 1
-            yield self._done.get()
+    def ready(self) -> list[tuple[int, Outcome]]:
+        """What has come back by now; an empty list when nothing has."""
+        return self.next() if not self._done.empty() else []
 
-    def next(self) -> tuple[int, Outcome]:
-        """Wait for one outcome; call only while `collected < submitted`."""
-        if self._workers:
-            for worker in self._workers:
-                worker.push()
-            key, outcome = self._done.get()
-            if key < 0:
-                raise RuntimeError("a worker process ended unexpectedly; run again with --debug")
+    def next(self) -> list[tuple[int, Outcome]]:
+        """Wait for some outcomes; call only while something is under way. Raises what stopped a worker."""
+        if not self._workers:
+            job = self._waiting.pop()
+            outcomes = [(job.key, self._reader.read(job))]
         else:
-            key, path, expected = self._waiting.pop()
-            outcome = self._reader.read(path, expected)
-        self.collected += 1
-        return key, outcome
+            if self._done.empty():
+                for worker in self._workers:
+                    worker.push()
+            back = self._done.get()
+            if isinstance(back, GitVaultError):
+                raise back
+            outcomes = back
+        self.under_way -= len(outcomes)
+        return outcomes
 
     def finish(self) -> list[NewPack]:
-        """The workers' packs, when every outcome is in."""
-        packs = [pack for worker in self._workers if (pack := worker.finish())]
+        """The workers' packs, when nothing is under way. Raises what stopped a worker."""
+        for worker in self._workers:
+            worker.end()
+        packs = [pack for worker in self._workers if (pack := worker.result())]
         self._workers = []
         return packs
 
     def abandon(self) -> None:
-        """Stop the workers and drop their packs."""
+        """Stop the workers; what they wrote stays in the temporary folder for the next run to clear."""
         for worker in self._workers:
             worker.kill()
         self._workers = []
 
     def _start(self) -> None:
-        count = max(2, min(os.cpu_count() or 2, 8))
-        settings = {
+        limits = self._reader.limits
+        settings: dict[str, object] = {
             "root": self._reader.root,
-            "limits": (self._reader.limits.inline, self._reader.limits.whole, sorted(self._reader.limits.binary)),
-            "objects": os.fspath(self._git_dir / "objects"),
-            "tmp": os.fspath(self._git_dir / "tmp"),
+            "limits": (limits.inline, limits.whole, sorted(limits.binary)),
+            "git_dir": os.fspath(self._git_dir),
         }
+        count = max(2, min(os.cpu_count() or 2, 8))
         self._workers = [_Worker(settings, self._done) for _ in range(count)]
         waiting, self._waiting = self._waiting, []
-        for key, path, expected in waiting:
-            self._workers[hash(expected.size) % count].submit((key, path, expected))
+        for job in waiting:
+            self._assign(job)
+
+    def _assign(self, job: Job) -> None:
+        # Sizes are often multiples of a power of two: multiply before taking the remainder.
+        self._workers[(job.size * 2654435761 >> 16) % len(self._workers)].submit(job)
 
 
 class _Worker:
-    """One worker process and the thread that talks to it."""
+    """One worker process and the thread that listens to it."""
 
-    def __init__(self, settings: dict[str, object], done: queue.SimpleQueue[tuple[int, Outcome]]) -> None:
+    def __init__(
+        self, settings: dict[str, object], done: queue.SimpleQueue[list[tuple[int, Outcome]] | GitVaultError]
+    ) -> None:
         self._process = start_python("gitvault.core.backup_engine.intake")
         self._done = done
-        self._batch: list[tuple[int, bytes, Stat]] = []
+        self._batch: list[Job] = []
         self._bytes = 0
         # Three batches under way keep the worker busy; the fourth waits, so that pipes never fill from both ends.
         self._free = threading.Semaphore(3)
-        self._packer = msgpack.Packer(unicode_errors="surrogateescape")
+        self._final: queue.SimpleQueue[NewPack | GitVaultError | None] = queue.SimpleQueue()
         self._write(settings)
-        self._final: queue.SimpleQueue[Sequence[object] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
 
-    def submit(self, job: tuple[int, bytes, Stat]) -> None:
+    def submit(self, job: Job) -> None:
         self._batch.append(job)
-        self._bytes += job[2].size
+        self._bytes += job.size
         if len(self._batch) >= _BATCH_FILES or self._bytes >= _BATCH_BYTES:
             self.push()
 
     def push(self) -> None:
         if self._batch:
             self._free.acquire()
-            self._write([(key, path, tuple(expected)) for key, path, expected in self._batch])
+            self._write(self._batch)
             self._batch, self._bytes = [], 0
 
-    def finish(self) -> NewPack | None:
+    def end(self) -> None:
         self._write([])
+
+    def result(self) -> NewPack | None:
         final = self._final.get()
         self._thread.join()
         self._process.wait()
-        if final is None:
-            raise RuntimeError("a worker process ended unexpectedly; run again with --debug")
-        if not final:
-            return None
-        name, pack, index, objects, size = final
-        return NewPack(str(name), Path(str(pack)), Path(str(index)), int(str(objects)), int(str(size)))
+        if isinstance(final, GitVaultError):
+            raise final
+        return final
 
     def kill(self) -> None:
         self._process.kill()
@@ -271,50 +337,70 @@ class _Worker:
     def _write(self, message: object) -> None:
         pipe = self._process.stdin
         assert pipe is not None
-        try:
-            pipe.write(self._packer.pack(message))
-            pipe.flush()
-        except BrokenPipeError:
-            self._done.put((-1, Outcome()))
+        # A worker that is gone has said why, or its end of the answers says it.
+        with contextlib.suppress(BrokenPipeError):
+            _send(pipe, message)
 
     def _listen(self) -> None:
-        assert self._process.stdout is not None
-        for message in msgpack.Unpacker(self._process.stdout, use_list=False, max_buffer_size=1 << 26):
-            if message[0] == "pack":
-                self._final.put(message[1])
+        pipe = self._process.stdout
+        assert pipe is not None
+        stopped: GitVaultError | None = None
+        while message := _receive(pipe):
+            kind, content = message
+            if kind == "pack":
+                name, pack, index, *numbers = content or ("", "", "")
+                self._final.put(NewPack(name, Path(pack), Path(index), *numbers) if content else None)
                 return
-            for key, blob, numbers, *rest in message[1]:
-                self._done.put((key, Outcome(blob, Stat(*numbers) if numbers else None, *rest)))
+            if kind == "full":
+                stopped = StorageFullError(content)
+                break
+            self._done.put(
+                [(key, Outcome(blob, Stat._make(at) if at else None, *rest)) for key, blob, at, *rest in content]
+            )
             self._free.release()
-        self._done.put((-1, Outcome()))
-        self._final.put(None)
-        self._free.release()
+        stopped = stopped or GitVaultError("a worker process ended unexpectedly; run again, nothing was saved")
+        self._done.put(stopped)
+        self._final.put(stopped)
+        # Whoever waits for room must wake up and find the error.
+        for _ in range(4):
+            self._free.release()
 
 
-def serve(requests: BinaryIO, replies: BinaryIO) -> None:
+def _send(pipe: IO[bytes], message: object) -> None:
+    data = msgpack.packb(message, unicode_errors="surrogateescape")
+    pipe.write(len(data).to_bytes(4, "big") + data)
+    pipe.flush()
+
+
+def _receive(pipe: IO[bytes]) -> Any:
+    """The next message; None when the other side has ended."""
+    length = pipe.read(4)
+    data = pipe.read(int.from_bytes(length, "big"))
+    return msgpack.unpackb(data, use_list=False, unicode_errors="surrogateescape") if len(length) == 4 else None
+
+
+def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
     """A worker's life: settings, batches of jobs, an empty batch; outcomes per batch, in the end the pack."""
     gc.disable()
-    unpacker = msgpack.Unpacker(requests, use_list=False, unicode_errors="surrogateescape", max_buffer_size=1 << 26)
-    settings = next(unpacker)
+    settings = _receive(requests)
     inline, whole, binary = settings["limits"]
-    known = ObjectStore(Path(settings["objects"]))
-    pack = PackWriter(Path(settings["tmp"]), Disk())
-    reader = Reader(settings["root"], Limits(inline, whole, frozenset(binary)), pack, known)
-    for batch in unpacker:
-        if not batch:
-            made = pack.finish()
-            final = (made.name, str(made.pack), str(made.index), made.objects, made.bytes) if made else ()
-            replies.write(msgpack.packb(("pack", final)))
-            replies.flush()
+    git_dir = Path(settings["git_dir"])
+    pack = PackWriter(git_dir / "tmp", Disk())
+    reader = Reader(settings["root"], Limits(inline, whole, frozenset(binary)), pack, ObjectStore(git_dir / "objects"))
+    try:
+        while batch := _receive(requests):
+            outcomes = [(job[0], *reader.read(Job(*job))) for job in batch]
+            _send(replies, ("done", outcomes))
+        if batch is None:
+            # The parent is gone: what was written is nobody's.
+            pack.abandon()
             return
-        outcomes = []
-        for key, path, numbers in batch:
-            done = reader.read(path, Stat(*numbers))
-            outcomes.append((key, done.blob, tuple(done.stat or ()), *done[2:]))
-        replies.write(msgpack.packb(("done", outcomes), unicode_errors="surrogateescape"))
-        replies.flush()
-    # The parent is gone: what was written is nobody's.
-    pack.abandon()
+        made = pack.finish()
+        final = (made.name, str(made.pack), str(made.index), made.objects, made.bytes) if made else ()
+        _send(replies, ("pack", final))
+    except StorageFullError as error:
+        pack.abandon()
+        _send(replies, ("full", str(error)))
 
 
 if __name__ == "__main__":

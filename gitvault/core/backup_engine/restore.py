@@ -214,7 +214,8 @@ class _Run:
             small.setdefault(job.entry.blob, []).append(job)
             return
         self.serial += 1
-        future = self.pool.submit(self._large, folder.descend(b""), job, b".gitvault-%d-%d" % (os.getpid(), self.serial))
+        temporary = b".gitvault-%d-%d" % (os.getpid(), self.serial)
+        future = self.pool.submit(self._large, folder.descend(b""), job, temporary)
         self.large.append((future, job.path))
         while len(self.large) > _LARGE_UNDER_WAY:
             self._settle_one()

@@ -8,6 +8,7 @@ the commits, the refs. Nothing is visible before the refs move, and the cache is
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -16,14 +17,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from gitvault.core.backup_engine.intake import Intake, Limits, Outcome, read_stable
+from gitvault.core.backup_engine.intake import Intake, Job, Limits, Outcome, read_stable, saved
 from gitvault.core.interfaces import Progress, StorageManager
 from gitvault.core.models import ObjectId, Pointer, Problem, SnapshotId, SnapshotReport
-from gitvault.core.scan import Folder, Known, Row, Rules, Stat, StatCache, is_racy, pack_entries, stat_of, walk
-from gitvault.core.utils.attributes import is_sparse, read_xattrs
+from gitvault.core.scan import Folder, Known, Row, Rules, Stat, StatCache, pack_entries, racy_ns, stat_of, walk
+from gitvault.core.storage import pointers
+from gitvault.core.utils.attributes import read_xattrs
 from gitvault.core.utils.files import open_source
 from gitvault.core.utils.names import is_special, tree_name
-from gitvault.core.storage import pointers
 from gitvault.core.versioning import meta
 from gitvault.core.versioning.history import LINK_MODE, NO_OBJECT, TREE_MODE, Details, GitHistory
 from gitvault.core.versioning.objects import encode_tree
@@ -46,6 +47,8 @@ class _Pending:
     waiting: int = 0
     steady: bool = True
     """Whether the folder's signature vouches for what was saved."""
+    found: dict[bytes, os.stat_result] = field(default_factory=dict)
+    """What the walk saw."""
 
 
 @dataclass(slots=True)
@@ -60,7 +63,7 @@ class _Done:
     meta_blob: ObjectId = NO_OBJECT
     signature: bytes = b""
     files: int = 0
-    bytes: int = 0
+    size: int = 0
     packed: bytes = b""
 
 
@@ -90,8 +93,9 @@ class _Run:
         self.bytes_read = self.bytes_found = 0
         self.pack = history.new_pack()
         self.intake = Intake(root, limits, self.pack, history.objects, history.git_dir)
-        self.keys: dict[int, tuple[_Pending, bytes, os.stat_result]] = {}
-        self.large: dict[Future[tuple[Outcome, Pointer | None]], tuple[_Pending, bytes, os.stat_result]] = {}
+        self.keys: dict[int, tuple[_Pending, bytes]] = {}
+        self.key = 0
+        self.large: dict[Future[Outcome], tuple[_Pending, bytes]] = {}
         # Two: one file's end (its last compression) overlaps with the next one's beginning.
         self.pool = ThreadPoolExecutor(2, thread_name_prefix="store")
         self.done: list[_Done] = []
@@ -107,24 +111,24 @@ class _Run:
             self.done.append(_Done(folder.path, folder.folders, folder.row))
             return
         previous = self.cache.entries(folder.path) if folder.row else {}
-        pending = _Pending(folder, previous, self._lines(folder))
+        pending = _Pending(folder, previous, self._lines(folder), found=dict(folder.entries))
         self.deleted += len(previous.keys() - {name for name, _ in folder.entries})
         pending.steady = bool(folder.signature)
         prefix = folder.path + b"/" if folder.path else b""
+        owner = folder.stat.st_uid, folder.stat.st_gid
         pending.waiting = 1
         for name, st in folder.entries:
             known = previous.get(name)
-            found = stat_of(st)
-            if known and known.stat == found and name in pending.lines:
+            if known and known.stat == stat_of(st) and name in pending.lines:
                 pending.results[name] = known, pending.lines[name]
             elif stat.S_ISLNK(st.st_mode):
-                self._take_symlink(pending, prefix + name, name, st)
+                self._take_symlink(pending, prefix + name, st, owner)
             else:
                 pending.waiting += 1
-                key = self.intake.submitted
-                self.keys[key] = pending, name, st
+                self.key += 1
+                self.keys[self.key] = pending, name
                 self.bytes_found += st.st_size
-                self.intake.submit(key, prefix + name, found)
+                self.intake.submit(Job(self.key, prefix + name, st.st_size, owner))
         pending.waiting -= 1
         if not pending.waiting:
             self._finish(pending)
@@ -139,31 +143,33 @@ class _Run:
         same = own.split(" ", 4)[3] == f"{folder.stat.st_uid}:{folder.stat.st_gid}"
         return lines if same else {}
 
-    def _take_symlink(self, pending: _Pending, path: bytes, name: bytes, st: os.stat_result) -> None:
+    def _take_symlink(self, pending: _Pending, path: bytes, st: os.stat_result, owner: tuple[int, int]) -> None:
+        name = path.rpartition(b"/")[2]
+        full = os.fsencode(self.root) + b"/" + path
         try:
-            target = os.readlink(os.fsencode(self.root) + b"/" + path)
+            target = os.readlink(full)
         except OSError as error:
-            self._keep(pending, name, f"link cannot be read: {error.strerror}", vanished=error.errno in (2, 22))
+            gone = error.errno in (errno.ENOENT, errno.EINVAL)
+            self._keep(pending, name, "" if gone else f"link cannot be read: {error.strerror}")
             return
-        self.bytes_read += len(target)
-        found = stat_of(st)
-        if is_racy(found, time.time_ns()):
-            # Nothing reads a link twice to be sure: look again next time.
-            pending.steady = False
-            found = found._replace(ctime_ns=0)
-        outcome = Outcome(self.pack.add(b"blob", target), found, escape=is_special(name))
-        self._saved(pending, name, st, LINK_MODE, outcome, len(target), None)
+        blob = self.pack.add(b"blob", target)
+        # Nothing reads a link twice to be sure: a fresh one is looked at again next time.
+        torn = racy_ns(st, time.time_ns()) > 0
+        outcome = saved(
+            path, blob, st, full, len(target), owner, kind="symlink", torn=torn, escape=is_special(name)
+        )
+        self._saved(pending, name, outcome, LINK_MODE)
 
     def _collect(self, block_over: int = 0) -> None:
         """Take what has come back; wait while more than `block_over` files are under way."""
-        for key, outcome in self.intake.ready():
-            self._returned(*self.keys.pop(key), outcome)
+        outcomes = self.intake.ready()
+        while outcomes or self.intake.under_way > block_over:
+            for key, outcome in outcomes or self.intake.next():
+                self._returned(*self.keys.pop(key), outcome)
+            outcomes = self.intake.ready()
+            self._report()
         for future in [f for f in self.large if f.done()]:
             self._stored(future)
-        while self.intake.submitted - self.intake.collected > block_over:
-            key, outcome = self.intake.next()
-            self._returned(*self.keys.pop(key), outcome)
-            self._report()
         while len(self.large) > block_over:
             self._stored(next(iter(self.large)))
             self._report()
@@ -173,77 +179,88 @@ class _Run:
         if self.progress:
             self.progress("saving", self.bytes_read, self.bytes_found)
 
-    def _returned(self, pending: _Pending, name: bytes, st: os.stat_result, outcome: Outcome) -> None:
-        if outcome.large:
-            known = pending.previous.get(name)
-            base = self._pointer(known.blob) if known and stat.S_ISREG(known.tree_mode) else None
-            path = pending.folder.path + b"/" + name if pending.folder.path else name
-            self.large[self.pool.submit(self._store, path, base)] = pending, name, st
+    def _returned(self, pending: _Pending, name: bytes, outcome: Outcome) -> None:
+        if not outcome.large:
+            self._settle(pending, name, outcome)
             return
-        self._settle(pending, name, st, outcome, None)
+        known = pending.previous.get(name)
+        base = self._pointer(known.blob) if known and known.tree_mode != LINK_MODE else None
+        path = pending.folder.path + b"/" + name if pending.folder.path else name
+        owner = pending.folder.stat.st_uid, pending.folder.stat.st_gid
+        self.large[self.pool.submit(self._store, path, base, owner)] = pending, name
 
-    def _store(self, path: bytes, base: Pointer | None) -> tuple[Outcome, Pointer | None]:
-        """Runs on a thread of the pool: one large file into the chunk store."""
+    def _store(self, path: bytes, base: Pointer | None, owner: tuple[int, int]) -> Outcome:
+        """Runs on a thread of the pool: one large file into the chunk store. The blob is the pointer's text."""
         name = os.fsdecode(path)
-        try:
-            fd = open_source(f"{os.fspath(self.root)}/{name}")
-        except FileNotFoundError:
-            return Outcome(gone=True), None
-        except OSError as error:
-            return Outcome(problem=f"cannot be read: {error.strerror}"), None
         made: list[Pointer] = []
 
         def save(descriptor: int, _size: int) -> bytes:
             os.lseek(descriptor, 0, os.SEEK_SET)
             with open(descriptor, "rb", buffering=0, closefd=False) as source:
-                made.append(
-                    self.store.store_file(source, base=base, file_extension=os.path.splitext(name)[1].lower())
-                )
+                made.append(self.store.store_file(source, base=base, file_extension=os.path.splitext(name)[1].lower()))
             return b""
 
         try:
-            _, found, stable = read_stable(fd, save)
+            fd = open_source(f"{os.fspath(self.root)}/{name}")
+        except FileNotFoundError:
+            return Outcome(gone=True)
         except OSError as error:
-            return Outcome(problem=f"cannot be read: {error.strerror}"), None
+            return Outcome(problem=f"cannot be read: {error.strerror}")
+        try:
+            _, found, stable = read_stable(fd, save)
+            pointer = made[-1]
+            torn = not stable or pointer.size != found.st_size
+            text = pointers.encode(pointer)
+            escape = is_special(path.rpartition(b"/")[2])
+            return saved(path, text, found, fd, pointer.size, owner, pointer=pointer.oid, torn=torn, escape=escape)
+        except OSError as error:
+            return Outcome(problem=f"cannot be read: {error.strerror}")
         finally:
             os.close(fd)
-        pointer = made[-1]
-        return Outcome(stat=stat_of(found), torn=not stable or pointer.size != found.st_size), pointer
 
-    def _stored(self, future: Future[tuple[Outcome, Pointer | None]]) -> None:
-        pending, name, st = self.large.pop(future)
-        outcome, pointer = future.result()
-        if pointer:
-            outcome = outcome._replace(blob=self.pack.add(b"blob", pointers.encode(pointer)))
-        self._settle(pending, name, st, outcome, pointer)
+    def _stored(self, future: Future[Outcome]) -> None:
+        pending, name = self.large.pop(future)
+        outcome = future.result()
+        if outcome.stat:
+            outcome = outcome._replace(blob=self.pack.add(b"blob", outcome.blob))
+        self._settle(pending, name, outcome)
 
-    def _settle(
-        self, pending: _Pending, name: bytes, st: os.stat_result, outcome: Outcome, pointer: Pointer | None
-    ) -> None:
-        path = pending.folder.path + b"/" + name if pending.folder.path else name
-        if outcome.gone or outcome.problem:
-            self._keep(pending, name, outcome.problem, vanished=outcome.gone)
+    def _settle(self, pending: _Pending, name: bytes, outcome: Outcome) -> None:
+        if outcome.stat is None:
+            self._keep(pending, name, outcome.problem)
         else:
-            if outcome.torn:
-                pending.steady = False
-                self.problems.append(
-                    Problem(path, "kept changing while it was read; saved as last read, the next snapshot looks again")
-                )
-            mode = 0o100755 if (outcome.stat or stat_of(st)).mode & 0o100 else 0o100644
-            if outcome.stat:
-                pending.steady = False
-            size = pointer.size if pointer else outcome.size
-            self.bytes_read += size
-            self._saved(pending, name, st, mode, outcome, size, pointer)
+            self.bytes_read += outcome.size
+            self._saved(pending, name, outcome, 0o100755 if outcome.stat.mode & 0o100 else 0o100644)
         pending.waiting -= 1
         if not pending.waiting:
             self._finish(pending)
 
-    def _keep(self, pending: _Pending, name: bytes, reason: str, *, vanished: bool) -> None:
-        """A file that is not to be had: gone is gone; otherwise its last saved version stays."""
+    def _saved(self, pending: _Pending, name: bytes, outcome: Outcome, tree_mode: int) -> None:
+        known = pending.previous.get(name)
+        since = self.number
+        if known is None:
+            self.new += 1
+        elif known.blob != outcome.blob or known.tree_mode != tree_mode:
+            self.changed += 1
+        else:
+            since = known.since
+        assert outcome.stat is not None
+        found = pending.found.get(name)
+        if outcome.torn or found is None or stat_of(found) != outcome.stat:
+            # It changed since the walk saw it: the folder's signature does not vouch for what was saved.
+            pending.steady = False
+        if outcome.torn and tree_mode != LINK_MODE:
+            path = pending.folder.path + b"/" + name if pending.folder.path else name
+            self.problems.append(
+                Problem(path, "kept changing while it was read; saved as last read, the next snapshot looks again")
+            )
+        pending.results[name] = Known(outcome.stat, tree_mode, outcome.tree_name, outcome.blob, since), outcome.line
+
+    def _keep(self, pending: _Pending, name: bytes, reason: str) -> None:
+        """A file that is not to be had: without a reason it is gone; else its last saved version stays."""
         pending.steady = False
         known = pending.previous.get(name)
-        if vanished:
+        if not reason:
             self.deleted += known is not None
             return
         path = pending.folder.path + b"/" + name if pending.folder.path else name
@@ -252,42 +269,6 @@ class _Run:
             reason += "; the version saved before is kept"
             pending.results[name] = known, line
         self.problems.append(Problem(path, reason))
-
-    def _saved(
-        self,
-        pending: _Pending,
-        name: bytes,
-        st: os.stat_result,
-        tree_mode: int,
-        outcome: Outcome,
-        size: int,
-        pointer: Pointer | None,
-    ) -> None:
-        path = pending.folder.path + b"/" + name if pending.folder.path else name
-        known = pending.previous.get(name)
-        same = known is not None and known.blob == outcome.blob and known.tree_mode == tree_mode
-        if known is None:
-            self.new += 1
-        elif not same:
-            self.changed += 1
-        found = outcome.stat or stat_of(st)
-        said = meta.Attributes(
-            name,
-            "symlink" if tree_mode == LINK_MODE else "file",
-            stat.S_IMODE(found.mode),
-            found.mtime_ns,
-            (st.st_uid, st.st_gid),
-            size,
-            pointer.oid if pointer else None,
-            f"{st.st_dev:x}.{st.st_ino:x}" if st.st_nlink > 1 else None,
-            is_sparse(st),
-            read_xattrs(os.fsencode(self.root) + b"/" + path),
-        )
-        line = meta.format_line(said, (pending.folder.stat.st_uid, pending.folder.stat.st_gid))
-        since = known.since if known and same else self.number
-        stored = tree_name(name, force=outcome.escape)
-        vouched = found._replace(ctime_ns=0) if outcome.torn else found
-        pending.results[name] = Known(vouched, tree_mode, stored, outcome.blob, since), line
 
     def _pointer(self, blob: bytes) -> Pointer | None:
         if self.history.objects.size(ObjectId(blob)) > 1024:
@@ -299,16 +280,14 @@ class _Run:
         folder = pending.folder
         results = dict(sorted(pending.results.items()))
         st = folder.stat
-        own = meta.Attributes(
-            b".",
-            "folder",
+        text = meta.encode(
             stat.S_IMODE(st.st_mode),
             st.st_mtime_ns,
             (st.st_uid, st.st_gid),
-            0,
-            xattrs=read_xattrs(os.fsencode(self.root) + b"/" + folder.path),
+            (line for _, line in results.values()),
+            read_xattrs(os.fsencode(self.root) + b"/" + folder.path),
         )
-        blob = self.pack.add(b"blob", meta.encode(own, (line for _, line in results.values())))
+        blob = self.pack.add(b"blob", text)
         self.done.append(
             _Done(
                 folder.path,
@@ -322,7 +301,6 @@ class _Run:
                 pack_entries({name: known for name, (known, _) in results.items()}),
             )
         )
-        pending.results = {}
 
     # -- the whole -------------------------------------------------------------------------------
 
@@ -345,7 +323,8 @@ class _Run:
 
     def summary(self, project: str) -> str:
         """The message of a snapshot nobody described."""
-        counts = [f"{n} {what}" for n, what in ((self.new, "new"), (self.changed, "changed"), (self.deleted, "deleted")) if n]
+        found = ((self.new, "new"), (self.changed, "changed"), (self.deleted, "deleted"))
+        counts = [f"{count} {what}" for count, what in found if count]
         return f"{project}: {', '.join(counts) or 'attributes only'}"
 
     def settle_missing(self, rows: dict[bytes, Row], visited: set[bytes]) -> list[bytes]:
@@ -363,12 +342,12 @@ class _Run:
             if path == keeper:
                 self.kept[path] = row
             self.kept_files += row.files
-            self.kept_bytes += row.bytes
+            self.kept_bytes += row.size
         return gone
 
     def trees(self) -> _Trees:
         """Build the trees of everything that changed, deepest folders first."""
-        out = _Trees(files=self.kept_files, bytes=self.kept_bytes)
+        out = _Trees(files=self.kept_files, size=self.kept_bytes)
         built: dict[bytes, tuple[bytes, bytes]] = {path: (row.tree, row.meta) for path, row in self.kept.items()}
         # A folder's path sorts before those below it.
         for done in sorted(self.done, key=lambda d: d.path, reverse=True):
@@ -377,7 +356,7 @@ class _Run:
             row = done.row
             if row is not None:
                 out.files += row.files
-                out.bytes += row.bytes
+                out.size += row.size
                 if out.same_below(prefix, done.folders):
                     built[done.path] = row.tree, row.meta
                     continue
@@ -388,7 +367,7 @@ class _Run:
                 meta_blob = ObjectId(row.meta_blob)
             else:
                 out.files += done.files
-                out.bytes += done.bytes
+                out.size += done.size
                 entries, meta_blob = done.entries, done.meta_blob
             mirrored = [(meta.META_NAME, 0o100644, meta_blob)]
             for name, (tree, meta_tree) in below:
@@ -402,7 +381,7 @@ class _Run:
             if row is None or (tree, meta_tree) != (row.tree, row.meta):
                 out.changed.add(done.path)
             if row is None:
-                made = Row(done.signature, tree, meta_tree, bytes(meta_blob), done.files, done.bytes)
+                made = Row(done.signature, tree, meta_tree, bytes(meta_blob), done.files, done.size)
                 out.rows.append((done.path, made, done.packed))
             else:
                 out.moved.append((done.path, tree, meta_tree))
@@ -417,7 +396,7 @@ class _Trees:
     tree: ObjectId = NO_OBJECT
     meta: ObjectId = NO_OBJECT
     files: int = 0
-    bytes: int = 0
+    size: int = 0
     rows: list[tuple[bytes, Row, bytes]] = field(default_factory=list)
     moved: list[tuple[bytes, bytes, bytes]] = field(default_factory=list)
     changed: set[bytes] = field(default_factory=set)
@@ -468,7 +447,7 @@ def take_snapshot(
             snapshot, stored = parent, 0
         else:
             message = details.message or run.summary(details.project)
-            full = replace(details, message=message, files=trees.files, bytes=trees.bytes)
+            full = replace(details, message=message, files=trees.files, bytes=trees.size)
             recorded = history.record(run.pack, trees.tree, trees.meta, full)
             stored = store.flush()
             packs = run.finish()

@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 
 from gitvault.core.models import PathState, Problem, Project, SnapshotId
 from gitvault.core.scan import Known, Rules, StatCache, stat_of, walk
+from gitvault.core.utils.files import open_source
 from gitvault.core.utils.names import to_text
 from gitvault.core.versioning.history import LINK_MODE, GitHistory, raw
 from gitvault.core.versioning.objects import object_id
-from gitvault.core.utils.files import open_source
 
 # A changed stat with the old content is worth reading for, up to here.
 _READ_LIMIT = 1 << 20

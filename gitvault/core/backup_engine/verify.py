@@ -43,6 +43,7 @@ def verify(
                 check.bad[pointer.oid] = Defect("pointer", pointer.oid, "its content is damaged in the chunk store")
         except GitVaultError as error:
             check.bad.setdefault(pointer.oid, Defect("manifest", pointer.oid, str(error)))
+    check.other += [Defect("pack", "objects/pack", str(error)) for error in history.objects.damaged()]
     defects = [*check.other, *check.located(), *stored.defects]
     return VerifyReport(check.objects + stored.objects_checked, check.bytes + stored.bytes_checked, tuple(defects))
 
@@ -143,13 +144,11 @@ class _Check:
                 if not self.history.objects.contains(oid):
                     self._bad("blob", oid, NotFoundError(f"{oid.hex()}: missing"))
             return
-        done = 0
         read = self.history.objects.read_many(
             self.seen_blobs, failed=lambda oid, error: self._bad("blob", oid, error)
         )
-        for _, _, content in read:
+        for done, (_, _, content) in enumerate(read, 1):
             self.bytes += len(content)
-            done += 1
             if self.progress and not done % 1000:
                 self.progress("reading files", done, len(self.seen_blobs))
 
@@ -159,7 +158,8 @@ class _Check:
             self.objects += 1
             try:
                 if not self.store.has(pointer):
-                    self.bad[pointer.oid] = Defect("pointer", pointer.oid, "its content is missing from the chunk store")
+                    reason = "its content is missing from the chunk store"
+                    self.bad[pointer.oid] = Defect("pointer", pointer.oid, reason)
             except CorruptionError as error:
                 self.bad[pointer.oid] = Defect("manifest", pointer.oid, str(error))
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
+import secrets
 import threading
-from collections.abc import Collection, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from gitvault.core.models import ChunkId
@@ -21,6 +22,7 @@ PACK_SIZE = 64 << 20
 _GROUP_SIZE = 256 << 10
 # Full packs waiting for their fsync; more would only fill the page cache.
 _MAX_UNSYNCED = 4
+_LEFTOVER_AGE = 24 * 60 * 60
 
 
 class PackAppender:
@@ -45,7 +47,7 @@ class PackAppender:
         self._published: list[str] = []
         self._relied: set[Pack] = set()
         self._added = 0
-        self._serial = 0
+        self._tidied = False
         self._writing = ThreadPoolExecutor(1, "pack-write")
         self._syncing = ThreadPoolExecutor(1, "pack-sync")
 
@@ -53,7 +55,8 @@ class PackAppender:
         """The places of those chunks that are stored, durable or not."""
         with self._lock:
             if self._group and not self._group.keys().isdisjoint(chunks):
-                self._write_group()
+                with self._writing_allowed():
+                    self._write_group()
             found: dict[ChunkId, Place] = {}
             for writer in self._writers():
                 for chunk in chunks:
@@ -90,10 +93,10 @@ class PackAppender:
             self._changed.wait_for(lambda: self._failure is not None or self._claimed.isdisjoint(chunks))
             self._check()
 
-    def give_up(self, chunks: Iterable[ChunkId], error: GitVaultError | OSError) -> None:
+    def give_up(self, chunks: Iterable[ChunkId], error: BaseException) -> None:
         """Claimed chunks cannot be stored: others may rely on them already, so nothing since `flush` counts."""
         with self._lock:
-            self._failure = self._failure or error
+            self._failure = self._failure or _named(error)
             self._claimed.difference_update(chunks)
             self._changed.notify_all()
 
@@ -101,8 +104,7 @@ class PackAppender:
         self, frame: bytes, chunks: Sequence[tuple[ChunkId, int]], bases: Sequence[tuple[ChunkId, Place]] = ()
     ) -> None:
         """Store a frame that decodes to `chunks`, in order; `bases`: what it is coded against."""
-        with self._lock:
-            self._check()
+        with self._writing_allowed():
             self._relied.update(place.pack for _, place in bases)
             writer = self._open_writer()
             writer.add(frame, chunks, [base for base, _ in bases])
@@ -116,8 +118,7 @@ class PackAppender:
 
         `small`: a claimed chunk of it that is not stored yet; such are compressed many to a frame.
         """
-        with self._lock:
-            self._check()
+        with self._writing_allowed():
             if small is None:
                 self._open_writer().add_manifest(oid, parts)
                 return
@@ -130,8 +131,7 @@ class PackAppender:
 
     def flush(self) -> int:
         """Make everything durable; the bytes added to the disk since the last time."""
-        with self._lock:
-            self._check()
+        with self._writing_allowed():
             self._seal()
             self._changed.wait_for(lambda: self._failure is not None or not self._publishing)
             self._check()
@@ -153,11 +153,12 @@ class PackAppender:
             if writer is not None:
                 writer.drop()
             self._changed.wait_for(lambda: not self._publishing)
-            if self._published:
-                trash = self._folder / "trash"
+            trash = self._folder / "trash"
+            # The last first: a pack may be coded against those before it, never the other way round.
+            for name in reversed(self._published):
                 self._disk.make_folder(trash)
-                for name in self._published:
-                    self._disk.rename(self._folder / name, trash / name)
+                self._disk.rename(self._folder / name, trash / name)
+                self._disk.sync_folder(self._folder)
             self._published.clear()
             self._group.clear()
             self._group_manifests.clear()
@@ -184,6 +185,18 @@ class PackAppender:
         if self._failure is not None:
             raise self._failure
 
+    @contextlib.contextmanager
+    def _writing_allowed(self) -> Iterator[None]:
+        """The lock, unless something failed before; what fails now is remembered."""
+        with self._lock:
+            self._check()
+            try:
+                yield
+            except BaseException as error:
+                self._failure = self._failure or _named(error)
+                self._changed.notify_all()
+                raise
+
     def _writers(self) -> list[PackWriter]:
         return [*self._publishing, self._writer] if self._writer is not None else self._publishing
 
@@ -191,10 +204,19 @@ class PackAppender:
         if self._writer is None:
             folder = self._folder / "tmp"
             self._disk.make_folder(folder)
-            self._serial += 1
-            name = f"{os.getpid()}-{id(self):x}-{self._serial}.zpk"
-            self._writer = PackWriter(folder, name, self._disk, self._writing)
+            self._writer = PackWriter(folder, f"{secrets.token_hex(16)}.zpk", self._disk, self._writing)
+            if not self._tidied:
+                self._tidied = True
+                self._remove_leftovers(self._writer.path)
         return self._writer
+
+    def _remove_leftovers(self, ours: Path) -> None:
+        """What killed runs left. Ages are told by the file system's clock, another machine's may be wrong."""
+        limit = ours.stat().st_mtime - _LEFTOVER_AGE
+        for path in ours.parent.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime < limit:
+                    self._disk.unlink(path)
 
     def _write_group(self) -> None:
         group, self._group = self._group, {}
@@ -210,31 +232,36 @@ class PackAppender:
     def _seal(self) -> None:
         if self._group_manifests:
             self._write_group()
-        writer, self._writer = self._writer, None
+        writer = self._writer
         if writer is None:
             return
+        writer.seal()
+        self._writer = None
         self._publishing.append(writer)
-        try:
-            writer.seal()
-        except (GitVaultError, OSError) as error:
-            self._failure = error
         self._syncing.submit(self._publish, writer)
         self._changed.wait_for(lambda: self._failure is not None or len(self._publishing) <= _MAX_UNSYNCED)
 
-    def _publish(self, writer: PackWriter) -> Future[None] | None:
+    def _publish(self, writer: PackWriter) -> None:
         try:
+            # A later pack may be coded against this one: after a failure, or a power cut, there must be no later one.
+            self._check()
             name = writer.publish(self._folder)
             self._index.add(name, writer.table)
         except BaseException as error:
+            writer.drop()
             with self._lock:
-                self._failure = error if isinstance(error, (GitVaultError, OSError)) else GitVaultError(str(error))
+                self._failure = self._failure or _named(error)
                 self._publishing.remove(writer)
                 self._changed.notify_all()
-            writer.drop()
             raise
         with self._lock:
             self._publishing.remove(writer)
             self._published.append(name)
             self._added += writer.size
             self._changed.notify_all()
-        return None
+
+
+def _named(error: BaseException) -> GitVaultError | OSError:
+    if isinstance(error, (GitVaultError, OSError)):
+        return error
+    return GitVaultError(f"interrupted while writing to the store: {error!r}; run again")

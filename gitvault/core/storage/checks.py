@@ -14,19 +14,20 @@ from gitvault.core.storage import manifests
 from gitvault.core.storage.index import ChunkIndex
 from gitvault.core.storage.packs import PACK_NAME, Chunk, Pack, Table, read_table
 from gitvault.core.storage.reader import ChunkReader
-from gitvault.errors import CorruptionError, NotFoundError
+from gitvault.core.utils.files import Disk
+from gitvault.errors import CorruptionError, NotFoundError, UnsupportedFormatVersion
 
 _IN_FLIGHT = 32
 
 
-def verify(folder: Path, pool: Executor, *, data: bool, progress: Progress | None) -> VerifyReport:
+def verify(folder: Path, disk: Disk, pool: Executor, *, data: bool, progress: Progress | None) -> VerifyReport:
     """Check every pack in `folder`: see StorageManager.verify.
 
     Raises UnsupportedFormatVersion for a pack that a newer gitvault wrote.
     """
     # A private index, made from the tables just now, finds bases and chunks in bounded memory.
-    index = ChunkIndex(folder, None)
-    reader = ChunkReader(folder, index)
+    index = ChunkIndex(folder, None, disk)
+    reader = ChunkReader(folder, index, disk)
     try:
         defects: list[Defect] = []
         checked = 0
@@ -37,6 +38,8 @@ def verify(folder: Path, pool: Executor, *, data: bool, progress: Progress | Non
                 progress("checking packs", number, len(packs))
             try:
                 table = read_table(path, strict=True)
+            except UnsupportedFormatVersion:
+                raise
             except (CorruptionError, OSError) as error:
                 defects.append(Defect("pack", path.name, str(error)))
                 continue

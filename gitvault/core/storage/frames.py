@@ -61,9 +61,6 @@ def decompress(frame: bytes, length: int, dictionary: bytes = b"") -> bytes:
         else:
             decompressor = _per_thread.decompressor or zstandard.ZstdDecompressor()
             _per_thread.decompressor = decompressor
-        data = decompressor.decompress(frame, max_output_size=length, allow_extra_data=False)
+        return decompressor.decompress(frame, max_output_size=length, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise CorruptionError(f"frame: {error}; run git-vault verify --data") from error
-    if len(data) != length:
-        raise CorruptionError(f"frame: expected {length} bytes, found {len(data)}; run git-vault verify --data")
-    return data

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from gitvault.core.models import ChunkId
 from gitvault.core.storage.packs import PACK_NAME, Frame, Pack, Table, read_table
-from gitvault.errors import CorruptionError, UnsupportedFormatVersion
+from gitvault.core.utils.files import Disk
+from gitvault.errors import CorruptionError, StorageFullError, UnsupportedFormatVersion
 
 # Goes up when the tables change; a file of another version is made anew.
 _VERSION = 1
@@ -26,8 +27,8 @@ CREATE TABLE chunk (id BLOB, pack INTEGER, frame INTEGER, inner INTEGER, length 
                     PRIMARY KEY (id, pack)) WITHOUT ROWID;
 CREATE TABLE manifest (oid BLOB, pack INTEGER, parts BLOB, PRIMARY KEY (oid, pack)) WITHOUT ROWID;
 """
-# SQLite takes 32,766 parameters since 3.32; more than a few hundred gain nothing.
-_BATCH = 500
+# Few sizes, the last one repeated to fill them: SQLite's compiled statements are found again.
+_BATCHES = (1, 16, 256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +44,11 @@ class Place:
 class ChunkIndex:
     """The chunks of all packs in `folder`. Safe to call from several threads."""
 
-    def __init__(self, folder: Path, cache: Path | None) -> None:
+    def __init__(self, folder: Path, cache: Path | None, disk: Disk) -> None:
         """`cache`: the file to keep it in; None: nowhere, it is made from the packs and lost with this object."""
         self._folder = folder
         self._cache = cache
+        self._disk = disk
         self._lock = threading.RLock()
         self._database: sqlite3.Connection | None = None
         self._packs: dict[int, Pack] = {}
@@ -105,7 +107,7 @@ class ChunkIndex:
                 del self._packs[self._numbers.pop(name)]
             self.unreadable = {name: error for name, error in self.unreadable.items() if name in names}
             new = sorted(names - self._numbers.keys() - self.unreadable.keys())
-            known = dict(self._query("SELECT name, number FROM pack", ())) if new else {}
+            known = self._known_packs(names) if new else {}
             for name in new:
                 if name in known:
                     self._adopt(name, known[name])
@@ -148,12 +150,21 @@ class ChunkIndex:
             self._database = None
             self._packs, self._numbers, self._stamp = {}, {}, None
 
+    def _known_packs(self, names: set[str]) -> dict[str, int]:
+        """The numbers of packs that are in the database; it is made anew when most of it is about packs long gone."""
+        rows = self._query("SELECT name, number, chunks FROM pack", ())
+        gone = sum(chunks for name, _, chunks in rows if name not in names)
+        if gone > sum(chunks for _, _, chunks in rows) // 2 and not self._numbers:
+            self._reset(self._cache)
+            return {}
+        return {name: number for name, number, _ in rows}
+
     def _open(self) -> None:
         if self._database is not None:
             return
         if self._cache is not None:
-            with contextlib.suppress(sqlite3.Error, OSError):
-                self._cache.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(sqlite3.Error, OSError, StorageFullError):
+                self._disk.make_folder(self._cache.parent)
                 self._database = _connect(str(self._cache))
                 if self._database.execute("PRAGMA user_version").fetchone()[0] == _VERSION:
                     return
@@ -165,11 +176,11 @@ class ChunkIndex:
         if cache is not None:
             try:
                 for suffix in ("", "-wal", "-shm"):
-                    cache.with_name(cache.name + suffix).unlink(missing_ok=True)
+                    self._disk.unlink(cache.with_name(cache.name + suffix))
                 self._database = _connect(str(cache))
                 self._database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
                 return
-            except (sqlite3.Error, OSError):
+            except (sqlite3.Error, OSError, StorageFullError):
                 self.close()
         # SQLite's own temporary file: in memory while small, on disk when not, gone when closed.
         self._cache = None
@@ -177,13 +188,16 @@ class ChunkIndex:
         self._database.executescript(_SCHEMA)
 
     def _query(self, sql: str, parameters: Iterable[object]) -> list[tuple]:  # type: ignore[type-arg]
-        assert self._database is not None
-        try:
-            return self._database.execute(sql, tuple(parameters)).fetchall()
-        except sqlite3.Error:
-            self._reset(None)
-            self.refresh(force=True)
-            return self._database.execute(sql, tuple(parameters)).fetchall()
+        arguments = tuple(parameters)
+        for cache in (self._cache, None):
+            assert self._database is not None
+            try:
+                return self._database.execute(sql, arguments).fetchall()
+            except sqlite3.Error:
+                # Damaged: a new file, and where that does not help, none.
+                self._reset(cache)
+                self.refresh(force=True)
+        return self._database.execute(sql, arguments).fetchall()
 
     def _insert(self, name: str, table: Table) -> int:
         database = self._database
@@ -242,8 +256,10 @@ def _transaction(database: sqlite3.Connection) -> Iterator[None]:
 
 def _batches(chunks: Collection[ChunkId]) -> Iterator[list[ChunkId]]:
     listed = list(chunks)
-    for start in range(0, len(listed), _BATCH):
-        yield listed[start : start + _BATCH]
+    for start in range(0, len(listed), _BATCHES[-1]):
+        batch = listed[start : start + _BATCHES[-1]]
+        size = next(size for size in _BATCHES if size >= len(batch))
+        yield batch + batch[-1:] * (size - len(batch))
 
 
 def _split(joined: bytes) -> Iterator[ChunkId]:

@@ -13,7 +13,7 @@ from gitvault.core.storage import deltas, frames
 from gitvault.core.storage.appender import PackAppender
 from gitvault.core.storage.index import Place
 from gitvault.core.storage.reader import ChunkReader
-from gitvault.errors import CorruptionError, GitVaultError, NotFoundError
+from gitvault.errors import CorruptionError, NotFoundError
 
 RUN_SIZE = 1 << 20
 """Consecutive new chunks are compressed together up to this many bytes."""
@@ -93,7 +93,7 @@ class Intake:
         for _, future in self._encoding:
             future.exception()
         if self._owed:
-            self._appender.give_up(self._owed, GitVaultError(f"interrupted while storing a file: {error!r}; run again"))
+            self._appender.give_up(self._owed, error)
 
     def _sort(self) -> None:
         """Tell new chunks from known ones and form runs."""
@@ -162,13 +162,13 @@ class Intake:
                     best = delta
                     self._vain = 0
                 else:
-                    self._vain += 1
                     dictionary, places = b"", []
+                    self._vain += 1
             # What cannot be read back was not stored.
             if frames.decompress(best, len(data), dictionary) != data:
                 raise CorruptionError("a frame does not decode to what was compressed; check this machine's memory")
             self._appender.append(best, run.chunks, places)
-        except (GitVaultError, OSError) as error:
+        except BaseException as error:
             self._appender.give_up((chunk for chunk, _ in run.chunks), error)
             raise
 

@@ -215,6 +215,7 @@ class PackWriter(Pack):
 
     def __init__(self, folder: Path, name: str, disk: Disk, background: Executor) -> None:
         super().__init__(folder / name)
+        self._temporary = self.path
         self.table = Table()
         self.places: dict[ChunkId, Chunk] = {}
         self.manifests: dict[str, tuple[ChunkId, ...]] = {}
@@ -264,14 +265,15 @@ class PackWriter(Pack):
         with self._lock:
             self._disk.rename(self.path, folder / name)
             self.path = folder / name
+        self._disk.sync_folder(folder)
         return name
 
     def drop(self) -> None:
-        """Forget what was written."""
+        """Forget what was written; a pack that has its final name keeps it."""
         if self._last is not None:
             self._last.exception()
         self._file.close()
-        self._disk.unlink(self.path)
+        self._disk.unlink(self._temporary)
 
     def read(self, frame: Frame) -> bytes:
         """The frame as it is stored, also when it is still on its way to the disk."""

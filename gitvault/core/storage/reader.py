@@ -12,6 +12,7 @@ from gitvault.core.models import ChunkId
 from gitvault.core.storage import frames
 from gitvault.core.storage.index import ChunkIndex, Place
 from gitvault.core.storage.packs import MAX_DICTIONARY, Chunk, Frame, Pack
+from gitvault.core.utils.files import Disk
 from gitvault.errors import ChecksumMismatch, CorruptionError, NotFoundError
 
 # Longer chains than we write are a loop, or bait.
@@ -23,12 +24,16 @@ class ChunkReader:
     """Reads chunks wherever they lie: unflushed, in packs, in the trash. Safe to call from several threads."""
 
     def __init__(
-        self, folder: Path, index: ChunkIndex, find: Callable[[Collection[ChunkId]], dict[ChunkId, Place]] | None = None
+        self,
+        folder: Path,
+        index: ChunkIndex,
+        disk: Disk,
+        find: Callable[[Collection[ChunkId]], dict[ChunkId, Place]] | None = None,
     ) -> None:
         """`find`: where chunks lie that the index does not know yet, and those it does."""
         self._index = index
         self._find = find or index.find
-        self._trash = ChunkIndex(folder / "trash", None)
+        self._trash = ChunkIndex(folder / "trash", None, disk)
         self._cache = _FrameCache(_CACHE_BYTES)
         self._rebuilt = False
 

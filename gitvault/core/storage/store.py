@@ -13,7 +13,6 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, ParamSpec, TypeVar
 
-from gitvault.core.chunking import HEAD_SIZE, RollingHash
 from gitvault.core.interfaces import ChunkingStrategy, Progress
 from gitvault.core.models import ChunkId, ChunkPlan, Pointer, StorageSize, VerifyReport
 from gitvault.core.storage import checks, manifests
@@ -31,6 +30,7 @@ _T = TypeVar("_T")
 WINDOW = 8 << 20
 """How much of a file is read at a time. Files up to this size are stored by the calling thread alone."""
 
+_HEAD = 64 << 10
 _READ_BATCH = 4 << 20
 _READ_AHEAD = 4
 
@@ -38,7 +38,7 @@ _EMPTY = hashlib.sha256().hexdigest()
 _OID = re.compile(r"[0-9a-f]{64}")
 
 # A line is 72 bytes and half of it does not compress: small chunks, so that an edit costs few of them.
-_MANIFEST_CUTS = RollingHash(8 << 10, 32 << 10, 128 << 10)
+_MANIFEST_CUTS = 8 << 10, 32 << 10, 128 << 10
 # Below these sizes a frame of its own costs more than it saves: with and without a manifest to be coded against.
 _SMALL_WITH_BASE = 2 << 10
 _SMALL = 64 << 10
@@ -67,9 +67,10 @@ class ChunkStore:
         self._folder = folder
         self._strategy = strategy
         self._level = level
-        self._index = ChunkIndex(folder, cache / "chunks.db")
-        self._appender = PackAppender(folder, self._index, disk or Disk(), level)
-        self._reader = ChunkReader(folder, self._index, self._appender.find)
+        self._disk = disk or Disk()
+        self._index = ChunkIndex(folder, cache / "chunks.db", self._disk)
+        self._appender = PackAppender(folder, self._index, self._disk, level)
+        self._reader = ChunkReader(folder, self._index, self._disk, self._appender.find)
         self._pool = ThreadPoolExecutor(threads or min(os.cpu_count() or 1, 8), "chunk-store")
 
     def store_file(
@@ -77,7 +78,7 @@ class ChunkStore:
     ) -> Pointer:
         """See StorageManager."""
         with _opened(source) as (stream, size):
-            window = _fill(stream, b"", WINDOW)
+            window = _read(stream, WINDOW if size is None else min(WINDOW, size + 1))
             whole = hashlib.sha256(window)
             ended = len(window) < WINDOW
             if ended:
@@ -85,24 +86,29 @@ class ChunkStore:
                 pointer = Pointer(whole.hexdigest(), size)
                 if self.has(pointer):
                     return pointer
-            plan = self._strategy.plan(bytes(window[:HEAD_SIZE]), size, file_extension)
+            plan = self._strategy.plan(window[:_HEAD], size, file_extension)
             known = self._past(base) if plan.delta else []
             intake = Intake(self._appender, self._reader, _Now() if ended else self._pool, plan, known)
-            try:
-                while True:
-                    lengths = self._cut(memoryview(window), file_extension, plan)
-                    carry = b"" if ended else bytes(window[len(window) - lengths.pop() :])
-                    intake.add(memoryview(window), lengths)
-                    if ended:
-                        break
-                    wanted = max(WINDOW, 2 * plan.max_size)
-                    window = _fill(stream, carry, wanted)
-                    whole.update(memoryview(window)[len(carry) :])
-                    ended = len(window) < wanted
-                intake.finish()
-            except BaseException as error:
-                intake.abandon(error)
-                raise
+            # Hashing the whole takes as long as reading and cutting it: a thread for each fills two cores.
+            with _Now() if ended else ThreadPoolExecutor(1, "whole-hash") as hasher:
+                hashed = hasher.submit(whole.update, b"")
+                try:
+                    while not ended:
+                        lengths = self._cut(memoryview(window), file_extension, plan)
+                        # The last cut may move when more is seen.
+                        rest = window[len(window) - lengths.pop() :]
+                        intake.add(memoryview(window), lengths)
+                        wanted = max(WINDOW, 2 * plan.max_size)
+                        more = _read(stream, wanted)
+                        hashed.result()
+                        hashed = hasher.submit(whole.update, more)
+                        ended = len(more) < wanted
+                        window = rest + more
+                    intake.add(memoryview(window), self._cut(memoryview(window), file_extension, plan))
+                    intake.finish()
+                except BaseException as error:
+                    intake.abandon(error)
+                    raise
         pointer = Pointer(whole.hexdigest(), intake.size)
         if len(intake.chunks) > 1 and not self._complete(pointer):
             self._store_manifest(pointer, intake.chunks, base)
@@ -164,7 +170,8 @@ class ChunkStore:
         if problem is None:
             # One that the index does not know yet, or why there is none.
             self._reader.read([chunk])
-        raise problem or CorruptionError(f"file {pointer.oid}: expected {pointer.size} bytes, found {place}")
+        found = place.length if place is not None else "none"
+        raise problem or CorruptionError(f"file {pointer.oid}: expected {pointer.size} bytes, found {found}")
 
     def flush(self) -> int:
         """See StorageManager."""
@@ -177,7 +184,7 @@ class ChunkStore:
 
     def verify(self, *, data: bool = False, progress: Progress | None = None) -> VerifyReport:
         """See StorageManager; only what was flushed is looked at."""
-        return checks.verify(self._folder, self._pool, data=data, progress=progress)
+        return checks.verify(self._folder, self._disk, self._pool, data=data, progress=progress)
 
     def get_storage_size(self) -> StorageSize:
         """See StorageManager."""
@@ -185,6 +192,18 @@ class ChunkStore:
         fresh_packs, fresh_chunks, fresh_bytes = self._appender.unpublished()
         sizes = (path.stat().st_size for path in self._folder.glob("*.zpk"))
         return StorageSize(packs + fresh_packs, chunks + fresh_chunks, sum(sizes) + fresh_bytes)
+
+    def stored_size(self, pointer: Pointer, counted: set[ChunkId] | None = None) -> int:
+        """The file's share of what its chunks take on disk, in bytes.
+
+        Chunks in `counted` cost nothing, the others are added to it: pass one set for several files that share.
+        Raises NotFoundError, CorruptionError.
+        """
+        ids = {chunk for chunk, _ in self.chunks(pointer)} - (counted or set())
+        if counted is not None:
+            counted |= ids
+        places = self._appender.find(ids).values()
+        return round(sum(place.frame.stored * place.length / place.frame.length for place in places))
 
     def close(self) -> None:
         """Drop what was not flushed, end the threads, close the files."""
@@ -247,11 +266,9 @@ class ChunkStore:
             self._appender.add_manifest(pointer.oid, (chunk,), (chunk, text) if mine else None)
             self._appender.wait_for(elsewhere)
             return
-        window = memoryview(text)
-        plan = _MANIFEST_CUTS.plan(b"", None)
-        lengths = [len(piece) for piece in _MANIFEST_CUTS.chunk_data(window, None, plan)]
+        plan = ChunkPlan(*_MANIFEST_CUTS, self._level, True, "manifest")
         intake = Intake(self._appender, self._reader, _Now(), plan, earlier)
-        intake.add(window, lengths)
+        intake.add(memoryview(text), self._cut(memoryview(text), None, plan))
         intake.finish()
         self._appender.add_manifest(pointer.oid, tuple(part for part, _ in intake.chunks))
 
@@ -301,36 +318,31 @@ def _only_chunk(pointer: Pointer) -> ChunkId:
 
 @contextlib.contextmanager
 def _opened(source: BinaryIO | Path) -> Iterator[tuple[BinaryIO, int | None]]:
-    """The stream to read, and its size when it is a plain file's."""
-    if not isinstance(source, Path):
-        yield source, None
+    """The stream to read, and how much is left in it when that is known."""
+    if isinstance(source, Path):
+        with os.fdopen(open_source(str(source)), "rb", buffering=0) as stream, _opened(stream) as opened:
+            yield opened
         return
-    fd = open_source(str(source))
-    with os.fdopen(fd, "rb", buffering=0) as stream:
-        found = os.fstat(fd)
-        yield stream, found.st_size if stat.S_ISREG(found.st_mode) else None
+    size = None
+    # A stream without a descriptor says so in one of these ways.
+    with contextlib.suppress(AttributeError, OSError):
+        found = os.fstat(source.fileno())
+        if stat.S_ISREG(found.st_mode):
+            size = max(0, found.st_size - source.tell())
+    yield source, size
 
 
-def _fill(stream: BinaryIO, carry: bytes, size: int) -> bytearray:
-    """`carry` and what follows in the stream, `size` bytes in all, fewer at its end."""
-    window = bytearray(size)
-    window[: len(carry)] = carry
-    at = len(carry)
-    readinto = getattr(stream, "readinto", None)
-    with memoryview(window) as view:
-        while at < size:
-            if readinto is not None:
-                count = readinto(view[at:])
-            else:
-                data = stream.read(size - at)
-                count = len(data)
-                view[at : at + count] = data
-            if not count:
-                break
-            at += count
-    if at < size:
-        del window[at:]
-    return window
+def _read(stream: BinaryIO, size: int) -> bytes:
+    """The next `size` bytes, fewer at the stream's end only."""
+    data = stream.read(size)
+    if len(data) in (0, size):
+        return data
+    parts = [data]
+    missing = size - len(data)
+    while missing and (data := stream.read(missing)):
+        parts.append(data)
+        missing -= len(data)
+    return b"".join(parts)
 
 
 def _write(target: BinaryIO, data: memoryview) -> None:

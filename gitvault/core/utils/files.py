@@ -100,6 +100,10 @@ class Disk:
         with full_disk_named(target.parent):
             os.replace(source, target)
 
+    def link(self, source: Path, target: Path) -> None:
+        """Give a file a second name; OSError where the file system has no hard links."""
+        os.link(source, target)
+
     def sync_file(self, path: Path) -> None:
         """Make durable what another program wrote; git leaves its packs read-only, which would forbid it."""
         os.chmod(path, 0o600)

@@ -11,7 +11,8 @@ _KINDS = {
     " raw cr2 cr3 nef arw dng ktx ktx2 basis",
     "audio": "wav mp3 ogg oga flac aac m4a opus aif aiff wma mid midi mod xm bank fsb",
     "video": "mp4 mov avi mkv webm m4v mpg mpeg wmv flv ogv",
-    "model": "blend fbx obj mtl glb gltf stl ply dae abc usd usda usdc usdz 3ds max ma mb c4d hip hiplc ztl spp sbs sbsar",
+    "model": "blend fbx obj mtl glb gltf stl ply dae abc usd usda usdc usdz 3ds max ma mb c4d"
+    " hip hiplc ztl spp sbs sbsar",
     "archive": "zip gz tgz bz2 xz zst 7z rar tar jar apk ipa whl unitypackage pck pak bundle assets",
     "document": "pdf doc docx xls xlsx ppt pptx odt ods odp epub ai indd",
     "font": "ttf otf woff woff2",

@@ -19,7 +19,9 @@ _HFS_IGNORED = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
 # What NTFS takes for the name: trailing dots and spaces, a stream, the 8.3 short name.
 _NTFS_DOTGIT = re.compile(rb"(?:\.git|git~1)[. ]*(?::.*)?", re.DOTALL | re.IGNORECASE)
 _NTFS_GIT_FILE = (
-    re.compile(rb"(?:\.gitmodules|(?:gitmod|g|gi|gi7|gi7e|gi7eb|gi7eba)~[0-9]+)[. ]*(?::.*)?", re.DOTALL | re.IGNORECASE),
+    re.compile(
+        rb"(?:\.gitmodules|(?:gitmod|g|gi|gi7|gi7e|gi7eb|gi7eba)~[0-9]+)[. ]*(?::.*)?", re.DOTALL | re.IGNORECASE
+    ),
     re.compile(
         rb"(?:\.gitattributes|(?:gitatt|g|gi|gi7|gi7d|gi7d2|gi7d29)~[0-9]+)[. ]*(?::.*)?", re.DOTALL | re.IGNORECASE
     ),

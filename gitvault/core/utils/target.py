@@ -83,7 +83,7 @@ class TargetFolder:
     def symlink(self, target: bytes, name: bytes) -> None:
         """Make a symlink. Raises FileExistsError."""
         path, where = self._where(name)
-        os.symlink(os.fsdecode(target), path, **where)
+        os.symlink(os.fsdecode(target), path, dir_fd=where.get("dir_fd"))
 
     def link(self, source: TargetFolder, source_name: bytes, name: bytes) -> None:
         """Give a file that another folder holds a second name here. Raises FileExistsError."""
@@ -114,7 +114,7 @@ class TargetFolder:
             return
         path, where = self._where(name)
         if os.utime in os.supports_follow_symlinks:
-            os.utime(path, ns=(mtime_ns, mtime_ns), follow_symlinks=False, **where)
+            os.utime(path, ns=(mtime_ns, mtime_ns), dir_fd=where.get("dir_fd"), follow_symlinks=False)
 
     def set_owner(self, name: bytes, owner: tuple[int, int]) -> None:
         """Set the owner of an entry, not following a symlink."""
@@ -150,7 +150,7 @@ class TargetFolder:
 
 
 def write_holes(fd: int, data: bytes | memoryview, block: int = 4096) -> None:
-    """Write at the file's position, leaving a hole where a whole block is zero; the caller sets the length in the end."""
+    """Write at the file's position, leaving holes for blocks of zeros; the caller sets the length in the end."""
     zero = bytes(block)
     view = memoryview(data)
     start = 0

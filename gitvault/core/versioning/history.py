@@ -190,7 +190,7 @@ class GitHistory:
     def listing(
         self, tree: ObjectId | None, meta_tree: ObjectId | None
     ) -> tuple[meta.Attributes | None, list[tuple[Entry, meta.Attributes | None, ObjectId | None]]]:
-        """One folder: its own attributes; each entry (path = its name) with attributes and, for a folder, its meta tree."""
+        """One folder: its own attributes; each entry (path: its name), attributes and, for a folder, its meta tree."""
         entries = self.tree(tree)
         mirrored = self.tree(meta_tree)
         own: meta.Attributes | None = None
@@ -524,10 +524,9 @@ def _add_folder(pack: PackWriter, folder: dict[bytes, object], mtime_ns: int) ->
             mirrored.append((tree_name(name), TREE_MODE, meta_tree))
         elif isinstance(value, bytes):
             entries.append((tree_name(name), 0o100644, pack.add(b"blob", value)))
-            said = meta.Attributes(name, "file", 0o644, mtime_ns, (0, 0), len(value))
-            lines.append(meta.format_line(said, (0, 0)))
-    own = meta.Attributes(b".", "folder", 0o755, mtime_ns, (0, 0), 0)
-    mirrored.append((meta.META_NAME, 0o100644, pack.add(b"blob", meta.encode(own, lines))))
+            lines.append(meta.format_line(name, "file", 0o644, mtime_ns, (0, 0), len(value), (0, 0)))
+    text = meta.encode(0o755, mtime_ns, (0, 0), lines)
+    mirrored.append((meta.META_NAME, 0o100644, pack.add(b"blob", text)))
     tree = pack.add(b"tree", encode_tree(entries)) if entries else NO_OBJECT
     return tree, pack.add(b"tree", encode_tree(mirrored))
 

@@ -54,31 +54,46 @@ _LETTER = {"file": "f", "folder": "d", "symlink": "l"}
 _KIND = {letter: kind for kind, letter in _LETTER.items()}
 
 
-def format_line(entry: Attributes, folder_owner: tuple[int, int] | None) -> str:
-    """One line, with its newline; an owner equal to `folder_owner` is left out."""
-    raw = entry.name
+def format_line(
+    name: bytes,
+    kind: str,
+    mode: int,
+    mtime_ns: int,
+    owner: tuple[int, int],
+    size: int,
+    folder_owner: tuple[int, int] | None,
+    *,
+    pointer: str | None = None,
+    link: str | None = None,
+    sparse: bool = False,
+    xattrs: Mapping[str, bytes] | None = None,
+) -> str:
+    """One line, with its newline; the fields are those of Attributes. An owner equal to `folder_owner` is left out."""
     # isascii + isprintable + no backslash is the common case, 10 times cheaper than the escape
-    text = raw.decode("ascii") if raw.isascii() else ""
+    text = name.decode("ascii") if name.isascii() else ""
     if not text.isprintable() or not text or "\\" in text:
-        text = to_line(raw)
-    owner = "-" if entry.owner == folder_owner else f"{entry.owner[0]}:{entry.owner[1]}"
-    seconds, nanos = divmod(entry.mtime_ns, 1_000_000_000)
-    line = f"{_LETTER[entry.kind]} {entry.mode:o} {seconds}.{nanos:09} {owner} {entry.size} {text}"
-    if entry.pointer:
-        line += f"\tsha256={entry.pointer}"
-    if entry.link:
-        line += f"\tlink={entry.link}"
-    if entry.sparse:
+        text = to_line(name)
+    who = "-" if owner == folder_owner else f"{owner[0]}:{owner[1]}"
+    seconds, nanos = divmod(mtime_ns, 1_000_000_000)
+    line = f"{_LETTER[kind]} {mode:o} {seconds}.{nanos:09} {who} {size} {text}"
+    if pointer:
+        line += f"\tsha256={pointer}"
+    if link:
+        line += f"\tlink={link}"
+    if sparse:
         line += "\tsparse"
-    for name, value in sorted(entry.xattrs.items()):
+    for label, value in sorted(xattrs.items()) if xattrs else ():
         encoded = base64.b64encode(value).decode("ascii")
-        line += f"\txattr.{to_line(name.encode('utf-8', 'surrogateescape'))}={encoded}"
+        line += f"\txattr.{to_line(label.encode('utf-8', 'surrogateescape'))}={encoded}"
     return line + "\n"
 
 
-def encode(folder: Attributes, lines: Iterable[str]) -> bytes:
-    """A folder's blob: its own attributes (named `.`) and its entries' lines."""
-    return (_HEADER + format_line(folder, None) + "".join(lines)).encode()
+def encode(
+    mode: int, mtime_ns: int, owner: tuple[int, int], lines: Iterable[str], xattrs: Mapping[str, bytes] | None = None
+) -> bytes:
+    """A folder's blob: its own attributes, as a line for `.`, and its entries' lines."""
+    own = format_line(b".", "folder", mode, mtime_ns, owner, 0, None, xattrs=xattrs)
+    return (_HEADER + own + "".join(lines)).encode()
 
 
 def split(blob: bytes) -> tuple[str, dict[bytes, str]]:

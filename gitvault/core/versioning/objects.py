@@ -34,11 +34,6 @@ def object_id(kind: bytes, data: bytes | bytearray | memoryview) -> ObjectId:
     return ObjectId(sha1.digest())
 
 
-def hex_id(oid: bytes | str) -> str:
-    """An id as 40 hex digits, whichever form it comes in."""
-    return oid if isinstance(oid, str) else oid.hex()
-
-
 EMPTY_TREE = object_id(b"tree", b"")
 EMPTY_BLOB = object_id(b"blob", b"")
 

@@ -36,25 +36,35 @@ class ObjectStore:
         self._packs: tuple[Pack, ...] | None = None
         self._small_ids: frozenset[ObjectId] | None = None
         self._loose_folders: frozenset[int] = frozenset()
+        self._damaged: tuple[CorruptionError, ...] = ()
         self._lock = threading.Lock()
 
     def refresh(self) -> None:
-        """Look again at which packs and loose objects there are. Raises CorruptionError for a damaged index."""
+        """Look again at which packs and loose objects there are. A pack with a damaged index is left out."""
         with self._lock:
             known = {pack.path.name: pack for pack in self._packs or ()}
             names = {entry.name for entry in _scan(self._folder / "pack")}
             packs = []
+            damaged = []
             for name in sorted(name for name in names if name.endswith(".idx") and name[:-4] + ".pack" in names):
                 try:
                     packs.append(known.get(name[:-4] + ".pack") or Pack(self._folder / "pack" / name))
                 except FileNotFoundError:
                     continue  # moved by a repack since the folder was read
+                except CorruptionError as error:
+                    damaged.append(error)
             self._loose_folders = frozenset(
                 int(entry.name, 16) for entry in _scan(self._folder) if len(entry.name) == 2 and _is_hex(entry.name)
             )
             # Largest first: most lookups end in the main pack.
             self._small_ids = None
+            self._damaged = tuple(damaged)
             self._packs = tuple(sorted(packs, key=lambda pack: -pack.count))
+
+    def damaged(self) -> tuple[CorruptionError, ...]:
+        """What is wrong with packs that had to be left out at the last `refresh`."""
+        self._known()
+        return self._damaged
 
     def contains(self, oid: ObjectId) -> bool:
         """Whether the object was there at the last `refresh` (or when the first question was asked)."""
@@ -72,7 +82,7 @@ class ObjectStore:
 
         Raises NotFoundError, CorruptionError, ChecksumMismatch. A damaged copy is passed over when there is another.
         """
-        damage: CorruptionError | None = None
+        damage: list[CorruptionError] = []
         for attempt in range(2):
             if attempt:
                 self.refresh()
@@ -84,14 +94,12 @@ class ObjectStore:
                     try:
                         return _checked(oid, *pack.read(offset, self._cache), verify=verify)
                     except CorruptionError as error:
-                        damage = error
+                        damage.append(error)
                 if (content := self._read_loose(oid)) is not None:
                     return _checked(oid, *content, verify=verify)
             except FileNotFoundError:
                 continue  # a repack moved the pack away
-        if damage is not None:
-            raise damage
-        raise NotFoundError(f"object {oid.hex()}: not in {self._folder}; run git-vault verify")
+        raise self._missing(oid, damage)
 
     def read_many(
         self,
@@ -178,7 +186,12 @@ class ObjectStore:
                     return of_loose(content)
             except FileNotFoundError:
                 continue
-        raise NotFoundError(f"object {oid.hex()}: not in {self._folder}; run git-vault verify")
+        raise self._missing(oid, [])
+
+    def _missing(self, oid: ObjectId, damage: list[CorruptionError]) -> GitVaultError:
+        """What says best why an object cannot be had: its own damage, a pack that may have held it, or nothing."""
+        nothing = NotFoundError(f"object {oid.hex()}: not in {self._folder}; run git-vault verify")
+        return next(iter((*damage, *self._damaged)), nothing)
 
     def _loose_path(self, oid: ObjectId) -> Path:
         digits = oid.hex()

@@ -7,11 +7,10 @@ names, the pack first and durably, so that no index is ever visible without its 
 from __future__ import annotations
 
 import hashlib
-import secrets
+import os
 import sys
 from array import array
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -58,7 +57,7 @@ class PackWriter:
         self._disk = disk
         self._level = level
         # oid -> offset << 32 | crc: one integer costs half of what a tuple does (140 bytes an object in all)
-        self._entries: dict[bytes, int] = {}
+        self._entries: dict[ObjectId, int] = {}
         self._buffer = bytearray()
         self._file: NewFile | None = None
         self.size = _HEADER_SIZE
@@ -105,6 +104,8 @@ class PackWriter:
 
         The writer is empty afterwards and can be used for the next pack. Raises StorageFullError.
         """
+        from concurrent.futures import ThreadPoolExecutor
+
         if not self._entries:
             return None
         file = self._flush()
@@ -137,7 +138,7 @@ class PackWriter:
 
     def _flush(self) -> NewFile:
         if self._file is None:
-            self._file = self._disk.create(self._folder / f"{secrets.token_hex(8)}.pack")
+            self._file = self._disk.create(self._folder / f"{os.urandom(8).hex()}.pack")
             self._file.write(_pack_header(0))
         self._file.write(self._buffer)
         self._buffer = bytearray()
@@ -164,7 +165,7 @@ def publish(pack: NewPack, folder: Path, disk: Disk) -> None:
         disk.sync_folder(folder)
 
 
-def encode_index(entries: Mapping[bytes, int], pack_checksum: bytes) -> bytes:
+def encode_index(entries: Mapping[ObjectId, int], pack_checksum: bytes) -> bytes:
     """A version 2 pack index, byte for byte what `git index-pack` writes.
 
     `entries`: id -> offset << 32 | CRC-32 of the packed object.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +52,11 @@ class RepackReport:
     """Whether every object was compressed anew, or only deltas for new ones were added."""
     seconds: float
 
+    def summary(self) -> str:
+        """One line for people."""
+        saved = (self.bytes_before - self.bytes_after) / 1e6
+        return f"{self.packs_before} packs became {self.packs_after}, {saved:.1f} MB less in {self.seconds:.1f} s"
+
 
 @dataclass(frozen=True, slots=True)
 class _State:
@@ -91,34 +96,31 @@ def repack(
     state = _read_state(git_dir)
     tips = _tips(git_dir, disk)
     folder = git_dir / "objects" / "pack"
-    kept = {
-        name
-        for name, size in before.items()
-        if (size > big_pack and name in state.packs) or (folder / f"{name}.keep").exists()
-    }
-    rolled = {name: size for name, size in before.items() if name not in kept}
-    reused = state.reused + sum(_new_bytes(rolled, state).values())
-    recompress = reused > _MAX_REUSED * sum(rolled.values())
-    made: list[str] = []
-    if tips:
-        _remove_scratch(git_dir, disk)
+    # How git protects a pack that it is still fetching.
+    protected = {name for name in before if (folder / f"{name}.keep").exists()}
+    big = {name for name, size in before.items() if size > big_pack and name in state.packs}
+    _remove_scratch(git_dir, disk)
+    try:
         scratch = _make_scratch(git_dir, disk)
-        try:
-            say("Finding deltas", 0, 3)
-            packed = _pack_objects(scratch, tips, kept, recompress=recompress, idle=idle)
-            say("Checking the new pack", 1, 3)
-            for pack in packed:
-                git(scratch, "index-pack", "--verify", pack.pack, idle=idle)
-            say("Replacing packs", 2, 3)
-            for pack in packed:
-                for path in (pack.pack, pack.index):
-                    disk.sync_file(path)
-                publish(pack, folder, disk)
-                made.append(pack.name)
-        finally:
-            _remove_scratch(git_dir, disk)
-        _retire(git_dir, disk, set(rolled) - set(made), made + sorted(kept), loose)
-        _check_tips(git_dir, tips)
+        kept = {name for name in protected | big if _lend(name, folder, scratch, disk)}
+        rolled = {name: size for name, size in before.items() if name not in kept | protected}
+        reused = state.reused + sum(_new_bytes(rolled, state).values())
+        recompress = reused > _MAX_REUSED * sum(rolled.values())
+        say("Finding deltas", 0, 3)
+        packed = _pack_objects(scratch, tips, kept, recompress=recompress, idle=idle)
+        say("Checking the new pack", 1, 3)
+        for pack in packed:
+            git(scratch, "index-pack", "--verify", pack.pack, idle=idle)
+        say("Replacing packs", 2, 3)
+        for pack in packed:
+            disk.sync_file(pack.pack)
+            disk.sync_file(pack.index)
+            publish(pack, folder, disk)
+    finally:
+        _remove_scratch(git_dir, disk)
+    made = {pack.name for pack in packed}
+    _retire(git_dir, disk, rolled.keys() - made, made | kept, loose)
+    _check_tips(git_dir, tips)
     _empty_trash(git_dir, disk)
     after = _packs(git_dir)
     _write_state(git_dir, disk, _State(frozenset(after), 0 if recompress else reused))
@@ -166,8 +168,8 @@ def _pack_objects(
     return packs
 
 
-def _retire(git_dir: Path, disk: Disk, names: set[str], successors: list[str], loose: set[Path]) -> None:
-    """Move packs and loose objects away whose content the successors hold."""
+def _retire(git_dir: Path, disk: Disk, names: Set[str], successors: Set[str], loose: Set[Path]) -> None:
+    """Move packs and loose objects away whose content the successors hold, and what killed runs left of packs."""
     folder = git_dir / "objects" / "pack"
     trash = git_dir / "trash"
     disk.make_folder(trash)
@@ -183,24 +185,35 @@ def _retire(git_dir: Path, disk: Disk, names: set[str], successors: list[str], l
             disk.rename(multi_pack_index, trash / multi_pack_index.name)
         for name in sorted(names):
             index = folder / f"{name}.idx"
-            young = time.time() - index.stat().st_mtime < _GRACE_SECONDS
-            if young and not all(held(oid) for oid in Pack(index).ids()):
-                continue
-            # The index first: no reader may find one whose pack is gone. Windows refuses both while they are mapped.
-            with suppress(PermissionError):
-                for path in (index, *sorted(folder.glob(f"{name}.*"))):
-                    if path.exists():
-                        disk.rename(path, trash / path.name)
+            if _is_old(index) or all(held(oid) for oid in Pack(index).ids()):
+                _move_pack(name, folder, trash, disk)
+        for pack in folder.glob("pack-*.pack"):
+            index = pack.with_suffix(".idx")
+            if not index.exists() and ((trash / index.name).exists() or _is_old(pack)):
+                _move_pack(pack.stem, folder, trash, disk)
         for path in loose:
             if held(bytes.fromhex(path.parent.name + path.name)):
                 disk.unlink(path)
         for parent in {path.parent for path in loose}:
             disk.remove_folder(parent)
     finally:
-        for pack in now:
-            pack.close()
+        for opened in now:
+            opened.close()
     disk.sync_folder(folder)
     disk.sync_folder(trash)
+
+
+def _move_pack(name: str, folder: Path, trash: Path, disk: Disk) -> None:
+    # The index first: no reader may find one whose pack is gone.
+    paths = sorted(folder.glob(f"{name}.*"), key=lambda path: path.suffix != ".idx")
+    # Windows refuses while a reader has them mapped; the next run tries again.
+    with suppress(PermissionError):
+        for path in paths:
+            disk.rename(path, trash / path.name)
+
+
+def _is_old(path: Path) -> bool:
+    return time.time() - path.stat().st_mtime > _GRACE_SECONDS
 
 
 def _check_tips(git_dir: Path, tips: Iterable[ObjectId]) -> None:
@@ -246,12 +259,22 @@ def _make_scratch(git_dir: Path, disk: Disk) -> Path:
     files = {
         "HEAD": "ref: refs/heads/none\n",
         "config": "[core]\n\trepositoryformatversion = 0\n\tbare = true\n",
-        "objects/info/alternates": f"{(git_dir / 'objects').resolve().as_posix()}\n",
+        "objects/info/alternates": "../../../objects\n",
     }
     for name, content in files.items():
         with disk.create(scratch / name) as file:
             file.write(content.encode())
     return scratch
+
+
+def _lend(name: str, folder: Path, scratch: Path, disk: Disk) -> bool:
+    """Let the scratch repository own a pack: git leaves out what is kept only in packs of its own."""
+    try:
+        for file in (f"{name}.pack", f"{name}.idx"):
+            disk.link(folder / file, scratch / "objects" / "pack" / file)
+    except OSError:
+        return False  # no hard links here: then the pack is written anew each time
+    return True
 
 
 def _remove_scratch(git_dir: Path, disk: Disk) -> None:

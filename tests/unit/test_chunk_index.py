@@ -1,0 +1,199 @@
+"""The chunk index is a cache: whatever happens to it, the packs decide."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from gitvault.core.models import ChunkId
+from gitvault.core.storage import frames
+from gitvault.core.storage.index import ChunkIndex
+from gitvault.core.storage.packs import PackWriter
+from gitvault.core.utils.files import Disk
+from gitvault.errors import StorageFullError, UnsupportedFormatVersion
+
+
+def chunk_id(data: bytes) -> ChunkId:
+    return ChunkId(hashlib.sha256(data).digest())
+
+
+def write_pack(folder: Path, *contents: bytes) -> Path:
+    (folder / "tmp").mkdir(exist_ok=True)
+    with ThreadPoolExecutor(1) as background:
+        writer = PackWriter(folder / "tmp", "new.zpk", Disk(), background)
+        for data in contents:
+            writer.add(frames.compress(data, 3), [(chunk_id(data), len(data))], ())
+        writer.add_manifest(hashlib.sha256(b"".join(contents)).hexdigest(), tuple(map(chunk_id, contents)))
+        writer.seal()
+        return folder / writer.publish(folder)
+
+
+def found(index: ChunkIndex, *contents: bytes) -> set[bytes]:
+    places = index.find([chunk_id(data) for data in contents])
+    return {data for data in contents if chunk_id(data) in places}
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache" / "chunks.db"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "chunks").mkdir()
+    return tmp_path / "chunks"
+
+
+def test_a_place_leads_to_the_bytes(folder: Path, cache: Path) -> None:
+    write_pack(folder, b"one", b"two")
+    index = ChunkIndex(folder, cache, Disk())
+    place = index.find([chunk_id(b"two")])[chunk_id(b"two")]
+    data = frames.decompress(place.pack.read(place.frame), place.frame.length)
+    assert data[place.inner : place.inner + place.length] == b"two"
+    assert index.manifests(hashlib.sha256(b"onetwo").hexdigest()) == [(chunk_id(b"one"), chunk_id(b"two"))]
+    assert index.counts() == (1, 2)
+
+
+def test_packs_that_come_and_go_are_noticed(folder: Path, cache: Path) -> None:
+    index = ChunkIndex(folder, cache, Disk())
+    assert found(index, b"one", b"two") == set()
+    first = write_pack(folder, b"one")
+    assert index.refresh(force=True)
+    assert found(index, b"one", b"two") == {b"one"}
+    write_pack(folder, b"two")
+    index.refresh(force=True)
+    assert found(index, b"one", b"two") == {b"one", b"two"}
+    first.unlink()
+    index.refresh(force=True)
+    assert found(index, b"one", b"two") == {b"two"}
+    assert index.counts() == (1, 1)
+
+
+def test_a_chunk_in_two_packs_survives_the_loss_of_one(folder: Path, cache: Path) -> None:
+    index = ChunkIndex(folder, cache, Disk())
+    packs = [write_pack(folder, b"both"), write_pack(folder, b"both", b"more")]
+    index.refresh(force=True)
+    for gone in packs:
+        content = gone.read_bytes()
+        gone.unlink()
+        index.refresh(force=True)
+        assert found(index, b"both") == {b"both"}
+        gone.write_bytes(content)
+        index.refresh(force=True)
+
+
+def test_another_process_finds_the_same(folder: Path, cache: Path) -> None:
+    write_pack(folder, b"one")
+    first = ChunkIndex(folder, cache, Disk())
+    assert found(first, b"one") == {b"one"}
+    second = ChunkIndex(folder, cache, Disk())
+    assert found(second, b"one") == {b"one"}
+    write_pack(folder, b"two")
+    for index in (first, second):
+        index.refresh(force=True)
+        assert found(index, b"one", b"two") == {b"one", b"two"}
+
+
+@pytest.mark.parametrize("harm", ["missing", "text", "cut", "other version", "is a folder", "cache is a file"])
+def test_a_cache_that_is_of_no_use_costs_only_time(folder: Path, cache: Path, harm: str) -> None:
+    write_pack(folder, b"one", b"two")
+    index = ChunkIndex(folder, cache, Disk())
+    assert found(index, b"one") == {b"one"}
+    index.close()
+    if harm == "missing":
+        cache.unlink()
+    elif harm == "text":
+        cache.write_text("this is no database\n" * 1000)
+    elif harm == "cut":
+        cache.write_bytes(cache.read_bytes()[:5000])
+    elif harm == "other version":
+        database = sqlite3.connect(cache)
+        database.execute("DROP TABLE chunk")
+        database.execute("PRAGMA user_version = 99")
+        database.close()
+    else:
+        cache.unlink()
+        if harm == "is a folder":
+            (cache / "inside").mkdir(parents=True)
+        else:
+            cache.parent.rmdir()
+            cache.parent.write_text("in the way")
+    assert found(index, b"one", b"two", b"three") == {b"one", b"two"}
+
+
+def test_a_table_lost_under_an_open_index_is_made_again(folder: Path, cache: Path) -> None:
+    write_pack(folder, b"one")
+    index = ChunkIndex(folder, cache, Disk())
+    assert found(index, b"one") == {b"one"}
+    database = sqlite3.connect(cache)
+    database.execute("DROP TABLE chunk")
+    database.close()
+    assert found(index, b"one") == {b"one"}
+    database = sqlite3.connect(cache)
+    database.execute("DROP TABLE pack")
+    database.close()
+    write_pack(folder, b"two")
+    index.refresh(force=True)
+    assert found(index, b"one", b"two") == {b"one", b"two"}
+
+
+def test_a_full_disk_costs_the_cache_and_nothing_else(folder: Path, cache: Path) -> None:
+    class FullDisk(Disk):
+        def make_folder(self, path: Path, mode: int = 0o700) -> None:
+            raise StorageFullError(str(path))
+
+        def unlink(self, path: Path) -> None:
+            raise OSError(28, "No space left on device")
+
+    write_pack(folder, b"one")
+    assert found(ChunkIndex(folder, cache, FullDisk()), b"one") == {b"one"}
+    assert not cache.exists()
+
+
+def test_an_unreadable_pack_is_remembered_and_the_others_serve(folder: Path, cache: Path) -> None:
+    write_pack(folder, b"one")
+    broken = write_pack(folder, b"two")
+    broken.write_bytes(broken.read_bytes()[:100])
+    index = ChunkIndex(folder, cache, Disk())
+    assert found(index, b"one", b"two") == {b"one"}
+    assert set(index.unreadable) == {broken.name}
+    broken.unlink()
+    index.refresh(force=True)
+    assert not index.unreadable
+
+
+def test_a_pack_of_a_newer_format_stops_with_a_clear_error(folder: Path, cache: Path) -> None:
+    pack = write_pack(folder, b"one")
+    pack.write_bytes(pack.read_bytes().replace(b"gitvault pack 1", b"gitvault pack 2"))
+    with pytest.raises(UnsupportedFormatVersion):
+        ChunkIndex(folder, cache, Disk()).find([chunk_id(b"one")])
+
+
+def test_rows_of_packs_long_gone_do_not_pile_up(folder: Path, cache: Path) -> None:
+    index = ChunkIndex(folder, cache, Disk())
+    old = write_pack(folder, *(os.urandom(10) for _ in range(1000)))
+    assert index.counts() == (1, 1000)
+    index.close()
+    old.unlink()
+    write_pack(folder, b"new")
+    index = ChunkIndex(folder, cache, Disk())
+    assert found(index, b"new") == {b"new"}
+    index.close()
+    database = sqlite3.connect(cache)
+    assert database.execute("SELECT count(*) FROM chunk").fetchone() == (1,)
+    database.close()
+
+
+def test_rebuilding_starts_from_the_packs(folder: Path, cache: Path) -> None:
+    write_pack(folder, b"one")
+    index = ChunkIndex(folder, cache, Disk())
+    assert found(index, b"one") == {b"one"}
+    index._database.execute("UPDATE frame SET start = 1")  # type: ignore[union-attr]
+    index.rebuild()
+    place = index.find([chunk_id(b"one")])[chunk_id(b"one")]
+    assert frames.decompress(place.pack.read(place.frame), 3) == b"one"

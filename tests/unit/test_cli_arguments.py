@@ -1,0 +1,78 @@
+"""What words on the command line mean."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from gitvault.cli import arguments, main
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("src/main.c", b"src/main.c"),
+        ("./src//main.c/", b"src/main.c"),
+        (".", b""),
+        ("", b""),
+        ("/", b""),
+        ("caf\\xe9", b"caf\xe9"),
+        ("caf\u00e9", "caf\u00e9".encode()),
+        ("a\\x5Cxe9", b"a\\xe9"),
+        ("..", b".."),
+    ],
+)
+def test_a_path_inside_a_snapshot(text: str, expected: bytes) -> None:
+    assert arguments.inner_path(text) == expected
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a backslash separates folders there")
+def test_a_path_on_disk_is_taken_as_typed_when_something_is_there(tmp_path: Path) -> None:
+    typed = str(tmp_path / "a\\xe9")
+    assert os.fsencode(arguments.disk_path(typed)) == os.fsencode(tmp_path) + b"/a\xe9"
+    Path(typed).symlink_to("nowhere")
+    assert arguments.disk_path(typed) == typed
+
+
+def test_pairs() -> None:
+    assert arguments.pair("key = a=b ") == ("key", " a=b ")
+    for text in ("key", "=value", "  =value"):
+        with pytest.raises(argparse.ArgumentTypeError, match="expected KEY=VALUE"):
+            arguments.pair(text)
+
+
+@pytest.mark.parametrize("text", ["-1", "1.5", "", "\u0663"])
+def test_counts(text: str) -> None:
+    assert arguments.count("12") == 12
+    with pytest.raises(argparse.ArgumentTypeError, match="expected a number"):
+        arguments.count(text)
+
+
+def test_dates_are_read_from_now_on() -> None:
+    assert abs(arguments.date(end=False)("1 hour ago") - (datetime.now(UTC) - timedelta(hours=1))) < timedelta(
+        seconds=5
+    )
+    day = "2026-01-02"
+    assert arguments.date(end=True)(day) - arguments.date(end=False)(day) > timedelta(hours=22)
+    with pytest.raises(argparse.ArgumentTypeError, match="is not a date"):
+        arguments.date(end=False)("frog")
+
+
+def test_arguments_that_do_not_go_together() -> None:
+    assert str(arguments.wrong("give one")) == "give one"
+
+
+def test_the_vault_is_the_given_one_else_the_environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_VAULT_DIR", str(tmp_path / "environment"))
+    given = main.Session("given", creates=False, quiet=False)
+    assert given.vault_path == tmp_path / "given"
+    assert given.command == "git vault --vault given"
+    silent = main.Session(None, creates=False, quiet=False)
+    assert silent.vault_path == tmp_path / "environment"
+    assert silent.command == "git vault"

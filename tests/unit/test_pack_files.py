@@ -1,0 +1,196 @@
+"""The .zpk format: what is written is read back, what cannot be true is refused, damage is survived or named."""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from gitvault.core.models import ChunkId
+from gitvault.core.storage import frames
+from gitvault.core.storage.packs import (
+    PACK_NAME,
+    Frame,
+    Pack,
+    PackWriter,
+    Table,
+    format_table,
+    parse_table,
+    read_table,
+)
+from gitvault.core.utils.files import Disk
+from gitvault.errors import CorruptionError, UnsupportedFormatVersion
+
+
+def chunk_id(data: bytes) -> ChunkId:
+    return ChunkId(hashlib.sha256(data).digest())
+
+
+BASE = chunk_id(b"base")
+OID = "ab" * 32
+
+
+@pytest.fixture
+def pack(tmp_path: Path) -> Path:
+    """A finished pack: a frame of two chunks, a delta frame, a manifest."""
+    (tmp_path / "tmp").mkdir()
+    with ThreadPoolExecutor(1) as background:
+        writer = PackWriter(tmp_path / "tmp", "new.zpk", Disk(), background)
+        writer.add(frames.compress(b"one" + b"three", 3), [(chunk_id(b"one"), 3), (chunk_id(b"three"), 5)], ())
+        writer.add(frames.compress(b"base+", 3, b"base"), [(chunk_id(b"base+"), 5)], [BASE])
+        writer.add_manifest(OID, (chunk_id(b"one"), chunk_id(b"three")))
+        writer.seal()
+        return tmp_path / writer.publish(tmp_path)
+
+
+def test_a_pack_is_named_by_its_bytes_and_lists_what_it_holds(pack: Path) -> None:
+    assert PACK_NAME.fullmatch(pack.name)
+    assert hashlib.sha256(pack.read_bytes()).hexdigest() == pack.stem
+    table = read_table(pack, strict=True)
+    assert [(c.id, c.frame, c.inner, c.length) for c in table.chunks] == [
+        (chunk_id(b"one"), 0, 0, 3),
+        (chunk_id(b"three"), 0, 3, 5),
+        (chunk_id(b"base+"), 1, 0, 5),
+    ]
+    assert table.manifests == [(OID, (chunk_id(b"one"), chunk_id(b"three")))]
+    plain, delta = table.frames
+    assert frames.decompress(Pack(pack).read(plain), 8) == b"onethree"
+    assert delta.bases == (BASE,)
+    assert frames.decompress(Pack(pack).read(delta), 5, b"base") == b"base+"
+    assert not list((pack.parent / "tmp").iterdir())
+
+
+def test_what_is_being_written_can_be_read(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as background:
+        writer = PackWriter(tmp_path, "new.zpk", Disk(), background)
+        writer.add(frames.compress(b"x" * 1000, 3), [(chunk_id(b"x" * 1000), 1000)], ())
+        assert frames.decompress(writer.read(writer.table.frames[0]), 1000) == b"x" * 1000
+        writer.drop()
+    assert not list(tmp_path.iterdir())
+
+
+def damage(path: Path, offset: int, data: bytes) -> None:
+    content = bytearray(path.read_bytes())
+    content[offset : offset + len(data)] = data
+    path.write_bytes(content)
+
+
+def tables(path: Path) -> tuple[int, int]:
+    """Where the two copies of the table are."""
+    content = path.read_bytes()
+    first = content.index(b"frame 0 ")
+    return first, content.index(b"frame 0 ", first + 1)
+
+
+@pytest.mark.parametrize("where", ["first", "second", "trailer"])
+def test_one_damaged_place_of_three_loses_nothing_but_is_named(pack: Path, where: str) -> None:
+    first, second = tables(pack)
+    damage(pack, {"first": first + 6, "second": second + 6, "trailer": -20}[where], b"?")
+    assert len(read_table(pack).chunks) == 3
+    with pytest.raises(CorruptionError, match=pack.name):
+        read_table(pack, strict=True)
+
+
+def test_a_pack_cut_inside_its_trailer_is_still_read(pack: Path) -> None:
+    pack.write_bytes(pack.read_bytes()[:-10])
+    assert len(read_table(pack).chunks) == 3
+
+
+def test_both_tables_damaged_is_an_error(pack: Path) -> None:
+    for at in tables(pack):
+        damage(pack, at + 6, b"?")
+    with pytest.raises(CorruptionError, match="the table does not have its hash"):
+        read_table(pack)
+
+
+def test_a_pack_without_any_table_is_an_error(pack: Path) -> None:
+    pack.write_bytes(pack.read_bytes()[: tables(pack)[0] - 8])
+    with pytest.raises(CorruptionError, match="hash|no table"):
+        read_table(pack)
+
+
+def test_no_pack_at_all_is_an_error(pack: Path) -> None:
+    pack.write_bytes(b"PK\x03\x04 something else entirely")
+    with pytest.raises(CorruptionError, match="does not begin like a pack"):
+        read_table(pack)
+
+
+def test_a_pack_of_the_next_format_asks_for_an_update(pack: Path) -> None:
+    damage(pack, pack.read_bytes().index(b"pack 1") + 5, b"2")
+    with pytest.raises(UnsupportedFormatVersion, match="newer gitvault"):
+        read_table(pack)
+
+
+def test_a_frame_that_the_file_does_not_hold_is_an_error(pack: Path) -> None:
+    with pytest.raises(CorruptionError, match="cut short"):
+        Pack(pack).read(Frame(0, pack.stat().st_size - 5, 100, 100))
+
+
+def signed(rows: str) -> bytes:
+    text = rows.encode()
+    return text + f"end {hashlib.sha256(text).hexdigest()}\n".encode()
+
+
+def test_a_row_of_an_unknown_kind_asks_for_an_update() -> None:
+    """The format is extended by new kinds of rows; an old reader must not guess."""
+    with pytest.raises(UnsupportedFormatVersion, match="'recompressed'.*newer gitvault"):
+        parse_table(signed("recompressed png 1 2 3\n"), "p.zpk", 24)
+
+
+ID = "cd" * 32
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        "frame 1 24 10 10\n",
+        "frame 0 25 10 10\n",
+        "frame 0 24 0 10\n",
+        "frame 0 24 10 99999999999\n",
+        "frame 0 24 10 -1\n",
+        "frame 0 24 10\n",
+        "frame 0 24 ten 10\n",
+        "frame 0 24 10 10 abcd\n",
+        f"chunk {ID} 0 0 10\n",
+        f"frame 0 24 10 10\nchunk {ID} 0 5 6\n",
+        f"frame 0 24 10 10\nchunk {ID} 0 -5 6\n",
+        f"frame 0 24 10 10\nchunk {ID} 0 0 0\n",
+        f"frame 0 24 10 10\nchunk {ID[2:]} 0 0 1\n",
+        "manifest 1234\n",
+        "manifest\n",
+    ],
+)
+def test_rows_that_cannot_be_true_are_refused(rows: str) -> None:
+    with pytest.raises(CorruptionError, match="impossible row"):
+        parse_table(signed(rows), "p.zpk", 1000)
+
+
+def test_frames_that_reach_into_the_table_are_refused() -> None:
+    with pytest.raises(CorruptionError, match="the table begins at 30"):
+        parse_table(signed("frame 0 24 10 10\n"), "p.zpk", 30)
+
+
+def test_the_table_is_text_that_awk_can_read() -> None:
+    table = Table([Frame(0, 24, 10, 20, (BASE,))], [], [(OID, (BASE, BASE))])
+    lines = format_table(table).decode("ascii").splitlines()
+    assert lines[0] == f"frame 0 24 10 20 {BASE.hex()}"
+    assert lines[1] == f"manifest {OID} {BASE.hex()} {BASE.hex()}"
+    assert lines[-1].split()[0] == "end"
+
+
+def test_a_frame_that_lies_about_its_length_is_refused_before_anything_is_allocated() -> None:
+    import zstandard
+
+    bomb = zstandard.ZstdCompressor().compress(bytes(64 << 20))
+    with pytest.raises(CorruptionError, match="it declares 67108864"):
+        frames.decompress(bomb, 1000)
+
+
+@pytest.mark.parametrize("change", ["flip", "cut", "more", "none"])
+def test_damaged_frames_are_refused(change: str) -> None:
+    frame = frames.compress(bytes(range(256)) * 40, 3)
+    broken = {"flip": frame[:6] + b"\xff" + frame[7:], "cut": frame[:-3], "more": frame + b"x", "none": b""}[change]
+    with pytest.raises(CorruptionError):
+        frames.decompress(broken, 10240)
