@@ -11,7 +11,6 @@
       CorruptionError               20  stored bytes are not what they should be
         ChecksumMismatch            20
         UnsupportedFormatVersion    20
-      UnsupportedMedia               4  cannot be done for this kind of file
       ToolError                    128  another program
         ToolMissing                128
         ToolFailed                 128
@@ -79,12 +78,6 @@ class ChecksumMismatch(CorruptionError):
 
 class UnsupportedFormatVersion(CorruptionError):
     """Written by a newer gitvault than this one."""
-
-
-class UnsupportedMedia(GitVaultError):
-    """The operation cannot be done for this kind of file."""
-
-    exit_code = 4
 
 
 class ToolError(GitVaultError):

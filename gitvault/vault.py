@@ -7,6 +7,7 @@ works without it. A vault is safe to use from one thread; several processes take
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -169,7 +170,9 @@ class Vault:
         )
 
     def _lock(self, purpose: str) -> VaultLock:
-        return VaultLock(self.path / "vault.lock", purpose, self.config.lock_timeout, waiting=self._waiting)
+        config = self.config
+        file = self.path / "vault.lock"
+        return VaultLock(file, purpose, config.lock_timeout, host=config.machine, waiting=self._waiting)
 
     def _cache(self, project: str) -> StatCache:
         folder = self.path / "cache"
@@ -448,7 +451,7 @@ def is_vault(path: Path) -> bool:
         text = config.read_text(errors="replace")
     except OSError:
         return False
-    return (path / "HEAD").is_file() and "formatversion" in text.lower()
+    return (path / "HEAD").is_file() and re.search(r"(?mi)^\s*formatVersion\s*=", text) is not None
 
 
 def disk_usage(path: Path) -> int:
@@ -487,5 +490,3 @@ def _rescue_text() -> bytes:
     from importlib.resources import files
 
     return files("gitvault").joinpath("docs/rescue.md").read_bytes()
-
-

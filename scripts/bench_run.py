@@ -70,9 +70,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--workdir",
         type=Path,
-        default=ROOT / "bench-results" / "work",
+        default=ROOT / "bench-results",
         metavar="DIR",
-        help="for data, which is kept, and repositories (bench-results/work)",
+        help="for data, which is kept, repositories and the result (bench-results)",
     )
     result.add_argument("--cold", action="store_true", help="drop the disk cache before each run (Linux, root)")
     return result
@@ -93,8 +93,7 @@ def chosen(options: argparse.Namespace) -> list[Row]:
 def written(options: argparse.Namespace, bench: Bench, lines: list[Line]) -> Path:
     """The run as JSON: parameters, versions, every sample, every line."""
     now = datetime.now(UTC)
-    path = ROOT / "bench-results" / f"{now:%Y%m%dT%H%M%SZ}.json"
-    path.parent.mkdir(exist_ok=True)
+    path = bench.workdir / f"{now:%Y%m%dT%H%M%SZ}.json"
     document = {
         "time": f"{now:%Y-%m-%dT%H:%M:%SZ}",
         "machine": {"system": platform.platform(), "cores": os.cpu_count(), "python": platform.python_version()},

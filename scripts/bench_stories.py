@@ -6,7 +6,6 @@ import filecmp
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -96,7 +95,7 @@ class Bench:
         """A copy to edit, as old as the original."""
         target = self.workdir / "source"
         shutil.rmtree(target, ignore_errors=True)
-        subprocess.run(["cp", "-a", source, target], check=True)
+        shutil.copytree(source, target, symlinks=True)
         return target
 
     def first_saves(self, row: str, found: dict[str, Tool], source: Path) -> None:

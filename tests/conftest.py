@@ -5,13 +5,17 @@ from __future__ import annotations
 import ast
 import os
 import shutil
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import coverage
 import hypothesis
 import pytest
+
+from gitvault.vault import Vault
 
 ROOT = Path(__file__).parent.parent
 
@@ -68,6 +72,40 @@ def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield home
 
 
+@pytest.fixture
+def vault(tmp_path: Path) -> Iterator[Vault]:
+    """An empty vault that starts no maintenance behind a test's back."""
+    path = tmp_path / "vault.git"
+    Vault.create(path).close()
+    with (path / "config").open("a") as config:
+        config.write("\tmaintenance = off\n")
+    with Vault.open(path) as vault:
+        yield vault
+
+
+@pytest.fixture
+def command(tmp_path: Path, vault: Vault) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the real git-vault on `vault`; stops a test that sees a traceback."""
+
+    def run(*words: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "gitvault", "--vault", str(vault.path), *map(str, words)],
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="surrogateescape",
+            env={**os.environ, "PYTHONPATH": str(ROOT), **options.pop("env", {})},
+            cwd=options.pop("cwd", tmp_path),
+            timeout=120,
+            check=False,
+            **options,
+        )
+        assert "Traceback" not in done.stderr
+        return done
+
+    return run
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_json_modifyreport(json_report: dict[str, Any]) -> None:
     """Keep what two runs on two machines can be compared by."""
@@ -104,7 +142,7 @@ def _unraised() -> Iterator[str]:
     measured.load()
     for path in sorted((ROOT / "gitvault").rglob("*.py")):
         _, _, _, missing, _ = measured.analysis2(str(path))
-        for line, error in raise_sites(path.read_text("utf-8")):
+        for line, error in sorted(raise_sites(path.read_text("utf-8"))):
             if line in missing:
                 yield f"{path.relative_to(ROOT)}:{line}: {error}"
 

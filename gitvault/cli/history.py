@@ -39,8 +39,9 @@ def _log(session: Session, arguments: Namespace) -> Answer:
             metadata=dict(arguments.meta),
             since=arguments.since,
             until=arguments.until,
+            limit=arguments.n,
         )
-    )[: arguments.n]
+    )
     rows = (
         (snapshot.id[: render.SHORT], render.local(snapshot.time), render.line(snapshot.project), _note(snapshot))
         for snapshot in found

@@ -126,10 +126,14 @@ class Session:
 
         return Bar(self._quiet)
 
-    def close(self) -> None:
-        """Take the progress bar off the screen, close the vault."""
+    def end_progress(self) -> None:
+        """Take the progress bar off the screen."""
         if "progress" in self.__dict__:
             self.progress.close()
+
+    def close(self) -> None:
+        """End the progress, close the vault."""
+        self.end_progress()
         if "vault" in self.__dict__:
             self.vault.close()
 
@@ -152,6 +156,7 @@ def _run(words: list[str]) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         answer = verb.run(session, arguments)
+        session.end_progress()
         _print(answer, json=arguments.json, quiet=arguments.quiet)
     except argparse.ArgumentError as error:
         parser.error(str(error))

@@ -126,6 +126,8 @@ class Filter:
     metadata: Mapping[str, str] = field(default_factory=dict)
     since: datetime | None = None
     until: datetime | None = None
+    limit: int | None = None
+    """How many at the most, the newest ones."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ SQLite cache, one row per folder, that is valid for exactly one snapshot and may
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import hashlib
 import os
@@ -15,14 +16,16 @@ import sqlite3
 import stat
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgpack
 
 from gitvault.core.models import Problem
+from gitvault.core.utils.attributes import read_xattrs
 from gitvault.core.utils.files import open_source
+from gitvault.core.utils.process import Child, in_child
 
 if TYPE_CHECKING:
     import pathspec
@@ -32,6 +35,8 @@ RACY_NS = 100_000_000
 # ... on file systems whose times are whole seconds (FAT, some network shares).
 RACY_COARSE_NS = 2_000_000_000
 _POSIX = sys.platform != "win32"
+_LOOK_AHEAD_FROM = 1000
+"""Known folders."""
 
 
 class Stat(NamedTuple):
@@ -73,21 +78,30 @@ class Row:
 
 
 @dataclass(slots=True)
+class Same:
+    """A folder whose own entries are as in the cache; its subfolders may differ."""
+
+    path: bytes
+    folders: list[bytes]
+    """Names of its subfolders that are not left out."""
+    row: Row
+
+
+@dataclass(slots=True)
 class Folder:
-    """One folder of a walk."""
+    """A folder that is new or changed."""
 
     path: bytes
     """Relative to the root, which is b""."""
-    stat: os.stat_result
-    signature: bytes
+    folders: list[bytes]
     row: Row | None
     """The cached row, when there is one."""
-    unchanged: bool
-    """Whether its own entries are as in the cache (its subfolders may differ)."""
-    entries: list[tuple[bytes, os.stat_result]] = field(default_factory=list)
-    """Its files and symlinks when not unchanged, sorted by name."""
-    folders: list[bytes] = field(default_factory=list)
-    """Names of its subfolders, in the order they follow in the walk."""
+    stat: os.stat_result
+    signature: bytes
+    """Empty when it holds something that cannot be saved, so that every look says so again."""
+    xattrs: dict[str, bytes]
+    entries: list[tuple[bytes, os.stat_result]]
+    """Its files and symlinks, sorted by name."""
 
 
 class Rules:
@@ -192,10 +206,7 @@ class StatCache:
             db.executemany("DELETE FROM folder WHERE path=?", ((path,) for path in gone))
             db.executemany(
                 "INSERT OR REPLACE INTO folder VALUES(?,?,?,?,?,?,?,?)",
-                (
-                    (path, r.signature, r.tree, r.meta, r.meta_blob, r.files, r.size, packed)
-                    for path, r, packed in rows
-                ),
+                ((path, r.signature, r.tree, r.meta, r.meta_blob, r.files, r.size, packed) for path, r, packed in rows),
             )
             db.executemany(
                 "UPDATE folder SET tree=?, meta=? WHERE path=?", ((tree, meta, path) for path, tree, meta in moved)
@@ -250,51 +261,100 @@ def walk(
     notes: list[str],
     *,
     start: bytes = b"",
-) -> Iterator[Folder]:
+) -> Iterator[Same | Folder]:
     """Every folder from `start` (b"": the root) down, a folder before its subfolders, each once.
 
     What cannot be read, and what is neither file, folder nor symlink, is added to `problems`;
-    forbidden folders are added to `notes`. Raises OSError when the root itself cannot be read.
+    forbidden folders are added to `notes`. Raises OSError when the first folder cannot be read.
     """
     salt = rules.fingerprint()
-    base = os.fsencode(root)
-    names = os.fsdecode(base)
-    pending: list[bytes] = [start]
-    packer = msgpack.Packer(unicode_errors="surrogateescape")
+    base = os.fsdecode(os.fspath(root))
+    pending = [start]
+    ahead = _Ahead({} if start else rows, base, salt)
     collecting = gc.isenabled()
     # 100,000 entries are 100,000 allocations that are no garbage: 15 % of the walk.
     gc.disable()
     try:
         while pending:
             path = pending.pop()
-            full = f"{names}/{os.fsdecode(path)}" if path else names
-            try:
-                folder = _look(full, path, rows.get(path), rules, salt, packer, problems, notes)
-            except OSError as error:
-                if path == start:
-                    raise
-                if isinstance(error, FileNotFoundError):
+            row = rows.get(path)
+            full = _join(base, path)
+            known = ahead.known(path) if row else None
+            folder: Same | Folder
+            if row and known is not None:
+                folder = Same(path, _kept(known, full, path, rules, notes), row)
+            else:
+                try:
+                    own, signature, names, found = _look(full, salt)
+                except OSError as error:
+                    if path == start:
+                        raise
+                    if not isinstance(error, FileNotFoundError):
+                        problems.append(Problem(path, f"folder cannot be read: {error.strerror}"))
                     continue
-                problems.append(Problem(path, f"folder cannot be read: {error.strerror}"))
-                continue
+                kept = _kept(names, full, path, rules, notes)
+                if row and row.signature == signature:
+                    folder = Same(path, kept, row)
+                else:
+                    entries, complete = _entries(path, found, rules, problems)
+                    xattrs = _folder_xattrs(full)
+                    folder = Folder(path, kept, row, own, signature if complete else b"", xattrs, entries)
             prefix = path + b"/" if path else b""
             pending.extend(prefix + name for name in reversed(folder.folders))
             yield folder
     finally:
+        ahead.close()
         if collecting:
             gc.enable()
 
 
-def _look(
-    full: str,
-    path: bytes,
-    row: Row | None,
-    rules: Rules,
-    salt: bytes,
-    packer: msgpack.Packer,
-    problems: list[Problem],
-    notes: list[str],
-) -> Folder:
+def _join(base: str, path: bytes) -> str:
+    return f"{base}/{os.fsdecode(path)}" if path else base
+
+
+class _Ahead:
+    """A second process that looks at the later half of the known folders while the walk is at the earlier ones.
+
+    Worth it from some 20,000 files on: 100,000 unchanged files took 0.45 s alone, 0.26 s with it.
+    """
+
+    def __init__(self, rows: dict[bytes, Row], base: str, salt: bytes) -> None:
+        self._same: dict[bytes, list[str]] | None = None
+        self._child: Child | None = None
+        if len(rows) < _LOOK_AHEAD_FROM:
+            return
+        ordered = sorted(rows)
+        later = ordered[len(ordered) // 2 :]
+        self._first = later[0]
+
+        def look() -> bytes:
+            same = {}
+            for path in later:
+                with contextlib.suppress(OSError):
+                    _, signature, names, _ = _look(_join(base, path), salt)
+                    if signature == rows[path].signature:
+                        same[path] = names
+            return msgpack.packb(same, unicode_errors="surrogateescape")  # type: ignore[no-any-return]
+
+        self._child = in_child(look)
+
+    def known(self, path: bytes) -> list[str] | None:
+        """The subfolders of a folder that is as the cache has it; None when that is not known."""
+        if self._child is None or path < self._first:
+            return None
+        if self._same is None:
+            said = self._child.result()
+            self._same = msgpack.unpackb(said, unicode_errors="surrogateescape", strict_map_key=False) if said else {}
+        return self._same.get(path)
+
+    def close(self) -> None:
+        """Leave no process behind."""
+        if self._child is not None:
+            self._child.result()
+
+
+def _look(full: str, salt: bytes) -> tuple[os.stat_result, bytes, list[str], list[tuple[str, os.stat_result]]]:
+    """A folder's stat, its signature, the names of its subfolders and everything else in it."""
     listing: list[object] = [salt]
     add = listing.extend
     found: list[tuple[str, os.stat_result]] = []
@@ -306,7 +366,7 @@ def _look(
             fd = open_source(full)
             own = os.fstat(fd)
             if not stat.S_ISDIR(own.st_mode):
-                raise NotADirectoryError(20, "Not a directory")
+                raise NotADirectoryError(errno.ENOTDIR, "stopped being a folder")
         else:
             own = os.stat(full)
         add((own.st_mode, own.st_mtime_ns, own.st_ctime_ns))
@@ -321,16 +381,21 @@ def _look(
                     st = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:
                     continue
-                mtime, ctime = st.st_mtime_ns, st.st_ctime_ns
-                add((name, st.st_mode, st.st_size, mtime, ctime, st.st_ino))
+                add((name, st.st_mode, st.st_size, st.st_mtime_ns, st.st_ctime_ns, st.st_ino))
                 keep((name, st))
     finally:
         if fd >= 0:
             os.close(fd)
-    signature = hashlib.sha1(packer.pack(listing)).digest()
-    if row is not None and row.signature == signature:
-        return Folder(path, own, signature, row, True, folders=_kept(folders, full, path, rules, notes))
+    packed = msgpack.packb(listing, unicode_errors="surrogateescape")
+    return own, hashlib.sha1(packed, usedforsecurity=False).digest(), folders, found
+
+
+def _entries(
+    path: bytes, found: list[tuple[str, os.stat_result]], rules: Rules, problems: list[Problem]
+) -> tuple[list[tuple[bytes, os.stat_result]], bool]:
+    """The files and symlinks that are not left out, sorted, and whether nothing else was there."""
     entries: list[tuple[bytes, os.stat_result]] = []
+    complete = True
     prefix = path + b"/" if path else b""
     for name, st in found:
         raw = os.fsencode(name)
@@ -341,9 +406,23 @@ def _look(
             entries.append((raw, st))
         else:
             problems.append(Problem(prefix + raw, f"not saved: a {_SPECIAL.get(kind, 'special file')}"))
-            signature = b""
-    entries.sort(key=lambda e: e[0])
-    return Folder(path, own, signature, row, False, entries, _kept(folders, full, path, rules, notes))
+            complete = False
+    entries.sort(key=_by_name)
+    return entries, complete
+
+
+def _folder_xattrs(full: str) -> dict[str, bytes]:
+    with contextlib.suppress(OSError):
+        fd = open_source(full)
+        try:
+            return read_xattrs(fd)
+        finally:
+            os.close(fd)
+    return {}
+
+
+def _by_name(entry: tuple[bytes, os.stat_result]) -> bytes:
+    return entry[0]
 
 
 _SPECIAL = {

@@ -707,6 +707,32 @@ def test_progress_is_drawn_on_a_terminal_once_it_takes_a_moment(monkeypatch: pyt
     assert screen.getvalue() == drawn
 
 
+def test_the_bar_is_gone_before_the_answer_is_printed(vault: FakeVault, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Terminal()
+    for stream in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, stream, screen)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(progress, "PATIENCE", -1.0)
+    assert main.main(["snapshot", "/p/acme"]) == 0
+    drawn = screen.getvalue()
+    assert 0 <= drawn.rindex("saving") < drawn.index("saved acme")
+    assert drawn.endswith("restore acme --to DIR\n")
+
+
+def test_progress_ends_with_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setattr(progress, "PATIENCE", -1.0)
+    session = main.Session("v", creates=False, quiet=False)
+    session.end_progress()
+    session.progress("saving", 1, 2)
+    session.end_progress()
+    shown = screen.getvalue()
+    assert shown
+    session.progress("saving", 2, 2)
+    assert screen.getvalue() == shown
+
+
 @pytest.mark.parametrize("quiet", [True, False])
 def test_nothing_is_drawn_when_nobody_looks(monkeypatch: pytest.MonkeyPatch, quiet: bool) -> None:
     screen = Terminal() if quiet else io.StringIO()

@@ -11,6 +11,7 @@ import contextlib
 import gc
 import os
 import queue
+import signal
 import stat
 import sys
 import threading
@@ -77,7 +78,7 @@ def saved(
     path: bytes,
     blob: bytes,
     st: os.stat_result,
-    handle: int | bytes,
+    fd: int | None,
     size: int,
     owner: tuple[int, int],
     *,
@@ -86,7 +87,7 @@ def saved(
     torn: bool = False,
     escape: bool = False,
 ) -> Outcome:
-    """The outcome for content that is in a pack. `handle`: a descriptor or path to read attributes from."""
+    """The outcome for content that is in a pack. `fd`: the open file; None for a symlink, which has no attributes."""
     name = path.rpartition(b"/")[2]
     line = meta.format_line(
         name,
@@ -99,7 +100,7 @@ def saved(
         pointer=pointer,
         link=f"{st.st_dev:x}.{st.st_ino:x}" if st.st_nlink > 1 else None,
         sparse=is_sparse(st),
-        xattrs=read_xattrs(handle),
+        xattrs=read_xattrs(fd) if fd is not None else None,
     )
     found = stat_of(st)
     if torn:
@@ -314,7 +315,8 @@ class _Worker:
 
     def push(self) -> None:
         if self._batch:
-            self._free.acquire()
+            while not self._free.acquire(timeout=1) and self._thread.is_alive():
+                pass
             self._write(self._batch)
             self._batch, self._bytes = [], 0
 
@@ -361,9 +363,6 @@ class _Worker:
         stopped = stopped or GitVaultError("a worker process ended unexpectedly; run again, nothing was saved")
         self._done.put(stopped)
         self._final.put(stopped)
-        # Whoever waits for room must wake up and find the error.
-        for _ in range(4):
-            self._free.release()
 
 
 def _send(pipe: IO[bytes], message: object) -> None:
@@ -404,4 +403,6 @@ def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
 
 
 if __name__ == "__main__":
+    # Ctrl-C reaches every process of the terminal; the parent decides what becomes of this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     serve(sys.stdin.buffer, sys.stdout.buffer)

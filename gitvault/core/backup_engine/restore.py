@@ -8,22 +8,26 @@ attributes last and from the deepest up, because writing into a folder changes i
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import stat
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from gitvault.core.interfaces import Progress, StorageManager
 from gitvault.core.models import Entry, ObjectId, Problem, RestoreReport, SnapshotId
-from gitvault.core.utils.attributes import made_by_this_user, may_set_owner, write_xattrs
+from gitvault.core.storage import pointers
+from gitvault.core.utils.attributes import is_privilege, made_by_this_user, may_set_owner, write_xattrs
+from gitvault.core.utils.files import full_disk_named
 from gitvault.core.utils.names import to_line
-from gitvault.core.utils.target import TargetFolder, discard, is_plain, write_all, write_holes
-from gitvault.core.versioning.history import GitHistory
+from gitvault.core.utils.target import Descent, TargetFolder, discard, is_plain, write_all, write_holes
+from gitvault.core.versioning.history import GitHistory, raw
 from gitvault.core.versioning.meta import Attributes
 from gitvault.errors import CorruptionError, ExistsError, GitVaultError, NotFoundError
 
@@ -79,14 +83,14 @@ def restore_snapshot(
     if not fresh and not target.is_dir():
         raise ExistsError(f"{target}: not a folder; name one, or a name that does not exist yet")
     run = _Run(history, store, selection, overwrite, progress, history.get_version(snapshot).bytes)
-    tree, meta_tree = history.trees(snapshot)
+    tree, meta_tree = run.trees(snapshot)
     if not fresh and not overwrite:
         with TargetFolder.open(target) as root:
-            run.check(root, tree, meta_tree, b"")
+            run.check(root, tree, meta_tree)
     target.mkdir(parents=True, exist_ok=True)
-    with TargetFolder.open(target) as root:
+    with TargetFolder.open(target) as root, full_disk_named(target):
         try:
-            run.folder(root, tree, meta_tree, b"", fresh or overwrite)
+            run.write(root, tree, meta_tree, fresh or overwrite)
             run.settle()
         finally:
             run.pool.shutdown(cancel_futures=True)
@@ -137,73 +141,133 @@ class _Run:
         self.folders: list[tuple[bytes, Attributes]] = []
         self.serial = 0
 
+    def trees(self, snapshot: SnapshotId) -> tuple[ObjectId, ObjectId | None]:
+        """The snapshot's tree and its tree in the meta chain; without the latter there are still the bytes."""
+        try:
+            return self.history.trees(snapshot)
+        except (CorruptionError, NotFoundError) as error:
+            tree = self.history.commit(raw(snapshot)).tree
+            self.problems.append(Problem(b"", f"attributes lost: {error}"))
+            return tree, None
+
     # -- looking before writing --------------------------------------------------------------------
 
-    def check(self, folder: TargetFolder, tree: ObjectId, meta_tree: ObjectId | None, path: bytes) -> None:
+    def check(self, root: TargetFolder, tree: ObjectId, meta_tree: ObjectId | None) -> None:
         """Raise ExistsError for the first file in the way."""
-        for entry, _, below in self.history.listing(tree, meta_tree)[1]:
-            where = path + b"/" + entry.path if path else entry.path
-            if not is_plain(entry.path):
-                continue
-            found = folder.lstat(entry.path)
-            if found is None:
-                continue
-            if entry.kind == "folder":
-                if not self.selection.enters(where):
-                    continue
-                if stat.S_ISDIR(found.st_mode):
-                    with folder.enter(entry.path) as inner:
-                        self.check(inner, entry.blob, below, where)
-                    continue
-            elif not self.selection.covers(where):
-                continue
-            there = os.path.join(folder.path(), os.fsdecode(entry.path))
-            raise ExistsError(
-                f"{to_line(os.fsencode(there))}: exists; nothing was written, "
-                "restore into another folder or say --overwrite"
-            )
+        pending: list[tuple[bytes, ObjectId, ObjectId | None]] = [(b"", tree, meta_tree)]
+        with Descent(root) as descent:
+            while pending:
+                path, *trees = pending.pop()
+                with descent.to(path) as folder:
+                    for entry, _, below in self._listing(path, *trees)[1]:
+                        where = path + b"/" + entry.path if path else entry.path
+                        if entry.kind == "folder":
+                            if not self.selection.enters(where):
+                                continue
+                        elif not self.selection.covers(where):
+                            continue
+                        found = folder.lstat(entry.path) if is_plain(entry.path) else None
+                        if found is None:
+                            continue
+                        if entry.kind == "folder" and stat.S_ISDIR(found.st_mode):
+                            pending.append((where, entry.blob, below))
+                            continue
+                        there = os.path.join(folder.path(), os.fsdecode(entry.path))
+                        raise ExistsError(
+                            f"{to_line(os.fsencode(there))}: exists; nothing was written, "
+                            "restore into another folder or say --overwrite"
+                        )
 
     # -- writing -----------------------------------------------------------------------------------
 
-    def folder(
-        self, folder: TargetFolder, tree: ObjectId, meta_tree: ObjectId | None, path: bytes, own_attributes: bool
-    ) -> None:
-        """Write what is selected of one folder and, after its files, of those below."""
-        own, listing = self.history.listing(tree, meta_tree)
-        if own and own_attributes and (not self.selection.wanted or path):
-            self.folders.append((path, own))
+    def write(self, root: TargetFolder, tree: ObjectId, meta_tree: ObjectId | None, own_attributes: bool) -> None:
+        """Write what is selected, a folder's files before what is below. `own_attributes`: also the root's."""
+        pending: list[tuple[bytes, ObjectId, ObjectId | None, bool]] = [(b"", tree, meta_tree, own_attributes)]
+        with Descent(root) as descent:
+            while pending:
+                path, *trees, made = pending.pop()
+                try:
+                    folder = descent.to(path)
+                except OSError as error:
+                    self._failed(path, "folder not restored", error)
+                    continue
+                with folder:
+                    own, below = self._folder(folder, path, *trees)
+                if own and made and (not self.selection.wanted or path):
+                    self.folders.append((path, own))
+                pending += reversed(below)
+
+    def _folder(
+        self, folder: TargetFolder, path: bytes, tree: ObjectId, meta_tree: ObjectId | None
+    ) -> tuple[Attributes | None, list[tuple[bytes, ObjectId, ObjectId | None, bool]]]:
+        """Write the files of one folder and make the folders in it: its attributes, and what is to be done below."""
+        own, listing = self._listing(path, tree, meta_tree, report=True)
         small: dict[ObjectId, list[_Job]] = {}
-        below: list[tuple[bytes, bytes, ObjectId, ObjectId | None]] = []
+        below: list[tuple[bytes, ObjectId, ObjectId | None, bool]] = []
         for entry, said, below_meta in listing:
             where = path + b"/" + entry.path if path else entry.path
             if not is_plain(entry.path):
                 self.problems.append(Problem(where, "not restored: its name would lead out of the folder"))
             elif entry.kind == "folder":
                 if self.selection.enters(where):
-                    below.append((where, entry.path, entry.blob, below_meta))
+                    try:
+                        made = self._make_folder(folder, entry.path)
+                    except OSError as error:
+                        self._failed(where, "folder not restored", error)
+                        continue
+                    below.append((where, entry.blob, below_meta, made or self.overwrite))
             elif self.selection.covers(where):
                 self._file(folder, _Job(where, entry.path, entry, said), small)
         self._small(folder, small)
-        for where, name, inner_tree, inner_meta in below:
-            try:
-                made = self._make_folder(folder, name)
-                inner = folder.enter(name)
-            except OSError as error:
-                self.problems.append(Problem(where, f"folder not restored: {error.strerror}"))
-                continue
-            with inner:
-                self.folder(inner, inner_tree, inner_meta, where, made or self.overwrite)
+        return own, below
+
+    def _listing(
+        self, path: bytes, tree: ObjectId, meta_tree: ObjectId | None, *, report: bool = False
+    ) -> tuple[Attributes | None, list[tuple[Entry, Attributes | None, ObjectId | None]]]:
+        """What a folder holds; of a damaged one what can still be read. `report`: say so."""
+
+        def damaged(error: GitVaultError) -> None:
+            if report:
+                self.problems.append(Problem(path, f"attributes lost: {error}"))
+
+        try:
+            return self.history.listing(tree, meta_tree, damaged)
+        except (CorruptionError, NotFoundError) as error:
+            if report:
+                self.problems.append(Problem(path, f"folder not restored: {error}"))
+            return None, []
+
+    def _failed(self, path: bytes, what: str, error: OSError) -> None:
+        """One path's trouble is a problem; a full disk is everybody's."""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise error
+        self.problems.append(Problem(path, f"{what}: {error.strerror}"))
 
     def _make_folder(self, folder: TargetFolder, name: bytes) -> bool:
         found = folder.lstat(name)
         if found and stat.S_ISDIR(found.st_mode):
             return False
-        if found and self.overwrite:
-            folder.unlink(name)
+        self._clear(folder, name)
         folder.mkdir(name)
         return True
 
+    def _in_the_way(self, folder: TargetFolder, name: bytes) -> bool:
+        """Whether there is a file to be replaced; a folder that has its name goes when it is empty."""
+        found = folder.lstat(name) if self.overwrite else None
+        if found and stat.S_ISDIR(found.st_mode):
+            folder.rmdir(name)
+            return False
+        return found is not None
+
+    def _clear(self, folder: TargetFolder, name: bytes) -> None:
+        if self._in_the_way(folder, name):
+            folder.unlink(name)
+
     def _file(self, folder: TargetFolder, job: _Job, small: dict[ObjectId, list[_Job]]) -> None:
+        if job.said is None and job.entry.kind == "file" and job.entry.size <= pointers.MAX_LENGTH:
+            # What the meta chain would have said: a pointer in a tree is always ours.
+            with contextlib.suppress(CorruptionError, NotFoundError):
+                job.entry = replace(job.entry, pointer=pointers.decode(self.history.blob(job.entry.blob)))
         if job.said and job.said.link:
             group = (job.said.link, job.entry.blob)
             first = self.first_names.setdefault(group, job.path)
@@ -229,7 +293,7 @@ class _Run:
                 try:
                     self._write(folder, job, data)
                 except OSError as error:
-                    self.problems.append(Problem(job.path, f"not restored: {error.strerror}"))
+                    self._failed(job.path, "not restored", error)
                     continue
                 self.files += 1
                 self.bytes += len(data)
@@ -238,13 +302,12 @@ class _Run:
 
     def _write(self, folder: TargetFolder, job: _Job, data: bytes) -> None:
         if job.entry.kind == "symlink":
-            if self.overwrite and folder.lstat(job.name):
-                folder.unlink(job.name)
+            self._clear(folder, job.name)
             folder.symlink(data, job.name)
             self._link_attributes(folder, job)
             return
         name, final = job.name, None
-        if self.overwrite and folder.lstat(job.name):
+        if self._in_the_way(folder, job.name):
             self.serial += 1
             name, final = b".gitvault-%d-%d" % (os.getpid(), self.serial), job.name
         fd = folder.create(name)
@@ -279,9 +342,8 @@ class _Run:
                 self._file_attributes(fd, folder, temporary, job)
                 os.close(fd)
                 fd = -1
-                found = folder.lstat(job.name)
-                if found and not self.overwrite:
-                    raise FileExistsError(17, "a file of this name appeared meanwhile")
+                if not self._in_the_way(folder, job.name) and folder.lstat(job.name):
+                    raise FileExistsError(errno.EEXIST, "a file of this name appeared meanwhile")
                 folder.rename(temporary, job.name)
             except BaseException:
                 if fd >= 0:
@@ -301,7 +363,7 @@ class _Run:
             self.bytes += future.result()
             self.files += 1
         except OSError as error:
-            self.problems.append(Problem(path, f"not restored: {error.strerror}"))
+            self._failed(path, "not restored", error)
         except (CorruptionError, NotFoundError) as error:
             self.problems.append(Problem(path, f"not restored: {error}"))
         if self.progress:
@@ -311,33 +373,54 @@ class _Run:
 
     def _file_attributes(self, fd: int, folder: TargetFolder, name: bytes, job: _Job) -> None:
         said = job.said
-        if said is None:
+        with self._tried(job.path, "permissions"):
+            if said is None:
+                if hasattr(os, "fchmod"):
+                    os.fchmod(fd, job.entry.mode)
+                return
+        # In this order: a change of owner takes setuid and capabilities away.
+        self._owner_and_xattrs(fd, said, job.path)
+        with self._tried(job.path, "permissions"):
             if hasattr(os, "fchmod"):
-                os.fchmod(fd, job.entry.mode)
-            return
+                os.fchmod(fd, self._mode(said, job.path))
+        with self._tried(job.path, "time"):
+            if os.utime in os.supports_fd:
+                os.utime(fd, ns=(said.mtime_ns, said.mtime_ns))
+            else:
+                folder.set_times(name, said.mtime_ns)
+
+    def _owner_and_xattrs(self, handle: int | str, said: Attributes, path: bytes) -> None:
         if self.owners:
-            os.fchown(fd, *said.owner)
-        for trouble in write_xattrs(fd, said.xattrs):
-            self.problems.append(Problem(job.path, trouble))
-        if hasattr(os, "fchmod"):
-            os.fchmod(fd, self._mode(said, job.path))
-        if os.utime in os.supports_fd:
-            os.utime(fd, ns=(said.mtime_ns, said.mtime_ns))
-        else:
-            folder.set_times(name, said.mtime_ns)
+            with self._tried(path, "owner"):
+                os.chown(handle, *said.owner)
+        xattrs = said.xattrs
+        if not self.trusted and any(map(is_privilege, xattrs)):
+            self.problems.append(Problem(path, "privileges dropped: another user made this vault"))
+            xattrs = {name: value for name, value in xattrs.items() if not is_privilege(name)}
+        for trouble in write_xattrs(handle, xattrs):
+            self.problems.append(Problem(path, trouble))
+
+    @contextlib.contextmanager
+    def _tried(self, path: bytes, what: str) -> Iterator[None]:
+        """Some places have no owners, modes or such times; the bytes count."""
+        try:
+            yield
+        except OSError as error:
+            self._failed(path, f"{what} not restored", error)
 
     def _mode(self, said: Attributes, path: bytes) -> int:
         special = said.mode & (stat.S_ISUID | stat.S_ISGID)
-        if special and not self.trusted and said.kind == "file":
+        if special and not self.trusted:
             self.problems.append(Problem(path, "setuid and setgid dropped: another user made this vault"))
-            return said.mode & ~special
-        return said.mode
+        return said.mode & ~special if special and not self.trusted else said.mode
 
     def _link_attributes(self, folder: TargetFolder, job: _Job) -> None:
         if job.said:
             if self.owners:
-                folder.set_owner(job.name, job.said.owner)
-            folder.set_times(job.name, job.said.mtime_ns)
+                with self._tried(job.path, "owner"):
+                    folder.set_owner(job.name, job.said.owner)
+            with self._tried(job.path, "time"):
+                folder.set_times(job.name, job.said.mtime_ns)
 
     def links(self, root: TargetFolder) -> None:
         """The second and further names of files with several."""
@@ -346,8 +429,7 @@ class _Run:
             source_parent, _, source_name = first.rpartition(b"/")
             try:
                 with root.descend(parent) as folder, root.descend(source_parent) as source:
-                    if self.overwrite and folder.lstat(name):
-                        folder.unlink(name)
+                    self._clear(folder, name)
                     folder.link(source, source_name, name)
                 self.files += 1
             except FileNotFoundError:
@@ -361,29 +443,31 @@ class _Run:
             with root.descend(parent) as folder:
                 if job.entry.pointer:
                     self.serial += 1
-                    self.bytes += self._large(
-                        folder.descend(b""), job, b".gitvault-%d-%d" % (os.getpid(), self.serial)
-                    )
+                    self.bytes += self._large(folder.descend(b""), job, b".gitvault-%d-%d" % (os.getpid(), self.serial))
                     self.files += 1
                 else:
                     self._small(folder, {job.entry.blob: [job]})
-        except (OSError, CorruptionError, NotFoundError) as error:
-            self.problems.append(Problem(job.path, f"not restored: {getattr(error, 'strerror', error)}"))
+        except OSError as error:
+            self._failed(job.path, "not restored", error)
+        except (CorruptionError, NotFoundError) as error:
+            self.problems.append(Problem(job.path, f"not restored: {error}"))
 
     def attributes(self, root: TargetFolder) -> None:
         """The folders' own, deepest first."""
-        for path, said in reversed(self.folders):
-            try:
-                with root.descend(path) as folder:
+        with Descent(root) as descent:
+            for path, said in reversed(self.folders):
+                try:
+                    folder = descent.to(path)
+                except OSError as error:
+                    self._failed(path, "attributes of the folder not restored", error)
+                    continue
+                with folder:
                     handle = folder.fd if folder.fd >= 0 else folder.path()
-                    if self.owners:
-                        os.chown(handle, *said.owner)
-                    for trouble in write_xattrs(handle, said.xattrs):
-                        self.problems.append(Problem(path, trouble))
-                    os.chmod(handle, self._mode(said, path))
-                    folder.set_times(None, said.mtime_ns)
-            except OSError as error:
-                self.problems.append(Problem(path, f"attributes of the folder not restored: {error.strerror}"))
+                    self._owner_and_xattrs(handle, said, path)
+                    with self._tried(path, "permissions"):
+                        os.chmod(handle, self._mode(said, path))
+                    with self._tried(path, "time"):
+                        folder.set_times(None, said.mtime_ns)
 
 
 @dataclass(slots=True)

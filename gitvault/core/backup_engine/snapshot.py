@@ -12,22 +12,21 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from gitvault.core.backup_engine.baseline import prepare_cache
 from gitvault.core.backup_engine.intake import Intake, Job, Limits, Outcome, read_stable, saved
 from gitvault.core.interfaces import Progress, StorageManager
 from gitvault.core.models import ObjectId, Pointer, Problem, SnapshotId, SnapshotReport
-from gitvault.core.scan import Folder, Known, Row, Rules, Stat, StatCache, pack_entries, racy_ns, stat_of, walk
+from gitvault.core.scan import Folder, Known, Row, Rules, Same, StatCache, pack_entries, racy_ns, stat_of, walk
 from gitvault.core.storage import pointers
-from gitvault.core.utils.attributes import read_xattrs
-from gitvault.core.utils.files import open_source
+from gitvault.core.utils.files import open_source, read_link
 from gitvault.core.utils.names import is_special, tree_name
 from gitvault.core.versioning import meta
-from gitvault.core.versioning.history import LINK_MODE, NO_OBJECT, TREE_MODE, Details, GitHistory
-from gitvault.core.versioning.objects import encode_tree
+from gitvault.core.versioning.history import NO_OBJECT, Details, GitHistory
+from gitvault.core.versioning.objects import MODE_SYMLINK, MODE_TREE, encode_tree
 from gitvault.core.versioning.packfile import NewPack
 
 # Folders whose files are being read: bounds memory, and lets the walk run ahead of the reading.
@@ -105,9 +104,9 @@ class _Run:
 
     # -- one folder ------------------------------------------------------------------------------
 
-    def take(self, folder: Folder) -> None:
+    def take(self, folder: Same | Folder) -> None:
         """Begin with a folder the walk found."""
-        if folder.unchanged:
+        if isinstance(folder, Same):
             self.done.append(_Done(folder.path, folder.folders, folder.row))
             return
         previous = self.cache.entries(folder.path) if folder.row else {}
@@ -145,9 +144,8 @@ class _Run:
 
     def _take_symlink(self, pending: _Pending, path: bytes, st: os.stat_result, owner: tuple[int, int]) -> None:
         name = path.rpartition(b"/")[2]
-        full = os.fsencode(self.root) + b"/" + path
         try:
-            target = os.readlink(full)
+            target = read_link(f"{os.fspath(self.root)}/{os.fsdecode(path)}")
         except OSError as error:
             gone = error.errno in (errno.ENOENT, errno.EINVAL)
             self._keep(pending, name, "" if gone else f"link cannot be read: {error.strerror}")
@@ -155,10 +153,8 @@ class _Run:
         blob = self.pack.add(b"blob", target)
         # Nothing reads a link twice to be sure: a fresh one is looked at again next time.
         torn = racy_ns(st, time.time_ns()) > 0
-        outcome = saved(
-            path, blob, st, full, len(target), owner, kind="symlink", torn=torn, escape=is_special(name)
-        )
-        self._saved(pending, name, outcome, LINK_MODE)
+        outcome = saved(path, blob, st, None, len(target), owner, kind="symlink", torn=torn, escape=is_special(name))
+        self._saved(pending, name, outcome, MODE_SYMLINK)
 
     def _collect(self, block_over: int = 0) -> None:
         """Take what has come back; wait while more than `block_over` files are under way."""
@@ -184,7 +180,7 @@ class _Run:
             self._settle(pending, name, outcome)
             return
         known = pending.previous.get(name)
-        base = self._pointer(known.blob) if known and known.tree_mode != LINK_MODE else None
+        base = self._pointer(known.blob) if known and known.tree_mode != MODE_SYMLINK else None
         path = pending.folder.path + b"/" + name if pending.folder.path else name
         owner = pending.folder.stat.st_uid, pending.folder.stat.st_gid
         self.large[self.pool.submit(self._store, path, base, owner)] = pending, name
@@ -249,7 +245,7 @@ class _Run:
         if outcome.torn or found is None or stat_of(found) != outcome.stat:
             # It changed since the walk saw it: the folder's signature does not vouch for what was saved.
             pending.steady = False
-        if outcome.torn and tree_mode != LINK_MODE:
+        if outcome.torn and tree_mode != MODE_SYMLINK:
             path = pending.folder.path + b"/" + name if pending.folder.path else name
             self.problems.append(
                 Problem(path, "kept changing while it was read; saved as last read, the next snapshot looks again")
@@ -285,7 +281,7 @@ class _Run:
             st.st_mtime_ns,
             (st.st_uid, st.st_gid),
             (line for _, line in results.values()),
-            read_xattrs(os.fsencode(self.root) + b"/" + folder.path),
+            folder.xattrs,
         )
         blob = self.pack.add(b"blob", text)
         self.done.append(
@@ -373,8 +369,8 @@ class _Run:
             for name, (tree, meta_tree) in below:
                 stored = tree_name(name, force=is_special(name))
                 if tree:
-                    entries.append((stored, TREE_MODE, ObjectId(tree)))
-                mirrored.append((stored, TREE_MODE, ObjectId(meta_tree)))
+                    entries.append((stored, MODE_TREE, ObjectId(tree)))
+                mirrored.append((stored, MODE_TREE, ObjectId(meta_tree)))
             tree = self.pack.add(b"tree", encode_tree(entries)) if entries or not done.path else b""
             meta_tree = self.pack.add(b"tree", encode_tree(mirrored))
             built[done.path] = tree, meta_tree
@@ -482,43 +478,3 @@ def take_snapshot(
         tuple(sorted(run.problems, key=lambda problem: problem.path)),
         tuple(run.notes),
     )
-
-
-def prepare_cache(
-    cache: StatCache, history: GitHistory, parent: ObjectId | None, root: Path, rules: Rules
-) -> int:
-    """Make the cache describe the snapshot `parent`, from its trees where need be; the snapshot's number.
-
-    Rows made from trees say what is stored, not under which stat: every file is then read and compared.
-    """
-    about = cache.about()
-    here = about.get("snapshot") == (parent.hex().encode() if parent else None)
-    if here and about.get("root") == os.fsencode(root) and about.get("rules") == rules.fingerprint():
-        return int(about.get("number", b"0"))
-    cache.clear()
-    if parent is None:
-        return 0
-    number = sum(1 for _ in history.chain(parent))
-    tree, meta_tree = history.trees(SnapshotId(parent.hex()))
-    cache.replace({}, _rows(history, b"", tree, meta_tree), (), ())
-    return number
-
-
-def _rows(
-    history: GitHistory, path: bytes, tree: ObjectId, meta_tree: ObjectId | None
-) -> Iterator[tuple[bytes, Row, bytes]]:
-    _, listing = history.listing(tree, meta_tree)
-    mirrored = history.tree(meta_tree).get(meta.META_NAME)
-    entries: dict[bytes, Known] = {}
-    stored = history.tree(tree)
-    size = 0
-    for entry, said, below in listing:
-        if entry.kind == "folder":
-            yield from _rows(history, path + b"/" + entry.path if path else entry.path, entry.blob, below)
-        elif said:
-            name = next(n for n in (tree_name(entry.path), tree_name(entry.path, force=True)) if n in stored)
-            entries[entry.path] = Known(Stat(0, said.size, 0, 0, 0), stored[name][0], name, entry.blob, 0)
-            size += said.size
-    if mirrored and meta_tree:
-        held = b"" if tree == NO_OBJECT else tree
-        yield path, Row(b"", held, meta_tree, mirrored[1], len(entries), size), pack_entries(entries)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from gitvault.core.models import KindSize, ObjectId, Pointer, StorageStats
+from gitvault.core.models import ChunkId, KindSize, ObjectId, Pointer, StorageStats
 from gitvault.core.storage.store import ChunkStore
 from gitvault.core.utils.kinds import kind_of
 from gitvault.core.versioning.history import NO_OBJECT, GitHistory
@@ -23,14 +23,13 @@ def storage_stats(history: GitHistory, store: ChunkStore, projects: int, stored_
             logical += snapshot.bytes
             _collect(history, history.trees(snapshot.id), seen, contents)
     sizes: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+    counted: set[ChunkId] = set()
     for oid, (kind, size, pointer) in contents.items():
         total = sizes[kind]
         total[0] += 1
         total[1] += size
-        total[2] += store.stored_size(pointer) if pointer else history.objects.stored_size(oid)
-    kinds = tuple(
-        KindSize(kind, *numbers) for kind, numbers in sorted(sizes.items(), key=lambda item: -item[1][2])
-    )
+        total[2] += store.stored_size(pointer, counted) if pointer else history.objects.stored_size(oid)
+    kinds = tuple(KindSize(kind, *numbers) for kind, numbers in sorted(sizes.items(), key=lambda item: -item[1][2]))
     return StorageStats(projects, snapshots, logical, sum(kind.bytes for kind in kinds), stored_bytes, kinds)
 
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from gitvault.core.models import PathState, Problem, Project, SnapshotId
-from gitvault.core.scan import Known, Rules, StatCache, stat_of, walk
+from gitvault.core.scan import Known, Rules, Same, StatCache, stat_of, walk
 from gitvault.core.utils.files import open_source
 from gitvault.core.utils.names import to_text
-from gitvault.core.versioning.history import LINK_MODE, GitHistory, raw
-from gitvault.core.versioning.objects import object_id
+from gitvault.core.versioning.history import GitHistory, raw
+from gitvault.core.versioning.objects import MODE_SYMLINK, object_id
 
 # A changed stat with the old content is worth reading for, up to here.
 _READ_LIMIT = 1 << 20
@@ -79,9 +79,7 @@ def _excluded(rules: Rules, path: bytes, is_folder: bool) -> str | None:
     return None
 
 
-def _file_state(
-    places: Places, cache: StatCache, path: str, real: str, inside: bytes, newest: SnapshotId
-) -> PathState:
+def _file_state(places: Places, cache: StatCache, path: str, real: str, inside: bytes, newest: SnapshotId) -> PathState:
     parent, _, name = inside.rpartition(b"/")
     known = cache.entries(parent).get(name)
     try:
@@ -106,7 +104,7 @@ def _same_content(real: str, found: os.stat_result, known: Known) -> bool:
     if found.st_size != known.stat.size or found.st_size > _READ_LIMIT:
         return False
     if stat.S_ISLNK(found.st_mode):
-        return known.tree_mode == LINK_MODE and object_id(b"blob", os.readlink(os.fsencode(real))) == known.blob
+        return known.tree_mode == MODE_SYMLINK and object_id(b"blob", os.readlink(os.fsencode(real))) == known.blob
     try:
         fd = open_source(real)
     except OSError:
@@ -115,9 +113,7 @@ def _same_content(real: str, found: os.stat_result, known: Known) -> bool:
         return object_id(b"blob", file.read(_READ_LIMIT + 1)) == known.blob
 
 
-def _since(
-    history: GitHistory, cache: StatCache, path: bytes, known: Known, newest: SnapshotId
-) -> SnapshotId | None:
+def _since(history: GitHistory, cache: StatCache, path: bytes, known: Known, newest: SnapshotId) -> SnapshotId | None:
     """The snapshot that first held this content without a break until now."""
     if known.since and (found := cache.version(known.since)):
         return SnapshotId(found)
@@ -161,7 +157,7 @@ def _scan(places: Places, project: Project, cache: StatCache, inside: bytes) -> 
     visited = set()
     for folder in walk(Path(project.path), rows, places.rules, problems, [], start=inside):
         visited.add(folder.path)
-        if folder.unchanged:
+        if isinstance(folder, Same):
             continue
         known = cache.entries(folder.path)
         for name, found in folder.entries:

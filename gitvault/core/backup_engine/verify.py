@@ -15,7 +15,8 @@ from pathlib import Path
 from gitvault.core.interfaces import Progress, StorageManager
 from gitvault.core.models import Affected, Defect, ObjectId, Pointer, SnapshotId, VerifyReport
 from gitvault.core.versioning import meta
-from gitvault.core.versioning.history import META, NO_OBJECT, TREE_MODE, GitHistory
+from gitvault.core.versioning.history import META, NO_OBJECT, GitHistory
+from gitvault.core.versioning.objects import MODE_TREE
 from gitvault.errors import CorruptionError, GitVaultError, NotFoundError
 
 _Trees = tuple[ObjectId | None, ObjectId | None]
@@ -49,9 +50,7 @@ def verify(
 
 
 class _Check:
-    def __init__(
-        self, history: GitHistory, store: StorageManager, data: bool, progress: Progress | None
-    ) -> None:
+    def __init__(self, history: GitHistory, store: StorageManager, data: bool, progress: Progress | None) -> None:
         self.history = history
         self.store = store
         self.data = data
@@ -75,9 +74,7 @@ class _Check:
                 commit = self.history.commit(at)
                 self.objects += 1
             except (CorruptionError, NotFoundError) as error:
-                self.other.append(
-                    Defect("commit", snapshot, str(error), (Affected(project, snapshot, b""),))
-                )
+                self.other.append(Defect("commit", snapshot, str(error), (Affected(project, snapshot, b""),)))
                 return
             try:
                 tree, meta_tree = self.history.trees(snapshot)
@@ -116,12 +113,12 @@ class _Check:
             except (CorruptionError, NotFoundError) as error:
                 self._bad("meta", blob[1], error)
         for name, (mode, oid) in entries.items():
-            if mode == TREE_MODE:
+            if mode == MODE_TREE:
                 self.folder(oid, mirrored.pop(name, (0, None))[1])
             else:
                 self.seen_blobs.add(oid)
         for mode, oid in mirrored.values():
-            if mode == TREE_MODE:
+            if mode == MODE_TREE:
                 self.folder(None, oid)
 
     def _tree(self, oid: ObjectId | None) -> dict[bytes, tuple[int, ObjectId]]:
@@ -144,9 +141,7 @@ class _Check:
                 if not self.history.objects.contains(oid):
                     self._bad("blob", oid, NotFoundError(f"{oid.hex()}: missing"))
             return
-        read = self.history.objects.read_many(
-            self.seen_blobs, failed=lambda oid, error: self._bad("blob", oid, error)
-        )
+        read = self.history.objects.read_many(self.seen_blobs, failed=lambda oid, error: self._bad("blob", oid, error))
         for done, (_, _, content) in enumerate(read, 1):
             self.bytes += len(content)
             if self.progress and not done % 1000:
@@ -240,5 +235,3 @@ def _checksum(path: Path) -> tuple[int, str, str]:
             digest.update(data)
             left -= len(data)
         return size, digest.hexdigest(), file.read(20).hex()
-
-

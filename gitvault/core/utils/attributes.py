@@ -45,6 +45,11 @@ def write_xattrs(target: str | int, values: Mapping[str, bytes]) -> Iterator[str
             yield f"extended attribute {name} not set: {error.strerror}"
 
 
+def is_privilege(xattr: str) -> bool:
+    """Whether an extended attribute gives a program rights, as setuid does, or is root's own."""
+    return xattr.startswith(("security.", "trusted."))
+
+
 def is_sparse(st: os.stat_result) -> bool:
     """Whether the file occupies less than its size says."""
     blocks: int | None = getattr(st, "st_blocks", None)

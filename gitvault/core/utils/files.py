@@ -26,11 +26,42 @@ HAS_DIR_FD = os.open in os.supports_dir_fd and os.scandir in os.supports_fd
 
 def open_source(path: str | bytes, dir_fd: int | None = None) -> int:
     """A descriptor that reads a user's file or folder, without touching its access time where the OS allows it."""
-    if NOATIME:
-        # Only the owner may use O_NOATIME, everyone else gets EPERM.
-        with contextlib.suppress(PermissionError):
-            return os.open(path, _READ | NOATIME, dir_fd=dir_fd)
-    return os.open(path, _READ, dir_fd=dir_fd)
+    try:
+        if NOATIME:
+            # Only the owner may use O_NOATIME, everyone else gets EPERM.
+            with contextlib.suppress(PermissionError):
+                return os.open(path, _READ | NOATIME, dir_fd=dir_fd)
+        return os.open(path, _READ, dir_fd=dir_fd)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG or not HAS_DIR_FD:
+            raise
+    with _parent_of_long(path, dir_fd) as (parent, name):
+        return open_source(name, parent)
+
+
+def read_link(path: str) -> bytes:
+    """A symlink's target."""
+    try:
+        return os.readlink(os.fsencode(path))
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG or not HAS_DIR_FD:
+            raise
+    with _parent_of_long(path, None) as (parent, name):
+        return os.readlink(os.fsencode(name), dir_fd=parent)
+
+
+@contextlib.contextmanager
+def _parent_of_long(path: str | bytes, dir_fd: int | None) -> Iterator[tuple[int, str | bytes]]:
+    """The opened parent of a path that is longer than the system takes in one call, and the last name."""
+    head, tail = os.path.split(path)
+    if not head or head == path:
+        # One name that no file system holds: there is no way round that.
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path)
+    fd = open_source(head, dir_fd)
+    try:
+        yield fd, tail
+    finally:
+        os.close(fd)
 
 
 @contextlib.contextmanager

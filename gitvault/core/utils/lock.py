@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import sys
 import time
 from collections.abc import Callable
@@ -18,9 +17,9 @@ _POLL_SECONDS = 0.1
 
 
 class VaultLock:
-    """The writer's lock of a vault; a context manager that can be entered again by its holder.
+    """The writer's lock of a vault; a context manager.
 
-    `purpose`: what the holder does, for those who wait. `timeout`: seconds to wait for another holder.
+    `purpose`, `host`: what the holder does and where, for those who wait. `timeout`: seconds to wait.
     `waiting` is called once, with a sentence, when there is something to wait for.
     """
 
@@ -30,12 +29,14 @@ class VaultLock:
         purpose: str,
         timeout: float,
         *,
+        host: str = "",
         waiting: Callable[[str], None] | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._path = path
         self._purpose = purpose
         self._timeout = timeout
+        self._host = host
         self._waiting = waiting
         self._sleep = sleep
         self._fd = -1
@@ -56,15 +57,14 @@ class VaultLock:
                 waited += _POLL_SECONDS
             about = {
                 "pid": os.getpid(),
-                "host": socket.gethostname(),
+                "host": self._host,
                 "purpose": self._purpose,
                 "since": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             }
             # Only for people: nothing is decided by it, so it need not be durable.
             os.ftruncate(fd, 0)
-            os.pwrite(fd, json.dumps(about).encode(), 0) if hasattr(os, "pwrite") else os.write(
-                fd, json.dumps(about).encode()
-            )
+            os.lseek(fd, 0, os.SEEK_SET)
+            os.write(fd, json.dumps(about).encode())
         except BaseException:
             os.close(fd)
             raise

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gitvault.errors import ToolFailed, ToolMissing
@@ -57,15 +58,11 @@ def run(
     """
     argv = [*(_idle_prefix() if idle else ()), *map(str, command)]
     try:
-        done = subprocess.run(
-            argv, input=stdin, capture_output=True, cwd=cwd, env=clean_environment(), check=False
-        )
+        done = subprocess.run(argv, input=stdin, capture_output=True, cwd=cwd, env=clean_environment(), check=False)
     except FileNotFoundError as error:
         raise ToolMissing(f"{command[0]}: not found; install it and make sure it is on PATH") from error
     if done.returncode not in ok:
-        raise ToolFailed(
-            " ".join(map(str, command[:6])), done.returncode, done.stderr.decode("utf-8", "replace")
-        )
+        raise ToolFailed(" ".join(map(str, command[:6])), done.returncode, done.stderr.decode("utf-8", "replace"))
     return done.stdout
 
 
@@ -85,6 +82,46 @@ def start_python(module: str, arguments: Sequence[str] = ()) -> subprocess.Popen
         stdout=subprocess.PIPE,
         env=environment,
     )
+
+
+class Child:
+    """A copy of this process that works out one answer."""
+
+    def __init__(self, pid: int, pipe: int) -> None:
+        self._pid = pid
+        self._pipe = pipe
+        self._said: bytes | None = None
+
+    def result(self) -> bytes:
+        """Wait for the answer; b"" when the task failed. The process is gone afterwards."""
+        if self._said is None:
+            with open(self._pipe, "rb") as pipe:
+                said = pipe.read()
+            self._said = said if os.waitpid(self._pid, 0)[1] == 0 else b""
+        return self._said
+
+
+def in_child(task: Callable[[], bytes]) -> Child | None:
+    """Run `task` in a copy of this process.
+
+    None where processes cannot be copied safely: elsewhere than on Linux, and beside other threads.
+    """
+    if sys.platform != "linux" or threading.active_count() > 1 or (os.cpu_count() or 1) < 2:
+        return None
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        # Nothing of the parent's may run here: no handlers, no buffers flushed twice.
+        failed = 1
+        try:
+            os.close(reading)
+            with open(writing, "wb") as pipe:
+                pipe.write(task())
+            failed = 0
+        finally:
+            os._exit(failed)
+    os.close(writing)
+    return Child(child, reading)
 
 
 def start_detached(arguments: Sequence[str]) -> None:

@@ -6,18 +6,23 @@ A snapshot's commit is on `refs/heads/<project>`; its trailers carry what git ha
 
 from __future__ import annotations
 
+import heapq
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 
-from gitvault.core.models import Difference, Entry, Filter, Move, ObjectId, Snapshot, SnapshotId
-from gitvault.core.utils.dates import parse as parse_date
+from gitvault.core.models import Difference, Entry, Filter, ObjectId, Snapshot, SnapshotId
 from gitvault.core.utils.files import Disk
 from gitvault.core.utils.names import from_ref_component, from_text, from_tree_name, ref_component, to_line, tree_name
 from gitvault.core.versioning import meta
+from gitvault.core.versioning.difference import compare
+from gitvault.core.versioning.naming import resolve
 from gitvault.core.versioning.objects import (
+    MODE_SYMLINK,
+    MODE_TREE,
     Commit,
     Signature,
     decode_commit,
@@ -30,13 +35,11 @@ from gitvault.core.versioning.objects import (
 from gitvault.core.versioning.odb import ObjectStore
 from gitvault.core.versioning.packfile import NewPack, PackWriter, publish
 from gitvault.core.versioning.refs import RefStore
-from gitvault.errors import AmbiguousError, CorruptionError, GitVaultError, NotFoundError
+from gitvault.errors import CorruptionError, GitVaultError, NotFoundError
 
 HEADS = "refs/heads/"
 META = "refs/vault/meta/"
 NO_OBJECT = ObjectId(bytes(20))
-TREE_MODE = 0o040000
-LINK_MODE = 0o120000
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +140,10 @@ class GitHistory:
     def filtered(self, wanted: Filter) -> list[Snapshot]:
         """The snapshots that fit, newest first, of all projects or one."""
         projects = self.projects() if wanted.project is None else [wanted.project]
-        found = [s for p in projects for s in self.list_versions(p) if _fits(s, wanted)]
-        # Stable: snapshots of one chain within one second stay newest first.
-        return sorted(found, key=lambda s: s.time, reverse=True)
+        # Merged as they are read: the ten newest of 20,000 cost ten.
+        chains = (self.list_versions(project) for project in projects)
+        merged = heapq.merge(*chains, key=lambda snapshot: snapshot.time, reverse=True)
+        return list(islice((s for s in merged if _fits(s, wanted)), wanted.limit))
 
     def _snapshot(self, snapshot: SnapshotId, commit: Commit) -> Snapshot:
         body, trailers = parse_message(commit.message)
@@ -188,25 +192,37 @@ class GitHistory:
         return data
 
     def listing(
-        self, tree: ObjectId | None, meta_tree: ObjectId | None
+        self,
+        tree: ObjectId | None,
+        meta_tree: ObjectId | None,
+        damaged: Callable[[GitVaultError], None] | None = None,
     ) -> tuple[meta.Attributes | None, list[tuple[Entry, meta.Attributes | None, ObjectId | None]]]:
-        """One folder: its own attributes; each entry (path: its name), attributes and, for a folder, its meta tree."""
+        """One folder: its own attributes; each entry (path: its name), attributes and, for a folder, its meta tree.
+
+        `damaged` is told when the meta chain cannot be read, and the rest is given; else that is raised.
+        """
         entries = self.tree(tree)
-        mirrored = self.tree(meta_tree)
+        mirrored: dict[bytes, tuple[int, ObjectId]] = {}
         own: meta.Attributes | None = None
         known: dict[bytes, meta.Attributes] = {}
-        blob = mirrored.pop(meta.META_NAME, None)
-        if blob:
-            own, known = meta.decode(self.blob(blob[1]))
+        try:
+            mirrored = self.tree(meta_tree)
+            blob = mirrored.pop(meta.META_NAME, None)
+            if blob:
+                own, known = meta.decode(self.blob(blob[1]))
+        except (CorruptionError, NotFoundError) as error:
+            if damaged is None:
+                raise
+            damaged(error)
         out: list[tuple[Entry, meta.Attributes | None, ObjectId | None]] = []
         for stored, (mode, oid) in entries.items():
             name = from_tree_name(stored)
-            if mode == TREE_MODE:
+            if mode == MODE_TREE:
                 below = mirrored.pop(stored, None)
                 out.append((Entry(name, "folder", 0o755, 0, 0, oid), None, below[1] if below else None))
                 continue
             said = known.get(name)
-            kind = "symlink" if mode == LINK_MODE else "file"
+            kind = "symlink" if mode == MODE_SYMLINK else "file"
             if said is None:
                 # A commit that another tool made: git's own idea of the file is all there is.
                 size = self.objects.size(oid)
@@ -217,7 +233,7 @@ class GitHistory:
         out += [
             (Entry(from_tree_name(stored), "folder", 0o755, 0, 0, NO_OBJECT), None, oid)
             for stored, (mode, oid) in mirrored.items()
-            if mode == TREE_MODE
+            if mode == MODE_TREE
         ]
         out.sort(key=lambda item: item[0].path)
         return own, out
@@ -284,110 +300,11 @@ class GitHistory:
 
     def compare(self, a: SnapshotId, b: SnapshotId) -> Difference:
         """See VersionTracker."""
-        added: dict[bytes, ObjectId] = {}
-        deleted: dict[bytes, ObjectId] = {}
-        changed: list[bytes] = []
-        self._compare(self.trees(a)[0], self.trees(b)[0], b"", added, deleted, changed)
-        moved = _moves(deleted, added)
-        for move in moved:
-            del deleted[move.source], added[move.target]
-        return Difference(
-            tuple(sorted(added)), tuple(sorted(changed)), tuple(sorted(deleted)), tuple(sorted(moved, key=_target))
-        )
-
-    def _compare(
-        self,
-        a: ObjectId | None,
-        b: ObjectId | None,
-        prefix: bytes,
-        added: dict[bytes, ObjectId],
-        deleted: dict[bytes, ObjectId],
-        changed: list[bytes],
-    ) -> None:
-        if a == b:
-            return
-        old, new = self.tree(a), self.tree(b)
-        for name in old.keys() | new.keys():
-            before, after = old.get(name), new.get(name)
-            if before == after:
-                continue
-            path = prefix + from_tree_name(name)
-            old_tree = before[1] if before and before[0] == TREE_MODE else None
-            new_tree = after[1] if after and after[0] == TREE_MODE else None
-            if old_tree or new_tree:
-                self._compare(old_tree, new_tree, path + b"/", added, deleted, changed)
-            old_file = before if before and not old_tree else None
-            new_file = after if after and not new_tree else None
-            if old_file and new_file:
-                changed.append(path)
-            elif old_file:
-                deleted[path] = old_file[1]
-            elif new_file:
-                added[path] = new_file[1]
-
-    # -- names of snapshots ----------------------------------------------------------------------
+        return compare(self.tree, self.trees(a)[0], self.trees(b)[0])
 
     def resolve(self, name: str) -> SnapshotId:
-        """The snapshot that a person means: an id or its beginning, `project`, `project~2`, `project@{date}`, a date.
-
-        Raises NotFoundError, AmbiguousError (candidates listed).
-        """
-        base, back = name, 0
-        if (match := re.fullmatch(r"(.+)~([0-9]{0,9})", name)) and not self.tip(name):
-            base, back = match[1], int(match[2] or 1)
-        at = self._resolve_base(base)
-        for _ in range(back):
-            parents = self.commit(at).parents
-            if not parents:
-                raise NotFoundError(f"{name}: the history of {base} is not that long; git-vault log {base} lists it")
-            at = parents[0]
-        return SnapshotId(at.hex())
-
-    def _resolve_base(self, name: str) -> ObjectId:
-        tip = self.tip(name)
-        if tip:
-            return tip
-        if match := re.fullmatch(r"(.+)@\{(.+)\}", name):
-            if not self.tip(match[1]):
-                raise NotFoundError(f"{match[1]}: no such project; git-vault projects lists them")
-            when = self._date(match[2], name)
-            found = self._newest(match[1], when)
-            if not found:
-                raise NotFoundError(f"{name}: {match[1]} has no snapshot that old; git-vault log {match[1]} lists it")
-            return found
-        if re.fullmatch("[0-9a-fA-F]{4,40}", name):
-            candidates = [c for c in self.objects.find_prefix(name.lower()) if self._is_snapshot(c)]
-            if len(candidates) == 1:
-                return candidates[0]
-            if candidates:
-                listed = ", ".join(sorted(c.hex()[:12] for c in candidates))
-                raise AmbiguousError(f"{name}: fits several snapshots: {listed}; give more digits")
-        try:
-            when = parse_date(name, self._now())
-        except ValueError:
-            raise NotFoundError(
-                f"{name}: no such project, snapshot id or date; git-vault log and git-vault projects list them"
-            ) from None
-        dated = {project: found for project in self.projects() if (found := self._newest(project, when))}
-        if len(dated) == 1:
-            return next(iter(dated.values()))
-        if dated:
-            listed = ", ".join(f"{project}@{{{name}}}" for project in dated)
-            raise AmbiguousError(f"{name}: several projects have a snapshot then: {listed}")
-        raise NotFoundError(f"{name}: no snapshot is that old; git-vault log lists them")
-
-    def _date(self, text: str, whole: str) -> datetime:
-        try:
-            return parse_date(text, self._now())
-        except ValueError as error:
-            raise NotFoundError(f"{whole}: {text!r} is not a date: {error}") from None
-
-    def _newest(self, project: str, when: datetime) -> ObjectId | None:
-        return next((raw(s.id) for s in self.list_versions(project) if s.time <= when), None)
-
-    def _is_snapshot(self, oid: ObjectId) -> bool:
-        kind, data = self.objects.read(oid)
-        return kind == b"commit" and self.meta_commit(decode_commit(data)) is not None
+        """The snapshot that a person means, see naming.py. Raises NotFoundError, AmbiguousError."""
+        return SnapshotId(resolve(self, name, self._now()).hex())
 
     # -- writing ---------------------------------------------------------------------------------
 
@@ -520,8 +437,8 @@ def _add_folder(pack: PackWriter, folder: dict[bytes, object], mtime_ns: int) ->
         value = folder[name]
         if isinstance(value, dict):
             tree, meta_tree = _add_folder(pack, value, mtime_ns)
-            entries.append((tree_name(name), TREE_MODE, tree))
-            mirrored.append((tree_name(name), TREE_MODE, meta_tree))
+            entries.append((tree_name(name), MODE_TREE, tree))
+            mirrored.append((tree_name(name), MODE_TREE, meta_tree))
         elif isinstance(value, bytes):
             entries.append((tree_name(name), 0o100644, pack.add(b"blob", value)))
             lines.append(meta.format_line(name, "file", 0o644, mtime_ns, (0, 0), len(value), (0, 0)))
@@ -550,28 +467,3 @@ def _fits(snapshot: Snapshot, wanted: Filter) -> bool:
         and (wanted.since is None or snapshot.time >= wanted.since)
         and (wanted.until is None or snapshot.time <= wanted.until)
     )
-
-
-_EMPTY_BLOB = bytes.fromhex("e69de29bb2d1d6434b8b29ae775ad8c2e48c5391")
-
-
-def _moves(deleted: Mapping[bytes, ObjectId], added: Mapping[bytes, ObjectId]) -> list[Move]:
-    sources: dict[bytes, list[bytes]] = {}
-    for path in sorted(deleted, reverse=True):
-        # Empty files are all alike; calling one the other's new name would be a guess.
-        if deleted[path] != _EMPTY_BLOB:
-            sources.setdefault(deleted[path], []).append(path)
-    moved: list[Move] = []
-    for target in sorted(added):
-        candidates = sources.get(added[target])
-        if candidates:
-            same = [c for c in candidates if c.rsplit(b"/", 1)[-1] == target.rsplit(b"/", 1)[-1]]
-            source = (same or candidates)[-1]
-            candidates.remove(source)
-            moved.append(Move(source, target))
-    return moved
-
-
-def _target(move: Move) -> bytes:
-    return move.target
-

@@ -1,0 +1,51 @@
+"""What a snapshot is compared with: the cache's rows, made from the last snapshot's trees where there are none."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from gitvault.core.models import ObjectId, SnapshotId
+from gitvault.core.scan import Known, Row, Rules, Stat, StatCache, pack_entries
+from gitvault.core.utils.names import tree_name
+from gitvault.core.versioning import meta
+from gitvault.core.versioning.history import NO_OBJECT, GitHistory
+
+
+def prepare_cache(cache: StatCache, history: GitHistory, parent: ObjectId | None, root: Path, rules: Rules) -> int:
+    """Make the cache describe the snapshot `parent`, from its trees where need be; the snapshot's number.
+
+    Rows made from trees say what is stored, not under which stat: every file is then read and compared.
+    """
+    about = cache.about()
+    here = about.get("snapshot") == (parent.hex().encode() if parent else None)
+    if here and about.get("root") == os.fsencode(root) and about.get("rules") == rules.fingerprint():
+        return int(about.get("number", b"0"))
+    cache.clear()
+    if parent is None:
+        return 0
+    number = sum(1 for _ in history.chain(parent))
+    tree, meta_tree = history.trees(SnapshotId(parent.hex()))
+    cache.replace({}, _rows(history, b"", tree, meta_tree), (), ())
+    return number
+
+
+def _rows(
+    history: GitHistory, path: bytes, tree: ObjectId, meta_tree: ObjectId | None
+) -> Iterator[tuple[bytes, Row, bytes]]:
+    _, listing = history.listing(tree, meta_tree)
+    mirrored = history.tree(meta_tree).get(meta.META_NAME)
+    entries: dict[bytes, Known] = {}
+    stored = history.tree(tree)
+    size = 0
+    for entry, said, below in listing:
+        if entry.kind == "folder":
+            yield from _rows(history, path + b"/" + entry.path if path else entry.path, entry.blob, below)
+        elif said:
+            name = next(n for n in (tree_name(entry.path), tree_name(entry.path, force=True)) if n in stored)
+            entries[entry.path] = Known(Stat(0, said.size, 0, 0, 0), stored[name][0], name, entry.blob, 0)
+            size += said.size
+    if mirrored and meta_tree:
+        held = b"" if tree == NO_OBJECT else tree
+        yield path, Row(b"", held, meta_tree, mirrored[1], len(entries), size), pack_entries(entries)

@@ -1,0 +1,79 @@
+"""How people name a snapshot: an id or its beginning, `project`, `project~2`, `project@{date}`, a date."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from gitvault.core.models import ObjectId
+from gitvault.core.utils.dates import parse as parse_date
+from gitvault.core.versioning.objects import decode_commit
+from gitvault.errors import AmbiguousError, NotFoundError
+
+if TYPE_CHECKING:
+    from gitvault.core.versioning.history import GitHistory
+
+
+def resolve(history: GitHistory, name: str, now: datetime) -> ObjectId:
+    """The commit that `name` means. Raises NotFoundError, AmbiguousError (candidates listed)."""
+    base, back = name, 0
+    if (match := re.fullmatch(r"(.+)~([0-9]{0,9})", name)) and not history.tip(name):
+        base, back = match[1], int(match[2] or 1)
+    at = _base(history, base, now)
+    for _ in range(back):
+        parents = history.commit(at).parents
+        if not parents:
+            raise NotFoundError(f"{name}: the history of {base} is not that long; git-vault log {base} lists it")
+        at = parents[0]
+    return at
+
+
+def _base(history: GitHistory, name: str, now: datetime) -> ObjectId:
+    tip = history.tip(name)
+    if tip:
+        return tip
+    if match := re.fullmatch(r"(.+)@\{(.+)\}", name):
+        if not history.tip(match[1]):
+            raise NotFoundError(f"{match[1]}: no such project; git-vault projects lists them")
+        when = _date(match[2], name, now)
+        found = _newest(history, match[1], when)
+        if not found:
+            raise NotFoundError(f"{name}: {match[1]} has no snapshot that old; git-vault log {match[1]} lists it")
+        return found
+    if re.fullmatch("[0-9a-fA-F]{4,40}", name):
+        candidates = [c for c in history.objects.find_prefix(name.lower()) if _is_snapshot(history, c)]
+        if len(candidates) == 1:
+            return candidates[0]
+        if candidates:
+            listed = ", ".join(sorted(c.hex()[:12] for c in candidates))
+            raise AmbiguousError(f"{name}: fits several snapshots: {listed}; give more digits")
+    try:
+        when = parse_date(name, now, end=True)
+    except ValueError:
+        raise NotFoundError(
+            f"{name}: no such project, snapshot id or date; git-vault log and git-vault projects list them"
+        ) from None
+    dated = {project: found for project in history.projects() if (found := _newest(history, project, when))}
+    if len(dated) == 1:
+        return next(iter(dated.values()))
+    if dated:
+        listed = ", ".join(f"{project}@{{{name}}}" for project in dated)
+        raise AmbiguousError(f"{name}: several projects have a snapshot then: {listed}")
+    raise NotFoundError(f"{name}: no snapshot is that old; git-vault log lists them")
+
+
+def _date(text: str, whole: str, now: datetime) -> datetime:
+    try:
+        return parse_date(text, now, end=True)
+    except ValueError as error:
+        raise NotFoundError(f"{whole}: {text!r} is not a date: {error}") from None
+
+
+def _newest(history: GitHistory, project: str, when: datetime) -> ObjectId | None:
+    return next((ObjectId(bytes.fromhex(s.id)) for s in history.list_versions(project) if s.time <= when), None)
+
+
+def _is_snapshot(history: GitHistory, oid: ObjectId) -> bool:
+    kind, data = history.objects.read(oid)
+    return kind == b"commit" and history.meta_commit(decode_commit(data)) is not None
