@@ -6,6 +6,7 @@ works without it. A vault is safe to use from one thread; several processes take
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -42,6 +43,7 @@ from gitvault.errors import (
     ExistsError,
     GitVaultError,
     NotFoundError,
+    StorageFullError,
     VaultNotFound,
 )
 
@@ -297,10 +299,11 @@ class Vault:
         return _RESTORED + hashlib.sha1(os.fsencode(folder), usedforsecurity=False).hexdigest()
 
     def _clear_leftovers(self) -> None:
-        """What a killed run left in the temporary folder; the lock is held, so nobody else writes there."""
-        for path in (self.path / "tmp").glob("*"):
-            if path.is_file():
-                self._disk.unlink(path)
+        """What a killed run left in the temporary folders; the lock is held, so nobody else writes there."""
+        for folder in ("tmp", "chunks/tmp"):
+            for path in (self.path / folder).glob("*"):
+                if path.is_file():
+                    self._disk.unlink(path)
 
     def list_snapshots(self, filter_criteria: Filter | None = None) -> list[Snapshot]:
         """See BackupEngine. Raises NotFoundError for an unknown project."""
@@ -384,8 +387,9 @@ class Vault:
             overwrite=overwrite,
             progress=progress,
         )
-        if os.access(self.path, os.W_OK):
-            # The next snapshot of that folder says where its content came from. One ref, so no lock is needed.
+        # The next snapshot of that folder says where its content came from. One ref, so no lock is needed;
+        # a vault that is read-only or on a full disk restores all the same.
+        with contextlib.suppress(OSError, StorageFullError):
             self.history.refs.update(self._restored_ref(_resolved_folder(folder)), raw(resolved))
         return replace(done, safety=safety)
 

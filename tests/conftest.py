@@ -106,6 +106,31 @@ def command(tmp_path: Path, vault: Vault) -> Callable[..., subprocess.CompletedP
     return run
 
 
+@pytest.fixture
+def as_nobody() -> Callable[[Callable[[], None]], None]:
+    """Runs something in a child without root's right to read and write everything; its failure is the test's."""
+
+    def run(work: Callable[[], None]) -> None:
+        child = os.fork()
+        if not child:
+            code = 1
+            try:
+                os.setgroups([])
+                os.setgid(65534)
+                os.setuid(65534)
+                work()
+                code = 0
+            except BaseException:
+                import traceback
+
+                traceback.print_exc()
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+    return run
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_json_modifyreport(json_report: dict[str, Any]) -> None:
     """Keep what two runs on two machines can be compared by."""

@@ -71,9 +71,7 @@ def records(folder: Path | str, *, times: bool = True) -> dict[bytes, Record]:
         if kind != "folder" and st.st_nlink > 1:
             by_inode.setdefault((st.st_dev, st.st_ino), []).append(path)
         mtime = st.st_mtime_ns if times else 0
-        found[path] = Record(
-            kind, stat.S_IMODE(st.st_mode), mtime, content, (st.st_uid, st.st_gid), xattrs, (), sparse
-        )
+        found[path] = Record(kind, stat.S_IMODE(st.st_mode), mtime, content, (st.st_uid, st.st_gid), xattrs, (), sparse)
 
     parent = os.open(os.path.dirname(os.path.abspath(folder)), os.O_RDONLY)
     try:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
 from gitvault.core.models import Problem, Project, Snapshot
-from gitvault.core.utils.names import to_line, to_text
+from gitvault.core.utils.names import one_line, to_line, to_text
 
 SHORT = 12
 """Digits of a snapshot's id that people are shown."""
@@ -75,8 +75,8 @@ def line(text: str) -> str:
 
 
 def say(message: str) -> None:
-    """One line on standard error."""
-    print(f"git-vault: {line(message)}", file=sys.stderr)
+    """One line on standard error; names in it are escaped already."""
+    print(f"git-vault: {one_line(message)}", file=sys.stderr)
 
 
 def error_text(error: Exception) -> str:

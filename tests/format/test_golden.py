@@ -16,10 +16,9 @@ from typing import Any
 
 import pytest
 
-from gitvault.core.models import Filter
+from gitvault import Filter, Vault
 from gitvault.core.utils.attributes import read_xattrs
 from gitvault.core.utils.names import from_text
-from gitvault.vault import Vault
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 EXPECTED: dict[str, Any] = json.loads((FIXTURES / "golden.json").read_bytes())
@@ -70,7 +69,7 @@ def test_hard_links_holes_and_attributes_come_back(golden: Path, tmp_path: Path)
     assert art.joinpath("noise.dat").samefile(art / "noise-again.dat")
     if sys.platform == "linux":
         assert art.joinpath("sparse.img").stat().st_blocks * 512 < 100_000
-        assert read_xattrs(tmp_path / "out" / "README.md") == {"user.origin": b"golden\0\xff"}
+        assert read_xattrs(os.fspath(tmp_path / "out" / "README.md")) == {"user.origin": b"golden\0\xff"}
 
 
 def test_what_is_said_about_each_snapshot(golden: Path) -> None:

@@ -71,7 +71,9 @@ def test_zstd_decodes_a_delta_with_patch_from(tmp_path: Path) -> None:
         save(store, edited, first)
         store.flush()
         deltas = [
-            (Pack(path), frame) for path in (tmp_path / "chunks").glob("*.zpk") for frame in read_table(path).frames
+            (Pack(path), frame)
+            for path in (tmp_path / "chunks").glob("*.zpk")
+            for frame in read_table(path).frames
             if frame.bases
         ]
         assert deltas
@@ -91,10 +93,11 @@ def _patch(tmp_path: Path, store: ChunkStore, pack: Pack, frame: Frame) -> bytes
 RESCUE = r"""
 set -eu
 cd "$1"; oid=$2; work=$3; mkdir -p "$work"
+plus() { echo "$1 $2" | awk '{ print $1 + $2 }'; }
 # Every pack's table: the last 57 bytes say where it is.
 for pack in *.zpk; do
     tail -c 57 "$pack" | { read -r _ _ offset length
-        tail -c +$(echo "$offset" | awk '{ print $1 + 1 }') "$pack" | head -c "$(echo "$length" | awk '{ print $1 + 0 }')"
+        tail -c +"$(plus "$offset" 1)" "$pack" | head -c "$(plus "$length" 0)"
     } | sed "s/^/$pack /"
 done > "$work/tables"
 chunk() ( # the bytes of a chunk
@@ -102,7 +105,8 @@ chunk() ( # the bytes of a chunk
     pack=$1 frame=$2 inner=$3 length=$4
     out="$work/$pack.$frame"
     if [ ! -f "$out" ]; then
-        set -- $(awk -v pack="$pack" -v n="$frame" '$1 == pack && $2 == "frame" && $3 == n { print $4, $5; exit }' "$work/tables")
+        set -- $(awk -v pack="$pack" -v n="$frame" '$1 == pack && $2 == "frame" && $3 == n {
+                print $4, $5; exit }' "$work/tables")
         tail -c +$(($1 + 1)) "$pack" | head -c "$2" > "$out.zst"
         : > "$out.base"
         for base in $(awk -v pack="$pack" -v n="$frame" '$1 == pack && $2 == "frame" && $3 == n {

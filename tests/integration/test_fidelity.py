@@ -59,7 +59,8 @@ def fsck(vault: Vault) -> None:
         ["git", f"--git-dir={vault.path}", "fsck", "--full", "--strict"], capture_output=True, text=True, check=False
     )
     # .gitignore and .mailmap as symlinks are worth a warning to git, no more.
-    said = [line for line in done.stderr.splitlines() if "gitignoreSymlink" not in line and "mailmapSymlink" not in line]
+    harmless = ("gitignoreSymlink", "mailmapSymlink")
+    said = [line for line in done.stderr.splitlines() if not any(word in line for word in harmless)]
     assert (done.returncode, said) == (0, []), done.stdout
 
 
@@ -111,10 +112,10 @@ def test_sparse_files_stay_sparse(project: Path, round_trip: Callable[[Path], Pa
 
 
 def test_a_large_file_needs_bounded_memory(project: Path, tmp_path: Path, vault: Vault) -> None:
-    """300 MB of changing bytes are saved and restored in well under that."""
+    """600 MB of bytes that do not compress are saved and restored in under 400 MiB."""
     with open(project / "disk.img", "wb") as file:
         block = os.urandom(1 << 20)
-        for number in range(300):
+        for number in range(600):
             file.write(number.to_bytes(8, "big") + block[8:])
     program = (
         "import resource, sys\n"
@@ -131,16 +132,14 @@ def test_a_large_file_needs_bounded_memory(project: Path, tmp_path: Path, vault:
         check=True,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
-    assert int(done.stdout) < 260 << 10, f"{done.stdout.strip()} KiB"
+    assert int(done.stdout) < 400 << 10, f"{done.stdout.strip()} KiB"
     assert subprocess.run(["cmp", project / "disk.img", tmp_path / "back" / "disk.img"], check=False).returncode == 0
 
 
 # -- attributes ----------------------------------------------------------------------------------
 
 
-def test_times_to_the_nanosecond_of_files_folders_and_links(
-    project: Path, round_trip: Callable[[Path], Path]
-) -> None:
+def test_times_to_the_nanosecond_of_files_folders_and_links(project: Path, round_trip: Callable[[Path], Path]) -> None:
     write(project, {"file": b"x", "folder/inner": b"y", "link": "file", "folder/large": RANDOM})
     moments = {"file": NS, "folder/inner": 1, "link": NS + 1, "folder/large": -1_500_000_001, "folder": NS + 7, ".": 7}
     for name, moment in moments.items():
@@ -405,7 +404,7 @@ GIT_NAMES = [
 def test_names_that_git_acts_on(kind: str, project: Path, round_trip: Callable[[Path], Path]) -> None:
     """Whatever they are, git's strictest check passes and they come back."""
     value: dict[str, Callable[[bytes], bytes | str]] = {
-        "file": lambda name: b"[submodule \"../../x\"]\n\tpath = -u\n\turl = --upload-pack=touch /tmp/x\n" + name,
+        "file": lambda name: b'[submodule "../../x"]\n\tpath = -u\n\turl = --upload-pack=touch /tmp/x\n' + name,
         "symlink": lambda name: "../../etc/passwd",
     }
     make = value.get(kind, value["file"])
@@ -530,19 +529,18 @@ def test_folders_2000_deep(project: Path, vault: Vault, tmp_path: Path) -> None:
 
 
 def test_100_000_entries_in_one_folder(project: Path, vault: Vault, tmp_path: Path) -> None:
-    fd = os.open(project, os.O_RDONLY)
-    for number in range(100_000):
-        os.close(os.open(f"entry-{number:06}", os.O_WRONLY | os.O_CREAT, dir_fd=fd))
-    os.close(fd)
+    write(project, {"0": b"even", "1": b"odd"})
+    for number in range(2, 99_999 + 1):
+        # Four times as fast as new files, and what is tried is the folder.
+        os.link(project / str(number % 2), project / f"{number:06}")
     write(project, {"last": b"!"})
     report = vault.create_snapshot(project)
     assert (report.files, report.problems) == (100_001, ())
     write(project, {"last": b"?"})
     assert vault.create_snapshot(project).changed == 1
-    vault.restore_snapshot("project", tmp_path / "back")
-    assert {(e.name, e.stat().st_size) for e in os.scandir(tmp_path / "back")} == {
-        (e.name, e.stat().st_size) for e in os.scandir(project)
-    }
+    assert sum(1 for _ in vault.entries("project")) == 100_001
+    vault.restore_snapshot("project", tmp_path / "back", paths=["last", "099999"])
+    assert contents(tmp_path / "back") == {b"099999": b"odd", b"last": b"?"}
 
 
 # -- trouble while reading -----------------------------------------------------------------------
@@ -640,26 +638,6 @@ def test_a_fifo_that_takes_a_files_place_does_not_hang(
     assert report.files == 1
 
 
-def as_nobody(work: Callable[[], None]) -> None:
-    """Run `work` in a child without root's right to read everything; its failure is the test's."""
-    child = os.fork()
-    if not child:
-        code = 1
-        try:
-            os.setgroups([])
-            os.setgid(65534)
-            os.setuid(65534)
-            work()
-            code = 0
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-
-
 @pytest.fixture
 def nobodys(tmp_path: Path) -> Iterator[Path]:
     """A folder of the user nobody, reachable for it."""
@@ -671,7 +649,9 @@ def nobodys(tmp_path: Path) -> Iterator[Path]:
 
 
 @as_root
-def test_unreadable_files_and_folders_are_named_and_the_rest_is_saved(nobodys: Path) -> None:
+def test_unreadable_files_and_folders_are_named_and_the_rest_is_saved(
+    nobodys: Path, as_nobody: Callable[[Callable[[], None]], None]
+) -> None:
     project = nobodys / "project"
 
     def work() -> None:
@@ -708,7 +688,9 @@ def test_unreadable_files_and_folders_are_named_and_the_rest_is_saved(nobodys: P
 
 
 @as_root
-def test_without_root_the_owner_is_whoever_restores(nobodys: Path) -> None:
+def test_without_root_the_owner_is_whoever_restores(
+    nobodys: Path, as_nobody: Callable[[Callable[[], None]], None]
+) -> None:
     project = nobodys / "project"
     write(project, {"file": b"root's"})
 

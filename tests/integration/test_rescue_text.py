@@ -6,6 +6,7 @@ import os
 import random
 import re
 import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +18,10 @@ from gitvault.vault import Vault
 
 TEXT = (Path(__file__).parents[2] / "gitvault" / "docs" / "rescue.md").read_text("utf-8")
 
-pytestmark = [pytest.mark.needs("git", "zstd", "awk", "sha256sum", "tar", "sh")]
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="the text is for the tools of Linux, and says what differs"),
+    pytest.mark.needs("zstd"),
+]
 
 Shell = Callable[[str], str]
 

@@ -87,11 +87,9 @@ def edit(data: bytes, kind: str, seed: int, size: int) -> bytes:
     return b""
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**32), size=st.integers(0, 200_000), edits=EDITS, with_base=st.booleans())
-def test_every_version_comes_back(
-    seed: int, size: int, edits: list[tuple[str, int, int]], with_base: bool
-) -> None:
+def test_every_version_comes_back(seed: int, size: int, edits: list[tuple[str, int, int]], with_base: bool) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         strategy = RollingHash(256, 1024, 8192)

@@ -126,20 +126,18 @@ def test_a_cache_that_is_of_no_use_costs_only_time(folder: Path, cache: Path, ha
     assert found(index, b"one", b"two", b"three") == {b"one", b"two"}
 
 
-def test_a_table_lost_under_an_open_index_is_made_again(folder: Path, cache: Path) -> None:
+@pytest.mark.parametrize("table", ["chunk", "pack", "frame", "manifest"])
+def test_a_table_lost_under_an_open_index_is_made_again(folder: Path, cache: Path, table: str) -> None:
     write_pack(folder, b"one")
     index = ChunkIndex(folder, cache, Disk())
     assert found(index, b"one") == {b"one"}
     database = sqlite3.connect(cache)
-    database.execute("DROP TABLE chunk")
-    database.close()
-    assert found(index, b"one") == {b"one"}
-    database = sqlite3.connect(cache)
-    database.execute("DROP TABLE pack")
+    database.execute(f"DROP TABLE {table}")
     database.close()
     write_pack(folder, b"two")
     index.refresh(force=True)
     assert found(index, b"one", b"two") == {b"one", b"two"}
+    assert len(index.manifests(hashlib.sha256(b"one").hexdigest())) == 1
 
 
 def test_a_full_disk_costs_the_cache_and_nothing_else(folder: Path, cache: Path) -> None:

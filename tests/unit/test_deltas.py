@@ -34,7 +34,15 @@ def test_behind_an_insertion_everything_is_looked_for_further_ahead() -> None:
 
 def test_a_gap_that_grew_is_coded_against_all_of_the_old_gap() -> None:
     """100 KiB became 300 KiB: the old bytes may be at the beginning or at the end of the new ones."""
-    assert numbers(BASE.bases(1000 * KIB, 1300 * KIB, (1000 * KIB, 0), (1300 * KIB, 200 * KIB))) == [7, 8, 9, 10, 11, 12, 13]
+    assert numbers(BASE.bases(1000 * KIB, 1300 * KIB, (1000 * KIB, 0), (1300 * KIB, 200 * KIB))) == [
+        7,
+        8,
+        9,
+        10,
+        11,
+        12,
+        13,
+    ]
 
 
 def test_in_a_long_gap_the_nearer_anchor_decides() -> None:

@@ -107,7 +107,7 @@ def test_both_tables_damaged_is_an_error(pack: Path) -> None:
 
 def test_a_pack_without_any_table_is_an_error(pack: Path) -> None:
     pack.write_bytes(pack.read_bytes()[: tables(pack)[0] - 8])
-    with pytest.raises(CorruptionError, match="hash|no table"):
+    with pytest.raises(CorruptionError, match=r"hash|no table"):
         read_table(pack)
 
 
@@ -135,7 +135,7 @@ def signed(rows: str) -> bytes:
 
 def test_a_row_of_an_unknown_kind_asks_for_an_update() -> None:
     """The format is extended by new kinds of rows; an old reader must not guess."""
-    with pytest.raises(UnsupportedFormatVersion, match="'recompressed'.*newer gitvault"):
+    with pytest.raises(UnsupportedFormatVersion, match=r"'recompressed'.*newer gitvault"):
         parse_table(signed("recompressed png 1 2 3\n"), "p.zpk", 24)
 
 

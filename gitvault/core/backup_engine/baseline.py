@@ -11,6 +11,7 @@ from gitvault.core.scan import Known, Row, Rules, Stat, StatCache, pack_entries
 from gitvault.core.utils.names import tree_name
 from gitvault.core.versioning import meta
 from gitvault.core.versioning.history import NO_OBJECT, GitHistory
+from gitvault.errors import CorruptionError, NotFoundError
 
 
 def prepare_cache(cache: StatCache, history: GitHistory, parent: ObjectId | None, root: Path, rules: Rules) -> int:
@@ -25,27 +26,41 @@ def prepare_cache(cache: StatCache, history: GitHistory, parent: ObjectId | None
     cache.clear()
     if parent is None:
         return 0
-    number = sum(1 for _ in history.chain(parent))
-    tree, meta_tree = history.trees(SnapshotId(parent.hex()))
-    cache.replace({}, _rows(history, b"", tree, meta_tree), (), ())
+    try:
+        number = sum(1 for _ in history.chain(parent))
+        tree, meta_tree = history.trees(SnapshotId(parent.hex()))
+        cache.replace({}, _rows(history, tree, meta_tree), (), ())
+    except (CorruptionError, NotFoundError):
+        # Damage in what was saved must not keep anything new from being saved: `verify` names it.
+        cache.clear()
+        return 0
     return number
 
 
-def _rows(
-    history: GitHistory, path: bytes, tree: ObjectId, meta_tree: ObjectId | None
-) -> Iterator[tuple[bytes, Row, bytes]]:
-    _, listing = history.listing(tree, meta_tree)
-    mirrored = history.tree(meta_tree).get(meta.META_NAME)
-    entries: dict[bytes, Known] = {}
-    stored = history.tree(tree)
-    size = 0
-    for entry, said, below in listing:
-        if entry.kind == "folder":
-            yield from _rows(history, path + b"/" + entry.path if path else entry.path, entry.blob, below)
-        elif said:
-            name = next(n for n in (tree_name(entry.path), tree_name(entry.path, force=True)) if n in stored)
-            entries[entry.path] = Known(Stat(0, said.size, 0, 0, 0), stored[name][0], name, entry.blob, 0)
-            size += said.size
-    if mirrored and meta_tree:
-        held = b"" if tree == NO_OBJECT else tree
-        yield path, Row(b"", held, meta_tree, mirrored[1], len(entries), size), pack_entries(entries)
+def last_trees(history: GitHistory, parent: ObjectId | None) -> tuple[ObjectId, ObjectId | None] | None:
+    """The last snapshot's tree and its tree in the meta chain; None when there is none that can be read."""
+    try:
+        return history.trees(SnapshotId(parent.hex())) if parent else None
+    except (CorruptionError, NotFoundError):
+        return None
+
+
+def _rows(history: GitHistory, tree: ObjectId, meta_tree: ObjectId | None) -> Iterator[tuple[bytes, Row, bytes]]:
+    pending = [(b"", tree, meta_tree)]
+    while pending:
+        path, tree, meta_tree = pending.pop()
+        _, listing = history.listing(tree, meta_tree)
+        mirrored = history.tree(meta_tree).get(meta.META_NAME)
+        entries: dict[bytes, Known] = {}
+        stored = history.tree(tree)
+        size = 0
+        for entry, said, below in listing:
+            if entry.kind == "folder":
+                pending.append((path + b"/" + entry.path if path else entry.path, entry.blob, below))
+            elif said:
+                name = next(n for n in (tree_name(entry.path), tree_name(entry.path, force=True)) if n in stored)
+                entries[entry.path] = Known(Stat(0, said.size, 0, 0, 0), stored[name][0], name, entry.blob, 0)
+                size += said.size
+        if mirrored and meta_tree:
+            held = b"" if tree == NO_OBJECT else tree
+            yield path, Row(b"", held, meta_tree, mirrored[1], len(entries), size), pack_entries(entries)

@@ -68,7 +68,7 @@ class Job(NamedTuple):
     key: int
     path: bytes
     """Relative to the project's root."""
-    size: int
+    expected: Stat
     """As the walk found it."""
     owner: tuple[int, int]
     """Of its folder."""
@@ -179,7 +179,7 @@ class Reader:
             return Outcome(problem=f"cannot be read: {error.strerror}")
         try:
             try:
-                content = self._content(fd, name)
+                content = self._content(fd, name, job.expected)
             except OSError as error:
                 return Outcome(problem=f"cannot be read: {error.strerror}")
             if isinstance(content, Outcome):
@@ -194,8 +194,15 @@ class Reader:
         finally:
             os.close(fd)
 
-    def _content(self, fd: int, name: str) -> Outcome | tuple[bytes, os.stat_result, bool]:
+    def _content(self, fd: int, name: str, expected: Stat) -> Outcome | tuple[bytes, os.stat_result, bool]:
         """What `read_stable` gives, or the outcome when the file is not for a git pack. Raises OSError."""
+        if expected.size <= self.limits.inline:
+            # The walk's stat is the one before: when nothing has changed by now, one more is enough.
+            data = os.read(fd, expected.size + 1)
+            after = os.fstat(fd)
+            whole = len(data) == expected.size and not looks_like_pointer(data[:200])
+            if whole and stat_of(after) == expected and not racy_ns(after, time.time_ns()):
+                return data, after, True
         before = os.fstat(fd)
         if not stat.S_ISREG(before.st_mode):
             return Outcome(problem="stopped being a regular file while it was saved")
@@ -203,7 +210,7 @@ class Reader:
         if size > self.limits.whole:
             return Outcome(large=True)
         if size > self.limits.inline:
-            head = os.read(fd, _SNIFF)
+            head = os.pread(fd, _SNIFF, 0) if hasattr(os, "pread") else _read_all(fd, _SNIFF)[:_SNIFF]
             if b"\0" in head or os.path.splitext(name)[1].lower() in self.limits.binary:
                 return Outcome(large=True)
         data, found, stable = read_stable(fd, _read_all)
@@ -287,7 +294,7 @@ class Intake:
 
     def _assign(self, job: Job) -> None:
         # Sizes are often multiples of a power of two: multiply before taking the remainder.
-        self._workers[(job.size * 2654435761 >> 16) % len(self._workers)].submit(job)
+        self._workers[(job.expected.size * 2654435761 >> 16) % len(self._workers)].submit(job)
 
 
 class _Worker:
@@ -309,7 +316,7 @@ class _Worker:
 
     def submit(self, job: Job) -> None:
         self._batch.append(job)
-        self._bytes += job.size
+        self._bytes += job.expected.size
         if len(self._batch) >= _BATCH_FILES or self._bytes >= _BATCH_BYTES:
             self.push()
 
@@ -388,7 +395,9 @@ def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
     reader = Reader(settings["root"], Limits(inline, whole, frozenset(binary)), pack, ObjectStore(git_dir / "objects"))
     try:
         while batch := _receive(requests):
-            outcomes = [(job[0], *reader.read(Job(*job))) for job in batch]
+            outcomes = [
+                (key, *reader.read(Job(key, path, Stat._make(at), owner))) for key, path, at, owner in batch
+            ]
             _send(replies, ("done", outcomes))
         if batch is None:
             # The parent is gone: what was written is nobody's.

@@ -14,7 +14,7 @@ import os
 import stat
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -157,9 +157,9 @@ class _Run:
         pending: list[tuple[bytes, ObjectId, ObjectId | None]] = [(b"", tree, meta_tree)]
         with Descent(root) as descent:
             while pending:
-                path, *trees = pending.pop()
+                path, tree, meta_tree = pending.pop()
                 with descent.to(path) as folder:
-                    for entry, _, below in self._listing(path, *trees)[1]:
+                    for entry, _, below in self._listing(path, tree, meta_tree)[1]:
                         where = path + b"/" + entry.path if path else entry.path
                         if entry.kind == "folder":
                             if not self.selection.enters(where):
@@ -185,14 +185,14 @@ class _Run:
         pending: list[tuple[bytes, ObjectId, ObjectId | None, bool]] = [(b"", tree, meta_tree, own_attributes)]
         with Descent(root) as descent:
             while pending:
-                path, *trees, made = pending.pop()
+                path, tree, meta_tree, made = pending.pop()
                 try:
                     folder = descent.to(path)
                 except OSError as error:
-                    self._failed(path, "folder not restored", error)
+                    self.failed(path, "folder not restored", error)
                     continue
                 with folder:
-                    own, below = self._folder(folder, path, *trees)
+                    own, below = self._folder(folder, path, tree, meta_tree)
                 if own and made and (not self.selection.wanted or path):
                     self.folders.append((path, own))
                 pending += reversed(below)
@@ -213,7 +213,7 @@ class _Run:
                     try:
                         made = self._make_folder(folder, entry.path)
                     except OSError as error:
-                        self._failed(where, "folder not restored", error)
+                        self.failed(where, "folder not restored", error)
                         continue
                     below.append((where, entry.blob, below_meta, made or self.overwrite))
             elif self.selection.covers(where):
@@ -237,7 +237,7 @@ class _Run:
                 self.problems.append(Problem(path, f"folder not restored: {error}"))
             return None, []
 
-    def _failed(self, path: bytes, what: str, error: OSError) -> None:
+    def failed(self, path: bytes, what: str, error: OSError) -> None:
         """One path's trouble is a problem; a full disk is everybody's."""
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise error
@@ -293,7 +293,7 @@ class _Run:
                 try:
                     self._write(folder, job, data)
                 except OSError as error:
-                    self._failed(job.path, "not restored", error)
+                    self.failed(job.path, "not restored", error)
                     continue
                 self.files += 1
                 self.bytes += len(data)
@@ -363,7 +363,7 @@ class _Run:
             self.bytes += future.result()
             self.files += 1
         except OSError as error:
-            self._failed(path, "not restored", error)
+            self.failed(path, "not restored", error)
         except (CorruptionError, NotFoundError) as error:
             self.problems.append(Problem(path, f"not restored: {error}"))
         if self.progress:
@@ -373,11 +373,11 @@ class _Run:
 
     def _file_attributes(self, fd: int, folder: TargetFolder, name: bytes, job: _Job) -> None:
         said = job.said
-        with self._tried(job.path, "permissions"):
-            if said is None:
+        if said is None:
+            with self._tried(job.path, "permissions"):
                 if hasattr(os, "fchmod"):
                     os.fchmod(fd, job.entry.mode)
-                return
+            return
         # In this order: a change of owner takes setuid and capabilities away.
         self._owner_and_xattrs(fd, said, job.path)
         with self._tried(job.path, "permissions"):
@@ -400,13 +400,9 @@ class _Run:
         for trouble in write_xattrs(handle, xattrs):
             self.problems.append(Problem(path, trouble))
 
-    @contextlib.contextmanager
-    def _tried(self, path: bytes, what: str) -> Iterator[None]:
+    def _tried(self, path: bytes, what: str) -> _Tried:
         """Some places have no owners, modes or such times; the bytes count."""
-        try:
-            yield
-        except OSError as error:
-            self._failed(path, f"{what} not restored", error)
+        return _Tried(self, path, what)
 
     def _mode(self, said: Attributes, path: bytes) -> int:
         special = said.mode & (stat.S_ISUID | stat.S_ISGID)
@@ -448,7 +444,7 @@ class _Run:
                 else:
                     self._small(folder, {job.entry.blob: [job]})
         except OSError as error:
-            self._failed(job.path, "not restored", error)
+            self.failed(job.path, "not restored", error)
         except (CorruptionError, NotFoundError) as error:
             self.problems.append(Problem(job.path, f"not restored: {error}"))
 
@@ -459,7 +455,7 @@ class _Run:
                 try:
                     folder = descent.to(path)
                 except OSError as error:
-                    self._failed(path, "attributes of the folder not restored", error)
+                    self.failed(path, "attributes of the folder not restored", error)
                     continue
                 with folder:
                     handle = folder.fd if folder.fd >= 0 else folder.path()
@@ -468,6 +464,24 @@ class _Run:
                         os.chmod(handle, self._mode(said, path))
                     with self._tried(path, "time"):
                         folder.set_times(None, said.mtime_ns)
+
+
+@dataclass(slots=True)
+class _Tried:
+    """A step whose failure is a problem. A class: three a file, and a generator takes three times as long."""
+
+    run: _Run
+    path: bytes
+    what: str
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if isinstance(error, OSError):
+            self.run.failed(self.path, f"{self.what} not restored", error)
+            return True
+        return False
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from gitvault.core.backup_engine.baseline import prepare_cache
+from gitvault.core.backup_engine.baseline import last_trees, prepare_cache
 from gitvault.core.backup_engine.intake import Intake, Job, Limits, Outcome, read_stable, saved
 from gitvault.core.interfaces import Progress, StorageManager
 from gitvault.core.models import ObjectId, Pointer, Problem, SnapshotId, SnapshotReport
@@ -28,6 +28,7 @@ from gitvault.core.versioning import meta
 from gitvault.core.versioning.history import NO_OBJECT, Details, GitHistory
 from gitvault.core.versioning.objects import MODE_SYMLINK, MODE_TREE, encode_tree
 from gitvault.core.versioning.packfile import NewPack
+from gitvault.errors import CorruptionError, NotFoundError
 
 # Folders whose files are being read: bounds memory, and lets the walk run ahead of the reading.
 _FILES_UNDER_WAY = 60_000
@@ -118,7 +119,8 @@ class _Run:
         pending.waiting = 1
         for name, st in folder.entries:
             known = previous.get(name)
-            if known and known.stat == stat_of(st) and name in pending.lines:
+            found = stat_of(st)
+            if known and known.stat == found and name in pending.lines:
                 pending.results[name] = known, pending.lines[name]
             elif stat.S_ISLNK(st.st_mode):
                 self._take_symlink(pending, prefix + name, st, owner)
@@ -127,7 +129,7 @@ class _Run:
                 self.key += 1
                 self.keys[self.key] = pending, name
                 self.bytes_found += st.st_size
-                self.intake.submit(Job(self.key, prefix + name, st.st_size, owner))
+                self.intake.submit(Job(self.key, prefix + name, found, owner))
         pending.waiting -= 1
         if not pending.waiting:
             self._finish(pending)
@@ -137,7 +139,10 @@ class _Run:
         """The lines of the last snapshot, unless the folder's owner, which they leave out, is another now."""
         if not folder.row:
             return {}
-        blob = self.history.blob(ObjectId(folder.row.meta_blob))
+        try:
+            blob = self.history.blob(ObjectId(folder.row.meta_blob))
+        except (CorruptionError, NotFoundError):
+            return {}
         own, lines = meta.split(blob)
         same = own.split(" ", 4)[3] == f"{folder.stat.st_uid}:{folder.stat.st_gid}"
         return lines if same else {}
@@ -431,8 +436,7 @@ def take_snapshot(
         run.collect()
         gone = run.settle_missing(rows, visited)
         trees = run.trees()
-        before = history.trees(SnapshotId(parent.hex())) if parent else None
-        unchanged = before == (trees.tree, trees.meta)
+        unchanged = last_trees(history, parent) == (trees.tree, trees.meta)
         if unchanged:
             assert parent is not None
             run.abandon()

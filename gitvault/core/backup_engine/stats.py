@@ -39,12 +39,15 @@ def _collect(
     seen: set[_Trees],
     contents: dict[ObjectId, tuple[str, int, Pointer | None]],
 ) -> None:
-    if trees in seen:
-        return
-    seen.add(trees)
-    for entry, _, below in history.listing(*trees)[1]:
-        if entry.kind == "folder":
-            _collect(history, (entry.blob if entry.blob != NO_OBJECT else None, below), seen, contents)
-        elif entry.blob not in contents:
-            kind = "symlink" if entry.kind == "symlink" else kind_of(entry.path)
-            contents[entry.blob] = kind, entry.size, entry.pointer
+    pending = [trees]
+    while pending:
+        trees = pending.pop()
+        if trees in seen:
+            continue
+        seen.add(trees)
+        for entry, _, below in history.listing(*trees)[1]:
+            if entry.kind == "folder":
+                pending.append((entry.blob if entry.blob != NO_OBJECT else None, below))
+            elif entry.blob not in contents:
+                kind = "symlink" if entry.kind == "symlink" else kind_of(entry.path)
+                contents[entry.blob] = kind, entry.size, entry.pointer

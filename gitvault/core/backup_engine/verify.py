@@ -98,9 +98,14 @@ class _Check:
 
     def folder(self, tree: ObjectId | None, meta_tree: ObjectId | None) -> None:
         """A tree, its meta tree and everything below; trees met before are passed over."""
-        if (tree, meta_tree) in self.seen_trees:
-            return
-        self.seen_trees.add((tree, meta_tree))
+        pending: list[_Trees] = [(tree, meta_tree)]
+        while pending:
+            trees = pending.pop()
+            if trees not in self.seen_trees:
+                self.seen_trees.add(trees)
+                pending += self._folder(*trees)
+
+    def _folder(self, tree: ObjectId | None, meta_tree: ObjectId | None) -> Iterator[_Trees]:
         entries = self._tree(tree)
         mirrored = self._tree(meta_tree)
         blob = mirrored.pop(meta.META_NAME, None)
@@ -114,12 +119,12 @@ class _Check:
                 self._bad("meta", blob[1], error)
         for name, (mode, oid) in entries.items():
             if mode == MODE_TREE:
-                self.folder(oid, mirrored.pop(name, (0, None))[1])
+                yield oid, mirrored.pop(name, (0, None))[1]
             else:
                 self.seen_blobs.add(oid)
         for mode, oid in mirrored.values():
             if mode == MODE_TREE:
-                self.folder(None, oid)
+                yield None, oid
 
     def _tree(self, oid: ObjectId | None) -> dict[bytes, tuple[int, ObjectId]]:
         try:
@@ -198,31 +203,44 @@ class _Check:
             # Reported by `project`; older snapshots cannot be reached.
             return
 
-    def _touched(self, trees: _Trees, memory: dict[_Trees, list[tuple[bytes, str]]]) -> list[tuple[bytes, str]]:
-        if trees in memory:
-            return memory[trees]
-        found: list[tuple[bytes, str]] = []
-        memory[trees] = found
-        for oid in trees:
-            if oid and oid.hex() in self.bad:
-                found.append((b"", oid.hex()))
+    def _touched(self, top: _Trees, memory: dict[_Trees, list[tuple[bytes, str]]]) -> list[tuple[bytes, str]]:
+        """The paths below a tree that a defect touches, each with the defect's object."""
+        pending = [top]
+        while pending:
+            trees = pending[-1]
+            found, below = ([], []) if trees in memory else self._own_defects(trees)
+            if missing := [inner for _, inner in below if inner not in memory]:
+                pending += missing
+                continue
+            for name, inner in below:
+                found += [(name + b"/" + path if path else name, oid) for path, oid in memory[inner]]
+            memory.setdefault(trees, found)
+            pending.pop()
+        return memory[top]
+
+    def _own_defects(self, trees: _Trees) -> tuple[list[tuple[bytes, str]], list[tuple[bytes, _Trees]]]:
+        """The defects of one folder and its files, and the trees of its subfolders by name."""
+        found = [(b"", oid.hex()) for oid in trees if oid and oid.hex() in self.bad]
+        below: list[tuple[bytes, _Trees]] = []
         try:
             own = self.history.tree(trees[1]).get(meta.META_NAME)
             if own and own[1].hex() in self.bad:
                 found.append((b"", own[1].hex()))
-            listing = self.history.listing(*trees)[1]
         except GitVaultError:
-            return found
-        for entry, _, below in listing:
+            trees = trees[0], None
+        try:
+            listing = self.history.listing(*trees, damaged=lambda _: None)[1]
+        except GitVaultError:
+            return found, below
+        for entry, _, inner in listing:
             if entry.kind == "folder":
-                inner = self._touched((entry.blob if entry.blob != NO_OBJECT else None, below), memory)
-                found += [(entry.path + b"/" + path if path else entry.path, oid) for path, oid in inner]
+                below.append((entry.path, (entry.blob if entry.blob != NO_OBJECT else None, inner)))
                 continue
             if entry.blob.hex() in self.bad:
                 found.append((entry.path, entry.blob.hex()))
             if entry.pointer and entry.pointer.oid in self.bad:
                 found.append((entry.path, entry.pointer.oid))
-        return found
+        return found, below
 
 
 def _checksum(path: Path) -> tuple[int, str, str]:

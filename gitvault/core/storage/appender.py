@@ -252,6 +252,9 @@ class PackAppender:
             with self._lock:
                 self._failure = self._failure or _named(error)
                 self._publishing.remove(writer)
+                if writer.path.parent == self._folder:
+                    # Renamed, perhaps not durable: `discard` must find it, it may be coded against the one before.
+                    self._published.append(writer.path.name)
                 self._changed.notify_all()
             raise
         with self._lock:

@@ -109,6 +109,9 @@ class ChunkIndex:
             new = sorted(names - self._numbers.keys() - self.unreadable.keys())
             known = self._known_packs(names) if new else {}
             for name in new:
+                if name in self._numbers:
+                    # Damage was found meanwhile, and everything made anew.
+                    continue
                 if name in known:
                     self._adopt(name, known[name])
                     continue
@@ -134,7 +137,7 @@ class ChunkIndex:
             except sqlite3.Error:
                 # Full disk, file lost, locked for too long: what is derived must never stop what is not.
                 self._reset(None)
-                self._adopt(name, self._insert(name, table))
+                self.refresh(force=True)
 
     def rebuild(self) -> None:
         """Make everything anew from the packs' tables."""
@@ -197,6 +200,7 @@ class ChunkIndex:
                 # Damaged: a new file, and where that does not help, none.
                 self._reset(cache)
                 self.refresh(force=True)
+        assert self._database is not None
         return self._database.execute(sql, arguments).fetchall()
 
     def _insert(self, name: str, table: Table) -> int:

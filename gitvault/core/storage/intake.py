@@ -134,14 +134,16 @@ class Intake:
             self._submit(right)
 
     def _submit(self, right: tuple[int, int] | None) -> None:
-        run = self._waiting.popleft()
-        self._waiting_bytes -= len(run.data)
-        self._owed.difference_update(chunk for chunk, _ in run.chunks)
+        run = self._waiting[0]
         bases: list[ChunkId] = []
         if self._alignment is not None and self._vain < _PATIENCE:
             bases = self._alignment.bases(run.start, run.start + len(run.data), run.left, right)
         self._encoding.append((len(run.data), self._pool.submit(self._store, run, bases)))
         self._encoding_bytes += len(run.data)
+        # Only now is somebody else answerable for it.
+        self._waiting.popleft()
+        self._waiting_bytes -= len(run.data)
+        self._owed.difference_update(chunk for chunk, _ in run.chunks)
         while self._encoding_bytes > _IN_FLIGHT or (self._encoding and self._encoding[0][1].done()):
             self._collect()
 

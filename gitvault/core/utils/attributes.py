@@ -16,17 +16,12 @@ _NOT_OURS = frozenset({"security.selinux", "security.ima", "security.evm"})
 _UNSUPPORTED = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENODATA)
 
 
-def read_xattrs(path: str | bytes | int, *, follow: bool = False) -> dict[str, bytes]:
-    """Extended attributes (ACLs are among them on Linux) by name; empty where there are none."""
+def read_xattrs(fd: int) -> dict[str, bytes]:
+    """Extended attributes (ACLs are among them on Linux) of an open file by name; empty where there are none."""
     if sys.platform != "linux":
         return {}
     try:
-        names = os.listxattr(path, follow_symlinks=follow or isinstance(path, int))
-        return {
-            name: os.getxattr(path, name, follow_symlinks=follow or isinstance(path, int))
-            for name in names
-            if name not in _NOT_OURS
-        }
+        return {name: os.getxattr(fd, name) for name in os.listxattr(fd) if name not in _NOT_OURS}
     except OSError as error:
         if error.errno in _UNSUPPORTED or isinstance(error, PermissionError | FileNotFoundError):
             return {}

@@ -27,10 +27,9 @@ HAS_DIR_FD = os.open in os.supports_dir_fd and os.scandir in os.supports_fd
 def open_source(path: str | bytes, dir_fd: int | None = None) -> int:
     """A descriptor that reads a user's file or folder, without touching its access time where the OS allows it."""
     try:
-        if NOATIME:
-            # Only the owner may use O_NOATIME, everyone else gets EPERM.
-            with contextlib.suppress(PermissionError):
-                return os.open(path, _READ | NOATIME, dir_fd=dir_fd)
+        return os.open(path, _READ | NOATIME, dir_fd=dir_fd)
+    except PermissionError:
+        # Only the owner may use O_NOATIME, everyone else gets EPERM.
         return os.open(path, _READ, dir_fd=dir_fd)
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG or not HAS_DIR_FD:

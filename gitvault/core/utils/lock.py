@@ -46,13 +46,13 @@ class VaultLock:
         try:
             waited = 0.0
             while not _try_lock(fd):
-                if not waited and self._waiting:
-                    self._waiting(f"waiting for {self._holder(fd)}")
                 if waited >= self._timeout:
                     raise LockedError(
                         f"{self._path.parent}: locked by {self._holder(fd)}; "
                         "wait for it to end, or raise vault.lockTimeout"
                     )
+                if not waited and self._waiting:
+                    self._waiting(f"waiting for {self._holder(fd)}")
                 self._sleep(_POLL_SECONDS)
                 waited += _POLL_SECONDS
             about = {

@@ -128,7 +128,13 @@ def to_text(raw: bytes) -> str:
 
 def to_line(raw: bytes) -> str:
     """`to_text`, with control characters escaped too: for one line of a file or a terminal."""
-    return _CONTROL.sub(lambda m: "".join(f"\\x{b:02x}" for b in m[0].encode()), to_text(raw))
+    return one_line(to_text(raw))
+
+
+def one_line(text: str) -> str:
+    """Text that may hold escaped names already, as one line that a terminal cannot mistake for commands."""
+    shown = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return _CONTROL.sub(lambda m: "".join(f"\\x{b:02x}" for b in m[0].encode()), shown)
 
 
 def from_text(text: str) -> bytes:

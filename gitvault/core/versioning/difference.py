@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from gitvault.core.models import Difference, Move, ObjectId
@@ -16,7 +16,9 @@ ReadTree = Callable[[ObjectId | None], Mapping[bytes, tuple[int, ObjectId]]]
 def compare(read: ReadTree, a: ObjectId | None, b: ObjectId | None) -> Difference:
     """What changed from tree `a` to tree `b`; subtrees that are equal are not read."""
     found = _Found()
-    _compare(read, a, b, b"", found)
+    pending = [(a, b, b"")]
+    while pending:
+        pending += _compare(read, *pending.pop(), found)
     moved = _moves(found.deleted, found.added)
     for move in moved:
         del found.deleted[move.source], found.added[move.target]
@@ -32,7 +34,10 @@ class _Found:
     changed: list[bytes] = field(default_factory=list)
 
 
-def _compare(read: ReadTree, a: ObjectId | None, b: ObjectId | None, prefix: bytes, found: _Found) -> None:
+def _compare(
+    read: ReadTree, a: ObjectId | None, b: ObjectId | None, prefix: bytes, found: _Found
+) -> Iterator[tuple[ObjectId | None, ObjectId | None, bytes]]:
+    """Compare one folder; the subfolders that differ are given back."""
     if a == b:
         return
     old, new = read(a), read(b)
@@ -44,7 +49,7 @@ def _compare(read: ReadTree, a: ObjectId | None, b: ObjectId | None, prefix: byt
         old_tree = before[1] if before and before[0] == MODE_TREE else None
         new_tree = after[1] if after and after[0] == MODE_TREE else None
         if old_tree or new_tree:
-            _compare(read, old_tree, new_tree, path + b"/", found)
+            yield old_tree, new_tree, path + b"/"
         old_file = before if before and not old_tree else None
         new_file = after if after and not new_tree else None
         if old_file and new_file:

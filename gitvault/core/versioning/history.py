@@ -246,21 +246,22 @@ class GitHistory:
             if found.kind != "folder":
                 yield found
                 return
-            tree, meta_tree = found.blob, below
-        yield from self._below(tree, meta_tree, path + b"/" if path else b"", recursive)
-
-    def _below(
-        self, tree: ObjectId | None, meta_tree: ObjectId | None, prefix: bytes, recursive: bool
-    ) -> Iterator[Entry]:
-        for entry, _, below in self.listing(tree, meta_tree)[1]:
-            path = prefix + entry.path
-            if entry.kind == "folder":
+            tree, meta_tree, path = found.blob, below, found.path
+        open_folders = [(path + b"/" if path else b"", iter(self.listing(tree, meta_tree)[1]))]
+        while open_folders:
+            prefix, listing = open_folders[-1]
+            for entry, _, below in listing:
+                path = prefix + entry.path
+                if entry.kind != "folder":
+                    yield Entry(path, entry.kind, entry.mode, entry.size, entry.mtime_ns, entry.blob, entry.pointer)
+                    continue
                 own = meta.decode(self.blob(blob[1]))[0] if (blob := self.tree(below).get(meta.META_NAME)) else None
                 yield Entry(path, "folder", own.mode if own else 0o755, 0, own.mtime_ns if own else 0, entry.blob)
                 if recursive:
-                    yield from self._below(entry.blob, below, path + b"/", True)
+                    open_folders.append((path + b"/", iter(self.listing(entry.blob, below)[1])))
+                    break
             else:
-                yield Entry(path, entry.kind, entry.mode, entry.size, entry.mtime_ns, entry.blob, entry.pointer)
+                open_folders.pop()
 
     def find(self, snapshot: SnapshotId, path: bytes) -> tuple[Entry, ObjectId | None]:
         """The entry at a path and, for a folder, its meta tree. Raises NotFoundError."""

@@ -84,7 +84,8 @@ def format_line(
         line += "\tsparse"
     for label, value in sorted(xattrs.items()) if xattrs else ():
         encoded = base64.b64encode(value).decode("ascii")
-        line += f"\txattr.{to_line(label.encode('utf-8', 'surrogateescape'))}={encoded}"
+        written = to_line(label.encode("utf-8", "surrogateescape")).replace("=", "\\x3d")
+        line += f"\txattr.{written}={encoded}"
     return line + "\n"
 
 

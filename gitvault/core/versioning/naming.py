@@ -30,7 +30,7 @@ def resolve(history: GitHistory, name: str, now: datetime) -> ObjectId:
 
 
 def _base(history: GitHistory, name: str, now: datetime) -> ObjectId:
-    tip = history.tip(name)
+    tip = history.tip(name) if name else None
     if tip:
         return tip
     if match := re.fullmatch(r"(.+)@\{(.+)\}", name):

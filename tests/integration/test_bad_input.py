@@ -1,0 +1,366 @@
+"""Whatever is asked of it: one clear line, the documented exit code, nothing lost. Through the real command."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from trees import contents, differences, records, write
+
+from gitvault.core.utils.lock import VaultLock
+from gitvault.core.versioning.history import Details
+from gitvault.errors import NotFoundError
+from gitvault.vault import Vault
+
+Done = subprocess.CompletedProcess[str]
+Command = Callable[..., Done]
+FILES: dict[str | bytes, bytes | str] = {"a.txt": b"text", "sub/b.bin": bytes(range(256)) * 400, "link": "a.txt"}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    return write(tmp_path / "acme", FILES)
+
+
+@pytest.fixture
+def intact(vault: Vault, project: Path, tmp_path: Path) -> Iterator[Callable[[], None]]:
+    """Checks at the end that what was saved before is whole and comes back."""
+    taken = vault.create_snapshot(project, message="before the trouble")
+    before = records(project)
+
+    def check() -> None:
+        vault.close()
+        assert vault.verify(data=True).defects == ()
+        vault.restore_snapshot(taken.snapshot, tmp_path / "intact")
+        assert records(tmp_path / "intact") == before
+
+    yield check
+    check()
+
+
+def fails(done: Done, code: int, *parts: str) -> None:
+    """One line on standard error that has all `parts`, nothing on standard output."""
+    assert (done.returncode, done.stdout) == (code, ""), done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert all(part in done.stderr for part in parts), done.stderr
+
+
+# -- the vault -----------------------------------------------------------------------------------
+
+
+def test_not_a_vault(command: Command, project: Path, tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    subprocess.run(["git", "init", "-q", "--bare", tmp_path / "repository.git"], check=True)
+    write(tmp_path, {"file": b"x"})
+    for name in ("plain", "repository.git", "file", "missing"):
+        for words in (["snapshot", project], ["log"], ["status"], ["verify"], ["restore", "acme", "--to", "x"]):
+            fails(command("--vault", tmp_path / name, *words), 10, str(tmp_path / name), "init")
+    assert not (tmp_path / "missing").exists()
+    assert contents(tmp_path / "file") == {b"": b"x"}
+
+
+def test_init_leaves_alone_what_is_there(command: Command, project: Path, tmp_path: Path) -> None:
+    before = records(project)
+    fails(command("--vault", project, "init"), 128, str(project), "not empty")
+    assert records(project) == before
+
+
+@pytest.mark.usefixtures("intact")
+def test_a_vault_of_a_newer_format(command: Command, vault: Vault, project: Path, tmp_path: Path) -> None:
+    config = vault.path / "config"
+    text = config.read_text()
+    config.write_text(text.replace("formatVersion = 1", "formatVersion = 2"))
+    before = records(vault.path)
+    for words in (["snapshot", project], ["log"], ["status", project], ["restore", "acme", "--to", tmp_path / "x"]):
+        fails(command(*words), 20, str(vault.path), "2")
+    assert records(vault.path) == before, "not a byte is written to what is not understood"
+    config.write_text(text)
+
+
+@pytest.mark.usefixtures("intact")
+def test_a_wrong_setting(command: Command, vault: Vault, project: Path) -> None:
+    config = vault.path / "config"
+    text = config.read_text()
+    for line in ("inlineLimit = lots", "inlineLimt = 5"):
+        config.write_text(text + f"\t{line}\n")
+        where = f"{config}, line {len(config.read_text().splitlines())}: vault."
+        done = command("snapshot", project)
+        fails(done, 128, where)
+        assert line.split()[0].lower() in done.stderr.lower()
+    config.write_text(text)
+
+
+@pytest.mark.usefixtures("intact")
+def test_a_vault_inside_the_project_is_skipped_and_said(
+    command: Command, vault: Vault, project: Path, tmp_path: Path
+) -> None:
+    inner = project / "backups" / "vault.git"
+    assert command("--vault", inner, "init").returncode == 0
+    done = command("--vault", inner, "snapshot", project, "--json")
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["files"], report["problems"]) == (0, len(FILES), [])
+    assert report["notes"] == [f"{inner} is the vault itself and is left out"]
+    again = json.loads(command("--vault", inner, "snapshot", project, "--json").stdout)
+    assert again["unchanged"], "writing to the vault is no change of the project"
+    assert command("--vault", inner, "restore", "acme", "--to", tmp_path / "back").returncode == 0
+    assert contents(tmp_path / "back").keys() == {b"a.txt", b"sub/b.bin", b"link"}
+    subprocess.run(["rm", "-r", project / "backups"], check=True)
+
+
+@pytest.mark.usefixtures("intact")
+def test_a_project_inside_the_vault(command: Command, vault: Vault, tmp_path: Path) -> None:
+    os.symlink(vault.path, tmp_path / "alias")
+    for path in (vault.path, vault.path / "objects", tmp_path / "alias" / "refs"):
+        fails(command("snapshot", path), 128, "lies inside the vault", "another vault")
+    os.unlink(tmp_path / "alias")
+
+
+# -- what is named -------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("intact")
+def test_paths_that_cannot_be_saved(command: Command, project: Path, tmp_path: Path) -> None:
+    os.symlink("nowhere", tmp_path / "dangling")
+    fails(command("snapshot", tmp_path / "missing"), 128, str(tmp_path / "missing"), "no such folder")
+    fails(command("snapshot", project / "a.txt"), 128, str(project / "a.txt"), "not a folder")
+    fails(command("snapshot", tmp_path / "dangling"), 128, "dangling", "not a folder")
+    fails(command("snapshot", tmp_path / "new\nline"), 128, "new\\x0aline")
+    fails(command("snapshot", project, "--project", " "), 128, "--project")
+    fails(command("snapshot"), 129, "--all")
+
+
+@pytest.mark.usefixtures("intact")
+def test_snapshots_that_do_not_exist(command: Command, vault: Vault, project: Path, tmp_path: Path) -> None:
+    for name in ("nothing", "f" * 40, "0000", "acme~5", "acme@{2001-01-01}", "2001-01-01", "acme~", "", "../x", "~"):
+        with pytest.raises(NotFoundError, match=rf"^{re.escape(name)}: .*git-vault"):
+            vault.resolve(name)
+    for words in (["restore", "acme~", "--to", tmp_path / "x"], ["ls", "acme~"], ["diff", "acme~", "acme"]):
+        fails(command(*words), 128, "acme~: the history of acme is not that long")
+    fails(command("show", "nothing"), 128, "nothing: no such", "git-vault log")
+    fails(command("log", "nothing"), 128, "nothing: no such project", "git-vault projects")
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.usefixtures("intact")
+def test_an_ambiguous_snapshot_lists_the_candidates(command: Command, vault: Vault, project: Path) -> None:
+    """Commits are made until two share the first four digits."""
+    by_start: dict[str, str] = {}
+    tree, meta_tree = vault.history.trees(vault.resolve("acme"))
+    pack = vault.history.new_pack()
+    number = 0
+    while True:
+        number += 1
+        details = Details("twins", f"number {number}", vault._now(), 0, 0)
+        recorded = vault.history.record(pack, tree, meta_tree or tree, details)
+        found = recorded.commit.hex()
+        if (start := found[:4]) in by_start:
+            break
+        by_start[start] = found
+    made = pack.finish()
+    assert made
+    vault.history.publish([made])
+    fails(command("show", start), 128, start, found[:12], by_start[start][:12])
+    assert command("show", found[:12]).returncode == 0
+
+
+@pytest.mark.usefixtures("intact")
+def test_a_date_that_fits_several_projects_lists_them(command: Command, project: Path, tmp_path: Path) -> None:
+    write(tmp_path / "other", {"x": b""})
+    assert command("snapshot", tmp_path / "other").returncode == 0
+    fails(command("show", "2100-01-01"), 128, "acme@{2100-01-01}", "other@{2100-01-01}")
+
+
+@pytest.mark.usefixtures("intact")
+def test_names_of_projects(command: Command, tmp_path: Path, project: Path) -> None:
+    """Two folders of one name are two projects; a name that is taken is not taken over."""
+    write(tmp_path / "elsewhere/acme", {"x": b"other"})
+    second = json.loads(command("snapshot", tmp_path / "elsewhere/acme", "--json").stdout)
+    assert second["project"] == "acme-2"
+    write(tmp_path / "third", {"x": b""})
+    fails(command("snapshot", tmp_path / "third", "--project", "acme"), 128, "acme", str(project), "--project")
+    fails(command("snapshot", tmp_path / "third", "--project", "ACME"), 128, "only in case")
+    for number, name in enumerate(("a/b c", "caf\u00e9", "HEAD", "x.lock", "..", "CON", "%2F", "a~1", "@{1}")):
+        write(tmp_path / "p" / str(number), {"x": name.encode()})
+        done = command("snapshot", tmp_path / "p" / str(number), f"--project={name}", "--json")
+        assert json.loads(done.stdout)["project"] == name
+        assert command("restore", f"--to={tmp_path}/r/{number}", "--", name).returncode == 0
+        assert contents(tmp_path / "r" / str(number)) == {b"x": name.encode()}
+
+
+# -- the machine ---------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("intact")
+def test_a_second_run_says_who_holds_the_vault(command: Command, vault: Vault, project: Path, tmp_path: Path) -> None:
+    with (vault.path / "config").open("a") as config:
+        config.write("\tlockTimeout = 0\n\tmachine = desk\n")
+    write(project, {"a.txt": b"new"})
+    with VaultLock(vault.path / "vault.lock", "snapshot of acme", 0, host="desk"):
+        holder = f"process {os.getpid()} on desk (snapshot of acme, since "
+        fails(command("snapshot", project, "-q"), 11, str(vault.path), holder, "vault.lockTimeout")
+        # Reading needs no lock.
+        assert command("log").returncode == 0
+        assert command("restore", "acme", "--to", tmp_path / "back").returncode == 0
+    write(project, {"a.txt": b"text"})
+    os.utime(project / "a.txt", ns=(0, records(tmp_path / "back")[b"a.txt"].mtime_ns))
+    assert command("snapshot", project).returncode == 0
+
+
+@pytest.mark.usefixtures("intact")
+def test_a_second_run_waits_and_says_so(command: Command, vault: Vault, project: Path) -> None:
+    lock = VaultLock(vault.path / "vault.lock", "maintain", 0)
+    with lock:
+        threading.Timer(1.5, lock.__exit__, (None, None, None)).start()
+        started = time.monotonic()
+        done = command("snapshot", project, "--json")
+    assert time.monotonic() - started > 1
+    assert (done.returncode, json.loads(done.stdout)["unchanged"]) == (0, True)
+    assert f"waiting for process {os.getpid()}" in done.stderr
+
+
+@pytest.mark.usefixtures("intact")
+def test_two_runs_at_once_both_save(command: Command, vault: Vault, project: Path, tmp_path: Path) -> None:
+    others = [write(tmp_path / f"other{n}", {f"{m}": b"%d" % m for m in range(200)}) for n in range(3)]
+    done: list[Done] = []
+    threads = [threading.Thread(target=lambda p=p: done.append(command("snapshot", p))) for p in others]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [d.returncode for d in done] == [0, 0, 0]
+    for other in others:
+        vault.restore_snapshot(other.name, tmp_path / "back" / other.name)
+        assert differences(other, tmp_path / "back" / other.name) == {}
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="needs root, to be somebody else")
+def test_no_permission(
+    vault: Vault,
+    project: Path,
+    tmp_path: Path,
+    intact: Callable[[], None],
+    as_nobody: Callable[[Callable[[], None]], None],
+) -> None:
+    from gitvault.cli.main import main
+
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.stat().st_uid == 0 and folder.stat().st_mode & 0o005 != 0o005:
+            os.chmod(folder, 0o755)
+    os.chmod(project, 0o700)
+
+    def work() -> None:
+        said = os.open(tmp_path / "public" / "stderr", os.O_RDWR | os.O_CREAT)
+        os.dup2(said, 2)
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+        os.environ["HOME"] = str(tmp_path / "public")
+        mine = tmp_path / "public" / "mine.git"
+        codes = [
+            main(["--vault", str(vault.path), "log"]),
+            main(["--vault", str(tmp_path / "x.git"), "init"]),
+            main(["--vault", str(mine), "init", "-q"]),
+            main(["--vault", str(mine), "snapshot", str(project)]),
+        ]
+        sys.stderr.flush()
+        lines = (tmp_path / "public" / "stderr").read_text().splitlines()
+        assert codes == [10, 128, 0, 128], lines
+        assert len(lines) == 3, lines
+        assert str(vault.path) in lines[0]
+        assert str(tmp_path / "x.git") in lines[1] and "ermission" in lines[1]
+        assert str(project) in lines[2] and "ermission" in lines[2]
+
+    (tmp_path / "public").mkdir()
+    os.chown(tmp_path / "public", 65534, 65534)
+    as_nobody(work)
+    os.chmod(project, 0o755)
+    vault.create_snapshot(project)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 3 MB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "none", place], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("mounting a small file system needs root")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+def test_no_space_left(command: Command, project: Path, small_disk: Path, tmp_path: Path) -> None:
+    there = small_disk / "vault.git"
+    assert command("--vault", there, "init").returncode == 0
+    first = json.loads(command("--vault", there, "snapshot", project, "--json").stdout)["snapshot"]
+    before = records(project)
+    write(project, {f"text{n}": os.urandom(20_000).replace(b"\0", b"") for n in range(250)})
+    fails(command("--vault", there, "snapshot", project, "-q"), 12, str(there), "no space left", "free some space")
+    for path in list(project.glob("text*")):
+        path.unlink()
+    write(project, {"large.bin": os.urandom(6 << 20)})
+    fails(command("--vault", there, "snapshot", project, "-q"), 12, str(there), "no space left")
+    assert command("--vault", there, "verify", "--data").returncode == 0
+    assert command("--vault", there, "log").stdout.count("\n") >= 1
+    assert command("--vault", there, "restore", first, "--to", tmp_path / "back").returncode == 0
+    assert (
+        contents(tmp_path / "back").keys()
+        == {b"a.txt", b"link", b"sub/b.bin"}
+        == contents(project).keys() - {b"large.bin"}
+    )
+    os.utime(tmp_path / "back", ns=(0, before[b""].mtime_ns))
+    assert records(tmp_path / "back") == before
+    # What the failed runs wrote is gone: there is room again for what fits.
+    (project / "large.bin").unlink()
+    write(project, {"fits": os.urandom(1 << 20)})
+    assert command("--vault", there, "snapshot", project).returncode == 0
+
+
+def test_restoring_onto_a_full_disk(command: Command, vault: Vault, tmp_path: Path, small_disk: Path) -> None:
+    write(tmp_path / "big", {"a.bin": os.urandom(5 << 20), "b": b"small"})
+    vault.create_snapshot(tmp_path / "big")
+    fails(command("restore", "big", "--to", small_disk / "back", "-q"), 12, str(small_disk / "back"), "no space left")
+    assert b"a.bin" not in contents(small_disk / "back"), "a file that is not whole must not pass for one"
+
+
+@pytest.mark.usefixtures("intact")
+def test_a_killed_run_leaves_nothing_and_loses_nothing(command: Command, vault: Vault, project: Path) -> None:
+    write(project, {f"new/{n}": b"%d" % n for n in range(4000)})
+    write(project, {"new/large.bin": os.urandom(20 << 20)})
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    for delay in (0.3, 0.5, 0.8, 1.2):
+        started = subprocess.Popen(
+            [sys.executable, "-m", "gitvault", "--vault", vault.path, "snapshot", project],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(delay)
+        started.send_signal(signal.SIGKILL)
+        started.wait()
+        vault.close()
+        assert vault.verify(data=True).defects == ()
+    report = json.loads(command("snapshot", project, "--json").stdout)
+    assert report["files"] == len(FILES) + 4001
+    for folder in ("tmp", "chunks/tmp"):
+        assert list((vault.path / folder).iterdir()) == []
+    subprocess.run(["rm", "-r", project / "new"], check=True)
+    os.utime(project, ns=(0, 0))
+    assert command("snapshot", project).returncode == 0
+
+
+@pytest.mark.usefixtures("intact")
+def test_a_damaged_cache_is_as_good_as_none(command: Command, vault: Vault, project: Path) -> None:
+    for damage in (b"not a database at all" * 500, b""):
+        for cache in (vault.path / "cache").iterdir():
+            cache.write_bytes(damage)
+        done = command("snapshot", project, "--json")
+        assert (done.returncode, json.loads(done.stdout)["unchanged"]) == (0, True)
+        assert command("status", project / "a.txt").stdout.startswith("saved")
