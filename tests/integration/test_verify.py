@@ -125,12 +125,20 @@ def test_a_ref_that_leads_nowhere(vault: Vault, taken: list[SnapshotId]) -> None
     assert touched(defect) == {("acme", SnapshotId("12" * 20), b"")}
 
 
-def test_a_deleted_meta_ref(vault: Vault, taken: list[SnapshotId]) -> None:
+def test_a_deleted_meta_ref(vault: Vault, taken: list[SnapshotId], tmp_path: Path) -> None:
     """The commits still name what it named; but a repack would drop it."""
     (vault.path / "refs/vault/meta/acme").unlink()
     [defect] = vault.verify().defects
     assert (defect.kind, defect.object) == ("ref", "refs/vault/meta/acme")
     assert {place.project for place in defect.affects} == {"acme"}
+    write(tmp_path / "acme", {"new": b""})
+    vault.create_snapshot(tmp_path / "acme")
+    assert vault.verify(data=True).ok
+
+
+def test_a_run_killed_between_its_two_refs_is_no_defect(vault: Vault, taken: list[SnapshotId]) -> None:
+    vault.history.refs.update("refs/heads/acme", raw(taken[0]))
+    assert vault.verify(data=True).ok
 
 
 def test_damaged_records(vault: Vault, taken: list[SnapshotId]) -> None:

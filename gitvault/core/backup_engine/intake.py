@@ -395,9 +395,7 @@ def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
     reader = Reader(settings["root"], Limits(inline, whole, frozenset(binary)), pack, ObjectStore(git_dir / "objects"))
     try:
         while batch := _receive(requests):
-            outcomes = [
-                (key, *reader.read(Job(key, path, Stat._make(at), owner))) for key, path, at, owner in batch
-            ]
+            outcomes = [(key, *reader.read(Job(key, path, Stat._make(at), owner))) for key, path, at, owner in batch]
             _send(replies, ("done", outcomes))
         if batch is None:
             # The parent is gone: what was written is nobody's.

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from gitvault.core.models import PathState, Problem, Project, SnapshotId
-from gitvault.core.scan import Known, Rules, Same, StatCache, stat_of, walk
-from gitvault.core.utils.files import open_source
+from gitvault.core.models import PathState, Pointer, Problem, Project, SnapshotId
+from gitvault.core.scan import Known, Rules, Same, Stat, StatCache, stat_of, walk
+from gitvault.core.storage import pointers
+from gitvault.core.utils.files import open_source, read_link
 from gitvault.core.utils.names import to_text
 from gitvault.core.versioning.history import GitHistory, raw
-from gitvault.core.versioning.objects import MODE_SYMLINK, object_id
+from gitvault.core.versioning.objects import MODE_FILE, MODE_SYMLINK, object_id
+from gitvault.errors import NotFoundError
 
 # A changed stat with the old content is worth reading for, up to here.
 _READ_LIMIT = 1 << 20
@@ -49,13 +52,23 @@ def path_state(places: Places, path: str, scan: bool) -> PathState:
         if tip is None:
             return _state(path, "new", None, "the project has no snapshot yet; git-vault snapshot saves it")
         newest = SnapshotId(tip.hex())
-        if cache.about().get("snapshot") != newest.encode():
-            return _state(path, "unknown", newest, "the cache is gone; the next snapshot makes it again")
-        if excluded := _excluded(places.rules, inside, os.path.isdir(real) and not os.path.islink(real)):
+        is_folder = os.path.isdir(real) and not os.path.islink(real)
+        if excluded := _excluded(places.rules, inside, is_folder):
             return _state(path, "excluded", None, excluded)
-        if cache.row(inside) is not None or (os.path.isdir(real) and not os.path.islink(real)):
+        cached = cache.about().get("snapshot") == newest.encode()
+        row = cache.row(inside) if cached else None
+        if row is not None and not is_folder:
+            if os.path.lexists(real):
+                return _state(path, "changed", newest, "a folder in the newest snapshot")
+            return _state(path, "deleted", newest, "no longer there")
+        if is_folder and not cached:
+            return _state(path, "unknown", newest, "the cache is gone; the next snapshot makes it again")
+        known = None if row else _known(places.history, cache if cached else None, inside, newest)
+        if is_folder and known:
+            return _state(path, "changed", newest, "a file in the newest snapshot")
+        if is_folder:
             return _folder_state(places, project, cache, path, inside, newest, scan)
-        return _file_state(places, cache, path, real, inside, newest)
+        return _file_state(places.history, cache, path, real, inside, known, newest)
     finally:
         cache.close()
 
@@ -79,24 +92,51 @@ def _excluded(rules: Rules, path: bytes, is_folder: bool) -> str | None:
     return None
 
 
-def _file_state(places: Places, cache: StatCache, path: str, real: str, inside: bytes, newest: SnapshotId) -> PathState:
-    parent, _, name = inside.rpartition(b"/")
-    known = cache.entries(parent).get(name)
+def _known(history: GitHistory, cache: StatCache | None, path: bytes, newest: SnapshotId) -> Known | None:
+    """A file as the newest snapshot holds it; where no cache can tell, its stat is only a size and a time."""
+    parent, _, name = path.rpartition(b"/")
+    if cache:
+        return cache.entries(parent).get(name)
+    try:
+        entry, _ = history.find(newest, path)
+    except NotFoundError:
+        return None
+    if entry.kind == "folder":
+        return None
+    mode = MODE_SYMLINK if entry.kind == "symlink" else MODE_FILE
+    return Known(Stat(0, entry.size, entry.mtime_ns, 0, 0), mode, name, entry.blob, 0)
+
+
+def _file_state(
+    history: GitHistory,
+    cache: StatCache,
+    path: str,
+    real: str,
+    inside: bytes,
+    known: Known | None,
+    newest: SnapshotId,
+) -> PathState:
     try:
         found = os.lstat(real)
     except (FileNotFoundError, NotADirectoryError):
         if known is None:
             return _state(path, "unknown", None, "no such file, now or in the newest snapshot")
-        return _state(path, "deleted", _since(places.history, cache, inside, known, newest), "no longer there")
+        return _state(path, "deleted", _since(history, cache, inside, known, newest), "no longer there")
     if known is None:
         if not (stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode)):
             return _state(path, "excluded", None, "not saved: neither file, folder nor symlink")
         return _state(path, "new", None, "not in the newest snapshot")
-    since = _since(places.history, cache, inside, known, newest)
+    since = _since(history, cache, inside, known, newest)
     if known.stat == stat_of(found):
         return _state(path, "saved", since, "as in the newest snapshot")
     if _same_content(real, found, known):
+        if known.stat.mtime_ns == found.st_mtime_ns:
+            return _state(path, "saved", since, "as in the newest snapshot")
         return _state(path, "saved", since, "content as in the newest snapshot, its attributes changed")
+    if not known.stat.inode and _READ_LIMIT < known.stat.size == found.st_size:
+        if known.stat.mtime_ns == found.st_mtime_ns:
+            return _state(path, "saved", since, "size and time as in the newest snapshot")
+        return _state(path, "unknown", since, "too large to compare at once; the next snapshot looks")
     return _state(path, "changed", since, "changed since the newest snapshot")
 
 
@@ -104,13 +144,17 @@ def _same_content(real: str, found: os.stat_result, known: Known) -> bool:
     if found.st_size != known.stat.size or found.st_size > _READ_LIMIT:
         return False
     if stat.S_ISLNK(found.st_mode):
-        return known.tree_mode == MODE_SYMLINK and object_id(b"blob", os.readlink(os.fsencode(real))) == known.blob
+        return known.tree_mode == MODE_SYMLINK and object_id(b"blob", read_link(real)) == known.blob
+    if known.tree_mode == MODE_SYMLINK or not stat.S_ISREG(found.st_mode):
+        return False
     try:
         fd = open_source(real)
     except OSError:
         return False
     with open(fd, "rb") as file:
-        return object_id(b"blob", file.read(_READ_LIMIT + 1)) == known.blob
+        data = file.read(_READ_LIMIT + 1)
+    pointer = pointers.encode(Pointer(hashlib.sha256(data).hexdigest(), len(data)))
+    return known.blob in (object_id(b"blob", data), object_id(b"blob", pointer))
 
 
 def _since(history: GitHistory, cache: StatCache, path: bytes, known: Known, newest: SnapshotId) -> SnapshotId | None:
@@ -160,15 +204,18 @@ def _scan(places: Places, project: Project, cache: StatCache, inside: bytes) -> 
         if isinstance(folder, Same):
             continue
         known = cache.entries(folder.path)
+        at = os.path.join(project.path, os.fsdecode(folder.path))
         for name, found in folder.entries:
             before = known.pop(name, None)
             if before is None:
                 counts["new"] += 1
-            elif before.stat != stat_of(found):
+            elif before.stat != stat_of(found) and not _same_content(
+                os.path.join(at, os.fsdecode(name)), found, before
+            ):
                 counts["changed"] += 1
         counts["deleted"] += len(known)
     prefix = inside + b"/" if inside else b""
-    counts["deleted"] += sum(row.files for at, row in rows.items() if at.startswith(prefix) and at not in visited)
+    counts["deleted"] += sum(row.files for path, row in rows.items() if path.startswith(prefix) and path not in visited)
     counts["unreadable"] = len(problems)
     return counts
 

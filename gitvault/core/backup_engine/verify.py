@@ -14,6 +14,7 @@ from pathlib import Path
 
 from gitvault.core.interfaces import Progress, StorageManager
 from gitvault.core.models import Affected, Defect, ObjectId, Pointer, SnapshotId, VerifyReport
+from gitvault.core.utils.names import ref_component
 from gitvault.core.versioning import meta
 from gitvault.core.versioning.history import META, NO_OBJECT, GitHistory
 from gitvault.core.versioning.objects import MODE_TREE
@@ -66,8 +67,9 @@ class _Check:
 
     def project(self, project: str) -> None:
         """The chain of commits and what they name."""
-        tip = self.history.tip(project)
-        at = tip
+        at = self.history.tip(project)
+        if at:
+            self.meta_ref(project, at)
         while at:
             snapshot = SnapshotId(at.hex())
             try:
@@ -86,6 +88,21 @@ class _Check:
             at = commit.parents[0] if commit.parents else None
             if self.progress:
                 self.progress("checking snapshots", self.objects, 0)
+
+    def meta_ref(self, project: str, tip: ObjectId) -> None:
+        """The meta chain hangs on a ref of its own: without it a repack would drop the chain."""
+        ref = META + ref_component(project)
+        try:
+            named = self.history.meta_commit(self.history.commit(tip))
+            held = self.history.refs.read(ref)
+            # A run that was killed between its two refs left this one ahead.
+            if not named or (held and named in self.history.chain(held)):
+                return
+        except GitVaultError:
+            # Reported with the commit that cannot be read.
+            return
+        reason = f"expected to lead to {named.hex()}, which the newest snapshot names; the next snapshot mends it"
+        self.other.append(Defect("ref", ref, reason, (Affected(project, SnapshotId(tip.hex()), b""),)))
 
     def records(self, ref: str, oid: ObjectId) -> None:
         """A chain of commits that hold records."""
