@@ -1,8 +1,8 @@
 """Incremental backups on git's own objects: `Vault` is the way in, the rest are its records and errors.
 
-    with Vault.create("vault.git") as vault:
-        report = vault.create_snapshot("project", message="first")
-        vault.restore_snapshot(report.snapshot, "copy")
+with Vault.create("vault.git") as vault:
+    report = vault.create_snapshot("project", message="first")
+    vault.restore_snapshot(report.snapshot, "copy")
 """
 
 from __future__ import annotations

@@ -101,7 +101,12 @@ class Bench:
     def first_saves(self, row: str, found: dict[str, Tool], source: Path) -> None:
         """Into a new repository each time; the last one stays."""
         actions = {name: partial(tool.save, source) for name, tool in found.items()}
-        self.alternate(row, actions, self.repeat if self.wants(row) else 1, lambda name: found[name].init())
+
+        def prepare(name: str) -> None:
+            found[name].init()
+            self.warm(source)
+
+        self.alternate(row, actions, self.repeat if self.wants(row) else 1, prepare)
 
     def restores(self, row: str, found: dict[str, Tool], source: Path) -> None:
         """Into an empty folder each time; ours is compared with the source."""
@@ -118,7 +123,20 @@ class Bench:
 
     def saves(self, row: str, found: dict[str, Tool], source: Path, times: int = 1) -> None:
         """Of the folder as it is."""
-        self.alternate(row, {name: partial(tool.save, source) for name, tool in found.items()}, times)
+        actions = {name: partial(tool.save, source) for name, tool in found.items()}
+        self.alternate(row, actions, times, lambda name: self.warm(source))
+
+    def warm(self, source: Path) -> None:
+        """Read everything once: where memory is given back early, the first tool would else wait for the disk."""
+        if self._cold:
+            return
+        for folder, _, names in os.walk(source):
+            for name in names:
+                path = os.path.join(folder, name)
+                if not os.path.islink(path) and os.path.getsize(path) > 4096:
+                    with open(path, "rb", buffering=0) as file:
+                        while file.read(1 << 20):
+                            pass
 
 
 def say(text: str) -> None:

@@ -112,12 +112,13 @@ class Session:
 
     @property
     def command(self) -> str:
-        """`git vault`, with `--vault DIR` when it was given."""
+        """`git vault`, or the script that started this, with `--vault DIR` when it was given."""
+        typed = os.environ.get("GIT_VAULT_COMMAND", "git vault")
         if not self._given:
-            return "git vault"
+            return typed
         import shlex
 
-        return f"git vault --vault {shlex.quote(self._given)}"
+        return f"{typed} --vault {shlex.quote(self._given)}"
 
     @cached_property
     def progress(self) -> Bar:

@@ -197,5 +197,3 @@ class BackupEngine(Protocol):
 
     def verify(self, *, data: bool = False, progress: Progress | None = None) -> VerifyReport:
         """Check everything from the refs down; with `data`, every stored byte."""
-
-

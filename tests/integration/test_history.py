@@ -76,10 +76,10 @@ def daily(vault: Vault, clock: Clock, tmp_path: Path) -> list[SnapshotId]:
         ("acme~3", 0),
         ("acme@{now}", 3),
         ("acme@{yesterday}", 2),
-        ("acme@{2024-03-11}", 0),
+        ("acme@{2024-03-11}", 1),
         ("acme@{2024-03-11 12:00}", 1),
         ("acme@{2024-03-11 13:00}", 1),
-        ("acme@{2024-03-11}~", None),
+        ("acme@{2024-03-10}~", None),
         ("acme@{2 days ago}", 1),
         ("acme@{2024-03-12T12:00:00Z}~1", 1),
         ("2024-03-12 12:30", 2),
@@ -177,7 +177,16 @@ def test_a_project_without_snapshots_has_an_empty_list(vault: Vault, tmp_path: P
 
 @pytest.mark.parametrize(
     "text",
-    ["", " ", "one\n\ntwo\n", "Vault-Tag: forged", "x\n\nVault-Project: forged", "\x1b[31m\r\n\0", "\u00e4\ud83d" * 3, "x" * 5000],
+    [
+        "",
+        " ",
+        "one\n\ntwo\n",
+        "Vault-Tag: forged",
+        "x\n\nVault-Project: forged",
+        "\x1b[31m\r\n\0",
+        "\u00e4\ud83d" * 3,
+        "x" * 5000,
+    ],
     ids=["empty", "blank", "body", "trailer", "trailers", "control", "surrogates", "long"],
 )
 def test_messages_and_tags_of_any_sort(text: str, vault: Vault, tmp_path: Path) -> None:
@@ -186,7 +195,7 @@ def test_messages_and_tags_of_any_sort(text: str, vault: Vault, tmp_path: Path) 
     taken = vault.create_snapshot(tmp_path / "acme", message=text, tags=[text], metadata={"key": text}, trigger=text)
     found = vault.get_snapshot_info(taken.snapshot)
     assert found.project == "acme"
-    if text.isascii() and "\0" not in text:
+    if text.isascii() and text.strip():
         assert found.tags == (text,)
         assert found.metadata == {"key": text}
     if text in ("one\n\ntwo\n", "Vault-Tag: forged", "x\n\nVault-Project: forged"):
@@ -199,7 +208,9 @@ def test_messages_and_tags_of_any_sort(text: str, vault: Vault, tmp_path: Path) 
 
 def test_what_changed_between_two_snapshots(vault: Vault, tmp_path: Path) -> None:
     project = tmp_path / "acme"
-    write(project, {"same": b"1", "edit": b"2", "gone": b"3", "old name": b"4", "a/b/c": b"5", "kind": b"6", "empty": b""})
+    write(
+        project, {"same": b"1", "edit": b"2", "gone": b"3", "old name": b"4", "a/b/c": b"5", "kind": b"6", "empty": b""}
+    )
     write(project, {"art/big.bin": b"\0" * 100_000, "link": "same", "x/folder": b"7", ".git/config": b"8"})
     one = vault.create_snapshot(project).snapshot
     write(project, {"edit": b"22", "new": b"9", "fresh": b"", "art/big.bin": b"\1\0" * 50_000})

@@ -28,7 +28,7 @@ FILES: dict[str | bytes, bytes | str] = {
     "link": "main.c",
     "dangling": "no/where",
     "hidden/.secret": b"export-ignore",
-    b"caf\xe9/quote\"new\nline": b"odd name",
+    b'caf\xe9/quote"new\nline': b"odd name",
     "100% \u00e4 -x": b"x",
     ".gitattributes": b"* text=auto eol=crlf ident export-subst working-tree-encoding=UTF-16\n"
     b"hidden export-ignore\n*.bin filter=lfs diff=lfs merge=lfs -text\n",
@@ -73,7 +73,9 @@ def expected(vault: Vault, project: Path) -> dict[bytes, bytes]:
 
 
 def test_log_and_show(vault: Vault, snapshots: list[SnapshotId], tmp_path: Path) -> None:
-    assert git(vault, "log", "--format=%H %s", "acme").decode() == f"{snapshots[1]} second\n{snapshots[0]} first words\n"
+    assert (
+        git(vault, "log", "--format=%H %s", "acme").decode() == f"{snapshots[1]} second\n{snapshots[0]} first words\n"
+    )
     assert git(vault, "log", "-1", "--format=%(trailers:key=Vault-Tag,valueonly)", snapshots[0]).strip() == b"one"
     assert b"first words\n\nmore of them" in git(vault, "log", "-1", "--format=%B", snapshots[0])
     for path, content in expected(vault, tmp_path / "acme").items():

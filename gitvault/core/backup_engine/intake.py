@@ -99,7 +99,7 @@ def saved(
         owner,
         pointer=pointer,
         link=f"{st.st_dev:x}.{st.st_ino:x}" if st.st_nlink > 1 else None,
-        sparse=is_sparse(st),
+        sparse=kind == "file" and is_sparse(st),
         xattrs=read_xattrs(fd) if fd is not None else None,
     )
     found = stat_of(st)

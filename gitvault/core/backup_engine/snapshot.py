@@ -22,6 +22,7 @@ from gitvault.core.interfaces import Progress, StorageManager
 from gitvault.core.models import ObjectId, Pointer, Problem, SnapshotId, SnapshotReport
 from gitvault.core.scan import Folder, Known, Row, Rules, Same, StatCache, pack_entries, racy_ns, stat_of, walk
 from gitvault.core.storage import pointers
+from gitvault.core.utils.attributes import not_kept
 from gitvault.core.utils.files import open_source, read_link
 from gitvault.core.utils.names import is_special, tree_name
 from gitvault.core.versioning import meta
@@ -428,6 +429,8 @@ def take_snapshot(
     number = prepare_cache(cache, history, parent, root, rules) + 1
     rows = cache.rows()
     run = _Run(root, history, store, cache, limits, number, progress)
+    if parent is None and (limit := not_kept()):
+        run.notes.append(limit)
     try:
         visited: set[bytes] = set()
         for folder in walk(root, rows, rules, run.problems, run.notes):

@@ -28,6 +28,15 @@ def read_xattrs(fd: int) -> dict[str, bytes]:
         raise
 
 
+def not_kept() -> str | None:
+    """What of a file this system has and gitvault cannot reach, as a sentence; None on Linux, where it reaches all."""
+    if sys.platform == "darwin":
+        return "extended attributes, ACLs and resource forks are not saved on macOS"
+    if sys.platform == "win32":
+        return "owners, ACLs and alternate data streams are not saved on Windows"
+    return None
+
+
 def write_xattrs(target: str | int, values: Mapping[str, bytes]) -> Iterator[str]:
     """Set attributes on a path (not following a symlink) or descriptor; a sentence for each that failed."""
     for name, value in values.items():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import sys
 from pathlib import Path
 
 from gitvault.core.utils.files import HAS_DIR_FD
@@ -27,6 +28,9 @@ _NEW = (
 
 def is_plain(name: bytes) -> bool:
     """Whether `name` is the name of something in a folder, not a way out of it."""
+    if sys.platform == "win32" and (b"\\" in name or b":" in name):
+        # A path, a drive or a stream.
+        return False
     return name not in (b"", b".", b"..") and b"/" not in name and b"\0" not in name
 
 
