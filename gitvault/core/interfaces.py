@@ -70,10 +70,10 @@ class StorageManager(Protocol):
         """
 
     def retrieve_file(self, pointer: Pointer, target: BinaryIO) -> None:
-        """Write the content to `target`, each chunk verified before it is written.
+        """Write the content to `target` and check that the whole has the pointer's hash and size.
 
-        Raises NotFoundError when content is missing, CorruptionError when it is damaged, also when
-        the whole does not have the pointer's hash and size: what was written by then is worthless.
+        Raises NotFoundError when content is missing, CorruptionError when it is damaged: what was
+        written by then is worthless, so write into a file that gets its name afterwards.
         """
 
     def store_chunk(self, data: bytes) -> ChunkId:

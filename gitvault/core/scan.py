@@ -139,9 +139,10 @@ class StatCache:
         self._db = self._open()
 
     def _open(self) -> sqlite3.Connection:
-        for _ in range(2):
+        # A damaged file is made anew; where none can be written there is one for this run.
+        for file in (self.file, self.file, ":memory:"):
             try:
-                db = sqlite3.connect(self.file, isolation_level=None, check_same_thread=False)
+                db = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
                 # It can be rebuilt, so it need not survive a power cut: no fsync at all.
                 db.execute("PRAGMA synchronous=OFF")
                 db.execute("PRAGMA journal_mode=MEMORY")
@@ -151,12 +152,12 @@ class StatCache:
                     " meta_blob BLOB, files INT, bytes INT, entries BLOB) WITHOUT ROWID;"
                     "CREATE TABLE IF NOT EXISTS version(number INT PRIMARY KEY, snapshot TEXT);"
                 )
-                db.execute("SELECT count(*) FROM about").fetchone()
+                db.execute("SELECT key, value FROM about").fetchall()
                 return db
             except sqlite3.DatabaseError:
                 with contextlib.suppress(OSError):
                     self.file.unlink()
-        return sqlite3.connect(":memory:", isolation_level=None)
+        raise AssertionError("a database in memory can always be made")
 
     def close(self) -> None:
         """Close the file."""

@@ -24,7 +24,6 @@ from gitvault.core.models import (
     VerifyReport,
 )
 from gitvault.errors import AmbiguousError, ExistsError, NotFoundError
-from gitvault.vault import Vault
 
 Files = dict[bytes, bytes]
 

@@ -88,7 +88,7 @@ def daily(vault: Vault, clock: Clock, tmp_path: Path) -> list[SnapshotId]:
 )
 def test_names_of_snapshots(name: str, day: int | None, vault: Vault, daily: list[SnapshotId]) -> None:
     if day is None:
-        with pytest.raises(NotFoundError, match="the history of acme@.* is not that long"):
+        with pytest.raises(NotFoundError, match=r"the history of acme@.* is not that long"):
             vault.resolve(name)
     else:
         assert vault.resolve(name) == daily[day]
@@ -252,7 +252,7 @@ def test_a_name_whose_folder_is_gone_moves_to_its_new_folder(vault: Vault, tmp_p
     assert second.unchanged or vault.resolve("acme~1") == first
     assert vault.project("acme").path == str(tmp_path / "moved")
     write(tmp_path / "third", {"f": b""})
-    with pytest.raises(ExistsError, match="acme: is .*moved already"):
+    with pytest.raises(ExistsError, match=r"acme: is .*moved already"):
         vault.add_project(tmp_path / "third", "acme")
 
 

@@ -90,6 +90,20 @@ def test_edits_all_over_a_file_that_shares_no_chunk_are_coded_against_it(reopen:
     assert content(store, pointer) == data
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_new_part_does_not_hide_that_the_rest_is_old(reopen: Open, shared: bool) -> None:
+    """Eight megabytes of new content, then small changes: with known chunks between, and with none."""
+    store = reopen()
+    old = random.Random(8).randbytes(40_000_000)
+    first = save(store, old)
+    store.flush()
+    data = bytearray(NOISE[:8_000_000] + old[8_000_000:])
+    for at in range(16_000_000 if shared else 8_000_000, len(data), 50_000):
+        data[at] ^= 1
+    save(store, bytes(data), first)
+    assert store.flush() < (8_400_000 if shared else 24_000_000)
+
+
 def test_what_was_already_compressed_is_not_tried(reopen: Open) -> None:
     store = reopen()
     jpeg = b"\xff\xd8\xff\xe0" + NOISE[:1_000_000]

@@ -21,8 +21,9 @@ RUN_SIZE = 1 << 20
 # Bytes of one file that may wait for a worker, and for the anchor behind them.
 _IN_FLIGHT = 32 << 20
 _LOOK_AHEAD = 8 << 20
-# After so many tries in a row that saved nothing, a file is taken for one that has nothing in common with its past.
+# After so many tries in a row that saved nothing, only every sixteenth run of a gap is tried: it may be all new.
 _PATIENCE = 4
+_PROBE = 16
 
 
 @dataclass(slots=True)
@@ -67,6 +68,7 @@ class Intake:
         self._owed: set[ChunkId] = set()
         self._elsewhere: set[ChunkId] = set()
         self._vain = 0
+        self._tries = 0
 
     def add(self, window: memoryview, lengths: list[int]) -> None:
         """Take in the next bytes of the file and where they are cut; nobody may change them any more."""
@@ -124,6 +126,7 @@ class Intake:
             if there is not None:
                 self._release((start, start - there))
                 self._left = (start + length, start - there)
+                self._vain = 0
         if self._alignment is None:
             self._release(None)
         while self._waiting_bytes > _LOOK_AHEAD:
@@ -136,7 +139,8 @@ class Intake:
     def _submit(self, right: tuple[int, int] | None) -> None:
         run = self._waiting[0]
         bases: list[ChunkId] = []
-        if self._alignment is not None and self._vain < _PATIENCE:
+        self._tries += 1
+        if self._alignment is not None and (self._vain < _PATIENCE or self._tries % _PROBE == 0):
             bases = self._alignment.bases(run.start, run.start + len(run.data), run.left, right)
         self._encoding.append((len(run.data), self._pool.submit(self._store, run, bases)))
         self._encoding_bytes += len(run.data)

@@ -124,10 +124,14 @@ class ChunkStore:
             return
         whole = hashlib.sha256()
         for pieces in self._read_ahead(chunks, self._pool if pointer.size > WINDOW else _Now()):
-            for piece in pieces:
-                whole.update(piece)
-                _write(target, piece)
+            # One piece: four megabytes a call instead of fifty calls.
+            data = memoryview(b"".join(pieces))
+            whole.update(data)
+            _write(target, data)
         if whole.hexdigest() != pointer.oid:
+            # Which chunk it is: the first whose own hash is wrong raises here.
+            for chunk, _ in chunks:
+                self._reader.read([chunk])
             raise ChecksumMismatch(f"file {pointer.oid}", pointer.oid, whole.hexdigest())
 
     def store_chunk(self, data: bytes) -> ChunkId:
@@ -280,7 +284,7 @@ class ChunkStore:
         return []
 
     def _read_ahead(self, chunks: Sequence[tuple[ChunkId, int]], pool: Executor) -> Iterator[list[memoryview]]:
-        """The chunks' bytes in order, decoded and verified by the pool a few batches ahead."""
+        """The chunks' bytes in order, decoded by the pool a few batches ahead; the caller checks the whole."""
         waiting: deque[Future[list[memoryview]]] = deque()
         batch: list[ChunkId] = []
         size = 0
@@ -288,7 +292,7 @@ class ChunkStore:
             batch.append(chunk)
             size += length
             if size >= _READ_BATCH or number == len(chunks):
-                waiting.append(pool.submit(self._reader.read, batch))
+                waiting.append(pool.submit(self._reader.read, batch, verify=False))
                 batch, size = [], 0
             if len(waiting) > _READ_AHEAD:
                 yield waiting.popleft().result()

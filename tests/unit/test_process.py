@@ -1,0 +1,94 @@
+"""Other programs: the environment they get, how their failures are named, copies and workers of this process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from gitvault.core.utils import process
+from gitvault.errors import ToolError, ToolFailed, ToolMissing
+
+
+def test_git_is_not_redirected_by_what_a_hook_exports(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "-q", "--bare", tmp_path / "mine.git"], check=True)
+    subprocess.run(["git", "init", "-q", tmp_path / "theirs"], check=True)
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "theirs" / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(tmp_path / "theirs"))
+    assert "GIT_DIR" not in process.clean_environment()
+    found = process.git(tmp_path / "mine.git", "rev-parse", "--absolute-git-dir")
+    assert found.strip() == os.fsencode(tmp_path / "mine.git")
+
+
+def test_a_program_that_is_not_there_is_named() -> None:
+    with pytest.raises(ToolMissing, match="no-such-program-here: not found; install it"):
+        process.run(["no-such-program-here"])
+
+
+def test_a_program_that_fails_is_named_with_its_code_and_last_words() -> None:
+    with pytest.raises(ToolFailed, match=r"failed with code 7: the last line") as failed:
+        process.run([sys.executable, "-c", "import sys; print('first\\nthe last line', file=sys.stderr); sys.exit(7)"])
+    assert failed.value.code == 7
+    assert "first" in failed.value.stderr
+    assert isinstance(failed.value, ToolError)
+
+
+def test_codes_that_are_no_error() -> None:
+    assert process.run([sys.executable, "-c", "import sys; sys.exit(5)"], ok=(0, 5)) == b""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are copied on Linux only")
+def test_a_child_answers_with_what_its_task_returns() -> None:
+    child = process.in_child(lambda: b"answer of %d" % os.getpid())
+    assert child is not None
+    said = child.result()
+    assert said.startswith(b"answer of ")
+    assert said != b"answer of %d" % os.getpid()
+    assert child.result() == said
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are copied on Linux only")
+def test_a_child_whose_task_fails_answers_nothing_and_is_gone(capfd: pytest.CaptureFixture[str]) -> None:
+    def fail() -> bytes:
+        raise OSError("no")
+
+    child = process.in_child(fail)
+    assert child is not None
+    assert child.result() == b""
+    assert capfd.readouterr() == ("", "")
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_no_copy_is_made_beside_other_threads() -> None:
+    stop = threading.Event()
+    other = threading.Thread(target=stop.wait)
+    other.start()
+    try:
+        assert process.in_child(lambda: b"") is None
+    finally:
+        stop.set()
+        other.join()
+
+
+def test_a_worker_imports_the_same_package() -> None:
+    worker = process.start_python("gitvault.core.backup_engine.intake")
+    assert worker.stdin is not None
+    # No settings at all: it ends by itself when its input does.
+    _, _ = worker.communicate(b"", timeout=30)
+    assert worker.returncode is not None
+
+
+def test_what_is_detached_outlives_the_call(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    process.start_detached(["-c", f"open({str(mark)!r}, 'w').write('done')"])
+    for _ in range(200):
+        if mark.exists() and mark.read_text() == "done":
+            return
+        time.sleep(0.05)
+    raise AssertionError("the detached program did not run")

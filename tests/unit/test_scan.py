@@ -1,0 +1,225 @@
+"""Walking a project and the cache behind it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+from trees import write
+
+from gitvault.core.models import Problem
+from gitvault.core.scan import (
+    RACY_COARSE_NS,
+    RACY_NS,
+    Folder,
+    Known,
+    Row,
+    Rules,
+    Same,
+    Stat,
+    StatCache,
+    pack_entries,
+    racy_ns,
+    stat_of,
+    walk,
+)
+
+NO_ROWS: dict[bytes, Row] = {}
+
+
+def looked(root: Path, rows: dict[bytes, Row] = NO_ROWS, rules: Rules | None = None) -> list[Same | Folder]:
+    problems: list[Problem] = []
+    found = list(walk(root, rows, rules or Rules(), problems, []))
+    assert problems == []
+    return found
+
+
+def row_of(folder: Same | Folder) -> Row:
+    assert isinstance(folder, Folder)
+    return Row(folder.signature, b"t" * 20, b"m" * 20, b"b" * 20, len(folder.entries), 0)
+
+
+# -- the walk ------------------------------------------------------------------------------------
+
+
+def test_every_folder_once_parents_first_entries_sorted(tmp_path: Path) -> None:
+    write(tmp_path, {"b": b"", "a": b"", "z/x/y": b"", "c/d": b"", "link": "z"})
+    found = looked(tmp_path)
+    assert [f.path for f in found] == [b"", b"c", b"z", b"z/x"]
+    assert isinstance(found[0], Folder)
+    assert [name for name, _ in found[0].entries] == [b"a", b"b", b"link"]
+    assert found[0].folders == [b"c", b"z"]
+
+
+def test_a_folder_is_the_same_until_anything_in_it_changes(tmp_path: Path) -> None:
+    write(tmp_path, {"a": b"1", "sub/b": b"2"})
+    rows = {f.path: row_of(f) for f in looked(tmp_path)}
+    assert all(isinstance(f, Same) for f in looked(tmp_path, rows))
+    for change in (
+        lambda: os.chmod(tmp_path / "sub/b", 0o600),
+        lambda: write(tmp_path, {"sub/b": b"3"}),
+        lambda: os.utime(tmp_path / "sub/b", ns=(0, 0)),
+        lambda: write(tmp_path, {"sub/c": b""}),
+        lambda: os.rename(tmp_path / "sub/c", tmp_path / "sub/d"),
+        lambda: (tmp_path / "sub/d").unlink(),
+        lambda: (tmp_path / "sub/new").mkdir(),
+        lambda: os.chmod(tmp_path / "sub", 0o700),
+        lambda: os.setxattr(tmp_path / "sub", "user.x", b"y"),
+    ):
+        change()
+        found = {f.path: f for f in looked(tmp_path, rows)}
+        assert isinstance(found[b"sub"], Folder), change
+        assert isinstance(found[b""], Same), "the folder above has its own row"
+        rows = {path: row_of(f) if isinstance(f, Folder) else f.row for path, f in found.items()}
+
+
+def test_other_rules_look_at_everything_again(tmp_path: Path) -> None:
+    write(tmp_path, {"a": b"", "b.tmp": b""})
+    rows = {f.path: row_of(f) for f in looked(tmp_path)}
+    [found] = looked(tmp_path, rows, Rules(["*.tmp"]))
+    assert isinstance(found, Folder)
+    assert [name for name, _ in found.entries] == [b"a"]
+
+
+def test_a_root_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        looked(tmp_path / "missing")
+    write(tmp_path, {"file": b""})
+    with pytest.raises(NotADirectoryError):
+        looked(tmp_path / "file")
+
+
+def test_a_special_file_is_a_problem_each_time(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for _ in range(2):
+        problems: list[Problem] = []
+        [found] = walk(tmp_path, {}, Rules(), problems, [])
+        assert isinstance(found, Folder)
+        assert (found.signature, problems) == (b"", [Problem(b"pipe", "not saved: a FIFO")])
+
+
+# -- rules ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("patterns", "kept"),
+    [
+        ([], {"a.o", "b/a.o", "b/keep.o", "build/x", "c/build/y", "doc/a.txt"}),
+        (["*.o"], {"build/x", "c/build/y", "doc/a.txt"}),
+        (["*.o", "!keep.o"], {"b/keep.o", "build/x", "c/build/y", "doc/a.txt"}),
+        (["/build/"], {"a.o", "b/a.o", "b/keep.o", "c/build/y", "doc/a.txt"}),
+        (["build/"], {"a.o", "b/a.o", "b/keep.o", "doc/a.txt"}),
+        (["b/*.o", "doc"], {"a.o", "build/x", "c/build/y"}),
+        (["**/a.*"], {"b/keep.o", "build/x", "c/build/y"}),
+    ],
+)
+def test_ignore_patterns_mean_what_they_mean_to_git(patterns: list[str], kept: set[str], tmp_path: Path) -> None:
+    write(tmp_path, {n: b"" for n in ("a.o", "b/a.o", "b/keep.o", "build/x", "c/build/y", "doc/a.txt")})
+    found = {
+        (f.path + b"/" + name if f.path else name).decode()
+        for f in looked(tmp_path, rules=Rules(patterns))
+        if isinstance(f, Folder)
+        for name, _ in f.entries
+    }
+    assert found == kept
+
+
+def test_a_forbidden_folder_is_left_out_and_noted(tmp_path: Path) -> None:
+    write(tmp_path, {"a": b"", "sub/vault.git/config": b""})
+    notes: list[str] = []
+    found = list(walk(tmp_path, {}, Rules((), [tmp_path / "sub/vault.git"]), [], notes))
+    assert [f.path for f in found] == [b"", b"sub"]
+    assert notes == [f"{tmp_path}/sub/vault.git is the vault itself and is left out"]
+
+
+# -- trust in times ------------------------------------------------------------------------------
+
+
+def test_a_fresh_file_is_not_trusted_yet(tmp_path: Path) -> None:
+    write(tmp_path, {"f": b""})
+    st = os.stat(tmp_path / "f")
+    written = st.st_ctime_ns
+    window = RACY_NS if written % 10**9 else RACY_COARSE_NS
+    assert racy_ns(st, written) == window
+    assert racy_ns(st, written + 1000) == window - 1000
+    assert racy_ns(st, written + window) == 0
+    assert racy_ns(st, written - 10**12) == window, "a server's clock ahead of ours"
+
+
+# -- the cache -----------------------------------------------------------------------------------
+
+KNOWN = Known(Stat(0o100644, 3, 1, 2, 4), 0o100644, b"a", b"\1" * 20, 7)
+
+
+def filled(file: Path) -> StatCache:
+    cache = StatCache(file)
+    entries = {b"a": KNOWN, b".git": KNOWN._replace(tree_name=b"%2Egit")}
+    row = Row(b"s" * 20, b"t" * 20, b"m" * 20, b"b" * 20, 2, 6)
+    cache.replace({"snapshot": b"x"}, [(b"", row, pack_entries(entries)), (b"sub", row, b"\x90")], (), (), (7, "id7"))
+    return cache
+
+
+def test_what_is_put_in_is_found(tmp_path: Path) -> None:
+    filled(tmp_path / "c.db").close()
+    cache = StatCache(tmp_path / "c.db")
+    assert cache.about() == {"snapshot": b"x"}
+    assert cache.rows().keys() == {b"", b"sub"}
+    assert cache.row(b"") == Row(b"s" * 20, b"t" * 20, b"m" * 20, b"b" * 20, 2, 6)
+    assert cache.entries(b"") == {b"a": KNOWN, b".git": KNOWN._replace(tree_name=b"%2Egit")}
+    assert (cache.row(b"none"), cache.entries(b"none")) == (None, {})
+    assert (cache.version(7), cache.version(8)) == ("id7", None)
+    cache.replace({"snapshot": b"y"}, (), [(b"", b"T" * 20, b"M" * 20)], [b"sub"])
+    row = cache.row(b"")
+    assert row and (row.tree, row.meta, row.signature) == (b"T" * 20, b"M" * 20, b"s" * 20)
+    assert cache.row(b"sub") is None
+    cache.clear()
+    assert (cache.about(), cache.rows(), cache.version(7)) == ({}, {}, None)
+    cache.close()
+
+
+def test_a_replacement_happens_whole_or_not_at_all(tmp_path: Path) -> None:
+    cache = filled(tmp_path / "c.db")
+
+    def broken() -> object:
+        yield b"new", Row(b"", b"", b"", b"", 0, 0), b""
+        raise OSError("the vault's disk")
+
+    with pytest.raises(OSError, match="the vault's disk"):
+        cache.replace({"snapshot": b"y"}, broken(), (), [b""])  # type: ignore[arg-type]
+    assert cache.about() == {"snapshot": b"x"}
+    assert cache.rows().keys() == {b"", b"sub"}
+    cache.close()
+
+
+@pytest.mark.parametrize("damage", [b"", b"no database", b"SQLite format 3\0" + b"\xff" * 5000])
+def test_a_damaged_cache_is_as_good_as_none(damage: bytes, tmp_path: Path) -> None:
+    filled(tmp_path / "c.db").close()
+    (tmp_path / "c.db").write_bytes(damage)
+    cache = StatCache(tmp_path / "c.db")
+    assert (cache.about(), cache.rows()) == ({}, {})
+    cache.replace({"snapshot": b"z"}, (), (), ())
+    assert cache.about() == {"snapshot": b"z"}
+    cache.close()
+
+
+def test_a_foreign_database_is_as_good_as_none(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "c.db") as db:
+        db.execute("CREATE TABLE about(other INT)")
+    db.close()
+    cache = StatCache(tmp_path / "c.db")
+    assert cache.about() == {}
+    cache.close()
+
+
+def test_a_place_that_cannot_be_written_needs_no_cache(tmp_path: Path) -> None:
+    cache = StatCache(tmp_path / "missing" / "c.db")
+    cache.replace({"snapshot": b"x"}, (), (), ())
+    assert cache.about() == {"snapshot": b"x"}
+    cache.close()
+
+
+def test_what_tells_files_apart(tmp_path: Path) -> None:
+    write(tmp_path, {"a": b"1", "b": b"1"})
+    assert stat_of(os.stat(tmp_path / "a")) != stat_of(os.stat(tmp_path / "b"))
