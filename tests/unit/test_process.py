@@ -45,7 +45,7 @@ def test_codes_that_are_no_error() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are copied on Linux only")
 def test_a_child_answers_with_what_its_task_returns() -> None:
     child = process.in_child(lambda: b"answer of %d" % os.getpid())
-    assert child is not None
+    assert isinstance(child, process.Child)
     said = child.result()
     assert said.startswith(b"answer of ")
     assert said != b"answer of %d" % os.getpid()

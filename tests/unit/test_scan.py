@@ -223,3 +223,12 @@ def test_a_place_that_cannot_be_written_needs_no_cache(tmp_path: Path) -> None:
 def test_what_tells_files_apart(tmp_path: Path) -> None:
     write(tmp_path, {"a": b"1", "b": b"1"})
     assert stat_of(os.stat(tmp_path / "a")) != stat_of(os.stat(tmp_path / "b"))
+
+
+def test_the_rule_that_leaves_something_out_is_named() -> None:
+    rules = Rules(["*.o", "build/"])
+    assert rules.excluded_by(b"a/b.o", False) == "*.o"
+    assert rules.excluded_by(b"x/build", True) == "build/"
+    assert rules.excluded_by(b"build", False) is None
+    assert rules.fingerprint() == Rules(["*.o", "build/"]).fingerprint()
+    assert rules.fingerprint() != Rules(["*.o"]).fingerprint() != Rules([], [Path("/vault")]).fingerprint()

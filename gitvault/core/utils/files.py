@@ -15,7 +15,7 @@ from pathlib import Path
 
 from gitvault.errors import StorageFullError
 
-NOATIME = getattr(os, "O_NOATIME", 0)
+_NOATIME = getattr(os, "O_NOATIME", 0)
 _CLOEXEC = getattr(os, "O_CLOEXEC", 0)
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 # Opening a FIFO that took a file's place must not wait for a writer.
@@ -27,7 +27,7 @@ HAS_DIR_FD = os.open in os.supports_dir_fd and os.scandir in os.supports_fd
 def open_source(path: str | bytes, dir_fd: int | None = None) -> int:
     """A descriptor that reads a user's file or folder, without touching its access time where the OS allows it."""
     try:
-        return os.open(path, _READ | NOATIME, dir_fd=dir_fd)
+        return os.open(path, _READ | _NOATIME, dir_fd=dir_fd)
     except PermissionError:
         # Only the owner may use O_NOATIME, everyone else gets EPERM.
         return os.open(path, _READ, dir_fd=dir_fd)
