@@ -20,7 +20,7 @@ from gitvault.core.versioning.objects import MODE_FILE, MODE_TREE, Commit, Signa
 from gitvault.core.versioning.odb import ObjectStore
 from gitvault.core.versioning.packfile import PackWriter, publish
 from gitvault.core.versioning.refs import RefStore
-from gitvault.core.versioning.repack import due, repack
+from gitvault.core.versioning.repack import RepackReport, due, repack
 from gitvault.errors import CorruptionError, ToolFailed
 
 pytestmark = pytest.mark.needs("git")
@@ -107,6 +107,7 @@ def test_repacked_vault_is_as_small_as_gc_makes_it(history: History, tmp_path: P
 
     steps: list[tuple[str, int, int]] = []
     report = repack(history.vault, Disk(), idle=False, progress=lambda *step: steps.append(step))
+    assert isinstance(report, RepackReport)
     assert (report.packs_before, report.packs_after, report.recompressed) == (30, 1, True)
     assert report.summary().startswith("30 packs became 1, 0.")
     assert report.bytes_before > 2 * report.bytes_after

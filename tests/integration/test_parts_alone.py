@@ -235,7 +235,7 @@ def test_a_chunk_reader_finds_what_a_store_wrote(parts: Parts) -> None:
 
 
 def test_only_a_vault_is_one(vault: Vault, parts: Parts) -> None:
-    with pytest.raises(VaultNotFound, match="not a vault; make one with: git-vault --vault .* init"):
+    with pytest.raises(VaultNotFound, match=r"not a vault; make one with: git-vault --vault .* init"):
         Vault.open(parts.history.git_dir)
     assert is_vault(vault.path)
     assert not is_vault(parts.history.git_dir)

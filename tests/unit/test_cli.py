@@ -138,7 +138,7 @@ class FakeVault:
         if filter_criteria and filter_criteria.project not in (None, "acme"):
             raise errors.NotFoundError(f"{filter_criteria.project}: no such project")
         self.filtered = filter_criteria
-        return [self.get_snapshot_info("acme")] * 3
+        return ([self.get_snapshot_info("acme")] * 3)[: filter_criteria.limit if filter_criteria else None]
 
     def get_snapshot_info(self, snapshot: str) -> Snapshot:
         return Snapshot(

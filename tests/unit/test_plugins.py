@@ -10,7 +10,7 @@ import pytest
 from gitvault import config, plugins
 from gitvault.errors import ConfigError
 from gitvault.formats import Format, format_plugin, formats, identify
-from gitvault.personas.base import Persona, persona_plugin, personas
+from gitvault.personas.base import Persona, Verb, persona_plugin, personas
 
 MODULE = """
 from gitvault.core.chunking import FixedSize
@@ -59,7 +59,9 @@ def test_a_package_adds_a_strategy_a_format_and_a_persona(package: Path) -> None
     made = config.chunking(config.Config(chunking_strategy="acme", max_chunk=config.MIB))
     assert made.plan(b"", None).max_size == config.MIB
     assert [known.name for known in formats()] == ["any", "wav"]
-    assert [persona.name for persona in personas()] == ["poet"]
+    poet = personas()[0]
+    assert poet.name == "poet"
+    assert all(isinstance(verb, Verb) for verb in poet.verbs)
 
 
 def test_a_format_is_known_by_content_the_one_with_the_extension_first(package: Path) -> None:

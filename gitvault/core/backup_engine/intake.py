@@ -265,10 +265,13 @@ class Intake:
         self.under_way -= len(outcomes)
         return outcomes
 
-    def finish(self) -> list[NewPack]:
-        """The workers' packs, when nothing is under way. Raises what stopped a worker."""
+    def end(self) -> None:
+        """Nothing more will be submitted, nothing is under way: the workers write their packs out meanwhile."""
         for worker in self._workers:
             worker.end()
+
+    def finish(self) -> list[NewPack]:
+        """The workers' packs, after `end`. Raises what stopped a worker."""
         packs = [pack for worker in self._workers if (pack := worker.result())]
         self._workers = []
         return packs

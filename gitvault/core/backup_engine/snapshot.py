@@ -20,7 +20,19 @@ from gitvault.core.backup_engine.baseline import last_trees, prepare_cache
 from gitvault.core.backup_engine.intake import Intake, Job, Limits, Outcome, read_stable, saved
 from gitvault.core.interfaces import Progress, StorageManager
 from gitvault.core.models import ObjectId, Pointer, Problem, SnapshotId, SnapshotReport
-from gitvault.core.scan import Folder, Known, Row, Rules, Same, StatCache, pack_entries, racy_ns, stat_of, walk
+from gitvault.core.scan import (
+    Folder,
+    Known,
+    Row,
+    Rules,
+    Same,
+    StatCache,
+    collection_paused,
+    pack_entries,
+    racy_ns,
+    stat_of,
+    walk,
+)
 from gitvault.core.storage import pointers
 from gitvault.core.utils.attributes import not_kept
 from gitvault.core.utils.files import open_source, read_link
@@ -309,6 +321,7 @@ class _Run:
     def collect(self) -> None:
         """Wait for everything under way."""
         self._collect()
+        self.intake.end()
 
     def finish(self) -> list[NewPack]:
         """Every pack of this run, synced under a temporary name."""
@@ -424,6 +437,20 @@ def take_snapshot(
     The message, files and bytes of `details` are filled in. The caller holds the vault's lock.
     Raises OSError when the root cannot be read, StorageFullError.
     """
+    with collection_paused():
+        return _take_snapshot(root, details, history, store, cache, rules, limits, progress)
+
+
+def _take_snapshot(
+    root: Path,
+    details: Details,
+    history: GitHistory,
+    store: StorageManager,
+    cache: StatCache,
+    rules: Rules,
+    limits: Limits,
+    progress: Progress | None,
+) -> SnapshotReport:
     started = time.perf_counter()
     parent = history.tip(details.project)
     number = prepare_cache(cache, history, parent, root, rules) + 1

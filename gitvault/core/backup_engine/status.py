@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from gitvault.core.models import PathState, Pointer, Problem, Project, SnapshotId
-from gitvault.core.scan import Known, Rules, Same, Stat, StatCache, stat_of, walk
+from gitvault.core.scan import Known, Rules, Same, Stat, StatCache, collection_paused, stat_of, walk
 from gitvault.core.storage import pointers
 from gitvault.core.utils.files import open_source, read_link
 from gitvault.core.utils.names import to_text
@@ -184,7 +184,8 @@ def _folder_state(
         if failed:
             return _state(path, "changed", newest, f"{failed} paths could not be saved, {reason}")
         return _state(path, "saved", newest, reason)
-    counts = _scan(places, project, cache, inside)
+    with collection_paused():
+        counts = _scan(places, project, cache, inside)
     if sum(counts.values()) == 0:
         return _state(path, "saved", newest, "looked at now")
     listed = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
