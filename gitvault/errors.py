@@ -14,6 +14,7 @@
       ToolError                    128  another program
         ToolMissing                128
         ToolFailed                 128
+        ToolStopped                128
 
 Each message is one line: the thing, what was expected or found, and the way out.
 """
@@ -97,3 +98,7 @@ class ToolFailed(ToolError):
         self.command = command
         self.code = code
         self.stderr = stderr
+
+
+class ToolStopped(ToolError):
+    """A program was stopped because something more urgent waits; nothing it did counts."""

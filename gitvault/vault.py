@@ -44,6 +44,7 @@ from gitvault.errors import (
     GitVaultError,
     NotFoundError,
     StorageFullError,
+    ToolStopped,
     VaultNotFound,
 )
 
@@ -72,6 +73,7 @@ _ATTRIBUTES = """\
 * -text !eol -ident !working-tree-encoding -export-subst -export-ignore filter=vault
 """
 _RESTORED = "refs/vault/restored/"
+_LOCK = "vault.lock"
 
 
 class Vault:
@@ -173,7 +175,7 @@ class Vault:
 
     def _lock(self, purpose: str) -> VaultLock:
         config = self.config
-        file = self.path / "vault.lock"
+        file = self.path / _LOCK
         return VaultLock(file, purpose, config.lock_timeout, host=config.machine, waiting=self._waiting)
 
     def _cache(self, project: str) -> StatCache:
@@ -425,8 +427,8 @@ class Vault:
             report = replace(report, defects=(*report.defects, found))
         return report
 
-    def maintain(self, *, progress: Progress | None = None) -> MaintenanceReport:
-        """Do all that is due; returns when it is done."""
+    def maintain(self, *, idle: bool = False, progress: Progress | None = None) -> MaintenanceReport:
+        """Do all that is due; returns when it is done, or, `idle`, as soon as another run wants the vault."""
         from gitvault.core.versioning.repack import due, repack
 
         started = time.perf_counter()
@@ -434,10 +436,13 @@ class Vault:
         actions: list[str] = []
         with self._lock("maintain"):
             self._clear_leftovers()
-            reason = due(self.path, asked=True)
-            if reason:
-                done = repack(self.path, self._disk, progress=progress)
-                actions.append(f"repacked the git side ({reason}): {done.summary()}")
+            wanted = VaultLock.wanted(self.path / _LOCK)
+            if reason := due(self.path, asked=True):
+                try:
+                    done = repack(self.path, self._disk, progress=progress, stop=wanted.exists if idle else None)
+                    actions.append(f"repacked the git side ({reason}): {done.summary()}")
+                except ToolStopped:
+                    actions.append("gave way to another run; the next maintenance does it")
                 self.history.objects.refresh()
         return MaintenanceReport(before, disk_usage(self.path), time.perf_counter() - started, tuple(actions))
 
@@ -445,7 +450,8 @@ class Vault:
         from gitvault.core.versioning.repack import due
 
         if due(self.path):
-            process.start_detached(["-m", "gitvault", "--vault", os.fspath(self.path), "maintain", "--quiet"])
+            vault = os.fspath(self.path)
+            process.start_detached(["-m", "gitvault", "--vault", vault, "maintain", "--idle", "--quiet"])
 
 
 def is_vault(path: Path) -> bool:

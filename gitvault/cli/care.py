@@ -93,8 +93,12 @@ def _stats_lines(stats: StorageStats) -> Iterator[str]:
         yield from render.table(rows, right=(1, 2, 3))
 
 
+def _configure_maintain(parser: ArgumentParser) -> None:
+    parser.add_argument("--idle", action="store_true", help="give way as soon as another run wants the vault")
+
+
 def _maintain(session: Session, arguments: Namespace) -> Answer:
-    report = session.vault.maintain(progress=session.progress)
+    report = session.vault.maintain(idle=arguments.idle, progress=session.progress)
     return Answer(
         {
             "bytes_before": report.bytes_before,
@@ -120,5 +124,5 @@ def _maintain_lines(report: MaintenanceReport) -> Iterator[str]:
 VERBS = (
     Verb("verify", "prove that everything saved can be read", "git-vault verify --data", _configure_verify, _verify),
     Verb("stats", "tell what the vault holds and costs", "git-vault stats --json", lambda parser: None, _stats),
-    Verb("maintain", "do all upkeep that is due", "git-vault maintain", lambda parser: None, _maintain),
+    Verb("maintain", "do all upkeep that is due", "git-vault maintain", _configure_maintain, _maintain),
 )

@@ -377,7 +377,14 @@ def test_a_reader_that_leaves_and_ctrl_c_are_quiet(git_vault: Command, project: 
         left.stdout.close()
         assert left.stderr.read() == b""
         assert left.wait() == 141
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as stopped:
+
+    def as_from_a_terminal() -> None:
+        # A shell's background jobs ignore Ctrl-C and hand that down, to a test run as well.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, preexec_fn=as_from_a_terminal
+    ) as stopped:
         assert stopped.stdout is not None
         assert stopped.stderr is not None
         stopped.stdout.readline()

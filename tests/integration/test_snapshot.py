@@ -11,7 +11,9 @@ from trees import NS, contents, differences, write
 
 from gitvault.core.backup_engine import snapshot
 from gitvault.core.models import SnapshotReport
-from gitvault.errors import NotFoundError
+from gitvault.core.utils.files import Disk
+from gitvault.core.utils.lock import VaultLock
+from gitvault.errors import LockedError, NotFoundError
 from gitvault.vault import Vault
 
 LARGE = os.urandom(300_000)
@@ -204,3 +206,38 @@ def test_snapshots_go_on_after_git_packed_everything_anew(vault: Vault, project:
     assert counts(vault.create_snapshot(project)) == (4, 0, 1, 0)
     vault.restore_snapshot("acme~2", tmp_path / "old")
     assert contents(tmp_path / "old")[b"a"] == b"1"
+
+
+def test_idle_upkeep_gives_way_to_whoever_waits(vault: Vault, tmp_path: Path) -> None:
+    write(tmp_path / "acme", {"file": b"content"})
+    vault.create_snapshot(tmp_path / "acme")
+    wanted = VaultLock.wanted(vault.path / "vault.lock")
+    before = sorted(path.name for path in (vault.path / "objects" / "pack").iterdir())
+
+    class Busy(Disk):
+        """Somebody comes and waits the moment the upkeep makes its first folder."""
+
+        def make_folder(self, path: Path, mode: int = 0o700) -> None:
+            wanted.touch()
+            super().make_folder(path, mode)
+
+    with Vault(vault.path, disk=Busy()) as busy:
+        report = busy.maintain(idle=True)
+    assert report.actions == ("gave way to another run; the next maintenance does it",)
+    assert sorted(path.name for path in (vault.path / "objects" / "pack").iterdir()) == before
+    wanted.unlink()
+    assert vault.maintain().actions[0].startswith("repacked the git side")
+    assert vault.verify(data=True).ok
+
+
+def test_whoever_waits_for_the_lock_shows_it_until_it_is_had(tmp_path: Path) -> None:
+    path = tmp_path / "vault.lock"
+    seen: list[bool] = []
+    with VaultLock(path, "first", 0):
+        assert not VaultLock.wanted(path).exists()
+        second = VaultLock(path, "second", 0.2, sleep=lambda _: seen.append(VaultLock.wanted(path).exists()))
+        with pytest.raises(LockedError), second:
+            pass
+    assert seen
+    assert all(seen)
+    assert not VaultLock.wanted(path).exists()

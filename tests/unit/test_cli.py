@@ -177,7 +177,7 @@ class FakeVault:
         self.scanned = scan
         return [PathState(path, "saved" if path != "/p/never" else "new", ID, "as of now") for path in paths]
 
-    def maintain(self, *, progress: object = None) -> MaintenanceReport:
+    def maintain(self, *, idle: bool = False, progress: object = None) -> MaintenanceReport:
         return MaintenanceReport(2048, 1024, 1.5, ("repacked 3 packs",))
 
 

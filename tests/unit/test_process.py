@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gitvault.core.utils import process
-from gitvault.errors import ToolError, ToolFailed, ToolMissing
+from gitvault.errors import ToolError, ToolFailed, ToolMissing, ToolStopped
 
 
 def test_git_is_not_redirected_by_what_a_hook_exports(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -92,3 +92,19 @@ def test_what_is_detached_outlives_the_call(tmp_path: Path) -> None:
             return
         time.sleep(0.05)
     raise AssertionError("the detached program did not run")
+
+
+def test_a_program_ends_when_something_more_urgent_waits() -> None:
+    began = time.monotonic()
+    answers = iter([False, False, True])
+    with pytest.raises(ToolStopped, match="stopped, another run waits"):
+        process.run([sys.executable, "-c", "import time; time.sleep(60)"], stop=lambda: next(answers))
+    assert time.monotonic() - began < 30
+    asked: list[int] = []
+    said = process.run(
+        [sys.executable, "-c", "import sys, time; time.sleep(0.3); print(sys.stdin.read())"],
+        stdin=b"given",
+        stop=lambda: bool(asked.append(1)),
+    )
+    assert said.strip() == b"given"
+    assert asked

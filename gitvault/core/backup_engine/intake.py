@@ -232,6 +232,7 @@ class Intake:
         self._waiting: list[Job] = []
         self._workers: list[_Worker] = []
         self._done: queue.SimpleQueue[list[tuple[int, Outcome]] | GitVaultError] = queue.SimpleQueue()
+        self._ended = False
         self.under_way = 0
         """Files submitted whose outcome has not been handed back."""
 
@@ -267,11 +268,14 @@ class Intake:
 
     def end(self) -> None:
         """Nothing more will be submitted, nothing is under way: the workers write their packs out meanwhile."""
-        for worker in self._workers:
-            worker.end()
+        if not self._ended:
+            for worker in self._workers:
+                worker.end()
+        self._ended = True
 
     def finish(self) -> list[NewPack]:
-        """The workers' packs, after `end`. Raises what stopped a worker."""
+        """The workers' packs, when nothing is under way. Raises what stopped a worker."""
+        self.end()
         packs = [pack for worker in self._workers if (pack := worker.result())]
         self._workers = []
         return packs

@@ -46,6 +46,7 @@ class VaultLock:
         try:
             waited = 0.0
             while not _try_lock(fd):
+                self.wanted(self._path).touch()
                 if waited >= self._timeout:
                     raise LockedError(
                         f"{self._path.parent}: locked by {self._holder(fd)}; "
@@ -68,6 +69,8 @@ class VaultLock:
         except BaseException:
             os.close(fd)
             raise
+        finally:
+            self.wanted(self._path).unlink(missing_ok=True)
         self._fd = fd
         return self
 
@@ -75,6 +78,11 @@ class VaultLock:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    @staticmethod
+    def wanted(path: Path) -> Path:
+        """A file that is there while somebody waits for the lock at `path`: a holder that can, gives way."""
+        return path.with_name(f"{path.name}.wanted")
 
     @staticmethod
     def _holder(fd: int) -> str:

@@ -9,7 +9,9 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gitvault.errors import ToolFailed, ToolMissing
+from gitvault.errors import ToolFailed, ToolMissing, ToolStopped
+
+_STOP_POLL = 0.1
 
 # `git rev-parse --local-env-vars`: a hook exports these, and git would then work on the
 # repository the hook runs in instead of the vault.
@@ -50,25 +52,52 @@ def run(
     cwd: Path | None = None,
     ok: Sequence[int] = (0,),
     idle: bool = False,
+    stop: Callable[[], bool] | None = None,
 ) -> bytes:
     """Run a program to its end; its standard output.
 
-    `ok`: exit codes that are no error. `idle`: at the lowest CPU and disk priority.
-    Raises ToolMissing, ToolFailed.
+    `ok`: exit codes that are no error. `idle`: at the lowest CPU and disk priority. `stop`: asked ten times
+    a second; true ends the program. Raises ToolMissing, ToolFailed, ToolStopped.
     """
+    stopped = ToolStopped(f"{command[0]}: stopped, another run waits; it goes on next time")
+    if stop and stop():
+        raise stopped
     argv = [*(_idle_prefix() if idle else ()), *map(str, command)]
+    pipe = subprocess.PIPE
     try:
-        done = subprocess.run(argv, input=stdin, capture_output=True, cwd=cwd, env=clean_environment(), check=False)
+        process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, cwd=cwd, env=clean_environment())
     except FileNotFoundError as error:
         raise ToolMissing(f"{command[0]}: not found; install it and make sure it is on PATH") from error
-    if done.returncode not in ok:
-        raise ToolFailed(" ".join(map(str, command[:6])), done.returncode, done.stderr.decode("utf-8", "replace"))
-    return done.stdout
+    with process:
+        given: bytes | None = stdin
+        while True:
+            try:
+                output, said = process.communicate(given, timeout=_STOP_POLL if stop else None)
+                break
+            except subprocess.TimeoutExpired:
+                given = None
+                if stop and stop():
+                    process.kill()
+                    raise stopped from None
+            except BaseException:
+                process.kill()
+                raise
+    if process.returncode not in ok:
+        raise ToolFailed(" ".join(map(str, command[:6])), process.returncode, said.decode("utf-8", "replace"))
+    return output
 
 
-def git(vault: Path, *arguments: str | Path, stdin: bytes = b"", ok: Sequence[int] = (0,), idle: bool = False) -> bytes:
-    """Run git on the bare repository `vault`; its standard output."""
-    return run(["git", "--no-optional-locks", f"--git-dir={vault}", *arguments], stdin=stdin, ok=ok, idle=idle)
+def git(
+    vault: Path,
+    *arguments: str | Path,
+    stdin: bytes = b"",
+    ok: Sequence[int] = (0,),
+    idle: bool = False,
+    stop: Callable[[], bool] | None = None,
+) -> bytes:
+    """Run git on the bare repository `vault`; its standard output. See `run`."""
+    command = ["git", "--no-optional-locks", f"--git-dir={vault}", *arguments]
+    return run(command, stdin=stdin, ok=ok, idle=idle, stop=stop)
 
 
 def start_python(module: str, arguments: Sequence[str] = ()) -> subprocess.Popen[bytes]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Iterable, Set
+from collections.abc import Callable, Iterable, Set
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,13 +81,20 @@ def due(git_dir: Path, *, asked: bool = False) -> str | None:
 
 
 def repack(
-    git_dir: Path, disk: Disk, *, progress: Progress | None = None, idle: bool = True, big_pack: int = BIG_PACK
+    git_dir: Path,
+    disk: Disk,
+    *,
+    progress: Progress | None = None,
+    idle: bool = True,
+    big_pack: int = BIG_PACK,
+    stop: Callable[[], bool] | None = None,
 ) -> RepackReport:
     """Pack everything that a ref reaches into one pack; call it with the vault's lock held.
 
     What no ref reaches goes, once its pack is a day old. Packs over `big_pack` bytes that an earlier
     run made stay as they are, so that the work stays in proportion to what is new.
-    Raises ToolMissing, ToolFailed, StorageFullError, CorruptionError; the vault is then as before.
+    `stop`: asked while git works; true gives up.
+    Raises ToolMissing, ToolFailed, ToolStopped, StorageFullError, CorruptionError; the vault is then as before.
     """
     say = progress or (lambda what, done, total: None)
     began = time.monotonic()
@@ -107,10 +114,10 @@ def repack(
         reused = state.reused + sum(_new_bytes(rolled, state).values())
         recompress = reused > _MAX_REUSED * sum(rolled.values())
         say("Finding deltas", 0, 3)
-        packed = _pack_objects(scratch, tips, kept, recompress=recompress, idle=idle)
+        packed = _pack_objects(scratch, tips, kept, recompress=recompress, idle=idle, stop=stop)
         say("Checking the new pack", 1, 3)
         for pack in packed:
-            git(scratch, "index-pack", "--verify", pack.pack, idle=idle)
+            git(scratch, "index-pack", "--verify", pack.pack, idle=idle, stop=stop)
         say("Replacing packs", 2, 3)
         for pack in packed:
             disk.sync_file(pack.pack)
@@ -131,7 +138,13 @@ def repack(
 
 
 def _pack_objects(
-    scratch: Path, tips: Iterable[ObjectId], kept: Iterable[str], *, recompress: bool, idle: bool
+    scratch: Path,
+    tips: Iterable[ObjectId],
+    kept: Iterable[str],
+    *,
+    recompress: bool,
+    idle: bool,
+    stop: Callable[[], bool] | None,
 ) -> list[NewPack]:
     target = scratch / "out"
     output = git(
@@ -159,6 +172,7 @@ def _pack_objects(
         target / "pack",
         stdin=b"".join(tip.hex().encode() + b"\n" for tip in tips),
         idle=idle,
+        stop=stop,
     )
     packs = []
     for digits in output.decode().split():
