@@ -576,7 +576,7 @@ def test_maintain(run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> N
         "actions": ["repacked 3 packs"],
     }
     assert run("maintain").out == "repacked 3 packs\non disk: 2.0 KiB before, 1.0 KiB now; took 1.50 s\n"
-    monkeypatch.setattr(FakeVault, "maintain", lambda self, progress: MaintenanceReport(1, 1, 0.0))
+    monkeypatch.setattr(FakeVault, "maintain", lambda self, idle, progress: MaintenanceReport(1, 1, 0.0))
     assert run("maintain").out == "nothing was due\n"
 
 
