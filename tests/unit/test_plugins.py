@@ -10,7 +10,7 @@ import pytest
 from gitvault import config, plugins
 from gitvault.errors import ConfigError
 from gitvault.formats import Format, format_plugin, formats, identify
-from gitvault.personas.base import Persona, Verb, persona_plugin, personas
+from gitvault.personas.base import Answer, Persona, Verb, persona_plugin, personas
 
 MODULE = """
 from gitvault.core.chunking import FixedSize
@@ -61,7 +61,15 @@ def test_a_package_adds_a_strategy_a_format_and_a_persona(package: Path) -> None
     assert [known.name for known in formats()] == ["any", "wav"]
     poet = personas()[0]
     assert poet.name == "poet"
-    assert all(isinstance(verb, Verb) for verb in poet.verbs)
+    assert poet.verbs == ()
+
+
+def test_a_verb_answers_with_a_document_and_lines_for_people() -> None:
+    verb = Verb(
+        "rhyme", "find one", "git-vault rhyme", lambda parser: None, lambda *_: Answer({"word": "pack"}, ["pack"])
+    )
+    answer = verb.run(None, None)  # type: ignore[arg-type]
+    assert (answer.document, list(answer.lines), answer.code) == ({"word": "pack"}, ["pack"], 0)
 
 
 def test_a_format_is_known_by_content_the_one_with_the_extension_first(package: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sqlite3
 from pathlib import Path
@@ -20,6 +21,7 @@ from gitvault.core.scan import (
     Same,
     Stat,
     StatCache,
+    collection_paused,
     pack_entries,
     racy_ns,
     stat_of,
@@ -232,3 +234,14 @@ def test_the_rule_that_leaves_something_out_is_named() -> None:
     assert rules.excluded_by(b"build", False) is None
     assert rules.fingerprint() == Rules(["*.o", "build/"]).fingerprint()
     assert rules.fingerprint() != Rules(["*.o"]).fingerprint() != Rules([], [Path("/vault")]).fingerprint()
+
+
+def test_the_search_for_garbage_goes_on_as_it_was() -> None:
+    assert gc.isenabled()
+    with pytest.raises(KeyError), collection_paused():
+        assert not gc.isenabled()
+        with collection_paused():
+            pass
+        assert not gc.isenabled()
+        raise KeyError
+    assert gc.isenabled()

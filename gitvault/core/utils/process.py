@@ -59,9 +59,9 @@ def run(
     `ok`: exit codes that are no error. `idle`: at the lowest CPU and disk priority. `stop`: asked ten times
     a second; true ends the program. Raises ToolMissing, ToolFailed, ToolStopped.
     """
-    stopped = ToolStopped(f"{command[0]}: stopped, another run waits; it goes on next time")
+    waits = f"{command[0]}: stopped, another run waits; it goes on next time"
     if stop and stop():
-        raise stopped
+        raise ToolStopped(waits)
     argv = [*(_idle_prefix() if idle else ()), *map(str, command)]
     pipe = subprocess.PIPE
     try:
@@ -78,7 +78,7 @@ def run(
                 given = None
                 if stop and stop():
                     process.kill()
-                    raise stopped from None
+                    raise ToolStopped(waits) from None
             except BaseException:
                 process.kill()
                 raise
