@@ -394,7 +394,6 @@ def _receive(pipe: IO[bytes]) -> Any:
 
 def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
     """A worker's life: settings, batches of jobs, an empty batch; outcomes per batch, in the end the pack."""
-    gc.disable()
     settings = _receive(requests)
     inline, whole, binary = settings["limits"]
     git_dir = Path(settings["git_dir"])
@@ -419,4 +418,6 @@ def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
 if __name__ == "__main__":
     # Ctrl-C reaches every process of the terminal; the parent decides what becomes of this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # It makes no garbage and ends soon.
+    gc.disable()
     serve(sys.stdin.buffer, sys.stdout.buffer)
