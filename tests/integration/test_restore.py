@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from damage import lose
 from trees import contents, differences, records, write
 
 from gitvault.core.backup_engine import restore
@@ -326,22 +327,6 @@ def test_where_there_are_no_hard_links_each_name_gets_the_content(
     assert done.problems == ()
     assert contents(tmp_path / "back") == contents(project)
     assert os.stat(tmp_path / "back/readme").st_nlink == 1
-
-
-def lose(vault: Vault, *lost: ObjectId) -> None:
-    """Rewrite the git side as one pack without some objects."""
-    found = [oid for digit in "0123456789abcdef" for oid in vault.history.objects.find_prefix(digit)]
-    objects = {oid: vault.history.objects.read(oid) for oid in found}
-    assert objects.keys() >= set(lost)
-    vault.close()
-    for path in vault.path.glob("objects/pack/*"):
-        path.unlink()
-    pack = vault.history.new_pack()
-    for oid in objects.keys() - set(lost):
-        pack.add(*objects[oid])
-    made = pack.finish()
-    assert made
-    vault.history.publish([made])
 
 
 def test_damage_costs_what_is_damaged_and_nothing_else(project: Path, vault: Vault, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from damage import lose
 from trees import write
 
 from gitvault.core.models import Affected, Defect, ObjectId, SnapshotId, VerifyReport
@@ -28,22 +29,6 @@ def taken(vault: Vault, tmp_path: Path) -> list[SnapshotId]:
     second = vault.create_snapshot(tmp_path / "acme").snapshot
     write(tmp_path / "other", {"x/same": b"shared"})
     return [first, second, vault.create_snapshot(tmp_path / "other").snapshot]
-
-
-def lose(vault: Vault, *lost: ObjectId) -> None:
-    """Rewrite the git side as one pack without some objects."""
-    found = [oid for digit in "0123456789abcdef" for oid in vault.history.objects.find_prefix(digit)]
-    objects = {oid: vault.history.objects.read(oid) for oid in found}
-    assert objects.keys() >= set(lost)
-    vault.close()
-    for path in vault.path.glob("objects/pack/*"):
-        path.unlink()
-    pack = vault.history.new_pack()
-    for oid in objects.keys() - set(lost):
-        pack.add(*objects[oid])
-    made = pack.finish()
-    assert made
-    vault.history.publish([made])
 
 
 def touched(defect: Defect) -> set[tuple[str, str, bytes]]:

@@ -26,6 +26,7 @@ from gitvault.core.scan import (
     Row,
     Rules,
     Same,
+    Stat,
     StatCache,
     collection_paused,
     pack_entries,
@@ -60,8 +61,12 @@ class _Pending:
     waiting: int = 0
     steady: bool = True
     """Whether the folder's signature vouches for what was saved."""
-    found: dict[bytes, os.stat_result] = field(default_factory=dict)
+    found: dict[bytes, Stat] = field(default_factory=dict)
     """What the walk saw."""
+
+    def path(self, name: bytes) -> bytes:
+        """Of an entry, relative to the root."""
+        return self.folder.path + b"/" + name if self.folder.path else name
 
 
 @dataclass(slots=True)
@@ -97,7 +102,6 @@ class _Run:
         self.history = history
         self.store = store
         self.cache = cache
-        self.limits = limits
         self.progress = progress
         self.number = number
         self.problems: list[Problem] = []
@@ -124,25 +128,24 @@ class _Run:
             self.done.append(_Done(folder.path, folder.folders, folder.row))
             return
         previous = self.cache.entries(folder.path) if folder.row else {}
-        pending = _Pending(folder, previous, self._lines(folder), found=dict(folder.entries))
+        pending = _Pending(folder, previous, self._lines(folder))
         self.deleted += len(previous.keys() - {name for name, _ in folder.entries})
         pending.steady = bool(folder.signature)
-        prefix = folder.path + b"/" if folder.path else b""
         owner = folder.stat.st_uid, folder.stat.st_gid
         pending.waiting = 1
         for name, st in folder.entries:
             known = previous.get(name)
-            found = stat_of(st)
+            found = pending.found[name] = stat_of(st)
             if known and known.stat == found and name in pending.lines:
                 pending.results[name] = known, pending.lines[name]
             elif stat.S_ISLNK(st.st_mode):
-                self._take_symlink(pending, prefix + name, st, owner)
+                self._take_symlink(pending, pending.path(name), st, owner)
             else:
                 pending.waiting += 1
                 self.key += 1
                 self.keys[self.key] = pending, name
                 self.bytes_found += st.st_size
-                self.intake.submit(Job(self.key, prefix + name, found, owner))
+                self.intake.submit(Job(self.key, pending.path(name), found, owner))
         pending.waiting -= 1
         if not pending.waiting:
             self._finish(pending)
@@ -199,7 +202,7 @@ class _Run:
             return
         known = pending.previous.get(name)
         base = self._pointer(known.blob) if known and known.tree_mode != MODE_SYMLINK else None
-        path = pending.folder.path + b"/" + name if pending.folder.path else name
+        path = pending.path(name)
         owner = pending.folder.stat.st_uid, pending.folder.stat.st_gid
         self.large[self.pool.submit(self._store, path, base, owner)] = pending, name
 
@@ -259,12 +262,11 @@ class _Run:
         else:
             since = known.since
         assert outcome.stat is not None
-        found = pending.found.get(name)
-        if outcome.torn or found is None or stat_of(found) != outcome.stat:
+        if outcome.torn or pending.found[name] != outcome.stat:
             # It changed since the walk saw it: the folder's signature does not vouch for what was saved.
             pending.steady = False
         if outcome.torn and tree_mode != MODE_SYMLINK:
-            path = pending.folder.path + b"/" + name if pending.folder.path else name
+            path = pending.path(name)
             self.problems.append(
                 Problem(path, "kept changing while it was read; saved as last read, the next snapshot looks again")
             )
@@ -277,7 +279,7 @@ class _Run:
         if not reason:
             self.deleted += known is not None
             return
-        path = pending.folder.path + b"/" + name if pending.folder.path else name
+        path = pending.path(name)
         line = pending.lines.get(name)
         if known and line:
             reason += "; the version saved before is kept"

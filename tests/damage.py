@@ -1,0 +1,22 @@
+"""Vaults that have lost something."""
+
+from __future__ import annotations
+
+from gitvault.core.models import ObjectId
+from gitvault.vault import Vault
+
+
+def lose(vault: Vault, *lost: ObjectId) -> None:
+    """Rewrite the git side as one pack without some objects."""
+    found = [oid for digit in "0123456789abcdef" for oid in vault.history.objects.find_prefix(digit)]
+    objects = {oid: vault.history.objects.read(oid) for oid in found}
+    assert objects.keys() >= set(lost)
+    vault.close()
+    for path in vault.path.glob("objects/pack/*"):
+        path.unlink()
+    pack = vault.history.new_pack()
+    for oid in objects.keys() - set(lost):
+        pack.add(*objects[oid])
+    made = pack.finish()
+    assert made
+    vault.history.publish([made])
