@@ -131,6 +131,21 @@ class Rules:
         return self.patterns[found.index] if found.include and found.index is not None else None
 
 
+def _database(file: Path | str) -> sqlite3.Connection:
+    db = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+    # It can be rebuilt, so it need not survive a power cut: no fsync at all.
+    db.execute("PRAGMA synchronous=OFF")
+    db.execute("PRAGMA journal_mode=MEMORY")
+    db.executescript(
+        "CREATE TABLE IF NOT EXISTS about(key TEXT PRIMARY KEY, value BLOB);"
+        "CREATE TABLE IF NOT EXISTS folder(path BLOB PRIMARY KEY, signature BLOB, tree BLOB, meta BLOB,"
+        " meta_blob BLOB, files INT, bytes INT, entries BLOB) WITHOUT ROWID;"
+        "CREATE TABLE IF NOT EXISTS version(number INT PRIMARY KEY, snapshot TEXT);"
+    )
+    db.execute("SELECT key, value FROM about").fetchall()
+    return db
+
+
 class StatCache:
     """The cached rows of one project. A damaged or foreign file is as good as none."""
 
@@ -140,24 +155,13 @@ class StatCache:
 
     def _open(self) -> sqlite3.Connection:
         # A damaged file is made anew; where none can be written there is one for this run.
-        for file in (self.file, self.file, ":memory:"):
+        for _ in range(2):
             try:
-                db = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
-                # It can be rebuilt, so it need not survive a power cut: no fsync at all.
-                db.execute("PRAGMA synchronous=OFF")
-                db.execute("PRAGMA journal_mode=MEMORY")
-                db.executescript(
-                    "CREATE TABLE IF NOT EXISTS about(key TEXT PRIMARY KEY, value BLOB);"
-                    "CREATE TABLE IF NOT EXISTS folder(path BLOB PRIMARY KEY, signature BLOB, tree BLOB, meta BLOB,"
-                    " meta_blob BLOB, files INT, bytes INT, entries BLOB) WITHOUT ROWID;"
-                    "CREATE TABLE IF NOT EXISTS version(number INT PRIMARY KEY, snapshot TEXT);"
-                )
-                db.execute("SELECT key, value FROM about").fetchall()
-                return db
+                return _database(self.file)
             except sqlite3.DatabaseError:
                 with contextlib.suppress(OSError):
                     self.file.unlink()
-        raise AssertionError("a database in memory can always be made")
+        return _database(":memory:")
 
     def close(self) -> None:
         """Close the file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import time
 from collections.abc import Iterator
@@ -12,7 +13,10 @@ import pytest
 from trees import write
 
 from gitvault.core.models import Difference, Filter, Move, Snapshot, SnapshotId
-from gitvault.errors import AmbiguousError, ExistsError, GitVaultError, NotFoundError
+from gitvault.core.versioning import catalog
+from gitvault.core.versioning.history import HEADS
+from gitvault.core.versioning.objects import MODE_FILE, encode_tree
+from gitvault.errors import AmbiguousError, CorruptionError, ExistsError, GitVaultError, NotFoundError
 from gitvault.vault import Vault
 
 START = datetime(2024, 3, 10, 12, 0, tzinfo=UTC)
@@ -109,6 +113,39 @@ def test_ids_that_are_no_snapshot(vault: Vault, daily: list[SnapshotId]) -> None
     for name in (tree, tree[:12], meta_commit.hex(), daily[0][:3]):
         with pytest.raises(NotFoundError, match=rf"^{name}: "):
             vault.resolve(name)
+
+
+def test_a_date_of_an_unknown_project_and_a_date_that_is_none(vault: Vault, daily: list[SnapshotId]) -> None:
+    with pytest.raises(NotFoundError, match=r"^other: no such project; git-vault projects lists them$"):
+        vault.resolve("other@{yesterday}")
+    with pytest.raises(NotFoundError, match=r"^acme@\{frog\}: 'frog' is not a date"):
+        vault.resolve("acme@{frog}")
+
+
+def test_only_a_commits_id_names_a_version(vault: Vault, daily: list[SnapshotId]) -> None:
+    blob = next(vault.entries("acme")).blob.hex()
+    with pytest.raises(NotFoundError, match=rf"^{blob} is a blob, not a snapshot; git-vault log"):
+        vault.history.get_version(SnapshotId(blob))
+    with pytest.raises(NotFoundError, match=r"^frog: not a snapshot id; git-vault log"):
+        vault.history.get_version(SnapshotId("frog"))
+
+
+def test_objects_of_the_wrong_kind_are_damage(vault: Vault, daily: list[SnapshotId]) -> None:
+    """A commit whose tree is a blob, and a tree whose file is a tree, as no git writes them."""
+    pack = vault.history.new_pack()
+    blob = pack.add(b"blob", b"content")
+    folder = pack.add(b"tree", encode_tree([(b"inner", MODE_FILE, blob)]))
+    tree = pack.add(b"tree", encode_tree([(b"file", MODE_FILE, folder)]))
+    for name, root in (("no-tree", blob), ("no-blob", tree)):
+        commit = pack.add(b"commit", vault.history._commit(root, None, START, "by hand\n"))
+        vault.history.refs.update(HEADS + name, commit)
+    made = pack.finish()
+    assert made
+    vault.history.publish([made])
+    with pytest.raises(CorruptionError, match=rf"^{blob.hex()}: expected a tree, found a blob; run git-vault verify"):
+        list(vault.entries("no-tree"))
+    with pytest.raises(CorruptionError, match=rf"^{folder.hex()}: expected a blob, found a tree; run git-vault verify"):
+        vault.read_file("no-blob", b"file", io.BytesIO())
 
 
 def test_a_projects_name_wins_over_everything_else(vault: Vault, daily: list[SnapshotId], tmp_path: Path) -> None:
@@ -259,6 +296,14 @@ def test_a_name_whose_folder_is_gone_moves_to_its_new_folder(vault: Vault, tmp_p
 def test_an_empty_name_is_refused(vault: Vault, tmp_path: Path) -> None:
     with pytest.raises(GitVaultError, match="name cannot be empty"):
         vault.add_project(write(tmp_path / "acme", {}), " ")
+
+
+@pytest.mark.parametrize("damage", [b"not json\n", b"{}\n", b"[1]\n", b"\xff\n", b'{"added":"soon"}\n'])
+def test_a_damaged_list_of_projects_is_named(damage: bytes, vault: Vault, daily: list[SnapshotId]) -> None:
+    vault.history.write_file(catalog.REF, catalog.FILE, damage, "damage")
+    with pytest.raises(CorruptionError, match=r"^refs/vault/catalog: a line cannot be read .*; run git-vault verify$"):
+        vault.projects()
+    assert vault.resolve("acme") == daily[3], "what was saved is found without the list"
 
 
 # -- stats ---------------------------------------------------------------------------------------

@@ -6,13 +6,14 @@ import io
 import os
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from damage import lose
 from trees import contents, differences, records, write
 
 from gitvault.core.backup_engine import restore
-from gitvault.core.models import ObjectId, Problem
+from gitvault.core.models import ObjectId, Pointer, Problem
 from gitvault.core.utils.files import Disk
 from gitvault.core.versioning import meta
 from gitvault.core.versioning.history import Details, raw
@@ -310,6 +311,23 @@ def test_one_file_that_cannot_be_written_does_not_stop_the_others(
     done = vault.restore_snapshot("acme", tmp_path / "back")
     assert done.problems == (Problem(b"src/main.c", "not restored: Invalid argument"),)
     assert contents(tmp_path / "back").keys() == contents(project).keys() - {b"src/main.c"}
+
+
+def test_a_file_that_appears_meanwhile_is_left_alone(
+    project: Path, vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody makes a file of the name while a large one is being written under another."""
+    back = tmp_path / "back"
+    real = vault.store.retrieve_file
+
+    def retrieve(pointer: Pointer, target: BinaryIO) -> None:
+        real(pointer, target)
+        write(back, {"art/model.bin": b"somebody's"})
+
+    monkeypatch.setattr(vault.store, "retrieve_file", retrieve)
+    done = vault.restore_snapshot("acme", back)
+    assert done.problems == (Problem(b"art/model.bin", "not restored: a file of this name appeared meanwhile"),)
+    assert contents(back) == contents(project) | {b"art/model.bin": b"somebody's"}
 
 
 def test_where_there_are_no_hard_links_each_name_gets_the_content(
