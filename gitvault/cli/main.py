@@ -50,7 +50,7 @@ BROKEN_PIPE = 141
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in words
+    debug = "--debug" in _split(words)[0]
     try:
         code = _run(words)
         sys.stdout.flush()
@@ -139,17 +139,32 @@ class Session:
             self.vault.close()
 
 
+# Before each word behind `--`: argparse forgets in between that those are no options. No word can hold a NUL.
+_OPERAND = "\0"
+
+
 class _Parser(argparse.ArgumentParser):
-    """argparse with one line for an error, and git's code for wrong usage."""
+    """argparse with one line for an error, git's code for wrong usage, and `--` that ends the options."""
 
     def error(self, message: str) -> NoReturn:
-        render.say(f"{message}; see: {self.prog} -h")
+        render.say(f"{message.replace(_OPERAND, '')}; see: {self.prog} -h")
         raise SystemExit(USAGE)
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> object:
+        return super()._get_value(action, arg_string.removeprefix(_OPERAND))
+
+
+def _split(words: list[str]) -> tuple[list[str], list[str]]:
+    """The words before the first `--`, and from there on."""
+    end = words.index("--") if "--" in words else len(words)
+    return words[:end], words[end:]
 
 
 def _run(words: list[str]) -> int:
+    words, operands = _split(words)
     verb, rest, common = _find_verb(words)
     parser = verb_parser(verb)
+    rest += operands[:1] + [_OPERAND + word for word in operands[1:]]
     arguments = parser.parse_intermixed_args(rest, common)
     session = Session(arguments.vault, creates=verb.creates, quiet=arguments.quiet)
     for stream in (sys.stdout, sys.stderr):

@@ -196,6 +196,33 @@ def test_names_of_projects(command: Command, tmp_path: Path, project: Path) -> N
         assert contents(tmp_path / "r" / str(number)) == {b"x": name.encode()}
 
 
+def test_behind_two_dashes_nothing_is_an_option(command: Command, vault: Vault, tmp_path: Path) -> None:
+    """Names that begin with a dash, and one that is `--`, for every verb that takes names."""
+    files: dict[str | bytes, bytes | str] = {"-x": b"x", "--json": b"j", "--": b"dashes", "-r/-q": b"q", "plain": b"p"}
+    write(tmp_path / "-p", files)
+    write(tmp_path / "--all", {"f": b"f"})
+    assert json.loads(command("add", "--json", "--name=dash", "--", "-p", cwd=tmp_path).stdout)["name"] == "dash"
+    taken = json.loads(command("snapshot", "--json", "--", "-p", "--all", cwd=tmp_path).stdout)
+    assert [report["files"] for report in taken] == [5, 1]
+    states = json.loads(command("status", "--json", "--", "-x", "--", "--json", cwd=tmp_path / "-p").stdout)
+    assert [(state["path"], state["state"]) for state in states] == [(n, "saved") for n in ("-x", "--", "--json")]
+    for words in (["ls", "--json", "dash", "--", "-r"], ["ls", "--json", "--", "dash", "-r"]):
+        assert [entry["path"] for entry in json.loads(command(*words).stdout)] == ["-r/-q"]
+    assert command("cat", "--", "dash:--json").stdout == "j"
+    assert command("log", "--", "--all").stdout.count("\n") == 2
+    assert command("show", "--json", "--", "--all").returncode == 0
+    assert command("diff", "--", "--all", "--all").returncode == 0
+    for number, words in enumerate((["dash", "--to", "{}", "--", "-x", "--"], ["--to", "{}", "--", "dash", "-x", "--"])):
+        back = tmp_path / f"back{number}"
+        assert command("restore", *(word.format(back) for word in words)).returncode == 0
+        assert contents(back) == {b"-x": b"x", b"--": b"dashes"}
+    made = json.loads(command("init", "--json", "--", "-v.git", cwd=tmp_path).stdout)
+    assert made == {"vault": str(tmp_path / "-v.git"), "created": True}
+    fails(command("add", "--", "-p", "--surplus"), 129, "unrecognized arguments: --surplus;")
+    fails(command("restore", "dash", "--to", "--", "-x"), 129, "argument --to: expected one argument")
+    fails(command("status", "-x", cwd=tmp_path / "-p"), 129, "unrecognized arguments: -x")
+
+
 # -- the machine ---------------------------------------------------------------------------------
 
 
