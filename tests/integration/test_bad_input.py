@@ -212,7 +212,9 @@ def test_behind_two_dashes_nothing_is_an_option(command: Command, vault: Vault, 
     assert command("log", "--", "--all").stdout.count("\n") == 2
     assert command("show", "--json", "--", "--all").returncode == 0
     assert command("diff", "--", "--all", "--all").returncode == 0
-    for number, words in enumerate((["dash", "--to", "{}", "--", "-x", "--"], ["--to", "{}", "--", "dash", "-x", "--"])):
+    for number, words in enumerate(
+        (["dash", "--to", "{}", "--", "-x", "--"], ["--to", "{}", "--", "dash", "-x", "--"])
+    ):
         back = tmp_path / f"back{number}"
         assert command("restore", *(word.format(back) for word in words)).returncode == 0
         assert contents(back) == {b"-x": b"x", b"--": b"dashes"}

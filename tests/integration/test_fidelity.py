@@ -18,6 +18,7 @@ from trees import NS, contents, differences, records, write
 
 from gitvault.core.backup_engine import intake
 from gitvault.core.models import Problem, SnapshotReport
+from gitvault.core.utils.files import open_source
 from gitvault.vault import Vault
 
 if sys.platform != "linux":
@@ -621,20 +622,29 @@ def test_files_that_vanish_while_the_run_goes_on(
     assert differences(project, tmp_path / "back") == {}
 
 
-def test_a_fifo_that_takes_a_files_place_does_not_hang(
-    project: Path, vault: Vault, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("size", [0, 1, 6, 100_000])
+@pytest.mark.parametrize("module", ["intake", "snapshot"])
+def test_a_fifo_that_takes_a_files_place_is_not_read(
+    module: str, size: int, project: Path, vault: Vault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write(project, {"file": b"x", "other": b"y"})
-    real = intake.Intake.submit
+    """At the last moment, before either of the two places that open files; what is in the pipe stays in it."""
+    write(project, {"file": b"\0" * (size if module == "intake" else 100_000 + size), "other": b"y"})
+    real = open_source
+    pipes: list[int] = []
 
-    def submit(self: intake.Intake, job: intake.Job) -> None:
-        if job.path == b"file":
-            os.unlink(project / "file")
-            os.mkfifo(project / "file")
-        real(self, job)
+    def swapped(path: str) -> int:
+        if path.endswith("/file"):
+            os.unlink(path)
+            os.mkfifo(path)
+            pipes.append(os.open(path, os.O_RDWR | os.O_NONBLOCK))
+            os.write(pipes[0], b"pipe's")
+        return real(path)
 
-    monkeypatch.setattr(intake.Intake, "submit", submit)
+    monkeypatch.setattr(f"gitvault.core.backup_engine.{module}.open_source", swapped)
     report = vault.create_snapshot(project)
+    left = os.read(pipes[0], 100)
+    os.close(pipes[0])
+    assert left == b"pipe's"
     assert reasons(report) == {b"file": "stopped being a regular file while it was saved"}
     assert report.files == 1
 

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from trees import write
 
+from gitvault.core.backup_engine import status
 from gitvault.core.models import PathState, SnapshotId
+from gitvault.core.utils.files import open_source
 from gitvault.vault import Vault
 
 LARGE = bytes(range(256)) * 400
@@ -128,6 +130,26 @@ def test_new_deleted_excluded_unknown(vault: Vault, project: Path, first: Snapsh
     assert brief(vault, project / "never was") == ("unknown", None)
     assert brief(vault, tmp_path / "elsewhere") == ("unknown", None)
     assert "in no project" in state(vault, tmp_path).reason
+
+
+def test_a_fifo_that_takes_a_files_place_is_not_read(
+    vault: Vault, project: Path, first: SnapshotId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipes: list[int] = []
+
+    def swapped(path: str) -> int:
+        os.unlink(path)
+        os.mkfifo(path)
+        pipes.append(os.open(path, os.O_RDWR | os.O_NONBLOCK))
+        os.write(pipes[0], b"one")
+        return open_source(path)
+
+    monkeypatch.setattr(status, "open_source", swapped)
+    os.utime(project / "a.txt")
+    assert brief(vault, project / "a.txt") == ("changed", first)
+    left = os.read(pipes[0], 100)
+    os.close(pipes[0])
+    assert left == b"one"
 
 
 def test_symlinked_ways_to_a_file(vault: Vault, project: Path, first: SnapshotId, tmp_path: Path) -> None:

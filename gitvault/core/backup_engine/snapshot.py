@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gitvault.core.backup_engine.baseline import last_trees, prepare_cache
-from gitvault.core.backup_engine.intake import Intake, Job, Limits, Outcome, read_stable, saved
+from gitvault.core.backup_engine.intake import NOT_REGULAR, Intake, Job, Limits, Outcome, read_stable, saved
 from gitvault.core.interfaces import Progress, StorageManager
 from gitvault.core.models import ObjectId, Pointer, Problem, SnapshotId, SnapshotReport
 from gitvault.core.scan import (
@@ -224,6 +224,8 @@ class _Run:
         except OSError as error:
             return Outcome(problem=f"cannot be read: {error.strerror}")
         try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                return Outcome(problem=NOT_REGULAR)
             _, found, stable = read_stable(fd, save)
             pointer = made[-1]
             torn = not stable or pointer.size != found.st_size

@@ -151,8 +151,14 @@ def _same_content(real: str, found: os.stat_result, known: Known) -> bool:
         fd = open_source(real)
     except OSError:
         return False
-    with open(fd, "rb") as file:
-        data = file.read(_READ_LIMIT + 1)
+    try:
+        # Looked at again now that it is open: reading a pipe would take what somebody else waits for.
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return False
+        with open(fd, "rb", closefd=False) as file:
+            data = file.read(_READ_LIMIT + 1)
+    finally:
+        os.close(fd)
     pointer = pointers.encode(Pointer(hashlib.sha256(data).hexdigest(), len(data)))
     return known.blob in (object_id(b"blob", data), object_id(b"blob", pointer))
 
