@@ -257,6 +257,7 @@ class Vault:
         from gitvault.core.backup_engine.intake import Limits
         from gitvault.core.backup_engine.snapshot import take_snapshot
 
+        details = Details("", message, self._now(), 0, 0, tags, metadata, trigger)
         registered = self.add_project(path, project)
         limits = Limits(self.config.inline_limit, WHOLE_LIMIT, self.config.binary_extensions)
         with self._lock(f"snapshot of {registered.name}"):
@@ -264,16 +265,11 @@ class Vault:
             self.history.objects.refresh()
             restored = self._restored_ref(registered.path)
             source = self.history.refs.read(restored)
-            details = Details(
-                registered.name,
-                message,
-                self._now(),
-                0,
-                0,
-                tags,
-                metadata,
-                trigger,
-                SnapshotId(source.hex()) if source else None,
+            details = replace(
+                details,
+                project=registered.name,
+                time=self._now(),
+                restored_from=SnapshotId(source.hex()) if source else None,
             )
             cache = self._cache(registered.name)
             try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from gitvault.core.utils.names import from_text
@@ -25,12 +25,28 @@ def inner_path(text: str) -> bytes:
     return b"/".join(part for part in from_text(text).split(b"/") if part not in (b"", b"."))
 
 
+def tag(text: str) -> str:
+    """A tag without the blanks around it."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"expected a word, found {text!r}")
+    return text.strip()
+
+
 def pair(text: str) -> tuple[str, str]:
-    """KEY=VALUE in two."""
+    """KEY=VALUE in two, without the blanks around them."""
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise argparse.ArgumentTypeError(f"expected KEY=VALUE, found {text!r}")
-    return key.strip(), value
+    return key.strip(), value.strip()
+
+
+def facts(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """The values of all `--meta` by their keys; one key twice is wrong usage."""
+    found = dict(pairs)
+    for key in found:
+        if [given for given, _ in pairs].count(key) > 1:
+            raise wrong(f"argument --meta: {key!r} is given twice")
+    return found
 
 
 def count(text: str) -> int:

@@ -8,7 +8,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 
 from gitvault.cli import render
-from gitvault.cli.arguments import SNAPSHOT, count, date, inner_path, pair
+from gitvault.cli.arguments import SNAPSHOT, count, date, facts, inner_path, pair, tag
 from gitvault.core.models import Difference, Entry, Filter, Snapshot
 from gitvault.core.utils.names import to_line, to_text
 from gitvault.errors import NotFoundError
@@ -22,7 +22,9 @@ DIFFERENT = 1
 
 def _configure_log(parser: ArgumentParser) -> None:
     parser.add_argument("project", metavar="PROJECT", nargs="?", help="only this project's")
-    parser.add_argument("--tag", metavar="T", action="append", default=[], help="only with this tag; repeatable")
+    parser.add_argument(
+        "--tag", metavar="T", type=tag, action="append", default=[], help="only with this tag; repeatable"
+    )
     parser.add_argument(
         "--meta", metavar="KEY=VALUE", type=pair, action="append", default=[], help="only with this fact; repeatable"
     )
@@ -32,11 +34,12 @@ def _configure_log(parser: ArgumentParser) -> None:
 
 
 def _log(session: Session, arguments: Namespace) -> Answer:
+    metadata = facts(arguments.meta)
     found = session.vault.list_snapshots(
         Filter(
             project=arguments.project,
             tags=frozenset(arguments.tag),
-            metadata=dict(arguments.meta),
+            metadata=metadata,
             since=arguments.since,
             until=arguments.until,
             limit=arguments.n,

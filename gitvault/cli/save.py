@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from gitvault.cli import render
-from gitvault.cli.arguments import disk_path, pair, wrong
+from gitvault.cli.arguments import disk_path, facts, pair, tag, wrong
 from gitvault.core.models import PathState, Project, Snapshot, SnapshotReport
 from gitvault.errors import GitVaultError, NotFoundError, VaultNotFound
 from gitvault.personas.base import Answer, Session, Verb
@@ -93,7 +93,9 @@ def _configure_snapshot(parser: ArgumentParser) -> None:
     parser.add_argument("--all", action="store_true", help="save every registered project of this machine")
     parser.add_argument("--project", metavar="NAME", help="the project's name (with one PATH)")
     parser.add_argument("-m", "--message", metavar="TEXT", default="", help="why, in your words")
-    parser.add_argument("--tag", metavar="T", action="append", default=[], help="a word to find it by; repeatable")
+    parser.add_argument(
+        "--tag", metavar="T", type=tag, action="append", default=[], help="a word to find it by; repeatable"
+    )
     parser.add_argument(
         "--meta", metavar="KEY=VALUE", type=pair, action="append", default=[], help="a fact to find it by; repeatable"
     )
@@ -133,12 +135,13 @@ def _snapshot(session: Session, arguments: Namespace) -> Answer:
 
 
 def _save(session: Session, path: str, project: str | None, arguments: Namespace) -> SnapshotReport:
+    metadata = facts(arguments.meta)
     return session.vault.create_snapshot(
         path,
         project=project,
         message=arguments.message,
         tags=arguments.tag,
-        metadata=dict(arguments.meta),
+        metadata=metadata,
         progress=session.progress,
     )
 

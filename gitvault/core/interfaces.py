@@ -163,8 +163,10 @@ class BackupEngine(Protocol):
     ) -> SnapshotReport:
         """Save the folder; when this returns, the snapshot survives a power cut.
 
-        Trouble with one file is a problem in the report, never the end of the run.
-        Raises NotFoundError, LockedError, StorageFullError.
+        Trouble with one file is a problem in the report, never the end of the run. Blanks around tags and around
+        keys and values of `metadata` are no part of them.
+        Raises NotFoundError, LockedError, StorageFullError, and GitVaultError for an empty tag, or a key that is
+        empty or holds `=`.
         """
 
     def restore_snapshot(

@@ -225,6 +225,24 @@ def test_behind_two_dashes_nothing_is_an_option(command: Command, vault: Vault, 
     fails(command("status", "-x", cwd=tmp_path / "-p"), 129, "unrecognized arguments: -x")
 
 
+def test_tags_and_facts(command: Command, vault: Vault, project: Path) -> None:
+    """What cannot be found again is refused before anything is saved; blanks around are no part of it."""
+    for words in (["--tag", ""], ["--tag", " "], ["--tag", "good", "--tag", ""]):
+        fails(command("snapshot", project, *words), 129, "argument --tag: expected a word, found '")
+        fails(command("log", *words), 129, "argument --tag: expected a word, found '")
+    for words in (["--meta", "client"], ["--meta", "=x"], ["--meta", " = x"], ["--meta", ""]):
+        fails(command("snapshot", project, *words), 129, "argument --meta: expected KEY=VALUE, found '")
+        fails(command("log", *words), 129, "argument --meta: expected KEY=VALUE, found '")
+    for verb in (["snapshot", project], ["log"]):
+        fails(command(*verb, "--meta", "a=1", "--meta", "a=2"), 129, "argument --meta: 'a' is given twice")
+    assert (vault.list_snapshots(), vault.projects()) == ([], [])
+    said = ("--tag", "  before release ", "--tag", "before release", "--meta", " client =  Mr = X ", "--meta", "e=")
+    saved = command("snapshot", project, *said)
+    assert saved.returncode == 0
+    [found] = json.loads(command("log", *said, "--json").stdout)
+    assert (found["tags"], found["metadata"]) == (["before release"], {"client": "Mr = X", "e": ""})
+
+
 # -- the machine ---------------------------------------------------------------------------------
 
 

@@ -229,15 +229,32 @@ def test_a_project_without_snapshots_has_an_empty_list(vault: Vault, tmp_path: P
 def test_messages_and_tags_of_any_sort(text: str, vault: Vault, tmp_path: Path) -> None:
     """No text is taken for a trailer, and git can read the commit."""
     write(tmp_path / "acme", {"f": b""})
-    taken = vault.create_snapshot(tmp_path / "acme", message=text, tags=[text], metadata={"key": text}, trigger=text)
+    tags = [text] if text.strip() else []
+    taken = vault.create_snapshot(tmp_path / "acme", message=text, tags=tags, metadata={"key": text}, trigger=text)
     found = vault.get_snapshot_info(taken.snapshot)
     assert found.project == "acme"
-    if text.isascii() and text.strip():
-        assert found.tags == (text,)
-        assert found.metadata == {"key": text}
+    if text.isascii():
+        assert found.tags == tuple(tag.strip() for tag in tags)
+        assert found.metadata == {"key": text.strip()}
     if text in ("one\n\ntwo\n", "Vault-Tag: forged", "x\n\nVault-Project: forged"):
         assert found.message.strip() == text.strip()
     assert vault.verify(data=True).ok
+
+
+def test_tags_and_metadata_that_could_not_be_found_again(vault: Vault, tmp_path: Path) -> None:
+    write(tmp_path / "acme", {"f": b""})
+    for tags in ([""], ["x", " "]):
+        with pytest.raises(GitVaultError, match="a tag cannot be empty"):
+            vault.create_snapshot(tmp_path / "acme", tags=tags)
+        with pytest.raises(GitVaultError, match="a tag cannot be empty"):
+            vault.history.create_version("acme", {b"f": b""}, tags=tags)
+    for key in ("", " ", "a=b"):
+        with pytest.raises(GitVaultError, match=f"'{key.strip()}': not a key of metadata"):
+            vault.create_snapshot(tmp_path / "acme", metadata={key: "value"})
+    assert (vault.list_snapshots(), vault.projects()) == ([], [])
+    taken = vault.create_snapshot(tmp_path / "acme", tags=[" a ", "a", "b c"], metadata={" k ": " v "}).snapshot
+    found = vault.get_snapshot_info(taken)
+    assert (found.tags, found.metadata) == (("a", "b c"), {"k": "v"})
 
 
 # -- differences ---------------------------------------------------------------------------------

@@ -40,10 +40,24 @@ def test_a_path_on_disk_is_taken_as_typed_when_something_is_there(tmp_path: Path
 
 
 def test_pairs() -> None:
-    assert arguments.pair("key = a=b ") == ("key", " a=b ")
+    assert arguments.pair("key = a=b ") == ("key", "a=b")
+    assert arguments.pair("key=") == ("key", "")
     for text in ("key", "=value", "  =value"):
         with pytest.raises(argparse.ArgumentTypeError, match="expected KEY=VALUE"):
             arguments.pair(text)
+
+
+def test_each_key_once() -> None:
+    assert arguments.facts([("a", "1"), ("b", "1")]) == {"a": "1", "b": "1"}
+    with pytest.raises(argparse.ArgumentError, match="--meta: 'a' is given twice"):
+        arguments.facts([("a", "1"), ("b", "1"), ("a", "1")])
+
+
+def test_tags() -> None:
+    assert arguments.tag(" two words ") == "two words"
+    for text in ("", " ", "\n"):
+        with pytest.raises(argparse.ArgumentTypeError, match="expected a word"):
+            arguments.tag(text)
 
 
 @pytest.mark.parametrize("text", ["-1", "1.5", "", "\u0663"])

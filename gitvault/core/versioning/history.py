@@ -44,7 +44,10 @@ NO_OBJECT = ObjectId(bytes(20))
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """What is said about a snapshot when it is recorded."""
+    """What is said about a snapshot when it is recorded. Blanks around tags, keys and values are no part of them.
+
+    Raises GitVaultError for an empty tag, and for a key that is empty or holds `=`.
+    """
 
     project: str
     message: str
@@ -55,6 +58,17 @@ class Details:
     metadata: Mapping[str, str] | None = None
     trigger: str = "manual"
     restored_from: SnapshotId | None = None
+
+    def __post_init__(self) -> None:
+        tags = tuple(dict.fromkeys(tag.strip() for tag in self.tags))
+        metadata = {key.strip(): value.strip() for key, value in (self.metadata or {}).items()}
+        if "" in tags:
+            raise GitVaultError("a tag cannot be empty; give a word")
+        for key in metadata:
+            if not key or "=" in key:
+                raise GitVaultError(f"{key!r}: not a key of metadata; give one that is not empty and holds no =")
+        object.__setattr__(self, "tags", tags)
+        object.__setattr__(self, "metadata", metadata)
 
 
 @dataclass(frozen=True, slots=True)
