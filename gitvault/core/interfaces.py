@@ -116,7 +116,8 @@ class VersionTracker(Protocol):
     ) -> SnapshotId:
         """Record `files` (path -> content) as the project's newest version; durable when it returns.
 
-        Raises GitVaultError for a path that is empty, absolute or climbs out.
+        Blanks around a tag are no part of it. Raises GitVaultError for a path that is empty, absolute or climbs out,
+        and for an empty tag.
         """
 
     def get_version(self, snapshot: SnapshotId) -> Snapshot:

@@ -43,10 +43,14 @@ class MemoryTracker:
                 raise GitVaultError("not a path below a project")
             if any(b"/".join(parts[:depth]) in files for depth in range(1, len(parts))):
                 raise GitVaultError("a file and a folder of one name")
+        if not all(tag.strip() for tag in tags):
+            raise GitVaultError("an empty tag")
         made = SnapshotId(hashlib.sha1(repr((project, len(self._versions))).encode()).hexdigest())
         total = sum(map(len, files.values()))
         text = message or f"Snapshot of {project}"
-        about = Snapshot(made, project, self._now(), text, tuple(tags), {}, len(files), total, "", "manual")
+        about = Snapshot(
+            made, project, self._now(), text, tuple(tag.strip() for tag in tags), {}, len(files), total, "", "manual"
+        )
         self._versions[made] = about, dict(files)
         self._chains.setdefault(project, []).append(made)
         return made
@@ -196,6 +200,14 @@ def test_a_file_that_is_a_folder_too_is_refused(tracker: VersionTracker) -> None
     for files in ({b"a": b"", b"a/b": b""}, {b"a/b": b"", b"a": b""}):
         with pytest.raises(GitVaultError):
             tracker.create_version("acme", files)
+
+
+def test_an_empty_tag_is_refused_and_blanks_around_one_are_no_part_of_it(tracker: VersionTracker) -> None:
+    for tags in ([""], ["x", " "]):
+        with pytest.raises(GitVaultError):
+            tracker.create_version("acme", ONE, tags=tags)
+    assert tracker.get_latest_version("acme") is None
+    assert tracker.get_version(tracker.create_version("acme", ONE, tags=[" a b "])).tags == ("a b",)
 
 
 def test_names_that_git_cannot_hold(tracker: VersionTracker) -> None:
