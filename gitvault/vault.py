@@ -24,6 +24,7 @@ from gitvault.core.models import (
     Filter,
     MaintenanceReport,
     PathState,
+    Pointer,
     Project,
     RestoreReport,
     Snapshot,
@@ -38,7 +39,7 @@ from gitvault.core.utils.files import Disk
 from gitvault.core.utils.lock import VaultLock
 from gitvault.core.utils.names import from_text, ref_component, to_line
 from gitvault.core.versioning import catalog
-from gitvault.core.versioning.history import Details, GitHistory, raw
+from gitvault.core.versioning.history import Damaged, Details, GitHistory, raw
 from gitvault.errors import (
     ExistsError,
     GitVaultError,
@@ -158,6 +159,7 @@ class Vault:
             host=host,
             now=self._now,
             disk=self._disk,
+            decode_pointer=_decode_pointer,
         )
 
     @cached_property
@@ -325,21 +327,25 @@ class Vault:
         """See BackupEngine."""
         return self.history.get_version(self.resolve(snapshot))
 
-    def entries(self, snapshot: str, path: bytes = b"", *, recursive: bool = False) -> Iterator[Entry]:
-        """What a snapshot holds at a path: a folder's entries, or the file itself. Raises NotFoundError."""
-        return self.history.entries(self.resolve(snapshot), path, recursive=recursive)
+    def entries(
+        self, snapshot: str, path: bytes = b"", *, recursive: bool = False, damaged: Damaged | None = None
+    ) -> Iterator[Entry]:
+        """What a snapshot holds at a path: a folder's entries, or the file itself. Raises NotFoundError.
 
-    def read_file(self, snapshot: str, path: bytes, target: BinaryIO) -> None:
+        Where attributes are lost, `damaged` is told and what git's trees know is given; without it that is raised.
+        """
+        return self.history.entries(self.resolve(snapshot), path, recursive=recursive, damaged=damaged)
+
+    def read_file(self, snapshot: str, path: bytes, target: BinaryIO, *, damaged: Damaged = lambda _: None) -> None:
         """Write a file's content to `target`; a symlink's is the path it names.
 
-        Raises NotFoundError, CorruptionError.
+        `damaged` is told when attributes are lost, which the content is not. Raises NotFoundError, CorruptionError.
         """
-        resolved = self.resolve(snapshot)
-        entry, _ = self.history.find(resolved, path)
+        entry = self.history.find_file(self.resolve(snapshot), path, damaged)
         if entry.pointer:
             self.store.retrieve_file(entry.pointer, target)
         else:
-            target.write(self.history.read(resolved, path))
+            target.write(self.history.blob(entry.blob))
 
     def get_version_diff(self, a: str, b: str) -> Difference:
         """See BackupEngine."""
@@ -490,6 +496,13 @@ def _is_within(path: str, folder: str) -> bool:
 
 def _raw_path(path: str | bytes) -> bytes:
     return path if isinstance(path, bytes) else from_text(path)
+
+
+def _decode_pointer(blob: bytes) -> Pointer | None:
+    """A pointer in a tree is always ours: a user's own file that looks like one is in the store."""
+    from gitvault.core.storage import pointers
+
+    return pointers.decode(blob)
 
 
 def _rescue_text() -> bytes:

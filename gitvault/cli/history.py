@@ -5,16 +5,21 @@ from __future__ import annotations
 import stat
 import sys
 from argparse import ArgumentParser, Namespace
+from binascii import b2a_base64
+from codecs import getincrementaldecoder
 from collections.abc import Iterator, Sequence
+from typing import BinaryIO, TextIO, cast
 
 from gitvault.cli import render
 from gitvault.cli.arguments import SNAPSHOT, count, date, facts, inner_path, pair, tag
-from gitvault.core.models import Difference, Entry, Filter, Snapshot
+from gitvault.core.models import Difference, Entry, Filter, Problem, Snapshot
 from gitvault.core.utils.names import to_line, to_text
 from gitvault.errors import NotFoundError
 from gitvault.personas.base import Answer, Session, Verb
 
 DIFFERENT = 1
+# Of a file that becomes JSON: what is held at once.
+_PIECE = 1 << 20
 
 
 # ----------------------------------------------------------------------------------------------- log
@@ -108,10 +113,13 @@ def _configure_ls(parser: ArgumentParser) -> None:
 
 
 def _ls(session: Session, arguments: Namespace) -> Answer:
-    entries = session.vault.entries(arguments.snapshot, inner_path(arguments.path), recursive=arguments.recursive)
+    problems: list[Problem] = []
+    entries = session.vault.entries(
+        arguments.snapshot, inner_path(arguments.path), recursive=arguments.recursive, damaged=problems.append
+    )
     if arguments.json:
-        return Answer([_entry_document(entry) for entry in entries])
-    return Answer([], map(_entry_line, entries))
+        return Answer([_entry_document(entry) for entry in entries], problems=problems)
+    return Answer([], map(_entry_line, entries), problems=problems)
 
 
 def _entry_document(entry: Entry) -> dict[str, object]:
@@ -142,23 +150,83 @@ def _configure_cat(parser: ArgumentParser) -> None:
 
 def _cat(session: Session, arguments: Namespace) -> Answer:
     snapshot, path = _split(session, arguments.file)
+    problems: list[Problem] = []
     if not arguments.json:
-        session.vault.read_file(snapshot, path, sys.stdout.buffer)
-        return Answer({})
-    from io import BytesIO
+        session.vault.read_file(snapshot, path, sys.stdout.buffer, damaged=problems.append)
+        return Answer({}, problems=problems)
+    # Read twice, held never: how it is to be encoded, and that it is whole, is known at its end only.
+    about = _Measured()
+    session.vault.read_file(snapshot, path, cast(BinaryIO, about), damaged=problems.append)
+    about.close()
+    document = {"snapshot": snapshot, "path": to_text(path), "size": about.size, "encoding": about.encoding}
 
-    held = BytesIO()
-    session.vault.read_file(snapshot, path, held)
-    content = held.getvalue()
-    try:
-        encoding, text = "utf-8", content.decode()
-    except UnicodeDecodeError:
-        from base64 import b64encode
+    def write(out: TextIO) -> None:
+        from json import dumps
 
-        encoding, text = "base64", b64encode(content).decode()
-    return Answer(
-        {"snapshot": snapshot, "path": to_text(path), "size": len(content), "encoding": encoding, "content": text}
-    )
+        begun = dumps({**document, "content": ""}, ensure_ascii=False)
+        out.write(begun.removesuffix('"}'))
+        content = _Encoded(out, about.encoding)
+        session.vault.read_file(snapshot, path, cast(BinaryIO, content))
+        content.close()
+        out.write('"}\n')
+
+    return Answer(write, problems=problems)
+
+
+class _Measured:
+    """A target that counts, and finds out whether what is written to it is UTF-8."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.encoding = "utf-8"
+        self._decoder = getincrementaldecoder("utf-8")()
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Take the next bytes."""
+        self.size += len(data)
+        self._decode(data)
+        return len(data)
+
+    def close(self) -> None:
+        """All was written."""
+        self._decode(b"", final=True)
+
+    def _decode(self, data: bytes | memoryview, *, final: bool = False) -> None:
+        if self.encoding == "utf-8":
+            try:
+                self._decoder.decode(bytes(data), final)
+            except UnicodeDecodeError:
+                self.encoding = "base64"
+
+
+class _Encoded:
+    """A target that writes on what it is given as the inside of a JSON string."""
+
+    def __init__(self, out: TextIO, encoding: str) -> None:
+        from json import dumps
+
+        self._out = out
+        self._dumps = dumps
+        self._decoder = getincrementaldecoder("utf-8")() if encoding == "utf-8" else None
+        self._left = b""
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Write the next bytes."""
+        for at in range(0, len(data), _PIECE):
+            self._piece(self._left + data[at : at + _PIECE])
+        return len(data)
+
+    def close(self) -> None:
+        """Write what waits for more."""
+        self._out.write(b2a_base64(self._left, newline=False).decode())
+
+    def _piece(self, data: bytes) -> None:
+        if self._decoder:
+            self._out.write(self._dumps(self._decoder.decode(data), ensure_ascii=False)[1:-1])
+            return
+        whole = len(data) // 3 * 3
+        self._out.write(b2a_base64(data[:whole], newline=False).decode())
+        self._left = data[whole:]
 
 
 def _split(session: Session, text: str) -> tuple[str, bytes]:

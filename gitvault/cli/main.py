@@ -42,6 +42,7 @@ VERBS = {
 }
 """Each verb with the module of `gitvault.cli` whose `VERBS` has it."""
 
+PROBLEMS = 1
 USAGE = 129
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -174,11 +175,13 @@ def _run(words: list[str]) -> int:
         answer = verb.run(session, arguments)
         session.end_progress()
         _print(answer, json=arguments.json, quiet=arguments.quiet)
+        for line in render.problems_lines(answer.problems):
+            render.say(line.strip())
     except argparse.ArgumentError as error:
         parser.error(str(error))
     finally:
         session.close()
-    return answer.code
+    return answer.code or (PROBLEMS if answer.problems else 0)
 
 
 def verb_parser(verb: Verb) -> argparse.ArgumentParser:
@@ -281,6 +284,9 @@ def _print(answer: Answer, *, json: bool, quiet: bool) -> None:
 
         if hasattr(sys.stdout, "reconfigure"):
             sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
+        if callable(answer.document):
+            answer.document(sys.stdout)
+            return
         print(dumps(answer.document, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
         return
     for line in answer.lines:

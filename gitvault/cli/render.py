@@ -115,7 +115,7 @@ def problems_lines(problems: Sequence[Problem]) -> Iterator[str]:
     if problems:
         yield f"  {plural(len(problems), 'problem')}:"
     for problem in problems[:_LISTED_PROBLEMS]:
-        yield f"    {to_line(problem.path)}: {line(problem.reason)}"
+        yield f"    {to_line(problem.path) or '.'}: {line(problem.reason)}"
     if len(problems) > _LISTED_PROBLEMS:
         yield f"    and {len(problems) - _LISTED_PROBLEMS:,} more; --json lists all"
 

@@ -9,10 +9,11 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 if TYPE_CHECKING:
     from gitvault.core.interfaces import Progress
+    from gitvault.core.models import Problem
     from gitvault.plugins import Plugin
     from gitvault.vault import Vault
 
@@ -21,14 +22,19 @@ if TYPE_CHECKING:
 class Answer:
     """What a verb found or did, for programs and for people."""
 
-    document: Mapping[str, object] | Sequence[object]
-    """What `--json` prints: strings, numbers, booleans, None, lists and dicts."""
+    document: Mapping[str, object] | Sequence[object] | Callable[[TextIO], None]
+    """What `--json` prints: strings, numbers, booleans, None, lists and dicts.
+
+    What is too large to hold: a function that writes the document and a newline.
+    """
     lines: Iterable[str] = ()
     """What people read; taken lazily, and not at all for `--json`."""
     hints: Sequence[str] = ()
     """Commands that may come next; left out with `--quiet`."""
     code: int = 0
     """The exit code."""
+    problems: Sequence[Problem] = ()
+    """What can only be given in part, known when the lines are taken: said on standard error, exit code 1 if 0."""
 
 
 class Session(Protocol):

@@ -645,7 +645,7 @@ def test_a_fifo_that_takes_a_files_place_is_not_read(
     left = os.read(pipes[0], 100)
     os.close(pipes[0])
     assert left == b"pipe's"
-    assert reasons(report) == {b"file": "stopped being a regular file while it was saved"}
+    assert reasons(report) == {b"file": intake.NOT_REGULAR}
     assert report.files == 1
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import json
 import os
+import shutil
+import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,11 +21,12 @@ from gitvault.core.backup_engine import restore
 from gitvault.core.models import ObjectId, Pointer, Problem
 from gitvault.core.utils.files import Disk
 from gitvault.core.versioning import meta
-from gitvault.core.versioning.history import Details, raw
+from gitvault.core.versioning.history import Damaged, Details, raw
 from gitvault.core.versioning.objects import encode_tree
-from gitvault.errors import ExistsError, GitVaultError, NotFoundError, StorageFullError
+from gitvault.errors import CorruptionError, ExistsError, GitVaultError, NotFoundError, StorageFullError
 from gitvault.vault import Vault
 
+Command = Callable[..., subprocess.CompletedProcess[str]]
 LARGE = bytes(range(256)) * 400
 FILES: dict[str | bytes, bytes | str] = {
     "readme": b"read me",
@@ -358,14 +364,73 @@ def test_damage_costs_what_is_damaged_and_nothing_else(project: Path, vault: Vau
     assert contents(tmp_path / "back").keys() == {b"readme", b"src/lib/util.c", b"art/link"}
 
 
-@pytest.mark.parametrize("lost", ["commit", "tree", "blob"])
-def test_without_the_meta_chain_the_bytes_come_back(lost: str, project: Path, vault: Vault, tmp_path: Path) -> None:
+def lose_meta(vault: Vault, lost: str, *, spoilt: bool) -> None:
+    """Damage `commit`, `tree` or `blob`: the root's part of the newest snapshot's meta chain."""
     snapshot = vault.resolve("acme")
     commit = vault.history.meta_commit(vault.history.commit(raw(snapshot)))
     tree = vault.history.trees(snapshot)[1]
     blob = vault.history.tree(tree)[meta.META_NAME][1]
     assert commit and tree
-    lose(vault, {"commit": commit, "tree": tree, "blob": blob}[lost])
+    lose(vault, {"commit": commit, "tree": tree, "blob": blob}[lost], spoilt=spoilt)
+
+
+@pytest.mark.parametrize("spoilt", [False, True], ids=["lost", "spoilt"])
+@pytest.mark.parametrize("lost", ["commit", "tree", "blob"])
+def test_without_the_meta_chain_single_paths_come_back_too(
+    lost: str, spoilt: bool, project: Path, vault: Vault, tmp_path: Path
+) -> None:
+    """What restores, lists, reads and compares knows what git's trees know."""
+    os.chmod(project / "src/main.c", 0o755)
+    vault.create_snapshot(project)
+    lose_meta(vault, lost, spoilt=spoilt)
+    shutil.rmtree(vault.path / "cache")
+    for path, expected in ((b"art/model.bin", LARGE), (b"src/main.c", b"int main;"), (b"art/link", b"../readme")):
+        done = vault.restore_snapshot("acme", tmp_path / "back", paths=[path])
+        assert done.files == 1
+        assert [p.path for p in done.problems] == [b""]
+        assert "attributes lost" in done.problems[0].reason
+        target = io.BytesIO()
+        vault.read_file("acme", path, target)
+        assert target.getvalue() == expected == contents(tmp_path / "back")[path]
+        assert vault.status([project / os.fsdecode(path)])[0].state == "saved"
+    assert os.stat(tmp_path / "back/src/main.c").st_mode & 0o100
+    with pytest.raises(NotFoundError, match="src/none: not in snapshot"):
+        vault.restore_snapshot("acme", tmp_path / "none", paths=["src/none"])
+    problems: list[Problem] = []
+    tell: Damaged = problems.append
+    listed = {e.path: e for e in vault.entries("acme", recursive=True, damaged=tell)}
+    assert [p.path for p in problems] == [b""]
+    assert listed.keys() >= records(project).keys() - {b"", b"art/empty"}
+    assert listed[b"art/model.bin"].size == len(LARGE)
+    assert listed[b"src/main.c"].mode & 0o100
+    with pytest.raises((CorruptionError, NotFoundError)):
+        list(vault.entries("acme", recursive=True))
+    assert vault.get_version_diff("acme~1", "acme").deleted == ()
+
+
+def test_commands_say_what_is_lost_beside_what_there_is(
+    project: Path, vault: Vault, tmp_path: Path, command: Command
+) -> None:
+    lose_meta(vault, "commit", spoilt=False)
+    for words in (["ls", "acme", "-r"], ["cat", "acme:readme"], ["restore", "acme", "readme", "--to", tmp_path / "c"]):
+        done = command(*words)
+        assert done.returncode == 1
+        assert "attributes lost" in done.stderr + done.stdout
+    assert command("cat", "acme:readme").stdout == "read me"
+
+
+def test_a_lost_file_in_a_folder_without_attributes_costs_one_file(project: Path, vault: Vault, tmp_path: Path) -> None:
+    lost = vault.history.find(vault.resolve("acme"), b"src/main.c")[0].blob
+    lose_meta(vault, "commit", spoilt=False)
+    lose(vault, lost)
+    done = vault.restore_snapshot("acme", tmp_path / "back")
+    assert [p.path for p in done.problems] == [b"", b"src/main.c"]
+    assert contents(tmp_path / "back").keys() == contents(project).keys() - {b"src/main.c"}
+
+
+@pytest.mark.parametrize("lost", ["commit", "tree", "blob"])
+def test_without_the_meta_chain_the_bytes_come_back(lost: str, project: Path, vault: Vault, tmp_path: Path) -> None:
+    lose_meta(vault, lost, spoilt=False)
     done = vault.restore_snapshot("acme", tmp_path / "back")
     assert contents(tmp_path / "back") == contents(project)
     assert [p.path for p in done.problems] == [b""]
@@ -399,10 +464,30 @@ def test_reading_one_file(project: Path, vault: Vault) -> None:
         target = io.BytesIO()
         vault.read_file("acme", path, target)
         assert target.getvalue() == content
+    assert vault.history.find_file(vault.resolve("acme"), b"art/link").kind == "symlink"
     with pytest.raises(NotFoundError, match="src: a folder"):
         vault.read_file("acme", b"src", io.BytesIO())
     with pytest.raises(NotFoundError, match="src/none: not in snapshot"):
         vault.read_file("acme", b"src/none", io.BytesIO())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+@pytest.mark.parametrize("unit", [b"\0\xff" + bytes(198), "\u00e9\u20ac\n".encode()], ids=["binary", "text"])
+def test_a_large_file_as_json_is_never_held_whole(unit: bytes, vault: Vault, tmp_path: Path) -> None:
+    content = unit * (30_000_000 // len(unit))
+    vault.create_snapshot(write(tmp_path / "big", {"file": content}))
+    program = (
+        "import sys; from gitvault.cli.main import main; code = main(sys.argv[1:]);"
+        "print(*(line.split()[1] for line in open('/proc/self/status') if line[:6] == 'VmHWM:'), file=sys.stderr);"
+        "sys.exit(code)"
+    )
+    words = [sys.executable, "-c", program, "--vault", vault.path, "cat", "big:file", "--json"]
+    done = subprocess.run(words, capture_output=True, check=True)
+    found = json.loads(done.stdout)
+    data = found["content"].encode() if found["encoding"] == "utf-8" else base64.b64decode(found["content"])
+    assert found["size"] == len(content)
+    assert data == content
+    assert int(done.stderr) < 100_000, "KiB at most at any time"
 
 
 def test_a_read_only_vault_restores(project: Path, vault: Vault, tmp_path: Path) -> None:

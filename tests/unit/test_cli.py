@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import os
@@ -46,6 +47,10 @@ FILES = {
     b"caf\xe9.txt": b"old\n",
     b"src/a:b.c": b"int main;\n",
     b"src/\x1b[2Jevil": b"\xff\x00",
+    b"text": '\u00e9\u20ac\U0001f600\n"\\\0\x7f'.encode(),
+    b"cut": "\u20ac".encode()[:2],
+    b"ten": bytes(range(246, 256)),
+    b"void": b"",
 }
 
 
@@ -57,6 +62,7 @@ class FakeVault:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.saved: list[Mapping[str, Any]] = []
+        self.hurt = False
 
     @classmethod
     def open(cls, path: Path, *, waiting: Callable[[str], None] | None = None) -> FakeVault:
@@ -145,17 +151,32 @@ class FakeVault:
             self.resolve(snapshot), "acme", TIME, "why\x07\n\nmore", ("v1",), {"k": "v"}, 3, 5, "here", "manual"
         )
 
-    def entries(self, snapshot: str, path: bytes = b"", recursive: bool = False) -> Iterator[Entry]:
+    def entries(
+        self,
+        snapshot: str,
+        path: bytes = b"",
+        recursive: bool = False,
+        damaged: Callable[[Problem], None] | None = None,
+    ) -> Iterator[Entry]:
         self.resolve(snapshot)
+        assert damaged
+        if path == b"damaged":
+            damaged(Problem(b"", "attributes lost: why"))
+            damaged(Problem(b"x\xff", "attributes lost: why"))
         self.listed = (path, recursive)
         yield Entry(b"src", "folder", 0o755, 0, 0, ObjectId(bytes(20)))
         yield Entry(b"caf\xe9.txt", "file", 0o4644, 1234, int(TIME.timestamp()) * 10**9, ObjectId(bytes(20)))
         yield Entry(b"src/\x1b[2Jevil", "symlink", 0o777, 2, 10**30, ObjectId(bytes(20)))
 
-    def read_file(self, snapshot: str, path: bytes, target: BinaryIO) -> None:
+    def read_file(
+        self, snapshot: str, path: bytes, target: BinaryIO, damaged: Callable[[Problem], None] | None = None
+    ) -> None:
+        if path == b"caf\xe9.txt" and self.hurt and damaged:
+            damaged(Problem(b"", "attributes lost: why"))
         if path not in FILES:
             raise errors.NotFoundError(f"{path!r}: not in {self.resolve(snapshot)}")
-        target.write(FILES[path])
+        for byte in memoryview(FILES[path]):
+            target.write(bytes([byte]))
 
     def get_version_diff(self, a: str, b: str) -> Difference:
         if self.resolve(a) and b == "other":
@@ -462,6 +483,33 @@ def test_cat_in_json(run: Callable[..., Run]) -> None:
     }
     found = run("cat", "acme:src/\x1b[2Jevil", "--json").json
     assert (found["encoding"], found["content"]) == ("base64", "/wA=")
+    for path in (b"text", b"void"):
+        found = run("cat", f"acme:{path.decode()}", "--json").json
+        assert (found["encoding"], found["size"]) == ("utf-8", len(FILES[path]))
+        assert found["content"].encode() == FILES[path]
+    for path in (b"cut", b"ten"):
+        found = run("cat", f"acme:{path.decode()}", "--json").json
+        assert (found["encoding"], found["size"]) == ("base64", len(FILES[path]))
+        assert base64.b64decode(found["content"], validate=True) == FILES[path]
+    done = run("cat", "acme:nope", "--json")
+    assert (done.code, done.out) == (128, "")
+
+
+def test_lost_attributes_are_problems(run: Callable[..., Run], vault: FakeVault) -> None:
+    """What is there is printed, what is lost is said beside it."""
+    for words in (["ls", "acme", "damaged"], ["ls", "acme", "damaged", "--json"]):
+        done = run(*words)
+        assert (done.code, done.out) == (1, run(*words[:2], *words[3:]).out)
+        assert done.err.splitlines() == [
+            "git-vault: 2 problems:",
+            "git-vault: .: attributes lost: why",
+            "git-vault: x\\xff: attributes lost: why",
+        ]
+    vault.hurt = True
+    assert json.loads(run("cat", "acme:caf\\xe9.txt", "--json").out)["content"] == "old\n"
+    done = run("cat", "acme:caf\\xe9.txt")
+    assert (done.code, done.out) == (1, "old\n")
+    assert done.err == "git-vault: 1 problem:\ngit-vault: .: attributes lost: why\n"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ attributes last and from the deepest up, because writing into a folder changes i
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
@@ -16,18 +15,17 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from gitvault.core.interfaces import Progress, StorageManager
 from gitvault.core.models import Entry, ObjectId, Problem, RestoreReport, SnapshotId
-from gitvault.core.storage import pointers
 from gitvault.core.utils.attributes import is_privilege, made_by_this_user, may_set_owner, write_xattrs
 from gitvault.core.utils.files import full_disk_named
 from gitvault.core.utils.names import to_line
 from gitvault.core.utils.target import Descent, TargetFolder, discard, is_plain, write_all, write_holes
-from gitvault.core.versioning.history import GitHistory, raw
+from gitvault.core.versioning.history import GitHistory
 from gitvault.core.versioning.meta import Attributes
 from gitvault.errors import CorruptionError, ExistsError, GitVaultError, NotFoundError
 
@@ -77,13 +75,13 @@ def restore_snapshot(
     started = time.perf_counter()
     wanted = tuple(_clean(path) for path in paths)
     for path in wanted:
-        history.find(snapshot, path)
+        history.find(snapshot, path, lambda _: None)
     selection = _Selection(wanted if b"" not in wanted else (), tuple(_clean(path) for path in excluded))
     fresh = not target.exists()
     if not fresh and not target.is_dir():
         raise ExistsError(f"{target}: not a folder; name one, or a name that does not exist yet")
     run = _Run(history, store, selection, overwrite, progress, history.get_version(snapshot).bytes)
-    tree, meta_tree = run.trees(snapshot)
+    tree, meta_tree = history.trees(snapshot, run.problems.append)
     if not fresh and not overwrite:
         with TargetFolder.open(target) as root:
             run.check(root, tree, meta_tree)
@@ -140,15 +138,6 @@ class _Run:
         self.later_names: list[tuple[bytes, bytes, _Job]] = []
         self.folders: list[tuple[bytes, Attributes]] = []
         self.serial = 0
-
-    def trees(self, snapshot: SnapshotId) -> tuple[ObjectId, ObjectId | None]:
-        """The snapshot's tree and its tree in the meta chain; without the latter there are still the bytes."""
-        try:
-            return self.history.trees(snapshot)
-        except (CorruptionError, NotFoundError) as error:
-            tree = self.history.commit(raw(snapshot)).tree
-            self.problems.append(Problem(b"", f"attributes lost: {error}"))
-            return tree, None
 
     # -- looking before writing --------------------------------------------------------------------
 
@@ -225,13 +214,8 @@ class _Run:
         self, path: bytes, tree: ObjectId, meta_tree: ObjectId | None, *, report: bool = False
     ) -> tuple[Attributes | None, list[tuple[Entry, Attributes | None, ObjectId | None]]]:
         """What a folder holds; of a damaged one what can still be read. `report`: say so."""
-
-        def damaged(error: GitVaultError) -> None:
-            if report:
-                self.problems.append(Problem(path, f"attributes lost: {error}"))
-
         try:
-            return self.history.listing(tree, meta_tree, damaged)
+            return self.history.listing(tree, meta_tree, self.problems.append if report else lambda _: None, path)
         except (CorruptionError, NotFoundError) as error:
             if report:
                 self.problems.append(Problem(path, f"folder not restored: {error}"))
@@ -264,10 +248,6 @@ class _Run:
             folder.unlink(name)
 
     def _file(self, folder: TargetFolder, job: _Job, small: dict[ObjectId, list[_Job]]) -> None:
-        if job.said is None and job.entry.kind == "file" and job.entry.size <= pointers.MAX_LENGTH:
-            # What the meta chain would have said: a pointer in a tree is always ours.
-            with contextlib.suppress(CorruptionError, NotFoundError):
-                job.entry = replace(job.entry, pointer=pointers.decode(self.history.blob(job.entry.blob)))
         if job.said and job.said.link:
             group = (job.said.link, job.entry.blob)
             first = self.first_names.setdefault(group, job.path)

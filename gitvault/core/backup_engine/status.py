@@ -98,7 +98,7 @@ def _known(history: GitHistory, cache: StatCache | None, path: bytes, newest: Sn
     if cache:
         return cache.entries(parent).get(name)
     try:
-        entry, _ = history.find(newest, path)
+        entry, _ = history.find(newest, path, lambda _: None)
     except NotFoundError:
         return None
     if entry.kind == "folder":

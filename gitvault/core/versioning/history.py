@@ -6,6 +6,7 @@ A snapshot's commit is on `refs/heads/<project>`; its trailers carry what git ha
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 
-from gitvault.core.models import Difference, Entry, Filter, ObjectId, Snapshot, SnapshotId
+from gitvault.core.models import Difference, Entry, Filter, ObjectId, Pointer, Problem, Snapshot, SnapshotId
 from gitvault.core.utils.files import Disk
 from gitvault.core.utils.names import from_ref_component, from_text, from_tree_name, ref_component, to_line, tree_name
 from gitvault.core.versioning import meta
@@ -40,6 +41,11 @@ from gitvault.errors import CorruptionError, GitVaultError, NotFoundError
 HEADS = "refs/heads/"
 META = "refs/vault/meta/"
 NO_OBJECT = ObjectId(bytes(20))
+# A longer blob is no git-lfs pointer.
+_POINTER_MAX = 1024
+
+Damaged = Callable[[Problem], None]
+"""Told what of a snapshot can only be given as git's trees alone know it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +90,8 @@ class Recorded:
 class GitHistory:
     """The snapshots in a bare repository. A VersionTracker.
 
-    `name`, `email`: who commits. `host`: this machine's name. `now`: the clock.
+    `name`, `email`: who commits. `host`: this machine's name. `now`: the clock. `decode_pointer`: the pointer that a
+    blob is, for files of which the meta chain says nothing.
     """
 
     def __init__(
@@ -96,6 +103,7 @@ class GitHistory:
         host: str = "",
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         disk: Disk | None = None,
+        decode_pointer: Callable[[bytes], Pointer | None] = lambda _: None,
     ) -> None:
         self.git_dir = git_dir
         self.disk = disk or Disk()
@@ -104,6 +112,7 @@ class GitHistory:
         self._who = (name, email)
         self._host = host
         self._now = now
+        self._decode_pointer = decode_pointer
 
     def close(self) -> None:
         """Close the pack files."""
@@ -183,11 +192,18 @@ class GitHistory:
         named = dict(parse_message(commit.message)[1]).get("Vault-Meta", "")
         return raw(SnapshotId(named)) if re.fullmatch("[0-9a-f]{40}", named) else None
 
-    def trees(self, snapshot: SnapshotId) -> tuple[ObjectId, ObjectId | None]:
-        """The snapshot's tree and its tree in the meta chain."""
+    def trees(self, snapshot: SnapshotId, damaged: Damaged | None = None) -> tuple[ObjectId, ObjectId | None]:
+        """The snapshot's tree and its tree in the meta chain.
+
+        `damaged` is told when the latter cannot be had, and there is None; else that is raised.
+        """
         commit = self.commit(raw(snapshot))
         named = self.meta_commit(commit)
-        return commit.tree, self.commit(named).tree if named else None
+        try:
+            return commit.tree, self.commit(named).tree if named else None
+        except (CorruptionError, NotFoundError) as error:
+            _tell(damaged, b"", error)
+            return commit.tree, None
 
     def tree(self, oid: ObjectId | None) -> dict[bytes, tuple[int, ObjectId]]:
         """A tree's entries by their names in git; empty for None."""
@@ -209,11 +225,13 @@ class GitHistory:
         self,
         tree: ObjectId | None,
         meta_tree: ObjectId | None,
-        damaged: Callable[[GitVaultError], None] | None = None,
+        damaged: Damaged | None = None,
+        path: bytes = b"",
     ) -> tuple[meta.Attributes | None, list[tuple[Entry, meta.Attributes | None, ObjectId | None]]]:
         """One folder: its own attributes; each entry (path: its name), attributes and, for a folder, its meta tree.
 
-        `damaged` is told when the meta chain cannot be read, and the rest is given; else that is raised.
+        `damaged` is told when the meta chain cannot be read, and the rest is given; else that is raised. `path` is
+        the folder's, to say so.
         """
         entries = self.tree(tree)
         mirrored: dict[bytes, tuple[int, ObjectId]] = {}
@@ -225,9 +243,7 @@ class GitHistory:
             if blob:
                 own, known = meta.decode(self.blob(blob[1]))
         except (CorruptionError, NotFoundError) as error:
-            if damaged is None:
-                raise
-            damaged(error)
+            _tell(damaged, path, error)
         out: list[tuple[Entry, meta.Attributes | None, ObjectId | None]] = []
         for stored, (mode, oid) in entries.items():
             name = from_tree_name(stored)
@@ -238,9 +254,7 @@ class GitHistory:
             said = known.get(name)
             kind = "symlink" if mode == MODE_SYMLINK else "file"
             if said is None:
-                # A commit that another tool made: git's own idea of the file is all there is.
-                size = self.objects.size(oid)
-                out.append((Entry(name, kind, mode & 0o777 or 0o777, size, 0, oid), None, None))
+                out.append((self._as_git_knows(name, kind, mode & 0o777 or 0o777, oid), None, None))
             else:
                 entry = Entry(name, kind, said.mode, said.size, said.mtime_ns, oid, said.as_pointer())
                 out.append((entry, said, None))
@@ -252,16 +266,25 @@ class GitHistory:
         out.sort(key=lambda item: item[0].path)
         return own, out
 
-    def entries(self, snapshot: SnapshotId, path: bytes = b"", *, recursive: bool = True) -> Iterator[Entry]:
-        """See VersionTracker. Not `recursive`: the folder's own entries only."""
-        tree, meta_tree = self.trees(snapshot)
-        if path:
-            found, below = self.find(snapshot, path)
-            if found.kind != "folder":
-                yield found
-                return
-            tree, meta_tree, path = found.blob, below, found.path
-        open_folders = [(path + b"/" if path else b"", iter(self.listing(tree, meta_tree)[1]))]
+    def _as_git_knows(self, name: bytes, kind: str, mode: int, oid: ObjectId) -> Entry:
+        """A file of which the meta chain says nothing: another tool made the commit, or the chain is damaged."""
+        size, pointer = 0, None
+        # Who lists a folder is not to lose it for one file; who reads the file is told.
+        with contextlib.suppress(CorruptionError, NotFoundError):
+            size = self.objects.size(oid)
+            pointer = self._decode_pointer(self.blob(oid)) if kind == "file" and size <= _POINTER_MAX else None
+        return Entry(name, kind, mode, pointer.size if pointer else size, 0, oid, pointer)
+
+    def entries(
+        self, snapshot: SnapshotId, path: bytes = b"", *, recursive: bool = True, damaged: Damaged | None = None
+    ) -> Iterator[Entry]:
+        """See VersionTracker. Not `recursive`: the folder's own entries only. `damaged`: see `listing`."""
+        found, below = self.find(snapshot, path, damaged)
+        if found.kind != "folder":
+            yield found
+            return
+        path = found.path
+        open_folders = [(path + b"/" if path else b"", iter(self.listing(found.blob, below, damaged, path)[1]))]
         while open_folders:
             prefix, listing = open_folders[-1]
             for entry, _, below in listing:
@@ -269,23 +292,24 @@ class GitHistory:
                 if entry.kind != "folder":
                     yield Entry(path, entry.kind, entry.mode, entry.size, entry.mtime_ns, entry.blob, entry.pointer)
                     continue
-                own = meta.decode(self.blob(blob[1]))[0] if (blob := self.tree(below).get(meta.META_NAME)) else None
+                own, inner = self.listing(entry.blob if recursive else None, below, damaged, path)
                 yield Entry(path, "folder", own.mode if own else 0o755, 0, own.mtime_ns if own else 0, entry.blob)
                 if recursive:
-                    open_folders.append((path + b"/", iter(self.listing(entry.blob, below)[1])))
+                    open_folders.append((path + b"/", iter(inner)))
                     break
             else:
                 open_folders.pop()
 
-    def find(self, snapshot: SnapshotId, path: bytes) -> tuple[Entry, ObjectId | None]:
-        """The entry at a path and, for a folder, its meta tree. Raises NotFoundError."""
+    def find(self, snapshot: SnapshotId, path: bytes, damaged: Damaged | None = None) -> tuple[Entry, ObjectId | None]:
+        """The entry at a path and, for a folder, its meta tree. Raises NotFoundError. `damaged`: see `listing`."""
         tree: ObjectId | None
-        tree, below = self.trees(snapshot)
+        tree, below = self.trees(snapshot, damaged)
         entry = Entry(b"", "folder", 0o755, 0, 0, tree)
         parts = [part for part in path.split(b"/") if part not in (b"", b".")]
         for depth, part in enumerate(parts):
             if entry.kind == "folder":
-                match = [item for item in self.listing(tree, below)[1] if item[0].path == part]
+                above = b"/".join(parts[:depth])
+                match = [item for item in self.listing(tree, below, damaged, above)[1] if item[0].path == part]
                 if match:
                     entry, _, below = match[0]
                     tree = entry.blob
@@ -306,16 +330,20 @@ class GitHistory:
             at = found[1]
         return at
 
-    def read(self, snapshot: SnapshotId, path: bytes) -> bytes:
-        """See VersionTracker."""
-        entry, _ = self.find(snapshot, path)
+    def find_file(self, snapshot: SnapshotId, path: bytes, damaged: Damaged | None = None) -> Entry:
+        """The file or symlink at a path. Raises NotFoundError. `damaged`: see `listing`."""
+        entry, _ = self.find(snapshot, path, damaged)
         if entry.kind == "folder":
             raise NotFoundError(f"{to_line(path)}: a folder; git-vault ls {snapshot[:12]} {to_line(path)} lists it")
-        return self.blob(entry.blob)
+        return entry
+
+    def read(self, snapshot: SnapshotId, path: bytes) -> bytes:
+        """See VersionTracker. The meta chain's damage is no matter."""
+        return self.blob(self.find_file(snapshot, path, lambda _: None).blob)
 
     def compare(self, a: SnapshotId, b: SnapshotId) -> Difference:
         """See VersionTracker."""
-        return compare(self.tree, self.trees(a)[0], self.trees(b)[0])
+        return compare(self.tree, self.commit(raw(a)).tree, self.commit(raw(b)).tree)
 
     def resolve(self, name: str) -> SnapshotId:
         """The snapshot that a person means, see naming.py. Raises NotFoundError, AmbiguousError."""
@@ -469,6 +497,13 @@ def raw(snapshot: SnapshotId) -> ObjectId:
         return ObjectId(bytes.fromhex(snapshot))
     except ValueError:
         raise NotFoundError(f"{snapshot}: not a snapshot id; git-vault log lists them") from None
+
+
+def _tell(damaged: Damaged | None, path: bytes, error: GitVaultError) -> None:
+    """Tell of attributes that are lost; call where the error was caught, who does not listen gets that."""
+    if damaged is None:
+        raise error
+    damaged(Problem(path, f"attributes lost: {error}"))
 
 
 def _count(text: str | None) -> int:
