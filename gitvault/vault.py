@@ -43,6 +43,7 @@ from gitvault.core.versioning.history import Damaged, Details, GitHistory, raw
 from gitvault.errors import (
     ExistsError,
     GitVaultError,
+    LockedError,
     NotFoundError,
     StorageFullError,
     ToolStopped,
@@ -74,6 +75,7 @@ _ATTRIBUTES = """\
 * -text !eol -ident !working-tree-encoding -export-subst -export-ignore filter=vault
 """
 _RESTORED = "refs/vault/restored/"
+_RESTORES_KEPT = 100
 _LOCK = "vault.lock"
 
 
@@ -287,7 +289,8 @@ class Vault:
                 )
             finally:
                 cache.close()
-            if source and not report.unchanged:
+            if source:
+                # Said now; or nothing changed, and the newest snapshot is where the content comes from.
                 self.history.refs.delete(restored)
         if not report.unchanged and self.config.maintenance == "auto":
             self._maintain_in_background()
@@ -297,6 +300,20 @@ class Vault:
         import hashlib
 
         return _RESTORED + hashlib.sha1(os.fsencode(folder), usedforsecurity=False).hexdigest()
+
+    def _forget_old_restores(self) -> None:
+        """Most folders that are restored into are never saved: only the newest notes on them stay."""
+        refs = self.history.refs
+
+        def written(ref: str) -> int:
+            try:
+                return os.stat(self.path / ref).st_mtime_ns
+            except FileNotFoundError:
+                # Packed by git, which is a while ago.
+                return 0
+
+        for ref in sorted(refs.list(_RESTORED), key=written)[:-_RESTORES_KEPT]:
+            refs.delete(ref)
 
     def _clear_leftovers(self) -> None:
         """What a killed run left in the temporary folders; the lock is held, so nobody else writes there."""
@@ -392,9 +409,10 @@ class Vault:
             progress=progress,
         )
         # The next snapshot of that folder says where its content came from. One ref, so no lock is needed;
-        # a vault that is read-only or on a full disk restores all the same.
-        with contextlib.suppress(OSError, StorageFullError):
+        # a vault that is read-only, on a full disk or has a stale lock restores all the same.
+        with contextlib.suppress(OSError, StorageFullError, LockedError):
             self.history.refs.update(self._restored_ref(_resolved_folder(folder)), raw(resolved))
+            self._forget_old_restores()
         return replace(done, safety=safety)
 
     # -- the vault as a whole --------------------------------------------------------------------

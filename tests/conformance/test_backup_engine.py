@@ -61,13 +61,13 @@ class MemoryEngine:
         new, deleted = files.keys() - before.keys(), before.keys() - files.keys()
         changed = {path for path in files.keys() & before.keys() if files[path] != before[path]}
         unchanged = last is not None and not (new or deleted or changed)
+        restored = self._restored.pop(folder, None)
         if last and unchanged:
             made = last[0].id
         else:
             made = SnapshotId(hashlib.sha1(repr((name, len(self._taken))).encode()).hexdigest())
             total = sum(map(len, files.values()))
             said = message or f"{name}: {len(new)} new"
-            restored = self._restored.pop(folder, None)
             about = dict(metadata or {})
             self._taken[made] = (
                 Snapshot(
@@ -256,6 +256,10 @@ def test_in_place_is_safe_and_remembered(engine: BackupEngine, project: Path, tm
     engine.restore_snapshot(done.safety, tmp_path / "safe")
     assert contents(tmp_path / "safe")[b"a"] == b"not saved yet"
     assert engine.get_snapshot_info(engine.create_snapshot(project).snapshot).restored_from == first
+    engine.restore_snapshot(project.name, project, overwrite=True)
+    assert engine.create_snapshot(project).unchanged
+    write(project, {"a": b"edited"})
+    assert engine.get_snapshot_info(engine.create_snapshot(project).snapshot).restored_from is None
 
 
 def test_lists_and_filters(engine: BackupEngine, project: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from trees import contents, differences, records, write
 from gitvault.core.backup_engine import restore
 from gitvault.core.models import ObjectId, Pointer, Problem
 from gitvault.core.utils.files import Disk
-from gitvault.core.versioning import meta
+from gitvault.core.versioning import meta, refs
 from gitvault.core.versioning.history import Damaged, Details, raw
 from gitvault.core.versioning.objects import encode_tree
 from gitvault.errors import CorruptionError, ExistsError, GitVaultError, NotFoundError, StorageFullError
@@ -223,6 +223,45 @@ def test_the_next_snapshot_says_what_was_restored(project: Path, vault: Vault, t
     vault.restore_snapshot(first, tmp_path / "elsewhere")
     elsewhere = vault.create_snapshot(tmp_path / "elsewhere")
     assert vault.get_snapshot_info(elsewhere.snapshot).restored_from == first
+    assert vault.history.refs.list("refs/vault/restored/") == {}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_was_restored_is_noted_until_the_folders_next_snapshot(
+    packed: bool, project: Path, vault: Vault, tmp_path: Path
+) -> None:
+    """Also when that finds nothing changed: then the newest snapshot is where the content comes from."""
+    first = vault.get_snapshot_info("acme").id
+    os.symlink(project, tmp_path / "alias")
+    vault.restore_snapshot("acme", tmp_path / "alias", overwrite=True)
+    if packed:
+        subprocess.run(["git", "--git-dir", vault.path, "pack-refs", "--all", "--prune"], check=True)
+    assert list(vault.history.refs.list("refs/vault/restored/").values()) == [raw(first)]
+    assert vault.create_snapshot(project).unchanged
+    assert vault.history.refs.list("refs/vault/restored/") == {}
+    write(project, {"readme": b"edited"})
+    assert vault.get_snapshot_info(vault.create_snapshot(project).snapshot).restored_from is None
+
+
+def test_a_stale_lock_of_the_note_costs_no_restore(
+    project: Path, vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault.restore_snapshot("acme", tmp_path / "back")
+    [ref] = vault.history.refs.list("refs/vault/restored/")
+    (vault.path / f"{ref}.lock").touch()
+    monkeypatch.setattr(refs, "_LOCK_SECONDS", 0)
+    assert vault.restore_snapshot("acme", tmp_path / "back", overwrite=True).problems == ()
+
+
+def test_folders_that_are_never_saved_leave_no_heap_of_notes(project: Path, vault: Vault, tmp_path: Path) -> None:
+    for number in range(103):
+        if number == 50:
+            subprocess.run(["git", "--git-dir", vault.path, "pack-refs", "--all", "--prune"], check=True)
+        vault.restore_snapshot("acme", tmp_path / str(number), paths=["readme"])
+    assert len(vault.history.refs.list("refs/vault/restored/")) == 100
+    newest = vault.create_snapshot(tmp_path / "102")
+    assert vault.get_snapshot_info(newest.snapshot).restored_from == vault.resolve("acme")
+    assert vault.verify().ok
 
 
 def test_in_place_when_the_folder_is_gone(project: Path, vault: Vault, tmp_path: Path) -> None:
