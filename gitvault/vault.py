@@ -76,6 +76,9 @@ _ATTRIBUTES = """\
 """
 _RESTORED = "refs/vault/restored/"
 _RESTORES_KEPT = 100
+# Of a project's name as a ref's: with what comes before and behind it (`stat-`, `.db-journal`, `.lock`) it must be
+# the name of a file, 255 at most; a letter that is not ASCII counts up to 12.
+_NAME_MAX = 220
 _LOCK = "vault.lock"
 
 
@@ -234,8 +237,13 @@ class Vault:
             same = next((p.name for p in projects if p.name != name and p.name.casefold() == name.casefold()), None)
             if same:
                 raise ExistsError(f"{name}: differs from the project {same} only in case; choose another name")
+            if len(ref_component(name)) > _NAME_MAX:
+                shown = to_line(name[:20].encode("utf-8", "surrogateescape"))
+                raise GitVaultError(f"{shown}...: too long for a project's name; give a shorter one")
             return Project(name, folder, host, added)
         base = os.path.basename(folder) or "root"
+        while len(ref_component(base)) > _NAME_MAX:
+            base = base[:-1]
         used = {p.name.casefold() for p in projects}
         number = 1
         name = base

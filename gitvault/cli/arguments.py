@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from gitvault.core.utils.names import from_text
+
+_Read = TypeVar("_Read")
 
 SNAPSHOT = "an id, PROJECT, PROJECT~2, PROJECT@{yesterday} or a date"
 """What SNAPSHOT may be, for the help."""
@@ -23,6 +27,17 @@ def disk_path(text: str) -> str:
 def inner_path(text: str) -> bytes:
     """A path inside a snapshot: `./src/` and `src` are the same folder, `.` is everything."""
     return b"/".join(part for part in from_text(text).split(b"/") if part not in (b"", b"."))
+
+
+def filled(read: Callable[[str], _Read]) -> Callable[[str], _Read]:
+    """A reader of words that are not empty: what a shell leaves of a variable that is not set must name nothing."""
+
+    def checked(text: str) -> _Read:
+        if not text:
+            raise argparse.ArgumentTypeError("cannot be empty")
+        return read(text)
+
+    return checked
 
 
 def tag(text: str) -> str:
@@ -53,7 +68,7 @@ def count(text: str) -> int:
     """A number from 0 up."""
     if not (text.isascii() and text.isdecimal()):
         raise argparse.ArgumentTypeError(f"expected a number, found {text!r}")
-    return int(text)
+    return min(int(text), sys.maxsize)
 
 
 def date(*, end: bool) -> Callable[[str], datetime]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import BinaryIO, TextIO, cast
 
 from gitvault.cli import render
-from gitvault.cli.arguments import SNAPSHOT, count, date, facts, inner_path, pair, tag
+from gitvault.cli.arguments import SNAPSHOT, count, date, facts, filled, inner_path, pair, tag
 from gitvault.core.models import Difference, Entry, Filter, Problem, Snapshot
 from gitvault.core.utils.names import to_line, to_text
 from gitvault.errors import NotFoundError
@@ -26,7 +26,7 @@ _PIECE = 1 << 20
 
 
 def _configure_log(parser: ArgumentParser) -> None:
-    parser.add_argument("project", metavar="PROJECT", nargs="?", help="only this project's")
+    parser.add_argument("project", metavar="PROJECT", type=filled(str), nargs="?", help="only this project's")
     parser.add_argument(
         "--tag", metavar="T", type=tag, action="append", default=[], help="only with this tag; repeatable"
     )
@@ -70,7 +70,7 @@ def _note(snapshot: Snapshot) -> str:
 
 
 def _configure_show(parser: ArgumentParser) -> None:
-    parser.add_argument("snapshot", metavar="SNAPSHOT", help=SNAPSHOT)
+    parser.add_argument("snapshot", metavar="SNAPSHOT", type=filled(str), help=SNAPSHOT)
 
 
 def _show(session: Session, arguments: Namespace) -> Answer:
@@ -107,15 +107,16 @@ def _show_lines(snapshot: Snapshot) -> Iterator[str]:
 
 
 def _configure_ls(parser: ArgumentParser) -> None:
-    parser.add_argument("snapshot", metavar="SNAPSHOT", help=SNAPSHOT)
-    parser.add_argument("path", metavar="PATH", nargs="?", default="", help="a folder or file in it (else: everything)")
+    parser.add_argument("snapshot", metavar="SNAPSHOT", type=filled(str), help=SNAPSHOT)
+    what = "a folder or file in it (else: everything)"
+    parser.add_argument("path", metavar="PATH", type=filled(inner_path), nargs="?", default=b"", help=what)
     parser.add_argument("-r", "--recursive", action="store_true", help="folders inside folders too")
 
 
 def _ls(session: Session, arguments: Namespace) -> Answer:
     problems: list[Problem] = []
     entries = session.vault.entries(
-        arguments.snapshot, inner_path(arguments.path), recursive=arguments.recursive, damaged=problems.append
+        arguments.snapshot, arguments.path, recursive=arguments.recursive, damaged=problems.append
     )
     if arguments.json:
         return Answer([_entry_document(entry) for entry in entries], problems=problems)
@@ -246,8 +247,8 @@ def _split(session: Session, text: str) -> tuple[str, bytes]:
 
 
 def _configure_diff(parser: ArgumentParser) -> None:
-    parser.add_argument("a", metavar="A", help=SNAPSHOT)
-    parser.add_argument("b", metavar="B", help="the same; usually the newer one")
+    parser.add_argument("a", metavar="A", type=filled(str), help=SNAPSHOT)
+    parser.add_argument("b", metavar="B", type=filled(str), help="the same; usually the newer one")
 
 
 def _diff(session: Session, arguments: Namespace) -> Answer:

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from gitvault.cli import render
-from gitvault.errors import ConfigError, GitVaultError, VaultNotFound
+from gitvault.cli.arguments import filled
+from gitvault.errors import ConfigError, GitVaultError, NotFoundError, VaultNotFound
 
 if TYPE_CHECKING:
     from gitvault.cli.progress import Bar
@@ -50,6 +51,7 @@ BROKEN_PIPE = 141
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
+    _open_closed_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in _split(words)[0]
     try:
@@ -77,6 +79,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _traceback(debug)
         render.say(f"internal error: {type(error).__name__}: {error}; run again with --debug and report what it prints")
         return GitVaultError.exit_code
+
+
+def _open_closed_streams() -> None:
+    """What the caller closed (`>&-`) leads nowhere, as git does it, lest a file of the vault gets its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
 
 
 class Session:
@@ -114,12 +123,17 @@ class Session:
     @property
     def command(self) -> str:
         """`git vault`, or the script that started this, with `--vault DIR` when it was given."""
+        return self.command_for(None)
+
+    def command_for(self, vault: str | None) -> str:
+        """`command`, for another vault when there is one."""
         typed = os.environ.get("GIT_VAULT_COMMAND", "git vault")
-        if not self._given:
+        vault = vault or self._given
+        if not vault:
             return typed
         import shlex
 
-        return f"{typed} --vault {shlex.quote(self._given)}"
+        return f"{typed} --vault {shlex.quote(vault)}"
 
     @cached_property
     def progress(self) -> Bar:
@@ -167,6 +181,10 @@ def _run(words: list[str]) -> int:
     parser = verb_parser(verb)
     rest += operands[:1] + [_OPERAND + word for word in operands[1:]]
     arguments = parser.parse_intermixed_args(rest, common)
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise NotFoundError("the folder you are in is gone; change to one that exists") from None
     session = Session(arguments.vault, creates=verb.creates, quiet=arguments.quiet)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -202,7 +220,8 @@ def verb_parser(verb: Verb) -> argparse.ArgumentParser:
 def _add_common(parser: argparse.ArgumentParser) -> None:
     # Without a default of its own the verb's parser leaves alone what was said before the verb.
     none = argparse.SUPPRESS
-    parser.add_argument("--vault", metavar="DIR", default=none, help="the vault, else GIT_VAULT_DIR, else the default")
+    where = "the vault, else GIT_VAULT_DIR, else the default"
+    parser.add_argument("--vault", metavar="DIR", type=filled(str), default=none, help=where)
     parser.add_argument("-q", "--quiet", action="store_true", default=none, help="no progress, no hints")
     parser.add_argument("--debug", action="store_true", default=none, help="show tracebacks")
 

@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 
 from gitvault.cli import render
-from gitvault.cli.arguments import SNAPSHOT, disk_path, inner_path
+from gitvault.cli.arguments import SNAPSHOT, disk_path, filled, inner_path
 from gitvault.core.models import RestoreReport
 from gitvault.personas.base import Answer, Session, Verb
 
@@ -14,22 +14,31 @@ PROBLEMS = 1
 
 
 def _configure(parser: ArgumentParser) -> None:
-    parser.add_argument("snapshot", metavar="SNAPSHOT", help=SNAPSHOT)
-    parser.add_argument("paths", metavar="PATH", nargs="*", help="only these files and folders of it")
+    parser.add_argument("snapshot", metavar="SNAPSHOT", type=filled(str), help=SNAPSHOT)
+    parser.add_argument(
+        "paths", metavar="PATH", type=filled(inner_path), nargs="*", help="only these files and folders of it"
+    )
     where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--to", metavar="DIR", help="below this folder; made when missing")
+    where.add_argument("--to", metavar="DIR", type=filled(disk_path), help="below this folder; made when missing")
     where.add_argument("--in-place", action="store_true", help="where it came from, after a safety snapshot")
     parser.add_argument("--overwrite", action="store_true", help="replace files that are in the way (with --to)")
-    parser.add_argument("--exclude", metavar="PATH", action="append", default=[], help="all but this; repeatable")
+    parser.add_argument(
+        "--exclude",
+        metavar="PATH",
+        type=filled(inner_path),
+        action="append",
+        default=[],
+        help="all but this; repeatable",
+    )
 
 
 def _restore(session: Session, arguments: Namespace) -> Answer:
-    target = None if arguments.in_place else disk_path(arguments.to)
+    target = None if arguments.in_place else arguments.to
     report = session.vault.restore_snapshot(
         arguments.snapshot,
         target,
-        paths=[inner_path(path) for path in arguments.paths],
-        excluded_paths=[inner_path(path) for path in arguments.exclude],
+        paths=arguments.paths,
+        excluded_paths=arguments.exclude,
         # In place means to replace what is there; the safety snapshot has it.
         overwrite=arguments.overwrite or arguments.in_place,
         progress=session.progress,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from gitvault.cli import render
-from gitvault.cli.arguments import disk_path, facts, pair, tag, wrong
+from gitvault.cli.arguments import disk_path, facts, filled, pair, tag, wrong
 from gitvault.core.models import PathState, Project, Snapshot, SnapshotReport
 from gitvault.errors import GitVaultError, NotFoundError, VaultNotFound
 from gitvault.personas.base import Answer, Session, Verb
@@ -19,7 +19,8 @@ INCOMPLETE = 3
 
 
 def _configure_init(parser: ArgumentParser) -> None:
-    parser.add_argument("dir", metavar="DIR", nargs="?", help="where (else: --vault, GIT_VAULT_DIR, the default vault)")
+    where = "where (else: --vault, GIT_VAULT_DIR, the default vault)"
+    parser.add_argument("dir", metavar="DIR", type=filled(str), nargs="?", help=where)
 
 
 def _init(session: Session, arguments: Namespace) -> Answer:
@@ -35,7 +36,7 @@ def _init(session: Session, arguments: Namespace) -> Answer:
     return Answer(
         {"vault": render.disk_text(str(path)), "created": created},
         [f"{'made the vault' if created else 'already a vault:'} {render.line(str(path))}"],
-        hints=[f"{session.command} snapshot PATH"],
+        hints=[f"{session.command_for(arguments.dir)} snapshot PATH"],
     )
 
 
@@ -43,12 +44,12 @@ def _init(session: Session, arguments: Namespace) -> Answer:
 
 
 def _configure_add(parser: ArgumentParser) -> None:
-    parser.add_argument("path", metavar="PATH", help="the project's folder")
-    parser.add_argument("--name", help="what to call it (else: the folder's name, made unique)")
+    parser.add_argument("path", metavar="PATH", type=filled(disk_path), help="the project's folder")
+    parser.add_argument("--name", type=filled(str), help="what to call it (else: the folder's name, made unique)")
 
 
 def _add(session: Session, arguments: Namespace) -> Answer:
-    project = session.vault.add_project(disk_path(arguments.path), arguments.name)
+    project = session.vault.add_project(arguments.path, arguments.name)
     return Answer(
         render.project_document(project),
         [f"added {render.line(project.name)}: {render.line(project.path)}"],
@@ -89,9 +90,11 @@ def _newest(session: Session, project: Project) -> Snapshot | None:
 
 
 def _configure_snapshot(parser: ArgumentParser) -> None:
-    parser.add_argument("paths", metavar="PATH", nargs="*", help="folders to save; new ones become projects")
+    parser.add_argument(
+        "paths", metavar="PATH", type=filled(disk_path), nargs="*", help="folders to save; new ones become projects"
+    )
     parser.add_argument("--all", action="store_true", help="save every registered project of this machine")
-    parser.add_argument("--project", metavar="NAME", help="the project's name (with one PATH)")
+    parser.add_argument("--project", metavar="NAME", type=filled(str), help="the project's name (with one PATH)")
     parser.add_argument("-m", "--message", metavar="TEXT", default="", help="why, in your words")
     parser.add_argument(
         "--tag", metavar="T", type=tag, action="append", default=[], help="a word to find it by; repeatable"
@@ -102,7 +105,7 @@ def _configure_snapshot(parser: ArgumentParser) -> None:
 
 
 def _snapshot(session: Session, arguments: Namespace) -> Answer:
-    paths = [disk_path(path) for path in arguments.paths]
+    paths = arguments.paths
     if bool(paths) == arguments.all:
         raise wrong("give one or more PATHs, or --all")
     if arguments.project and len(paths) != 1:
@@ -115,6 +118,8 @@ def _snapshot(session: Session, arguments: Namespace) -> Answer:
     if arguments.all:
         here = session.vault.config.machine
         work = [(project.path, project.name) for project in session.vault.projects() if project.host == here]
+        if not work:
+            return Answer([], [f"no projects of this machine yet; {session.command} snapshot PATH"])
     documents: list[dict[str, object]] = []
     lines: list[str] = []
     codes = [0]
@@ -186,6 +191,8 @@ def _report_lines(report: SnapshotReport) -> Iterator[str]:
 
 def _hints(session: Session, report: SnapshotReport) -> Sequence[str]:
     name = _word(report.project)
+    if name.startswith("-"):
+        return (f"{session.command} log -- {name}", f"{session.command} restore --to DIR -- {name}")
     return (f"{session.command} log {name}", f"{session.command} restore {name} --to DIR")
 
 
@@ -199,13 +206,14 @@ def _word(text: str) -> str:
 
 
 def _configure_status(parser: ArgumentParser) -> None:
-    parser.add_argument("paths", metavar="PATH", nargs="*", help="files or folders (else: every project)")
+    parser.add_argument(
+        "paths", metavar="PATH", type=filled(disk_path), nargs="*", help="files or folders (else: every project)"
+    )
     parser.add_argument("--scan", action="store_true", help="look at the disk instead of what was last seen")
 
 
 def _status(session: Session, arguments: Namespace) -> Answer:
-    paths = [disk_path(path) for path in arguments.paths]
-    states = session.vault.status(paths, scan=arguments.scan)
+    states = session.vault.status(arguments.paths, scan=arguments.scan)
     return Answer([_state_document(state) for state in states], _state_lines(session, states))
 
 

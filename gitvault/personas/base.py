@@ -52,6 +52,9 @@ class Session(Protocol):
     def command(self) -> str:
         """How a command on this vault begins: `git vault`, when it is not the default with its `--vault DIR`."""
 
+    def command_for(self, vault: str | None) -> str:
+        """`command`, for another vault when there is one."""
+
     @property
     def progress(self) -> Progress:
         """Shows how far the work is, when somebody is looking."""

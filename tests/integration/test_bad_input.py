@@ -18,7 +18,7 @@ from trees import contents, differences, records, write
 
 from gitvault.core.utils.lock import VaultLock
 from gitvault.core.versioning.history import Details
-from gitvault.errors import NotFoundError
+from gitvault.errors import GitVaultError, NotFoundError
 from gitvault.vault import Vault
 
 Done = subprocess.CompletedProcess[str]
@@ -52,6 +52,32 @@ def fails(done: Done, code: int, *parts: str) -> None:
     assert (done.returncode, done.stdout) == (code, ""), done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
     assert all(part in done.stderr for part in parts), done.stderr
+
+
+# -- the shell ---------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+@pytest.mark.usefixtures("intact")
+def test_streams_that_are_closed(vault: Vault, project: Path) -> None:
+    """What is said leads nowhere; the exit code stays, and nothing of it lands in a file of the vault."""
+    write(project, {"new": b"new"})
+    for redirected, words, code in (
+        (">&-", "log", 0),
+        ("2>&-", "log", 0),
+        (">&-", "cat acme:a.txt", 0),
+        (">&- 2>&- <&-", f"snapshot {project}", 0),
+        (">&- 2>&-", "show nothing", 128),
+    ):
+        line = f"exec {sys.executable} -m gitvault --vault {vault.path} {words} {redirected}"
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, env=environment, check=False)
+        assert done.returncode == code, done.stderr
+        assert "internal error" not in done.stderr
+    assert b"new" in {entry.path for entry in vault.entries("acme")}
+    (project / "new").unlink()
+    os.utime(project, ns=(0, 0))
+    vault.create_snapshot(project)
 
 
 # -- the vault -----------------------------------------------------------------------------------
@@ -241,6 +267,61 @@ def test_tags_and_facts(command: Command, vault: Vault, project: Path) -> None:
     assert saved.returncode == 0
     [found] = json.loads(command("log", *said, "--json").stdout)
     assert (found["tags"], found["metadata"]) == (["before release"], {"client": "Mr = X", "e": ""})
+
+
+def test_an_empty_word_names_nothing(command: Command, vault: Vault, project: Path, tmp_path: Path) -> None:
+    """What a shell leaves of an unset variable must not mean the folder one is in, everything, or another vault."""
+    here = write(tmp_path / "here", {"f": b"f"})
+    before = records(tmp_path)
+    for words, option in (
+        (["snapshot", ""], "PATH"),
+        (["snapshot", project, ""], "PATH"),
+        (["snapshot", project, "--project", ""], "--project"),
+        (["add", ""], "PATH"),
+        (["add", project, "--name", ""], "--name"),
+        (["status", ""], "PATH"),
+        (["init", ""], "DIR"),
+        (["--vault", "", "log"], "--vault"),
+        (["log", "--vault="], "--vault"),
+        (["log", ""], "PROJECT"),
+        (["show", ""], "SNAPSHOT"),
+        (["ls", "acme", ""], "PATH"),
+        (["diff", "acme", ""], "B"),
+        (["restore", "acme", "--to", ""], "--to"),
+        (["restore", "acme", "", "--to", "x"], "PATH"),
+        (["restore", "acme", "--in-place", "--exclude", ""], "--exclude"),
+    ):
+        fails(command(*words, cwd=here), 129, f"argument {option}: cannot be empty")
+    assert records(tmp_path) == before
+
+
+@pytest.mark.usefixtures("intact")
+def test_numbers_and_dates_beyond_all_measure(command: Command, vault: Vault) -> None:
+    assert json.loads(command("log", "-n", "9" * 30, "--json").stdout) == vault_log(command)
+    fails(command("show", "acme@{99999999 weeks ago}"), 128, "acme@{99999999 weeks ago}: '99999999 weeks ago' is not a")
+    fails(command("show", "a" * 5000), 128, "aaa: no such project")
+    fails(command("cat", "acme:"), 128, ".: a folder; git-vault ls ")
+
+
+def vault_log(command: Command) -> list[object]:
+    """What log says without a limit."""
+    found = json.loads(command("log", "--json").stdout)
+    assert isinstance(found, list) and found
+    return found
+
+
+@pytest.mark.parametrize("letter", ["a", "\u00e9", "\u30ab", "\U0001f600"])
+def test_folders_with_long_names(letter: str, vault: Vault, tmp_path: Path) -> None:
+    """As long as a file system takes them: the project's name is shortened to what a ref can be called."""
+    name = letter * (255 // len(letter.encode()))
+    reports = [vault.create_snapshot(write(tmp_path / where / name, {"f": where.encode()})) for where in ("x", "y")]
+    assert reports[0].project == reports[1].project.removesuffix("-2") == letter * len(reports[0].project)
+    for report, content in zip(reports, (b"x", b"y"), strict=True):
+        vault.restore_snapshot(report.project, tmp_path / "back" / report.project[-2:])
+        assert contents(tmp_path / "back" / report.project[-2:]) == {b"f": content}
+    with pytest.raises(GitVaultError, match=f"^{letter * 20}...: too long for a project's name; give a shorter one$"):
+        vault.create_snapshot(tmp_path / "x" / name, project=name)
+    assert vault.verify().ok
 
 
 # -- the machine ---------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -134,6 +135,21 @@ def test_save_look_and_get_back(git_vault: Command, project: Path, tmp_path: Pat
     assert tree(part) == {"src": None, "src/main.c": original["src/main.c"]}
     git_vault("--vault", vault, "restore", "acme~1", "--to", tmp_path / "less", "--exclude", "src")
     assert "src/main.c" not in tree(tmp_path / "less")
+
+
+def test_what_is_said_next_works_as_it_is_said(git_vault: Command, tmp_path: Path) -> None:
+    """The vault that was just made is the one named; a project whose name looks like an option is no option."""
+    made = tmp_path / "my vault.git"
+    hint = git_vault("init", made).stdout.splitlines()[-1]
+    assert hint == f"next: git vault --vault '{made}' snapshot PATH"
+    assert "no projects of this machine yet; git vault" in git_vault("--vault", made, "snapshot", "--all").stdout
+    (tmp_path / "-n").mkdir()
+    (tmp_path / "-n" / "file").write_bytes(b"x")
+    said = git_vault("--vault", made, "snapshot", "--", "-n").stdout.splitlines()[-2:]
+    for number, line in enumerate(said):
+        words = shlex.split(line.removeprefix("next: ").strip().replace("DIR", f"back{number}"))[2:]
+        git_vault(*words)
+    assert (tmp_path / "back1" / "file").read_bytes() == b"x"
 
 
 def test_restore_never_overwrites_unless_told_to(git_vault: Command, project: Path, tmp_path: Path) -> None:

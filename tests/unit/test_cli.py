@@ -495,6 +495,16 @@ def test_cat_in_json(run: Callable[..., Run]) -> None:
     assert (done.code, done.out) == (128, "")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a folder in use cannot be removed there")
+def test_a_folder_that_is_gone(run: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    done = run("--vault", "relative", "log")
+    assert (done.code, done.out) == (128, "")
+    assert done.err == "git-vault: the folder you are in is gone; change to one that exists\n"
+
+
 def test_lost_attributes_are_problems(run: Callable[..., Run], vault: FakeVault) -> None:
     """What is there is printed, what is lost is said beside it."""
     for words in (["ls", "acme", "damaged"], ["ls", "acme", "damaged", "--json"]):

@@ -53,6 +53,12 @@ def test_each_key_once() -> None:
         arguments.facts([("a", "1"), ("b", "1"), ("a", "1")])
 
 
+def test_words_that_are_not_empty() -> None:
+    assert arguments.filled(int)("12") == 12
+    with pytest.raises(argparse.ArgumentTypeError, match="cannot be empty"):
+        arguments.filled(str)("")
+
+
 def test_tags() -> None:
     assert arguments.tag(" two words ") == "two words"
     for text in ("", " ", "\n"):
@@ -87,6 +93,7 @@ def test_the_vault_is_the_given_one_else_the_environments(tmp_path: Path, monkey
     given = main.Session("given", creates=False, quiet=False)
     assert given.vault_path == tmp_path / "given"
     assert given.command == "git vault --vault given"
+    assert given.command_for("an other") == "git vault --vault 'an other'"
     silent = main.Session(None, creates=False, quiet=False)
     assert silent.vault_path == tmp_path / "environment"
     assert silent.command == "git vault"

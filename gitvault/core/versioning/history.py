@@ -334,7 +334,8 @@ class GitHistory:
         """The file or symlink at a path. Raises NotFoundError. `damaged`: see `listing`."""
         entry, _ = self.find(snapshot, path, damaged)
         if entry.kind == "folder":
-            raise NotFoundError(f"{to_line(path)}: a folder; git-vault ls {snapshot[:12]} {to_line(path)} lists it")
+            where = to_line(path) or "."
+            raise NotFoundError(f"{where}: a folder; git-vault ls {snapshot[:12]} {where} lists it")
         return entry
 
     def read(self, snapshot: SnapshotId, path: bytes) -> bytes:

@@ -67,7 +67,7 @@ def _date(text: str, whole: str, now: datetime) -> datetime:
     try:
         return parse_date(text, now, end=True)
     except ValueError as error:
-        raise NotFoundError(f"{whole}: {text!r} is not a date: {error}") from None
+        raise NotFoundError(f"{whole}: {error}") from None
 
 
 def _newest(history: GitHistory, project: str, when: datetime) -> ObjectId | None:

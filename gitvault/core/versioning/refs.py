@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import time
@@ -164,6 +165,11 @@ class RefStore:
         except PermissionError:
             # what Windows says for a folder
             if path.is_dir():
+                return None
+            raise
+        except OSError as error:
+            # A name that no file can have is no ref's either.
+            if error.errno == errno.ENAMETOOLONG:
                 return None
             raise
         if content.startswith(b"ref: "):
