@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -33,7 +33,7 @@ from gitvault.core.models import (
     StorageStats,
     VerifyReport,
 )
-from gitvault.core.scan import Rules, StatCache
+from gitvault.core.scan import CacheDamaged, Rules, StatCache
 from gitvault.core.utils import process
 from gitvault.core.utils.files import Disk
 from gitvault.core.utils.lock import VaultLock
@@ -284,17 +284,22 @@ class Vault:
                 restored_from=SnapshotId(source.hex()) if source else None,
             )
             cache = self._cache(registered.name)
+            take = partial(
+                take_snapshot,
+                Path(registered.path),
+                details,
+                history=self.history,
+                store=self.store,
+                cache=cache,
+                rules=self._rules(),
+                limits=limits,
+                progress=progress,
+            )
             try:
-                report = take_snapshot(
-                    Path(registered.path),
-                    details,
-                    history=self.history,
-                    store=self.store,
-                    cache=cache,
-                    rules=self._rules(),
-                    limits=limits,
-                    progress=progress,
-                )
+                report = take()
+            except CacheDamaged:
+                cache.forget()
+                report = take()
             finally:
                 cache.close()
             if source:

@@ -15,6 +15,7 @@ import os
 import sqlite3
 import stat
 import sys
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,8 +147,27 @@ def _database(file: Path | str) -> sqlite3.Connection:
     return db
 
 
+# SQLite's own errors, text that is none, and rows that are not what was put in.
+_DAMAGE = (sqlite3.DatabaseError, ValueError, TypeError)
+
+
+class CacheDamaged(Exception):
+    """Damage that showed while the cache was used: `StatCache.forget`, and begin again."""
+
+
+@contextlib.contextmanager
+def _damage_named() -> Iterator[None]:
+    try:
+        yield
+    except _DAMAGE as error:
+        raise CacheDamaged(str(error)) from error
+
+
 class StatCache:
-    """The cached rows of one project. A damaged or foreign file is as good as none."""
+    """The cached rows of one project. A damaged or foreign file is as good as none.
+
+    Where damage shows after opening, reading and `replace` raise CacheDamaged.
+    """
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -158,10 +178,20 @@ class StatCache:
         for _ in range(2):
             try:
                 return _database(self.file)
-            except sqlite3.DatabaseError:
+            except _DAMAGE:
                 with contextlib.suppress(OSError):
                     self.file.unlink()
         return _database(":memory:")
+
+    def forget(self) -> None:
+        """Make the file anew; where that cannot be, do without one."""
+        self.close()
+        try:
+            self.file.unlink(missing_ok=True)
+        except OSError:
+            self._db = _database(":memory:")
+        else:
+            self._db = self._open()
 
     def close(self) -> None:
         """Close the file."""
@@ -170,30 +200,40 @@ class StatCache:
     def about(self) -> dict[str, bytes]:
         """What the rows are valid for: `snapshot`, `root`, `rules`, `time` and what the last run reported."""
         try:
-            return dict(self._db.execute("SELECT key, value FROM about"))
-        except sqlite3.DatabaseError:
+            found = dict(self._db.execute("SELECT key, value FROM about"))
+            for key in ("number", "time", "problems"):
+                int(found.get(key, b"0"))
+        except _DAMAGE:
             return {}
+        return found
 
     def rows(self) -> dict[bytes, Row]:
         """Every folder's row, entries left on disk."""
         query = "SELECT path, signature, tree, meta, meta_blob, files, bytes FROM folder"
-        return {path: Row(*rest) for path, *rest in self._db.execute(query)}
+        with _damage_named():
+            return {path: Row(*rest) for path, *rest in self._db.execute(query)}
 
     def row(self, path: bytes) -> Row | None:
         """One folder's row."""
         query = "SELECT signature, tree, meta, meta_blob, files, bytes FROM folder WHERE path=?"
-        found = self._db.execute(query, (path,)).fetchone()
-        return Row(*found) if found else None
+        with _damage_named():
+            found = self._db.execute(query, (path,)).fetchone()
+            return Row(*found) if found else None
 
     def entries(self, path: bytes) -> dict[bytes, Known]:
         """The files and symlinks of a folder, by name."""
-        found = self._db.execute("SELECT entries FROM folder WHERE path=?", (path,)).fetchone()
-        if not found:
-            return {}
-        return {
-            name: Known(Stat._make(numbers), mode, tree_name or name, blob, since)
-            for name, numbers, mode, tree_name, blob, since in msgpack.unpackb(found[0], use_list=False)
-        }
+        with _damage_named():
+            found = self._db.execute("SELECT entries FROM folder WHERE path=?", (path,)).fetchone()
+            if not found:
+                return {}
+            packed, said = found[0][:-4], found[0][-4:]
+            if zlib.crc32(packed).to_bytes(4, "big") != said:
+                # A wrong blob id in here would become part of a snapshot.
+                raise ValueError("entries with a wrong checksum")
+            return {
+                name: Known(Stat._make(numbers), mode, tree_name or name, blob, since)
+                for name, numbers, mode, tree_name, blob, since in msgpack.unpackb(packed, use_list=False)
+            }
 
     def replace(
         self,
@@ -206,8 +246,8 @@ class StatCache:
         """In one transaction: new rows, each with its packed entries; (path, tree, meta) of folders
         where only something deeper changed; rows to drop."""
         db = self._db
-        db.execute("BEGIN")
         try:
+            db.execute("BEGIN")
             db.executemany("DELETE FROM folder WHERE path=?", ((path,) for path in gone))
             db.executemany(
                 "INSERT OR REPLACE INTO folder VALUES(?,?,?,?,?,?,?,?)",
@@ -220,28 +260,33 @@ class StatCache:
             if version:
                 db.execute("INSERT OR REPLACE INTO version VALUES(?,?)", version)
             db.execute("COMMIT")
-        except BaseException:
-            db.execute("ROLLBACK")
-            raise
+        except sqlite3.DatabaseError as error:
+            raise CacheDamaged(str(error)) from error
+        finally:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
 
     def clear(self) -> None:
         """Forget everything."""
-        self._db.executescript("DELETE FROM about; DELETE FROM folder; DELETE FROM version;")
+        with _damage_named():
+            self._db.executescript("DELETE FROM about; DELETE FROM folder; DELETE FROM version;")
 
     def version(self, number: int) -> str | None:
         """The snapshot with this number along the chain."""
-        found = self._db.execute("SELECT snapshot FROM version WHERE number=?", (number,)).fetchone()
-        return found[0] if found else None
+        with _damage_named():
+            found = self._db.execute("SELECT snapshot FROM version WHERE number=?", (number,)).fetchone()
+            return found[0] if found else None
 
 
 def pack_entries(entries: dict[bytes, Known]) -> bytes:
-    """A folder's entries as the cache stores them."""
-    return msgpack.packb(  # type: ignore[no-any-return]
+    """A folder's entries as the cache stores them, their checksum behind them."""
+    packed: bytes = msgpack.packb(
         [
             (name, k.stat, k.tree_mode, k.tree_name if k.tree_name != name else b"", k.blob, k.since)
             for name, k in entries.items()
         ]
     )
+    return packed + zlib.crc32(packed).to_bytes(4, "big")
 
 
 def stat_of(found: os.stat_result) -> Stat:

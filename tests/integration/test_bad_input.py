@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 from trees import contents, differences, records, write
 
+from gitvault.core.scan import CacheDamaged, StatCache
 from gitvault.core.utils.lock import VaultLock
 from gitvault.core.versioning.history import Details
 from gitvault.errors import GitVaultError, NotFoundError
@@ -492,3 +494,41 @@ def test_a_damaged_cache_is_as_good_as_none(command: Command, vault: Vault, proj
         done = command("snapshot", project, "--json")
         assert (done.returncode, json.loads(done.stdout)["unchanged"]) == (0, True)
         assert command("status", project / "a.txt").stdout.startswith("saved")
+
+
+@pytest.mark.usefixtures("intact")
+def test_damage_inside_the_cache_costs_reading_and_nothing_else(
+    command: Command, vault: Vault, project: Path, tmp_path: Path
+) -> None:
+    """A wrong blob id in a row never becomes part of a snapshot; neither do files that a row has lost."""
+    for damage in ("replace(entries, X'{}', X'{}')", "X'80'", "substr(entries, 5)"):
+        [file] = (vault.path / "cache").glob("stat-*.db")
+        blob = next(entry.blob for entry in vault.entries("acme") if entry.path == b"a.txt").hex()
+        with sqlite3.connect(file) as db:
+            db.execute(f"UPDATE folder SET entries = {damage.format(blob, 'ff' + blob[2:])} WHERE path = X''")
+        db.close()
+        assert command("status", project / "a.txt").stdout.startswith("saved")
+        with sqlite3.connect(file) as db:
+            db.execute("UPDATE folder SET entries = X'80'")
+        db.close()
+        write(project, {"sub/new": damage.encode()})
+        report = json.loads(command("snapshot", project, "--json").stdout)
+        assert (report["files"], report["problems"]) == (len(FILES) + 1, [])
+        assert vault.verify(data=True).ok
+        back = tmp_path / f"back{len(damage)}"
+        vault.restore_snapshot(report["snapshot"], back)
+        assert differences(project, back) == {}
+    (project / "sub/new").unlink()
+
+
+def test_a_cache_that_cannot_be_written_costs_no_snapshot(
+    vault: Vault, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(*_: object) -> None:
+        raise CacheDamaged("database disk image is malformed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StatCache, "replace", damaged)
+        assert vault.create_snapshot(project).files == len(FILES)
+    assert vault.create_snapshot(project).unchanged
+    assert len(vault.list_snapshots()) == 1

@@ -14,6 +14,7 @@ from gitvault.core.models import Problem
 from gitvault.core.scan import (
     RACY_COARSE_NS,
     RACY_NS,
+    CacheDamaged,
     Folder,
     Known,
     Row,
@@ -204,6 +205,64 @@ def test_a_damaged_cache_is_as_good_as_none(damage: bytes, tmp_path: Path) -> No
     cache.replace({"snapshot": b"z"}, (), (), ())
     assert cache.about() == {"snapshot": b"z"}
     cache.close()
+
+
+def test_damage_that_shows_later_is_named_and_forgotten(tmp_path: Path) -> None:
+    for place in ("entries=X'80'", "entries=X'93c0c0c0'", "path='text'", "tree=NULL, entries=substr(entries,2)"):
+        file = tmp_path / "c.db"
+        filled(file).close()
+        with sqlite3.connect(file) as db:
+            db.execute(f"UPDATE folder SET {place} WHERE path=X''")
+            db.execute("UPDATE about SET value='x'")
+        db.close()
+        cache = StatCache(file)
+        if place.startswith("path"):
+            assert cache.entries(b"") == {}
+        else:
+            with pytest.raises(CacheDamaged):
+                cache.entries(b"")
+        cache.forget()
+        assert (cache.about(), cache.rows(), cache.entries(b"")) == ({}, {}, {})
+        cache.replace({"snapshot": b"z"}, (), (), ())
+        cache.close()
+        file.unlink()
+
+
+def test_pages_that_are_damaged(tmp_path: Path) -> None:
+    """Every page of a larger file in turn: entries are what was put in, or there is CacheDamaged, or nothing."""
+    file = tmp_path / "c.db"
+    cache = StatCache(file)
+    row = Row(b"s" * 20, b"t" * 20, b"m" * 20, b"b" * 20, 1, 3)
+    paths = [b"folder%03d" % number for number in range(200)]
+    cache.replace({"number": b"1"}, [(path, row, pack_entries({b"a": KNOWN})) for path in paths], (), (), (1, "id"))
+    cache.close()
+    whole = file.read_bytes()
+    damaged = written = 0
+    for at in range(0, len(whole), 4096):
+        file.write_bytes(whole[:at] + b"\xc7" * 300 + whole[at + 300 :])
+        cache = StatCache(file)
+        try:
+            cache.about()
+            cache.version(1)
+            cache.row(paths[0])
+            cache.rows()
+            assert all(cache.entries(path) in ({}, {b"a": KNOWN}) for path in paths)
+            cache.replace({}, [(paths[0], row, pack_entries({}))], [(path, b"", b"") for path in paths], paths[1:2])
+            cache.clear()
+        except CacheDamaged:
+            damaged += 1
+            cache.forget()
+            assert cache.rows() == {}
+        cache.close()
+        file.write_bytes(whole[:at] + b"\xc7" * 300 + whole[at + 300 :])
+        cache = StatCache(file)
+        try:
+            cache.replace({}, [(path, row, pack_entries({})) for path in paths], (), ())
+        except CacheDamaged:
+            written += 1
+        cache.close()
+    assert damaged > 1
+    assert written > 1
 
 
 def test_a_foreign_database_is_as_good_as_none(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from gitvault.core.backup_engine.intake import NOT_REGULAR, Intake, Job, Limits,
 from gitvault.core.interfaces import Progress, StorageManager
 from gitvault.core.models import ObjectId, Pointer, Problem, SnapshotId, SnapshotReport
 from gitvault.core.scan import (
+    CacheDamaged,
     Folder,
     Known,
     Row,
@@ -439,7 +440,7 @@ def take_snapshot(
     """Save `root` as the project's next snapshot; it survives a power cut when this returns.
 
     The message, files and bytes of `details` are filled in. The caller holds the vault's lock.
-    Raises OSError when the root cannot be read, StorageFullError.
+    Raises OSError when the root cannot be read, StorageFullError, and CacheDamaged before anything is saved.
     """
     with collection_paused():
         return _take_snapshot(root, details, history, store, cache, rules, limits, progress)
@@ -501,7 +502,11 @@ def _take_snapshot(
         "problems": b"%d" % len(run.problems),
     }
     version = None if unchanged else (number, snapshot.hex())
-    cache.replace(about, trees.rows, trees.moved, gone, version)
+    try:
+        cache.replace(about, trees.rows, trees.moved, gone, version)
+    except CacheDamaged:
+        # The snapshot is taken; the next one reads everything.
+        cache.forget()
     return SnapshotReport(
         SnapshotId(snapshot.hex()),
         details.project,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from gitvault.core.models import PathState, Pointer, Problem, Project, SnapshotId
-from gitvault.core.scan import Known, Rules, Same, Stat, StatCache, collection_paused, stat_of, walk
+from gitvault.core.scan import CacheDamaged, Known, Rules, Same, Stat, StatCache, collection_paused, stat_of, walk
 from gitvault.core.storage import pointers
 from gitvault.core.utils.files import open_source, read_link
 from gitvault.core.utils.names import to_text
@@ -48,29 +48,39 @@ def path_state(places: Places, path: str, scan: bool) -> PathState:
     inside = b"" if inside == b"." else inside
     cache = places.cache(project.name)
     try:
-        tip = places.history.tip(project.name)
-        if tip is None:
-            return _state(path, "new", None, "the project has no snapshot yet; git-vault snapshot saves it")
-        newest = SnapshotId(tip.hex())
-        is_folder = os.path.isdir(real) and not os.path.islink(real)
-        if excluded := _excluded(places.rules, inside, is_folder):
-            return _state(path, "excluded", None, excluded)
-        cached = cache.about().get("snapshot") == newest.encode()
-        row = cache.row(inside) if cached else None
-        if row is not None and not is_folder:
-            if os.path.lexists(real):
-                return _state(path, "changed", newest, "a folder in the newest snapshot")
-            return _state(path, "deleted", newest, "no longer there")
-        if is_folder and not cached:
-            return _state(path, "unknown", newest, "the cache is gone; the next snapshot makes it again")
-        known = None if row else _known(places.history, cache if cached else None, inside, newest)
-        if is_folder and known:
-            return _state(path, "changed", newest, "a file in the newest snapshot")
-        if is_folder:
-            return _folder_state(places, project, cache, path, inside, newest, scan)
-        return _file_state(places.history, cache, path, real, inside, known, newest)
+        try:
+            return _state_inside(places, project, cache, path, real, inside, scan)
+        except CacheDamaged:
+            cache.forget()
+            return _state_inside(places, project, cache, path, real, inside, scan)
     finally:
         cache.close()
+
+
+def _state_inside(
+    places: Places, project: Project, cache: StatCache, path: str, real: str, inside: bytes, scan: bool
+) -> PathState:
+    tip = places.history.tip(project.name)
+    if tip is None:
+        return _state(path, "new", None, "the project has no snapshot yet; git-vault snapshot saves it")
+    newest = SnapshotId(tip.hex())
+    is_folder = os.path.isdir(real) and not os.path.islink(real)
+    if excluded := _excluded(places.rules, inside, is_folder):
+        return _state(path, "excluded", None, excluded)
+    cached = cache.about().get("snapshot") == newest.encode()
+    row = cache.row(inside) if cached else None
+    if row is not None and not is_folder:
+        if os.path.lexists(real):
+            return _state(path, "changed", newest, "a folder in the newest snapshot")
+        return _state(path, "deleted", newest, "no longer there")
+    if is_folder and not cached:
+        return _state(path, "unknown", newest, "the cache is gone; the next snapshot makes it again")
+    known = None if row else _known(places.history, cache if cached else None, inside, newest)
+    if is_folder and known:
+        return _state(path, "changed", newest, "a file in the newest snapshot")
+    if is_folder:
+        return _folder_state(places, project, cache, path, inside, newest, scan)
+    return _file_state(places.history, cache, path, real, inside, known, newest)
 
 
 def _state(path: str, state: str, snapshot: SnapshotId | None, reason: str) -> PathState:
