@@ -422,6 +422,23 @@ def test_a_wrong_index_is_noticed_and_made_again(reopen: Open) -> None:
     assert content(store, pointer) == NOISE[:3_000_000]
 
 
+@pytest.mark.parametrize("table", ["manifest", "chunk", "frame"])
+@pytest.mark.parametrize("size", [50_000, 3_000_000], ids=["one chunk", "many"])
+def test_an_index_that_has_lost_rows_is_made_again(table: str, size: int, reopen: Open) -> None:
+    store = reopen()
+    pointer = save(store, NOISE[:size])
+    store.flush()
+    store.close()
+    store = reopen()
+    assert store.has(pointer)
+    store._index._database.execute(f"DELETE FROM {table}")  # type: ignore[union-attr]
+    assert content(store, pointer) == NOISE[:size]
+    missing = Pointer("0" * 64, size)
+    with pytest.raises(NotFoundError, match="in no pack; run git-vault verify"):
+        store.chunks(missing)
+    assert not store._reader.mistrust(), "once is enough"
+
+
 def test_content_in_the_trash_can_still_be_read_but_is_not_relied_on(reopen: Open, tmp_path: Path) -> None:
     """Sweep moves packs there; whoever was reading goes on, whoever saves stores anew."""
     store = reopen()

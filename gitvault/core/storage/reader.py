@@ -45,12 +45,20 @@ class ChunkReader:
         try:
             return self._read(chunks, verify)
         except (NotFoundError, CorruptionError):
-            # The index may be what is wrong; once is enough to know.
-            if self._rebuilt:
+            if not self.mistrust():
                 raise
-            self._rebuilt = True
-            self._index.rebuild()
             return self._read(chunks, verify)
+
+    def mistrust(self) -> bool:
+        """Something is missing, and the index may be what is wrong: make it anew; once is enough to know.
+
+        Whether that was done now.
+        """
+        if self._rebuilt:
+            return False
+        self._rebuilt = True
+        self._index.rebuild()
+        return True
 
     def depth(self, place: Place) -> int:
         """How many frames the chunk's frame stands on, in a row."""
