@@ -532,3 +532,11 @@ def test_a_cache_that_cannot_be_written_costs_no_snapshot(
         assert vault.create_snapshot(project).files == len(FILES)
     assert vault.create_snapshot(project).unchanged
     assert len(vault.list_snapshots()) == 1
+
+
+@pytest.mark.parametrize("damage", [b"ref: r", b"ref{ refs/heads/acme", b"", b"\0" * 40])
+def test_a_damaged_head_costs_no_snapshot(damage: bytes, command: Command, vault: Vault, project: Path) -> None:
+    (vault.path / "HEAD").write_bytes(damage)
+    assert command("snapshot", project).returncode == 0
+    assert (vault.path / "HEAD").read_bytes() == b"ref: refs/heads/acme\n"
+    assert vault.verify(data=True).ok

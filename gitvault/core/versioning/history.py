@@ -402,10 +402,17 @@ class GitHistory:
         component = ref_component(recorded.project)
         self.refs.update(META + component, recorded.meta)
         self.refs.update(HEADS + component, recorded.commit, old=recorded.parent)
-        head = self.refs.head()
-        if head is None or self.refs.read(head) is None:
-            # A clone checks out what HEAD names; it must exist.
+        if not self._head_exists():
+            # A clone checks out what HEAD names.
             self.refs.set_head(HEADS + component)
+
+    def _head_exists(self) -> bool:
+        try:
+            head = self.refs.head()
+            return head is not None and self.refs.read(head) is not None
+        except GitVaultError:
+            # Damaged: the snapshot is saved, and HEAD is no more than a default.
+            return False
 
     def read_file(self, ref: str, name: bytes) -> bytes:
         """A file of the newest commit on a ref that holds records; empty when there is no such ref or file."""
