@@ -35,7 +35,7 @@ class Config:
 
     chunking_strategy: str = "asset-aware"
     """`asset-aware`, `fixed`, `rolling-hash` or the name of a plug-in."""
-    compression_level: int = 3
+    compression_level: int = 1
     """zstd, 1 to 22."""
     min_chunk: int = 64 * KIB
     avg_chunk: int = 128 * KIB

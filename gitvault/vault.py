@@ -436,20 +436,22 @@ class Vault:
         actions: list[str] = []
         with self._lock("maintain"):
             self._clear_leftovers()
-            wanted = VaultLock.wanted(self.path / _LOCK)
-            if reason := due(self.path, asked=True):
-                try:
-                    done = repack(self.path, self._disk, progress=progress, stop=wanted.exists if idle else None)
+            stop = VaultLock.wanted(self.path / _LOCK).exists if idle else None
+            try:
+                if reason := due(self.path, asked=True):
+                    done = repack(self.path, self._disk, progress=progress, stop=stop)
                     actions.append(f"repacked the git side ({reason}): {done.summary()}")
-                except ToolStopped:
-                    actions.append("gave way to another run; the next maintenance does it")
-                self.history.objects.refresh()
+                    self.history.objects.refresh()
+                if packed := self.store.repack(asked=not idle, progress=progress, stop=stop):
+                    actions.append(f"repacked the chunk store: {packed.summary()}")
+            except ToolStopped:
+                actions.append("gave way to another run; the next maintenance does it")
         return MaintenanceReport(before, disk_usage(self.path), time.perf_counter() - started, tuple(actions))
 
     def _maintain_in_background(self) -> None:
         from gitvault.core.versioning.repack import due
 
-        if due(self.path):
+        if due(self.path) or self.store.repack_due():
             vault = os.fspath(self.path)
             process.start_detached(["-m", "gitvault", "--vault", vault, "maintain", "--idle", "--quiet"])
 
