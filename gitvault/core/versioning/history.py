@@ -13,13 +13,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from gitvault.core.models import Difference, Entry, Filter, ObjectId, Snapshot, SnapshotId
+from gitvault.core.models import Entry, ObjectId, Snapshot, SnapshotId
 from gitvault.core.utils.files import Disk
 from gitvault.core.utils.names import from_ref_component, from_text, from_tree_name, ref_component, to_line, tree_name
-from gitvault.core.versioning import meta
-from gitvault.core.versioning.difference import compare
-from gitvault.core.versioning.naming import resolve
 from gitvault.core.versioning.objects import (
     MODE_SYMLINK,
     MODE_TREE,
@@ -33,9 +31,13 @@ from gitvault.core.versioning.objects import (
     parse_message,
 )
 from gitvault.core.versioning.odb import ObjectStore
-from gitvault.core.versioning.packfile import NewPack, PackWriter, publish
 from gitvault.core.versioning.refs import RefStore
 from gitvault.errors import CorruptionError, GitVaultError, NotFoundError
+
+if TYPE_CHECKING:
+    from gitvault.core.models import Difference, Filter
+    from gitvault.core.versioning import meta
+    from gitvault.core.versioning.packfile import NewPack, PackWriter
 
 HEADS = "refs/heads/"
 META = "refs/vault/meta/"
@@ -201,6 +203,8 @@ class GitHistory:
 
         `damaged` is told when the meta chain cannot be read, and the rest is given; else that is raised.
         """
+        from gitvault.core.versioning import meta
+
         entries = self.tree(tree)
         mirrored: dict[bytes, tuple[int, ObjectId]] = {}
         own: meta.Attributes | None = None
@@ -240,6 +244,8 @@ class GitHistory:
 
     def entries(self, snapshot: SnapshotId, path: bytes = b"", *, recursive: bool = True) -> Iterator[Entry]:
         """See VersionTracker. Not `recursive`: the folder's own entries only."""
+        from gitvault.core.versioning import meta
+
         tree, meta_tree = self.trees(snapshot)
         if path:
             found, below = self.find(snapshot, path)
@@ -301,16 +307,22 @@ class GitHistory:
 
     def compare(self, a: SnapshotId, b: SnapshotId) -> Difference:
         """See VersionTracker."""
+        from gitvault.core.versioning.difference import compare
+
         return compare(self.tree, self.trees(a)[0], self.trees(b)[0])
 
     def resolve(self, name: str) -> SnapshotId:
         """The snapshot that a person means, see naming.py. Raises NotFoundError, AmbiguousError."""
+        from gitvault.core.versioning.naming import resolve
+
         return SnapshotId(resolve(self, name, self._now()).hex())
 
     # -- writing ---------------------------------------------------------------------------------
 
     def new_pack(self) -> PackWriter:
         """A pack being written, outside of what git sees."""
+        from gitvault.core.versioning.packfile import PackWriter
+
         folder = self.git_dir / "tmp"
         self.disk.make_folder(folder)
         return PackWriter(folder, self.disk)
@@ -347,6 +359,8 @@ class GitHistory:
 
     def publish(self, packs: Iterable[NewPack]) -> None:
         """Make packs, and whatever an earlier run renamed into place, visible and durable."""
+        from gitvault.core.versioning.packfile import publish
+
         folder = self.git_dir / "objects" / "pack"
         for pack in packs:
             publish(pack, folder, self.disk)
@@ -431,6 +445,8 @@ class GitHistory:
 
 
 def _add_folder(pack: PackWriter, folder: dict[bytes, object], mtime_ns: int) -> tuple[ObjectId, ObjectId]:
+    from gitvault.core.versioning import meta
+
     entries: list[tuple[bytes, int, ObjectId]] = []
     mirrored: list[tuple[bytes, int, ObjectId]] = []
     lines: list[str] = []

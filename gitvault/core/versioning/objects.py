@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from gitvault.core.models import ObjectId
 from gitvault.errors import CorruptionError, GitVaultError
 
+KIND_CODES = {b"commit": 1, b"tree": 2, b"blob": 3, b"tag": 4}
+"""What packs call the four kinds."""
+
 MODE_TREE = 0o040000
 MODE_FILE = 0o100644
 MODE_EXECUTABLE = 0o100755
