@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from gitvault.core.interfaces import Progress
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
     from gitvault.vault import Vault
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What a verb found or did, for programs and for people."""
 
     document: Mapping[str, object] | Sequence[object]
@@ -51,8 +49,7 @@ class Session(Protocol):
         """Shows how far the work is, when somebody is looking."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verb:
+class Verb(NamedTuple):
     """One command."""
 
     name: str
@@ -67,8 +64,7 @@ class Verb:
     """Whether it makes the default vault when there is none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Persona:
+class Persona(NamedTuple):
     """A group of people that gitvault serves, and the verbs they need."""
 
     name: str

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gitvault.core.models import Entry, ObjectId, Snapshot, SnapshotId
 from gitvault.core.utils.files import Disk
@@ -59,8 +59,7 @@ class Details:
     restored_from: SnapshotId | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(NamedTuple):
     """A snapshot whose commits are in a pack and whose refs have not moved yet."""
 
     project: str

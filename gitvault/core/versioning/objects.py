@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from gitvault.core.models import ObjectId
 from gitvault.errors import CorruptionError, GitVaultError
@@ -95,8 +95,7 @@ def decode_tree(data: bytes) -> list[TreeEntry]:
     return entries
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(NamedTuple):
     """Who and when."""
 
     name: str
@@ -107,8 +106,7 @@ class Signature:
     """Minutes east of UTC."""
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
+class Commit(NamedTuple):
     """A commit. `headers`: what stands between the committer and the message (gpgsig, encoding ...)."""
 
     tree: ObjectId
