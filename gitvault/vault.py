@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from gitvault import config as settings
-from gitvault.core.models import Filter, Project, SnapshotId
+from gitvault.core.models import Project, SnapshotId
 from gitvault.core.utils.files import Disk
 from gitvault.core.utils.names import from_text, ref_component, to_line
 from gitvault.core.versioning.history import Details, GitHistory, raw
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from gitvault.core.models import (
         Difference,
         Entry,
+        Filter,
         MaintenanceReport,
         PathState,
         RestoreReport,
@@ -315,6 +316,8 @@ class Vault:
 
     def list_snapshots(self, filter_criteria: Filter | None = None) -> list[Snapshot]:
         """See BackupEngine. Raises NotFoundError for an unknown project."""
+        from gitvault.core.models import Filter
+
         wanted = filter_criteria or Filter()
         if wanted.project is not None and self.history.tip(wanted.project) is None:
             self.project(wanted.project)

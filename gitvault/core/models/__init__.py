@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING, Any
 from gitvault.core.models.records import (
     ChunkId,
     Entry,
-    Filter,
     ObjectId,
     PathState,
     Pointer,
     Problem,
     Project,
-    Snapshot,
     SnapshotId,
 )
 
@@ -37,6 +35,7 @@ if TYPE_CHECKING:
         StorageStats,
         VerifyReport,
     )
+    from gitvault.core.models.snapshots import Filter, Snapshot
 
 __all__ = [
     "Affected",
@@ -65,7 +64,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # Making a frozen dataclass takes 0.8 ms, a report's is made by the runs that report: `git vault status` does not.
-    if name in __all__:
-        return getattr(import_module("gitvault.core.models.reports"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # Making a frozen dataclass takes 0.8 ms: these are made by the runs that need one, which `git vault status` is not.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = "snapshots" if name in ("Filter", "Snapshot") else "reports"
+    return getattr(import_module(f"{__name__}.{home}"), name)

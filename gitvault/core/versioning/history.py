@@ -1,13 +1,11 @@
-"""Snapshots as git commits: what a commit says, chains of them, and how people name one.
+"""Snapshots as git commits in chains: what there is, what it holds, how the next one is recorded.
 
-A snapshot's commit is on `refs/heads/<project>`; its trailers carry what git has no field for, and
+A snapshot's commit is on `refs/heads/<project>`; its trailers carry what git has no field for (see commits.py), and
 `Vault-Meta:` names the commit of the parallel chain `refs/vault/meta/<project>` (see meta.py).
 """
 
 from __future__ import annotations
 
-import heapq
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,9 +13,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from gitvault.core.models import Entry, ObjectId, Snapshot, SnapshotId
+from gitvault.core.models import Entry, ObjectId, SnapshotId
 from gitvault.core.utils.files import Disk
-from gitvault.core.utils.names import from_ref_component, from_text, from_tree_name, ref_component, to_line, tree_name
+from gitvault.core.utils.names import from_ref_component, from_tree_name, ref_component, to_line, tree_name
+from gitvault.core.versioning import commits
 from gitvault.core.versioning.objects import (
     MODE_SYMLINK,
     MODE_TREE,
@@ -27,15 +26,13 @@ from gitvault.core.versioning.objects import (
     decode_tree,
     encode_commit,
     encode_tree,
-    format_message,
-    parse_message,
 )
 from gitvault.core.versioning.odb import ObjectStore
 from gitvault.core.versioning.refs import RefStore
 from gitvault.errors import CorruptionError, GitVaultError, NotFoundError
 
 if TYPE_CHECKING:
-    from gitvault.core.models import Difference, Filter
+    from gitvault.core.models import Difference, Filter, Snapshot
     from gitvault.core.versioning import meta
     from gitvault.core.versioning.packfile import NewPack, PackWriter
 
@@ -115,7 +112,7 @@ class GitHistory:
 
     def get_version(self, snapshot: SnapshotId) -> Snapshot:
         """See VersionTracker."""
-        return self._snapshot(snapshot, self.commit(raw(snapshot)))
+        return commits.snapshot(snapshot, self.commit(raw(snapshot)))
 
     def get_latest_version(self, project: str) -> Snapshot | None:
         """See VersionTracker."""
@@ -135,40 +132,22 @@ class GitHistory:
         at = self.tip(project)
         while at:
             commit = self.commit(at)
-            yield self._snapshot(SnapshotId(at.hex()), commit)
+            yield commits.snapshot(SnapshotId(at.hex()), commit)
             at = commit.parents[0] if commit.parents else None
 
     def filtered(self, wanted: Filter) -> list[Snapshot]:
         """The snapshots that fit, newest first, of all projects or one."""
+        from heapq import merge
+
         projects = self.projects() if wanted.project is None else [wanted.project]
         # Merged as they are read: the ten newest of 20,000 cost ten.
         chains = (self.list_versions(project) for project in projects)
-        merged = heapq.merge(*chains, key=lambda snapshot: snapshot.time, reverse=True)
+        merged = merge(*chains, key=lambda snapshot: snapshot.time, reverse=True)
         return list(islice((s for s in merged if _fits(s, wanted)), wanted.limit))
-
-    def _snapshot(self, snapshot: SnapshotId, commit: Commit) -> Snapshot:
-        body, trailers = parse_message(commit.message)
-        one = dict(trailers)
-        pairs = (from_text(v).decode("utf-8", "replace").partition("=") for k, v in trailers if k == "Vault-Metadata")
-        restored = one.get("Vault-Restored-From")
-        return Snapshot(
-            id=snapshot,
-            project=from_text(one.get("Vault-Project", "")).decode("utf-8", "surrogateescape"),
-            time=datetime.fromtimestamp(commit.committer.time, UTC),
-            message=body.rstrip("\n"),
-            tags=tuple(from_text(v).decode("utf-8", "replace") for k, v in trailers if k == "Vault-Tag"),
-            metadata={key: value for key, _, value in pairs},
-            files=_count(one.get("Vault-Files")),
-            bytes=_count(one.get("Vault-Bytes")),
-            host=one.get("Vault-Host", ""),
-            trigger=one.get("Vault-Trigger", ""),
-            restored_from=SnapshotId(restored) if restored else None,
-        )
 
     def meta_commit(self, commit: Commit) -> ObjectId | None:
         """The commit of the meta chain that a snapshot names; None for a commit made by other tools."""
-        named = dict(parse_message(commit.message)[1]).get("Vault-Meta", "")
-        return raw(SnapshotId(named)) if re.fullmatch("[0-9a-f]{40}", named) else None
+        return commits.meta_commit(commit)
 
     def trees(self, snapshot: SnapshotId) -> tuple[ObjectId, ObjectId | None]:
         """The snapshot's tree and its tree in the meta chain."""
@@ -332,22 +311,7 @@ class GitHistory:
         before = self.meta_commit(self.commit(parent)) if parent else None
         said = to_line(details.project.encode("utf-8", "surrogateescape"))
         meta_commit = pack.add(b"commit", self._commit(meta_tree, before, details.time, f"Attributes of {said}\n"))
-        trailers = [
-            ("Vault-Project", said),
-            ("Vault-Meta", meta_commit.hex()),
-            ("Vault-Host", to_line(self._host.encode("utf-8", "replace"))),
-            ("Vault-Trigger", to_line(details.trigger.encode("utf-8", "replace"))),
-            ("Vault-Files", str(details.files)),
-            ("Vault-Bytes", str(details.bytes)),
-        ]
-        trailers += [("Vault-Tag", to_line(tag.encode("utf-8", "replace"))) for tag in details.tags]
-        trailers += [
-            ("Vault-Metadata", to_line(f"{key}={value}".encode("utf-8", "replace")))
-            for key, value in (details.metadata or {}).items()
-        ]
-        if details.restored_from:
-            trailers.append(("Vault-Restored-From", details.restored_from))
-        message = format_message(details.message, [(k, v) for k, v in trailers if v])
+        message = commits.message(details, meta_commit, self._host)
         commit = pack.add(b"commit", self._commit(tree, parent, details.time, message))
         return Recorded(details.project, commit, meta_commit, parent)
 
@@ -470,10 +434,6 @@ def raw(snapshot: SnapshotId) -> ObjectId:
         return ObjectId(bytes.fromhex(snapshot))
     except ValueError:
         raise NotFoundError(f"{snapshot}: not a snapshot id; git-vault log lists them") from None
-
-
-def _count(text: str | None) -> int:
-    return int(text) if text and text.isdecimal() else 0
 
 
 def _fits(snapshot: Snapshot, wanted: Filter) -> bool:
