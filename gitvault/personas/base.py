@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from gitvault.core.interfaces import Progress
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from gitvault.vault import Vault
 
 
-class Answer(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Answer:
     """What a verb found or did, for programs and for people."""
 
     document: Mapping[str, object] | Sequence[object]
@@ -49,7 +51,8 @@ class Session(Protocol):
         """Shows how far the work is, when somebody is looking."""
 
 
-class Verb(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Verb:
     """One command."""
 
     name: str
@@ -64,7 +67,8 @@ class Verb(NamedTuple):
     """Whether it makes the default vault when there is none."""
 
 
-class Persona(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Persona:
     """A group of people that gitvault serves, and the verbs they need."""
 
     name: str

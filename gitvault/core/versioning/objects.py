@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from gitvault.core.models import ObjectId
 from gitvault.errors import CorruptionError, GitVaultError
@@ -95,7 +95,8 @@ def decode_tree(data: bytes) -> list[TreeEntry]:
     return entries
 
 
-class Signature(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Signature:
     """Who and when."""
 
     name: str
@@ -106,7 +107,8 @@ class Signature(NamedTuple):
     """Minutes east of UTC."""
 
 
-class Commit(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Commit:
     """A commit. `headers`: what stands between the committer and the message (gpgsig, encoding ...)."""
 
     tree: ObjectId
