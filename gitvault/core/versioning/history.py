@@ -15,11 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gitvault.core.models import Entry, ObjectId, SnapshotId
 from gitvault.core.utils.files import Disk
-from gitvault.core.utils.names import from_ref_component, from_tree_name, ref_component, to_line, tree_name
+from gitvault.core.utils.names import from_ref_component, ref_component, to_line, tree_name
 from gitvault.core.versioning import commits
 from gitvault.core.versioning.objects import (
-    MODE_SYMLINK,
-    MODE_TREE,
     Commit,
     Signature,
     decode_commit,
@@ -33,7 +31,7 @@ from gitvault.errors import CorruptionError, GitVaultError, NotFoundError
 
 if TYPE_CHECKING:
     from gitvault.core.models import Difference, Filter, Snapshot
-    from gitvault.core.versioning import meta
+    from gitvault.core.versioning import contents
     from gitvault.core.versioning.packfile import NewPack, PackWriter
 
 HEADS = "refs/heads/"
@@ -176,94 +174,23 @@ class GitHistory:
         tree: ObjectId | None,
         meta_tree: ObjectId | None,
         damaged: Callable[[GitVaultError], None] | None = None,
-    ) -> tuple[meta.Attributes | None, list[tuple[Entry, meta.Attributes | None, ObjectId | None]]]:
-        """One folder: its own attributes; each entry (path: its name), attributes and, for a folder, its meta tree.
+    ) -> contents.Listing:
+        """See contents.listing."""
+        from gitvault.core.versioning import contents
 
-        `damaged` is told when the meta chain cannot be read, and the rest is given; else that is raised.
-        """
-        from gitvault.core.versioning import meta
-
-        entries = self.tree(tree)
-        mirrored: dict[bytes, tuple[int, ObjectId]] = {}
-        own: meta.Attributes | None = None
-        known: dict[bytes, meta.Attributes] = {}
-        try:
-            mirrored = self.tree(meta_tree)
-            blob = mirrored.pop(meta.META_NAME, None)
-            if blob:
-                own, known = meta.decode(self.blob(blob[1]))
-        except (CorruptionError, NotFoundError) as error:
-            if damaged is None:
-                raise
-            damaged(error)
-        out: list[tuple[Entry, meta.Attributes | None, ObjectId | None]] = []
-        for stored, (mode, oid) in entries.items():
-            name = from_tree_name(stored)
-            if mode == MODE_TREE:
-                below = mirrored.pop(stored, None)
-                out.append((Entry(name, "folder", 0o755, 0, 0, oid), None, below[1] if below else None))
-                continue
-            said = known.get(name)
-            kind = "symlink" if mode == MODE_SYMLINK else "file"
-            if said is None:
-                # A commit that another tool made: git's own idea of the file is all there is.
-                size = self.objects.size(oid)
-                out.append((Entry(name, kind, mode & 0o777 or 0o777, size, 0, oid), None, None))
-            else:
-                entry = Entry(name, kind, said.mode, said.size, said.mtime_ns, oid, said.as_pointer())
-                out.append((entry, said, None))
-        out += [
-            (Entry(from_tree_name(stored), "folder", 0o755, 0, 0, NO_OBJECT), None, oid)
-            for stored, (mode, oid) in mirrored.items()
-            if mode == MODE_TREE
-        ]
-        out.sort(key=lambda item: item[0].path)
-        return own, out
+        return contents.listing(self, tree, meta_tree, damaged)
 
     def entries(self, snapshot: SnapshotId, path: bytes = b"", *, recursive: bool = True) -> Iterator[Entry]:
         """See VersionTracker. Not `recursive`: the folder's own entries only."""
-        from gitvault.core.versioning import meta
+        from gitvault.core.versioning import contents
 
-        tree, meta_tree = self.trees(snapshot)
-        if path:
-            found, below = self.find(snapshot, path)
-            if found.kind != "folder":
-                yield found
-                return
-            tree, meta_tree, path = found.blob, below, found.path
-        open_folders = [(path + b"/" if path else b"", iter(self.listing(tree, meta_tree)[1]))]
-        while open_folders:
-            prefix, listing = open_folders[-1]
-            for entry, _, below in listing:
-                path = prefix + entry.path
-                if entry.kind != "folder":
-                    yield Entry(path, entry.kind, entry.mode, entry.size, entry.mtime_ns, entry.blob, entry.pointer)
-                    continue
-                own = meta.decode(self.blob(blob[1]))[0] if (blob := self.tree(below).get(meta.META_NAME)) else None
-                yield Entry(path, "folder", own.mode if own else 0o755, 0, own.mtime_ns if own else 0, entry.blob)
-                if recursive:
-                    open_folders.append((path + b"/", iter(self.listing(entry.blob, below)[1])))
-                    break
-            else:
-                open_folders.pop()
+        return contents.entries(self, snapshot, path, recursive=recursive)
 
     def find(self, snapshot: SnapshotId, path: bytes) -> tuple[Entry, ObjectId | None]:
         """The entry at a path and, for a folder, its meta tree. Raises NotFoundError."""
-        tree: ObjectId | None
-        tree, below = self.trees(snapshot)
-        entry = Entry(b"", "folder", 0o755, 0, 0, tree)
-        parts = [part for part in path.split(b"/") if part not in (b"", b".")]
-        for depth, part in enumerate(parts):
-            if entry.kind == "folder":
-                match = [item for item in self.listing(tree, below)[1] if item[0].path == part]
-                if match:
-                    entry, _, below = match[0]
-                    tree = entry.blob
-                    continue
-            missing = to_line(b"/".join(parts[: depth + 1]))
-            raise NotFoundError(f"{missing}: not in snapshot {snapshot[:12]}; git-vault ls {snapshot[:12]} lists it")
-        whole = b"/".join(parts)
-        return Entry(whole, entry.kind, entry.mode, entry.size, entry.mtime_ns, entry.blob, entry.pointer), below
+        from gitvault.core.versioning import contents
+
+        return contents.find(self, snapshot, path)
 
     def blob_at(self, snapshot: SnapshotId, path: bytes) -> ObjectId | None:
         """What the snapshot's tree holds at a path; None when there is nothing. Reads the trees above it only."""
@@ -374,26 +301,12 @@ class GitHistory:
         self, project: str, files: Mapping[bytes, bytes], *, message: str = "", tags: Sequence[str] = ()
     ) -> SnapshotId:
         """See VersionTracker."""
-        root: dict[bytes, object] = {}
-        for path, content in files.items():
-            parts = path.split(b"/")
-            if any(part in (b"", b".", b"..") for part in parts) or b"\0" in path:
-                raise GitVaultError(f"{to_line(path)}: not a path below a project; give it without /, . and ..")
-            at = root
-            for part in parts[:-1]:
-                below = at.setdefault(part, {})
-                if not isinstance(below, dict):
-                    raise GitVaultError(f"{to_line(path)}: a file and a folder of one name")
-                at = below
-            if isinstance(at.get(parts[-1]), dict):
-                raise GitVaultError(f"{to_line(path)}: a file and a folder of one name")
-            at[parts[-1]] = content
+        from gitvault.core.versioning import contents
+
         now = self._now()
         pack = self.new_pack()
         try:
-            tree, meta_tree = _add_folder(pack, root, int(now.timestamp()) * 1_000_000_000)
-            if tree == NO_OBJECT:
-                tree = pack.add(b"tree", b"")
+            tree, meta_tree = contents.add_files(pack, files, int(now.timestamp()) * 1_000_000_000)
             details = Details(
                 project, message or f"Snapshot of {project}", now, len(files), sum(map(len, files.values())), tags
             )
@@ -405,27 +318,6 @@ class GitHistory:
         self.publish([made] if made else [])
         self.advance(recorded)
         return SnapshotId(recorded.commit.hex())
-
-
-def _add_folder(pack: PackWriter, folder: dict[bytes, object], mtime_ns: int) -> tuple[ObjectId, ObjectId]:
-    from gitvault.core.versioning import meta
-
-    entries: list[tuple[bytes, int, ObjectId]] = []
-    mirrored: list[tuple[bytes, int, ObjectId]] = []
-    lines: list[str] = []
-    for name in sorted(folder):
-        value = folder[name]
-        if isinstance(value, dict):
-            tree, meta_tree = _add_folder(pack, value, mtime_ns)
-            entries.append((tree_name(name), MODE_TREE, tree))
-            mirrored.append((tree_name(name), MODE_TREE, meta_tree))
-        elif isinstance(value, bytes):
-            entries.append((tree_name(name), 0o100644, pack.add(b"blob", value)))
-            lines.append(meta.format_line(name, "file", 0o644, mtime_ns, (0, 0), len(value), (0, 0)))
-    text = meta.encode(0o755, mtime_ns, (0, 0), lines)
-    mirrored.append((meta.META_NAME, 0o100644, pack.add(b"blob", text)))
-    tree = pack.add(b"tree", encode_tree(entries)) if entries else NO_OBJECT
-    return tree, pack.add(b"tree", encode_tree(mirrored))
 
 
 def raw(snapshot: SnapshotId) -> ObjectId:
