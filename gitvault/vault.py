@@ -18,26 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from gitvault import config as settings
-from gitvault.core.models import (
-    Difference,
-    Entry,
-    Filter,
-    MaintenanceReport,
-    PathState,
-    Project,
-    RestoreReport,
-    Snapshot,
-    SnapshotId,
-    SnapshotReport,
-    StorageStats,
-    VerifyReport,
-)
-from gitvault.core.scan import Rules, StatCache
-from gitvault.core.utils import process
+from gitvault.core.models import Project, SnapshotId
 from gitvault.core.utils.files import Disk
-from gitvault.core.utils.lock import VaultLock
 from gitvault.core.utils.names import from_text, ref_component, to_line
-from gitvault.core.versioning import catalog
 from gitvault.core.versioning.history import Details, GitHistory, raw
 from gitvault.errors import (
     ExistsError,
@@ -50,7 +33,21 @@ from gitvault.errors import (
 
 if TYPE_CHECKING:
     from gitvault.core.interfaces import Progress
+    from gitvault.core.models import (
+        Difference,
+        Entry,
+        Filter,
+        MaintenanceReport,
+        PathState,
+        RestoreReport,
+        Snapshot,
+        SnapshotReport,
+        StorageStats,
+        VerifyReport,
+    )
+    from gitvault.core.scan import Rules, StatCache
     from gitvault.core.storage.store import ChunkStore
+    from gitvault.core.utils.lock import VaultLock
 
 WHOLE_LIMIT = 16 << 20
 """Every file over this is stored in chunks, whatever it holds."""
@@ -174,22 +171,30 @@ class Vault:
         )
 
     def _lock(self, purpose: str) -> VaultLock:
+        from gitvault.core.utils.lock import VaultLock
+
         config = self.config
         file = self.path / _LOCK
         return VaultLock(file, purpose, config.lock_timeout, host=config.machine, waiting=self._waiting)
 
     def _cache(self, project: str) -> StatCache:
+        from gitvault.core.scan import StatCache
+
         folder = self.path / "cache"
         folder.mkdir(exist_ok=True)
         return StatCache(folder / f"stat-{ref_component(project)}.db")
 
     def _rules(self) -> Rules:
+        from gitvault.core.scan import Rules
+
         return Rules(self.config.ignore, [self.path])
 
     # -- projects --------------------------------------------------------------------------------
 
     def projects(self) -> list[Project]:
         """The registered projects by name."""
+        from gitvault.core.versioning import catalog
+
         return catalog.load(self.history)
 
     def add_project(self, path: Path | str, name: str | None = None) -> Project:
@@ -198,6 +203,8 @@ class Vault:
         Without `name` it is the folder's, made unique. Raises NotFoundError, ExistsError when the name is
         taken by a folder that still exists, GitVaultError for a folder inside the vault.
         """
+        from gitvault.core.versioning import catalog
+
         folder = _folder(path)
         if _is_within(os.path.realpath(folder), os.path.realpath(self.path)):
             raise GitVaultError(f"{folder}: lies inside the vault {self.path}; save it into another vault")
@@ -309,6 +316,8 @@ class Vault:
 
     def list_snapshots(self, filter_criteria: Filter | None = None) -> list[Snapshot]:
         """See BackupEngine. Raises NotFoundError for an unknown project."""
+        from gitvault.core.models import Filter
+
         wanted = filter_criteria or Filter()
         if wanted.project is not None and self.history.tip(wanted.project) is None:
             self.project(wanted.project)
@@ -429,6 +438,8 @@ class Vault:
 
     def maintain(self, *, idle: bool = False, progress: Progress | None = None) -> MaintenanceReport:
         """Do all that is due; returns when it is done, or, `idle`, as soon as another run wants the vault."""
+        from gitvault.core.models import MaintenanceReport
+        from gitvault.core.utils.lock import VaultLock
         from gitvault.core.versioning.repack import due, repack
 
         started = time.perf_counter()
@@ -449,6 +460,7 @@ class Vault:
         return MaintenanceReport(before, disk_usage(self.path), time.perf_counter() - started, tuple(actions))
 
     def _maintain_in_background(self) -> None:
+        from gitvault.core.utils import process
         from gitvault.core.versioning.repack import due
 
         if due(self.path) or self.store.repack_due():

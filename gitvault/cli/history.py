@@ -6,13 +6,17 @@ import stat
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from gitvault.cli import render
 from gitvault.cli.arguments import SNAPSHOT, count, date, inner_path, pair
-from gitvault.core.models import Difference, Entry, Filter, Snapshot
+from gitvault.core.models import Filter
 from gitvault.core.utils.names import to_line, to_text
 from gitvault.errors import NotFoundError
 from gitvault.personas.base import Answer, Session, Verb
+
+if TYPE_CHECKING:
+    from gitvault.core.models import Difference, Entry, Snapshot
 
 DIFFERENT = 1
 

@@ -1,41 +1,38 @@
-"""Snapshots as git commits: what a commit says, chains of them, and how people name one.
+"""Snapshots as git commits in chains: what there is, what it holds, how the next one is recorded.
 
-A snapshot's commit is on `refs/heads/<project>`; its trailers carry what git has no field for, and
+A snapshot's commit is on `refs/heads/<project>`; its trailers carry what git has no field for (see commits.py), and
 `Vault-Meta:` names the commit of the parallel chain `refs/vault/meta/<project>` (see meta.py).
 """
 
 from __future__ import annotations
 
-import heapq
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
-from gitvault.core.models import Difference, Entry, Filter, ObjectId, Snapshot, SnapshotId
+from gitvault.core.models import Entry, ObjectId, SnapshotId
 from gitvault.core.utils.files import Disk
-from gitvault.core.utils.names import from_ref_component, from_text, from_tree_name, ref_component, to_line, tree_name
-from gitvault.core.versioning import meta
-from gitvault.core.versioning.difference import compare
-from gitvault.core.versioning.naming import resolve
+from gitvault.core.utils.names import from_ref_component, ref_component, to_line, tree_name
+from gitvault.core.versioning import commits
 from gitvault.core.versioning.objects import (
-    MODE_SYMLINK,
-    MODE_TREE,
     Commit,
     Signature,
     decode_commit,
     decode_tree,
     encode_commit,
     encode_tree,
-    format_message,
-    parse_message,
 )
 from gitvault.core.versioning.odb import ObjectStore
-from gitvault.core.versioning.packfile import NewPack, PackWriter, publish
 from gitvault.core.versioning.refs import RefStore
 from gitvault.errors import CorruptionError, GitVaultError, NotFoundError
+
+if TYPE_CHECKING:
+    from gitvault.core.models import Difference, Filter, Snapshot
+    from gitvault.core.versioning import contents
+    from gitvault.core.versioning.packfile import NewPack, PackWriter
 
 HEADS = "refs/heads/"
 META = "refs/vault/meta/"
@@ -57,8 +54,7 @@ class Details:
     restored_from: SnapshotId | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(NamedTuple):
     """A snapshot whose commits are in a pack and whose refs have not moved yet."""
 
     project: str
@@ -114,7 +110,7 @@ class GitHistory:
 
     def get_version(self, snapshot: SnapshotId) -> Snapshot:
         """See VersionTracker."""
-        return self._snapshot(snapshot, self.commit(raw(snapshot)))
+        return commits.snapshot(snapshot, self.commit(raw(snapshot)))
 
     def get_latest_version(self, project: str) -> Snapshot | None:
         """See VersionTracker."""
@@ -134,40 +130,22 @@ class GitHistory:
         at = self.tip(project)
         while at:
             commit = self.commit(at)
-            yield self._snapshot(SnapshotId(at.hex()), commit)
+            yield commits.snapshot(SnapshotId(at.hex()), commit)
             at = commit.parents[0] if commit.parents else None
 
     def filtered(self, wanted: Filter) -> list[Snapshot]:
         """The snapshots that fit, newest first, of all projects or one."""
+        from heapq import merge
+
         projects = self.projects() if wanted.project is None else [wanted.project]
         # Merged as they are read: the ten newest of 20,000 cost ten.
         chains = (self.list_versions(project) for project in projects)
-        merged = heapq.merge(*chains, key=lambda snapshot: snapshot.time, reverse=True)
+        merged = merge(*chains, key=lambda snapshot: snapshot.time, reverse=True)
         return list(islice((s for s in merged if _fits(s, wanted)), wanted.limit))
-
-    def _snapshot(self, snapshot: SnapshotId, commit: Commit) -> Snapshot:
-        body, trailers = parse_message(commit.message)
-        one = dict(trailers)
-        pairs = (from_text(v).decode("utf-8", "replace").partition("=") for k, v in trailers if k == "Vault-Metadata")
-        restored = one.get("Vault-Restored-From")
-        return Snapshot(
-            id=snapshot,
-            project=from_text(one.get("Vault-Project", "")).decode("utf-8", "surrogateescape"),
-            time=datetime.fromtimestamp(commit.committer.time, UTC),
-            message=body.rstrip("\n"),
-            tags=tuple(from_text(v).decode("utf-8", "replace") for k, v in trailers if k == "Vault-Tag"),
-            metadata={key: value for key, _, value in pairs},
-            files=_count(one.get("Vault-Files")),
-            bytes=_count(one.get("Vault-Bytes")),
-            host=one.get("Vault-Host", ""),
-            trigger=one.get("Vault-Trigger", ""),
-            restored_from=SnapshotId(restored) if restored else None,
-        )
 
     def meta_commit(self, commit: Commit) -> ObjectId | None:
         """The commit of the meta chain that a snapshot names; None for a commit made by other tools."""
-        named = dict(parse_message(commit.message)[1]).get("Vault-Meta", "")
-        return raw(SnapshotId(named)) if re.fullmatch("[0-9a-f]{40}", named) else None
+        return commits.meta_commit(commit)
 
     def trees(self, snapshot: SnapshotId) -> tuple[ObjectId, ObjectId | None]:
         """The snapshot's tree and its tree in the meta chain."""
@@ -196,90 +174,23 @@ class GitHistory:
         tree: ObjectId | None,
         meta_tree: ObjectId | None,
         damaged: Callable[[GitVaultError], None] | None = None,
-    ) -> tuple[meta.Attributes | None, list[tuple[Entry, meta.Attributes | None, ObjectId | None]]]:
-        """One folder: its own attributes; each entry (path: its name), attributes and, for a folder, its meta tree.
+    ) -> contents.Listing:
+        """See contents.listing."""
+        from gitvault.core.versioning import contents
 
-        `damaged` is told when the meta chain cannot be read, and the rest is given; else that is raised.
-        """
-        entries = self.tree(tree)
-        mirrored: dict[bytes, tuple[int, ObjectId]] = {}
-        own: meta.Attributes | None = None
-        known: dict[bytes, meta.Attributes] = {}
-        try:
-            mirrored = self.tree(meta_tree)
-            blob = mirrored.pop(meta.META_NAME, None)
-            if blob:
-                own, known = meta.decode(self.blob(blob[1]))
-        except (CorruptionError, NotFoundError) as error:
-            if damaged is None:
-                raise
-            damaged(error)
-        out: list[tuple[Entry, meta.Attributes | None, ObjectId | None]] = []
-        for stored, (mode, oid) in entries.items():
-            name = from_tree_name(stored)
-            if mode == MODE_TREE:
-                below = mirrored.pop(stored, None)
-                out.append((Entry(name, "folder", 0o755, 0, 0, oid), None, below[1] if below else None))
-                continue
-            said = known.get(name)
-            kind = "symlink" if mode == MODE_SYMLINK else "file"
-            if said is None:
-                # A commit that another tool made: git's own idea of the file is all there is.
-                size = self.objects.size(oid)
-                out.append((Entry(name, kind, mode & 0o777 or 0o777, size, 0, oid), None, None))
-            else:
-                entry = Entry(name, kind, said.mode, said.size, said.mtime_ns, oid, said.as_pointer())
-                out.append((entry, said, None))
-        out += [
-            (Entry(from_tree_name(stored), "folder", 0o755, 0, 0, NO_OBJECT), None, oid)
-            for stored, (mode, oid) in mirrored.items()
-            if mode == MODE_TREE
-        ]
-        out.sort(key=lambda item: item[0].path)
-        return own, out
+        return contents.listing(self, tree, meta_tree, damaged)
 
     def entries(self, snapshot: SnapshotId, path: bytes = b"", *, recursive: bool = True) -> Iterator[Entry]:
         """See VersionTracker. Not `recursive`: the folder's own entries only."""
-        tree, meta_tree = self.trees(snapshot)
-        if path:
-            found, below = self.find(snapshot, path)
-            if found.kind != "folder":
-                yield found
-                return
-            tree, meta_tree, path = found.blob, below, found.path
-        open_folders = [(path + b"/" if path else b"", iter(self.listing(tree, meta_tree)[1]))]
-        while open_folders:
-            prefix, listing = open_folders[-1]
-            for entry, _, below in listing:
-                path = prefix + entry.path
-                if entry.kind != "folder":
-                    yield Entry(path, entry.kind, entry.mode, entry.size, entry.mtime_ns, entry.blob, entry.pointer)
-                    continue
-                own = meta.decode(self.blob(blob[1]))[0] if (blob := self.tree(below).get(meta.META_NAME)) else None
-                yield Entry(path, "folder", own.mode if own else 0o755, 0, own.mtime_ns if own else 0, entry.blob)
-                if recursive:
-                    open_folders.append((path + b"/", iter(self.listing(entry.blob, below)[1])))
-                    break
-            else:
-                open_folders.pop()
+        from gitvault.core.versioning import contents
+
+        return contents.entries(self, snapshot, path, recursive=recursive)
 
     def find(self, snapshot: SnapshotId, path: bytes) -> tuple[Entry, ObjectId | None]:
         """The entry at a path and, for a folder, its meta tree. Raises NotFoundError."""
-        tree: ObjectId | None
-        tree, below = self.trees(snapshot)
-        entry = Entry(b"", "folder", 0o755, 0, 0, tree)
-        parts = [part for part in path.split(b"/") if part not in (b"", b".")]
-        for depth, part in enumerate(parts):
-            if entry.kind == "folder":
-                match = [item for item in self.listing(tree, below)[1] if item[0].path == part]
-                if match:
-                    entry, _, below = match[0]
-                    tree = entry.blob
-                    continue
-            missing = to_line(b"/".join(parts[: depth + 1]))
-            raise NotFoundError(f"{missing}: not in snapshot {snapshot[:12]}; git-vault ls {snapshot[:12]} lists it")
-        whole = b"/".join(parts)
-        return Entry(whole, entry.kind, entry.mode, entry.size, entry.mtime_ns, entry.blob, entry.pointer), below
+        from gitvault.core.versioning import contents
+
+        return contents.find(self, snapshot, path)
 
     def blob_at(self, snapshot: SnapshotId, path: bytes) -> ObjectId | None:
         """What the snapshot's tree holds at a path; None when there is nothing. Reads the trees above it only."""
@@ -301,16 +212,22 @@ class GitHistory:
 
     def compare(self, a: SnapshotId, b: SnapshotId) -> Difference:
         """See VersionTracker."""
+        from gitvault.core.versioning.difference import compare
+
         return compare(self.tree, self.trees(a)[0], self.trees(b)[0])
 
     def resolve(self, name: str) -> SnapshotId:
         """The snapshot that a person means, see naming.py. Raises NotFoundError, AmbiguousError."""
+        from gitvault.core.versioning.naming import resolve
+
         return SnapshotId(resolve(self, name, self._now()).hex())
 
     # -- writing ---------------------------------------------------------------------------------
 
     def new_pack(self) -> PackWriter:
         """A pack being written, outside of what git sees."""
+        from gitvault.core.versioning.packfile import PackWriter
+
         folder = self.git_dir / "tmp"
         self.disk.make_folder(folder)
         return PackWriter(folder, self.disk)
@@ -321,22 +238,7 @@ class GitHistory:
         before = self.meta_commit(self.commit(parent)) if parent else None
         said = to_line(details.project.encode("utf-8", "surrogateescape"))
         meta_commit = pack.add(b"commit", self._commit(meta_tree, before, details.time, f"Attributes of {said}\n"))
-        trailers = [
-            ("Vault-Project", said),
-            ("Vault-Meta", meta_commit.hex()),
-            ("Vault-Host", to_line(self._host.encode("utf-8", "replace"))),
-            ("Vault-Trigger", to_line(details.trigger.encode("utf-8", "replace"))),
-            ("Vault-Files", str(details.files)),
-            ("Vault-Bytes", str(details.bytes)),
-        ]
-        trailers += [("Vault-Tag", to_line(tag.encode("utf-8", "replace"))) for tag in details.tags]
-        trailers += [
-            ("Vault-Metadata", to_line(f"{key}={value}".encode("utf-8", "replace")))
-            for key, value in (details.metadata or {}).items()
-        ]
-        if details.restored_from:
-            trailers.append(("Vault-Restored-From", details.restored_from))
-        message = format_message(details.message, [(k, v) for k, v in trailers if v])
+        message = commits.message(details, meta_commit, self._host)
         commit = pack.add(b"commit", self._commit(tree, parent, details.time, message))
         return Recorded(details.project, commit, meta_commit, parent)
 
@@ -347,6 +249,8 @@ class GitHistory:
 
     def publish(self, packs: Iterable[NewPack]) -> None:
         """Make packs, and whatever an earlier run renamed into place, visible and durable."""
+        from gitvault.core.versioning.packfile import publish
+
         folder = self.git_dir / "objects" / "pack"
         for pack in packs:
             publish(pack, folder, self.disk)
@@ -397,26 +301,12 @@ class GitHistory:
         self, project: str, files: Mapping[bytes, bytes], *, message: str = "", tags: Sequence[str] = ()
     ) -> SnapshotId:
         """See VersionTracker."""
-        root: dict[bytes, object] = {}
-        for path, content in files.items():
-            parts = path.split(b"/")
-            if any(part in (b"", b".", b"..") for part in parts) or b"\0" in path:
-                raise GitVaultError(f"{to_line(path)}: not a path below a project; give it without /, . and ..")
-            at = root
-            for part in parts[:-1]:
-                below = at.setdefault(part, {})
-                if not isinstance(below, dict):
-                    raise GitVaultError(f"{to_line(path)}: a file and a folder of one name")
-                at = below
-            if isinstance(at.get(parts[-1]), dict):
-                raise GitVaultError(f"{to_line(path)}: a file and a folder of one name")
-            at[parts[-1]] = content
+        from gitvault.core.versioning import contents
+
         now = self._now()
         pack = self.new_pack()
         try:
-            tree, meta_tree = _add_folder(pack, root, int(now.timestamp()) * 1_000_000_000)
-            if tree == NO_OBJECT:
-                tree = pack.add(b"tree", b"")
+            tree, meta_tree = contents.add_files(pack, files, int(now.timestamp()) * 1_000_000_000)
             details = Details(
                 project, message or f"Snapshot of {project}", now, len(files), sum(map(len, files.values())), tags
             )
@@ -430,35 +320,12 @@ class GitHistory:
         return SnapshotId(recorded.commit.hex())
 
 
-def _add_folder(pack: PackWriter, folder: dict[bytes, object], mtime_ns: int) -> tuple[ObjectId, ObjectId]:
-    entries: list[tuple[bytes, int, ObjectId]] = []
-    mirrored: list[tuple[bytes, int, ObjectId]] = []
-    lines: list[str] = []
-    for name in sorted(folder):
-        value = folder[name]
-        if isinstance(value, dict):
-            tree, meta_tree = _add_folder(pack, value, mtime_ns)
-            entries.append((tree_name(name), MODE_TREE, tree))
-            mirrored.append((tree_name(name), MODE_TREE, meta_tree))
-        elif isinstance(value, bytes):
-            entries.append((tree_name(name), 0o100644, pack.add(b"blob", value)))
-            lines.append(meta.format_line(name, "file", 0o644, mtime_ns, (0, 0), len(value), (0, 0)))
-    text = meta.encode(0o755, mtime_ns, (0, 0), lines)
-    mirrored.append((meta.META_NAME, 0o100644, pack.add(b"blob", text)))
-    tree = pack.add(b"tree", encode_tree(entries)) if entries else NO_OBJECT
-    return tree, pack.add(b"tree", encode_tree(mirrored))
-
-
 def raw(snapshot: SnapshotId) -> ObjectId:
     """A snapshot's commit. Raises NotFoundError for what is no id."""
     try:
         return ObjectId(bytes.fromhex(snapshot))
     except ValueError:
         raise NotFoundError(f"{snapshot}: not a snapshot id; git-vault log lists them") from None
-
-
-def _count(text: str | None) -> int:
-    return int(text) if text and text.isdecimal() else 0
 
 
 def _fits(snapshot: Snapshot, wanted: Filter) -> bool:

@@ -14,8 +14,7 @@ from itertools import islice
 from pathlib import Path
 
 from gitvault.core.models import ObjectId
-from gitvault.core.versioning.objects import object_id
-from gitvault.core.versioning.packfile import KIND_CODES
+from gitvault.core.versioning.objects import KIND_CODES, object_id
 from gitvault.core.versioning.packreader import MAX_OBJECT, BaseCache, Pack
 from gitvault.errors import ChecksumMismatch, CorruptionError, GitVaultError, NotFoundError
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from gitvault.core.models import ObjectId
 from gitvault.core.utils.files import Disk, NewFile
-from gitvault.core.versioning.objects import object_id
+from gitvault.core.versioning.objects import KIND_CODES, object_id
 
 try:
     from isal.isal_zlib import compress, crc32
@@ -29,7 +29,6 @@ except ImportError:  # no wheel for this platform: zlib does the same, 4x slower
 
     _FASTEST = 1
 
-KIND_CODES = {b"commit": 1, b"tree": 2, b"blob": 3, b"tag": 4}
 _HEADER_SIZE = 12
 _BUFFER = 1 << 20
 _FIRST_64BIT_OFFSET = 0x80000000
