@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gitvault.core.utils import process
 from gitvault.errors import ConfigError, ToolFailed, UnsupportedFormatVersion
@@ -35,7 +35,7 @@ class Config:
 
     chunking_strategy: str = "asset-aware"
     """`asset-aware`, `fixed`, `rolling-hash` or the name of a plug-in."""
-    compression_level: int = 3
+    compression_level: int = 1
     """zstd, 1 to 22."""
     min_chunk: int = 64 * KIB
     avg_chunk: int = 128 * KIB
@@ -57,8 +57,7 @@ class Config:
     """What snapshots name as the host they were taken on."""
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(NamedTuple):
     """One key: how it is spelled, which field of Config it fills, what its value may be."""
 
     key: str
@@ -300,7 +299,7 @@ def _nearest(word: str, known: Sequence[str]) -> str:
     return f"; did you mean {lower[near[0]]}?" if near else ""
 
 
-_SECTION = re.compile(r"\s*\[\s*([^\s\"\]]+)\s*\](.*)")
+_SECTION = r"\s*\[\s*([^\s\"\]]+)\s*\](.*)"
 
 
 def _place(vault: Path, origin: str, key: str, value: str | None) -> str:
@@ -316,7 +315,7 @@ def _place(vault: Path, origin: str, key: str, value: str | None) -> str:
     except OSError:
         lines = []
     for number, line in enumerate(lines, 1):
-        if match := _SECTION.match(line):
+        if match := re.match(_SECTION, line):
             current, line = match[1].lower(), match[2]
         elif line.lstrip().startswith("["):
             current = ""

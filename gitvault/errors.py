@@ -10,6 +10,7 @@
       StorageFullError              12  no space left
       CorruptionError               20  stored bytes are not what they should be
         ChecksumMismatch            20
+        ContentMissing              20  also a NotFoundError
         UnsupportedFormatVersion    20
       ToolError                    128  another program
         ToolMissing                128
@@ -75,6 +76,10 @@ class ChecksumMismatch(CorruptionError):
         super().__init__(f"{what}: expected hash {expected}, found {actual}; run git-vault verify --data")
         self.expected = expected
         self.actual = actual
+
+
+class ContentMissing(CorruptionError, NotFoundError):
+    """What was saved is gone: an object or a chunk that something in the vault refers to."""
 
 
 class UnsupportedFormatVersion(CorruptionError):

@@ -18,41 +18,40 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from gitvault import config as settings
-from gitvault.core.models import (
-    Difference,
-    Entry,
-    Filter,
-    MaintenanceReport,
-    PathState,
-    Pointer,
-    Project,
-    RestoreReport,
-    Snapshot,
-    SnapshotId,
-    SnapshotReport,
-    StorageStats,
-    VerifyReport,
-)
-from gitvault.core.scan import CacheDamaged, Rules, StatCache
-from gitvault.core.utils import process
+from gitvault.core.models import Project, SnapshotId
 from gitvault.core.utils.files import Disk
-from gitvault.core.utils.lock import VaultLock
 from gitvault.core.utils.names import from_text, ref_component, to_line
-from gitvault.core.versioning import catalog
 from gitvault.core.versioning.history import Damaged, Details, GitHistory, raw
 from gitvault.errors import (
+    CorruptionError,
     ExistsError,
     GitVaultError,
     LockedError,
     NotFoundError,
     StorageFullError,
+    ToolFailed,
     ToolStopped,
     VaultNotFound,
 )
 
 if TYPE_CHECKING:
     from gitvault.core.interfaces import Progress
+    from gitvault.core.models import (
+        Difference,
+        Entry,
+        Filter,
+        MaintenanceReport,
+        PathState,
+        Pointer,
+        RestoreReport,
+        Snapshot,
+        SnapshotReport,
+        StorageStats,
+        VerifyReport,
+    )
+    from gitvault.core.scan import Rules, StatCache
     from gitvault.core.storage.store import ChunkStore
+    from gitvault.core.utils.lock import VaultLock
 
 WHOLE_LIMIT = 16 << 20
 """Every file over this is stored in chunks, whatever it holds."""
@@ -80,6 +79,8 @@ _RESTORES_KEPT = 100
 # the name of a file, 255 at most; a letter that is not ASCII counts up to 12.
 _NAME_MAX = 220
 _LOCK = "vault.lock"
+# Its exit code for what it calls fatal: it is not for want of memory or a signal that it ended.
+_GIT_GAVE_UP = 128
 
 
 class Vault:
@@ -181,22 +182,30 @@ class Vault:
         )
 
     def _lock(self, purpose: str) -> VaultLock:
+        from gitvault.core.utils.lock import VaultLock
+
         config = self.config
         file = self.path / _LOCK
         return VaultLock(file, purpose, config.lock_timeout, host=config.machine, waiting=self._waiting)
 
     def _cache(self, project: str) -> StatCache:
+        from gitvault.core.scan import StatCache
+
         folder = self.path / "cache"
         folder.mkdir(exist_ok=True)
         return StatCache(folder / f"stat-{ref_component(project)}.db")
 
     def _rules(self) -> Rules:
+        from gitvault.core.scan import Rules
+
         return Rules(self.config.ignore, [self.path])
 
     # -- projects --------------------------------------------------------------------------------
 
     def projects(self) -> list[Project]:
         """The registered projects by name."""
+        from gitvault.core.versioning import catalog
+
         return catalog.load(self.history)
 
     def add_project(self, path: Path | str, name: str | None = None) -> Project:
@@ -205,6 +214,8 @@ class Vault:
         Without `name` it is the folder's, made unique. Raises NotFoundError, ExistsError when the name is
         taken by a folder that still exists, GitVaultError for a folder inside the vault.
         """
+        from gitvault.core.versioning import catalog
+
         folder = _folder(path)
         if _is_within(os.path.realpath(folder), os.path.realpath(self.path)):
             raise GitVaultError(f"{folder}: lies inside the vault {self.path}; save it into another vault")
@@ -268,6 +279,7 @@ class Vault:
         """See BackupEngine. Registers the folder as a project when it is new."""
         from gitvault.core.backup_engine.intake import Limits
         from gitvault.core.backup_engine.snapshot import take_snapshot
+        from gitvault.core.scan import CacheDamaged
 
         details = Details("", message, self._now(), 0, 0, tags, metadata, trigger)
         registered = self.add_project(path, project)
@@ -337,6 +349,8 @@ class Vault:
 
     def list_snapshots(self, filter_criteria: Filter | None = None) -> list[Snapshot]:
         """See BackupEngine. Raises NotFoundError for an unknown project."""
+        from gitvault.core.models import Filter
+
         wanted = filter_criteria or Filter()
         if wanted.project is not None and self.history.tip(wanted.project) is None:
             self.project(wanted.project)
@@ -371,7 +385,9 @@ class Vault:
 
         `damaged` is told when attributes are lost, which the content is not. Raises NotFoundError, CorruptionError.
         """
-        entry = self.history.find_file(self.resolve(snapshot), path, damaged)
+        from gitvault.core.versioning import contents
+
+        entry = contents.find_file(self.history, self.resolve(snapshot), path, damaged)
         if entry.pointer:
             self.store.retrieve_file(entry.pointer, target)
         else:
@@ -461,7 +477,12 @@ class Vault:
         return report
 
     def maintain(self, *, idle: bool = False, progress: Progress | None = None) -> MaintenanceReport:
-        """Do all that is due; returns when it is done, or, `idle`, as soon as another run wants the vault."""
+        """Do all that is due; returns when it is done, or, `idle`, as soon as another run wants the vault.
+
+        Raises LockedError, StorageFullError, CorruptionError, ToolMissing.
+        """
+        from gitvault.core.models import MaintenanceReport
+        from gitvault.core.utils.lock import VaultLock
         from gitvault.core.versioning.repack import due, repack
 
         started = time.perf_counter()
@@ -469,20 +490,28 @@ class Vault:
         actions: list[str] = []
         with self._lock("maintain"):
             self._clear_leftovers()
-            wanted = VaultLock.wanted(self.path / _LOCK)
-            if reason := due(self.path, asked=True):
-                try:
-                    done = repack(self.path, self._disk, progress=progress, stop=wanted.exists if idle else None)
+            stop = VaultLock.wanted(self.path / _LOCK).exists if idle else None
+            try:
+                if reason := due(self.path, asked=True):
+                    done = repack(self.path, self._disk, progress=progress, stop=stop)
                     actions.append(f"repacked the git side ({reason}): {done.summary()}")
-                except ToolStopped:
-                    actions.append("gave way to another run; the next maintenance does it")
-                self.history.objects.refresh()
+                    self.history.objects.refresh()
+                if packed := self.store.repack(asked=not idle, progress=progress, stop=stop):
+                    actions.append(f"repacked the chunk store: {packed.summary()}")
+            except ToolStopped:
+                actions.append("gave way to another run; the next maintenance does it")
+            except ToolFailed as error:
+                if error.code != _GIT_GAVE_UP:
+                    raise
+                said = error.stderr.strip().rpartition("\n")[2]
+                raise CorruptionError(f"{self.path}: git cannot repack it ({said}); run git-vault verify") from error
         return MaintenanceReport(before, disk_usage(self.path), time.perf_counter() - started, tuple(actions))
 
     def _maintain_in_background(self) -> None:
+        from gitvault.core.utils import process
         from gitvault.core.versioning.repack import due
 
-        if due(self.path):
+        if due(self.path) or self.store.repack_due():
             vault = os.fspath(self.path)
             process.start_detached(["-m", "gitvault", "--vault", vault, "maintain", "--idle", "--quiet"])
 

@@ -3,7 +3,7 @@
     python scripts/bench_strategies.py REPOSITORY...
 
 Every version of every binary file over 64 KiB, oldest first, each with the version before it as its base,
-goes into a fresh chunk store; the table has the bytes on disk per kind of file.
+goes into a fresh chunk store; the table has the bytes on disk per kind of file, and the seconds that storing took.
 """
 
 from __future__ import annotations
@@ -55,8 +55,9 @@ def contents(repository: Path, wanted: list[Version]) -> Iterator[tuple[bytes, b
                     yield path, data
 
 
-def stored(repository: Path, wanted: list[Version], name: str) -> dict[str, tuple[int, int]]:
-    """Bytes of all versions and bytes they take in a store, by kind of file."""
+def stored(repository: Path, wanted: list[Version], name: str, level: int) -> tuple[dict[str, tuple[int, int]], float]:
+    """Bytes of all versions and bytes they take in a store, by kind of file; seconds in the store."""
+    seconds = 0.0
     sizes: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     with tempfile.TemporaryDirectory() as folder:
         stores: dict[str, ChunkStore] = {}
@@ -65,35 +66,35 @@ def stored(repository: Path, wanted: list[Version], name: str) -> dict[str, tupl
             kind = kind_of(path)
             if kind not in stores:
                 at = Path(folder) / kind
-                stores[kind] = ChunkStore(at / "chunks", cache=at, strategy=STRATEGIES[name]())
+                stores[kind] = ChunkStore(at / "chunks", cache=at, strategy=STRATEGIES[name](level=level))
             extension = "." + path.rpartition(b".")[2].decode("utf-8", "replace").lower()
-            pointer = stores[kind].store_file(io.BytesIO(data), base=last.get(path), file_extension=extension)
-            last[path] = pointer
+            started = time.perf_counter()
+            last[path] = stores[kind].store_file(io.BytesIO(data), base=last.get(path), file_extension=extension)
+            seconds += time.perf_counter() - started
             sizes[kind][0] += len(data)
         for kind, store in stores.items():
             store.flush()
             sizes[kind][1] = store.get_storage_size().bytes
             store.close()
-    return {kind: (total, taken) for kind, (total, taken) in sizes.items()}
+    return {kind: (total, taken) for kind, (total, taken) in sizes.items()}, seconds
 
 
 def main(repositories: list[str]) -> None:
     """Print a table per repository."""
     for repository in map(Path, repositories):
         wanted = list(versions(repository))
-        found = {}
-        for name in STRATEGIES:
-            started = time.perf_counter()
-            found[name] = stored(repository, wanted, name)
-            print(f"{name}: {time.perf_counter() - started:.1f} s", file=sys.stderr)
         print(f"{repository}: MB\n\n| kind | all versions | {' | '.join(STRATEGIES)} |")
         print("|---|" + "---|" * (len(STRATEGIES) + 1))
-        totals = {kind: total for kind, (total, _) in found["fixed"].items()}
-        for kind in sorted(totals, key=totals.__getitem__, reverse=True):
-            taken = " | ".join(f"{found[name][kind][1] / 1e6:.1f}" for name in STRATEGIES)
-            print(f"| {kind} | {totals[kind] / 1e6:.1f} | {taken} |")
-        sums = " | ".join(f"{sum(t for _, t in found[name].values()) / 1e6:.1f}" for name in STRATEGIES)
-        print(f"| all | {sum(totals.values()) / 1e6:.1f} | {sums} |\n")
+        for level in (1, 9):
+            found = {name: stored(repository, wanted, name, level) for name in STRATEGIES}
+            totals = {kind: total for kind, (total, _) in found["fixed"][0].items()}
+            for kind in sorted(totals, key=totals.__getitem__, reverse=True) if level == 1 else ():
+                taken = " | ".join(f"{found[name][0][kind][1] / 1e6:.1f}" for name in STRATEGIES)
+                print(f"| {kind} | {totals[kind] / 1e6:.1f} | {taken} |")
+            sums = " | ".join(f"{sum(t for _, t in found[name][0].values()) / 1e6:.1f}" for name in STRATEGIES)
+            print(f"| all, level {level} | {sum(totals.values()) / 1e6:.1f} | {sums} |")
+            print(f"| seconds, level {level} | | {' | '.join(f'{found[name][1]:.1f}' for name in STRATEGIES)} |")
+        print()
 
 
 if __name__ == "__main__":

@@ -8,14 +8,17 @@ from argparse import ArgumentParser, Namespace
 from binascii import b2a_base64
 from codecs import getincrementaldecoder
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO, TextIO, cast
+from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
 
 from gitvault.cli import render
 from gitvault.cli.arguments import SNAPSHOT, count, date, facts, filled, inner_path, pair, tag
-from gitvault.core.models import Difference, Entry, Filter, Problem, Snapshot
+from gitvault.core.models import Filter
 from gitvault.core.utils.names import to_line, to_text
 from gitvault.errors import NotFoundError
 from gitvault.personas.base import Answer, Session, Verb
+
+if TYPE_CHECKING:
+    from gitvault.core.models import Difference, Entry, Problem, Snapshot
 
 DIFFERENT = 1
 # Of a file that becomes JSON: what is held at once.

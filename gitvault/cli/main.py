@@ -10,10 +10,10 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from gitvault.cli import render
 from gitvault.cli.arguments import filled
@@ -154,12 +154,22 @@ class Session:
             self.vault.close()
 
 
+_Formatter = argparse.RawDescriptionHelpFormatter
 # Before each word behind `--`: argparse forgets in between that those are no options. No word can hold a NUL.
 _OPERAND = "\0"
 
 
 class _Parser(argparse.ArgumentParser):
     """argparse with one line for an error, git's code for wrong usage, and `--` that ends the options."""
+
+    def __init__(self, **options: Any) -> None:
+        # argparse makes a formatter for every argument that is added. One that is told no width imports shutil
+        # to ask the terminal: 3 ms of every start.
+        super().__init__(formatter_class=partial(_Formatter, width=80), allow_abbrev=False, **options)
+
+    def format_help(self) -> str:
+        self.formatter_class = _Formatter
+        return super().format_help()
 
     def error(self, message: str) -> NoReturn:
         render.say(f"{message.replace(_OPERAND, '')}; see: {self.prog} -h")
@@ -208,8 +218,6 @@ def verb_parser(verb: Verb) -> argparse.ArgumentParser:
         prog=f"git-vault {verb.name}",
         description=f"{verb.summary[0].upper()}{verb.summary[1:]}.",
         epilog="example:\n" + "\n".join(f"  {line}" for line in verb.example.splitlines()),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     verb.configure(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
@@ -233,8 +241,6 @@ def main_parser() -> argparse.ArgumentParser:
         description="Snapshots of projects as real git, large files in a chunk store beside it.",
         usage="git-vault [--vault DIR] [-q] [--debug] VERB ...",
         epilog="git-vault VERB -h tells about one verb. All print JSON with --json.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
         add_help=False,
     )
     parser.set_defaults(vault=None, quiet=False, debug=False)

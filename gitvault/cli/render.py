@@ -6,9 +6,12 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from gitvault.core.models import Problem, Project, Snapshot
 from gitvault.core.utils.names import one_line, to_line, to_text
+
+if TYPE_CHECKING:
+    from gitvault.core.models import Problem, Project, Snapshot
 
 SHORT = 12
 """Digits of a snapshot's id that people are shown."""

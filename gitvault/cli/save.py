@@ -5,12 +5,15 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gitvault.cli import render
 from gitvault.cli.arguments import disk_path, facts, filled, pair, tag, wrong
-from gitvault.core.models import PathState, Project, Snapshot, SnapshotReport
 from gitvault.errors import GitVaultError, NotFoundError, VaultNotFound
 from gitvault.personas.base import Answer, Session, Verb
+
+if TYPE_CHECKING:
+    from gitvault.core.models import PathState, Project, Snapshot, SnapshotReport
 
 INCOMPLETE = 3
 

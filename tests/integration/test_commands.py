@@ -18,6 +18,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 HEAVY = ("numpy", "pygit2", "dulwich", "rich", "zstandard", "platformdirs", "pyfastcdc", "importlib.metadata")
+HEAVY += ("gitvault.core.models.reports", "gitvault.core.utils.lock", "gitvault.core.versioning.packfile")
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 

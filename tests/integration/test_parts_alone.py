@@ -27,6 +27,7 @@ from gitvault.core.storage.reader import ChunkReader
 from gitvault.core.storage.store import ChunkStore
 from gitvault.core.utils.files import Disk
 from gitvault.core.versioning import catalog
+from gitvault.core.versioning.contents import listing
 from gitvault.core.versioning.difference import ReadTree, compare
 from gitvault.core.versioning.history import HEADS, META, NO_OBJECT, Details, GitHistory, Recorded, raw
 from gitvault.core.versioning.packfile import PackWriter
@@ -170,16 +171,16 @@ def test_records_and_chains_are_plain_refs(parts: Parts, project: Path) -> None:
 def test_a_folder_lists_what_git_and_the_meta_chain_know(parts: Parts, project: Path) -> None:
     (project / "empty").mkdir()
     first = parts.save(project)
-    own, listing = parts.history.listing(*parts.history.trees(first.snapshot))
+    own, found = listing(parts.history, *parts.history.trees(first.snapshot))
     assert own is not None
     assert own.kind == "folder"
-    assert [(entry.path, entry.kind) for entry, _, _ in listing] == [
+    assert [(entry.path, entry.kind) for entry, _, _ in found] == [
         (b"art.raw", "file"),
         (b"empty", "folder"),
         (b"src", "folder"),
     ]
-    assert listing[1][0].blob == NO_OBJECT
-    assert listing[0][0].pointer is not None
+    assert found[1][0].blob == NO_OBJECT
+    assert found[0][0].pointer is not None
 
 
 def test_a_recorded_snapshot_shows_only_when_its_refs_move(parts: Parts) -> None:

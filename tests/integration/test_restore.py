@@ -21,6 +21,7 @@ from gitvault.core.backup_engine import restore
 from gitvault.core.models import ObjectId, Pointer, Problem
 from gitvault.core.utils.files import Disk
 from gitvault.core.versioning import meta, refs
+from gitvault.core.versioning.contents import find, find_file
 from gitvault.core.versioning.history import Damaged, Details, raw
 from gitvault.core.versioning.objects import encode_tree
 from gitvault.errors import CorruptionError, ExistsError, GitVaultError, NotFoundError, StorageFullError
@@ -459,7 +460,7 @@ def test_commands_say_what_is_lost_beside_what_there_is(
 
 
 def test_a_lost_file_in_a_folder_without_attributes_costs_one_file(project: Path, vault: Vault, tmp_path: Path) -> None:
-    lost = vault.history.find(vault.resolve("acme"), b"src/main.c")[0].blob
+    lost = find(vault.history, vault.resolve("acme"), b"src/main.c")[0].blob
     lose_meta(vault, "commit", spoilt=False)
     lose(vault, lost)
     done = vault.restore_snapshot("acme", tmp_path / "back")
@@ -503,7 +504,7 @@ def test_reading_one_file(project: Path, vault: Vault) -> None:
         target = io.BytesIO()
         vault.read_file("acme", path, target)
         assert target.getvalue() == content
-    assert vault.history.find_file(vault.resolve("acme"), b"art/link").kind == "symlink"
+    assert find_file(vault.history, vault.resolve("acme"), b"art/link").kind == "symlink"
     with pytest.raises(NotFoundError, match="src: a folder"):
         vault.read_file("acme", b"src", io.BytesIO())
     with pytest.raises(NotFoundError, match="src/none: not in snapshot"):

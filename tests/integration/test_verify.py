@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
+import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,10 +16,13 @@ from damage import lose
 from trees import write
 
 from gitvault.core.models import Affected, Defect, ObjectId, SnapshotId, VerifyReport
-from gitvault.core.versioning import meta
+from gitvault.core.versioning import meta, repack
+from gitvault.core.versioning.contents import find
 from gitvault.core.versioning.history import raw
+from gitvault.errors import ContentMissing, CorruptionError, ToolFailed
 from gitvault.vault import Vault
 
+Command = Callable[..., subprocess.CompletedProcess[str]]
 LARGE = random.Random(1).randbytes(300_000)
 
 
@@ -36,7 +42,7 @@ def touched(defect: Defect) -> set[tuple[str, str, bytes]]:
 
 
 def blob(vault: Vault, snapshot: SnapshotId, path: bytes) -> ObjectId:
-    return vault.history.find(snapshot, path)[0].blob
+    return find(vault.history, snapshot, path)[0].blob
 
 
 def test_a_sound_vault_has_no_defects(vault: Vault, taken: list[SnapshotId]) -> None:
@@ -87,7 +93,7 @@ def test_a_lost_tree(vault: Vault, taken: list[SnapshotId]) -> None:
 @pytest.mark.parametrize("what", ["commit", "tree", "blob"])
 def test_a_lost_part_of_the_meta_chain(what: str, vault: Vault, taken: list[SnapshotId]) -> None:
     commit = vault.history.meta_commit(vault.history.commit(raw(taken[1])))
-    below = vault.history.find(taken[1], b"src")[1]
+    below = find(vault.history, taken[1], b"src")[1]
     assert commit and below
     found = {"commit": commit, "tree": below, "blob": vault.history.tree(below)[meta.META_NAME][1]}
     lose(vault, found[what])
@@ -178,6 +184,52 @@ def test_every_damage_to_every_file_is_found(what: str, how: str, vault: Vault, 
         shutil.copytree(whole, vault.path)
     with Vault.open(vault.path) as opened:
         assert opened.verify(data=True).ok
+
+
+@pytest.mark.parametrize("spoilt", [False, True], ids=["lost", "spoilt"])
+@pytest.mark.parametrize("path", [b"src/b", b"art/deep"], ids=["blob", "tree"])
+def test_maintenance_of_a_damaged_vault_names_it_and_leaves_it_alone(
+    path: bytes, spoilt: bool, vault: Vault, taken: list[SnapshotId]
+) -> None:
+    lose(vault, blob(vault, taken[1], path), spoilt=spoilt)
+    before = sorted(vault.path.glob("objects/pack/*"))
+    with pytest.raises(CorruptionError, match=rf"^{re.escape(str(vault.path))}: [^\n]*; run git-vault verify$"):
+        vault.maintain()
+    assert sorted(vault.path.glob("objects/pack/*")) == before
+
+
+def test_what_git_did_not_give_up_by_itself_is_no_damage(
+    vault: Vault, taken: list[SnapshotId], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object, **__: object) -> None:
+        raise ToolFailed("git pack-objects", -9, "")
+
+    monkeypatch.setattr(repack, "repack", killed)
+    with pytest.raises(ToolFailed, match="code -9"):
+        vault.maintain()
+
+
+@pytest.mark.parametrize("lost", [b"src/b", b"src", b"art/large.bin"])
+def test_a_file_whose_content_is_gone_is_damage_not_a_wrong_name(
+    lost: bytes, vault: Vault, taken: list[SnapshotId], tmp_path: Path, command: Command
+) -> None:
+    """A blob, a tree above it, a chunk: exit code 20, also where a wrong name would be 128."""
+    path = b"src/b" if lost == b"src" else lost
+    if lost == b"art/large.bin":
+        vault.close()
+        for pack in vault.path.glob("chunks/*.zpk"):
+            pack.unlink()
+    else:
+        lose(vault, blob(vault, taken[1], lost))
+    with pytest.raises(ContentMissing, match=r"run git-vault verify$"):
+        vault.read_file("acme", path, io.BytesIO())
+    done = command("cat", f"acme:{os.fsdecode(path)}")
+    assert (done.returncode, done.stdout) == (20, "")
+    assert done.stderr.count("\n") == 1
+    if lost == b"src":
+        shutil.rmtree(vault.path / "cache")
+        done = command("status", tmp_path / "acme/src/b")
+        assert done.returncode == 20, "whether it is saved cannot be said"
 
 
 def test_attributes_that_would_change_bytes_on_checkout(vault: Vault, taken: list[SnapshotId]) -> None:

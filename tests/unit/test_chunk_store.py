@@ -18,7 +18,7 @@ from gitvault.core.chunking import AssetAware, RollingHash
 from gitvault.core.models import ChunkId, ChunkPlan, Pointer
 from gitvault.core.storage import appender, frames
 from gitvault.core.storage.deltas import Alignment
-from gitvault.core.storage.packs import Frame, Pack, format_table, read_table
+from gitvault.core.storage.packs import Frame, Pack, format_table, read_table, table_hash
 from gitvault.core.storage.store import ChunkStore
 from gitvault.core.utils.files import Disk, NewFile
 from gitvault.errors import (
@@ -319,7 +319,7 @@ def forge(folder: Path, rows: Callable[[ChunkId], str], data: bytes, dictionary:
     trailer = f"gitvault table {len(head) + len(frame) + 8:020d} {len(text):020d}\n".encode()
     content = head + frame + block * 2 + b"\x57\x2a\x4d\x18" + len(trailer).to_bytes(4, "little") + trailer
     folder.mkdir(exist_ok=True)
-    path = folder / f"{hashlib.sha256(content).hexdigest()}.zpk"
+    path = folder / f"{table_hash(text)}.zpk"
     path.write_bytes(content)
     return path
 

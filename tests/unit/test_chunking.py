@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import io
 import zipfile
 import zlib
-from pathlib import Path
 
 import pytest
 
@@ -62,7 +60,7 @@ def test_the_pure_python_cutter_makes_the_same_cuts() -> None:
         (b"unknown", ".mp3", "compressed members (mp3)", True),
         ("gr\u00fc\u00dfe\n".encode() * 100, ".txt", "text", True),
         (b"\0\1\2\3" * 1000, None, "binary", True),
-        (noise(65536), None, "does not compress", True),
+        (noise(65536), None, "binary", True),
         (b"", None, "text", True),
     ],
 )
@@ -85,15 +83,6 @@ def test_what_is_compressed_costs_little_time_and_few_chunks() -> None:
     jpeg, text = strategy.plan(b"\xff\xd8\xff\xe0", 10_000_000), strategy.plan(b"words " * 1000, 10_000_000)
     assert jpeg.level <= 1 < text.level == 9
     assert jpeg.avg_size > text.avg_size
-
-
-def test_level_1_is_taken_where_it_is_as_good() -> None:
-    """Half the time for the same bytes; who asks for more than the default gets it."""
-    rows = b"".join(noise(40, bytes([n])) * 400 for n in range(4))
-    words = Path(argparse.__file__).read_bytes()[:65536]
-    assert AssetAware(level=3).plan(rows, 1 << 20).level == 1
-    assert AssetAware(level=3).plan(words, 1 << 20).level == 3
-    assert AssetAware(level=9).plan(rows, 1 << 20).level == 9
 
 
 def test_a_head_cut_inside_a_character_is_still_text() -> None:

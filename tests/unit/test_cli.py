@@ -8,6 +8,7 @@ import json
 import os
 import re
 import sys
+import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any, BinaryIO
 import pytest
 
 from gitvault import errors
+from gitvault.__main__ import run as run_as_a_process
 from gitvault.cli import arguments, history, main, progress, restore, save
 from gitvault.config import SETTINGS, Config
 from gitvault.core.models import (
@@ -681,6 +683,20 @@ def test_without_a_verb_the_help_is_printed(run: Callable[..., Run]) -> None:
     assert run("--version").out.startswith("git-vault ")
 
 
+def test_help_fits_the_terminal(run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths = []
+    for columns in (60, 120):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        options = run("snapshot", "-h").out.partition("options:")[2].partition("example:")[0]
+        lengths.append(max(map(len, options.splitlines())))
+    assert lengths[0] <= 60 < lengths[1] <= 120
+
+
+def test_the_script_runs_what_the_package_runs() -> None:
+    project = tomllib.loads((Path(__file__).parent.parent.parent / "pyproject.toml").read_text("utf-8"))["project"]
+    assert project["scripts"] == {"git-vault": f"{run_as_a_process.__module__}:{run_as_a_process.__name__}"}
+
+
 ERRORS = [
     (errors.ConfigError("c"), 128),
     (errors.AmbiguousError("a"), 128),
@@ -689,6 +705,7 @@ ERRORS = [
     (errors.StorageFullError("s"), 12),
     (errors.CorruptionError("c"), 20),
     (errors.ChecksumMismatch("chunk 1", "aa", "bb"), 20),
+    (errors.ContentMissing("m"), 20),
     (errors.UnsupportedFormatVersion("f"), 20),
     (errors.ToolMissing("t"), 128),
     (errors.ToolFailed("git gc", 3, "one\ntwo"), 128),

@@ -18,7 +18,7 @@ from gitvault.core.versioning.objects import object_id
 from gitvault.core.versioning.odb import ObjectStore
 from gitvault.core.versioning.packfile import PackWriter, deflate, encode_index, publish
 from gitvault.core.versioning.packreader import BaseCache, Pack, apply_delta
-from gitvault.errors import ChecksumMismatch, CorruptionError, GitVaultError, NotFoundError
+from gitvault.errors import ChecksumMismatch, ContentMissing, CorruptionError, GitVaultError
 
 X = object_id(b"blob", b"x")
 Y = object_id(b"blob", b"y")
@@ -179,9 +179,9 @@ def test_missing_objects_are_named(objects: Path) -> None:
     (x,) = write(objects, b"x")
     with ObjectStore(objects) as store:
         for ask in (store.read, store.size, store.stored_size):
-            with pytest.raises(NotFoundError, match=Y.hex()):
+            with pytest.raises(ContentMissing, match=Y.hex()):
                 ask(Y)
-        with pytest.raises(NotFoundError, match=Y.hex()):
+        with pytest.raises(ContentMissing, match=Y.hex()):
             list(store.read_many([Y]))
         failures: list[ObjectId] = []
         found = list(store.read_many([x, Y], failed=lambda oid, _: failures.append(oid)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gitvault.core import chunking
 from gitvault.core.storage import appender, deltas, intake, packs, store
-from gitvault.core.versioning import packfile, packreader, repack
+from gitvault.core.versioning import objects, packreader, repack
 from gitvault.vault import WHOLE_LIMIT
 
 MIB = 1 << 20
@@ -23,7 +23,7 @@ def test_chains_of_deltas_stay_short() -> None:
 
 
 def test_what_git_calls_its_kinds() -> None:
-    assert packfile.KIND_CODES == {b"commit": 1, b"tree": 2, b"blob": 3, b"tag": 4}
+    assert objects.KIND_CODES == {b"commit": 1, b"tree": 2, b"blob": 3, b"tag": 4}
 
 
 def test_sizes_are_bounded_before_anything_is_allocated() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gitvault.core.utils import process
-from gitvault.errors import ToolError, ToolFailed, ToolMissing, ToolStopped
+from gitvault.errors import StorageFullError, ToolError, ToolFailed, ToolMissing, ToolStopped
 
 
 def test_git_is_not_redirected_by_what_a_hook_exports(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -36,6 +36,12 @@ def test_a_program_that_fails_is_named_with_its_code_and_last_words() -> None:
     assert failed.value.code == 7
     assert "first" in failed.value.stderr
     assert isinstance(failed.value, ToolError)
+
+
+def test_a_program_that_finds_the_disk_full_says_so() -> None:
+    program = "import sys; sys.exit('fatal: write error: No space left on device')"
+    with pytest.raises(StorageFullError, match="no space left on the disk; free some"):
+        process.run([sys.executable, "-c", program])
 
 
 def test_codes_that_are_no_error() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -103,6 +104,7 @@ def test_holes_read_as_the_zeros_they_stand_for(data: bytes, tmp_path: Path) -> 
 def test_a_descent_reaches_every_folder_with_few_open_files(tmp_path: Path) -> None:
     depth = 300
     deep = b"/".join([b"d"] * depth)
+    gc.collect()
     with TargetFolder.open(tmp_path) as root:
         at = root.descend(b"")
         for _ in range(depth):

@@ -9,7 +9,7 @@ from pathlib import Path
 from gitvault.core.models import ObjectId, SnapshotId
 from gitvault.core.scan import Known, Row, Rules, Stat, StatCache, pack_entries
 from gitvault.core.utils.names import tree_name
-from gitvault.core.versioning import meta
+from gitvault.core.versioning import contents, meta
 from gitvault.core.versioning.history import NO_OBJECT, GitHistory
 from gitvault.errors import CorruptionError, NotFoundError
 
@@ -49,7 +49,7 @@ def _rows(history: GitHistory, tree: ObjectId, meta_tree: ObjectId | None) -> It
     pending = [(b"", tree, meta_tree)]
     while pending:
         path, tree, meta_tree = pending.pop()
-        _, listing = history.listing(tree, meta_tree)
+        _, listing = contents.listing(history, tree, meta_tree)
         mirrored = history.tree(meta_tree).get(meta.META_NAME)
         entries: dict[bytes, Known] = {}
         stored = history.tree(tree)

@@ -13,7 +13,7 @@ import os
 import stat
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,15 +22,18 @@ from typing import BinaryIO, cast
 from gitvault.core.interfaces import Progress, StorageManager
 from gitvault.core.models import Entry, ObjectId, Problem, RestoreReport, SnapshotId
 from gitvault.core.utils.attributes import is_privilege, made_by_this_user, may_set_owner, write_xattrs
-from gitvault.core.utils.files import full_disk_named
+from gitvault.core.utils.files import DirectWriter, full_disk_named
 from gitvault.core.utils.names import to_line
 from gitvault.core.utils.target import Descent, TargetFolder, discard, is_plain, write_all, write_holes
+from gitvault.core.versioning import contents
 from gitvault.core.versioning.history import GitHistory
 from gitvault.core.versioning.meta import Attributes
 from gitvault.errors import CorruptionError, ExistsError, GitVaultError, NotFoundError
 
 # Each large file under way keeps a descriptor of its folder.
 _LARGE_UNDER_WAY = 32
+# Half of the processor time of a restore of 2,262 files (4.5 GB) went into the page cache.
+_DIRECT_FROM = 1 << 20
 
 
 @dataclass(slots=True)
@@ -75,7 +78,7 @@ def restore_snapshot(
     started = time.perf_counter()
     wanted = tuple(_clean(path) for path in paths)
     for path in wanted:
-        history.find(snapshot, path, lambda _: None)
+        contents.find(history, snapshot, path, lambda _: None)
     selection = _Selection(wanted if b"" not in wanted else (), tuple(_clean(path) for path in excluded))
     fresh = not target.exists()
     if not fresh and not target.is_dir():
@@ -215,7 +218,8 @@ class _Run:
     ) -> tuple[Attributes | None, list[tuple[Entry, Attributes | None, ObjectId | None]]]:
         """What a folder holds; of a damaged one what can still be read. `report`: say so."""
         try:
-            return self.history.listing(tree, meta_tree, self.problems.append if report else lambda _: None, path)
+            damaged = self.problems.append if report else lambda _: None
+            return contents.listing(self.history, tree, meta_tree, damaged, path)
         except (CorruptionError, NotFoundError) as error:
             if report:
                 self.problems.append(Problem(path, f"folder not restored: {error}"))
@@ -316,8 +320,9 @@ class _Run:
         with folder:
             fd = folder.create(temporary)
             try:
-                target = _Target(fd, sparse=bool(job.said and job.said.sparse))
-                self.store.retrieve_file(pointer, cast(BinaryIO, target))
+                sparse = bool(job.said and job.said.sparse)
+                with _Target(fd, sparse, direct=pointer.size >= _DIRECT_FROM and not sparse) as target:
+                    self.store.retrieve_file(pointer, cast(BinaryIO, target))
                 os.ftruncate(fd, pointer.size)
                 self._file_attributes(fd, folder, temporary, job)
                 os.close(fd)
@@ -464,17 +469,27 @@ class _Tried:
         return False
 
 
-@dataclass(slots=True)
 class _Target:
     """What a store writes a large file to."""
 
-    fd: int
-    sparse: bool = False
+    def __init__(self, fd: int, sparse: bool, *, direct: bool) -> None:
+        self._fd = fd
+        self._put: Callable[[int, bytes | memoryview], None] = write_holes if sparse else write_all
+        self._direct = DirectWriter(fd) if direct else None
 
     def write(self, data: bytes | memoryview) -> int:
         """Append."""
-        if self.sparse:
-            write_holes(self.fd, data)
+        if self._direct is not None:
+            self._direct.write(data)
         else:
-            write_all(self.fd, data)
+            self._put(self._fd, data)
         return len(data)
+
+    def __enter__(self) -> _Target:
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if self._direct is not None and error is None:
+            self._direct.finish()
+        elif self._direct is not None:
+            self._direct.close()

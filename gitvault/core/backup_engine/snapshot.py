@@ -41,7 +41,7 @@ from gitvault.core.utils.files import open_source, read_link
 from gitvault.core.utils.names import is_special, tree_name
 from gitvault.core.versioning import meta
 from gitvault.core.versioning.history import NO_OBJECT, Details, GitHistory
-from gitvault.core.versioning.objects import MODE_SYMLINK, MODE_TREE, encode_tree
+from gitvault.core.versioning.objects import MODE_EXECUTABLE, MODE_FILE, MODE_SYMLINK, MODE_TREE, encode_tree
 from gitvault.core.versioning.packfile import NewPack
 from gitvault.errors import CorruptionError, NotFoundError
 
@@ -176,7 +176,7 @@ class _Run:
         # Nothing reads a link twice to be sure: a fresh one is looked at again next time.
         torn = racy_ns(st, time.time_ns()) > 0
         outcome = saved(path, blob, st, None, len(target), owner, kind="symlink", torn=torn, escape=is_special(name))
-        self._saved(pending, name, outcome, MODE_SYMLINK)
+        self._saved(pending, name, outcome)
 
     def _collect(self, block_over: int = 0) -> None:
         """Take what has come back; wait while more than `block_over` files are under way."""
@@ -241,39 +241,45 @@ class _Run:
     def _stored(self, future: Future[Outcome]) -> None:
         pending, name = self.large.pop(future)
         outcome = future.result()
-        if outcome.stat:
+        if outcome.line:
             outcome = outcome._replace(blob=self.pack.add(b"blob", outcome.blob))
         self._settle(pending, name, outcome)
 
     def _settle(self, pending: _Pending, name: bytes, outcome: Outcome) -> None:
-        if outcome.stat is None:
-            self._keep(pending, name, outcome.problem)
+        if outcome.line:
+            self.bytes_read += self._saved(pending, name, outcome)
         else:
-            self.bytes_read += outcome.size
-            self._saved(pending, name, outcome, 0o100755 if outcome.stat.mode & 0o100 else 0o100644)
+            self._keep(pending, name, outcome.problem)
         pending.waiting -= 1
         if not pending.waiting:
             self._finish(pending)
 
-    def _saved(self, pending: _Pending, name: bytes, outcome: Outcome, tree_mode: int) -> None:
-        known = pending.previous.get(name)
+    def _saved(self, pending: _Pending, name: bytes, outcome: Outcome) -> int:
+        """Take in what was read; its size."""
+        blob, line, said, size, tree_name, torn = outcome[:6]
+        found = pending.found[name]
+        if said is None:
+            said, size = found, found.size
+        mode = MODE_EXECUTABLE if said.mode & 0o100 else MODE_FILE
+        if stat.S_ISLNK(said.mode):
+            mode = MODE_SYMLINK
         since = self.number
+        known = pending.previous.get(name)
         if known is None:
             self.new += 1
-        elif known.blob != outcome.blob or known.tree_mode != tree_mode:
+        elif known.blob != blob or known.tree_mode != mode:
             self.changed += 1
         else:
             since = known.since
-        assert outcome.stat is not None
-        if outcome.torn or pending.found[name] != outcome.stat:
-            # It changed since the walk saw it: the folder's signature does not vouch for what was saved.
-            pending.steady = False
-        if outcome.torn and tree_mode != MODE_SYMLINK:
-            path = pending.path(name)
-            self.problems.append(
-                Problem(path, "kept changing while it was read; saved as last read, the next snapshot looks again")
-            )
-        pending.results[name] = Known(outcome.stat, tree_mode, outcome.tree_name, outcome.blob, since), outcome.line
+        if said is not found:
+            if torn or said != found:
+                # It changed since the walk saw it: the folder's signature does not vouch for what was saved.
+                pending.steady = False
+            if torn and mode != MODE_SYMLINK:
+                reason = "kept changing while it was read; saved as last read, the next snapshot looks again"
+                self.problems.append(Problem(pending.path(name), reason))
+        pending.results[name] = Known(said, mode, tree_name or name, blob, since), line
+        return size
 
     def _keep(self, pending: _Pending, name: bytes, reason: str) -> None:
         """A file that is not to be had: without a reason it is gone; else its last saved version stays."""

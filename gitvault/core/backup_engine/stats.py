@@ -7,6 +7,7 @@ from collections import defaultdict
 from gitvault.core.models import ChunkId, KindSize, ObjectId, Pointer, StorageStats
 from gitvault.core.storage.store import ChunkStore
 from gitvault.core.utils.kinds import kind_of
+from gitvault.core.versioning.contents import listing
 from gitvault.core.versioning.history import NO_OBJECT, GitHistory
 
 _Trees = tuple[ObjectId | None, ObjectId | None]
@@ -45,7 +46,7 @@ def _collect(
         if trees in seen:
             continue
         seen.add(trees)
-        for entry, _, below in history.listing(*trees)[1]:
+        for entry, _, below in listing(history, *trees)[1]:
             if entry.kind == "folder":
                 pending.append((entry.blob if entry.blob != NO_OBJECT else None, below))
             elif entry.blob not in contents:

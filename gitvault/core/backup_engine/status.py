@@ -16,7 +16,7 @@ from gitvault.core.utils.files import open_source, read_link
 from gitvault.core.utils.names import to_text
 from gitvault.core.versioning.history import GitHistory, raw
 from gitvault.core.versioning.objects import MODE_FILE, MODE_SYMLINK, object_id
-from gitvault.errors import NotFoundError
+from gitvault.errors import ContentMissing, NotFoundError
 
 # A changed stat with the old content is worth reading for, up to here.
 _READ_LIMIT = 1 << 20
@@ -107,8 +107,12 @@ def _known(history: GitHistory, cache: StatCache | None, path: bytes, newest: Sn
     parent, _, name = path.rpartition(b"/")
     if cache:
         return cache.entries(parent).get(name)
+    from gitvault.core.versioning import contents
+
     try:
-        entry, _ = history.find(newest, path, lambda _: None)
+        entry, _ = contents.find(history, newest, path, lambda _: None)
+    except ContentMissing:
+        raise
     except NotFoundError:
         return None
     if entry.kind == "folder":

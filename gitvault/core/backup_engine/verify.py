@@ -15,7 +15,7 @@ from pathlib import Path
 from gitvault.core.interfaces import Progress, StorageManager
 from gitvault.core.models import Affected, Defect, ObjectId, Pointer, SnapshotId, VerifyReport
 from gitvault.core.utils.names import ref_component
-from gitvault.core.versioning import meta
+from gitvault.core.versioning import contents, meta
 from gitvault.core.versioning.history import META, NO_OBJECT, GitHistory
 from gitvault.core.versioning.objects import MODE_TREE
 from gitvault.errors import CorruptionError, GitVaultError, NotFoundError
@@ -246,7 +246,7 @@ class _Check:
         except GitVaultError:
             trees = trees[0], None
         try:
-            listing = self.history.listing(*trees, damaged=lambda _: None)[1]
+            listing = contents.listing(self.history, *trees, damaged=lambda _: None)[1]
         except GitVaultError:
             return found, below
         for entry, _, inner in listing:

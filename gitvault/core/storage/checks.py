@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future
@@ -46,7 +45,6 @@ def verify(folder: Path, disk: Disk, pool: Executor, *, data: bool, progress: Pr
             checked += len(table.chunks) + len(table.manifests)
             size += sum(frame.length if data else frame.stored for frame in table.frames)
             if data:
-                defects += _check_name(path)
                 defects += _check_content(path, table, reader, pool)
             else:
                 defects += _check_bases(path, table, index)
@@ -57,15 +55,6 @@ def verify(folder: Path, disk: Disk, pool: Executor, *, data: bool, progress: Pr
     finally:
         reader.close()
         index.close()
-
-
-def _check_name(path: Path) -> Iterator[Defect]:
-    digest = hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    if digest.hexdigest() != path.stem:
-        yield Defect("pack", path.name, f"its bytes have the hash {digest.hexdigest()}, not its name")
 
 
 def _check_content(path: Path, table: Table, reader: ChunkReader, pool: Executor) -> Iterator[Defect]:

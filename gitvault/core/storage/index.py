@@ -18,9 +18,10 @@ from gitvault.core.utils.files import Disk
 from gitvault.errors import CorruptionError, StorageFullError, UnsupportedFormatVersion
 
 # Goes up when the tables change; a file of another version is made anew.
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = """
-CREATE TABLE pack (number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT UNIQUE NOT NULL, chunks INTEGER NOT NULL);
+CREATE TABLE pack (number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT UNIQUE NOT NULL, chunks INTEGER NOT NULL,
+                   level INTEGER NOT NULL, size INTEGER NOT NULL);
 CREATE TABLE frame (pack INTEGER, number INTEGER, start INTEGER, stored INTEGER, length INTEGER, bases BLOB,
                     PRIMARY KEY (pack, number)) WITHOUT ROWID;
 CREATE TABLE chunk (id BLOB, pack INTEGER, frame INTEGER, inner INTEGER, length INTEGER,
@@ -41,6 +42,16 @@ class Place:
     length: int
 
 
+@dataclass(frozen=True, slots=True)
+class PackSummary:
+    """A pack in `folder`: its number in the order of arrival, its table's level, the bytes of its frames."""
+
+    number: int
+    name: str
+    level: int
+    size: int
+
+
 class ChunkIndex:
     """The chunks of all packs in `folder`. Safe to call from several threads."""
 
@@ -57,11 +68,15 @@ class ChunkIndex:
         self.unreadable: dict[str, CorruptionError] = {}
         """Packs whose table cannot be read, and why."""
 
-    def find(self, chunks: Collection[ChunkId]) -> dict[ChunkId, Place]:
-        """The places of those chunks that are known; packs that have come or gone are noticed."""
+    def find(self, chunks: Collection[ChunkId], *, without: Collection[str] = ()) -> dict[ChunkId, Place]:
+        """The places of those chunks that are known; packs that have come or gone are noticed.
+
+        `without`: names of packs that do not count.
+        """
         with self._lock:
             self.refresh()
             found: dict[ChunkId, Place] = {}
+            left_out = {self._numbers.get(name) for name in without}
             for batch in _batches(chunks):
                 rows = self._query(
                     "SELECT c.id, c.pack, c.inner, c.length, f.number, f.start, f.stored, f.length, f.bases "
@@ -70,7 +85,7 @@ class ChunkIndex:
                     batch,
                 )
                 for chunk, pack, inner, length, number, start, stored, whole, bases in rows:
-                    if pack in self._packs:
+                    if pack in self._packs and pack not in left_out:
                         frame = Frame(number, start, stored, whole, tuple(_split(bases)))
                         found[chunk] = Place(self._packs[pack], frame, inner, length)
             return found
@@ -88,6 +103,13 @@ class ChunkIndex:
             self.refresh(force=True)
             rows = self._query("SELECT number, chunks FROM pack", ())
             return len(self._packs) + len(self.unreadable), sum(n for pack, n in rows if pack in self._packs)
+
+    def packs(self) -> list[PackSummary]:
+        """The packs that can be read, in the order of their arrival."""
+        with self._lock:
+            self.refresh(force=True)
+            rows = self._query("SELECT number, name, level, size FROM pack ORDER BY number", ())
+            return [PackSummary(*row) for row in rows if row[0] in self._packs]
 
     def refresh(self, *, force: bool = False) -> bool:
         """Look which packs there are, unless the folder has its old time stamp; whether new ones were found.
@@ -211,7 +233,8 @@ class ChunkIndex:
             if row is not None:
                 return int(row[0])
             number = database.execute(
-                "INSERT INTO pack (name, chunks) VALUES (?, ?)", (name, len(table.chunks))
+                "INSERT INTO pack (name, chunks, level, size) VALUES (?, ?, ?, ?)",
+                (name, len(table.chunks), table.level, sum(frame.stored for frame in table.frames)),
             ).lastrowid
             assert number is not None
             database.executemany(

@@ -1,4 +1,4 @@
-"""The pack file `<sha256 of the file>.zpk`: zstd frames, then a text table that says what is where.
+"""The pack file `<sha256 of its table>.zpk`: zstd frames, then a text table that says what is where.
 
     skippable frame   `gitvault pack 1\\n`
     zstd frames       each a run of one or more chunks
@@ -12,6 +12,7 @@ so that `zstd -d` of a whole pack decodes every frame that stands alone. The tab
                                               dictionary (`zstd -d --patch-from`)
     chunk ID N INNER LENGTH                   ID, the SHA-256 of the LENGTH bytes at INNER in frame N
     manifest OID CHUNK [CHUNK ...]            OID, the SHA-256 of a whole file; the chunks joined are its manifest
+    level N                                   upkeep has compressed the frames at N where that gained anything
     end SHA256                                of all rows before
 """
 
@@ -23,7 +24,7 @@ import re
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -80,6 +81,8 @@ class Table:
     frames: list[Frame] = field(default_factory=list)
     chunks: list[Chunk] = field(default_factory=list)
     manifests: list[tuple[str, tuple[ChunkId, ...]]] = field(default_factory=list)
+    level: int = 0
+    """The zstd level that upkeep has brought the frames to; 0: they are as they were saved."""
 
 
 def format_table(table: Table) -> bytes:
@@ -90,8 +93,19 @@ def format_table(table: Table) -> bytes:
     ]
     lines += [f"chunk {c.id.hex()} {c.frame} {c.inner} {c.length}" for c in table.chunks]
     lines += [f"manifest {oid}" + "".join(f" {part.hex()}" for part in parts) for oid, parts in table.manifests]
+    lines += [f"level {table.level}"] if table.level else []
     text = "".join(f"{line}\n" for line in lines).encode()
     return text + f"end {hashlib.sha256(text).hexdigest()}\n".encode()
+
+
+def _end(text: bytes, offset: int) -> bytes:
+    """What follows the frames of a pack, which end at `offset`."""
+    return _skippable(text) * 2 + _skippable(f"gitvault table {offset + 8:020d} {len(text):020d}\n".encode())
+
+
+def table_hash(text: bytes) -> str:
+    """What the last row of a table says, and the pack is named by: the SHA-256 of the rows before it, in hex."""
+    return text[-65:-1].decode("ascii", "replace")
 
 
 def parse_table(text: bytes, pack: str, stop: int) -> Table:
@@ -103,6 +117,7 @@ def parse_table(text: bytes, pack: str, stop: int) -> Table:
     if end < 0 or text[end:] != f"end {hashlib.sha256(text[:end]).hexdigest()}\n".encode():
         raise CorruptionError(f"{pack}: the table does not have its hash; run git-vault verify")
     table = Table()
+    level = 0
     expected = len(_HEAD)
     for line in text[:end].decode("ascii", "replace").splitlines():
         kind, *words = line.split(" ")
@@ -122,6 +137,8 @@ def parse_table(text: bytes, pack: str, stop: int) -> Table:
                 table.chunks.append(Chunk(chunk, frame, inner, length))
             elif kind == "manifest":
                 table.manifests.append((_chunk_id(words[0]).hex(), tuple(map(_chunk_id, words[1:]))))
+            elif kind == "level":
+                level = int(words[0])
             else:
                 raise UnsupportedFormatVersion(
                     f"{pack}: a row of the unknown kind {kind!r}; a newer gitvault wrote it, update this one"
@@ -130,7 +147,7 @@ def parse_table(text: bytes, pack: str, stop: int) -> Table:
             raise CorruptionError(f"{pack}: impossible row {line[:200]!r}; run git-vault verify") from error
     if expected > stop:
         raise CorruptionError(f"{pack}: its frames end at {expected}, the table begins at {stop}; run git-vault verify")
-    return table
+    return replace(table, level=level)
 
 
 def _chunk_id(digits: str) -> ChunkId:
@@ -160,8 +177,10 @@ def read_table(path: Path, *, strict: bool = False) -> Table:
             raise CorruptionError(f"{path.name}: it does not end like a pack; run git-vault repair")
         else:
             copies = list(_search_tables(file, size))
-    if strict and copies[0][0] != copies[1][0]:
-        raise CorruptionError(f"{path.name}: the two copies of its table differ; run git-vault repair")
+        if strict and _at(file, offset - 8, size) != _end(copies[0][0], offset - 8):
+            raise CorruptionError(f"{path.name}: the two copies of its table differ; run git-vault repair")
+    if strict and table_hash(copies[0][0]) != path.stem:
+        raise CorruptionError(f"{path.name}: its table has the hash {table_hash(copies[0][0])}, not its name")
     problem: CorruptionError | None = None
     for text, stop in copies:
         try:
@@ -210,19 +229,19 @@ class Pack:
 class PackWriter(Pack):
     """A pack being written; what was added can be read at once. `add*`, `seal` and `drop` are for one thread at a time.
 
-    `background` runs one task at a time, in order: hashing and writing there leaves the callers to compress.
+    `background` runs one task at a time, in order: writing there leaves the callers to compress.
     """
 
-    def __init__(self, folder: Path, name: str, disk: Disk, background: Executor) -> None:
+    def __init__(self, folder: Path, name: str, disk: Disk, background: Executor, *, level: int = 0) -> None:
         super().__init__(folder / name)
         self._temporary = self.path
-        self.table = Table()
+        self.table = Table(level=level)
         self.places: dict[ChunkId, Chunk] = {}
         self.manifests: dict[str, tuple[ChunkId, ...]] = {}
         self.size = len(_HEAD)
         self._disk = disk
-        self._file = disk.create(self.path)
-        self._hash = hashlib.sha256()
+        self._file = disk.create_uncached(self.path)
+        self._name = ""
         self._background = background
         self._last: Future[None] | None = None
         # Frames not yet written are held in memory: 32 of at most about 1 MiB.
@@ -251,8 +270,8 @@ class PackWriter(Pack):
     def seal(self) -> None:
         """Append table and trailer; nothing can be added any more."""
         text = format_table(self.table)
-        trailer = f"gitvault table {self.size + 8:020d} {len(text):020d}\n".encode()
-        end = _skippable(text) * 2 + _skippable(trailer)
+        self._name = f"{table_hash(text)}.zpk"
+        end = _end(text, self.size)
         self.size += len(end)
         self._write(end)
 
@@ -261,12 +280,11 @@ class PackWriter(Pack):
         self._settle()
         self._file.sync()
         self._file.close()
-        name = f"{self._hash.hexdigest()}.zpk"
         with self._lock:
-            self._disk.rename(self.path, folder / name)
-            self.path = folder / name
+            self._disk.rename(self.path, folder / self._name)
+            self.path = folder / self._name
         self._disk.sync_folder(folder)
-        return name
+        return self._name
 
     def drop(self) -> None:
         """Forget what was written; a pack that has its final name keeps it."""
@@ -278,7 +296,10 @@ class PackWriter(Pack):
     def read(self, frame: Frame) -> bytes:
         """The frame as it is stored, also when it is still on its way to the disk."""
         self._settle()
-        return super().read(frame)
+        with self._lock:
+            # Once published, it is a pack like any other.
+            data = self._file.read(frame.offset, frame.stored) if self.path == self._temporary else b""
+        return data or super().read(frame)
 
     def _settle(self) -> None:
         if self._last is not None:
@@ -295,7 +316,6 @@ class PackWriter(Pack):
             # After a failed write nothing behind it counts.
             if before is not None:
                 before.result()
-            self._hash.update(data)
             self._file.write(data)
         finally:
             self._slots.release()

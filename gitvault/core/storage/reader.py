@@ -13,7 +13,7 @@ from gitvault.core.storage import frames
 from gitvault.core.storage.index import ChunkIndex, Place
 from gitvault.core.storage.packs import MAX_DICTIONARY, Chunk, Frame, Pack
 from gitvault.core.utils.files import Disk
-from gitvault.errors import ChecksumMismatch, CorruptionError, NotFoundError
+from gitvault.errors import ChecksumMismatch, ContentMissing, CorruptionError
 
 # Longer chains than we write are a loop, or bait.
 _MAX_CHAIN = 64
@@ -29,11 +29,13 @@ class ChunkReader:
         index: ChunkIndex,
         disk: Disk,
         find: Callable[[Collection[ChunkId]], dict[ChunkId, Place]] | None = None,
+        *,
+        trash: bool = True,
     ) -> None:
-        """`find`: where chunks lie that the index does not know yet, and those it does."""
+        """`find`: where chunks lie that the index does not know yet, and those it does. `trash`: look there too."""
         self._index = index
         self._find = find or index.find
-        self._trash = ChunkIndex(folder / "trash", None, disk)
+        self._trash = ChunkIndex(folder / "trash", None, disk) if trash else None
         self._cache = _FrameCache(_CACHE_BYTES)
         self._rebuilt = False
 
@@ -44,7 +46,7 @@ class ChunkReader:
         """
         try:
             return self._read(chunks, verify)
-        except (NotFoundError, CorruptionError):
+        except CorruptionError:
             if not self.mistrust():
                 raise
             return self._read(chunks, verify)
@@ -68,12 +70,21 @@ class ChunkReader:
         """What is wrong with each of the frame's chunks, `""` for nothing."""
         try:
             data = memoryview(self._decode(pack, frame, 0)[0])
-        except (NotFoundError, CorruptionError) as error:
+        except CorruptionError as error:
             return [str(error)] * len(chunks)
         return [
             "" if hashlib.sha256(data[chunk.inner : chunk.inner + chunk.length]).digest() == chunk.id else "wrong hash"
             for chunk in chunks
         ]
+
+    def decode(self, pack: Pack, frame: Frame, chunks: Sequence[Chunk]) -> tuple[bytes, bytes]:
+        """A frame's bytes, each chunk of the right hash, and the dictionary it is coded against, or nothing."""
+        data, _ = self._decode(pack, frame, 0)
+        for chunk in chunks:
+            actual = hashlib.sha256(memoryview(data)[chunk.inner : chunk.inner + chunk.length]).digest()
+            if actual != chunk.id:
+                raise ChecksumMismatch(f"chunk in {pack.path.name}", chunk.id.hex(), actual.hex())
+        return data, self._dictionary(pack, frame, 0)[0]
 
     def forget(self) -> None:
         """Drop decoded frames."""
@@ -81,7 +92,8 @@ class ChunkReader:
 
     def close(self) -> None:
         """Release what is held."""
-        self._trash.close()
+        if self._trash is not None:
+            self._trash.close()
 
     def _read(self, chunks: Sequence[ChunkId], verify: bool) -> list[memoryview]:
         places = self._places(set(chunks), 0)
@@ -100,13 +112,13 @@ class ChunkReader:
         found = self._find(chunks)
         if len(found) < len(chunks) and self._index.refresh(force=True):
             found |= self._index.find([chunk for chunk in chunks if chunk not in found])
-        if len(found) < len(chunks):
+        if len(found) < len(chunks) and self._trash is not None:
             found |= self._trash.find([chunk for chunk in chunks if chunk not in found])
         for chunk in chunks:
             if chunk not in found:
                 for error in self._index.unreadable.values():
                     raise error
-                raise NotFoundError(f"chunk {chunk.hex()}: in no pack; run git-vault verify")
+                raise ContentMissing(f"chunk {chunk.hex()}: in no pack; run git-vault verify")
         return found
 
     def _decode(self, pack: Pack, frame: Frame, chain: int) -> tuple[bytes, int]:
@@ -114,26 +126,31 @@ class ChunkReader:
         known = self._cache.get(key)
         if known is not None:
             return known
-        dictionary, depth = b"", 0
-        if frame.bases:
-            places = self._places(set(frame.bases), chain + 1)
-            if sum(places[base].length for base in frame.bases) > MAX_DICTIONARY:
-                raise CorruptionError(f"{pack.path.name}: frame {frame.number} has bases of more than 64 MiB")
-            parts = []
-            for base in frame.bases:
-                place = places[base]
-                data, below = self._decode(place.pack, place.frame, chain + 1)
-                parts.append(memoryview(data)[place.inner : place.inner + place.length])
-                depth = max(depth, below + 1)
-            dictionary = b"".join(parts)
+        dictionary, depth = self._dictionary(pack, frame, chain)
         try:
             data = frames.decompress(pack.read(frame), frame.length, dictionary)
         except CorruptionError as error:
             raise CorruptionError(f"{pack.path.name}: frame {frame.number} at {frame.offset}: {error}") from error
         except FileNotFoundError as error:
-            raise NotFoundError(f"{pack.path.name}: the pack is gone; run git-vault verify") from error
+            raise ContentMissing(f"{pack.path.name}: the pack is gone; run git-vault verify") from error
         self._cache.put(key, (data, depth))
         return data, depth
+
+    def _dictionary(self, pack: Pack, frame: Frame, chain: int) -> tuple[bytes, int]:
+        """The joined bases of a frame, and how many frames it stands on in a row."""
+        if not frame.bases:
+            return b"", 0
+        places = self._places(set(frame.bases), chain + 1)
+        if sum(places[base].length for base in frame.bases) > MAX_DICTIONARY:
+            raise CorruptionError(f"{pack.path.name}: frame {frame.number} has bases of more than 64 MiB")
+        parts = []
+        depth = 0
+        for base in frame.bases:
+            place = places[base]
+            data, below = self._decode(place.pack, place.frame, chain + 1)
+            parts.append(memoryview(data)[place.inner : place.inner + place.length])
+            depth = max(depth, below + 1)
+        return b"".join(parts), depth
 
 
 class _FrameCache:

@@ -15,7 +15,7 @@ from typing import BinaryIO, ParamSpec, TypeVar
 
 from gitvault.core.interfaces import ChunkingStrategy, Progress
 from gitvault.core.models import ChunkId, ChunkPlan, Pointer, StorageSize, VerifyReport
-from gitvault.core.storage import checks, manifests
+from gitvault.core.storage import checks, manifests, repack
 from gitvault.core.storage.appender import PackAppender
 from gitvault.core.storage.index import ChunkIndex
 from gitvault.core.storage.intake import Intake
@@ -56,7 +56,7 @@ class ChunkStore:
         *,
         cache: Path,
         strategy: ChunkingStrategy,
-        level: int = 3,
+        level: int = 1,
         disk: Disk | None = None,
         threads: int | None = None,
     ) -> None:
@@ -210,6 +210,16 @@ class ChunkStore:
             counted |= ids
         places = self._appender.find(ids).values()
         return round(sum(place.frame.stored * place.length / place.frame.length for place in places))
+
+    def repack_due(self) -> bool:
+        """Whether upkeep that nobody asked for pays."""
+        return bool(repack.due(self._index, asked=False))
+
+    def repack(
+        self, *, asked: bool, progress: Progress | None = None, stop: Callable[[], bool] | None = None
+    ) -> repack.StoreRepack | None:
+        """Do the upkeep that is due: see repack.repack."""
+        return repack.repack(self._folder, self._index, self._disk, asked=asked, progress=progress, stop=stop)
 
     def close(self) -> None:
         """Drop what was not flushed, end the threads, close the files."""

@@ -10,21 +10,17 @@ Three reversible escapes, each touching only what the place cannot hold:
 from __future__ import annotations
 
 import re
-import unicodedata
 
-_PERCENT = re.compile(rb"%(?=[0-9A-Fa-f]{2})")
-_PERCENT_ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
+# Patterns for rare names are text, compiled when such a name comes by: all of them cost 2 ms of every start.
+_PERCENT = rb"%(?=[0-9A-Fa-f]{2})"
+_PERCENT_ESCAPE = rb"%([0-9A-Fa-f]{2})"
 # What HFS+ ignores inside a name (git's utf8.c lists the same code points).
-_HFS_IGNORED = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
+_HFS_IGNORED = "[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]"
 # What NTFS takes for the name: trailing dots and spaces, a stream, the 8.3 short name.
-_NTFS_DOTGIT = re.compile(rb"(?:\.git|git~1)[. ]*(?::.*)?", re.DOTALL | re.IGNORECASE)
+_NTFS_DOTGIT = rb"(?is)(?:\.git|git~1)[. ]*(?::.*)?"
 _NTFS_GIT_FILE = (
-    re.compile(
-        rb"(?:\.gitmodules|(?:gitmod|g|gi|gi7|gi7e|gi7eb|gi7eba)~[0-9]+)[. ]*(?::.*)?", re.DOTALL | re.IGNORECASE
-    ),
-    re.compile(
-        rb"(?:\.gitattributes|(?:gitatt|g|gi|gi7|gi7d|gi7d2|gi7d29)~[0-9]+)[. ]*(?::.*)?", re.DOTALL | re.IGNORECASE
-    ),
+    rb"(?is)(?:\.gitmodules|(?:gitmod|g|gi|gi7|gi7e|gi7eb|gi7eba)~[0-9]+)[. ]*(?::.*)?",
+    rb"(?is)(?:\.gitattributes|(?:gitatt|g|gi|gi7|gi7d|gi7d2|gi7d29)~[0-9]+)[. ]*(?::.*)?",
 )
 # Cheap test that sends nearly every name past the expensive ones.
 _SUSPICIOUS = re.compile(rb"[.gG\xe2\xef]|.*\\", re.DOTALL)
@@ -32,7 +28,7 @@ _SUSPICIOUS = re.compile(rb"[.gG\xe2\xef]|.*\\", re.DOTALL)
 
 def is_dotgit(name: bytes) -> bool:
     """Whether git refuses `name` in a tree: `.git` itself or what HFS+ or NTFS take for it."""
-    if any(_NTFS_DOTGIT.fullmatch(part) for part in name.split(b"\\")):
+    if any(re.fullmatch(_NTFS_DOTGIT, part) for part in name.split(b"\\")):
         return True
     return _hfs_folded(name) == ".git"
 
@@ -41,10 +37,10 @@ def is_special(name: bytes) -> bool:
     """Whether git acts on the content of a file of this name: `.gitmodules`, `.gitattributes` or a disguise."""
     if not _SUSPICIOUS.match(name):
         return False
-    return any(p.fullmatch(name) for p in _NTFS_GIT_FILE) or _hfs_folded(name) in (".gitmodules", ".gitattributes")
+    return any(re.fullmatch(p, name) for p in _NTFS_GIT_FILE) or _hfs_folded(name) in (".gitmodules", ".gitattributes")
 
 
-_PLAIN_MODULES = re.compile(
+_PLAIN_MODULES = (
     rb"(?:\s*(?:[#;][^\n]*)?\n|\[submodule \"[A-Za-z0-9_][A-Za-z0-9_./-]*\"\]\s*\n"
     rb"|\s*(?:path|url|branch)\s*=\s*[A-Za-z0-9.][A-Za-z0-9_.:/@~+-]*\s*\n)*"
 )
@@ -56,12 +52,12 @@ def is_harmless(name: bytes, content: bytes) -> bool:
         return all(len(line) < 2048 for line in content.split(b"\n")) and len(content) < 1 << 20
     if name != b".gitmodules":
         return False
-    return b".." not in content and b"::" not in content and _PLAIN_MODULES.fullmatch(content + b"\n") is not None
+    return b".." not in content and b"::" not in content and re.fullmatch(_PLAIN_MODULES, content + b"\n") is not None
 
 
 def _hfs_folded(name: bytes) -> str:
     try:
-        return _HFS_IGNORED.sub("", name.decode()).lower()
+        return re.sub(_HFS_IGNORED, "", name.decode()).lower()
     except UnicodeDecodeError:
         return ""
 
@@ -72,7 +68,7 @@ def tree_name(name: bytes, *, force: bool = False) -> bytes:
     `.git` becomes `%2Egit`; `%` is escaped only where it would read as an escape.
     """
     if b"%" in name:
-        name = _PERCENT.sub(b"%25", name)
+        name = re.sub(_PERCENT, b"%25", name)
     if not _SUSPICIOUS.match(name) and not force:
         return name
     if force or is_dotgit(name):
@@ -87,24 +83,29 @@ def from_tree_name(name: bytes) -> bytes:
     """The name on disk that a git tree holds as `name`."""
     if b"%" not in name:
         return name
-    return _PERCENT_ESCAPE.sub(lambda m: bytes([int(m[1], 16)]), name)
+    return re.sub(_PERCENT_ESCAPE, lambda m: bytes([int(m[1], 16)]), name)
 
 
-_REF_SAFE = re.compile(r"[A-Za-z0-9_+=.\-]")
-_WINDOWS_DEVICE = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\.|$)", re.IGNORECASE)
+_REF_SAFE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+=.-")
+_WINDOWS_DEVICES = frozenset(
+    ("con", "prn", "aux", "nul", *(f"com{n}" for n in range(10)), *(f"lpt{n}" for n in range(10)))
+)
 
 
 def ref_component(name: str) -> str:
     """`name` as one component of a ref that every system can hold as a file name."""
-    name = unicodedata.normalize("NFC", name)
+    if not name.isascii():
+        import unicodedata
+
+        name = unicodedata.normalize("NFC", name)
     out = "".join(
-        c if _REF_SAFE.match(c) else "".join(f"%{b:02X}" for b in c.encode("utf-8", "surrogateescape")) for c in name
+        c if c in _REF_SAFE else "".join(f"%{b:02X}" for b in c.encode("utf-8", "surrogateescape")) for c in name
     )
     out = out.replace("..", ".%2E")
     if out.endswith((".lock", ".")):
         cut = out.rindex(".")
         out = f"{out[:cut]}%2E{out[cut + 1 :]}"
-    if out.startswith((".", "-")) or _WINDOWS_DEVICE.match(out) or out == "HEAD":
+    if out.startswith((".", "-")) or out.partition(".")[0].lower() in _WINDOWS_DEVICES or out == "HEAD":
         out = f"%{ord(out[0]):02X}{out[1:]}"
     return out
 
@@ -114,15 +115,15 @@ def from_ref_component(component: str) -> str:
     return from_tree_name(component.encode()).decode("utf-8", "surrogateescape")
 
 
-_TEXT_ESCAPE = re.compile(r"\\x([0-9A-Fa-f]{2})")
-_TEXT_AMBIGUOUS = re.compile(rb"\\(?=x[0-9A-Fa-f]{2})")
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+_TEXT_ESCAPE = r"\\x([0-9A-Fa-f]{2})"
+_TEXT_AMBIGUOUS = rb"\\(?=x[0-9A-Fa-f]{2})"
+_CONTROL = "[\x00-\x1f\x7f-\x9f]"
 
 
 def to_text(raw: bytes) -> str:
     """`raw` as text for JSON: bytes that are not UTF-8 become `\\xXX`, all else stays as it is."""
     if b"\\x" in raw:
-        raw = _TEXT_AMBIGUOUS.sub(rb"\\x5C", raw)
+        raw = re.sub(_TEXT_AMBIGUOUS, rb"\\x5C", raw)
     return raw.decode("utf-8", "backslashreplace")
 
 
@@ -134,7 +135,10 @@ def to_line(raw: bytes) -> str:
 def one_line(text: str) -> str:
     """Text that may hold escaped names already, as one line that a terminal cannot mistake for commands."""
     shown = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return _CONTROL.sub(lambda m: "".join(f"\\x{b:02x}" for b in m[0].encode()), shown)
+    # No control character is printable.
+    if shown.isprintable():
+        return shown
+    return re.sub(_CONTROL, lambda m: "".join(f"\\x{b:02x}" for b in m[0].encode()), shown)
 
 
 def from_text(text: str) -> bytes:
@@ -143,7 +147,7 @@ def from_text(text: str) -> bytes:
         return text.encode("utf-8", "surrogateescape")
     out = bytearray()
     at = 0
-    for match in _TEXT_ESCAPE.finditer(text):
+    for match in re.finditer(_TEXT_ESCAPE, text):
         out += text[at : match.start()].encode("utf-8", "surrogateescape")
         out.append(int(match[1], 16))
         at = match.end()

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gitvault.errors import ToolFailed, ToolMissing, ToolStopped
+from gitvault.errors import StorageFullError, ToolFailed, ToolMissing, ToolStopped
 
 _STOP_POLL = 0.1
 
@@ -57,7 +57,7 @@ def run(
     """Run a program to its end; its standard output.
 
     `ok`: exit codes that are no error. `idle`: at the lowest CPU and disk priority. `stop`: asked ten times
-    a second; true ends the program. Raises ToolMissing, ToolFailed, ToolStopped.
+    a second; true ends the program. Raises ToolMissing, ToolFailed, ToolStopped, StorageFullError.
     """
     waits = f"{command[0]}: stopped, another run waits; it goes on next time"
     if stop and stop():
@@ -83,6 +83,8 @@ def run(
                 process.kill()
                 raise
     if process.returncode not in ok:
+        if b"No space left on device" in said:
+            raise StorageFullError(f"{command[0]}: no space left on the disk; free some and run it again")
         raise ToolFailed(" ".join(map(str, command[:6])), process.returncode, said.decode("utf-8", "replace"))
     return output
 

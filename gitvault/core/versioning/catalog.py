@@ -41,5 +41,6 @@ def _encode(project: Project) -> str:
 
 def _decode(line: str) -> Project:
     record = json.loads(line)
-    added = datetime.strptime(record["added"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    # Not strptime, whose import is 2 ms of every `git vault status`.
+    added = datetime.fromisoformat(record["added"]).astimezone(UTC)
     return Project(str(record["name"]), str(record["path"]), str(record["host"]), added)

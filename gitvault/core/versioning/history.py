@@ -1,48 +1,41 @@
-"""Snapshots as git commits: what a commit says, chains of them, and how people name one.
+"""Snapshots as git commits in chains: what there is, what it holds, how the next one is recorded.
 
-A snapshot's commit is on `refs/heads/<project>`; its trailers carry what git has no field for, and
+A snapshot's commit is on `refs/heads/<project>`; its trailers carry what git has no field for (see commits.py), and
 `Vault-Meta:` names the commit of the parallel chain `refs/vault/meta/<project>` (see meta.py).
 """
 
 from __future__ import annotations
 
-import contextlib
-import heapq
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
-from gitvault.core.models import Difference, Entry, Filter, ObjectId, Pointer, Problem, Snapshot, SnapshotId
+from gitvault.core.models import ObjectId, Problem, SnapshotId
 from gitvault.core.utils.files import Disk
-from gitvault.core.utils.names import from_ref_component, from_text, from_tree_name, ref_component, to_line, tree_name
-from gitvault.core.versioning import meta
-from gitvault.core.versioning.difference import compare
-from gitvault.core.versioning.naming import resolve
+from gitvault.core.utils.names import from_ref_component, ref_component, to_line, tree_name
+from gitvault.core.versioning import commits
 from gitvault.core.versioning.objects import (
-    MODE_SYMLINK,
-    MODE_TREE,
     Commit,
     Signature,
     decode_commit,
     decode_tree,
     encode_commit,
     encode_tree,
-    format_message,
-    parse_message,
 )
 from gitvault.core.versioning.odb import ObjectStore
-from gitvault.core.versioning.packfile import NewPack, PackWriter, publish
 from gitvault.core.versioning.refs import RefStore
 from gitvault.errors import CorruptionError, GitVaultError, NotFoundError
+
+if TYPE_CHECKING:
+    from gitvault.core.models import Difference, Entry, Filter, Pointer, Snapshot
+    from gitvault.core.versioning.packfile import NewPack, PackWriter
 
 HEADS = "refs/heads/"
 META = "refs/vault/meta/"
 NO_OBJECT = ObjectId(bytes(20))
-# A longer blob is no git-lfs pointer.
-_POINTER_MAX = 1024
 
 Damaged = Callable[[Problem], None]
 """Told what of a snapshot can only be given as git's trees alone know it."""
@@ -77,8 +70,7 @@ class Details:
         object.__setattr__(self, "metadata", metadata)
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(NamedTuple):
     """A snapshot whose commits are in a pack and whose refs have not moved yet."""
 
     project: str
@@ -112,7 +104,7 @@ class GitHistory:
         self._who = (name, email)
         self._host = host
         self._now = now
-        self._decode_pointer = decode_pointer
+        self.decode_pointer = decode_pointer
 
     def close(self) -> None:
         """Close the pack files."""
@@ -137,7 +129,7 @@ class GitHistory:
 
     def get_version(self, snapshot: SnapshotId) -> Snapshot:
         """See VersionTracker."""
-        return self._snapshot(snapshot, self.commit(raw(snapshot)))
+        return commits.snapshot(snapshot, self.commit(raw(snapshot)))
 
     def get_latest_version(self, project: str) -> Snapshot | None:
         """See VersionTracker."""
@@ -157,40 +149,22 @@ class GitHistory:
         at = self.tip(project)
         while at:
             commit = self.commit(at)
-            yield self._snapshot(SnapshotId(at.hex()), commit)
+            yield commits.snapshot(SnapshotId(at.hex()), commit)
             at = commit.parents[0] if commit.parents else None
 
     def filtered(self, wanted: Filter) -> list[Snapshot]:
         """The snapshots that fit, newest first, of all projects or one."""
+        from heapq import merge
+
         projects = self.projects() if wanted.project is None else [wanted.project]
         # Merged as they are read: the ten newest of 20,000 cost ten.
         chains = (self.list_versions(project) for project in projects)
-        merged = heapq.merge(*chains, key=lambda snapshot: snapshot.time, reverse=True)
+        merged = merge(*chains, key=lambda snapshot: snapshot.time, reverse=True)
         return list(islice((s for s in merged if _fits(s, wanted)), wanted.limit))
-
-    def _snapshot(self, snapshot: SnapshotId, commit: Commit) -> Snapshot:
-        body, trailers = parse_message(commit.message)
-        one = dict(trailers)
-        pairs = (from_text(v).decode("utf-8", "replace").partition("=") for k, v in trailers if k == "Vault-Metadata")
-        restored = one.get("Vault-Restored-From")
-        return Snapshot(
-            id=snapshot,
-            project=from_text(one.get("Vault-Project", "")).decode("utf-8", "surrogateescape"),
-            time=datetime.fromtimestamp(commit.committer.time, UTC),
-            message=body.rstrip("\n"),
-            tags=tuple(from_text(v).decode("utf-8", "replace") for k, v in trailers if k == "Vault-Tag"),
-            metadata={key: value for key, _, value in pairs},
-            files=_count(one.get("Vault-Files")),
-            bytes=_count(one.get("Vault-Bytes")),
-            host=one.get("Vault-Host", ""),
-            trigger=one.get("Vault-Trigger", ""),
-            restored_from=SnapshotId(restored) if restored else None,
-        )
 
     def meta_commit(self, commit: Commit) -> ObjectId | None:
         """The commit of the meta chain that a snapshot names; None for a commit made by other tools."""
-        named = dict(parse_message(commit.message)[1]).get("Vault-Meta", "")
-        return raw(SnapshotId(named)) if re.fullmatch("[0-9a-f]{40}", named) else None
+        return commits.meta_commit(commit)
 
     def trees(self, snapshot: SnapshotId, damaged: Damaged | None = None) -> tuple[ObjectId, ObjectId | None]:
         """The snapshot's tree and its tree in the meta chain.
@@ -202,7 +176,7 @@ class GitHistory:
         try:
             return commit.tree, self.commit(named).tree if named else None
         except (CorruptionError, NotFoundError) as error:
-            _tell(damaged, b"", error)
+            tell_lost(damaged, b"", error)
             return commit.tree, None
 
     def tree(self, oid: ObjectId | None) -> dict[bytes, tuple[int, ObjectId]]:
@@ -221,103 +195,13 @@ class GitHistory:
             raise CorruptionError(f"{oid.hex()}: expected a blob, found a {kind.decode()}; run git-vault verify")
         return data
 
-    def listing(
-        self,
-        tree: ObjectId | None,
-        meta_tree: ObjectId | None,
-        damaged: Damaged | None = None,
-        path: bytes = b"",
-    ) -> tuple[meta.Attributes | None, list[tuple[Entry, meta.Attributes | None, ObjectId | None]]]:
-        """One folder: its own attributes; each entry (path: its name), attributes and, for a folder, its meta tree.
-
-        `damaged` is told when the meta chain cannot be read, and the rest is given; else that is raised. `path` is
-        the folder's, to say so.
-        """
-        entries = self.tree(tree)
-        mirrored: dict[bytes, tuple[int, ObjectId]] = {}
-        own: meta.Attributes | None = None
-        known: dict[bytes, meta.Attributes] = {}
-        try:
-            mirrored = self.tree(meta_tree)
-            blob = mirrored.pop(meta.META_NAME, None)
-            if blob:
-                own, known = meta.decode(self.blob(blob[1]))
-        except (CorruptionError, NotFoundError) as error:
-            _tell(damaged, path, error)
-        out: list[tuple[Entry, meta.Attributes | None, ObjectId | None]] = []
-        for stored, (mode, oid) in entries.items():
-            name = from_tree_name(stored)
-            if mode == MODE_TREE:
-                below = mirrored.pop(stored, None)
-                out.append((Entry(name, "folder", 0o755, 0, 0, oid), None, below[1] if below else None))
-                continue
-            said = known.get(name)
-            kind = "symlink" if mode == MODE_SYMLINK else "file"
-            if said is None:
-                out.append((self._as_git_knows(name, kind, mode & 0o777 or 0o777, oid), None, None))
-            else:
-                entry = Entry(name, kind, said.mode, said.size, said.mtime_ns, oid, said.as_pointer())
-                out.append((entry, said, None))
-        out += [
-            (Entry(from_tree_name(stored), "folder", 0o755, 0, 0, NO_OBJECT), None, oid)
-            for stored, (mode, oid) in mirrored.items()
-            if mode == MODE_TREE
-        ]
-        out.sort(key=lambda item: item[0].path)
-        return own, out
-
-    def _as_git_knows(self, name: bytes, kind: str, mode: int, oid: ObjectId) -> Entry:
-        """A file of which the meta chain says nothing: another tool made the commit, or the chain is damaged."""
-        size, pointer = 0, None
-        # Who lists a folder is not to lose it for one file; who reads the file is told.
-        with contextlib.suppress(CorruptionError, NotFoundError):
-            size = self.objects.size(oid)
-            pointer = self._decode_pointer(self.blob(oid)) if kind == "file" and size <= _POINTER_MAX else None
-        return Entry(name, kind, mode, pointer.size if pointer else size, 0, oid, pointer)
-
     def entries(
         self, snapshot: SnapshotId, path: bytes = b"", *, recursive: bool = True, damaged: Damaged | None = None
     ) -> Iterator[Entry]:
-        """See VersionTracker. Not `recursive`: the folder's own entries only. `damaged`: see `listing`."""
-        found, below = self.find(snapshot, path, damaged)
-        if found.kind != "folder":
-            yield found
-            return
-        path = found.path
-        open_folders = [(path + b"/" if path else b"", iter(self.listing(found.blob, below, damaged, path)[1]))]
-        while open_folders:
-            prefix, listing = open_folders[-1]
-            for entry, _, below in listing:
-                path = prefix + entry.path
-                if entry.kind != "folder":
-                    yield Entry(path, entry.kind, entry.mode, entry.size, entry.mtime_ns, entry.blob, entry.pointer)
-                    continue
-                own, inner = self.listing(entry.blob if recursive else None, below, damaged, path)
-                yield Entry(path, "folder", own.mode if own else 0o755, 0, own.mtime_ns if own else 0, entry.blob)
-                if recursive:
-                    open_folders.append((path + b"/", iter(inner)))
-                    break
-            else:
-                open_folders.pop()
+        """See VersionTracker. Not `recursive`: the folder's own entries only. `damaged`: see contents.listing."""
+        from gitvault.core.versioning import contents
 
-    def find(self, snapshot: SnapshotId, path: bytes, damaged: Damaged | None = None) -> tuple[Entry, ObjectId | None]:
-        """The entry at a path and, for a folder, its meta tree. Raises NotFoundError. `damaged`: see `listing`."""
-        tree: ObjectId | None
-        tree, below = self.trees(snapshot, damaged)
-        entry = Entry(b"", "folder", 0o755, 0, 0, tree)
-        parts = [part for part in path.split(b"/") if part not in (b"", b".")]
-        for depth, part in enumerate(parts):
-            if entry.kind == "folder":
-                above = b"/".join(parts[:depth])
-                match = [item for item in self.listing(tree, below, damaged, above)[1] if item[0].path == part]
-                if match:
-                    entry, _, below = match[0]
-                    tree = entry.blob
-                    continue
-            missing = to_line(b"/".join(parts[: depth + 1]))
-            raise NotFoundError(f"{missing}: not in snapshot {snapshot[:12]}; git-vault ls {snapshot[:12]} lists it")
-        whole = b"/".join(parts)
-        return Entry(whole, entry.kind, entry.mode, entry.size, entry.mtime_ns, entry.blob, entry.pointer), below
+        return contents.entries(self, snapshot, path, recursive=recursive, damaged=damaged)
 
     def blob_at(self, snapshot: SnapshotId, path: bytes) -> ObjectId | None:
         """What the snapshot's tree holds at a path; None when there is nothing. Reads the trees above it only."""
@@ -330,30 +214,30 @@ class GitHistory:
             at = found[1]
         return at
 
-    def find_file(self, snapshot: SnapshotId, path: bytes, damaged: Damaged | None = None) -> Entry:
-        """The file or symlink at a path. Raises NotFoundError. `damaged`: see `listing`."""
-        entry, _ = self.find(snapshot, path, damaged)
-        if entry.kind == "folder":
-            where = to_line(path) or "."
-            raise NotFoundError(f"{where}: a folder; git-vault ls {snapshot[:12]} {where} lists it")
-        return entry
-
     def read(self, snapshot: SnapshotId, path: bytes) -> bytes:
         """See VersionTracker. The meta chain's damage is no matter."""
-        return self.blob(self.find_file(snapshot, path, lambda _: None).blob)
+        from gitvault.core.versioning import contents
+
+        return self.blob(contents.find_file(self, snapshot, path, lambda _: None).blob)
 
     def compare(self, a: SnapshotId, b: SnapshotId) -> Difference:
         """See VersionTracker."""
+        from gitvault.core.versioning.difference import compare
+
         return compare(self.tree, self.commit(raw(a)).tree, self.commit(raw(b)).tree)
 
     def resolve(self, name: str) -> SnapshotId:
         """The snapshot that a person means, see naming.py. Raises NotFoundError, AmbiguousError."""
+        from gitvault.core.versioning.naming import resolve
+
         return SnapshotId(resolve(self, name, self._now()).hex())
 
     # -- writing ---------------------------------------------------------------------------------
 
     def new_pack(self) -> PackWriter:
         """A pack being written, outside of what git sees."""
+        from gitvault.core.versioning.packfile import PackWriter
+
         folder = self.git_dir / "tmp"
         self.disk.make_folder(folder)
         return PackWriter(folder, self.disk)
@@ -364,22 +248,7 @@ class GitHistory:
         before = self.meta_commit(self.commit(parent)) if parent else None
         said = to_line(details.project.encode("utf-8", "surrogateescape"))
         meta_commit = pack.add(b"commit", self._commit(meta_tree, before, details.time, f"Attributes of {said}\n"))
-        trailers = [
-            ("Vault-Project", said),
-            ("Vault-Meta", meta_commit.hex()),
-            ("Vault-Host", to_line(self._host.encode("utf-8", "replace"))),
-            ("Vault-Trigger", to_line(details.trigger.encode("utf-8", "replace"))),
-            ("Vault-Files", str(details.files)),
-            ("Vault-Bytes", str(details.bytes)),
-        ]
-        trailers += [("Vault-Tag", to_line(tag.encode("utf-8", "replace"))) for tag in details.tags]
-        trailers += [
-            ("Vault-Metadata", to_line(f"{key}={value}".encode("utf-8", "replace")))
-            for key, value in (details.metadata or {}).items()
-        ]
-        if details.restored_from:
-            trailers.append(("Vault-Restored-From", details.restored_from))
-        message = format_message(details.message, [(k, v) for k, v in trailers if v])
+        message = commits.message(details, meta_commit, self._host)
         commit = pack.add(b"commit", self._commit(tree, parent, details.time, message))
         return Recorded(details.project, commit, meta_commit, parent)
 
@@ -390,6 +259,8 @@ class GitHistory:
 
     def publish(self, packs: Iterable[NewPack]) -> None:
         """Make packs, and whatever an earlier run renamed into place, visible and durable."""
+        from gitvault.core.versioning.packfile import publish
+
         folder = self.git_dir / "objects" / "pack"
         for pack in packs:
             publish(pack, folder, self.disk)
@@ -447,26 +318,12 @@ class GitHistory:
         self, project: str, files: Mapping[bytes, bytes], *, message: str = "", tags: Sequence[str] = ()
     ) -> SnapshotId:
         """See VersionTracker."""
-        root: dict[bytes, object] = {}
-        for path, content in files.items():
-            parts = path.split(b"/")
-            if any(part in (b"", b".", b"..") for part in parts) or b"\0" in path:
-                raise GitVaultError(f"{to_line(path)}: not a path below a project; give it without /, . and ..")
-            at = root
-            for part in parts[:-1]:
-                below = at.setdefault(part, {})
-                if not isinstance(below, dict):
-                    raise GitVaultError(f"{to_line(path)}: a file and a folder of one name")
-                at = below
-            if isinstance(at.get(parts[-1]), dict):
-                raise GitVaultError(f"{to_line(path)}: a file and a folder of one name")
-            at[parts[-1]] = content
+        from gitvault.core.versioning import contents
+
         now = self._now()
         pack = self.new_pack()
         try:
-            tree, meta_tree = _add_folder(pack, root, int(now.timestamp()) * 1_000_000_000)
-            if tree == NO_OBJECT:
-                tree = pack.add(b"tree", b"")
+            tree, meta_tree = contents.add_files(pack, files, int(now.timestamp()) * 1_000_000_000)
             details = Details(
                 project, message or f"Snapshot of {project}", now, len(files), sum(map(len, files.values())), tags
             )
@@ -480,25 +337,6 @@ class GitHistory:
         return SnapshotId(recorded.commit.hex())
 
 
-def _add_folder(pack: PackWriter, folder: dict[bytes, object], mtime_ns: int) -> tuple[ObjectId, ObjectId]:
-    entries: list[tuple[bytes, int, ObjectId]] = []
-    mirrored: list[tuple[bytes, int, ObjectId]] = []
-    lines: list[str] = []
-    for name in sorted(folder):
-        value = folder[name]
-        if isinstance(value, dict):
-            tree, meta_tree = _add_folder(pack, value, mtime_ns)
-            entries.append((tree_name(name), MODE_TREE, tree))
-            mirrored.append((tree_name(name), MODE_TREE, meta_tree))
-        elif isinstance(value, bytes):
-            entries.append((tree_name(name), 0o100644, pack.add(b"blob", value)))
-            lines.append(meta.format_line(name, "file", 0o644, mtime_ns, (0, 0), len(value), (0, 0)))
-    text = meta.encode(0o755, mtime_ns, (0, 0), lines)
-    mirrored.append((meta.META_NAME, 0o100644, pack.add(b"blob", text)))
-    tree = pack.add(b"tree", encode_tree(entries)) if entries else NO_OBJECT
-    return tree, pack.add(b"tree", encode_tree(mirrored))
-
-
 def raw(snapshot: SnapshotId) -> ObjectId:
     """A snapshot's commit. Raises NotFoundError for what is no id."""
     try:
@@ -507,15 +345,11 @@ def raw(snapshot: SnapshotId) -> ObjectId:
         raise NotFoundError(f"{snapshot}: not a snapshot id; git-vault log lists them") from None
 
 
-def _tell(damaged: Damaged | None, path: bytes, error: GitVaultError) -> None:
+def tell_lost(damaged: Damaged | None, path: bytes, error: GitVaultError) -> None:
     """Tell of attributes that are lost; call where the error was caught, who does not listen gets that."""
     if damaged is None:
         raise error
     damaged(Problem(path, f"attributes lost: {error}"))
-
-
-def _count(text: str | None) -> int:
-    return int(text) if text and text.isdecimal() else 0
 
 
 def _fits(snapshot: Snapshot, wanted: Filter) -> bool:

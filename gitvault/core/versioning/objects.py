@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from gitvault.core.models import ObjectId
 from gitvault.errors import CorruptionError, GitVaultError
 
+KIND_CODES = {b"commit": 1, b"tree": 2, b"blob": 3, b"tag": 4}
+"""What packs call the four kinds."""
+
 MODE_TREE = 0o040000
 MODE_FILE = 0o100644
 MODE_EXECUTABLE = 0o100755
@@ -172,8 +175,8 @@ def _decode_commit(data: bytes) -> Commit:
 
 
 def _encode_signature(who: Signature) -> bytes:
-    name = _SIGNATURE_CRUFT.sub("", who.name).strip() or "unknown"
-    email = _SIGNATURE_CRUFT.sub("", who.email).strip()
+    name = re.sub(_SIGNATURE_CRUFT, "", who.name).strip() or "unknown"
+    email = re.sub(_SIGNATURE_CRUFT, "", who.email).strip()
     # 2**53 is the year 285 million and still a date to every reader of commits
     seconds = min(max(who.time, 0), 2**53)
     sign = "-" if who.offset < 0 else "+"
@@ -181,7 +184,7 @@ def _encode_signature(who: Signature) -> bytes:
     return _to_bytes(f"{name} <{email}> {seconds} {sign}{hours:02}{minutes:02}")
 
 
-_SIGNATURE_CRUFT = re.compile("[\0-\x1f<>]")
+_SIGNATURE_CRUFT = "[\0-\x1f<>]"
 
 
 def _decode_signature(raw: bytes) -> Signature:
@@ -206,11 +209,11 @@ def _to_text(raw: bytes) -> str:
 
 
 _SPACE = " \t\r\n"
-_TRAILER_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
+_TRAILER_KEY = r"[A-Za-z0-9][A-Za-z0-9-]*"
 # What `git interpret-trailers` takes for a key, blanks before the colon included.
 _TRAILER_LINE = re.compile(r"([A-Za-z0-9-]+[ \t]*):(.*)", re.DOTALL)
 _GIT_GENERATED = ("Signed-off-by: ", "(cherry picked from commit ")
-_LINE_BREAK = re.compile(rf"[{_SPACE}]*[\r\n][{_SPACE}]*")
+_LINE_BREAK = rf"[{_SPACE}]*[\r\n][{_SPACE}]*"
 
 
 def format_trailers(trailers: Iterable[tuple[str, str]]) -> str:
@@ -220,9 +223,9 @@ def format_trailers(trailers: Iterable[tuple[str, str]]) -> str:
     """
     lines = []
     for key, value in trailers:
-        if not _TRAILER_KEY.fullmatch(key):
+        if not re.fullmatch(_TRAILER_KEY, key):
             raise GitVaultError(f"{key!r}: no trailer key; use letters, digits and hyphens")
-        lines.append(f"{key}: {_LINE_BREAK.sub(chr(10) + ' ', value.strip(_SPACE))}\n")
+        lines.append(f"{key}: {re.sub(_LINE_BREAK, chr(10) + ' ', value.strip(_SPACE))}\n")
     return "".join(lines)
 
 

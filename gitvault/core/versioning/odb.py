@@ -14,10 +14,9 @@ from itertools import islice
 from pathlib import Path
 
 from gitvault.core.models import ObjectId
-from gitvault.core.versioning.objects import object_id
-from gitvault.core.versioning.packfile import KIND_CODES
+from gitvault.core.versioning.objects import KIND_CODES, object_id
 from gitvault.core.versioning.packreader import MAX_OBJECT, BaseCache, Pack
-from gitvault.errors import ChecksumMismatch, CorruptionError, GitVaultError, NotFoundError
+from gitvault.errors import ChecksumMismatch, ContentMissing, CorruptionError, GitVaultError
 
 _CACHE = 64 << 20
 # Objects that read_many puts in order at a time: 100 bytes of memory each.
@@ -80,7 +79,7 @@ class ObjectStore:
     def read(self, oid: ObjectId, *, verify: bool = True) -> tuple[bytes, bytes]:
         """Kind and content of an object, its hash checked unless `verify` is false.
 
-        Raises NotFoundError, CorruptionError, ChecksumMismatch. A damaged copy is passed over when there is another.
+        Raises ContentMissing, CorruptionError, ChecksumMismatch. A damaged copy is passed over when there is another.
         """
         damage: list[CorruptionError] = []
         for attempt in range(2):
@@ -124,7 +123,7 @@ class ObjectStore:
             for oid in batch:
                 try:
                     content = self.read(oid, verify=verify)
-                except (NotFoundError, CorruptionError) as error:
+                except CorruptionError as error:
                     if failed is None:
                         raise
                     failed(oid, error)
@@ -132,11 +131,11 @@ class ObjectStore:
                     yield oid, *content
 
     def size(self, oid: ObjectId) -> int:
-        """Length of the object's content. Raises NotFoundError, CorruptionError."""
+        """Length of the object's content. Raises ContentMissing, CorruptionError."""
         return self._ask(oid, Pack.size, lambda content: len(content[1]))
 
     def stored_size(self, oid: ObjectId) -> int:
-        """Bytes that the object takes on disk. Raises NotFoundError, CorruptionError."""
+        """Bytes that the object takes on disk. Raises ContentMissing, CorruptionError."""
         return self._ask(oid, Pack.stored_size, lambda _: self._loose_path(oid).stat().st_size)
 
     def find_prefix(self, prefix: str) -> list[ObjectId]:
@@ -190,7 +189,7 @@ class ObjectStore:
 
     def _missing(self, oid: ObjectId, damage: list[CorruptionError]) -> GitVaultError:
         """What says best why an object cannot be had: its own damage, a pack that may have held it, or nothing."""
-        nothing = NotFoundError(f"object {oid.hex()}: not in {self._folder}; run git-vault verify")
+        nothing = ContentMissing(f"object {oid.hex()}: not in {self._folder}; run git-vault verify")
         return next(iter((*damage, *self._damaged)), nothing)
 
     def _loose_path(self, oid: ObjectId) -> Path:

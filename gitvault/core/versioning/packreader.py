@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import cast
 
 from gitvault.core.models import ObjectId
-from gitvault.core.versioning.packfile import KIND_CODES
+from gitvault.core.versioning.objects import KIND_CODES
 from gitvault.errors import CorruptionError
 
 _INFLATE_ERRORS: tuple[type[Exception], ...] = (zlib.error,)

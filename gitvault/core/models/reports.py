@@ -1,33 +1,11 @@
-"""The records that travel between the parts: ids, entries, snapshots, reports. All frozen.
-
-Sizes are bytes, times are nanoseconds since 1970 (`*_ns`) or aware datetimes in UTC.
-Paths inside a vault are POSIX bytes relative to the project's root; the root itself is b"".
-"""
+"""What the parts tell each other and their caller: plans, differences, reports of runs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import NewType
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-SnapshotId = NewType("SnapshotId", str)
-"""A snapshot: the 40 hex digits of its commit."""
-
-ObjectId = NewType("ObjectId", bytes)
-"""A git object: the 20 raw bytes of its SHA-1."""
-
-ChunkId = NewType("ChunkId", bytes)
-"""A chunk: the 32 raw bytes of its SHA-256."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pointer:
-    """A large file's content: what the three lines of a git-LFS pointer say."""
-
-    oid: str
-    """SHA-256 of the whole content, 64 hex digits."""
-    size: int
+from gitvault.core.models.records import Problem, SnapshotId
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,60 +24,6 @@ class ChunkPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One name in a snapshot."""
-
-    path: bytes
-    kind: str
-    """`file`, `folder` or `symlink`."""
-    mode: int
-    """Permission bits, as in chmod."""
-    size: int
-    """Of the content; 0 for a folder."""
-    mtime_ns: int
-    blob: ObjectId
-    """What the git tree holds: the content, the pointer, the link's target, or a tree (zeros: an empty folder)."""
-    pointer: Pointer | None = None
-    """Set when the content is in the chunk store."""
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something that a run could not do for one path, and why."""
-
-    path: bytes
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Project:
-    """A folder that the vault keeps snapshots of."""
-
-    name: str
-    path: str
-    """Absolute, on `host`."""
-    host: str
-    added: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """One saved state of a project."""
-
-    id: SnapshotId
-    project: str
-    time: datetime
-    message: str
-    tags: tuple[str, ...] = ()
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    files: int = 0
-    bytes: int = 0
-    host: str = ""
-    trigger: str = ""
-    restored_from: SnapshotId | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class SnapshotReport:
     """What `create_snapshot` did."""
 
@@ -115,19 +39,6 @@ class SnapshotReport:
     seconds: float
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which snapshots a list holds; every field that is set must fit."""
-
-    project: str | None = None
-    tags: frozenset[str] = frozenset()
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    since: datetime | None = None
-    until: datetime | None = None
-    limit: int | None = None
-    """How many at the most, the newest ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,19 +70,6 @@ class RestoreReport:
     problems: tuple[Problem, ...] = ()
     safety: SnapshotId | None = None
     """The snapshot taken before files were replaced in place."""
-
-
-@dataclass(frozen=True, slots=True)
-class PathState:
-    """Whether a path's present state is saved."""
-
-    path: str
-    """As it was asked for, through `names.to_text`."""
-    state: str
-    """`saved`, `changed`, `new`, `deleted`, `excluded` or `unknown`."""
-    snapshot: SnapshotId | None
-    """The snapshot that holds the newest saved state of it, oldest such when `saved`."""
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,68 @@
+"""What a snapshot's commit says: the message and its trailers, written from Details and read as a Snapshot."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from gitvault.core.models import ObjectId, SnapshotId
+from gitvault.core.utils.names import from_text, to_line
+from gitvault.core.versioning.objects import Commit, format_message, parse_message
+
+if TYPE_CHECKING:
+    from gitvault.core.models import Snapshot
+    from gitvault.core.versioning.history import Details
+
+
+def message(details: Details, meta_commit: ObjectId, host: str) -> str:
+    """The message of a snapshot taken on `host`, whose attributes are in `meta_commit`."""
+    trailers = [
+        ("Vault-Project", to_line(details.project.encode("utf-8", "surrogateescape"))),
+        ("Vault-Meta", meta_commit.hex()),
+        ("Vault-Host", to_line(host.encode("utf-8", "replace"))),
+        ("Vault-Trigger", to_line(details.trigger.encode("utf-8", "replace"))),
+        ("Vault-Files", str(details.files)),
+        ("Vault-Bytes", str(details.bytes)),
+    ]
+    trailers += [("Vault-Tag", to_line(tag.encode("utf-8", "replace"))) for tag in details.tags]
+    trailers += [
+        ("Vault-Metadata", to_line(f"{key}={value}".encode("utf-8", "replace")))
+        for key, value in (details.metadata or {}).items()
+    ]
+    if details.restored_from:
+        trailers.append(("Vault-Restored-From", details.restored_from))
+    return format_message(details.message, [(k, v) for k, v in trailers if v])
+
+
+def snapshot(name: SnapshotId, commit: Commit) -> Snapshot:
+    """The snapshot that a commit is; one made by another tool says less of itself."""
+    from gitvault.core.models import Snapshot
+
+    body, trailers = parse_message(commit.message)
+    one = dict(trailers)
+    pairs = (from_text(v).decode("utf-8", "replace").partition("=") for k, v in trailers if k == "Vault-Metadata")
+    restored = one.get("Vault-Restored-From")
+    return Snapshot(
+        id=name,
+        project=from_text(one.get("Vault-Project", "")).decode("utf-8", "surrogateescape"),
+        time=datetime.fromtimestamp(commit.committer.time, UTC),
+        message=body.rstrip("\n"),
+        tags=tuple(from_text(v).decode("utf-8", "replace") for k, v in trailers if k == "Vault-Tag"),
+        metadata={key: value for key, _, value in pairs},
+        files=_count(one.get("Vault-Files")),
+        bytes=_count(one.get("Vault-Bytes")),
+        host=one.get("Vault-Host", ""),
+        trigger=one.get("Vault-Trigger", ""),
+        restored_from=SnapshotId(restored) if restored else None,
+    )
+
+
+def meta_commit(commit: Commit) -> ObjectId | None:
+    """The commit of the meta chain that a snapshot names; None for a commit made by other tools."""
+    named = dict(parse_message(commit.message)[1]).get("Vault-Meta", "")
+    return ObjectId(bytes.fromhex(named)) if re.fullmatch("[0-9a-f]{40}", named) else None
+
+
+def _count(text: str | None) -> int:
+    return int(text) if text and text.isdecimal() else 0

@@ -1,0 +1,189 @@
+"""What a snapshot holds: its tree and its tree in the meta chain, read as one and written together."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from gitvault.core.models import Entry, ObjectId, SnapshotId
+from gitvault.core.utils.names import from_tree_name, to_line, tree_name
+from gitvault.core.versioning import meta
+from gitvault.core.versioning.history import NO_OBJECT, Damaged, GitHistory, tell_lost
+from gitvault.core.versioning.objects import MODE_FILE, MODE_SYMLINK, MODE_TREE, encode_tree
+from gitvault.errors import CorruptionError, GitVaultError, NotFoundError
+
+if TYPE_CHECKING:
+    from gitvault.core.versioning.packfile import PackWriter
+
+# A longer blob is no git-lfs pointer.
+_POINTER_MAX = 1024
+
+Listing = tuple[meta.Attributes | None, list[tuple[Entry, meta.Attributes | None, ObjectId | None]]]
+"""A folder's own attributes; each entry (path: its name), its attributes and, for a folder, its meta tree."""
+
+
+def listing(
+    history: GitHistory,
+    tree: ObjectId | None,
+    meta_tree: ObjectId | None,
+    damaged: Damaged | None = None,
+    path: bytes = b"",
+) -> Listing:
+    """One folder. Raises CorruptionError, NotFoundError.
+
+    `damaged` is told when the meta chain cannot be read, and the rest is given; else that is raised too. `path` is
+    the folder's, to say so.
+    """
+    entries = history.tree(tree)
+    mirrored: dict[bytes, tuple[int, ObjectId]] = {}
+    own: meta.Attributes | None = None
+    known: dict[bytes, meta.Attributes] = {}
+    try:
+        mirrored = history.tree(meta_tree)
+        blob = mirrored.pop(meta.META_NAME, None)
+        if blob:
+            own, known = meta.decode(history.blob(blob[1]))
+    except (CorruptionError, NotFoundError) as error:
+        tell_lost(damaged, path, error)
+    out: list[tuple[Entry, meta.Attributes | None, ObjectId | None]] = []
+    for stored, (mode, oid) in entries.items():
+        name = from_tree_name(stored)
+        if mode == MODE_TREE:
+            below = mirrored.pop(stored, None)
+            out.append((Entry(name, "folder", 0o755, 0, 0, oid), None, below[1] if below else None))
+            continue
+        said = known.get(name)
+        kind = "symlink" if mode == MODE_SYMLINK else "file"
+        if said is None:
+            out.append((_as_git_knows(history, name, kind, mode & 0o777 or 0o777, oid), None, None))
+        else:
+            entry = Entry(name, kind, said.mode, said.size, said.mtime_ns, oid, said.as_pointer())
+            out.append((entry, said, None))
+    out += [
+        (Entry(from_tree_name(stored), "folder", 0o755, 0, 0, NO_OBJECT), None, oid)
+        for stored, (mode, oid) in mirrored.items()
+        if mode == MODE_TREE
+    ]
+    out.sort(key=lambda item: item[0].path)
+    return own, out
+
+
+def _as_git_knows(history: GitHistory, name: bytes, kind: str, mode: int, oid: ObjectId) -> Entry:
+    """A file of which the meta chain says nothing: another tool made the commit, or the chain is damaged."""
+    size, pointer = 0, None
+    # Who lists a folder is not to lose it for one file; who reads the file is told.
+    with contextlib.suppress(CorruptionError, NotFoundError):
+        size = history.objects.size(oid)
+        pointer = history.decode_pointer(history.blob(oid)) if kind == "file" and size <= _POINTER_MAX else None
+    return Entry(name, kind, mode, pointer.size if pointer else size, 0, oid, pointer)
+
+
+def entries(
+    history: GitHistory,
+    snapshot: SnapshotId,
+    path: bytes = b"",
+    *,
+    recursive: bool = True,
+    damaged: Damaged | None = None,
+) -> Iterator[Entry]:
+    """The entries at a path: a folder's, all below it or, not `recursive`, only its own; else the file itself.
+
+    `damaged`: see `listing`. Raises NotFoundError, CorruptionError.
+    """
+    found, below = find(history, snapshot, path, damaged)
+    if found.kind != "folder":
+        yield found
+        return
+    path = found.path
+    open_folders = [(path + b"/" if path else b"", iter(listing(history, found.blob, below, damaged, path)[1]))]
+    while open_folders:
+        prefix, items = open_folders[-1]
+        for entry, _, below in items:
+            path = prefix + entry.path
+            if entry.kind != "folder":
+                yield Entry(path, entry.kind, entry.mode, entry.size, entry.mtime_ns, entry.blob, entry.pointer)
+                continue
+            own, inner = listing(history, entry.blob if recursive else None, below, damaged, path)
+            yield Entry(path, "folder", own.mode if own else 0o755, 0, own.mtime_ns if own else 0, entry.blob)
+            if recursive:
+                open_folders.append((path + b"/", iter(inner)))
+                break
+        else:
+            open_folders.pop()
+
+
+def find(
+    history: GitHistory, snapshot: SnapshotId, path: bytes, damaged: Damaged | None = None
+) -> tuple[Entry, ObjectId | None]:
+    """The entry at a path and, for a folder, its meta tree. `damaged`: see `listing`.
+
+    Raises NotFoundError, CorruptionError.
+    """
+    tree: ObjectId | None
+    tree, below = history.trees(snapshot, damaged)
+    entry = Entry(b"", "folder", 0o755, 0, 0, tree)
+    parts = [part for part in path.split(b"/") if part not in (b"", b".")]
+    for depth, part in enumerate(parts):
+        if entry.kind == "folder":
+            above = b"/".join(parts[:depth])
+            match = [item for item in listing(history, tree, below, damaged, above)[1] if item[0].path == part]
+            if match:
+                entry, _, below = match[0]
+                tree = entry.blob
+                continue
+        missing = to_line(b"/".join(parts[: depth + 1]))
+        raise NotFoundError(f"{missing}: not in snapshot {snapshot[:12]}; git-vault ls {snapshot[:12]} lists it")
+    whole = b"/".join(parts)
+    return Entry(whole, entry.kind, entry.mode, entry.size, entry.mtime_ns, entry.blob, entry.pointer), below
+
+
+def find_file(history: GitHistory, snapshot: SnapshotId, path: bytes, damaged: Damaged | None = None) -> Entry:
+    """The file or symlink at a path. `damaged`: see `listing`. Raises NotFoundError, CorruptionError."""
+    entry, _ = find(history, snapshot, path, damaged)
+    if entry.kind == "folder":
+        where = to_line(path) or "."
+        raise NotFoundError(f"{where}: a folder; git-vault ls {snapshot[:12]} {where} lists it")
+    return entry
+
+
+def add_files(pack: PackWriter, files: Mapping[bytes, bytes], mtime_ns: int) -> tuple[ObjectId, ObjectId]:
+    """Add files by path, and the folders above them; the tree and the meta tree that hold them all.
+
+    Raises GitVaultError for what is no path below a project.
+    """
+    root: dict[bytes, object] = {}
+    for path, content in files.items():
+        parts = path.split(b"/")
+        if any(part in (b"", b".", b"..") for part in parts) or b"\0" in path:
+            raise GitVaultError(f"{to_line(path)}: not a path below a project; give it without /, . and ..")
+        at = root
+        for part in parts[:-1]:
+            below = at.setdefault(part, {})
+            if not isinstance(below, dict):
+                raise GitVaultError(f"{to_line(path)}: a file and a folder of one name")
+            at = below
+        if isinstance(at.get(parts[-1]), dict):
+            raise GitVaultError(f"{to_line(path)}: a file and a folder of one name")
+        at[parts[-1]] = content
+    tree, meta_tree = _add_folder(pack, root, mtime_ns)
+    return tree if tree != NO_OBJECT else pack.add(b"tree", b""), meta_tree
+
+
+def _add_folder(pack: PackWriter, folder: dict[bytes, object], mtime_ns: int) -> tuple[ObjectId, ObjectId]:
+    entries: list[tuple[bytes, int, ObjectId]] = []
+    mirrored: list[tuple[bytes, int, ObjectId]] = []
+    lines: list[str] = []
+    for name in sorted(folder):
+        value = folder[name]
+        if isinstance(value, dict):
+            tree, meta_tree = _add_folder(pack, value, mtime_ns)
+            entries.append((tree_name(name), MODE_TREE, tree))
+            mirrored.append((tree_name(name), MODE_TREE, meta_tree))
+        elif isinstance(value, bytes):
+            entries.append((tree_name(name), MODE_FILE, pack.add(b"blob", value)))
+            lines.append(meta.format_line(name, "file", 0o644, mtime_ns, (0, 0), len(value), (0, 0)))
+    text = meta.encode(0o755, mtime_ns, (0, 0), lines)
+    mirrored.append((meta.META_NAME, MODE_FILE, pack.add(b"blob", text)))
+    tree = pack.add(b"tree", encode_tree(entries)) if entries else NO_OBJECT
+    return tree, pack.add(b"tree", encode_tree(mirrored))

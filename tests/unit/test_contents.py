@@ -1,0 +1,96 @@
+"""A snapshot's two trees, written together and read as one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gitvault.core.models import Entry, ObjectId, Problem
+from gitvault.core.versioning import contents, meta
+from gitvault.core.versioning.history import NO_OBJECT, GitHistory, tell_lost
+from gitvault.errors import CorruptionError, GitVaultError
+
+MTIME_NS = 1_700_000_000_000_000_000
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Iterator[GitHistory]:
+    (tmp_path / "objects" / "pack").mkdir(parents=True)
+    made = GitHistory(tmp_path)
+    yield made
+    made.close()
+
+
+def add(history: GitHistory, files: dict[bytes, bytes]) -> tuple[ObjectId, ObjectId]:
+    pack = history.new_pack()
+    trees = contents.add_files(pack, files, MTIME_NS)
+    made = pack.finish()
+    history.publish([made] if made else [])
+    return trees
+
+
+def names_and_sizes(listing: contents.Listing) -> list[tuple[bytes, str, int, int]]:
+    return [(entry.path, entry.kind, entry.size, entry.mtime_ns) for entry, _, _ in listing[1]]
+
+
+def test_files_are_listed_under_their_own_names_with_their_attributes(history: GitHistory) -> None:
+    trees = add(history, {b".git": b"three", b"b/a": b"1", b"b/c/d": b""})
+    listing = contents.listing(history, *trees)
+    assert names_and_sizes(listing) == [(b".git", "file", 5, MTIME_NS), (b"b", "folder", 0, 0)]
+    assert listing[0] is not None
+    assert (listing[0].mode, listing[0].mtime_ns) == (0o755, MTIME_NS)
+    folder, _, below = listing[1][1]
+    assert names_and_sizes(contents.listing(history, folder.blob, below)) == [
+        (b"a", "file", 1, MTIME_NS),
+        (b"c", "folder", 0, 0),
+    ]
+
+
+def test_a_tree_of_another_tool_is_listed_by_what_git_knows(history: GitHistory) -> None:
+    tree, _ = add(history, {b"run": b"four"})
+    blob = history.tree(tree)[b"run"][1]
+    assert contents.listing(history, tree, None) == (None, [(Entry(b"run", "file", 0o644, 4, 0, blob), None, None)])
+
+
+def test_a_lost_meta_tree_is_told_and_the_files_are_listed(history: GitHistory) -> None:
+    tree, _ = add(history, {b"run": b"four"})
+    lost = history.tree(tree)[b"run"][1]  # a blob where a tree should be
+    with pytest.raises(CorruptionError, match="expected a tree"):
+        contents.listing(history, tree, lost)
+    told: list[Problem] = []
+    assert names_and_sizes(contents.listing(history, tree, lost, told.append, b"art")) == [(b"run", "file", 4, 0)]
+    assert [problem.path for problem in told] == [b"art"]
+    assert told[0].reason.startswith("attributes lost: ") and "expected a tree" in told[0].reason
+
+
+def test_who_does_not_listen_to_what_is_lost_is_stopped() -> None:
+    error = CorruptionError("spoilt")
+    with pytest.raises(CorruptionError, match="spoilt"):
+        tell_lost(None, b"art", error)
+    told: list[Problem] = []
+    tell_lost(told.append, b"art", error)
+    assert told == [Problem(b"art", "attributes lost: spoilt")]
+
+
+def test_a_folder_without_files_is_in_the_meta_chain_only(history: GitHistory) -> None:
+    pack = history.new_pack()
+    own = pack.add(b"blob", meta.encode(0o700, MTIME_NS, (0, 0), []))
+    empty = pack.add(b"tree", b"100644 %00meta\0" + own)
+    above = pack.add(b"tree", b"100644 %00meta\0" + own + b"40000 hollow\0" + empty)
+    made = pack.finish()
+    assert made
+    history.publish([made])
+    found = contents.listing(history, NO_OBJECT, above)[1]
+    assert found == [(Entry(b"hollow", "folder", 0o755, 0, 0, NO_OBJECT), None, empty)]
+
+
+def test_no_files_make_gits_empty_tree(history: GitHistory) -> None:
+    assert add(history, {})[0].hex() == "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
+
+
+@pytest.mark.parametrize("files", [{b"../a": b""}, {b"/a": b""}, {b"a\0": b""}, {b"a": b"", b"a/b": b""}])
+def test_what_is_no_path_below_a_project_is_refused(history: GitHistory, files: dict[bytes, bytes]) -> None:
+    with pytest.raises(GitVaultError, match=r"not a path below a project|a file and a folder of one name"):
+        add(history, files)
