@@ -5,7 +5,6 @@ from __future__ import annotations
 import stat
 import sys
 from argparse import ArgumentParser, Namespace
-from binascii import b2a_base64
 from codecs import getincrementaldecoder
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
@@ -207,10 +206,12 @@ class _Encoded:
     """A target that writes on what it is given as the inside of a JSON string."""
 
     def __init__(self, out: TextIO, encoding: str) -> None:
+        from binascii import b2a_base64
         from json import dumps
 
         self._out = out
         self._dumps = dumps
+        self._base64 = b2a_base64
         self._decoder = getincrementaldecoder("utf-8")() if encoding == "utf-8" else None
         self._left = b""
 
@@ -222,14 +223,14 @@ class _Encoded:
 
     def close(self) -> None:
         """Write what waits for more."""
-        self._out.write(b2a_base64(self._left, newline=False).decode())
+        self._out.write(self._base64(self._left, newline=False).decode())
 
     def _piece(self, data: bytes) -> None:
         if self._decoder:
             self._out.write(self._dumps(self._decoder.decode(data), ensure_ascii=False)[1:-1])
             return
         whole = len(data) // 3 * 3
-        self._out.write(b2a_base64(data[:whole], newline=False).decode())
+        self._out.write(self._base64(data[:whole], newline=False).decode())
         self._left = data[whole:]
 
 
