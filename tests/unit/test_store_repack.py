@@ -268,6 +268,7 @@ def test_in_rounds_when_there_is_much(
 ) -> None:
     """What lies on the disk twice is bounded."""
     monkeypatch.setattr(repack, "_ROUND", 600_000)
+    monkeypatch.setattr(repack, "_SMALL", 100_000)
     most = 0
     before = sizes(tmp_path)
 
@@ -281,6 +282,24 @@ def test_in_rounds_when_there_is_much(
     assert report and 1 < report.packs_after < 5
     assert most < before + 700_000
     assert report.bytes_after == sum(frame.stored for table in tables(tmp_path) for frame in table.frames)
+    assert_tidy(tmp_path)
+    assert_whole(tmp_path, saved)
+
+
+def test_what_does_not_fill_a_pack_goes_on_in_the_next_round(
+    saved: dict[Pointer, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each round would leave a small pack, and a second run would have something to do."""
+    monkeypatch.setattr(repack, "_ROUND", 1)
+    said: list[tuple[str, int, int]] = []
+    with open_store(tmp_path) as store:
+        report = store.repack(asked=True, progress=lambda *words: said.append(words))
+        assert store.repack(asked=True) is None
+    (table,) = tables(tmp_path)
+    assert report and (report.packs_before, report.packs_after) == (5, 1)
+    assert report.bytes_after == sum(frame.stored for frame in table.frames)
+    assert [done for _, done, _ in said] == sorted(done for _, done, _ in said)
+    assert said[-1][1] == said[-1][2] == report.bytes_before
     assert_tidy(tmp_path)
     assert_whole(tmp_path, saved)
 

@@ -95,7 +95,9 @@ def repack(
     total = sum(pack.size for pack in packs)
     after: dict[str, int] = {}
     written = 0
-    for group in _rounds(packs):
+    left: list[PackSummary] = []
+    for due_now in _rounds(packs):
+        group = [*left, *due_now]
         run = _Round(folder, index, disk, FULL_LEVEL if asked else IDLE_LEVEL, {pack.name for pack in group})
         try:
             # Of two copies the one that took more work is kept.
@@ -103,14 +105,18 @@ def repack(
                 if progress:
                     progress("compressing packs", written, total)
                 run.rewrite(pack.name, stop)
-                written += pack.size
+                written += pack.size if pack not in left else 0
             run.publish()
         except BaseException:
             run.abandon()
             raise
         run.replace()
         damaged += run.damaged
-        after |= run.made | {pack.name: pack.size for pack in group if pack.name in run.damaged}
+        names = {pack.name for pack in left}
+        after = {name: size for name, size in after.items() if name not in names} | run.made
+        after |= {pack.name: pack.size for pack in group if pack.name in run.damaged}
+        # What did not fill a pack goes on with the next round.
+        left = [pack for pack in index.packs() if pack.name in run.made and pack.size < _SMALL]
     if progress:
         progress("compressing packs", total, total)
     return StoreRepack(len(packs), len(after), total, sum(after.values()), tuple(damaged))
