@@ -155,10 +155,22 @@ def test_paths_longer_than_the_system_takes_in_one_call(tmp_path: Path) -> None:
 MEMORY = Path("/dev/shm")
 
 
-@pytest.fixture(params=["disk", "memory"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
-    """A folder on a file system that has direct writes, as a rule, and on one that may have none."""
-    if request.param == "disk":
+@pytest.fixture(params=["disk", "memory", "refused", "unknown"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder on a file system that has direct writes, as a rule, and on some that have none."""
+    if request.param == "unknown":
+        monkeypatch.setattr(files, "_DIRECT", 0)
+    if request.param == "refused":
+        fcntl = pytest.importorskip("fcntl")
+        control = fcntl.fcntl
+
+        def refusing(fd: int, command: int, flags: int = 0) -> int:
+            if command == fcntl.F_SETFL:
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+            return int(control(fd, command, flags))
+
+        monkeypatch.setattr(fcntl, "fcntl", refusing)
+    if request.param != "memory":
         yield tmp_path
         return
     if not os.access(MEMORY, os.W_OK):
