@@ -2,7 +2,8 @@
 
 In rounds of limited size. New packs are written and durable before an old one moves; the old ones go to `trash/`,
 where readers still look, and are deleted when everything in them has been read back without them. A kill at any
-point leaves every chunk in a pack, at worst in two, which the next run notices.
+point leaves every chunk in a pack, at worst in two, which the next run notices: of frames with the same chunks and
+the same bases one is kept. Other copies of a chunk stay, what one is coded against may be coded against another.
 """
 
 from __future__ import annotations
@@ -90,30 +91,35 @@ def repack(
     packs = due(index, asked=asked)
     if not packs:
         return None
+    damaged = sorted(index.unreadable)
     total = sum(pack.size for pack in packs)
-    damaged: list[str] = []
-    written = after = 0
-    for group in _rounds(packs):
+    after: dict[str, int] = {}
+    written = 0
+    left: list[PackSummary] = []
+    for due_now in _rounds(packs):
+        group = [*left, *due_now]
         run = _Round(folder, index, disk, FULL_LEVEL if asked else IDLE_LEVEL, {pack.name for pack in group})
         try:
-            for pack in group:
+            # Of two copies the one that took more work is kept.
+            for pack in sorted(group, key=lambda pack: -pack.level):
                 if progress:
                     progress("compressing packs", written, total)
                 run.rewrite(pack.name, stop)
-                written += pack.size
+                written += pack.size if pack not in left else 0
             run.publish()
         except BaseException:
             run.abandon()
             raise
         run.replace()
         damaged += run.damaged
-        after += len(run.made)
+        names = {pack.name for pack in left}
+        after = {name: size for name, size in after.items() if name not in names} | run.made
+        after |= {pack.name: pack.size for pack in group if pack.name in run.damaged}
+        # What did not fill a pack goes on with the next round.
+        left = [pack for pack in index.packs() if pack.name in run.made and pack.size < _SMALL]
     if progress:
         progress("compressing packs", total, total)
-    index.refresh(force=True)
-    names = {pack.name for pack in packs}
-    size = sum(pack.size for pack in index.packs() if pack.number > packs[-1].number or pack.name in names)
-    return StoreRepack(len(packs), after + len(damaged), total, size, tuple(damaged))
+    return StoreRepack(len(packs), len(after), total, sum(after.values()), tuple(damaged))
 
 
 def _rounds(packs: Iterable[PackSummary]) -> Iterator[list[PackSummary]]:
@@ -127,11 +133,16 @@ def _rounds(packs: Iterable[PackSummary]) -> Iterator[list[PackSummary]]:
         yield group
 
 
+class _Unreadable(Exception):
+    """A frame of an old pack; what goes wrong with a new one is something else."""
+
+
 class _Round:
     """The packs `old` become new ones of `level`."""
 
     def __init__(self, folder: Path, index: ChunkIndex, disk: Disk, level: int, old: set[str]) -> None:
-        self.made: list[PackWriter] = []
+        self.made: dict[str, int] = {}
+        """The packs that hold it now, with the bytes of their frames."""
         self.damaged: list[str] = []
         self._folder = folder
         self._index = index
@@ -139,6 +150,8 @@ class _Round:
         self._level = level
         self._old = old
         self._tables: dict[str, Table] = {}
+        self._written: set[tuple[object, ...]] = set()
+        self._new: list[Path] = []
         self._reader = ChunkReader(folder, index, disk)
         self._writer: PackWriter | None = None
         self._background = ThreadPoolExecutor(1, "pack-write")
@@ -148,19 +161,19 @@ class _Round:
         """Write what is in a pack into new ones; one that is damaged stays, for who can repair it."""
         pack = Pack(self._folder / name)
         try:
-            table = read_table(pack.path, strict=True)
+            table = _table(pack.path)
             recoded = list(self._recoded(pack, table, stop))
-        except (CorruptionError, NotFoundError):
+        except _Unreadable:
             self.damaged.append(name)
             return
         for frame, chunks, stored in recoded:
-            writer = self._open()
-            writer.add(stored, [(chunk.id, chunk.length) for chunk in chunks], frame.bases)
-        for oid, parts in table.manifests:
-            self._open().add_manifest(oid, parts)
+            if self._is_new(_content(frame, chunks)):
+                self._open().add_copy(frame, stored, chunks)
+        for manifest in table.manifests:
+            oid, parts = manifest
+            if parts not in self._index.manifests(oid, without=self._old) and self._is_new(manifest):
+                self._open().add_manifest(oid, parts)
         self._tables[name] = table
-        if self._writer is not None and self._writer.size >= PACK_SIZE:
-            self._seal()
 
     def publish(self) -> None:
         """Make the new packs durable."""
@@ -172,41 +185,44 @@ class _Round:
     def abandon(self) -> None:
         """As if nothing had been done. The last first: one may be coded against those before it."""
         self._pool.shutdown(cancel_futures=True)
-        if self._writer is not None:
-            self._writer.drop()
         self._background.shutdown()
         self._reader.close()
-        for writer in reversed(self.made):
-            self._disk.unlink(writer.path)
+        if self._writer is not None:
+            self._writer.drop()
+        for path in reversed(self._new):
+            self._disk.unlink(path)
         self._index.refresh(force=True)
 
     def replace(self) -> None:
-        """Let the old packs go, when all in them is found without them. Raises CorruptionError: they are back."""
-        moved = list(self._tables)
-        _move(moved, self._folder, self._folder / "trash", self._disk)
-        self._index.refresh(force=True)
+        """Let the old packs go, when all in them is found without them; whatever is raised, they are back."""
+        trash = self._folder / "trash"
+        moved = [name for name in self._tables if name not in self.made]
+        if not moved:
+            return
         try:
-            for table in self._tables.values():
-                _prove(table, self._folder, self._index, self._disk)
-        except (CorruptionError, NotFoundError):
-            _move(moved, self._folder / "trash", self._folder, self._disk)
+            _move(moved, self._folder, trash, self._disk)
             self._index.refresh(force=True)
+            for name in moved:
+                _prove(self._tables[name], self._folder, self._index, self._disk)
+        except BaseException:
+            if gone := [name for name in moved if not (self._folder / name).exists()]:
+                _move(gone, trash, self._folder, self._disk)
+            self.abandon()
             raise
         for name in moved:
-            self._disk.unlink(self._folder / "trash" / name)
+            self._disk.unlink(trash / name)
 
     def _recoded(
         self, pack: Pack, table: Table, stop: Callable[[], bool] | None
     ) -> Iterator[tuple[Frame, list[Chunk], bytes]]:
-        """Each frame that is not in a newer pack as well, with the bytes it is stored as from now on."""
+        """Each frame that is not in another pack as well, with the bytes it is stored as from now on."""
         harder = table.level < self._level
         waiting: deque[tuple[Frame, list[Chunk], Future[bytes]]] = deque()
         for frame, chunks in _by_frame(table):
             if stop is not None and stop():
                 raise ToolStopped("repacking the chunk store: another run wants the vault; the next one goes on")
             # What a run that was killed has written already.
-            elsewhere = self._index.find([chunk.id for chunk in chunks], without=self._old)
-            if len(elsewhere) == len({chunk.id for chunk in chunks}):
+            if not chunks or _content(frame, chunks) in self._written or self._is_elsewhere(frame, chunks):
                 continue
             waiting.append((frame, chunks, self._pool.submit(self._recode, pack, frame, chunks, harder)))
             if len(waiting) > _IN_FLIGHT:
@@ -216,8 +232,11 @@ class _Round:
             yield frame, chunks, future.result()
 
     def _recode(self, pack: Pack, frame: Frame, chunks: Sequence[Chunk], harder: bool) -> bytes:
-        data, dictionary = self._reader.decode(pack, frame, chunks)
-        stored = pack.read(frame)
+        try:
+            data, dictionary = self._reader.decode(pack, frame, chunks)
+            stored = pack.read(frame)
+        except (CorruptionError, NotFoundError, OSError) as error:
+            raise _Unreadable from error
         if not harder or (len(stored) > 0.97 * len(data) and not dictionary):
             return stored
         level = self._level
@@ -230,7 +249,24 @@ class _Round:
             raise CorruptionError("a frame does not decode to what was compressed; check this machine's memory")
         return min(stored, best, key=len)
 
+    def _is_new(self, content: tuple[object, ...]) -> bool:
+        new = content not in self._written
+        self._written.add(content)
+        return new
+
+    def _is_elsewhere(self, frame: Frame, chunks: Sequence[Chunk]) -> bool:
+        """Whether a pack that stays has the same frame, and it is sound."""
+        places = list(self._index.find({chunk.id for chunk in chunks}, without=self._old).values())
+        if len(places) < len({chunk.id for chunk in chunks}):
+            return False
+        pack, copy = places[0].pack, places[0].frame
+        if copy.bases != frame.bases or any((place.pack, place.frame) != (pack, copy) for place in places):
+            return False
+        return not any(self._reader.check_frame(pack, copy, chunks))
+
     def _open(self) -> PackWriter:
+        if self._writer is not None and self._writer.size >= PACK_SIZE:
+            self._seal()
         if self._writer is None:
             folder = self._folder / "tmp"
             self._disk.make_folder(folder)
@@ -239,12 +275,20 @@ class _Round:
         return self._writer
 
     def _seal(self) -> None:
-        if self._writer is not None:
-            self._writer.seal()
-            name = self._writer.publish(self._folder)
-            self.made.append(self._writer)
-            self._index.add(name, self._writer.table)
-            self._writer = None
+        writer = self._writer
+        if writer is None:
+            return
+        name = writer.seal()
+        if name in self._tables:
+            # Nothing has changed: the old one, which has been read whole, stays.
+            writer.drop()
+        else:
+            # Before it has the name: what fails behind the rename must find it.
+            self._new.append(self._folder / name)
+            writer.publish(self._folder)
+            self._index.add(name, writer.table)
+        self.made[name] = sum(frame.stored for frame in writer.table.frames)
+        self._writer = None
 
 
 def _empty_trash(folder: Path, index: ChunkIndex, disk: Disk) -> None:
@@ -253,7 +297,7 @@ def _empty_trash(folder: Path, index: ChunkIndex, disk: Disk) -> None:
         if PACK_NAME.fullmatch(path.name):
             try:
                 _prove(read_table(path), folder, index, disk)
-            except (CorruptionError, NotFoundError):
+            except (CorruptionError, NotFoundError, OSError):
                 continue
             disk.unlink(path)
 
@@ -278,6 +322,18 @@ def _move(names: Sequence[str], source: Path, target: Path, disk: Disk) -> None:
     # First where they came to: they must not be gone from both.
     disk.sync_folder(target)
     disk.sync_folder(source)
+
+
+def _table(path: Path) -> Table:
+    try:
+        return read_table(path, strict=True)
+    except (CorruptionError, OSError) as error:
+        raise _Unreadable from error
+
+
+def _content(frame: Frame, chunks: Sequence[Chunk]) -> tuple[object, ...]:
+    """The same for a frame and its copy in another pack, however hard that is compressed."""
+    return frame.bases, tuple((chunk.id, chunk.inner) for chunk in chunks)
 
 
 def _by_frame(table: Table) -> Iterator[tuple[Frame, list[Chunk]]]:
