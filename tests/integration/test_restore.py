@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -545,3 +546,30 @@ def test_a_read_only_vault_restores(project: Path, vault: Vault, tmp_path: Path)
             pytest.fail(f"{error}: the note for the next snapshot is worth no failed restore")
     assert differences(project, tmp_path / "back") == {}
     assert sorted(vault.history.refs.list("")) == refs
+
+
+def test_large_files_of_every_size_come_back(vault: Vault, tmp_path: Path) -> None:
+    """From 1 MiB on they are written past the page cache, in blocks of 4 MiB."""
+    noise = random.Random(3).randbytes((9 << 20) + 123)
+    sizes = [(1 << 20) - 1, 1 << 20, (1 << 20) + 1, 4 << 20, (4 << 20) + 1, (9 << 20) + 123]
+    files = {f"{size}.bin": b"\0" + noise[-size + 1 :] for size in sizes}
+    files["zeros.bin"] = bytes(5 << 20)
+    vault.create_snapshot(write(tmp_path / "acme", files))
+    vault.maintain()
+    for name in ("one", "two"):
+        vault.restore_snapshot("acme", tmp_path / name)
+        assert not differences(tmp_path / "acme", tmp_path / name)
+    assert {len(data) for data in contents(tmp_path / "one").values()} == {*sizes, 5 << 20}
+
+
+def test_a_large_file_that_cannot_be_read_leaves_nothing(vault: Vault, tmp_path: Path) -> None:
+    """And what had been collected for it gets into no other file."""
+    noise = random.Random(4).randbytes(3 << 20)
+    vault.create_snapshot(write(tmp_path / "acme", {"a.bin": b"\0" + noise}))
+    (pack,) = (vault.path / "chunks").glob("*.zpk")
+    data = bytearray(pack.read_bytes())
+    data[2 << 20] ^= 1
+    pack.write_bytes(data)
+    report = vault.restore_snapshot("acme", tmp_path / "broken")
+    assert [problem.path for problem in report.problems] == [b"a.bin"]
+    assert not contents(tmp_path / "broken")

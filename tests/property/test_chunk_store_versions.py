@@ -88,8 +88,17 @@ def edit(data: bytes, kind: str, seed: int, size: int) -> bytes:
 
 
 @settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 2**32), size=st.integers(0, 200_000), edits=EDITS, with_base=st.booleans())
-def test_every_version_comes_back(seed: int, size: int, edits: list[tuple[str, int, int]], with_base: bool) -> None:
+@given(
+    seed=st.integers(0, 2**32),
+    size=st.integers(0, 200_000),
+    edits=EDITS,
+    with_base=st.booleans(),
+    upkeep=st.sets(st.integers(0, 8)),
+)
+def test_every_version_comes_back(
+    seed: int, size: int, edits: list[tuple[str, int, int]], with_base: bool, upkeep: set[int]
+) -> None:
+    """`upkeep`: the versions after which the store is repacked."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         strategy = RollingHash(256, 1024, 8192)
@@ -98,9 +107,12 @@ def test_every_version_comes_back(seed: int, size: int, edits: list[tuple[str, i
             versions.append(edit(versions[-1], *step))
         saved: list[Pointer] = []
         with ChunkStore(folder / "chunks", cache=folder / "cache", strategy=strategy) as store:
-            for data in versions:
+            for number, data in enumerate(versions):
                 saved.append(store.store_file(io.BytesIO(data), base=saved[-1] if saved and with_base else None))
                 store.flush()
+                if number in upkeep:
+                    store.repack(asked=True)
+                    assert store.repack(asked=True) is None
         with ChunkStore(folder / "chunks", cache=folder / "other", strategy=strategy) as store:
             assert store.verify(data=True).ok
             for pointer, data in zip(saved, versions, strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,8 +13,8 @@ import pytest
 
 from gitvault.core.models import ChunkId
 from gitvault.core.storage import frames
-from gitvault.core.storage.index import ChunkIndex
-from gitvault.core.storage.packs import PackWriter
+from gitvault.core.storage.index import ChunkIndex, PackSummary
+from gitvault.core.storage.packs import PackWriter, read_table
 from gitvault.core.utils.files import Disk
 from gitvault.errors import StorageFullError, UnsupportedFormatVersion
 
@@ -22,13 +23,17 @@ def chunk_id(data: bytes) -> ChunkId:
     return ChunkId(hashlib.sha256(data).digest())
 
 
-def write_pack(folder: Path, *contents: bytes) -> Path:
+def write_pack(
+    folder: Path, *contents: bytes, level: int = 0, rows: Sequence[tuple[str, tuple[ChunkId, ...]]] = ()
+) -> Path:
     (folder / "tmp").mkdir(exist_ok=True)
     with ThreadPoolExecutor(1) as background:
-        writer = PackWriter(folder / "tmp", "new.zpk", Disk(), background)
+        writer = PackWriter(folder / "tmp", "new.zpk", Disk(), background, level=level)
         for data in contents:
             writer.add(frames.compress(data, 3), [(chunk_id(data), len(data))], ())
         writer.add_manifest(hashlib.sha256(b"".join(contents)).hexdigest(), tuple(map(chunk_id, contents)))
+        for oid, parts in rows:
+            writer.add_manifest(oid, parts)
         writer.seal()
         return folder / writer.publish(folder)
 
@@ -195,3 +200,93 @@ def test_rebuilding_starts_from_the_packs(folder: Path, cache: Path) -> None:
     index.rebuild()
     place = index.find([chunk_id(b"one")])[chunk_id(b"one")]
     assert frames.decompress(place.pack.read(place.frame), 3) == b"one"
+
+
+def test_packs_are_told_in_the_order_of_their_arrival(folder: Path, cache: Path) -> None:
+    index = ChunkIndex(folder, cache, Disk())
+    assert index.packs() == []
+    names = []
+    for n in range(5):
+        names.append(write_pack(folder, b"content %d" % n, level=n).name)
+        index.refresh(force=True)
+    summaries = index.packs()
+    assert [pack.name for pack in summaries] == names
+    assert [pack.level for pack in summaries] == list(range(5))
+    assert [pack.number for pack in summaries] == sorted(pack.number for pack in summaries)
+    assert {pack.size for pack in summaries} == {len(frames.compress(b"content 0", 3))}
+    # An object that finds the file made says the same, and one that makes its own knows levels and sizes too.
+    assert ChunkIndex(folder, cache, Disk()).packs() == summaries
+    anew = ChunkIndex(folder, None, Disk()).packs()
+    assert {(pack.name, pack.level, pack.size) for pack in anew} == {(p.name, p.level, p.size) for p in summaries}
+    (folder / names[2]).unlink()
+    assert isinstance(summaries[0], PackSummary)
+    assert index.packs() == summaries[:2] + summaries[3:]
+
+
+def test_packs_can_be_left_out(folder: Path, cache: Path) -> None:
+    first, second = write_pack(folder, b"one", b"both"), write_pack(folder, b"both", b"two")
+    index = ChunkIndex(folder, cache, Disk())
+    ids = {data: chunk_id(data) for data in (b"one", b"two", b"both")}
+    assert index.find(ids.values(), without=[first.name]).keys() == {ids[b"two"], ids[b"both"]}
+    assert index.find(ids.values(), without=[second.name]).keys() == {ids[b"one"], ids[b"both"]}
+    assert index.find([ids[b"both"]], without={second.name})[ids[b"both"]].pack.path == first
+    assert not index.find(ids.values(), without={first.name, second.name})
+    assert index.find(ids.values(), without=["no pack"]).keys() == set(ids.values())
+    oid = hashlib.sha256(b"oneboth").hexdigest()
+    assert index.manifests(oid, without=[second.name]) == [(ids[b"one"], ids[b"both"])]
+    assert index.manifests(oid, without=[first.name]) == []
+
+
+def test_packs_are_left_out_also_when_the_file_is_lost_meanwhile(folder: Path, cache: Path) -> None:
+    """All is made anew then, with other numbers."""
+    index = ChunkIndex(folder, cache, Disk())
+    packs = []
+    for n in range(6):
+        packs.append(write_pack(folder, b"both", b"%d" % n))
+        index.refresh(force=True)
+    index._database.execute("DROP TABLE frame")  # type: ignore[union-attr]
+    place = index.find([chunk_id(b"both")], without=[pack.name for pack in packs[1:]])[chunk_id(b"both")]
+    assert place.pack.path == packs[0]
+
+
+def test_every_place_of_a_chunk_is_known(folder: Path, cache: Path) -> None:
+    """In several packs, and in several frames of one."""
+    first, second = write_pack(folder, b"x", b"y", b"x"), write_pack(folder, b"x")
+    index = ChunkIndex(folder, cache, Disk())
+    found = [(place.pack.path, place.frame.number) for place in index.places(chunk_id(b"x"))]
+    assert sorted(found) == sorted([(first, 0), (first, 2), (second, 0)])
+    assert index.places(chunk_id(b"z")) == []
+
+
+def test_every_manifest_of_a_file_in_one_pack_is_known(folder: Path, cache: Path) -> None:
+    oid = "12" * 32
+    rows = [(oid, (chunk_id(b"a"),)), (oid, (chunk_id(b"b"), chunk_id(b"c")))]
+    write_pack(folder, b"x", rows=rows)
+    assert sorted(ChunkIndex(folder, cache, Disk()).manifests(oid)) == sorted(parts for _, parts in rows)
+
+
+def test_changes_are_counted_when_packs_come_and_go(folder: Path, cache: Path) -> None:
+    """So that a reader knows whether looking again may help."""
+    index = ChunkIndex(folder, cache, Disk())
+    seen = [index.changes]
+    first = write_pack(folder, b"one")
+    index.refresh(force=True)
+    seen.append(index.changes)
+    first.unlink()
+    index.refresh(force=True)
+    seen.append(index.changes)
+    assert seen[0] < seen[1] < seen[2]
+    index.refresh(force=True)
+    assert index.changes == seen[2]
+
+
+def test_a_sound_pack_in_a_damaged_ones_place_is_taken_in(folder: Path, cache: Path) -> None:
+    pack = write_pack(folder, b"one")
+    sound = pack.read_bytes()
+    pack.write_bytes(sound[:30])
+    index = ChunkIndex(folder, cache, Disk())
+    assert found(index, b"one") == set() and pack.name in index.unreadable
+    pack.write_bytes(sound)
+    index.add(pack.name, read_table(pack))
+    assert found(index, b"one") == {b"one"}
+    assert not index.unreadable and index.counts() == (1, 1)

@@ -484,6 +484,9 @@ class FailingDisk(Disk):
         self._count()
         return _FailingFile(path, mode, self)
 
+    def create_uncached(self, path: Path) -> NewFile:
+        return self.create(path)
+
     def rename(self, source: Path, target: Path) -> None:
         self._count()
         super().rename(source, target)

@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
-from gitvault.core.utils.files import HAS_DIR_FD, Disk, full_disk_named, open_source, read_link
+from gitvault.core.utils import files
+from gitvault.core.utils.files import (
+    HAS_DIR_FD,
+    DirectWriter,
+    Disk,
+    UncachedFile,
+    full_disk_named,
+    open_source,
+    read_link,
+)
 from gitvault.errors import StorageFullError
 
 posix = pytest.mark.skipif(not HAS_DIR_FD, reason="needs calls relative to a folder")
@@ -132,3 +148,203 @@ def test_paths_longer_than_the_system_takes_in_one_call(tmp_path: Path) -> None:
         open_source("n" * 5000)
     with pytest.raises(OSError, match="File name too long"):
         read_link("n" * 5000)
+
+
+# -- past the page cache -----------------------------------------------------------------------------
+
+MEMORY = Path("/dev/shm")
+
+
+@pytest.fixture(params=["disk", "memory", "refused", "unknown"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder on a file system that has direct writes, as a rule, and on some that have none."""
+    if request.param == "unknown":
+        monkeypatch.setattr(files, "_DIRECT", 0)
+    if request.param == "refused":
+        fcntl = pytest.importorskip("fcntl")
+        control = fcntl.fcntl
+
+        def refusing(fd: int, command: int, flags: int = 0) -> int:
+            if command == fcntl.F_SETFL:
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+            return int(control(fd, command, flags))
+
+        monkeypatch.setattr(fcntl, "fcntl", refusing)
+    if request.param != "memory":
+        yield tmp_path
+        return
+    if not os.access(MEMORY, os.W_OK):
+        pytest.skip("no file system in memory")
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        yield Path(folder)
+
+
+NOISE = random.Random(5).randbytes(9 << 20)
+# Around a page and the writer's buffer.
+SIZES = st.one_of(
+    st.integers(0, 5000),
+    st.sampled_from([4095, 4096, 4097, (4 << 20) - 1, 4 << 20, (4 << 20) + 1]),
+    st.integers(0, 6 << 20),
+)
+
+
+@hypothesis.settings(max_examples=25, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+@hypothesis.given(st.lists(SIZES, max_size=6), st.data())
+def test_an_uncached_file_has_the_bytes_of_a_plain_one(place: Path, sizes: list[int], data: st.DataObject) -> None:
+    """And any range of what was written can be read at any time."""
+    path = place / "file"
+    path.unlink(missing_ok=True)
+    content = b""
+    with Disk().create_uncached(path) as file:
+        for number, size in enumerate(sizes):
+            piece = NOISE[number : number + size]
+            file.write([piece, bytearray(piece), memoryview(piece)][number % 3])
+            content += piece
+            assert file.size == len(content)
+            offset = data.draw(st.integers(0, len(content) + 5000))
+            length = data.draw(st.one_of(st.integers(0, 10_000), st.just(len(content))))
+            assert file.read(offset, length) == content[offset : offset + length]
+        file.sync()
+        assert path.read_bytes() == content
+        assert file.read(1, 10) == content[1:11]
+    file.close()
+    assert path.stat().st_size == len(content)
+
+
+@pytest.mark.parametrize("size", [0, 1, 4096, (4 << 20) + 5])
+def test_a_direct_writer_leaves_a_file_that_is_written_as_before(place: Path, size: int) -> None:
+    """Whoever opened it goes on with pieces of any size."""
+    fd = os.open(place / "file", os.O_RDWR | os.O_CREAT)
+    try:
+        writer = DirectWriter(fd)
+        writer.write(NOISE[:size])
+        assert writer.held == size % (4 << 20)
+        assert writer.tail(0, writer.held) == NOISE[size - writer.held : size]
+        writer.finish()
+        os.write(fd, b"odd")
+    finally:
+        os.close(fd)
+    assert (place / "file").read_bytes() == NOISE[:size] + b"odd"
+
+
+def failing_write(monkeypatch: pytest.MonkeyPatch, error: int, *, taken: int = 0) -> list[int]:
+    """The first write takes `taken` bytes, if any; others fail while they go past the cache, or all but EINVAL's."""
+    write = os.write
+    calls: list[int] = []
+
+    def failing(fd: int, data: memoryview) -> int:
+        calls.append(len(data))
+        if taken and len(calls) == 1:
+            return write(fd, data[:taken])
+        if error != errno.EINVAL or len(calls) <= 1 + bool(taken):
+            raise OSError(error, os.strerror(error))
+        return write(fd, data)
+
+    monkeypatch.setattr(os, "write", failing)
+    return calls
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="direct writes are Linux's")
+@pytest.mark.parametrize("taken", [0, 4096])
+def test_a_file_system_that_refuses_a_direct_write_gets_a_plain_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: int
+) -> None:
+    """Also when it took a part of it before."""
+    with Disk().create_uncached(tmp_path / "file") as file:
+        with monkeypatch.context() as patch:
+            calls = failing_write(patch, errno.EINVAL, taken=taken)
+            file.write(NOISE)
+        assert len(calls) >= 3
+        file.sync()
+    assert (tmp_path / "file").read_bytes() == NOISE
+
+
+def test_a_plain_write_that_is_refused_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not tried for ever."""
+    monkeypatch.setattr(files, "_DIRECT", 0)
+    with Disk().create_uncached(tmp_path / "file") as file:
+        failing_write(monkeypatch, errno.EINVAL)
+        with pytest.raises(OSError, match="Invalid argument"):
+            file.write(NOISE)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_full_disk_has_a_name_and_the_buffer_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "_spare", [])
+        file = UncachedFile(tmp_path / "file", 0o600)
+        failing_write(patch, errno.ENOSPC)
+        with pytest.raises(StorageFullError, match="no space left"):
+            if late:
+                file.write(b"little")
+                file.sync()
+            else:
+                file.write(NOISE)
+        file.close()
+        file.close()
+        assert len(files._spare) == 1
+
+
+def test_buffers_are_used_again_and_few_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_spare", [])
+    opened = [UncachedFile(tmp_path / str(n), 0o600) for n in range(6)]
+    for file in opened:
+        file.write(b"old bytes")
+        file.close()
+    assert len(files._spare) == 4
+    # What was held and not synced is in no file, and in none that comes later.
+    with Disk().create_uncached(tmp_path / "new") as new:
+        assert len(files._spare) == 3
+        new.write(b"n")
+        assert new.read(0, 10) == b"n"
+        new.sync()
+    assert len(files._spare) == 4
+    assert (tmp_path / "new").read_bytes() == b"n"
+    assert (tmp_path / "0").read_bytes() == b""
+
+
+def test_many_threads_take_and_return_buffers(tmp_path: Path) -> None:
+    def work(number: int) -> bool:
+        for n in range(20):
+            with Disk().create_uncached(tmp_path / f"{number}-{n}") as file:
+                file.write(NOISE[number : number + 100])
+                file.sync()
+        return all((tmp_path / f"{number}-{n}").read_bytes() == NOISE[number : number + 100] for n in range(20))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(work, range(8)))
+
+
+def test_an_uncached_file_never_takes_a_name_that_is_there(tmp_path: Path) -> None:
+    (tmp_path / "pack").write_bytes(b"theirs")
+    with pytest.raises(FileExistsError):
+        Disk().create_uncached(tmp_path / "pack")
+    assert (tmp_path / "pack").read_bytes() == b"theirs"
+
+
+def test_others_read_what_one_thread_writes(tmp_path: Path) -> None:
+    wrong: list[int] = []
+    ended = threading.Event()
+
+    def read() -> None:
+        rng = random.Random(1)
+        while not ended.is_set():
+            size = file.size
+            offset = rng.randrange(size + 1)
+            if file.read(offset, 10_000)[: size - offset] != NOISE[offset : min(offset + 10_000, size)]:
+                wrong.append(offset)
+
+    with Disk().create_uncached(tmp_path / "file") as file:
+        threads = [threading.Thread(target=read) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for start in range(0, len(NOISE), 70_001):
+            file.write(NOISE[start : start + 70_001])
+        file.sync()
+        ended.set()
+        for thread in threads:
+            thread.join()
+    assert not wrong
+    assert (tmp_path / "file").read_bytes() == NOISE

@@ -12,6 +12,7 @@ from gitvault.core.models import ChunkId
 from gitvault.core.storage import frames
 from gitvault.core.storage.packs import (
     PACK_NAME,
+    Chunk,
     Frame,
     Pack,
     PackWriter,
@@ -19,6 +20,7 @@ from gitvault.core.storage.packs import (
     format_table,
     parse_table,
     read_table,
+    table_hash,
 )
 from gitvault.core.utils.files import Disk
 from gitvault.errors import CorruptionError, UnsupportedFormatVersion
@@ -159,6 +161,12 @@ ID = "cd" * 32
         f"frame 0 24 10 10\nchunk {ID} 0 -5 6\n",
         f"frame 0 24 10 10\nchunk {ID} 0 0 0\n",
         f"frame 0 24 10 10\nchunk {ID[2:]} 0 0 1\n",
+        "level 0\n",
+        "level 23\n",
+        "level -3\n",
+        "level\n",
+        "level 9 9\n",
+        "level nine\n",
         "manifest 1234\n",
         "manifest\n",
     ],
@@ -195,3 +203,46 @@ def test_damaged_frames_are_refused(change: str) -> None:
     broken = {"flip": frame[:6] + b"\xff" + frame[7:], "cut": frame[:-3], "more": frame + b"x", "none": b""}[change]
     with pytest.raises(CorruptionError):
         frames.decompress(broken, 10240)
+
+
+@pytest.mark.parametrize("level", [0, 1, 22])
+def test_the_level_that_upkeep_has_reached_is_a_row(level: int) -> None:
+    table = Table([Frame(0, 24, 10, 20)], level=level)
+    text = format_table(table)
+    assert parse_table(text, "p.zpk", 100) == table
+    assert (f"level {level}\n".encode() in text) == bool(level)
+    assert table_hash(text) == text.split()[-1].decode()
+
+
+def test_a_sealed_pack_knows_its_name(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as background:
+        writer = PackWriter(tmp_path, "new.zpk", Disk(), background)
+        name = writer.seal()
+        assert writer.publish(tmp_path) == name == table_hash(format_table(Table())) + ".zpk"
+    assert read_table(tmp_path / name, strict=True) == Table()
+
+
+def test_a_copied_frame_keeps_where_its_chunks_lie(tmp_path: Path) -> None:
+    """They need not fill it, nor follow each other."""
+    with ThreadPoolExecutor(1) as background:
+        writer = PackWriter(tmp_path, "new.zpk", Disk(), background)
+        chunks = [Chunk(chunk_id(b"three"), 7, 3, 5), Chunk(chunk_id(b"one"), 7, 1, 3)]
+        writer.add_copy(Frame(7, 999, 1, 20, (BASE,)), b"frame", chunks)
+        assert writer.places[chunk_id(b"one")] == Chunk(chunk_id(b"one"), 0, 1, 3)
+        writer.seal()
+        table = read_table(tmp_path / writer.publish(tmp_path), strict=True)
+    assert table.frames == [Frame(0, 24, 5, 20, (BASE,))]
+    assert table.chunks == [Chunk(chunk_id(b"three"), 0, 3, 5), Chunk(chunk_id(b"one"), 0, 1, 3)]
+
+
+@pytest.mark.parametrize("offset", [0, 7, 31])
+def test_a_trailer_that_points_before_the_first_frame_is_damage(tmp_path: Path, offset: int) -> None:
+    """Not a crash: what lies before the table is looked at too."""
+    head = b"\x57\x2a\x4d\x18\x10\0\0\0gitvault pack 1\n"
+    length = 200
+    filler = b"." * (offset + 2 * length + 16 - len(head))
+    path = tmp_path / f"{'ab' * 32}.zpk"
+    path.write_bytes(head + filler + f"gitvault table {offset:020d} {length:020d}\n".encode())
+    for strict in (False, True):
+        with pytest.raises(CorruptionError):
+            read_table(path, strict=strict)

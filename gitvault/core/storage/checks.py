@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import Executor, Future
 from pathlib import Path
 
@@ -31,30 +31,38 @@ def verify(folder: Path, disk: Disk, pool: Executor, *, data: bool, progress: Pr
         defects: list[Defect] = []
         checked = 0
         size = 0
-        packs = sorted(path for path in folder.glob("*.zpk") if PACK_NAME.fullmatch(path.name))
-        for number, path in enumerate(packs):
-            if progress is not None:
-                progress("checking packs", number, len(packs))
-            try:
-                table = read_table(path, strict=True)
-            except UnsupportedFormatVersion:
-                raise
-            except (CorruptionError, OSError) as error:
-                defects.append(Defect("pack", path.name, str(error)))
-                continue
-            checked += len(table.chunks) + len(table.manifests)
-            size += sum(frame.length if data else frame.stored for frame in table.frames)
-            if data:
-                defects += _check_content(path, table, reader, pool)
-            else:
-                defects += _check_bases(path, table, index)
-            defects += _check_manifests(table, index, reader)
+        seen: set[Path] = set()
+        while packs := _packs(folder, seen):
+            for number, path in enumerate(packs, len(seen)):
+                if progress is not None:
+                    progress("checking packs", number, len(seen) + len(packs))
+                try:
+                    table = read_table(path, strict=True)
+                    found = list(
+                        _check_content(path, table, reader, pool) if data else _check_bases(path, table, index)
+                    )
+                    found += _check_manifests(table, index, reader)
+                except UnsupportedFormatVersion:
+                    raise
+                except (CorruptionError, OSError) as error:
+                    table, found = Table(), [Defect("pack", path.name, str(error))]
+                if found and not path.exists():
+                    # Upkeep has replaced it meanwhile; what was in it is checked where it is now.
+                    continue
+                defects += found
+                checked += len(table.chunks) + len(table.manifests)
+                size += sum(frame.length if data else frame.stored for frame in table.frames)
+            seen.update(packs)
         if progress is not None:
-            progress("checking packs", len(packs), len(packs))
+            progress("checking packs", len(seen), len(seen))
         return VerifyReport(checked, size, tuple(defects))
     finally:
         reader.close()
         index.close()
+
+
+def _packs(folder: Path, seen: Collection[Path]) -> list[Path]:
+    return sorted(p for p in folder.glob("*.zpk") if PACK_NAME.fullmatch(p.name) and p not in seen)
 
 
 def _check_content(path: Path, table: Table, reader: ChunkReader, pool: Executor) -> Iterator[Defect]:

@@ -18,15 +18,15 @@ from gitvault.core.utils.files import Disk
 from gitvault.errors import CorruptionError, StorageFullError, UnsupportedFormatVersion
 
 # Goes up when the tables change; a file of another version is made anew.
-_VERSION = 2
+_VERSION = 3
 _SCHEMA = """
 CREATE TABLE pack (number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT UNIQUE NOT NULL, chunks INTEGER NOT NULL,
                    level INTEGER NOT NULL, size INTEGER NOT NULL);
 CREATE TABLE frame (pack INTEGER, number INTEGER, start INTEGER, stored INTEGER, length INTEGER, bases BLOB,
                     PRIMARY KEY (pack, number)) WITHOUT ROWID;
 CREATE TABLE chunk (id BLOB, pack INTEGER, frame INTEGER, inner INTEGER, length INTEGER,
-                    PRIMARY KEY (id, pack)) WITHOUT ROWID;
-CREATE TABLE manifest (oid BLOB, pack INTEGER, parts BLOB, PRIMARY KEY (oid, pack)) WITHOUT ROWID;
+                    PRIMARY KEY (id, pack, frame)) WITHOUT ROWID;
+CREATE TABLE manifest (oid BLOB, pack INTEGER, parts BLOB, PRIMARY KEY (oid, pack, parts)) WITHOUT ROWID;
 """
 # Few sizes, the last one repeated to fill them: SQLite's compiled statements are found again.
 _BATCHES = (1, 16, 256)
@@ -67,6 +67,8 @@ class ChunkIndex:
         self._stamp: int | None = None
         self.unreadable: dict[str, CorruptionError] = {}
         """Packs whose table cannot be read, and why."""
+        self.changes = 0
+        """Goes up whenever a pack is found to have come or gone."""
 
     def find(self, chunks: Collection[ChunkId], *, without: Collection[str] = ()) -> dict[ChunkId, Place]:
         """The places of those chunks that are known; packs that have come or gone are noticed.
@@ -75,27 +77,22 @@ class ChunkIndex:
         """
         with self._lock:
             self.refresh()
-            found: dict[ChunkId, Place] = {}
-            left_out = {self._numbers.get(name) for name in without}
-            for batch in _batches(chunks):
-                rows = self._query(
-                    "SELECT c.id, c.pack, c.inner, c.length, f.number, f.start, f.stored, f.length, f.bases "
-                    "FROM chunk c JOIN frame f ON f.pack = c.pack AND f.number = c.frame "
-                    f"WHERE c.id IN ({','.join('?' * len(batch))})",
-                    batch,
-                )
-                for chunk, pack, inner, length, number, start, stored, whole, bases in rows:
-                    if pack in self._packs and pack not in left_out:
-                        frame = Frame(number, start, stored, whole, tuple(_split(bases)))
-                        found[chunk] = Place(self._packs[pack], frame, inner, length)
-            return found
+            places = (found for batch in _batches(chunks) for found in self._places(batch))
+            return {chunk: place for chunk, place in places if place.pack.path.name not in without}
 
-    def manifests(self, oid: str) -> list[tuple[ChunkId, ...]]:
-        """For each pack that has a manifest of the file, the chunks it consists of."""
+    def places(self, chunk: ChunkId) -> list[Place]:
+        """Every place of a chunk: it may be in several frames."""
+        with self._lock:
+            self.refresh()
+            return [place for _, place in self._places([chunk])]
+
+    def manifests(self, oid: str, *, without: Collection[str] = ()) -> list[tuple[ChunkId, ...]]:
+        """For each manifest of the file in a pack, the chunks it consists of. `without`: see `find`."""
         with self._lock:
             self.refresh()
             rows = self._query("SELECT pack, parts FROM manifest WHERE oid = ?", (bytes.fromhex(oid),))
-            return [tuple(_split(parts)) for pack, parts in rows if pack in self._packs]
+            found = [(self._packs[pack].path.name, parts) for pack, parts in rows if pack in self._packs]
+            return [tuple(_split(parts)) for name, parts in found if name not in without]
 
     def counts(self) -> tuple[int, int]:
         """Packs and chunks; a chunk in two packs counts twice."""
@@ -127,6 +124,7 @@ class ChunkIndex:
                 stamp, names = 0, set()
             for name in self._numbers.keys() - names:
                 del self._packs[self._numbers.pop(name)]
+                self.changes += 1
             self.unreadable = {name: error for name, error in self.unreadable.items() if name in names}
             new = sorted(names - self._numbers.keys() - self.unreadable.keys())
             known = self._known_packs(names) if new else {}
@@ -152,6 +150,8 @@ class ChunkIndex:
         """Take in a pack that lies in the folder now."""
         with self._lock:
             self._open()
+            # One that took the place of a damaged pack of the same name.
+            self.unreadable.pop(name, None)
             if name in self._numbers:
                 return
             try:
@@ -174,6 +174,18 @@ class ChunkIndex:
                 self._database.close()
             self._database = None
             self._packs, self._numbers, self._stamp = {}, {}, None
+
+    def _places(self, batch: Collection[ChunkId]) -> Iterator[tuple[ChunkId, Place]]:
+        rows = self._query(
+            "SELECT c.id, c.pack, c.inner, c.length, f.number, f.start, f.stored, f.length, f.bases "
+            "FROM chunk c JOIN frame f ON f.pack = c.pack AND f.number = c.frame "
+            f"WHERE c.id IN ({','.join('?' * len(batch))})",
+            batch,
+        )
+        for chunk, pack, inner, length, number, start, stored, whole, bases in rows:
+            if pack in self._packs:
+                frame = Frame(number, start, stored, whole, tuple(_split(bases)))
+                yield chunk, Place(self._packs[pack], frame, inner, length)
 
     def _known_packs(self, names: set[str]) -> dict[str, int]:
         """The numbers of packs that are in the database; it is made anew when most of it is about packs long gone."""
@@ -247,7 +259,7 @@ class ChunkIndex:
                 sorted((c.id, number, c.frame, c.inner, c.length) for c in table.chunks),
             )
             database.executemany(
-                "INSERT OR REPLACE INTO manifest VALUES (?, ?, ?)",
+                "INSERT OR IGNORE INTO manifest VALUES (?, ?, ?)",
                 ((bytes.fromhex(oid), number, b"".join(parts)) for oid, parts in table.manifests),
             )
             return number
@@ -255,6 +267,7 @@ class ChunkIndex:
     def _adopt(self, name: str, number: int) -> None:
         self._numbers[name] = number
         self._packs[number] = Pack(self._folder / name)
+        self.changes += 1
 
 
 def _connect(name: str) -> sqlite3.Connection:

@@ -25,6 +25,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO
 
@@ -138,7 +139,9 @@ def parse_table(text: bytes, pack: str, stop: int) -> Table:
             elif kind == "manifest":
                 table.manifests.append((_chunk_id(words[0]).hex(), tuple(map(_chunk_id, words[1:]))))
             elif kind == "level":
-                level = int(words[0])
+                (level,) = map(int, words)
+                if not 1 <= level <= 22:
+                    raise ValueError
             else:
                 raise UnsupportedFormatVersion(
                     f"{pack}: a row of the unknown kind {kind!r}; a newer gitvault wrote it, update this one"
@@ -171,7 +174,7 @@ def read_table(path: Path, *, strict: bool = False) -> Table:
             raise CorruptionError(f"{path.name}: it does not begin like a pack; run git-vault verify")
         trailer = _TRAILER.fullmatch(_at(file, max(0, size - _TRAILER_LENGTH), _TRAILER_LENGTH))
         offset, length = (int(trailer[1]), int(trailer[2])) if trailer else (0, 0)
-        if offset + 2 * length + 16 + _TRAILER_LENGTH == size:
+        if offset >= len(_HEAD) + 8 and offset + 2 * length + 16 + _TRAILER_LENGTH == size:
             copies = [(_at(file, at, length), at - 8) for at in (offset, offset + length + 8)]
         elif strict:
             raise CorruptionError(f"{path.name}: it does not end like a pack; run git-vault repair")
@@ -250,30 +253,34 @@ class PackWriter(Pack):
 
     def add(self, frame: bytes, chunks: Sequence[tuple[ChunkId, int]], bases: Sequence[ChunkId]) -> None:
         """Append a frame that decodes to `chunks`, in order."""
+        ends = list(accumulate((size for _, size in chunks), initial=0))
+        placed = [Chunk(chunk, 0, inner, size) for (chunk, size), inner in zip(chunks, ends, strict=False)]
+        self.add_copy(Frame(0, 0, len(frame), ends[-1], tuple(bases)), frame, placed)
+
+    def add_copy(self, frame: Frame, data: bytes, chunks: Sequence[Chunk]) -> None:
+        """Append `data`, which decodes to the same as another pack's `frame`, with that one's `chunks`."""
         number = len(self.table.frames)
-        length = sum(size for _, size in chunks)
-        self.table.frames.append(Frame(number, self.size, len(frame), length, tuple(bases)))
-        inner = 0
-        for chunk, size in chunks:
-            place = Chunk(chunk, number, inner, size)
+        self.table.frames.append(Frame(number, self.size, len(data), frame.length, frame.bases))
+        for chunk in chunks:
+            place = Chunk(chunk.id, number, chunk.inner, chunk.length)
             self.table.chunks.append(place)
-            self.places[chunk] = place
-            inner += size
-        self.size += len(frame)
-        self._write(frame)
+            self.places[chunk.id] = place
+        self.size += len(data)
+        self._write(data)
 
     def add_manifest(self, oid: str, parts: tuple[ChunkId, ...]) -> None:
         """Say which chunks hold the manifest of the file `oid`."""
         self.table.manifests.append((oid, parts))
         self.manifests[oid] = parts
 
-    def seal(self) -> None:
-        """Append table and trailer; nothing can be added any more."""
+    def seal(self) -> str:
+        """Append table and trailer; nothing can be added any more. The name that it will have."""
         text = format_table(self.table)
         self._name = f"{table_hash(text)}.zpk"
         end = _end(text, self.size)
         self.size += len(end)
         self._write(end)
+        return self._name
 
     def publish(self, folder: Path) -> str:
         """Make the sealed pack durable and give it its name in `folder`; the name."""

@@ -7,6 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from gitvault.core.models import ChunkId
 from gitvault.core.storage import frames
@@ -18,6 +19,10 @@ from gitvault.errors import ChecksumMismatch, ContentMissing, CorruptionError
 # Longer chains than we write are a loop, or bait.
 _MAX_CHAIN = 64
 _CACHE_BYTES = 32 << 20
+
+_T = TypeVar("_T")
+# A frame: its pack's file, its number.
+_Key = tuple[Path, int]
 
 
 class ChunkReader:
@@ -38,18 +43,15 @@ class ChunkReader:
         self._trash = ChunkIndex(folder / "trash", None, disk) if trash else None
         self._cache = _FrameCache(_CACHE_BYTES)
         self._rebuilt = False
+        # Frames that could not be decoded: another copy of what is in them is tried first.
+        self._bad: set[_Key] = set()
 
     def read(self, chunks: Sequence[ChunkId], *, verify: bool = True) -> list[memoryview]:
-        """The chunks' bytes. Raises NotFoundError, CorruptionError.
+        """The chunks' bytes. Raises ContentMissing, CorruptionError.
 
         `verify`: each has its hash; without it the caller checks the whole that they make.
         """
-        try:
-            return self._read(chunks, verify)
-        except CorruptionError:
-            if not self.mistrust():
-                raise
-            return self._read(chunks, verify)
+        return self._persist(lambda: self._read(chunks, verify))
 
     def mistrust(self) -> bool:
         """Something is missing, and the index may be what is wrong: make it anew; once is enough to know.
@@ -64,12 +66,12 @@ class ChunkReader:
 
     def depth(self, place: Place) -> int:
         """How many frames the chunk's frame stands on, in a row."""
-        return self._decode(place.pack, place.frame, 0)[1]
+        return self._decode(place.pack, place.frame)[1]
 
     def check_frame(self, pack: Pack, frame: Frame, chunks: Sequence[Chunk]) -> list[str]:
         """What is wrong with each of the frame's chunks, `""` for nothing."""
         try:
-            data = memoryview(self._decode(pack, frame, 0)[0])
+            data = memoryview(self._persist(lambda: self._decode(pack, frame))[0])
         except CorruptionError as error:
             return [str(error)] * len(chunks)
         return [
@@ -79,12 +81,12 @@ class ChunkReader:
 
     def decode(self, pack: Pack, frame: Frame, chunks: Sequence[Chunk]) -> tuple[bytes, bytes]:
         """A frame's bytes, each chunk of the right hash, and the dictionary it is coded against, or nothing."""
-        data, _ = self._decode(pack, frame, 0)
+        data, _ = self._persist(lambda: self._decode(pack, frame))
         for chunk in chunks:
             actual = hashlib.sha256(memoryview(data)[chunk.inner : chunk.inner + chunk.length]).digest()
             if actual != chunk.id:
                 raise ChecksumMismatch(f"chunk in {pack.path.name}", chunk.id.hex(), actual.hex())
-        return data, self._dictionary(pack, frame, 0)[0]
+        return data, self._persist(lambda: self._dictionary(pack, frame, ()))[0]
 
     def forget(self) -> None:
         """Drop decoded frames."""
@@ -95,19 +97,34 @@ class ChunkReader:
         if self._trash is not None:
             self._trash.close()
 
+    def _persist(self, attempt: Callable[[], _T]) -> _T:
+        """Upkeep may have moved the packs, a copy may be damaged, and the index may be wrong."""
+        while True:
+            changes, bad = self._index.changes, len(self._bad)
+            try:
+                return attempt()
+            except CorruptionError:
+                self._index.refresh(force=True)
+                if self._index.changes != changes or len(self._bad) != bad:
+                    continue
+                if not self.mistrust():
+                    raise
+
     def _read(self, chunks: Sequence[ChunkId], verify: bool) -> list[memoryview]:
-        places = self._places(set(chunks), 0)
+        places = self._places(set(chunks), ())
         found = []
         for chunk in chunks:
             place = places[chunk]
-            data = memoryview(self._decode(place.pack, place.frame, 0)[0])[place.inner : place.inner + place.length]
+            data = memoryview(self._decode(place.pack, place.frame)[0])[place.inner : place.inner + place.length]
             if verify and (actual := hashlib.sha256(data).digest()) != chunk:
+                self._bad.add(_key(place.pack, place.frame))
                 raise ChecksumMismatch(f"chunk in {place.pack.path.name}", chunk.hex(), actual.hex())
             found.append(data)
         return found
 
-    def _places(self, chunks: Collection[ChunkId], chain: int) -> dict[ChunkId, Place]:
-        if chain > _MAX_CHAIN:
+    def _places(self, chunks: Collection[ChunkId], above: tuple[_Key, ...]) -> dict[ChunkId, Place]:
+        """Where to read the chunks; `above`: the frames that stand on them, which they must not lie in."""
+        if len(above) > _MAX_CHAIN:
             raise CorruptionError(f"more than {_MAX_CHAIN} frames stand on each other; run git-vault verify --data")
         found = self._find(chunks)
         if len(found) < len(chunks) and self._index.refresh(force=True):
@@ -119,38 +136,57 @@ class ChunkReader:
                 for error in self._index.unreadable.values():
                     raise error
                 raise ContentMissing(f"chunk {chunk.hex()}: in no pack; run git-vault verify")
+        if above or self._bad:
+            avoided = self._bad.union(above)
+            for chunk, place in found.items():
+                if _key(place.pack, place.frame) in avoided:
+                    found[chunk] = self._another(chunk, place, avoided)
         return found
 
-    def _decode(self, pack: Pack, frame: Frame, chain: int) -> tuple[bytes, int]:
+    def _another(self, chunk: ChunkId, place: Place, avoided: set[_Key]) -> Place:
+        """A copy of the chunk in none of the frames `avoided`; `place` where there is none."""
+        others = self._index.places(chunk) + (self._trash.places(chunk) if self._trash else [])
+        return next((other for other in others if _key(other.pack, other.frame) not in avoided), place)
+
+    def _decode(self, pack: Pack, frame: Frame, above: tuple[_Key, ...] = ()) -> tuple[bytes, int]:
         key = pack, frame.number
         known = self._cache.get(key)
         if known is not None:
             return known
-        dictionary, depth = self._dictionary(pack, frame, chain)
         try:
-            data = frames.decompress(pack.read(frame), frame.length, dictionary)
-        except CorruptionError as error:
-            raise CorruptionError(f"{pack.path.name}: frame {frame.number} at {frame.offset}: {error}") from error
-        except FileNotFoundError as error:
-            raise ContentMissing(f"{pack.path.name}: the pack is gone; run git-vault verify") from error
+            dictionary, depth = self._dictionary(pack, frame, above)
+            try:
+                data = frames.decompress(pack.read(frame), frame.length, dictionary)
+            except CorruptionError as error:
+                raise CorruptionError(f"{pack.path.name}: frame {frame.number} at {frame.offset}: {error}") from error
+            except FileNotFoundError as error:
+                raise ContentMissing(f"{pack.path.name}: the pack is gone; run git-vault verify") from error
+        except CorruptionError:
+            self._bad.add(_key(pack, frame))
+            raise
         self._cache.put(key, (data, depth))
         return data, depth
 
-    def _dictionary(self, pack: Pack, frame: Frame, chain: int) -> tuple[bytes, int]:
+    def _dictionary(self, pack: Pack, frame: Frame, above: tuple[_Key, ...]) -> tuple[bytes, int]:
         """The joined bases of a frame, and how many frames it stands on in a row."""
         if not frame.bases:
             return b"", 0
-        places = self._places(set(frame.bases), chain + 1)
+        above = (*above, _key(pack, frame))
+        places = self._places(set(frame.bases), above)
         if sum(places[base].length for base in frame.bases) > MAX_DICTIONARY:
             raise CorruptionError(f"{pack.path.name}: frame {frame.number} has bases of more than 64 MiB")
         parts = []
         depth = 0
         for base in frame.bases:
             place = places[base]
-            data, below = self._decode(place.pack, place.frame, chain + 1)
+            data, below = self._decode(place.pack, place.frame, above)
             parts.append(memoryview(data)[place.inner : place.inner + place.length])
             depth = max(depth, below + 1)
         return b"".join(parts), depth
+
+
+def _key(pack: Pack, frame: Frame) -> _Key:
+    return pack.path, frame.number
 
 
 class _FrameCache:

@@ -152,7 +152,10 @@ class DirectWriter:
         """`fd`: at the end of a file whose length is a multiple of 4096."""
         self._fd = fd
         # Direct writes want aligned memory, offsets and lengths.
-        self._buffer = _spare.pop() if _spare else _aligned(_BLOCK)
+        try:
+            self._buffer = _spare.pop()
+        except IndexError:
+            self._buffer = _aligned(_BLOCK)
         self._direct = _set_direct(fd, True)
         self.held = 0
         """Bytes at the end that are not in the file yet."""
@@ -176,10 +179,12 @@ class DirectWriter:
     def finish(self) -> None:
         """Write what is held; no more can be appended."""
         whole = self.held - self.held % _ALIGNED
-        self._put(0, whole)
-        self._direct = self._direct and _set_direct(self._fd, False)
-        self._put(whole, self.held)
-        self.close()
+        try:
+            self._put(0, whole)
+            self._direct = self._direct and _set_direct(self._fd, False)
+            self._put(whole, self.held)
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Drop what is held; the file stays open."""
