@@ -38,6 +38,16 @@ class _Run:
     """The anchor before it: see deltas.Alignment.bases."""
 
 
+@dataclass(slots=True)
+class _Gap:
+    """What lies between two anchors, and how many tries in a row to code it against the past saved nothing.
+
+    Of its own: what threads are still at when the next one begins says nothing about that one.
+    """
+
+    vain: int = 0
+
+
 class Intake:
     """Stores the chunks of one file or manifest. One object, one thread; `pool` does the heavy part."""
 
@@ -67,7 +77,7 @@ class Intake:
         self._encoding_bytes = 0
         self._owed: set[ChunkId] = set()
         self._elsewhere: set[ChunkId] = set()
-        self._vain = 0
+        self._gap = _Gap()
         self._tries = 0
 
     def add(self, window: memoryview, lengths: list[int]) -> None:
@@ -91,7 +101,7 @@ class Intake:
         while self._waiting:
             run = self._waiting.popleft()
             self._owed.difference_update(chunk for chunk, _ in run.chunks)
-            self._encoding.append((len(run.data), self._pool.submit(self._store, run, [])))
+            self._encoding.append((len(run.data), self._pool.submit(self._store, run, [], self._gap)))
         for _, future in self._encoding:
             future.exception()
         if self._owed:
@@ -126,7 +136,7 @@ class Intake:
             if there is not None:
                 self._release((start, start - there))
                 self._left = (start + length, start - there)
-                self._vain = 0
+                self._gap = _Gap()
         if self._alignment is None:
             self._release(None)
         while self._waiting_bytes > _LOOK_AHEAD:
@@ -140,9 +150,9 @@ class Intake:
         run = self._waiting[0]
         bases: list[ChunkId] = []
         self._tries += 1
-        if self._alignment is not None and (self._vain < _PATIENCE or self._tries % _PROBE == 0):
+        if self._alignment is not None and (self._gap.vain < _PATIENCE or self._tries % _PROBE == 0):
             bases = self._alignment.bases(run.start, run.start + len(run.data), run.left, right)
-        self._encoding.append((len(run.data), self._pool.submit(self._store, run, bases)))
+        self._encoding.append((len(run.data), self._pool.submit(self._store, run, bases, self._gap)))
         self._encoding_bytes += len(run.data)
         # Only now is somebody else answerable for it.
         self._waiting.popleft()
@@ -156,7 +166,7 @@ class Intake:
         self._encoding_bytes -= length
         future.result()
 
-    def _store(self, run: _Run, bases: list[ChunkId]) -> None:
+    def _store(self, run: _Run, bases: list[ChunkId], gap: _Gap) -> None:
         try:
             data = bytes(run.data)
             best = frames.compress(data, self._level)
@@ -166,10 +176,10 @@ class Intake:
                 # Each base costs its name in both tables.
                 if len(delta) + 130 * len(places) < len(best):
                     best = delta
-                    self._vain = 0
+                    gap.vain = 0
                 else:
                     dictionary, places = b"", []
-                    self._vain += 1
+                    gap.vain += 1
             # What cannot be read back was not stored.
             if frames.decompress(best, len(data), dictionary) != data:
                 raise CorruptionError("a frame does not decode to what was compressed; check this machine's memory")
