@@ -111,7 +111,8 @@ def repack(
         kept = {name for name in protected | big if _lend(name, folder, scratch, disk)}
         rolled = {name: size for name, size in before.items() if name not in kept | protected}
         say("Finding deltas", 0, 4)
-        indexes = _pack_objects(scratch, tips, kept, idle=idle, stop=stop)
+        untried = rolled.keys().isdisjoint(state.made)
+        indexes = _pack_objects(scratch, tips, kept, untried=untried, idle=idle, stop=stop)
         say("Compressing what is new", 1, 4)
         settled = [folder / f"{name}.idx" for name in sorted(state.made & before.keys())]
         deflated, packed = _redeflate(indexes, settled, PackWriter(scratch / "out", disk), stop)
@@ -140,10 +141,14 @@ def _pack_objects(
     tips: Iterable[ObjectId],
     kept: Iterable[str],
     *,
+    untried: bool,
     idle: bool,
     stop: Callable[[], bool] | None,
 ) -> list[Path]:
-    """Let git choose deltas and order; the indexes of what it wrote. Objects keep their streams."""
+    """Let git choose deltas and order; the indexes of what it wrote. Objects keep their streams.
+
+    `untried`: no pack was ever searched for deltas.
+    """
     target = scratch / "out"
     output = git(
         scratch,
@@ -165,6 +170,9 @@ def _pack_objects(
         "--compression=6",
         "--threads=0",
         "-q",
+        # git takes it that two objects of one pack have been tried on each other. Snapshots try nothing: of four
+        # Python packages and /usr/share/doc, 3.2 % less.
+        *(("--no-reuse-delta",) if untried else ()),
         *(f"--keep-pack={name}.pack" for name in kept),
         target / "pack",
         stdin=b"".join(tip.hex().encode() + b"\n" for tip in tips),
