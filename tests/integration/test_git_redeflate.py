@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from gitvault.core.models import ObjectId
-from gitvault.core.utils.files import Disk
+from gitvault.core.utils.files import Disk, NewFile
 from gitvault.core.utils.process import git
 from gitvault.core.versioning import repack as module
 from gitvault.core.versioning.objects import (
@@ -33,7 +33,7 @@ from gitvault.core.versioning.packreader import OFS_DELTA, REF_DELTA, BaseCache,
 from gitvault.core.versioning.redeflate import LARGEST, redeflate
 from gitvault.core.versioning.refs import RefStore
 from gitvault.core.versioning.repack import due, repack
-from gitvault.errors import CorruptionError, ToolFailed, ToolStopped
+from gitvault.errors import CorruptionError, StorageFullError, ToolFailed, ToolStopped
 
 pytestmark = pytest.mark.needs("git")
 
@@ -281,6 +281,27 @@ def test_stop_at_any_time_leaves_everything_as_it_was(vault: Path, monkeypatch: 
         asked += 5
     assert asked >= 10
     assert len(packs(vault)) == 1
+
+
+class FullDisk(Disk):
+    """Has no room for a second pack."""
+
+    def create(self, path: Path, mode: int = 0o600) -> NewFile:
+        return FullFile(path, mode)
+
+
+class FullFile(NewFile):
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self.path.suffix == ".pack":
+            raise StorageFullError(f"{self.path.parent}: no space left on the disk")
+        super().write(data)
+
+
+def test_full_disk_leaves_everything_as_it_was(vault: Path) -> None:
+    before = files(vault)
+    with pytest.raises(StorageFullError):
+        repack(vault, FullDisk())
+    assert files(vault) == before
 
 
 # Packs of our own making.

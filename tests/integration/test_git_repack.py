@@ -363,7 +363,8 @@ def test_kill_at_any_step_leaves_everything_readable(history: History, tmp_path:
     assert step > 50
 
 
-def test_real_kill_during_packing_leaves_a_readable_vault(history: History) -> None:
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_real_kill_during_packing_leaves_a_readable_vault(history: History, steps: int) -> None:
     for _ in range(5):
         history.save()
     before = everything(history.vault)
@@ -374,7 +375,8 @@ def test_real_kill_during_packing_leaves_a_readable_vault(history: History) -> N
     )
     child = subprocess.Popen([sys.executable, "-c", script, history.vault], stdout=subprocess.PIPE)
     assert child.stdout is not None
-    child.stdout.readline()
+    for _ in range(steps):
+        child.stdout.readline()
     child.kill()
     child.wait()
     child.stdout.close()
