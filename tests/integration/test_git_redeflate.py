@@ -299,9 +299,12 @@ class FullFile(NewFile):
 
 def test_full_disk_leaves_everything_as_it_was(vault: Path) -> None:
     before = files(vault)
+    opened = len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
     with pytest.raises(StorageFullError):
         repack(vault, FullDisk())
     assert files(vault) == before
+    if sys.platform == "linux":
+        assert len(os.listdir("/proc/self/fd")) == opened
 
 
 # Packs of our own making.
@@ -438,6 +441,15 @@ def test_large_and_incompressible_objects_keep_their_streams(tmp_path: Path) -> 
     content = pack.path.read_bytes()
     assert all(part in content for part in (parts[0], parts[1], parts[3])) and parts[2] not in content
     assert all(read(pack, data) == data for data in (noise, long, just, small))
+    pack.close()
+
+
+def test_the_smaller_stream_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small, long = text(1, 5000), text(2, 50_000)
+    index = write_pack(tmp_path / "p", whole(small, 9), whole(long, 9))
+    monkeypatch.setattr("gitvault.core.versioning.redeflate._compress", lambda data, level: zlib.compress(data, 0))
+    pack, count = again(index)
+    assert count == 2 and pack.path.read_bytes() == index.with_suffix(".pack").read_bytes()
     pack.close()
 
 
