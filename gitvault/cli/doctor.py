@@ -21,7 +21,18 @@ from gitvault.personas.base import Answer, Session, Verb, persona_plugin
 WRONG = 1
 OLDEST_GIT = (2, 30)
 LEAST_FREE = 1 << 30
-_LIBRARIES = ("dulwich", "isal", "msgpack", "pathspec", "platformdirs", "pyfastcdc", "pygit2", "rich", "zstandard")
+_LIBRARIES = (
+    "deflate",
+    "dulwich",
+    "isal",
+    "msgpack",
+    "pathspec",
+    "platformdirs",
+    "pyfastcdc",
+    "pygit2",
+    "rich",
+    "zstandard",
+)
 
 
 @dataclass(frozen=True, slots=True)

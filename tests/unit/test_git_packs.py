@@ -104,6 +104,25 @@ def test_writer_takes_each_object_once_and_can_be_used_again(objects: Path) -> N
     assert second is not None and second.name != first.name
 
 
+def test_writer_takes_packed_objects_in_pieces(objects: Path) -> None:
+    data = os.urandom(3 << 20)
+    raw = blob(data)
+    writer = PackWriter(objects.parent / "tmp", Disk())
+    writer.add(b"blob", b"x")
+    start = writer.size
+    writer.add_packed(object_id(b"blob", data), (raw[i : i + 700_000] for i in range(0, len(raw), 700_000)))
+    assert writer.size == start + len(raw)
+    pack = writer.finish()
+    assert pack is not None
+    publish(pack, objects / "pack", Disk())
+    (index,) = (objects / "pack").glob("*.idx")
+    opened = Pack(index)
+    end = start + len(raw)
+    assert list(opened.entries()) == [(12, start, X), (start, end, object_id(b"blob", data))]
+    assert opened.read(start, BaseCache(1 << 20)) == (b"blob", data)
+    opened.close()
+
+
 def test_abandoned_pack_leaves_nothing(objects: Path) -> None:
     writer = PackWriter(objects.parent / "tmp", Disk())
     writer.abandon()

@@ -275,15 +275,6 @@ class Disk:
         """Give a file a second name; OSError where the file system has no hard links."""
         os.link(source, target)
 
-    def sync_file(self, path: Path) -> None:
-        """Make durable what another program wrote; git leaves its packs read-only, which would forbid it."""
-        os.chmod(path, 0o600)
-        fd = os.open(path, os.O_RDWR | _CLOEXEC | getattr(os, "O_BINARY", 0))
-        try:
-            _sync(fd)
-        finally:
-            os.close(fd)
-
     def sync_folder(self, path: Path) -> None:
         """Make the names in a folder durable. Systems without folder sync are left alone, I/O errors are not."""
         if sys.platform == "win32":

@@ -10,7 +10,7 @@ import hashlib
 import os
 import sys
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -96,13 +96,22 @@ class PackWriter:
             byte = size & 127
             size >>= 7
         header.append(byte)
-        self._entries[oid] = self.size << 32 | crc32(deflated, crc32(header))
-        buffer = self._buffer
-        buffer += header
-        buffer += deflated
-        self.size += len(header) + len(deflated)
-        if len(buffer) >= _BUFFER:
-            self._flush()
+        self.add_packed(oid, (header, deflated))
+
+    def add_packed(self, oid: ObjectId, parts: Iterable[bytes | bytearray]) -> None:
+        """Add an object as packs hold it, in any number of pieces; `size` is where it will begin.
+
+        A delta's base is the caller's affair. Raises StorageFullError.
+        """
+        start = self.size
+        crc = 0
+        for part in parts:
+            crc = crc32(part, crc)
+            self._buffer += part
+            self.size += len(part)
+            if len(self._buffer) >= _BUFFER:
+                self._flush()
+        self._entries[oid] = start << 32 | crc
 
     def finish(self) -> NewPack | None:
         """Write index and checksums and sync both files; None when nothing was added.

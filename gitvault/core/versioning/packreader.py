@@ -34,8 +34,8 @@ except ImportError:  # as in packfile
 _DELTA_HEADER_ERRORS: tuple[type[Exception], ...] = (*_INFLATE_ERRORS, IndexError)
 
 _KINDS = {code: kind for kind, code in KIND_CODES.items()}
-_OFS_DELTA = 6
-_REF_DELTA = 7
+OFS_DELTA = 6
+REF_DELTA = 7
 MAX_OBJECT = 1 << 31
 """Bytes; a larger object was not written by gitvault, which puts everything over 16 MiB into the chunk store."""
 # git makes chains of at most 4095.
@@ -209,6 +209,15 @@ class Pack:
         end = self._sorted[following] if following < self.count else len(self._mapped()) - 20
         return end - offset
 
+    def entries(self) -> Iterator[tuple[int, int, ObjectId]]:
+        """Where each object begins, where it ends, and its id, as they lie in the pack. Raises CorruptionError."""
+        offsets = array("Q", (self._offset(position) for position in range(self.count)))
+        order = array("I", sorted(range(self.count), key=offsets.__getitem__))
+        ends = itertools.chain((offsets[position] for position in order[1:]), (len(self._mapped()) - 20,))
+        for position, end in zip(order, ends, strict=False):
+            at = _IDS + 20 * position
+            yield offsets[position], end, ObjectId(self._index[at : at + 20])
+
     def close(self) -> None:
         """Unmap; nothing can be read afterwards."""
         if self._data is not None:
@@ -273,12 +282,12 @@ class Pack:
     def _base(self, code: int, offset: int, at: int) -> tuple[int, int]:
         """Offset of a delta's base, and where the delta begins."""
         data = self._mapped()
-        if code == _REF_DELTA:
+        if code == REF_DELTA:
             base = self.find(data[at : at + 20])
             if base is None:
                 raise self._damaged(f"object at {offset}: its base {data[at : at + 20].hex()} is not in the pack")
             return base, at + 20
-        if code != _OFS_DELTA:
+        if code != OFS_DELTA:
             raise self._damaged(f"object at {offset}: unknown type {code}")
         byte = data[at]
         distance = byte & 127
