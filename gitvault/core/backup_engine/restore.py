@@ -135,7 +135,7 @@ class _Run:
         self.trusted = made_by_this_user(history.git_dir)
         self.problems: list[Problem] = []
         self.files = self.bytes = 0
-        self.pool = ThreadPoolExecutor(2, thread_name_prefix="restore")
+        self.pool = ThreadPoolExecutor(3, thread_name_prefix="restore")
         self.large: deque[tuple[Future[int], bytes]] = deque()
         self.first_names: dict[tuple[str, bytes], bytes] = {}
         self.later_names: list[tuple[bytes, bytes, _Job]] = []

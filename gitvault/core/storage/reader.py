@@ -46,12 +46,16 @@ class ChunkReader:
         # Frames that could not be decoded: another copy of what is in them is tried first.
         self._bad: set[_Key] = set()
 
-    def read(self, chunks: Sequence[ChunkId], *, verify: bool = True) -> list[memoryview]:
-        """The chunks' bytes. Raises ContentMissing, CorruptionError.
+    def read(self, chunks: Sequence[ChunkId]) -> list[memoryview]:
+        """The chunks' bytes, each of the right hash. Raises ContentMissing, CorruptionError."""
+        return self._persist(lambda: self._read(chunks))
 
-        `verify`: each has its hash; without it the caller checks the whole that they make.
+    def pieces(self, chunks: Sequence[ChunkId]) -> list[memoryview]:
+        """The chunks' bytes in a row, in as few pieces as they lie in; whoever asks checks the hash of the whole.
+
+        Raises ContentMissing, CorruptionError.
         """
-        return self._persist(lambda: self._read(chunks, verify))
+        return self._persist(lambda: self._pieces(chunks))
 
     def mistrust(self) -> bool:
         """Something is missing, and the index may be what is wrong: make it anew; once is enough to know.
@@ -110,13 +114,28 @@ class ChunkReader:
                 if not self.mistrust():
                     raise
 
-    def _read(self, chunks: Sequence[ChunkId], verify: bool) -> list[memoryview]:
+    def _pieces(self, chunks: Sequence[ChunkId]) -> list[memoryview]:
+        places = self._places(set(chunks), ())
+        found: list[memoryview] = []
+        data, start, stop = b"", 0, 0
+        for chunk in chunks:
+            place = places[chunk]
+            frame = self._decode(place.pack, place.frame)[0]
+            if frame is data and place.inner == stop:
+                found[-1] = memoryview(data)[start : stop + place.length]
+            else:
+                data, start = frame, place.inner
+                found.append(memoryview(data)[start : start + place.length])
+            stop = place.inner + place.length
+        return found
+
+    def _read(self, chunks: Sequence[ChunkId]) -> list[memoryview]:
         places = self._places(set(chunks), ())
         found = []
         for chunk in chunks:
             place = places[chunk]
             data = memoryview(self._decode(place.pack, place.frame)[0])[place.inner : place.inner + place.length]
-            if verify and (actual := hashlib.sha256(data).digest()) != chunk:
+            if (actual := hashlib.sha256(data).digest()) != chunk:
                 self._bad.add(_key(place.pack, place.frame))
                 raise ChecksumMismatch(f"chunk in {place.pack.path.name}", chunk.hex(), actual.hex())
             found.append(data)

@@ -124,10 +124,9 @@ class ChunkStore:
             return
         whole = hashlib.sha256()
         for pieces in self._read_ahead(chunks, self._pool if pointer.size > WINDOW else _Now()):
-            # One piece: four megabytes a call instead of fifty calls.
-            data = memoryview(b"".join(pieces))
-            whole.update(data)
-            _write(target, data)
+            for data in pieces:
+                whole.update(data)
+                _write(target, data)
         if whole.hexdigest() != pointer.oid:
             # Which chunk it is: the first whose own hash is wrong raises here.
             for chunk, _ in chunks:
@@ -304,7 +303,7 @@ class ChunkStore:
             batch.append(chunk)
             size += length
             if size >= _READ_BATCH or number == len(chunks):
-                waiting.append(pool.submit(self._reader.read, batch, verify=False))
+                waiting.append(pool.submit(self._reader.pieces, batch))
                 batch, size = [], 0
             if len(waiting) > _READ_AHEAD:
                 yield waiting.popleft().result()

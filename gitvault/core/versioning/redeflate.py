@@ -32,7 +32,7 @@ except ImportError:  # no wheel for this platform
 
     _LEVEL = 9
 
-LARGEST = 1 << 20
+LARGEST = 16 << 20
 """Bytes of content; a larger object keeps its stream."""
 # One thread's work before `stop` is asked again: 0.1 s.
 _BATCH = 1 << 20
