@@ -87,10 +87,10 @@ def tables(path: Path) -> tuple[int, int]:
     return first, content.index(b"frame 0 ", first + 1)
 
 
-@pytest.mark.parametrize("where", ["first", "second", "trailer"])
+@pytest.mark.parametrize("where", ["first", "second", "between", "trailer"])
 def test_one_damaged_place_of_three_loses_nothing_but_is_named(pack: Path, where: str) -> None:
     first, second = tables(pack)
-    damage(pack, {"first": first + 6, "second": second + 6, "trailer": -20}[where], b"?")
+    damage(pack, {"first": first + 6, "second": second + 6, "between": second - 4, "trailer": -20}[where], b"?")
     assert len(read_table(pack).chunks) == 3
     with pytest.raises(CorruptionError, match=pack.name):
         read_table(pack, strict=True)

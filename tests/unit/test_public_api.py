@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -89,3 +90,8 @@ def test_every_error_is_raised_by_the_package_and_expected_by_a_test(error: type
     if error.__name__ in RAISED:
         expected = {name for test in TESTS for call in calls(parsed(test), "pytest.raises") for name in names_in(call)}
         assert error.__name__ in expected, "no test expects it in pytest.raises"
+
+
+def test_the_models_have_nothing_else() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'Nonsense'"):
+        importlib.import_module("gitvault.core.models").Nonsense  # noqa: B018

@@ -957,3 +957,17 @@ def test_names_are_those_of_packs(saved: dict[Pointer, bytes], tmp_path: Path) -
     assert all(PACK_NAME.fullmatch(path.name) for path in packs(tmp_path))
     with open_store(tmp_path) as store, pytest.raises(NotFoundError):
         store.retrieve_chunk(chunk_id(b"never saved"))
+
+
+def test_a_chunk_that_is_not_what_its_id_says_is_not_written_again(tmp_path: Path) -> None:
+    """Its frame decodes; a new pack would hide that the content is wrong."""
+    chunks = tmp_path / "chunks"
+    (chunks / "tmp").mkdir(parents=True)
+    with ThreadPoolExecutor(1) as background:
+        writer = PackWriter(chunks / "tmp", "new.zpk", Disk(), background)
+        writer.add(frames.compress(b"delivered", 1), [(chunk_id(b"promised!"), 9)], ())
+        writer.seal()
+        name = writer.publish(chunks)
+    report = run(tmp_path)
+    assert report and report.damaged == (name,)
+    assert [path.name for path in packs(tmp_path)] == [name]
