@@ -96,6 +96,13 @@ def test_one_damaged_place_of_three_loses_nothing_but_is_named(pack: Path, where
         read_table(pack, strict=True)
 
 
+def test_a_pack_with_the_name_of_another_is_read_but_named(pack: Path) -> None:
+    other = pack.rename(pack.with_name("0" * 64 + ".zpk"))
+    assert len(read_table(other).chunks) == 3
+    with pytest.raises(CorruptionError, match=r"0000\.zpk: its table has the hash .*, not its name"):
+        read_table(other, strict=True)
+
+
 def test_a_pack_cut_inside_its_trailer_is_still_read(pack: Path) -> None:
     pack.write_bytes(pack.read_bytes()[:-10])
     assert len(read_table(pack).chunks) == 3
