@@ -192,3 +192,16 @@ def test_a_file_that_never_rests_is_given_up(tmp_path: Path) -> None:
     data, _, stable = read_stable(fd, read, sleep=lambda _: None)
     os.close(fd)
     assert (data, stable, len(tries)) == (b"torn", False, 4)
+
+
+def test_what_may_be_torn_is_said_also_when_its_stat_is_that_of_the_walk(
+    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last write is always too recent to tell: a server's clock is ahead of ours."""
+    root = write(tmp_path / "project", {"file": b"content"})
+    monkeypatch.setattr(intake, "racy_ns", lambda *_: 1)
+    for _ in range(2):
+        report = vault.create_snapshot(root)
+        assert [(problem.path, problem.reason.split(";")[0]) for problem in report.problems] == [
+            (b"file", "kept changing while it was read")
+        ]
