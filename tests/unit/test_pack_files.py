@@ -17,6 +17,7 @@ from gitvault.core.storage.packs import (
     Pack,
     PackWriter,
     Table,
+    by_frame,
     format_table,
     parse_table,
     read_table,
@@ -94,6 +95,21 @@ def test_one_damaged_place_of_three_loses_nothing_but_is_named(pack: Path, where
     assert len(read_table(pack).chunks) == 3
     with pytest.raises(CorruptionError, match=pack.name):
         read_table(pack, strict=True)
+
+
+def test_each_frame_with_its_chunks(pack: Path) -> None:
+    table = read_table(pack)
+    assert [(frame.number, [chunk.id for chunk in chunks]) for frame, chunks in by_frame(table)] == [
+        (0, [chunk_id(b"one"), chunk_id(b"three")]),
+        (1, [chunk_id(b"base+")]),
+    ]
+
+
+def test_a_frame_is_checked_against_what_it_was_made_of() -> None:
+    frames.check(frames.compress(b"abc", 3), b"abc")
+    frames.check(frames.compress(b"abc", 3, b"base"), b"abc", b"base")
+    with pytest.raises(CorruptionError, match="check this machine's memory"):
+        frames.check(frames.compress(b"abd", 3), b"abc")
 
 
 def test_a_pack_with_the_name_of_another_is_read_but_named(pack: Path) -> None:

@@ -432,6 +432,7 @@ class _Trees:
         return not any(prefix + name in self.changed for name in folders)
 
 
+@collection_paused()
 def take_snapshot(
     root: Path,
     details: Details,
@@ -448,20 +449,6 @@ def take_snapshot(
     The message, files and bytes of `details` are filled in. The caller holds the vault's lock.
     Raises OSError when the root cannot be read, StorageFullError, and CacheDamaged before anything is saved.
     """
-    with collection_paused():
-        return _take_snapshot(root, details, history, store, cache, rules, limits, progress)
-
-
-def _take_snapshot(
-    root: Path,
-    details: Details,
-    history: GitHistory,
-    store: StorageManager,
-    cache: StatCache,
-    rules: Rules,
-    limits: Limits,
-    progress: Progress | None,
-) -> SnapshotReport:
     started = time.perf_counter()
     parent = history.tip(details.project)
     number = prepare_cache(cache, history, parent, root, rules) + 1

@@ -11,7 +11,7 @@ from gitvault.core.interfaces import Progress
 from gitvault.core.models import Defect, VerifyReport
 from gitvault.core.storage import manifests
 from gitvault.core.storage.index import ChunkIndex
-from gitvault.core.storage.packs import PACK_NAME, Chunk, Pack, Table, read_table
+from gitvault.core.storage.packs import PACK_NAME, Chunk, Pack, Table, by_frame, read_table
 from gitvault.core.storage.reader import ChunkReader
 from gitvault.core.utils.files import Disk
 from gitvault.errors import CorruptionError, NotFoundError, UnsupportedFormatVersion
@@ -66,9 +66,6 @@ def _packs(folder: Path, seen: Collection[Path]) -> list[Path]:
 
 
 def _check_content(path: Path, table: Table, reader: ChunkReader, pool: Executor) -> Iterator[Defect]:
-    by_frame: list[list[Chunk]] = [[] for _ in table.frames]
-    for chunk in table.chunks:
-        by_frame[chunk.frame].append(chunk)
     pack = Pack(path)
     waiting: deque[tuple[list[Chunk], Future[list[str]]]] = deque()
 
@@ -78,7 +75,7 @@ def _check_content(path: Path, table: Table, reader: ChunkReader, pool: Executor
             if reason:
                 yield Defect("chunk", chunk.id.hex(), reason)
 
-    for frame, chunks in zip(table.frames, by_frame, strict=True):
+    for frame, chunks in by_frame(table):
         waiting.append((chunks, pool.submit(reader.check_frame, pack, frame, chunks)))
         if len(waiting) > _IN_FLIGHT:
             yield from collect()
@@ -87,12 +84,11 @@ def _check_content(path: Path, table: Table, reader: ChunkReader, pool: Executor
 
 
 def _check_bases(path: Path, table: Table, index: ChunkIndex) -> Iterator[Defect]:
-    for frame in table.frames:
+    for frame, chunks in by_frame(table):
         missing = set(frame.bases) - index.find(frame.bases).keys() if frame.bases else set()
         for base in sorted(missing):
-            for chunk in table.chunks:
-                if chunk.frame == frame.number:
-                    yield Defect("chunk", chunk.id.hex(), f"{path.name}: it is coded against {base.hex()}, in no pack")
+            for chunk in chunks:
+                yield Defect("chunk", chunk.id.hex(), f"{path.name}: it is coded against {base.hex()}, in no pack")
 
 
 def _check_manifests(table: Table, index: ChunkIndex, reader: ChunkReader) -> Iterator[Defect]:

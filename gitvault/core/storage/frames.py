@@ -49,6 +49,12 @@ def compress(data: bytes, level: int, dictionary: bytes = b"") -> bytes:
     return zstandard.ZstdCompressor(dict_data=raw, compression_params=parameters).compress(data)
 
 
+def check(frame: bytes, data: bytes, dictionary: bytes = b"") -> None:
+    """What cannot be read back was not stored: raises CorruptionError unless the frame decodes to `data`."""
+    if decompress(frame, len(data), dictionary) != data:
+        raise CorruptionError("a frame does not decode to what was compressed; check this machine's memory")
+
+
 def decompress(frame: bytes, length: int, dictionary: bytes = b"") -> bytes:
     """The frame's `length` bytes. Raises CorruptionError when the frame is damaged or declares another length.
 

@@ -180,9 +180,7 @@ class Intake:
                 else:
                     dictionary, places = b"", []
                     gap.vain += 1
-            # What cannot be read back was not stored.
-            if frames.decompress(best, len(data), dictionary) != data:
-                raise CorruptionError("a frame does not decode to what was compressed; check this machine's memory")
+            frames.check(best, data, dictionary)
             self._appender.append(best, run.chunks, places)
         except BaseException as error:
             self._appender.give_up((chunk for chunk, _ in run.chunks), error)

@@ -86,6 +86,14 @@ class Table:
     """The zstd level that upkeep has brought the frames to; 0: they are as they were saved."""
 
 
+def by_frame(table: Table) -> Iterator[tuple[Frame, list[Chunk]]]:
+    """Each frame with the chunks in it."""
+    chunks: list[list[Chunk]] = [[] for _ in table.frames]
+    for chunk in table.chunks:
+        chunks[chunk.frame].append(chunk)
+    yield from zip(table.frames, chunks, strict=True)
+
+
 def format_table(table: Table) -> bytes:
     """The table's text."""
     lines = [

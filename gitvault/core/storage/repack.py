@@ -21,7 +21,7 @@ from gitvault.core.models import ChunkId
 from gitvault.core.storage import frames
 from gitvault.core.storage.appender import PACK_SIZE
 from gitvault.core.storage.index import ChunkIndex, PackSummary
-from gitvault.core.storage.packs import PACK_NAME, Chunk, Frame, Pack, PackWriter, Table, read_table
+from gitvault.core.storage.packs import PACK_NAME, Chunk, Frame, Pack, PackWriter, Table, by_frame, read_table
 from gitvault.core.storage.reader import ChunkReader
 from gitvault.core.utils.files import Disk
 from gitvault.errors import ContentMissing, CorruptionError, NotFoundError, ToolStopped
@@ -237,7 +237,7 @@ class _Round:
             yield from future.result()
 
     def _needed(self, table: Table, stop: Callable[[], bool] | None) -> Iterator[tuple[Frame, list[Chunk]]]:
-        for frame, chunks in _by_frame(table):
+        for frame, chunks in by_frame(table):
             if stop is not None and stop():
                 raise ToolStopped("repacking the chunk store: another run wants the vault; the next one goes on")
             # What a run that was killed has written already.
@@ -250,7 +250,8 @@ class _Round:
         data = b"".join(data for data, _, _ in decoded)
         size = sum(len(stored) for _, _, stored in old)
         _, dictionary, _ = decoded[0]
-        if not harder or (size > _NOT_WORTH_IT * len(data) and not dictionary):
+        first = parts[0][0]
+        if not harder or _is_noise(first):
             return old
         level = self._level
         middle = data[len(data) // 2 :][:_SAMPLE]
@@ -258,11 +259,9 @@ class _Round:
             # Records and most delta-coded frames: a hundred times the work for nothing.
             level = IDLE_LEVEL
         best = frames.compress(data, level, dictionary)
-        if frames.decompress(best, len(data), dictionary) != data:
-            raise CorruptionError("a frame does not decode to what was compressed; check this machine's memory")
+        frames.check(best, data, dictionary)
         if len(best) >= size:
             return old
-        first = parts[0][0]
         joined: list[Chunk] = []
         start = 0
         for frame, chunks in parts:
@@ -337,7 +336,7 @@ def _prove(table: Table, folder: Path, index: ChunkIndex, disk: Disk) -> None:
     """Read all that was in a pack which is not in `folder` any more. Raises CorruptionError, ContentMissing."""
     reader = ChunkReader(folder, index, disk, trash=False)
     try:
-        for _, chunks in _by_frame(table):
+        for _, chunks in by_frame(table):
             reader.read([chunk.id for chunk in chunks])
         for oid, parts in table.manifests:
             if parts not in index.manifests(oid):
@@ -367,7 +366,7 @@ def _neighbours(parts: Iterable[tuple[Frame, list[Chunk]]], limit: int) -> Itera
     together: list[tuple[Frame, list[Chunk]]] = []
     size = 0
     for frame, chunks in parts:
-        alone = frame.bases or frame.stored > _NOT_WORTH_IT * frame.length
+        alone = frame.bases or _is_noise(frame)
         if together and (alone or size + frame.length > limit):
             yield together
             together, size = [], 0
@@ -380,13 +379,11 @@ def _neighbours(parts: Iterable[tuple[Frame, list[Chunk]]], limit: int) -> Itera
         yield together
 
 
+def _is_noise(frame: Frame) -> bool:
+    """Whether it stands alone and no level makes it smaller."""
+    return not frame.bases and frame.stored > _NOT_WORTH_IT * frame.length
+
+
 def _content(frame: Frame, chunks: Sequence[Chunk]) -> tuple[object, ...]:
     """The same for a frame and its copy in another pack, however hard that is compressed."""
     return frame.bases, tuple((chunk.id, chunk.inner) for chunk in chunks)
-
-
-def _by_frame(table: Table) -> Iterator[tuple[Frame, list[Chunk]]]:
-    chunks: list[list[Chunk]] = [[] for _ in table.frames]
-    for chunk in table.chunks:
-        chunks[chunk.frame].append(chunk)
-    yield from zip(table.frames, chunks, strict=True)
