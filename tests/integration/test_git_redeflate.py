@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from packed import entry
 
 from gitvault.core.models import ObjectId
 from gitvault.core.utils.files import Disk, NewFile
@@ -308,17 +309,6 @@ def test_full_disk_leaves_everything_as_it_was(vault: Path) -> None:
 
 
 # Packs of our own making.
-
-
-def entry(code: int, size: int, rest: bytes) -> bytes:
-    """A packed object: type, size, then what follows."""
-    head = bytearray([code << 4 | size & 15])
-    size >>= 4
-    while size:
-        head[-1] |= 128
-        head.append(size & 127)
-        size >>= 7
-    return bytes(head) + rest
 
 
 def distance(value: int) -> bytes:

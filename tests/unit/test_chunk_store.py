@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from disks import CountedDisk
 
 from gitvault.core.chunking import AssetAware, RollingHash
 from gitvault.core.models import ChunkId, ChunkPlan, Pointer
@@ -20,7 +21,7 @@ from gitvault.core.storage import appender, frames
 from gitvault.core.storage.deltas import Alignment
 from gitvault.core.storage.packs import Frame, Pack, format_table, read_table, table_hash
 from gitvault.core.storage.store import ChunkStore
-from gitvault.core.utils.files import Disk, NewFile
+from gitvault.core.utils.files import Disk
 from gitvault.errors import (
     ChecksumMismatch,
     CorruptionError,
@@ -469,49 +470,20 @@ def test_a_pack_relied_on_that_vanishes_before_flush_is_an_error(reopen: Open, t
 # -- disks that fail ---------------------------------------------------------------------------------
 
 
-class FailingDisk(Disk):
+class FailingDisk(CountedDisk):
     """Fails at the n-th operation and, as a full disk does, at every later one that needs space."""
 
     def __init__(self, at: int) -> None:
         self.left = at
 
-    def _count(self) -> None:
+    def count(self) -> None:
         self.left -= 1
         if self.left < 0:
             raise StorageFullError("test: no space left on the disk")
 
-    def create(self, path: Path, mode: int = 0o600) -> NewFile:
-        self._count()
-        return _FailingFile(path, mode, self)
-
-    def create_uncached(self, path: Path) -> NewFile:
-        return self.create(path)
-
-    def rename(self, source: Path, target: Path) -> None:
-        self._count()
-        super().rename(source, target)
-
-    def sync_folder(self, path: Path) -> None:
-        self._count()
-        super().sync_folder(path)
-
     def make_folder(self, path: Path, mode: int = 0o700) -> None:
-        self._count()
+        self.count()
         super().make_folder(path, mode)
-
-
-class _FailingFile(NewFile):
-    def __init__(self, path: Path, mode: int, disk: FailingDisk) -> None:
-        self._disk = disk
-        super().__init__(path, mode)
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self._disk._count()
-        super().write(data)
-
-    def sync(self) -> None:
-        self._disk._count()
-        super().sync()
 
 
 def test_a_failure_at_any_operation_is_raised_and_loses_nothing_saved_before(

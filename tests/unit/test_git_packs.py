@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from packed import entry
 
 from gitvault.core.models import ObjectId
 from gitvault.core.utils.files import Disk
@@ -38,17 +39,6 @@ def write(objects: Path, *blobs: bytes) -> list[ObjectId]:
     assert pack is not None
     publish(pack, objects / "pack", Disk())
     return ids
-
-
-def entry(code: int, size: int, rest: bytes) -> bytes:
-    """A packed object: type, size, then what follows."""
-    head = bytearray([code << 4 | size & 15])
-    size >>= 4
-    while size:
-        head[-1] |= 128
-        head.append(size & 127)
-        size >>= 7
-    return bytes(head) + rest
 
 
 def blob(data: bytes) -> bytes:

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from disks import CountedDisk
 
 from gitvault.core.chunking import AssetAware
 from gitvault.core.models import ChunkId, Pointer
@@ -25,7 +26,7 @@ from gitvault.core.storage.index import ChunkIndex, Place
 from gitvault.core.storage.packs import PACK_NAME, PackWriter, Table, read_table
 from gitvault.core.storage.repack import FULL_LEVEL, IDLE_LEVEL, StoreRepack, due
 from gitvault.core.storage.store import ChunkStore
-from gitvault.core.utils.files import Disk, NewFile
+from gitvault.core.utils.files import Disk
 from gitvault.errors import CorruptionError, NotFoundError, StorageFullError, ToolStopped
 
 ROOT = Path(__file__).parent.parent.parent
@@ -547,7 +548,7 @@ class Killed(BaseException):
     """The end of the process."""
 
 
-class DyingDisk(Disk):
+class DyingDisk(CountedDisk):
     """`die` is called instead of the n-th operation and of all that follow."""
 
     def __init__(self, at: int, die: Callable[[], None] | None = None) -> None:
@@ -561,21 +562,6 @@ class DyingDisk(Disk):
                 self._die()
             raise Killed
 
-    def create(self, path: Path, mode: int = 0o600) -> NewFile:
-        self.count()
-        return _DyingFile(path, mode, self)
-
-    def create_uncached(self, path: Path) -> NewFile:
-        return self.create(path)
-
-    def rename(self, source: Path, target: Path) -> None:
-        self.count()
-        super().rename(source, target)
-
-    def sync_folder(self, path: Path) -> None:
-        self.count()
-        super().sync_folder(path)
-
     def make_folder(self, path: Path, mode: int = 0o700) -> None:
         if not path.is_dir():
             self.count()
@@ -584,20 +570,6 @@ class DyingDisk(Disk):
     def unlink(self, path: Path) -> None:
         self.count()
         super().unlink(path)
-
-
-class _DyingFile(NewFile):
-    def __init__(self, path: Path, mode: int, disk: DyingDisk) -> None:
-        self._disk = disk
-        super().__init__(path, mode)
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self._disk.count()
-        super().write(data)
-
-    def sync(self) -> None:
-        self._disk.count()
-        super().sync()
 
 
 def small(folder: Path) -> dict[Pointer, bytes]:
@@ -695,7 +667,8 @@ def test_a_process_that_ends_in_the_middle(
         "from test_store_repack import DyingDisk, open_store\n"
         f"open_store(Path(sys.argv[1]), DyingDisk({at}, lambda: os._exit(9))).repack(asked=True)"
     )
-    path = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
+    tests = Path(__file__).parent
+    path = os.pathsep.join(map(str, (ROOT, tests.parent, tests)))
     done = subprocess.run([sys.executable, "-c", program, str(folder)], env={**os.environ, "PYTHONPATH": path})
     assert done.returncode == 9
     assert_whole(folder, template[1])
