@@ -71,7 +71,7 @@ class Row:
     tree: bytes
     """Its git tree, subfolders included; empty for a folder without files."""
     meta: bytes
-    """Its tree in the meta chain."""
+    """Its tree in the meta chain; `meta_blob` itself where no folder is below."""
     meta_blob: bytes
     files: int
     """Of its own, subfolders not counted; likewise `size`."""

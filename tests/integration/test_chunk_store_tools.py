@@ -97,7 +97,7 @@ plus() { echo "$1 $2" | awk '{ print $1 + $2 }'; }
 # Every pack's table: the last 57 bytes say where it is.
 for pack in *.zpk; do
     tail -c 57 "$pack" | { read -r _ _ offset length
-        tail -c +"$(plus "$offset" 1)" "$pack" | head -c "$(plus "$length" 0)"
+        tail -c +"$(plus "$offset" 1)" "$pack" | head -c "$(plus "$length" 0)" | zstd -dcq
     } | sed "s/^/$pack /"
 done > "$work/tables"
 chunk() ( # the bytes of a chunk

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from gitvault import config
+from gitvault.core.storage.packs import read_table
 from gitvault.vault import Vault
 
 TEXT = (Path(__file__).parents[2] / "gitvault" / "docs" / "rescue.md").read_text("utf-8")
@@ -32,6 +33,7 @@ def project(tmp_path: Path) -> Path:
     project = tmp_path / "acme"
     (project / "art").mkdir(parents=True)
     (project / "empty").mkdir()
+    (project / "deep" / "inner").mkdir(parents=True)
     (project / "README.md").write_bytes(b"# Acme\n")
     (project / ".gitattributes").write_bytes(b"* text eol=crlf\n*.md export-ignore\n")
     (project / ".git").mkdir()
@@ -92,9 +94,9 @@ def test_looking(shell: Shell) -> None:
 def test_a_whole_snapshot_with_its_large_files(shell: Shell, tmp_path: Path, vault: Path) -> None:
     script, loop = re.findall(r"^```sh\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
     (tmp_path / "rescue.sh").write_text(script)
-    tables = b"".join(path.read_bytes() for path in (vault / "chunks").glob("*.zpk"))
-    assert re.search(rb"\nframe \d+ \d+ \d+ \d+ [0-9a-f]{64}", tables), "nothing is stored as a delta"
-    assert re.search(rb"\nmanifest [0-9a-f]{64} ", tables), "no file has several chunks"
+    tables = [read_table(path) for path in (vault / "chunks").glob("*.zpk")]
+    assert any(frame.bases for table in tables for frame in table.frames), "nothing is stored as a delta"
+    assert any(table.manifests for table in tables), "no file has several chunks"
 
     with Vault.open(vault) as opened:
         opened.restore_snapshot("a/b~1", tmp_path / "expected")
@@ -124,9 +126,10 @@ def test_what_is_not_in_the_vault_or_damaged_is_said(shell: Shell, tmp_path: Pat
 
 def test_times_and_the_rest(shell: Shell, project: Path) -> None:
     show = said("`(git [^`]* show refs/vault/meta/[^`]*)`")
-    readme = shell(show.replace("FOLDER/", "")).split("\n")[3]
+    readme = shell(show.replace("FOLDER", "%00meta")).split("\n")[3]
     assert re.fullmatch(rf"f \d+ {(project / 'README.md').stat().st_mtime_ns // 10**9}\.\d{{9}} - 7 README.md", readme)
     assert " one chunk.bin\tsha256=" in shell(show.replace("FOLDER", "art"))
+    assert re.fullmatch(r"gitvault-meta 1\nd .* \.\n", shell(show.replace("FOLDER", "deep/%00meta")))
     assert re.fullmatch(r"gitvault-meta 1\nd .* \.\n", shell(show.replace("FOLDER", "empty")))
     named = re.search(r"Vault-Meta: (\w+)", shell("git --git-dir=VAULT log -1 SNAPSHOT"))
     assert named

@@ -95,10 +95,11 @@ def test_a_lost_part_of_the_meta_chain(what: str, vault: Vault, taken: list[Snap
     commit = vault.history.meta_commit(vault.history.commit(raw(taken[1])))
     below = find(vault.history, taken[1], b"src")[1]
     assert commit and below
-    found = {"commit": commit, "tree": below, "blob": vault.history.tree(below)[meta.META_NAME][1]}
+    top = vault.history.trees(taken[1])[1]
+    found = {"commit": commit, "tree": top, "blob": below}
     lose(vault, found[what])
     defects = vault.verify().defects
-    path = b"" if what == "commit" else b"src"
+    path = b"src" if what == "blob" else b""
     assert ("acme", taken[1], path) in set().union(*map(touched, defects))
     assert all(place.snapshot == taken[1] for d in defects for place in d.affects)
 

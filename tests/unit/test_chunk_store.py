@@ -316,8 +316,9 @@ def forge(folder: Path, rows: Callable[[ChunkId], str], data: bytes, dictionary:
     head = b"\x57\x2a\x4d\x18\x10\0\0\0gitvault pack 1\n"
     text = rows(chunk).replace("STORED", str(len(frame))).replace("LENGTH", str(len(data))).encode()
     text += f"end {hashlib.sha256(text).hexdigest()}\n".encode()
-    block = b"\x57\x2a\x4d\x18" + len(text).to_bytes(4, "little") + text
-    trailer = f"gitvault table {len(head) + len(frame) + 8:020d} {len(text):020d}\n".encode()
+    packed = frames.compress(text, 3)
+    block = b"\x57\x2a\x4d\x18" + len(packed).to_bytes(4, "little") + packed
+    trailer = f"gitvault table {len(head) + len(frame) + 8:020d} {len(packed):020d}\n".encode()
     content = head + frame + block * 2 + b"\x57\x2a\x4d\x18" + len(trailer).to_bytes(4, "little") + trailer
     folder.mkdir(exist_ok=True)
     path = folder / f"{table_hash(text)}.zpk"

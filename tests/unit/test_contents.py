@@ -9,7 +9,8 @@ import pytest
 
 from gitvault.core.models import Entry, ObjectId, Problem
 from gitvault.core.versioning import contents, meta
-from gitvault.core.versioning.history import NO_OBJECT, GitHistory, tell_lost
+from gitvault.core.versioning.history import NO_OBJECT, GitHistory, raw, tell_lost
+from gitvault.core.versioning.objects import MODE_FILE, MODE_TREE
 from gitvault.errors import CorruptionError, GitVaultError
 
 MTIME_NS = 1_700_000_000_000_000_000
@@ -57,12 +58,12 @@ def test_a_tree_of_another_tool_is_listed_by_what_git_knows(history: GitHistory)
 def test_a_lost_meta_tree_is_told_and_the_files_are_listed(history: GitHistory) -> None:
     tree, _ = add(history, {b"run": b"four"})
     lost = history.tree(tree)[b"run"][1]  # a blob where a tree should be
-    with pytest.raises(CorruptionError, match="expected a tree"):
+    with pytest.raises(CorruptionError, match="begins with 'four'"):
         contents.listing(history, tree, lost)
     told: list[Problem] = []
     assert names_and_sizes(contents.listing(history, tree, lost, told.append, b"art")) == [(b"run", "file", 4, 0)]
     assert [problem.path for problem in told] == [b"art"]
-    assert told[0].reason.startswith("attributes lost: ") and "expected a tree" in told[0].reason
+    assert told[0].reason.startswith("attributes lost: ") and "begins with 'four'" in told[0].reason
 
 
 def test_who_does_not_listen_to_what_is_lost_is_stopped() -> None:
@@ -78,12 +79,34 @@ def test_a_folder_without_files_is_in_the_meta_chain_only(history: GitHistory) -
     pack = history.new_pack()
     own = pack.add(b"blob", meta.encode(0o700, MTIME_NS, (0, 0), []))
     empty = pack.add(b"tree", b"100644 %00meta\0" + own)
-    above = pack.add(b"tree", b"100644 %00meta\0" + own + b"40000 hollow\0" + empty)
+    above = pack.add(b"tree", b"100644 %00meta\0" + own + b"40000 hollow\0" + empty + b"100644 void\0" + own)
     made = pack.finish()
     assert made
     history.publish([made])
     found = contents.listing(history, NO_OBJECT, above)[1]
-    assert found == [(Entry(b"hollow", "folder", 0o755, 0, 0, NO_OBJECT), None, empty)]
+    assert found == [
+        (Entry(b"hollow", "folder", 0o755, 0, 0, NO_OBJECT), None, empty),
+        (Entry(b"void", "folder", 0o755, 0, 0, NO_OBJECT), None, own),
+    ]
+    for alone in (empty, own):
+        said, inside = contents.listing(history, NO_OBJECT, alone)
+        assert said and said.mode == 0o700 and not inside
+
+
+def test_only_the_root_is_a_tree_for_its_attributes_alone(history: GitHistory) -> None:
+    _, root = add(history, {b"top": b"", b"a/one": b"1", b"a/b/two": b"22"})
+    assert set(history.tree(root)) == {meta.META_NAME, b"a"}
+    assert history.tree(root)[b"a"][0] == MODE_TREE
+    inner = history.tree(history.tree(root)[b"a"][1])
+    assert inner[b"b"][0] == MODE_FILE
+    assert set(meta.decode(history.blob(inner[b"b"][1]))[1]) == {b"two"}
+    assert set(history.tree(add(history, {b"top": b""})[1])) == {meta.META_NAME}
+
+
+def test_a_commit_is_no_folders_attributes(history: GitHistory) -> None:
+    snapshot = history.create_version("acme", {b"a": b""})
+    with pytest.raises(CorruptionError, match="expected a folder's attributes, found a commit"):
+        contents.mirror(history, raw(snapshot))
 
 
 def test_no_files_make_gits_empty_tree(history: GitHistory) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from gitvault.core.models import ObjectId, SnapshotId
 from gitvault.core.scan import Known, Row, Rules, Stat, StatCache, pack_entries
 from gitvault.core.utils.names import tree_name
-from gitvault.core.versioning import contents, meta
+from gitvault.core.versioning import contents
 from gitvault.core.versioning.history import NO_OBJECT, GitHistory
 from gitvault.errors import CorruptionError, NotFoundError
 
@@ -50,7 +50,7 @@ def _rows(history: GitHistory, tree: ObjectId, meta_tree: ObjectId | None) -> It
     while pending:
         path, tree, meta_tree = pending.pop()
         _, listing = contents.listing(history, tree, meta_tree)
-        mirrored = history.tree(meta_tree).get(meta.META_NAME)
+        blob, _ = contents.mirror(history, meta_tree)
         entries: dict[bytes, Known] = {}
         stored = history.tree(tree)
         size = 0
@@ -61,6 +61,6 @@ def _rows(history: GitHistory, tree: ObjectId, meta_tree: ObjectId | None) -> It
                 name = next(n for n in (tree_name(entry.path), tree_name(entry.path, force=True)) if n in stored)
                 entries[entry.path] = Known(Stat(0, said.size, 0, 0, 0), stored[name][0], name, entry.blob, 0)
                 size += said.size
-        if mirrored and meta_tree:
+        if blob and meta_tree:
             held = b"" if tree == NO_OBJECT else tree
-            yield path, Row(b"", held, meta_tree, mirrored[1], len(entries), size), pack_entries(entries)
+            yield path, Row(b"", held, meta_tree, blob, len(entries), size), pack_entries(entries)

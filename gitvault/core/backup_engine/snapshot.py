@@ -374,7 +374,7 @@ class _Run:
     def trees(self) -> _Trees:
         """Build the trees of everything that changed, deepest folders first."""
         out = _Trees(files=self.kept_files, size=self.kept_bytes)
-        built: dict[bytes, tuple[bytes, bytes]] = {path: (row.tree, row.meta) for path, row in self.kept.items()}
+        built = {path: (row.tree, row.meta, row.meta_blob) for path, row in self.kept.items()}
         # A folder's path sorts before those below it.
         for done in sorted(self.done, key=lambda d: d.path, reverse=True):
             prefix = done.path + b"/" if done.path else b""
@@ -384,7 +384,7 @@ class _Run:
                 out.files += row.files
                 out.size += row.size
                 if out.same_below(prefix, done.folders):
-                    built[done.path] = row.tree, row.meta
+                    built[done.path] = row.tree, row.meta, row.meta_blob
                     continue
                 entries = [
                     (known.tree_name, known.tree_mode, ObjectId(known.blob))
@@ -395,15 +395,16 @@ class _Run:
                 out.files += done.files
                 out.size += done.size
                 entries, meta_blob = done.entries, done.meta_blob
-            mirrored = [(meta.META_NAME, 0o100644, meta_blob)]
-            for name, (tree, meta_tree) in below:
+            mirrored = [(meta.META_NAME, MODE_FILE, meta_blob)]
+            for name, (tree, meta_tree, described) in below:
                 stored = tree_name(name, force=is_special(name))
                 if tree:
                     entries.append((stored, MODE_TREE, ObjectId(tree)))
-                mirrored.append((stored, MODE_TREE, ObjectId(meta_tree)))
+                mirrored.append((stored, MODE_FILE if meta_tree == described else MODE_TREE, ObjectId(meta_tree)))
             tree = self.pack.add(b"tree", encode_tree(entries)) if entries or not done.path else b""
-            meta_tree = self.pack.add(b"tree", encode_tree(mirrored))
-            built[done.path] = tree, meta_tree
+            alone = done.path and not below
+            meta_tree = meta_blob if alone else self.pack.add(b"tree", encode_tree(mirrored))
+            built[done.path] = tree, meta_tree, meta_blob
             if row is None or (tree, meta_tree) != (row.tree, row.meta):
                 out.changed.add(done.path)
             if row is None:
@@ -411,7 +412,7 @@ class _Run:
                 out.rows.append((done.path, made, done.packed))
             else:
                 out.moved.append((done.path, tree, meta_tree))
-        out.tree, out.meta = (ObjectId(oid) for oid in built[b""])
+        out.tree, out.meta = (ObjectId(oid) for oid in built[b""][:2])
         return out
 
 

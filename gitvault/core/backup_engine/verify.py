@@ -124,24 +124,28 @@ class _Check:
 
     def _folder(self, tree: ObjectId | None, meta_tree: ObjectId | None) -> Iterator[_Trees]:
         entries = self._tree(tree)
-        mirrored = self._tree(meta_tree)
-        blob = mirrored.pop(meta.META_NAME, None)
+        blob: ObjectId | None = None
+        mirrored: dict[bytes, ObjectId] = {}
+        try:
+            blob, mirrored = contents.mirror(self.history, meta_tree)
+            self.objects += blob != meta_tree
+        except (CorruptionError, NotFoundError) as error:
+            self._bad("meta", meta_tree or NO_OBJECT, error)
         if blob:
             try:
-                for said in meta.decode(self.history.blob(blob[1]))[1].values():
+                for said in meta.decode(self.history.blob(blob))[1].values():
                     if pointer := said.as_pointer():
                         self.seen_pointers.add(pointer)
                 self.objects += 1
             except (CorruptionError, NotFoundError) as error:
-                self._bad("meta", blob[1], error)
+                self._bad("meta", blob, error)
         for name, (mode, oid) in entries.items():
             if mode == MODE_TREE:
-                yield oid, mirrored.pop(name, (0, None))[1]
+                yield oid, mirrored.pop(name, None)
             else:
                 self.seen_blobs.add(oid)
-        for mode, oid in mirrored.values():
-            if mode == MODE_TREE:
-                yield None, oid
+        for oid in mirrored.values():
+            yield None, oid
 
     def _tree(self, oid: ObjectId | None) -> dict[bytes, tuple[int, ObjectId]]:
         try:
@@ -240,9 +244,9 @@ class _Check:
         found = [(b"", oid.hex()) for oid in trees if oid and oid.hex() in self.bad]
         below: list[tuple[bytes, _Trees]] = []
         try:
-            own = self.history.tree(trees[1]).get(meta.META_NAME)
-            if own and own[1].hex() in self.bad:
-                found.append((b"", own[1].hex()))
+            own, _ = contents.mirror(self.history, trees[1])
+            if own and own != trees[1] and own.hex() in self.bad:
+                found.append((b"", own.hex()))
         except GitVaultError:
             trees = trees[0], None
         try:

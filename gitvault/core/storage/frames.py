@@ -55,6 +55,19 @@ def check(frame: bytes, data: bytes, dictionary: bytes = b"") -> None:
         raise CorruptionError("a frame does not decode to what was compressed; check this machine's memory")
 
 
+def decompress_up_to(frame: bytes, limit: int) -> bytes:
+    """As `decompress`, where only the frame knows its length: at most `limit` bytes."""
+    import zstandard
+
+    try:
+        declared = zstandard.get_frame_parameters(frame).content_size
+    except zstandard.ZstdError as error:
+        raise CorruptionError(f"frame: {error}; run git-vault verify --data") from error
+    if not 0 <= declared <= limit:
+        raise CorruptionError(f"frame: at most {limit} bytes expected, it declares {declared}; run git-vault verify")
+    return decompress(frame, declared)
+
+
 def decompress(frame: bytes, length: int, dictionary: bytes = b"") -> bytes:
     """The frame's `length` bytes. Raises CorruptionError when the frame is damaged or declares another length.
 

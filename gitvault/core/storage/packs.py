@@ -2,9 +2,9 @@
 
     skippable frame   `gitvault pack 1\\n`
     zstd frames       each a run of one or more chunks
-    skippable frame   the table
+    skippable frame   the table, itself a zstd frame
     skippable frame   the table again
-    skippable frame   `gitvault table OFFSET LENGTH\\n`, both 20 digits: the first table's text
+    skippable frame   `gitvault table OFFSET LENGTH\\n`, both 20 digits: the first table's zstd frame
 
 so that `zstd -d` of a whole pack decodes every frame that stands alone. The table's rows:
 
@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from gitvault.core.models import ChunkId
+from gitvault.core.storage import frames
 from gitvault.core.utils.files import Disk
 from gitvault.errors import CorruptionError, UnsupportedFormatVersion
 
@@ -43,6 +44,9 @@ PACK_NAME = re.compile(r"[0-9a-f]{64}\.zpk")
 
 _SKIPPABLE = (0x184D2A57).to_bytes(4, "little")
 _SEARCHED = 64 << 20
+_MAX_TABLE = 256 << 20
+# Half the size, of random digits; higher levels gain nothing.
+_TABLE_LEVEL = 1
 _TRAILER = re.compile(rb"gitvault table ([0-9]{20}) ([0-9]{20})\n")
 _TRAILER_LENGTH = 57
 
@@ -107,9 +111,9 @@ def format_table(table: Table) -> bytes:
     return text + f"end {hashlib.sha256(text).hexdigest()}\n".encode()
 
 
-def _end(text: bytes, offset: int) -> bytes:
-    """What follows the frames of a pack, which end at `offset`."""
-    return _skippable(text) * 2 + _skippable(f"gitvault table {offset + 8:020d} {len(text):020d}\n".encode())
+def _end(packed: bytes, offset: int) -> bytes:
+    """What follows the frames of a pack, which end at `offset`; `packed`: its table, compressed."""
+    return _skippable(packed) * 2 + _skippable(f"gitvault table {offset + 8:020d} {len(packed):020d}\n".encode())
 
 
 def table_hash(text: bytes) -> str:
@@ -190,11 +194,12 @@ def read_table(path: Path, *, strict: bool = False) -> Table:
             copies = list(_search_tables(file, size))
         if strict and _at(file, offset - 8, size) != _end(copies[0][0], offset - 8):
             raise CorruptionError(f"{path.name}: the two copies of its table differ; run git-vault repair")
-    if strict and table_hash(copies[0][0]) != path.stem:
-        raise CorruptionError(f"{path.name}: its table has the hash {table_hash(copies[0][0])}, not its name")
     problem: CorruptionError | None = None
-    for text, stop in copies:
+    for packed, stop in copies:
         try:
+            text = _unpack(packed, path.name)
+            if strict and table_hash(text) != path.stem:
+                raise CorruptionError(f"{path.name}: its table has the hash {table_hash(text)}, not its name")
             return parse_table(text, path.name, stop)
         except UnsupportedFormatVersion:
             raise
@@ -203,12 +208,19 @@ def read_table(path: Path, *, strict: bool = False) -> Table:
     raise problem or CorruptionError(f"{path.name}: it has no table, perhaps it was cut short; run git-vault verify")
 
 
+def _unpack(packed: bytes, pack: str) -> bytes:
+    try:
+        return frames.decompress_up_to(packed, _MAX_TABLE)
+    except CorruptionError as error:
+        raise CorruptionError(f"{pack}: the table cannot be decoded; run git-vault verify") from error
+
+
 def _search_tables(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int]]:
     """What may be tables in a pack with a damaged end, each with its offset, from the end backwards."""
     start = max(0, size - _SEARCHED)
     tail = _at(file, start, _SEARCHED)
     at = len(tail)
-    # The mark has a byte that no table has, so it is only found where a frame begins.
+    # What only looks like a mark, inside of something compressed, has no table behind it.
     while (at := tail.rfind(_SKIPPABLE, 0, at)) >= 0:
         length = int.from_bytes(tail[at + 4 : at + 8], "little")
         yield tail[at + 8 : at + 8 + length], start + at
@@ -285,7 +297,9 @@ class PackWriter(Pack):
         """Append table and trailer; nothing can be added any more. The name that it will have."""
         text = format_table(self.table)
         self._name = f"{table_hash(text)}.zpk"
-        end = _end(text, self.size)
+        packed = frames.compress(text, _TABLE_LEVEL)
+        frames.check(packed, text)
+        end = _end(packed, self.size)
         self.size += len(end)
         self._write(end)
         return self._name

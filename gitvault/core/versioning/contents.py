@@ -10,7 +10,7 @@ from gitvault.core.models import Entry, ObjectId, SnapshotId
 from gitvault.core.utils.names import from_tree_name, to_line, tree_name
 from gitvault.core.versioning import meta
 from gitvault.core.versioning.history import NO_OBJECT, Damaged, GitHistory, tell_lost
-from gitvault.core.versioning.objects import MODE_FILE, MODE_SYMLINK, MODE_TREE, encode_tree
+from gitvault.core.versioning.objects import MODE_FILE, MODE_SYMLINK, MODE_TREE, decode_tree, encode_tree
 from gitvault.errors import CorruptionError, GitVaultError, NotFoundError
 
 if TYPE_CHECKING:
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 _POINTER_MAX = 1024
 
 Listing = tuple[meta.Attributes | None, list[tuple[Entry, meta.Attributes | None, ObjectId | None]]]
-"""A folder's own attributes; each entry (path: its name), its attributes and, for a folder, its meta tree."""
+"""A folder's own attributes; each entry (path: its name), its attributes and, for a folder, its meta tree.
+
+A meta tree without folders below is the blob that would be alone in it.
+"""
 
 
 def listing(
@@ -36,22 +39,20 @@ def listing(
     the folder's, to say so.
     """
     entries = history.tree(tree)
-    mirrored: dict[bytes, tuple[int, ObjectId]] = {}
+    mirrored: dict[bytes, ObjectId] = {}
     own: meta.Attributes | None = None
     known: dict[bytes, meta.Attributes] = {}
     try:
-        mirrored = history.tree(meta_tree)
-        blob = mirrored.pop(meta.META_NAME, None)
+        blob, mirrored = mirror(history, meta_tree)
         if blob:
-            own, known = meta.decode(history.blob(blob[1]))
+            own, known = meta.decode(history.blob(blob))
     except (CorruptionError, NotFoundError) as error:
         tell_lost(damaged, path, error)
     out: list[tuple[Entry, meta.Attributes | None, ObjectId | None]] = []
     for stored, (mode, oid) in entries.items():
         name = from_tree_name(stored)
         if mode == MODE_TREE:
-            below = mirrored.pop(stored, None)
-            out.append((Entry(name, "folder", 0o755, 0, 0, oid), None, below[1] if below else None))
+            out.append((Entry(name, "folder", 0o755, 0, 0, oid), None, mirrored.pop(stored, None)))
             continue
         said = known.get(name)
         kind = "symlink" if mode == MODE_SYMLINK else "file"
@@ -62,11 +63,26 @@ def listing(
             out.append((entry, said, None))
     out += [
         (Entry(from_tree_name(stored), "folder", 0o755, 0, 0, NO_OBJECT), None, oid)
-        for stored, (mode, oid) in mirrored.items()
-        if mode == MODE_TREE
+        for stored, oid in mirrored.items()
     ]
     out.sort(key=lambda item: item[0].path)
     return own, out
+
+
+def mirror(history: GitHistory, meta_tree: ObjectId | None) -> tuple[ObjectId | None, dict[bytes, ObjectId]]:
+    """The blob that describes a folder, and its subfolders' meta trees by their names in git.
+
+    Raises CorruptionError, NotFoundError.
+    """
+    if not meta_tree:
+        return None, {}
+    kind, data = history.objects.read(meta_tree)
+    if kind == b"blob":
+        return meta_tree, {}
+    if kind != b"tree":
+        raise CorruptionError(f"{meta_tree.hex()}: expected a folder's attributes, found a {kind.decode()}")
+    below = {name: oid for name, _, oid in decode_tree(data)}
+    return below.pop(meta.META_NAME, None), below
 
 
 def _as_git_knows(history: GitHistory, name: bytes, kind: str, mode: int, oid: ObjectId) -> Entry:
@@ -166,24 +182,29 @@ def add_files(pack: PackWriter, files: Mapping[bytes, bytes], mtime_ns: int) -> 
         if isinstance(at.get(parts[-1]), dict):
             raise GitVaultError(f"{to_line(path)}: a file and a folder of one name")
         at[parts[-1]] = content
-    tree, meta_tree = _add_folder(pack, root, mtime_ns)
+    tree, (_, meta_tree) = _add_folder(pack, root, mtime_ns, top=True)
     return tree if tree != NO_OBJECT else pack.add(b"tree", b""), meta_tree
 
 
-def _add_folder(pack: PackWriter, folder: dict[bytes, object], mtime_ns: int) -> tuple[ObjectId, ObjectId]:
+def _add_folder(
+    pack: PackWriter, folder: dict[bytes, object], mtime_ns: int, *, top: bool = False
+) -> tuple[ObjectId, tuple[int, ObjectId]]:
+    """Its tree; mode and id of its meta tree."""
     entries: list[tuple[bytes, int, ObjectId]] = []
     mirrored: list[tuple[bytes, int, ObjectId]] = []
     lines: list[str] = []
     for name in sorted(folder):
         value = folder[name]
         if isinstance(value, dict):
-            tree, meta_tree = _add_folder(pack, value, mtime_ns)
+            tree, below = _add_folder(pack, value, mtime_ns)
             entries.append((tree_name(name), MODE_TREE, tree))
-            mirrored.append((tree_name(name), MODE_TREE, meta_tree))
+            mirrored.append((tree_name(name), *below))
         elif isinstance(value, bytes):
             entries.append((tree_name(name), MODE_FILE, pack.add(b"blob", value)))
             lines.append(meta.format_line(name, "file", 0o644, mtime_ns, (0, 0), len(value), (0, 0)))
-    text = meta.encode(0o755, mtime_ns, (0, 0), lines)
-    mirrored.append((meta.META_NAME, MODE_FILE, pack.add(b"blob", text)))
+    blob = pack.add(b"blob", meta.encode(0o755, mtime_ns, (0, 0), lines))
     tree = pack.add(b"tree", encode_tree(entries)) if entries else NO_OBJECT
-    return tree, pack.add(b"tree", encode_tree(mirrored))
+    if not mirrored and not top:
+        return tree, (MODE_FILE, blob)
+    mirrored.append((meta.META_NAME, MODE_FILE, blob))
+    return tree, (MODE_TREE, pack.add(b"tree", encode_tree(mirrored)))
