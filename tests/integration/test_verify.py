@@ -16,7 +16,7 @@ from damage import lose
 from trees import write
 
 from gitvault.core.models import Affected, Defect, ObjectId, SnapshotId, VerifyReport
-from gitvault.core.versioning import meta, repack
+from gitvault.core.versioning import repack
 from gitvault.core.versioning.contents import find
 from gitvault.core.versioning.history import raw
 from gitvault.errors import ContentMissing, CorruptionError, ToolFailed

@@ -106,10 +106,10 @@ def test_each_frame_with_its_chunks(pack: Path) -> None:
 
 
 def test_a_frame_is_checked_against_what_it_was_made_of() -> None:
-    frames.check(frames.compress(b"abc", 3), b"abc")
-    frames.check(frames.compress(b"abc", 3, b"base"), b"abc", b"base")
+    frames.check(frames.compress(b"abc", 3), 3)
+    frames.check(frames.compress(b"abc", 3, b"base"), 3, b"base")
     with pytest.raises(CorruptionError, match="check this machine's memory"):
-        frames.check(frames.compress(b"abd", 3), b"abc")
+        frames.check(frames.compress(b"abc", 3).replace(b"abc", b"abd"), 3)
 
 
 def test_a_pack_with_the_name_of_another_is_read_but_named(pack: Path) -> None:

@@ -168,7 +168,7 @@ class Intake:
 
     def _store(self, run: _Run, bases: list[ChunkId], gap: _Gap) -> None:
         try:
-            data = bytes(run.data)
+            data = run.data
             best = frames.compress(data, self._level)
             dictionary, places = self._dictionary(bases)
             if dictionary:
@@ -180,7 +180,7 @@ class Intake:
                 else:
                     dictionary, places = b"", []
                     gap.vain += 1
-            frames.check(best, data, dictionary)
+            frames.check(best, len(data), dictionary)
             self._appender.append(best, run.chunks, places)
         except BaseException as error:
             self._appender.give_up((chunk for chunk, _ in run.chunks), error)

@@ -298,7 +298,7 @@ class PackWriter(Pack):
         text = format_table(self.table)
         self._name = f"{table_hash(text)}.zpk"
         packed = frames.compress(text, _TABLE_LEVEL)
-        frames.check(packed, text)
+        frames.check(packed, len(text))
         end = _end(packed, self.size)
         self.size += len(end)
         self._write(end)

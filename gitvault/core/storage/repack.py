@@ -259,7 +259,7 @@ class _Round:
             # Records and most delta-coded frames: a hundred times the work for nothing.
             level = IDLE_LEVEL
         best = frames.compress(data, level, dictionary)
-        frames.check(best, data, dictionary)
+        frames.check(best, len(data), dictionary)
         if len(best) >= size:
             return old
         joined: list[Chunk] = []

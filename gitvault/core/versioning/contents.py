@@ -62,8 +62,7 @@ def listing(
             entry = Entry(name, kind, said.mode, said.size, said.mtime_ns, oid, said.as_pointer())
             out.append((entry, said, None))
     out += [
-        (Entry(from_tree_name(stored), "folder", 0o755, 0, 0, NO_OBJECT), None, oid)
-        for stored, oid in mirrored.items()
+        (Entry(from_tree_name(stored), "folder", 0o755, 0, 0, NO_OBJECT), None, oid) for stored, oid in mirrored.items()
     ]
     out.sort(key=lambda item: item[0].path)
     return own, out
