@@ -127,13 +127,13 @@ class Bench:
         self.alternate(row, actions, times, lambda name: self.warm(source))
 
     def warm(self, source: Path) -> None:
-        """Read everything once: where memory is given back early, the first tool would else wait for the disk."""
+        """Read everything once: borg drops what it has read from the cache, and who comes next would pay for it."""
         if self._cold:
             return
         for folder, _, names in os.walk(source):
             for name in names:
                 path = os.path.join(folder, name)
-                if not os.path.islink(path) and os.path.getsize(path) > 4096:
+                if not os.path.islink(path):
                     with open(path, "rb", buffering=0) as file:
                         while file.read(1 << 20):
                             pass
