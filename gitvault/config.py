@@ -19,6 +19,7 @@ from gitvault.core.utils import process
 from gitvault.errors import ConfigError, ToolFailed, UnsupportedFormatVersion
 
 if TYPE_CHECKING:
+    from gitvault.core.backup_engine.retention import Retention
     from gitvault.core.interfaces import ChunkingStrategy
     from gitvault.plugins import Plugin
 
@@ -50,6 +51,15 @@ class Config:
     """`auto` or `off`: whether a snapshot starts what is due in the background."""
     lock_timeout: int = 60
     """Seconds to wait for another run."""
+    keep_last: int = 0
+    """What `prune` keeps when it is not told; likewise the next ones, see `Retention`."""
+    keep_hourly: int = 0
+    keep_daily: int = 0
+    keep_weekly: int = 0
+    keep_monthly: int = 0
+    keep_yearly: int = 0
+    keep_within: str = ""
+    keep_milestones: bool = False
     format_version: int = FORMAT_VERSION
     user_name: str = ""
     user_email: str = ""
@@ -121,6 +131,20 @@ def _name(text: str) -> str:
     return text
 
 
+def _duration(text: str) -> str:
+    from gitvault.core.backup_engine.retention import duration
+
+    duration(text)
+    return text
+
+
+def _flag(text: str) -> bool:
+    if text.lower() not in _FLAGS:
+        raise ValueError(f"expected one of {', '.join(_FLAGS)}")
+    return _FLAGS[text.lower()]
+
+
+_FLAGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _SIZE = " of bytes (k, m and g are understood)"
 SETTINGS: dict[str, Setting] = {
     setting.key.lower(): setting
@@ -135,6 +159,12 @@ SETTINGS: dict[str, Setting] = {
         Setting("vault.ignore", "ignore", _pattern, many=True),
         Setting("vault.maintenance", "maintenance", _one_of("auto", "off")),
         Setting("vault.lockTimeout", "lock_timeout", _number(0, 86_400, " of seconds")),
+        *(
+            Setting(f"vault.keep{period.capitalize()}", f"keep_{period}", _number(0, 1_000_000))
+            for period in ("last", "hourly", "daily", "weekly", "monthly", "yearly")
+        ),
+        Setting("vault.keepWithin", "keep_within", _duration),
+        Setting("vault.keepMilestones", "keep_milestones", _flag),
         Setting("vault.formatVersion", "format_version", _number(1, 1 << 30)),
         Setting("vault.machine", "machine", _name),
         Setting("vault.dir", "", _name),
@@ -256,6 +286,15 @@ def chunking_plugin(plugin: Plugin) -> Callable[[int, int, int], ChunkingStrateg
     if not callable(make):
         raise plugin.wrong(make, "a callable (min_size, avg_size, max_size)")
     return make
+
+
+def retention(config: Config) -> Retention:
+    """What the settings say is to be kept; nothing when they are silent."""
+    from dataclasses import fields
+
+    from gitvault.core.backup_engine.retention import Retention
+
+    return Retention(**{field.name: getattr(config, f"keep_{field.name}") for field in fields(Retention)})
 
 
 def _hostname() -> str:

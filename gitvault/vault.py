@@ -21,8 +21,9 @@ from gitvault import config as settings
 from gitvault.core.models import Project, SnapshotId
 from gitvault.core.utils.files import Disk
 from gitvault.core.utils.names import from_text, ref_component, to_line
-from gitvault.core.versioning.history import Damaged, Details, GitHistory, raw
+from gitvault.core.versioning.history import Damaged, Details, GitHistory
 from gitvault.errors import (
+    ConfigError,
     CorruptionError,
     ExistsError,
     GitVaultError,
@@ -35,14 +36,17 @@ from gitvault.errors import (
 )
 
 if TYPE_CHECKING:
+    from gitvault.core.backup_engine.retention import Retention
     from gitvault.core.interfaces import Progress
     from gitvault.core.models import (
         Difference,
         Entry,
         Filter,
+        ForgetReport,
         MaintenanceReport,
         PathState,
         Pointer,
+        PruneReport,
         RestoreReport,
         Snapshot,
         SnapshotReport,
@@ -51,7 +55,7 @@ if TYPE_CHECKING:
     )
     from gitvault.core.scan import Rules, StatCache
     from gitvault.core.storage.store import ChunkStore
-    from gitvault.core.utils.lock import VaultLock
+    from gitvault.core.versioning.operations import Operation
 
 WHOLE_LIMIT = 16 << 20
 """Every file over this is stored in chunks, whatever it holds."""
@@ -79,6 +83,8 @@ _RESTORES_KEPT = 100
 # the name of a file, 255 at most; a letter that is not ASCII counts up to 12.
 _NAME_MAX = 220
 _LOCK = "vault.lock"
+# That of operations.py, which is imported only when the file is there.
+_PENDING = "operation.pending"
 # Its exit code for what it calls fatal: it is not for want of memory or a signal that it ended.
 _GIT_GAVE_UP = 128
 
@@ -114,6 +120,8 @@ class Vault:
         if not is_vault(vault.path):
             raise VaultNotFound(f"{vault.path}: not a vault; make one with: git-vault --vault {vault.path} init")
         _ = vault.config
+        if (vault.path / _PENDING).exists():
+            vault._complete_if_free()
         return vault
 
     def initialize_repository(self) -> None:
@@ -181,12 +189,24 @@ class Vault:
             disk=self._disk,
         )
 
-    def _lock(self, purpose: str) -> VaultLock:
+    @contextlib.contextmanager
+    def _lock(self, purpose: str, timeout: float | None = None) -> Iterator[None]:
+        """Hold the writer's lock; an operation that was interrupted is completed first."""
         from gitvault.core.utils.lock import VaultLock
 
         config = self.config
-        file = self.path / _LOCK
-        return VaultLock(file, purpose, config.lock_timeout, host=config.machine, waiting=self._waiting)
+        timeout = config.lock_timeout if timeout is None else timeout
+        with VaultLock(self.path / _LOCK, purpose, timeout, host=config.machine, waiting=self._waiting):
+            if (self.path / _PENDING).exists():
+                from gitvault.core.versioning.operations import complete
+
+                complete(self.path, self.history.refs, self._disk)
+            yield
+
+    def _complete_if_free(self) -> None:
+        """Who only reads sees an interrupted operation done; where that cannot be, what there is."""
+        with contextlib.suppress(OSError, GitVaultError), self._lock("complete an operation", timeout=0):
+            pass
 
     def _cache(self, project: str) -> StatCache:
         from gitvault.core.scan import StatCache
@@ -293,7 +313,7 @@ class Vault:
                 details,
                 project=registered.name,
                 time=self._now(),
-                restored_from=SnapshotId(source.hex()) if source else None,
+                restored_from=self.history.identify(source) if source else None,
             )
             cache = self._cache(registered.name)
             take = partial(
@@ -440,7 +460,7 @@ class Vault:
         # The next snapshot of that folder says where its content came from. One ref, so no lock is needed;
         # a vault that is read-only, on a full disk or has a stale lock restores all the same.
         with contextlib.suppress(OSError, StorageFullError, LockedError):
-            self.history.refs.update(self._restored_ref(_resolved_folder(folder)), raw(resolved))
+            self.history.refs.update(self._restored_ref(_resolved_folder(folder)), self.history.locate(resolved))
             self._forget_old_restores()
         return replace(done, safety=safety)
 
@@ -506,6 +526,87 @@ class Vault:
                 said = error.stderr.strip().rpartition("\n")[2]
                 raise CorruptionError(f"{self.path}: git cannot repack it ({said}); run git-vault verify") from error
         return MaintenanceReport(before, disk_usage(self.path), time.perf_counter() - started, tuple(actions))
+
+    # -- what was saved, changed ------------------------------------------------------------------
+
+    def prune(
+        self, rules: Retention | None = None, *, projects: Sequence[str] = (), dry_run: bool = False
+    ) -> PruneReport:
+        """Remove the snapshots that the rules do not keep, of all projects or those named.
+
+        Without `rules` the settings count. Raises ConfigError where these are silent, NotFoundError, CorruptionError,
+        LockedError, StorageFullError; nothing is removed then.
+        """
+        from gitvault.core.backup_engine.prune import prune
+
+        rules = rules or settings.retention(self.config)
+        if not rules:
+            raise ConfigError("no rule says what to keep; give one, such as --keep-daily 30, or set vault.keepDaily")
+        with contextlib.nullcontext() if dry_run else self._lock("prune"):
+            names = self._named(projects)
+            cache = None if dry_run else self._cache
+            return prune(self.history, names, rules, now=self._now(), host=self.config.machine, cache=cache)
+
+    def forget(self, patterns: Sequence[str], *, projects: Sequence[str] = (), dry_run: bool = False) -> ForgetReport:
+        """Remove the paths that match gitignore patterns from every snapshot, for good once a sweep has been.
+
+        Raises NotFoundError, CorruptionError, LockedError, StorageFullError; nothing is removed then.
+        """
+        from gitvault.core.backup_engine.forget import forget, search
+
+        if dry_run:
+            return search(self.history, patterns, self._named(projects))[1]
+        with self._lock("forget"):
+            names = self._named(projects)
+            clear = self._remove_cache
+            return forget(self.history, patterns, names, now=self._now(), host=self.config.machine, clear=clear)
+
+    def operations(self) -> list[Operation]:
+        """What moved several refs at once, newest first. Raises CorruptionError."""
+        from gitvault.core.versioning.operations import log
+
+        return list(log(self.history))
+
+    def undo(self, count: int = 1) -> Operation:
+        """Take the last operations back, which is one itself.
+
+        Raises NotFoundError, LockedError, GitVaultError when one cannot be taken back; nothing moves then.
+        """
+        from gitvault.core.versioning.operations import perform
+        from gitvault.core.versioning.rewrite import Rewrite, undo
+
+        history = self.history
+        with self._lock("undo"), Rewrite(history) as rewrite:
+            history.objects.refresh()
+            undone = undo(history, count, rewrite)
+            return perform(
+                history,
+                "undo",
+                rewrite.pack,
+                rewrite.moves,
+                time=self._now(),
+                host=self.config.machine,
+                kept=rewrite.lost,
+                undoes=[operation.number for operation in undone],
+            )
+
+    def _named(self, projects: Sequence[str]) -> list[str]:
+        """The projects that are meant: all that have a snapshot when none is named. Raises NotFoundError."""
+        for name in projects:
+            if self.history.tip(name) is None:
+                self.project(name)
+                raise NotFoundError(f"{name}: has no snapshot; git-vault projects lists what has")
+        found = list(dict.fromkeys(projects)) or self.history.projects()
+        if not found:
+            raise NotFoundError(f"{self.path}: has no snapshot; nothing was removed")
+        return found
+
+    def _remove_cache(self, project: str) -> None:
+        folder = self.path / "cache"
+        self._disk.make_folder(folder)
+        self._disk.unlink(folder / f"stat-{ref_component(project)}.db")
+        # What it says must not come back after a power cut.
+        self._disk.sync_folder(folder)
 
     def _maintain_in_background(self) -> None:
         from gitvault.core.utils import process

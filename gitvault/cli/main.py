@@ -39,6 +39,9 @@ VERBS = {
     "verify": "care",
     "stats": "care",
     "maintain": "care",
+    "prune": "retain",
+    "forget": "retain",
+    "op": "retain",
     "doctor": "doctor",
 }
 """Each verb with the module of `gitvault.cli` whose `VERBS` has it."""

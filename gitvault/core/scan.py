@@ -16,7 +16,7 @@ import sqlite3
 import stat
 import sys
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -270,6 +270,12 @@ class StatCache:
         """Forget everything."""
         with _damage_named():
             self._db.executescript("DELETE FROM about; DELETE FROM folder; DELETE FROM version;")
+
+    def replace_versions(self, replaced: Mapping[str, str]) -> None:
+        """Let other snapshots stand in the place of these: such that hold the same content."""
+        with _damage_named():
+            pairs = ((new, old) for old, new in replaced.items())
+            self._db.executemany("UPDATE version SET snapshot=? WHERE snapshot=?", pairs)
 
     def version(self, number: int) -> str | None:
         """The snapshot with this number along the chain."""

@@ -20,7 +20,7 @@ def prepare_cache(cache: StatCache, history: GitHistory, parent: ObjectId | None
     Rows made from trees say what is stored, not under which stat: every file is then read and compared.
     """
     about = cache.about()
-    here = about.get("snapshot") == (parent.hex().encode() if parent else None)
+    here = about.get("snapshot") == (history.identify(parent).encode() if parent else None)
     if here and about.get("root") == os.fsencode(root) and about.get("rules") == rules.fingerprint():
         return int(about.get("number", b"0"))
     cache.clear()

@@ -473,7 +473,7 @@ def take_snapshot(
             store.flush()
             history.publish([])
             history.sync_tip(details.project)
-            snapshot, stored = parent, 0
+            snapshot, stored = history.identify(parent), 0
         else:
             message = details.message or run.summary(details.project)
             full = replace(details, message=message, files=trees.files, bytes=trees.size)
@@ -483,26 +483,26 @@ def take_snapshot(
             history.publish(packs)
             history.advance(recorded)
             stored += sum(pack.bytes for pack in packs)
-            snapshot = recorded.commit
+            snapshot = SnapshotId(recorded.commit.hex())
     except BaseException:
         run.abandon()
         raise
     about = {
-        "snapshot": snapshot.hex().encode(),
+        "snapshot": snapshot.encode(),
         "root": os.fsencode(root),
         "rules": rules.fingerprint(),
         "number": b"%d" % (number - unchanged),
         "time": b"%d" % int(details.time.timestamp()),
         "problems": b"%d" % len(run.problems),
     }
-    version = None if unchanged else (number, snapshot.hex())
+    version = None if unchanged else (number, snapshot)
     try:
         cache.replace(about, trees.rows, trees.moved, gone, version)
     except CacheDamaged:
         # The snapshot is taken; the next one reads everything.
         cache.forget()
     return SnapshotReport(
-        SnapshotId(snapshot.hex()),
+        snapshot,
         details.project,
         unchanged,
         trees.files,

@@ -14,7 +14,8 @@ from gitvault.core.scan import CacheDamaged, Known, Rules, Same, Stat, StatCache
 from gitvault.core.storage import pointers
 from gitvault.core.utils.files import open_source, read_link
 from gitvault.core.utils.names import to_text
-from gitvault.core.versioning.history import GitHistory, raw
+from gitvault.core.versioning.commits import identity
+from gitvault.core.versioning.history import GitHistory
 from gitvault.core.versioning.objects import MODE_FILE, MODE_SYMLINK, object_id
 from gitvault.errors import ContentMissing, NotFoundError
 
@@ -63,7 +64,7 @@ def _state_inside(
     tip = places.history.tip(project.name)
     if tip is None:
         return _state(path, "new", None, "the project has no snapshot yet; git-vault snapshot saves it")
-    newest = SnapshotId(tip.hex())
+    newest = places.history.identify(tip)
     is_folder = os.path.isdir(real) and not os.path.islink(real)
     if excluded := _excluded(places.rules, inside, is_folder):
         return _state(path, "excluded", None, excluded)
@@ -182,11 +183,10 @@ def _since(history: GitHistory, cache: StatCache, path: bytes, known: Known, new
     if known.since and (found := cache.version(known.since)):
         return SnapshotId(found)
     held = newest
-    for at in history.chain(raw(newest)):
-        snapshot = SnapshotId(at.hex())
-        if history.blob_at(snapshot, path) != known.blob:
+    for at, commit in history.walk(history.locate(newest)):
+        if history.blob_at(commit, path) != known.blob:
             break
-        held = snapshot
+        held = identity(at, commit)
     return held
 
 

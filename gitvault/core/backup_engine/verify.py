@@ -16,6 +16,7 @@ from gitvault.core.interfaces import Progress, StorageManager
 from gitvault.core.models import Affected, Defect, ObjectId, Pointer, SnapshotId, VerifyReport
 from gitvault.core.utils.names import ref_component
 from gitvault.core.versioning import contents, meta
+from gitvault.core.versioning.commits import identity
 from gitvault.core.versioning.history import META, NO_OBJECT, GitHistory
 from gitvault.core.versioning.objects import MODE_TREE
 from gitvault.errors import CorruptionError, GitVaultError, NotFoundError
@@ -74,6 +75,7 @@ class _Check:
             snapshot = SnapshotId(at.hex())
             try:
                 commit = self.history.commit(at)
+                snapshot = identity(at, commit)
                 self.objects += 1
             except (CorruptionError, NotFoundError) as error:
                 self.other.append(Defect("commit", snapshot, str(error), (Affected(project, snapshot, b""),)))
@@ -107,7 +109,7 @@ class _Check:
     def records(self, ref: str, oid: ObjectId) -> None:
         """A chain of commits that hold records."""
         try:
-            for at in self.history.chain(oid):
+            for at in self.history.chain(self.history.peel(oid)):
                 self.folder(self.history.commit(at).tree, None)
                 self.objects += 1
         except GitVaultError as error:
@@ -218,8 +220,8 @@ class _Check:
     def _snapshots(self, project: str) -> Iterator[SnapshotId]:
         tip = self.history.tip(project)
         try:
-            for at in self.history.chain(tip) if tip else ():
-                yield SnapshotId(at.hex())
+            for at, commit in self.history.walk(tip):
+                yield identity(at, commit)
         except GitVaultError:
             # Reported by `project`; older snapshots cannot be reached.
             return

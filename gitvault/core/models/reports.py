@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gitvault.core.models.records import Problem, SnapshotId
+from gitvault.core.models.snapshots import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,45 @@ class VerifyReport:
     def ok(self) -> bool:
         """Whether nothing was found."""
         return not self.defects
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of one snapshot."""
+
+    snapshot: Snapshot
+    reasons: tuple[str, ...]
+    """Why it is kept; none when it goes."""
+
+
+@dataclass(frozen=True, slots=True)
+class PruneReport:
+    """What `prune` did, or would do."""
+
+    verdicts: tuple[Verdict, ...]
+    """Project by project, the newest first."""
+    done: bool
+
+    @property
+    def kept(self) -> tuple[SnapshotId, ...]:
+        """The snapshots that stay."""
+        return tuple(verdict.snapshot.id for verdict in self.verdicts if verdict.reasons)
+
+    @property
+    def removed(self) -> tuple[SnapshotId, ...]:
+        """The snapshots that go."""
+        return tuple(verdict.snapshot.id for verdict in self.verdicts if not verdict.reasons)
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetReport:
+    """What `forget` did, or would do."""
+
+    paths: tuple[tuple[str, bytes], ...]
+    """Project and path of what matches, each once however many snapshots hold it, sorted."""
+    snapshots: tuple[SnapshotId, ...]
+    """Those that hold any of it."""
+    done: bool
 
 
 @dataclass(frozen=True, slots=True)

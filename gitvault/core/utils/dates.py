@@ -29,7 +29,7 @@ def _moment(words: str, now: datetime, end: bool) -> datetime:
     if words == "now":
         return now
     if match := _AGO.fullmatch(words):
-        return _earlier(now, 1 if match[1].startswith("a") else int(match[1]), match[2])
+        return earlier(now, 1 if match[1].startswith("a") else int(match[1]), match[2])
     match = _DAY.fullmatch(words)
     if match is None:
         raise ValueError(words)
@@ -49,7 +49,11 @@ def _moment(words: str, now: datetime, end: bool) -> datetime:
     return min(last, now) if day <= now.date() else last
 
 
-def _earlier(now: datetime, count: int, unit: str) -> datetime:
+def earlier(now: datetime, count: int, unit: str) -> datetime:
+    """The moment `count` units (`hour`, `day`, `week`, `month`, `year` ...) before; months are the system's calendar's.
+
+    Raises ValueError, OverflowError where there is none.
+    """
     if unit not in ("month", "year"):
         return now.astimezone(UTC) - timedelta(**{f"{unit}s": count})
     months = now.year * 12 + now.month - 1 - count * (12 if unit == "year" else 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from gitvault.core.versioning.objects import Commit, format_message, parse_messa
 if TYPE_CHECKING:
     from gitvault.core.models import Snapshot
     from gitvault.core.versioning.history import Details
+
+_SNAPSHOT = "Vault-Snapshot"
 
 
 def message(details: Details, meta_commit: ObjectId, host: str) -> str:
@@ -35,8 +38,27 @@ def message(details: Details, meta_commit: ObjectId, host: str) -> str:
     return format_message(details.message, [(k, v) for k, v in trailers if v])
 
 
-def snapshot(name: SnapshotId, commit: Commit) -> Snapshot:
-    """The snapshot that a commit is; one made by another tool says less of itself."""
+def identity(oid: ObjectId, commit: Commit) -> SnapshotId:
+    """The id of the snapshot that a commit stands for: that of the first commit that did."""
+    # Most commits are the first: a search costs a tenth of reading the trailers.
+    if _SNAPSHOT in commit.message:
+        named = dict(parse_message(commit.message)[1]).get(_SNAPSHOT, "")
+        if re.fullmatch("[0-9a-f]{40}", named):
+            return SnapshotId(named)
+    return SnapshotId(oid.hex())
+
+
+def rewritten(name: SnapshotId, commit: Commit, changed: Mapping[str, str]) -> str:
+    """The message of a commit that takes the place of `commit`: trailers `changed`, the snapshot's id kept."""
+    body, trailers = parse_message(commit.message)
+    known = {key for key, _ in trailers}
+    said = [(key, changed.get(key, value)) for key, value in trailers if key != _SNAPSHOT]
+    said += [(key, value) for key, value in changed.items() if key not in known]
+    return format_message(body, [*said, (_SNAPSHOT, name)])
+
+
+def snapshot(oid: ObjectId, commit: Commit) -> Snapshot:
+    """The snapshot that a commit stands for; one made by another tool says less of itself."""
     from gitvault.core.models import Snapshot
 
     body, trailers = parse_message(commit.message)
@@ -44,7 +66,7 @@ def snapshot(name: SnapshotId, commit: Commit) -> Snapshot:
     pairs = (from_text(v).decode("utf-8", "replace").partition("=") for k, v in trailers if k == "Vault-Metadata")
     restored = one.get("Vault-Restored-From")
     return Snapshot(
-        id=name,
+        id=identity(oid, commit),
         project=from_text(one.get("Vault-Project", "")).decode("utf-8", "surrogateescape"),
         time=datetime.fromtimestamp(commit.committer.time, UTC),
         message=body.rstrip("\n"),

@@ -7,6 +7,7 @@ A snapshot's commit is on `refs/heads/<project>`; its trailers carry what git ha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -24,6 +25,7 @@ from gitvault.core.versioning.objects import (
     decode_tree,
     encode_commit,
     encode_tree,
+    tagged,
 )
 from gitvault.core.versioning.odb import ObjectStore
 from gitvault.core.versioning.refs import RefStore
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
 HEADS = "refs/heads/"
 META = "refs/vault/meta/"
+OPERATIONS = "refs/vault/operations"
 NO_OBJECT = ObjectId(bytes(20))
 
 Damaged = Callable[[Problem], None]
@@ -79,6 +82,13 @@ class Recorded(NamedTuple):
     parent: ObjectId | None
 
 
+class _Index(NamedTuple):
+    """Where a project's snapshots are; not `whole`: its chain is damaged, older ones cannot be reached."""
+
+    commits: Mapping[SnapshotId, ObjectId]
+    whole: bool
+
+
 class GitHistory:
     """The snapshots in a bare repository. A VersionTracker.
 
@@ -105,6 +115,7 @@ class GitHistory:
         self._host = host
         self._now = now
         self.decode_pointer = decode_pointer
+        self._indexes: dict[str, tuple[ObjectId, _Index]] = {}
 
     def close(self) -> None:
         """Close the pack files."""
@@ -127,14 +138,23 @@ class GitHistory:
             raise NotFoundError(f"{commit.hex()} is a {kind.decode()}, not a snapshot; git-vault log lists snapshots")
         return decode_commit(data)
 
+    def peel(self, oid: ObjectId) -> ObjectId:
+        """What an annotated tag leads to; any other object is its own answer. Raises NotFoundError, CorruptionError."""
+        while True:
+            kind, data = self.objects.read(oid)
+            if kind != b"tag":
+                return oid
+            oid = tagged(oid, data)
+
     def get_version(self, snapshot: SnapshotId) -> Snapshot:
         """See VersionTracker."""
-        return commits.snapshot(snapshot, self.commit(raw(snapshot)))
+        at = self.locate(snapshot)
+        return commits.snapshot(at, self.commit(at))
 
     def get_latest_version(self, project: str) -> Snapshot | None:
         """See VersionTracker."""
         tip = self.tip(project)
-        return self.get_version(SnapshotId(tip.hex())) if tip else None
+        return commits.snapshot(tip, self.commit(tip)) if tip else None
 
     def chain(self, commit: ObjectId) -> Iterator[ObjectId]:
         """The commit and its ancestors, newest first."""
@@ -146,11 +166,68 @@ class GitHistory:
 
     def list_versions(self, project: str) -> Iterator[Snapshot]:
         """See VersionTracker."""
-        at = self.tip(project)
-        while at:
-            commit = self.commit(at)
-            yield commits.snapshot(SnapshotId(at.hex()), commit)
-            at = commit.parents[0] if commit.parents else None
+        return (commits.snapshot(oid, commit) for oid, commit in self.walk(self.tip(project)))
+
+    def walk(self, tip: ObjectId | None) -> Iterator[tuple[ObjectId, Commit]]:
+        """A commit and its ancestors, read, newest first. Raises NotFoundError, CorruptionError."""
+        while tip:
+            commit = self.commit(tip)
+            yield tip, commit
+            tip = commit.parents[0] if commit.parents else None
+
+    def identify(self, commit: ObjectId) -> SnapshotId:
+        """The id of the snapshot that a commit stands for; damage leaves the commit's own."""
+        if self._rewritten():
+            with suppress(CorruptionError, NotFoundError):
+                return commits.identity(commit, self.commit(commit))
+        return SnapshotId(commit.hex())
+
+    def locate(self, snapshot: SnapshotId) -> ObjectId:
+        """The commit that stands for a snapshot now, given its id or that of any commit that ever did.
+
+        Chains are walked only where an operation has ever rewritten one. Raises NotFoundError.
+        """
+        at = raw(snapshot)
+        if not self._rewritten():
+            return at
+        said: Snapshot | None = None
+        with suppress(CorruptionError, NotFoundError):
+            said = commits.snapshot(at, self.commit(at))
+            if said.project and self.tip(said.project) == at:
+                return at
+        whole = True
+        for project in sorted(self.projects(), key=lambda name: said is None or name != said.project):
+            index = self.index(project)
+            if found := index.commits.get(said.id if said else snapshot):
+                return found
+            whole = whole and index.whole
+        if said and not whole:
+            # It may be one of those that cannot be reached.
+            return at
+        raise NotFoundError(f"{snapshot}: no such snapshot, or no longer; git-vault log and git-vault op log tell")
+
+    def _rewritten(self) -> bool:
+        """Whether a commit may stand for a snapshot that had another one before."""
+        try:
+            return self.refs.read(OPERATIONS) is not None
+        except CorruptionError:
+            return True
+
+    def index(self, project: str) -> _Index:
+        """Which commit stands for each of the project's snapshots, as far as its chain can be read."""
+        tip = self.tip(project)
+        known = self._indexes.get(project)
+        if not tip or not known or known[0] != tip:
+            found: dict[SnapshotId, ObjectId] = {}
+            whole = True
+            try:
+                for oid, commit in self.walk(tip):
+                    found.setdefault(commits.identity(oid, commit), oid)
+            except (CorruptionError, NotFoundError):
+                whole = False
+            known = tip or NO_OBJECT, _Index(found, whole)
+            self._indexes[project] = known
+        return known[1]
 
     def filtered(self, wanted: Filter) -> list[Snapshot]:
         """The snapshots that fit, newest first, of all projects or one."""
@@ -171,7 +248,7 @@ class GitHistory:
 
         `damaged` is told when the latter cannot be had, and there is None; else that is raised.
         """
-        commit = self.commit(raw(snapshot))
+        commit = self.commit(self.locate(snapshot))
         named = self.meta_commit(commit)
         try:
             return commit.tree, self.commit(named).tree if named else None
@@ -203,9 +280,9 @@ class GitHistory:
 
         return contents.entries(self, snapshot, path, recursive=recursive, damaged=damaged)
 
-    def blob_at(self, snapshot: SnapshotId, path: bytes) -> ObjectId | None:
-        """What the snapshot's tree holds at a path; None when there is nothing. Reads the trees above it only."""
-        at: ObjectId | None = self.commit(raw(snapshot)).tree
+    def blob_at(self, commit: Commit, path: bytes) -> ObjectId | None:
+        """What the commit's tree holds at a path; None when there is nothing. Reads the trees above it only."""
+        at: ObjectId | None = commit.tree
         for part in path.split(b"/"):
             tree = self.tree(at)
             found = tree.get(tree_name(part)) or tree.get(tree_name(part, force=True))
@@ -224,13 +301,13 @@ class GitHistory:
         """See VersionTracker."""
         from gitvault.core.versioning.difference import compare
 
-        return compare(self.tree, self.commit(raw(a)).tree, self.commit(raw(b)).tree)
+        return compare(self.tree, self.commit(self.locate(a)).tree, self.commit(self.locate(b)).tree)
 
     def resolve(self, name: str) -> SnapshotId:
         """The snapshot that a person means, see naming.py. Raises NotFoundError, AmbiguousError."""
         from gitvault.core.versioning.naming import resolve
 
-        return SnapshotId(resolve(self, name, self._now()).hex())
+        return self.identify(resolve(self, name, self._now()))
 
     # -- writing ---------------------------------------------------------------------------------
 
@@ -293,19 +370,29 @@ class GitHistory:
 
     def write_file(self, ref: str, name: bytes, content: bytes, why: str) -> None:
         """Replace a file of a ref that holds records, as a commit; durable when it returns."""
-        parent = self.refs.read(ref)
-        files = self.tree(self.commit(parent).tree) if parent else {}
         pack = self.new_pack()
         try:
-            files[name] = 0o100644, pack.add(b"blob", content)
-            tree = pack.add(b"tree", encode_tree((n, mode, oid) for n, (mode, oid) in files.items()))
-            commit = pack.add(b"commit", self._commit(tree, parent, self._now(), why + "\n"))
+            parent, commit = self.add_file(pack, ref, name, content, why)
             made = pack.finish()
         except BaseException:
             pack.abandon()
             raise
         self.publish([made] if made else [])
         self.refs.update(ref, commit, old=parent)
+
+    def add_file(
+        self, pack: PackWriter, ref: str, name: bytes, content: bytes, why: str
+    ) -> tuple[ObjectId | None, ObjectId]:
+        """Add to the pack a commit for a ref that holds records; the ref's value, which it has as parent, and it."""
+        parent = self.refs.read(ref)
+        files = self.tree(self.commit(parent).tree) if parent else {}
+        files[name] = 0o100644, pack.add(b"blob", content)
+        tree = pack.add(b"tree", encode_tree((n, mode, oid) for n, (mode, oid) in files.items()))
+        return parent, self.add_commit(pack, tree, parent, why)
+
+    def add_commit(self, pack: PackWriter, tree: ObjectId, parent: ObjectId | None, why: str) -> ObjectId:
+        """Add to the pack a commit of now."""
+        return pack.add(b"commit", self._commit(tree, parent, self._now(), why + "\n"))
 
     def sync_tip(self, project: str) -> None:
         """Make durable the refs that an interrupted run may have moved without a folder sync."""
@@ -338,7 +425,7 @@ class GitHistory:
 
 
 def raw(snapshot: SnapshotId) -> ObjectId:
-    """A snapshot's commit. Raises NotFoundError for what is no id."""
+    """An id as bytes. Raises NotFoundError for what is no id."""
     try:
         return ObjectId(bytes.fromhex(snapshot))
     except ValueError:

@@ -103,6 +103,13 @@ def split(blob: bytes) -> tuple[str, dict[bytes, str]]:
     return lines[0], {from_text(_name(line)): line + "\n" for line in lines[1:]}
 
 
+def without(blob: bytes, names: Iterable[bytes]) -> bytes:
+    """A folder's blob without these entries, all else byte for byte."""
+    own, lines = split(blob)
+    gone = set(names)
+    return (_HEADER + own + "\n" + "".join(line for name, line in lines.items() if name not in gone)).encode()
+
+
 def decode(blob: bytes) -> tuple[Attributes, dict[bytes, Attributes]]:
     """The folder's own attributes and those of its files and symlinks by name.
 

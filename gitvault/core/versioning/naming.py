@@ -6,8 +6,9 @@ import re
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from gitvault.core.models import ObjectId
+from gitvault.core.models import ObjectId, SnapshotId
 from gitvault.core.utils.dates import parse as parse_date
+from gitvault.core.versioning.history import OPERATIONS
 from gitvault.core.versioning.objects import decode_commit
 from gitvault.errors import AmbiguousError, NotFoundError
 
@@ -42,11 +43,11 @@ def _base(history: GitHistory, name: str, now: datetime) -> ObjectId:
             raise NotFoundError(f"{name}: {match[1]} has no snapshot that old; git-vault log {match[1]} lists it")
         return found
     if re.fullmatch("[0-9a-fA-F]{4,40}", name):
-        candidates = [c for c in history.objects.find_prefix(name.lower()) if _is_snapshot(history, c)]
+        candidates = _beginning(history, name.lower())
         if len(candidates) == 1:
-            return candidates[0]
+            return candidates.pop()
         if candidates:
-            listed = ", ".join(sorted(c.hex()[:12] for c in candidates))
+            listed = ", ".join(sorted(history.identify(c)[:12] for c in candidates))
             raise AmbiguousError(f"{name}: fits several snapshots: {listed}; give more digits")
     try:
         when = parse_date(name, now, end=True)
@@ -71,7 +72,27 @@ def _date(text: str, whole: str, now: datetime) -> datetime:
 
 
 def _newest(history: GitHistory, project: str, when: datetime) -> ObjectId | None:
-    return next((ObjectId(bytes.fromhex(s.id)) for s in history.list_versions(project) if s.time <= when), None)
+    moment = when.timestamp()
+    return next((oid for oid, commit in history.walk(history.tip(project)) if commit.committer.time <= moment), None)
+
+
+def _beginning(history: GitHistory, prefix: str) -> set[ObjectId]:
+    """The commits of the snapshots whose id, or one that they had, begins so."""
+    found: set[ObjectId] = set()
+    gone: NotFoundError | None = None
+    for oid in history.objects.find_prefix(prefix):
+        if _is_snapshot(history, oid):
+            try:
+                found.add(history.locate(SnapshotId(oid.hex())))
+            except NotFoundError as error:
+                gone = error
+    if history.refs.read(OPERATIONS):
+        # Ids whose commits a sweep has taken.
+        indexes = [history.index(project).commits for project in history.projects()]
+        found |= {oid for index in indexes for name, oid in index.items() if name.startswith(prefix)}
+    if gone and not found:
+        raise gone
+    return found
 
 
 def _is_snapshot(history: GitHistory, oid: ObjectId) -> bool:

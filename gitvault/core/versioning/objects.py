@@ -174,6 +174,14 @@ def _decode_commit(data: bytes) -> Commit:
     )
 
 
+def tagged(oid: ObjectId, data: bytes) -> ObjectId:
+    """What an annotated tag names, given its id and content. Raises CorruptionError."""
+    match = re.match(rb"object ([0-9a-f]{40})\n", data)
+    if match is None:
+        raise CorruptionError(f"{oid.hex()}: a tag that names no object; run git-vault verify --data")
+    return ObjectId(bytes.fromhex(match[1].decode()))
+
+
 def _encode_signature(who: Signature) -> bytes:
     name = re.sub(_SIGNATURE_CRUFT, "", who.name).strip() or "unknown"
     email = re.sub(_SIGNATURE_CRUFT, "", who.email).strip()

@@ -89,13 +89,15 @@ class RefStore:
         path = self._root / name
         if not path.parent.is_dir():
             self._delete_packed(name, old)
-            return
-        with _Lock(path, self._disk):
-            # First out of the list: the other order would show an old value for a moment.
-            self._delete_packed(name, old)
-            if path.is_file():
-                self._disk.unlink(path)
-                self._disk.sync_folder(path.parent)
+        else:
+            with _Lock(path, self._disk):
+                # First out of the list: the other order would show an old value for a moment.
+                self._delete_packed(name, old)
+                if path.is_file():
+                    self._disk.unlink(path)
+            self._disk.sync_folder(path.parent)
+        # Also when there was nothing to remove: an earlier run may have been killed before it synced.
+        self._disk.sync_folder(self._root)
 
     def head(self) -> str | None:
         """The ref that HEAD names, None when HEAD holds a commit itself. Raises CorruptionError."""

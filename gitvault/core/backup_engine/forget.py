@@ -1,0 +1,233 @@
+"""Purging paths from all history: every snapshot that holds them is written anew without, and nothing can undo that.
+
+The bytes are gone after the next sweep. A tombstone stays for each content that is nowhere else: its hash and when,
+so that a merge with another vault does not bring it back unnoticed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from gitvault.core.models import Entry, ForgetReport, ObjectId, SnapshotId
+from gitvault.core.scan import Rules
+from gitvault.core.utils.names import from_tree_name
+from gitvault.core.versioning import contents, meta, operations
+from gitvault.core.versioning.commits import identity
+from gitvault.core.versioning.history import NO_OBJECT, GitHistory
+from gitvault.core.versioning.objects import MODE_FILE, MODE_TREE, Commit, encode_tree, parse_message
+from gitvault.core.versioning.operations import RefMove
+from gitvault.core.versioning.rewrite import Content, Rewrite
+from gitvault.errors import GitVaultError
+
+
+class _Found(NamedTuple):
+    """What matches in a folder and below."""
+
+    paths: frozenset[bytes]
+    files: int
+    size: int
+
+
+_NOTHING = _Found(frozenset(), 0, 0)
+_Key = tuple[bytes, ObjectId | None, ObjectId | None]
+"""A folder's path, its tree, its meta tree."""
+_Mirrored = tuple[int, ObjectId]
+_Trees = tuple[ObjectId | None, _Mirrored | None]
+
+
+class Search:
+    """Finds what matches in snapshots; a folder that several hold is looked at once."""
+
+    def __init__(self, history: GitHistory, patterns: Sequence[str]) -> None:
+        self._history = history
+        self._rules = Rules(patterns)
+        self._known: dict[_Key, _Found] = {}
+        self.blobs: set[ObjectId] = set()
+        """What the matching files hold in git's trees."""
+        self.large: dict[ObjectId, str] = {}
+        """Those of them that are pointers, with the SHA-256 of what they point to."""
+
+    def matches(self, path: bytes, is_folder: bool) -> bool:
+        """Whether a path itself is meant; those above it are not looked at."""
+        return self._rules.excluded_by(path, is_folder) is not None
+
+    def look(self, tree: ObjectId | None, meta_tree: ObjectId | None, path: bytes = b"") -> _Found:
+        """What matches in a folder. Raises CorruptionError, NotFoundError."""
+        key = path, tree, meta_tree
+        if key not in self._known:
+            self._known[key] = self._look(key)
+        return self._known[key]
+
+    def _look(self, key: _Key) -> _Found:
+        path, tree, meta_tree = key
+        paths: set[bytes] = set()
+        files = size = 0
+        for entry, _, below in contents.listing(self._history, tree, meta_tree, path=path)[1]:
+            inside = path + b"/" + entry.path if path else entry.path
+            folder = entry.kind == "folder"
+            if self.matches(inside, folder):
+                paths.add(inside)
+                for one in self._all(entry, below):
+                    files += 1
+                    size += one.size
+                    self.blobs.add(one.blob)
+                    if one.pointer:
+                        self.large[one.blob] = one.pointer.oid
+            elif folder:
+                found = self.look(entry.blob, below, inside)
+                paths |= found.paths
+                files += found.files
+                size += found.size
+        return _Found(frozenset(paths), files, size) if paths else _NOTHING
+
+    def _all(self, entry: Entry, below: ObjectId | None) -> Iterator[Entry]:
+        if entry.kind != "folder":
+            yield entry
+            return
+        for inner, _, deeper in contents.listing(self._history, entry.blob, below)[1]:
+            yield from self._all(inner, deeper)
+
+
+class _Purge:
+    """Builds trees without what matches, into a rewrite's pack."""
+
+    def __init__(self, history: GitHistory, search: Search, rewrite: Rewrite) -> None:
+        self._history = history
+        self._search = search
+        self._pack = rewrite.pack
+        self._known: dict[_Key, _Trees] = {}
+
+    def change(self, _snapshot: SnapshotId, commit: Commit, meta_commit: Commit | None) -> Content:
+        """What a snapshot is to hold: a `Change`."""
+        meta_tree = meta_commit.tree if meta_commit else None
+        found = self._search.look(commit.tree, meta_tree)
+        tree, mirrored = self._without(commit.tree, meta_tree, b"")
+        said = dict(parse_message(commit.message)[1])
+        less = (("Vault-Files", found.files), ("Vault-Bytes", found.size))
+        counts = {key: str(max(0, int(said[key]) - n)) for key, n in less if said.get(key, "").isdecimal()}
+        return Content(tree or self._pack.add(b"tree", b""), mirrored[1] if mirrored else None, counts)
+
+    def _without(self, tree: ObjectId | None, meta_tree: ObjectId | None, path: bytes) -> _Trees:
+        key = path, tree, meta_tree
+        if key not in self._known:
+            self._known[key] = self._make(key)
+        return self._known[key]
+
+    def _make(self, key: _Key) -> _Trees:
+        """The tree, None for one without files; mode and id of the meta tree."""
+        path, tree, meta_tree = key
+        tree = None if tree == NO_OBJECT else tree
+        blob, mirrored = contents.mirror(self._history, meta_tree)
+        if not self._search.look(tree, meta_tree, path).paths:
+            return tree, (MODE_FILE if blob == meta_tree else MODE_TREE, meta_tree) if meta_tree else None
+        entries = []
+        below = []
+        gone = []
+        # Folders without files are in the meta tree only.
+        empty = {stored: (MODE_TREE, NO_OBJECT) for stored in mirrored}
+        for stored, (mode, oid) in (empty | self._history.tree(tree)).items():
+            name = from_tree_name(stored)
+            inside = path + b"/" + name if path else name
+            if self._search.matches(inside, mode == MODE_TREE):
+                gone.append(name)
+            elif mode != MODE_TREE:
+                entries.append((stored, mode, oid))
+            else:
+                inner, inner_meta = self._without(oid, mirrored.get(stored), inside)
+                entries += [(stored, MODE_TREE, inner)] if inner else []
+                below += [(stored, *inner_meta)] if inner_meta else []
+        made = self._pack.add(b"tree", encode_tree(entries)) if entries else None
+        if not meta_tree:
+            return made, None
+        if blob:
+            blob = self._pack.add(b"blob", meta.without(self._history.blob(blob), gone))
+            if path and not below:
+                return made, (MODE_FILE, blob)
+            below.append((meta.META_NAME, MODE_FILE, blob))
+        return made, (MODE_TREE, self._pack.add(b"tree", encode_tree(below)))
+
+
+def search(history: GitHistory, patterns: Sequence[str], projects: Sequence[str]) -> tuple[Search, ForgetReport]:
+    """What in the projects' snapshots matches gitignore patterns. Raises CorruptionError, GitVaultError."""
+    for pattern in patterns:
+        if not pattern.strip() or pattern.startswith(("#", "!")):
+            raise GitVaultError(f"{pattern!r}: not a pattern of paths; give one as in .gitignore, such as /keys/*.pem")
+    looking = Search(history, patterns)
+    paths: set[tuple[str, bytes]] = set()
+    snapshots: list[SnapshotId] = []
+    for project in projects:
+        for oid, commit in history.walk(history.tip(project)):
+            named = history.meta_commit(commit)
+            if found := looking.look(commit.tree, history.commit(named).tree if named else None).paths:
+                paths |= {(project, path) for path in found}
+                snapshots.append(identity(oid, commit))
+    return looking, ForgetReport(tuple(sorted(paths)), tuple(snapshots), False)
+
+
+def forget(
+    history: GitHistory,
+    patterns: Sequence[str],
+    projects: Sequence[str],
+    *,
+    now: datetime,
+    host: str,
+    clear: Callable[[str], None],
+) -> ForgetReport:
+    """Remove what matches from every snapshot of the projects. The caller holds the vault's lock.
+
+    `clear`: makes a project's caches forget all, durably. Raises as `search` does; nothing is removed then.
+    """
+    looking, report = search(history, patterns, projects)
+    touched = sorted({project for project, _ in report.paths})
+    with Rewrite(history) as rewrite:
+        purge = _Purge(history, looking, rewrite)
+        for project in touched:
+            rewrite.project(project, purge.change)
+        if touched:
+            rewrite.follow()
+            for ref in history.refs.list(operations.UNDO):
+                rewrite.lead(ref, None)
+            rewrite.moves += _tombstones(history, looking, projects, rewrite, now)
+            for project in touched:
+                clear(project)
+            operations.perform(history, "forget", rewrite.pack, rewrite.moves, time=now, host=host)
+    return replace(report, done=True)
+
+
+def _tombstones(
+    history: GitHistory, looking: Search, projects: Sequence[str], rewrite: Rewrite, now: datetime
+) -> list[RefMove]:
+    when = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    gone = looking.blobs - _surviving(history, looking, projects)
+    stones = operations.tombstones(history) | {looking.large.get(oid, oid.hex()): when for oid in gone}
+    text = "".join(f"{digest} {moment}\n" for digest, moment in sorted(stones.items()))
+    ref, file = operations.TOMBSTONES, operations.TOMBSTONES_FILE
+    return [RefMove(ref, *history.add_file(rewrite.pack, ref, file, text.encode(), "Tombstones"))]
+
+
+def _surviving(history: GitHistory, looking: Search, projects: Sequence[str]) -> set[ObjectId]:
+    """What matches and is somewhere else too."""
+    found: set[ObjectId] = set()
+    seen: set[tuple[bytes | None, ObjectId]] = set()
+    for project in history.projects():
+        meant = project in projects
+        pending = [(b"", commit.tree) for _, commit in history.walk(history.tip(project))]
+        while pending:
+            path, tree = pending.pop()
+            # Where nothing is meant, a tree is the same wherever it is.
+            key = path if meant else None, tree
+            if key in seen:
+                continue
+            seen.add(key)
+            for stored, (mode, oid) in history.tree(tree).items():
+                inside = path + b"/" + from_tree_name(stored) if path else from_tree_name(stored)
+                folder = mode == MODE_TREE
+                if (folder or oid in looking.blobs) and not (meant and looking.matches(inside, folder)):
+                    if folder:
+                        pending.append((inside, oid))
+                    else:
+                        found.add(oid)
+    return found

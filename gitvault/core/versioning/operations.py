@@ -1,0 +1,206 @@
+"""Operations: what moves several refs at once, all or none, on record, and how it is taken back.
+
+First the new objects are durable, then a file in the vault's folder says of each ref where it is and where it goes,
+then the refs move, then the file goes. Whoever writes next completes what the file says. The chain under
+`refs/vault/operations` is the record; what nothing would reach any more stays alive under `refs/vault/undo/` until a
+sweep.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from gitvault.core.models import ObjectId
+from gitvault.core.utils.files import Disk
+from gitvault.core.versioning.history import OPERATIONS, GitHistory
+from gitvault.core.versioning.packfile import PackWriter
+from gitvault.core.versioning.refs import ANY, RefStore
+from gitvault.errors import CorruptionError, LockedError
+
+PENDING = "operation.pending"
+"""The file in the vault's folder, while refs move."""
+UNDO = "refs/vault/undo/"
+TOMBSTONES = "refs/vault/tombstones"
+TOMBSTONES_FILE = b"tombstones"
+_RECORD = b"operation.json"
+# Readers write these without the lock: what one says meanwhile is as good.
+_UNLOCKED = "refs/vault/restored/"
+
+
+@dataclass(frozen=True, slots=True)
+class RefMove:
+    """One ref on its way; None: there is no such ref."""
+
+    ref: str
+    old: ObjectId | None
+    new: ObjectId | None
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What the record says of one operation."""
+
+    number: int
+    """Counted from 1."""
+    what: str
+    """`prune`, `forget`, `undo`."""
+    time: datetime
+    host: str
+    moves: tuple[RefMove, ...]
+    """Refs of the record itself left out."""
+    kept: tuple[ObjectId, ...] = ()
+    """What is kept alive until a sweep, so that it can be taken back."""
+    undoes: tuple[int, ...] = ()
+    """The operations that it took back."""
+
+
+def perform(
+    history: GitHistory,
+    what: str,
+    pack: PackWriter,
+    moves: Sequence[RefMove],
+    *,
+    time: datetime,
+    host: str,
+    kept: Iterable[ObjectId] = (),
+    undoes: Sequence[int] = (),
+) -> Operation:
+    """Publish the pack and move the refs, as one; durable when it returns. Call it with the vault's lock held.
+
+    `kept`: what nothing reaches afterwards, to be kept alive until a sweep. A failure before the refs begin to move
+    leaves everything as it was; after that `complete` goes on. Raises LockedError when a ref is not where it should be.
+    """
+    newest = next(log(history), None)
+    number = newest.number + 1 if newest else 1
+    done = Operation(number, what, time, host, tuple(moves), tuple(dict.fromkeys(kept)), tuple(undoes))
+    why = f"Operation {number}: {what}"
+    before, record = history.add_file(pack, OPERATIONS, _RECORD, _encode(done), why)
+    made = pack.finish()
+    history.publish([made] if made else [])
+    keepers = [RefMove(f"{UNDO}{number}/{k}", None, oid) for k, oid in enumerate(done.kept)]
+    everything = [*keepers, *moves, RefMove(OPERATIONS, before, record)]
+    for move in everything:
+        if (now := history.refs.read(move.ref)) != move.old:
+            raise LockedError(f"{move.ref}: expected {_shown(move.old)}, found {_shown(now)}; run again")
+    pending = {"number": number, "refs": _moves_document(everything), "what": what}
+    history.disk.write_durably(history.git_dir / PENDING, _canonical(pending))
+    complete(history.git_dir, history.refs, history.disk)
+    return done
+
+
+def complete(git_dir: Path, refs: RefStore, disk: Disk) -> None:
+    """Finish the operation that the pending file tells of; nothing without one. Call it with the lock held.
+
+    Raises CorruptionError, naming the ref, when one is neither where it was nor where it goes: nothing moves then.
+    """
+    path = git_dir / PENDING
+    try:
+        moves = _moves(json.loads(path.read_bytes())["refs"])
+    except FileNotFoundError:
+        return
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptionError(f"{path}: cannot be read ({error}); move it away, then run git-vault verify") from error
+    steps = []
+    for move in moves:
+        now = refs.read(move.ref)
+        if now in (move.old, move.new):
+            steps.append((move, now))
+        elif not move.ref.startswith(_UNLOCKED):
+            raise CorruptionError(
+                f"{move.ref}: an operation was interrupted, expected {_shown(move.old)} or {_shown(move.new)}, found "
+                f"{_shown(now)}; put it back with git update-ref, or move {path} away"
+            )
+    for move, now in steps:
+        # Also where it is already: a run that was killed may not have synced it.
+        if move.new is None:
+            refs.delete(move.ref, old=ANY if now is None else now)
+        else:
+            refs.update(move.ref, move.new, old=now)
+    disk.unlink(path)
+    disk.sync_folder(git_dir)
+
+
+def log(history: GitHistory) -> Iterator[Operation]:
+    """The operations, newest first. Raises CorruptionError."""
+    at = history.refs.read(OPERATIONS)
+    while at:
+        commit = history.commit(at)
+        found = history.tree(commit.tree).get(_RECORD)
+        yield _decode(history.blob(found[1]) if found else b"", at)
+        at = commit.parents[0] if commit.parents else None
+
+
+def can_undo(history: GitHistory, operation: Operation) -> bool:
+    """Whether what it moved away from is still kept."""
+    held = set(history.refs.list(f"{UNDO}{operation.number}/").values())
+    return held >= set(operation.kept) and all(map(history.objects.contains, operation.kept))
+
+
+def tombstones(history: GitHistory) -> dict[str, str]:
+    """What was forgotten: the SHA-1 of a blob, or the SHA-256 of a large file, in hex; and when, as ISO 8601 in UTC."""
+    text = history.read_file(TOMBSTONES, TOMBSTONES_FILE).decode("ascii", "replace")
+    return dict(line.split(" ", 1) for line in text.splitlines() if " " in line)
+
+
+def _shown(oid: ObjectId | None) -> str:
+    return oid.hex() if oid else "no such ref"
+
+
+def _canonical(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+
+
+def _moves_document(moves: Iterable[RefMove]) -> list[dict[str, str | None]]:
+    return [
+        {"new": move.new.hex() if move.new else None, "old": move.old.hex() if move.old else None, "ref": move.ref}
+        for move in moves
+    ]
+
+
+def _encode(operation: Operation) -> bytes:
+    return _canonical(
+        {
+            "host": operation.host,
+            "kept": [oid.hex() for oid in operation.kept],
+            "number": operation.number,
+            "refs": _moves_document(operation.moves),
+            "time": operation.time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "undoes": list(operation.undoes),
+            "what": operation.what,
+        }
+    )
+
+
+def _decode(record: bytes, at: ObjectId) -> Operation:
+    try:
+        said = json.loads(record)
+        return Operation(
+            int(said["number"]),
+            str(said["what"]),
+            datetime.fromisoformat(said["time"]).astimezone(UTC),
+            str(said["host"]),
+            _moves(said["refs"]),
+            tuple(_oid(text) for text in said["kept"]),
+            tuple(map(int, said["undoes"])),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptionError(f"{OPERATIONS}: {at.hex()} cannot be read ({error}); run git-vault verify") from error
+
+
+def _moves(document: Iterable[dict[str, Any]]) -> tuple[RefMove, ...]:
+    return tuple(
+        RefMove(str(move["ref"]), *(_oid(move[key]) if move[key] is not None else None for key in ("old", "new")))
+        for move in document
+    )
+
+
+def _oid(text: str) -> ObjectId:
+    oid = bytes.fromhex(text)
+    if len(oid) != 20:
+        raise ValueError(f"{text!r} is no id")
+    return ObjectId(oid)
