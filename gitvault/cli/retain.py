@@ -61,7 +61,8 @@ def _duration(text: str) -> str:
 def _prune(session: Session, arguments: Namespace) -> Answer:
     from gitvault.core.backup_engine.retention import Retention
 
-    rules = Retention(**{field.name: getattr(arguments, f"keep_{field.name}") or field.default for field in fields(Retention)})
+    given = {field.name: getattr(arguments, f"keep_{field.name}") for field in fields(Retention)}
+    rules = Retention(**{name: value for name, value in given.items() if value})
     report = session.vault.prune(rules or None, projects=arguments.project, dry_run=not arguments.yes)
     return Answer(
         {"kept": list(report.kept), "removed": list(report.removed), "yes": report.done},

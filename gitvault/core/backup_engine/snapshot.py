@@ -12,7 +12,9 @@ import errno
 import os
 import stat
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -38,8 +40,8 @@ from gitvault.core.scan import (
 from gitvault.core.storage import pointers
 from gitvault.core.utils.attributes import not_kept
 from gitvault.core.utils.files import open_source, read_link
-from gitvault.core.utils.names import is_special, tree_name
-from gitvault.core.versioning import meta
+from gitvault.core.utils.names import is_special, to_line, tree_name
+from gitvault.core.versioning import meta, operations
 from gitvault.core.versioning.history import NO_OBJECT, Details, GitHistory
 from gitvault.core.versioning.objects import MODE_EXECUTABLE, MODE_FILE, MODE_SYMLINK, MODE_TREE, encode_tree
 from gitvault.core.versioning.packfile import NewPack
@@ -120,6 +122,8 @@ class _Run:
         self.kept: dict[bytes, Row] = {}
         """Unreadable folders that stay as the last snapshot has them."""
         self.kept_files = self.kept_bytes = 0
+        self.forgotten: Mapping[str, str] = {}
+        """Content that was purged from history, and when."""
 
     # -- one folder ------------------------------------------------------------------------------
 
@@ -242,6 +246,8 @@ class _Run:
         pending, name = self.large.pop(future)
         outcome = future.result()
         if outcome.line:
+            if self.forgotten and (pointer := pointers.decode(outcome.blob)):
+                self._note_forgotten(pending.path(name), pointer.oid)
             outcome = outcome._replace(blob=self.pack.add(b"blob", outcome.blob))
         self._settle(pending, name, outcome)
 
@@ -265,6 +271,8 @@ class _Run:
             mode = MODE_SYMLINK
         since = self.number
         known = pending.previous.get(name)
+        if self.forgotten and (known is None or known.blob != blob):
+            self._note_forgotten(pending.path(name), blob.hex())
         if known is None:
             self.new += 1
         elif known.blob != blob or known.tree_mode != mode:
@@ -280,6 +288,10 @@ class _Run:
                 self.problems.append(Problem(pending.path(name), reason))
         pending.results[name] = Known(said, mode, tree_name or name, blob, since), line
         return size
+
+    def _note_forgotten(self, path: bytes, digest: str) -> None:
+        if digest in self.forgotten:
+            self.notes.append(f"{to_line(path)} holds what was forgotten on {self.forgotten[digest][:10]}; saved again")
 
     def _keep(self, pending: _Pending, name: bytes, reason: str) -> None:
         """A file that is not to be had: without a reason it is gone; else its last saved version stays."""
@@ -455,6 +467,8 @@ def take_snapshot(
     number = prepare_cache(cache, history, parent, root, rules) + 1
     rows = cache.rows()
     run = _Run(root, history, store, cache, limits, number, progress)
+    with suppress(CorruptionError, NotFoundError):
+        run.forgotten = operations.tombstones(history)
     if parent is None and (limit := not_kept()):
         run.notes.append(limit)
     try:

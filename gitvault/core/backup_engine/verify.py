@@ -104,7 +104,7 @@ class _Check:
             # Reported with the commit that cannot be read.
             return
         reason = f"expected to lead to {named.hex()}, which the newest snapshot names; the next snapshot mends it"
-        self.other.append(Defect("ref", ref, reason, (Affected(project, SnapshotId(tip.hex()), b""),)))
+        self.other.append(Defect("ref", ref, reason, (Affected(project, self.history.identify(tip), b""),)))
 
     def records(self, ref: str, oid: ObjectId) -> None:
         """A chain of commits that hold records."""
