@@ -529,10 +529,8 @@ class Vault:
 
     # -- what was saved, changed ------------------------------------------------------------------
 
-    def prune(
-        self, rules: Retention | None = None, *, projects: Sequence[str] = (), dry_run: bool = False
-    ) -> PruneReport:
-        """Remove the snapshots that the rules do not keep, of all projects or those named.
+    def prune(self, rules: Retention | None = None, *, projects: Sequence[str] = (), yes: bool = False) -> PruneReport:
+        """Remove the snapshots that the rules do not keep, of all projects or those named; without `yes` only say so.
 
         Without `rules` the settings count. Raises ConfigError where these are silent, NotFoundError, CorruptionError,
         LockedError, StorageFullError; nothing is removed then.
@@ -542,19 +540,20 @@ class Vault:
         rules = rules or settings.retention(self.config)
         if not rules:
             raise ConfigError("no rule says what to keep; give one, such as --keep-daily 30, or set vault.keepDaily")
-        with contextlib.nullcontext() if dry_run else self._lock("prune"):
+        with self._lock("prune") if yes else contextlib.nullcontext():
             names = self._named(projects)
-            cache = None if dry_run else self._cache
+            cache = self._cache if yes else None
             return prune(self.history, names, rules, now=self._now(), host=self.config.machine, cache=cache)
 
-    def forget(self, patterns: Sequence[str], *, projects: Sequence[str] = (), dry_run: bool = False) -> ForgetReport:
-        """Remove the paths that match gitignore patterns from every snapshot, for good once a sweep has been.
+    def forget(self, patterns: Sequence[str], *, projects: Sequence[str] = (), yes: bool = False) -> ForgetReport:
+        """Remove the paths that match gitignore patterns from every snapshot; without `yes` only say so.
 
+        The bytes are gone after the next sweep.
         Raises NotFoundError, CorruptionError, LockedError, StorageFullError; nothing is removed then.
         """
         from gitvault.core.backup_engine.forget import forget, search
 
-        if dry_run:
+        if not yes:
             return search(self.history, patterns, self._named(projects))[1]
         with self._lock("forget"):
             names = self._named(projects)

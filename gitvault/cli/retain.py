@@ -63,7 +63,7 @@ def _prune(session: Session, arguments: Namespace) -> Answer:
 
     given = {field.name: getattr(arguments, f"keep_{field.name}") for field in fields(Retention)}
     rules = Retention(**{name: value for name, value in given.items() if value})
-    report = session.vault.prune(rules or None, projects=arguments.project, dry_run=not arguments.yes)
+    report = session.vault.prune(rules or None, projects=arguments.project, yes=arguments.yes)
     return Answer(
         {"kept": list(report.kept), "removed": list(report.removed), "yes": report.done},
         _prune_lines(report),
@@ -104,7 +104,7 @@ def _configure_forget(parser: ArgumentParser) -> None:
 
 
 def _forget(session: Session, arguments: Namespace) -> Answer:
-    report = session.vault.forget(arguments.path, projects=arguments.project, dry_run=not arguments.yes)
+    report = session.vault.forget(arguments.path, projects=arguments.project, yes=arguments.yes)
     hints = []
     if report.paths:
         hints = [f"{session.command} sweep   removes the bytes"] if report.done else ["the same with --yes"]

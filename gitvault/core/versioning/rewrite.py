@@ -223,6 +223,8 @@ def _lead_back(history: GitHistory, rewrite: Rewrite, way: RefMove) -> None:
         snapshot = commits.identity(oid, commit)
         if snapshot in restored:
             rewrite.stands(snapshot, oid, restored[snapshot])
+        else:
+            rewrite.places.setdefault(snapshot, None)
     meta = commits.meta_commit(history.commit(way.old)) if way.old else None
     new, meta = rewrite.chain(reversed(since), unchanged, way.old, meta)
     rewrite.lead(way.ref, new)
