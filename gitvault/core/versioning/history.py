@@ -177,7 +177,7 @@ class GitHistory:
 
     def identify(self, commit: ObjectId) -> SnapshotId:
         """The id of the snapshot that a commit stands for; damage leaves the commit's own."""
-        if self._rewritten():
+        if self.has_rewritten():
             with suppress(CorruptionError, NotFoundError):
                 return commits.identity(commit, self.commit(commit))
         return SnapshotId(commit.hex())
@@ -188,7 +188,7 @@ class GitHistory:
         Chains are walked only where an operation has ever rewritten one. Raises NotFoundError.
         """
         at = raw(snapshot)
-        if not self._rewritten():
+        if not self.has_rewritten():
             return at
         said: Snapshot | None = None
         with suppress(CorruptionError, NotFoundError):
@@ -206,7 +206,7 @@ class GitHistory:
             return at
         raise NotFoundError(f"{snapshot}: no such snapshot, or no longer; git-vault log and git-vault op log tell")
 
-    def _rewritten(self) -> bool:
+    def has_rewritten(self) -> bool:
         """Whether a commit may stand for a snapshot that had another one before."""
         try:
             return self.refs.read(OPERATIONS) is not None

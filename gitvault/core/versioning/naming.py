@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from gitvault.core.models import ObjectId, SnapshotId
 from gitvault.core.utils.dates import parse as parse_date
-from gitvault.core.versioning.history import OPERATIONS
 from gitvault.core.versioning.objects import decode_commit
 from gitvault.errors import AmbiguousError, NotFoundError
 
@@ -86,7 +85,7 @@ def _beginning(history: GitHistory, prefix: str) -> set[ObjectId]:
                 found.add(history.locate(SnapshotId(oid.hex())))
             except NotFoundError as error:
                 gone = error
-    if history.refs.read(OPERATIONS):
+    if history.has_rewritten():
         # Ids whose commits a sweep has taken.
         indexes = [history.index(project).commits for project in history.projects()]
         found |= {oid for index in indexes for name, oid in index.items() if name.startswith(prefix)}
