@@ -18,9 +18,10 @@ from gitvault.core.models import ObjectId, SnapshotId
 from gitvault.core.utils.files import Disk
 from gitvault.core.versioning import operations
 from gitvault.core.versioning.history import GitHistory
+from gitvault.core.versioning.objects import EMPTY_TREE, Commit
 from gitvault.core.versioning.operations import PENDING, UNDO, Operation, RefMove
 from gitvault.core.versioning.refs import RefStore
-from gitvault.core.versioning.rewrite import Rewrite, unchanged
+from gitvault.core.versioning.rewrite import Change, Content, Rewrite, unchanged
 from gitvault.errors import CorruptionError, LockedError, StorageFullError
 from gitvault.vault import Vault
 
@@ -332,22 +333,35 @@ def test_a_record_that_cannot_be_read_is_named(stage: tuple[Path, list[SnapshotI
         assert vault.get_snapshot_info(stage[1][2]).project == "acme"
 
 
+def emptied(_name: SnapshotId, _commit: Commit, meta: Commit | None) -> Content:
+    return Content(EMPTY_TREE, meta.tree if meta else None, {"Vault-Files": "0"})
+
+
 def test_a_chain_put_upon_another(stage: tuple[Path, list[SnapshotId]]) -> None:
     """Rewrite alone: what does not change is the same commit, what comes after a change has a new one and its id."""
     with reopen(stage[0]) as vault:
         history: GitHistory = vault.history
         chain = list(history.walk(history.tip("acme")))[::-1]
+        same: Change = unchanged
         with Rewrite(history) as rewrite:
-            assert rewrite.chain(chain, unchanged)[0] == chain[-1][0]
+            assert rewrite.chain(chain, same)[0] == chain[-1][0]
             assert len(rewrite.pack) == 0
             rewrite.project("acme", unchanged)
             assert rewrite.moves == []
             tip, _ = rewrite.chain(chain[2:], unchanged)
             assert tip not in (None, chain[-1][0])
             assert len(rewrite.pack) == 4
+            goes = stage[1][1]
+            rewrite.project("acme", lambda name, commit, meta: None if name == goes else emptied(name, commit, meta))
+            rewrite.follow()
+            assert "refs/tags/acme/stays" in {move.ref for move in rewrite.moves}
             rewrite.stands(SnapshotId("x"), A, B)
             assert rewrite.places[SnapshotId("x")] == B
-            assert rewrite.lost == []
+            assert rewrite.places[goes] is None
+            assert history.tip("acme") in rewrite.lost
+            parent, commit = history.add_file(rewrite.pack, "refs/vault/x", b"x", b"content", "why")
+            assert parent is None
+            assert history.add_commit(rewrite.pack, EMPTY_TREE, commit, "why") in rewrite.pack
 
 
 def test_a_tag_that_names_nothing_is_left_alone(stage: tuple[Path, list[SnapshotId]]) -> None:
@@ -368,3 +382,6 @@ def test_a_tag_that_names_nothing_is_left_alone(stage: tuple[Path, list[Snapshot
         assert "refs/tags/acme/gone" not in left
         with pytest.raises(CorruptionError, match="a tag that names no object"):
             history.peel(bad)
+        # Where tags decide what stays, one that cannot be read is a listing that failed.
+        with pytest.raises(CorruptionError, match="a tag that names no object"):
+            vault.prune(Retention(last=1, milestones=True), yes=True)

@@ -12,6 +12,7 @@ import pytest
 
 from gitvault import config
 from gitvault.core import chunking
+from gitvault.core.backup_engine.retention import Retention
 from gitvault.core.chunking import AssetAware, FixedSize, RollingHash
 from gitvault.errors import ConfigError, UnsupportedFormatVersion
 
@@ -263,3 +264,23 @@ def test_the_strategy_is_made_as_configured(name: str, kind: type) -> None:
 def test_a_strategy_that_is_no_longer_installed_is_a_clear_error() -> None:
     with pytest.raises(ConfigError, match=r"vault.chunkingStrategy = gone: no installed package brings it"):
         config.chunking(config.Config(chunking_strategy="gone"))
+
+
+def test_what_is_to_be_kept(vault: Path) -> None:
+    assert not config.retention(config.load(vault))
+    for key, value in (("keepLast", 3), ("keepYearly", 2), ("keepWithin", "1y6m"), ("keepMilestones", "yes")):
+        config.set(vault, f"vault.{key}", value)
+    assert config.retention(config.load(vault)) == Retention(last=3, yearly=2, within="1y6m", milestones=True)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("keepDaily", "-1", "expected a number from 0"),
+        ("keepWithin", "soon", "expected a duration, such as 36h"),
+        ("keepMilestones", "perhaps", "expected one of true, yes, on"),
+    ],
+)
+def test_what_is_no_rule(vault: Path, key: str, value: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=f"vault.{key}: found '{value}', {said}"):
+        config.set(vault, f"vault.{key}", value)

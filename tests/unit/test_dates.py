@@ -88,3 +88,13 @@ def test_what_is_no_date_says_what_would_be(text: str) -> None:
     with pytest.raises(ValueError, match="is not a date") as caught:
         dates.parse(text, NOW)
     assert dates.FORMS in str(caught.value)
+
+
+def test_earlier_by_the_calendar(new_york: None) -> None:
+    """A month before the 31st is the last day of a shorter one; a day is 24 hours, whatever the clocks do."""
+    moment = datetime(2026, 3, 31, 12, tzinfo=UTC)
+    assert dates.earlier(moment.astimezone(), 1, "month") == datetime(2026, 2, 28, 13, tzinfo=UTC)
+    assert dates.earlier(moment.astimezone(), 2, "year") == datetime(2024, 3, 31, 12, tzinfo=UTC)
+    assert dates.earlier(moment.astimezone(), 30, "day") == datetime(2026, 3, 1, 12, tzinfo=UTC)
+    with pytest.raises(ValueError, match="year"):
+        dates.earlier(moment, 5000, "year")

@@ -26,6 +26,7 @@ from gitvault.core.versioning.objects import (
     format_trailers,
     object_id,
     parse_message,
+    tagged,
 )
 from gitvault.errors import CorruptionError, GitVaultError
 
@@ -167,3 +168,11 @@ def test_message_without_trailers_has_none() -> None:
 def test_trailer_key_must_be_plain(key: str) -> None:
     with pytest.raises(GitVaultError, match="no trailer key"):
         format_trailers([(key, "x")])
+
+
+def test_what_a_tag_names() -> None:
+    oid = ObjectId(b"\x12" * 20)
+    assert tagged(oid, b"object " + b"ab" * 20 + b"\ntype commit\ntag x\n") == ObjectId(b"\xab" * 20)
+    for wrong in (b"", b"object abc\n", b"tree " + b"ab" * 20 + b"\n", b"object " + b"ab" * 20):
+        with pytest.raises(CorruptionError, match="a tag that names no object"):
+            tagged(oid, wrong)

@@ -304,3 +304,12 @@ def test_the_search_for_garbage_goes_on_as_it_was() -> None:
         assert not gc.isenabled()
         raise KeyError
     assert gc.isenabled()
+
+
+def test_other_snapshots_take_the_place_of_those_that_are_gone(tmp_path: Path) -> None:
+    cache = StatCache(tmp_path / "c.db")
+    for number in range(1, 4):
+        cache.replace({}, (), (), (), (number, f"s{number}"))
+    cache.replace_versions({"s1": "s3", "s2": "s3", "nowhere": "x"})
+    assert [cache.version(number) for number in range(1, 5)] == ["s3", "s3", "s3", None]
+    cache.close()

@@ -27,7 +27,7 @@ def judge(
 ) -> dict[str, tuple[Verdict, ...]]:
     """What becomes of each snapshot of the projects.
 
-    Raises NotFoundError for a project without any, and CorruptionError where a chain cannot be read: what is not
+    Raises NotFoundError for a project without any, and CorruptionError where a chain, or a tag that matters, cannot be read: what is not
     listed whole is not pruned.
     """
     verdicts: dict[str, tuple[Verdict, ...]] = {}
@@ -36,7 +36,8 @@ def judge(
         if not snapshots:
             raise NotFoundError(f"{project}: has no snapshot; nothing was removed")
         times = [(snapshot.id, snapshot.time) for snapshot in snapshots]
-        why = kept(times, rules, now, milestones=milestones(history, project), zone=zone)
+        tags = milestones(history, project) if rules.milestones else {}
+        why = kept(times, rules, now, milestones=tags, zone=zone)
         verdicts[project] = tuple(Verdict(snapshot, why.get(snapshot.id, ())) for snapshot in snapshots)
     return verdicts
 

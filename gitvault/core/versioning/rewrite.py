@@ -24,7 +24,7 @@ _RESTORED = "refs/vault/restored/"
 # They go where the operation itself leads them, and `follow` leaves them alone.
 _LED = (HEADS, META, OPERATIONS, operations.UNDO, operations.TOMBSTONES)
 
-Files = dict[tuple[bytes, ...], tuple[int, ObjectId]]
+_Files = dict[tuple[bytes, ...], tuple[int, ObjectId]]
 """A tree with all below it: mode and id by the names that lead there."""
 
 
@@ -162,7 +162,7 @@ class Rewrite:
         """A commit upon notes, in which those on commits that were replaced are on the new ones."""
         history = self._history
         files = dict(_files(history, history.commit(at).tree))
-        moved: Files = {}
+        moved: _Files = {}
         for path, entry in files.items():
             # git spreads many notes over folders: ab/cdef...
             digits = b"".join(path)
@@ -172,9 +172,9 @@ class Rewrite:
             return at
         return history.add_commit(self.pack, self._tree(moved), at, "Notes follow their snapshots")
 
-    def _tree(self, files: Files) -> ObjectId:
+    def _tree(self, files: _Files) -> ObjectId:
         entries = [(path[0], mode, oid) for path, (mode, oid) in files.items() if len(path) == 1]
-        below: dict[bytes, Files] = {}
+        below: dict[bytes, _Files] = {}
         for path, entry in files.items():
             if len(path) > 1:
                 below.setdefault(path[0], {})[path[1:]] = entry
