@@ -351,6 +351,7 @@ def test_a_chain_put_upon_another(stage: tuple[Path, list[SnapshotId]]) -> None:
             tip, _ = rewrite.chain(chain[2:], unchanged)
             assert tip not in (None, chain[-1][0])
             assert len(rewrite.pack) == 4
+        with Rewrite(history) as rewrite:
             goes = stage[1][1]
             rewrite.project("acme", lambda name, commit, meta: None if name == goes else emptied(name, commit, meta))
             rewrite.follow()

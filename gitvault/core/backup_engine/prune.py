@@ -27,8 +27,8 @@ def judge(
 ) -> dict[str, tuple[Verdict, ...]]:
     """What becomes of each snapshot of the projects.
 
-    Raises NotFoundError for a project without any, and CorruptionError where a chain, or a tag that matters, cannot be read: what is not
-    listed whole is not pruned.
+    Raises NotFoundError for a project without any, and CorruptionError where a chain, or a tag that matters, cannot be
+    read: what is not listed whole is not pruned.
     """
     verdicts: dict[str, tuple[Verdict, ...]] = {}
     for project in projects:
