@@ -494,6 +494,9 @@ class Vault:
         if not attributes.is_file() or attributes.read_text(errors="replace") != _ATTRIBUTES:
             found = Defect("vault", "info/attributes", "not as gitvault wrote it; git may change bytes on checkout")
             report = replace(report, defects=(*report.defects, found))
+        if (self.path / _PENDING).exists():
+            found = Defect("vault", _PENDING, "an interrupted operation waits to be completed; the next snapshot does")
+            report = replace(report, defects=(*report.defects, found))
         return report
 
     def maintain(self, *, idle: bool = False, progress: Progress | None = None) -> MaintenanceReport:

@@ -277,6 +277,7 @@ def test_damage_keeps_writers_out_and_no_reader(stage: tuple[Path, list[Snapshot
         assert vault.resolve("acme") == taken[3]
         with pytest.raises(CorruptionError, match=PENDING):
             vault.create_snapshot(tmp_path / "acme")
+        assert [defect.object for defect in vault.verify().defects] == [PENDING]
 
 
 # -- the record ----------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from gitvault.core.models import ObjectId, SnapshotId
+from gitvault.core.models import ObjectId
 from gitvault.core.scan import Known, Row, Rules, Stat, StatCache, pack_entries
 from gitvault.core.utils.names import tree_name
 from gitvault.core.versioning import contents
@@ -28,7 +28,7 @@ def prepare_cache(cache: StatCache, history: GitHistory, parent: ObjectId | None
         return 0
     try:
         number = sum(1 for _ in history.chain(parent))
-        tree, meta_tree = history.trees(SnapshotId(parent.hex()))
+        tree, meta_tree = history.trees_of(history.commit(parent))
         cache.replace({}, _rows(history, tree, meta_tree), (), ())
     except (CorruptionError, NotFoundError):
         # Damage in what was saved must not keep anything new from being saved: `verify` names it.
@@ -40,7 +40,7 @@ def prepare_cache(cache: StatCache, history: GitHistory, parent: ObjectId | None
 def last_trees(history: GitHistory, parent: ObjectId | None) -> tuple[ObjectId, ObjectId | None] | None:
     """The last snapshot's tree and its tree in the meta chain; None when there is none that can be read."""
     try:
-        return history.trees(SnapshotId(parent.hex())) if parent else None
+        return history.trees_of(history.commit(parent)) if parent else None
     except (CorruptionError, NotFoundError):
         return None
 

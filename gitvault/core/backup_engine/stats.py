@@ -7,6 +7,7 @@ from collections import defaultdict
 from gitvault.core.models import ChunkId, KindSize, ObjectId, Pointer, StorageStats
 from gitvault.core.storage.store import ChunkStore
 from gitvault.core.utils.kinds import kind_of
+from gitvault.core.versioning.commits import snapshot
 from gitvault.core.versioning.contents import listing
 from gitvault.core.versioning.history import NO_OBJECT, GitHistory
 
@@ -19,10 +20,10 @@ def storage_stats(history: GitHistory, store: ChunkStore, projects: int, stored_
     seen: set[_Trees] = set()
     contents: dict[ObjectId, tuple[str, int, Pointer | None]] = {}
     for project in history.projects():
-        for snapshot in history.list_versions(project):
+        for oid, commit in history.walk(history.tip(project)):
             snapshots += 1
-            logical += snapshot.bytes
-            _collect(history, history.trees(snapshot.id), seen, contents)
+            logical += snapshot(oid, commit).bytes
+            _collect(history, history.trees_of(commit), seen, contents)
     sizes: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
     counted: set[ChunkId] = set()
     for oid, (kind, size, pointer) in contents.items():

@@ -18,7 +18,7 @@ from gitvault.core.utils.names import ref_component
 from gitvault.core.versioning import contents, meta
 from gitvault.core.versioning.commits import identity
 from gitvault.core.versioning.history import META, NO_OBJECT, GitHistory
-from gitvault.core.versioning.objects import MODE_TREE
+from gitvault.core.versioning.objects import MODE_TREE, Commit
 from gitvault.errors import CorruptionError, GitVaultError, NotFoundError
 
 _Trees = tuple[ObjectId | None, ObjectId | None]
@@ -81,7 +81,7 @@ class _Check:
                 self.other.append(Defect("commit", snapshot, str(error), (Affected(project, snapshot, b""),)))
                 return
             try:
-                tree, meta_tree = self.history.trees(snapshot)
+                tree, meta_tree = self.history.trees_of(commit)
                 self.objects += meta_tree is not None
             except (CorruptionError, NotFoundError) as error:
                 self.other.append(Defect("meta", snapshot, str(error), (Affected(project, snapshot, b""),)))
@@ -207,9 +207,9 @@ class _Check:
         places: dict[str, list[Affected]] = {oid: [] for oid in self.bad}
         memory: dict[_Trees, list[tuple[bytes, str]]] = {}
         for project in self.history.projects():
-            for snapshot in self._snapshots(project):
+            for snapshot, commit in self._snapshots(project):
                 try:
-                    trees: _Trees = self.history.trees(snapshot)
+                    trees: _Trees = self.history.trees_of(commit)
                 except GitVaultError:
                     continue
                 for path, oid in self._touched(trees, memory):
@@ -217,11 +217,11 @@ class _Check:
         for oid, defect in self.bad.items():
             yield replace(defect, affects=tuple(places[oid]))
 
-    def _snapshots(self, project: str) -> Iterator[SnapshotId]:
+    def _snapshots(self, project: str) -> Iterator[tuple[SnapshotId, Commit]]:
         tip = self.history.tip(project)
         try:
             for at, commit in self.history.walk(tip):
-                yield identity(at, commit)
+                yield identity(at, commit), commit
         except GitVaultError:
             # Reported by `project`; older snapshots cannot be reached.
             return

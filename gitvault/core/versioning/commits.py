@@ -40,7 +40,7 @@ def message(details: Details, meta_commit: ObjectId, host: str) -> str:
 
 def identity(oid: ObjectId, commit: Commit) -> SnapshotId:
     """The id of the snapshot that a commit stands for: that of the first commit that did."""
-    # Most commits are the first: a search costs a tenth of reading the trailers.
+    # Most commits are the first, and whole chains are asked: the trailers take 30 us to read.
     if _SNAPSHOT in commit.message:
         named = dict(parse_message(commit.message)[1]).get(_SNAPSHOT, "")
         if re.fullmatch("[0-9a-f]{40}", named):

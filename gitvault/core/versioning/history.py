@@ -248,7 +248,10 @@ class GitHistory:
 
         `damaged` is told when the latter cannot be had, and there is None; else that is raised.
         """
-        commit = self.commit(self.locate(snapshot))
+        return self.trees_of(self.commit(self.locate(snapshot)), damaged)
+
+    def trees_of(self, commit: Commit, damaged: Damaged | None = None) -> tuple[ObjectId, ObjectId | None]:
+        """The same, of a snapshot whose commit is read already."""
         named = self.meta_commit(commit)
         try:
             return commit.tree, self.commit(named).tree if named else None
