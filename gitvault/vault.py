@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from gitvault import config as settings
 from gitvault.core.models import Project, SnapshotId
+from gitvault.core.utils import reserve
 from gitvault.core.utils.files import Disk
 from gitvault.core.utils.names import from_text, ref_component, to_line
 from gitvault.core.versioning.history import Damaged, Details, GitHistory, raw
 from gitvault.errors import (
+    ConfigError,
     CorruptionError,
     ExistsError,
     GitVaultError,
@@ -35,6 +37,7 @@ from gitvault.errors import (
 )
 
 if TYPE_CHECKING:
+    from gitvault.core.backup_engine.quota import Quota
     from gitvault.core.interfaces import Progress
     from gitvault.core.models import (
         Difference,
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
         Snapshot,
         SnapshotReport,
         StorageStats,
+        SweepReport,
         VerifyReport,
     )
     from gitvault.core.scan import Rules, StatCache
@@ -99,6 +103,7 @@ class Vault:
         self._now = now
         self._disk = disk or Disk()
         self._waiting = waiting
+        self._quota: Quota | None = None
 
     @classmethod
     def create(cls, path: Path | str, **options: object) -> Vault:
@@ -133,6 +138,7 @@ class Vault:
         # Last: a folder without it is not a vault yet.
         disk.write_durably(self.path / "config", _CONFIG.format(version=settings.FORMAT_VERSION).encode())
         disk.sync_folder(self.path.parent)
+        reserve.keep(self.path, self.config.reserve, disk)
 
     def close(self) -> None:
         """Close files; the vault can still be used and opens them again."""
@@ -179,7 +185,13 @@ class Vault:
             strategy=settings.chunking(self.config),
             level=self.config.compression_level,
             disk=self._disk,
+            admit=self._admit,
         )
+
+    def _admit(self, size: int) -> None:
+        """A new pack: whether the quota, in a run that it is asked in, has room for it. Raises StorageFullError."""
+        if self._quota:
+            self._quota.admit(size)
 
     def _lock(self, purpose: str) -> VaultLock:
         from gitvault.core.utils.lock import VaultLock
@@ -277,7 +289,44 @@ class Vault:
         progress: Progress | None = None,
     ) -> SnapshotReport:
         """See BackupEngine. Registers the folder as a project when it is new."""
+        take = partial(
+            self._take, path, project=project, message=message, tags=tags, metadata=metadata, trigger=trigger
+        )
+        try:
+            report = take(progress=progress)
+        except StorageFullError as full:
+            if not (self._quota and self._quota.reached and self.config.quota_policy == "prune"):
+                raise
+            self._make_room(full)
+            report = take(progress=progress)
+        quota, self._quota = self._quota, None
+        if quota and (note := quota.note()):
+            report = replace(report, notes=(*report.notes, note))
+        if not report.unchanged and self.config.maintenance == "auto":
+            self._maintain_in_background()
+        return report
+
+    def _make_room(self, full: StorageFullError) -> None:
+        """At the quota: prune by the settings, and sweep. Raises StorageFullError when that cannot be."""
+        try:
+            self.prune()  # type: ignore[attr-defined]
+        except ConfigError as error:
+            raise StorageFullError(f"{full}; vault.quotaPolicy is prune, but {error}") from full
+        self.sweep()
+
+    def _take(
+        self,
+        path: Path | str,
+        *,
+        project: str | None,
+        message: str,
+        tags: Sequence[str],
+        metadata: Mapping[str, str] | None,
+        trigger: str,
+        progress: Progress | None,
+    ) -> SnapshotReport:
         from gitvault.core.backup_engine.intake import Limits
+        from gitvault.core.backup_engine.quota import Quota
         from gitvault.core.backup_engine.snapshot import take_snapshot
         from gitvault.core.scan import CacheDamaged
 
@@ -286,6 +335,8 @@ class Vault:
         limits = Limits(self.config.inline_limit, WHOLE_LIMIT, self.config.binary_extensions)
         with self._lock(f"snapshot of {registered.name}"):
             self._clear_leftovers()
+            limit = self.config.quota
+            self._quota = Quota(self.path, limit, disk_usage(self.path)) if limit else None
             self.history.objects.refresh()
             restored = self._restored_ref(registered.path)
             source = self.history.refs.read(restored)
@@ -305,6 +356,7 @@ class Vault:
                 cache=cache,
                 rules=self._rules(),
                 limits=limits,
+                admit=self._admit,
                 progress=progress,
             )
             try:
@@ -317,8 +369,6 @@ class Vault:
             if source:
                 # Said now; or nothing changed, and the newest snapshot is where the content comes from.
                 self.history.refs.delete(restored)
-        if not report.unchanged and self.config.maintenance == "auto":
-            self._maintain_in_background()
         return report
 
     def _restored_ref(self, folder: str) -> str:
@@ -501,11 +551,35 @@ class Vault:
             except ToolStopped:
                 actions.append("gave way to another run; the next maintenance does it")
             except ToolFailed as error:
-                if error.code != _GIT_GAVE_UP:
-                    raise
-                said = error.stderr.strip().rpartition("\n")[2]
-                raise CorruptionError(f"{self.path}: git cannot repack it ({said}); run git-vault verify") from error
+                raise self._damaged(error) from error
         return MaintenanceReport(before, disk_usage(self.path), time.perf_counter() - started, tuple(actions))
+
+    def sweep(self, *, progress: Progress | None = None) -> SweepReport:
+        """Give back the space of what no ref reaches; operations before this cannot be undone any more.
+
+        Raises LockedError, StorageFullError, CorruptionError when something needed cannot be read, ToolError.
+        """
+        from gitvault.core.backup_engine.sweep import sweep
+        from gitvault.core.models import SweepReport
+
+        started = time.perf_counter()
+        self._quota = None
+        with self._lock("sweep"), reserve.room(self.path, self.config.reserve, self._disk):
+            before = disk_usage(self.path)
+            names = {project.name for project in self.projects()} | set(self.history.projects())
+            try:
+                actions = sweep(self.history, self.store, projects=names, progress=progress)
+            except ToolFailed as error:
+                raise self._damaged(error) from error
+            freed = max(0, before - disk_usage(self.path))
+        return SweepReport(freed, time.perf_counter() - started, actions)
+
+    def _damaged(self, error: ToolFailed) -> GitVaultError:
+        """What it means that git failed."""
+        if error.code != _GIT_GAVE_UP:
+            return error
+        said = error.stderr.strip().rpartition("\n")[2]
+        return CorruptionError(f"{self.path}: git cannot repack it ({said}); run git-vault verify")
 
     def _maintain_in_background(self) -> None:
         from gitvault.core.utils import process
@@ -527,11 +601,12 @@ def is_vault(path: Path) -> bool:
 
 
 def disk_usage(path: Path) -> int:
-    """Bytes that a folder's files occupy, caches left out."""
+    """Bytes that a vault's files occupy, caches and the reserve left out."""
     total = 0
     for folder, folders, files in os.walk(path):
         if Path(folder) == path:
             folders[:] = [name for name in folders if name != "cache"]
+            files = [name for name in files if name != reserve.NAME]
         total += sum(os.lstat(os.path.join(folder, name)).st_size for name in files)
     return total
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         SnapshotReport,
         StorageSize,
         StorageStats,
+        SweepReport,
         VerifyReport,
     )
     from gitvault.core.models.snapshots import Filter, Snapshot
@@ -59,6 +60,7 @@ __all__ = [
     "SnapshotReport",
     "StorageSize",
     "StorageStats",
+    "SweepReport",
     "VerifyReport",
 ]
 
