@@ -30,11 +30,12 @@ class PackBalance:
     """In frames that are needed."""
     dead: int
     """In frames that are not."""
-    wasted: int
-    """The share, in frames that are needed, of chunks that only something coded against them needs, or nothing.
-
-    Of frames that are deltas only the former: plain, what is left may well be larger than the delta.
-    """
+    holes: int
+    """The share of chunks that nothing needs, in frames that stand alone and are needed for others."""
+    propped: int
+    """The share of chunks that are needed only because something is coded against them."""
+    upright: int
+    """What it would cost, about, to store plain what is coded against those."""
     names: bool
     """Whether it names a manifest that is needed."""
 
@@ -141,16 +142,34 @@ class Census:
     def balance(self) -> Iterator[PackBalance]:
         """Each pack; call `settle` before."""
         naming = {name for oid in self._needed for name, _ in self._manifests[oid]}
+        costs = self._upright()
         for name, (level, frames, rows) in self._packs.items():
             total = sum(self._stored[frames.start : frames.stop])
             live = sum(self._stored[frame] for frame in frames if self._live[frame])
-            wasted = 0.0
+            holes = propped = 0.0
             for row in rows:
                 frame = self._row_frame[row]
                 flag = self._flags[self._row_chunk[row]]
-                if self._live[frame] and (flag == _BASE or (not flag and not self._bases_of(frame))):
-                    wasted += self._stored[frame] * self._row_length[row] / self._length[frame]
-            yield PackBalance(name, level, live, total - live, int(wasted), name in naming)
+                if self._live[frame] and flag != _CONTENT:
+                    share = self._stored[frame] * self._row_length[row] / self._length[frame]
+                    if flag:
+                        propped += share
+                    elif not self._bases_of(frame):
+                        holes += share
+            cost = sum(costs.get(frame, 0) for frame in frames)
+            yield PackBalance(name, level, live, total - live, int(holes), int(propped), int(cost), name in naming)
+
+    def _upright(self) -> dict[int, float]:
+        """By each frame with a base that is only that: how much longer what is coded against it would be, plain."""
+        plain = [frame for frame, live in enumerate(self._live) if live and not self._bases_of(frame)]
+        lengths = sum(self._length[frame] for frame in plain)
+        ratio = sum(self._stored[frame] for frame in plain) / lengths if lengths else 1.0
+        costs: dict[int, float] = {}
+        for frame, live in enumerate(self._live):
+            props = {self._first[base] for base in self._bases_of(frame) if self._flags[base] == _BASE} if live else ()
+            for prop in props:
+                costs[prop] = costs.get(prop, 0.0) + (self._length[frame] * ratio - self._stored[frame]) / len(props)
+        return costs
 
     def frames(self, name: str) -> frozenset[int]:
         """The frames of a pack that are needed, by their numbers in its table."""
@@ -166,18 +185,21 @@ class Census:
         """Whether the file's manifests are needed."""
         return bytes.fromhex(oid) in self._needed
 
-    def dissolve(self, packs: Collection[str], *, deltas: bool) -> Mapping[str, frozenset[int]]:
-        """The frames to be taken apart, by pack and number, so that nothing in `packs` is wasted.
+    def dissolve(
+        self, leaving: Collection[str], trimmed: Collection[str], *, deltas: bool
+    ) -> Mapping[str, frozenset[int]]:
+        """The frames to be taken apart, by pack and number.
 
-        What `needs` then says yes to is to be stored plain once more: call `add` with the new packs, `retire` with
-        the frames, and `settle`. `deltas`: take apart deltas too that hold something nothing needs.
+        `leaving`: packs in which nothing is to be only a base; `trimmed`: packs whose frames that stand alone, and with
+        `deltas` others too, are to hold nothing that is not needed. What `needs` then says yes to is to be stored plain
+        once more: call `add` with the new packs, `retire` with the frames, and `settle`.
         """
-        leaving = bytearray(len(self._flags))
-        for name in packs:
+        going = bytearray(len(self._flags))
+        for name in leaving:
             for row in self._packs[name][2]:
                 number = self._row_chunk[row]
                 if self._flags[number] == _BASE:
-                    leaving[number], self._flags[number] = 1, 0
+                    going[number], self._flags[number] = 1, 0
         found = {}
         for name, (_, frames, rows) in self._packs.items():
             kept: set[int] = set()
@@ -189,8 +211,8 @@ class Census:
             apart = set()
             for frame in kept:
                 bases = self._bases_of(frame)
-                hole = name in packs and frame in holes and (deltas or not bases)
-                if hole or any(leaving[base] for base in bases):
+                hole = name in trimmed and frame in holes and (deltas or not bases)
+                if hole or any(going[base] for base in bases):
                     apart.add(frame - frames.start)
             if apart:
                 found[name] = frozenset(apart)

@@ -27,7 +27,7 @@ from gitvault.errors import CorruptionError, StorageFullError
 # Writing a pack again pays from these shares of dead frames, and of what is wasted in live ones, on.
 _DEAD = 0.05
 _WASTED = 0.20
-# Packs up to this size are written again for any dead frame.
+# Packs up to this size cost little: they are written again for any dead frame, and for less waste.
 _SMALL = PACK_SIZE // 4
 _ROUND = 1 << 30
 
@@ -123,8 +123,10 @@ def _dissolve(
     folder: Path, index: ChunkIndex, disk: Disk, census: Census, packs: Collection[PackBalance], *, strict: bool
 ) -> int:
     """Store plain what keeps others from going; the packs that have to wait for room to do so."""
-    wasteful = {pack.name for pack in packs if strict or pack.wasted > _WASTED * (pack.live + pack.dead)}
-    apart = census.dissolve(wasteful, deltas=strict)
+    leaving = [p.name for p in packs if strict or (p.propped > p.upright and _is_much(p.propped, p))]
+    # What leaves frames that stay leaves holes.
+    trimmed = {*leaving, *(p.name for p in packs if _is_much(p.holes, p))}
+    apart = census.dissolve(leaving, trimmed, deltas=strict)
     waiting = 0
     if apart:
         run = Round(folder, index, disk, IDLE_LEVEL, ())
@@ -147,8 +149,12 @@ def _dissolve(
 
 
 def _pays(pack: PackBalance, strict: bool) -> bool:
+    return pack.dead > 0 and (strict or pack.live + pack.dead <= _SMALL or pack.dead > _DEAD * (pack.live + pack.dead))
+
+
+def _is_much(wasted: int, pack: PackBalance) -> bool:
     size = pack.live + pack.dead
-    return pack.dead > 0 and (strict or size <= _SMALL or pack.dead > _DEAD * size)
+    return wasted > (_DEAD if size <= _SMALL else _WASTED) * size
 
 
 def _groups(packs: Collection[PackBalance], folder: Path) -> Iterator[list[PackBalance]]:
