@@ -166,7 +166,8 @@ class Census:
         ratio = sum(self._stored[frame] for frame in plain) / lengths if lengths else 1.0
         costs: dict[int, float] = {}
         for frame, live in enumerate(self._live):
-            props = {self._first[base] for base in self._bases_of(frame) if self._flags[base] == _BASE} if live else ()
+            bases = {base for base in self._bases_of(frame) if self._flags[base] == _BASE} if live else ()
+            props = {copy for base in bases for copy in self._copies(base)}
             for prop in props:
                 costs[prop] = costs.get(prop, 0.0) + (self._length[frame] * ratio - self._stored[frame]) / len(props)
         return costs

@@ -1,8 +1,8 @@
 """Space given back: what no file needs leaves the packs, and packs in which nothing is needed go.
 
 What is needed is worked out from the packs' own tables. A pack that is all dead goes without a byte written. One that
-is partly dead is written again without that; a pack in which too much is only there because something is coded
-against it has that something stored plain first. Each step is a round as upkeep's: new packs are durable before old
+is partly dead is written again without that; where chunks are only there because something is coded against them, that
+is stored plain first if it frees more than it takes. Each step is a round as upkeep's: new packs are durable before old
 ones are condemned, moved, proved to be missed by nobody, and deleted. A kill at any point leaves what the next sweep
 ends.
 """
@@ -123,7 +123,7 @@ def _dissolve(
     folder: Path, index: ChunkIndex, disk: Disk, census: Census, packs: Collection[PackBalance], *, strict: bool
 ) -> int:
     """Store plain what keeps others from going; the packs that have to wait for room to do so."""
-    leaving = [p.name for p in packs if strict or (p.propped > p.upright and _is_much(p.propped, p))]
+    leaving = [p.name for p in packs if strict or _is_much(p.propped - p.upright, p)]
     # What leaves frames that stay leaves holes.
     trimmed = {*leaving, *(p.name for p in packs if _is_much(p.holes, p))}
     apart = census.dissolve(leaving, trimmed, deltas=strict)
