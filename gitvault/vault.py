@@ -337,6 +337,7 @@ class Vault:
             self._clear_leftovers()
             limit = self.config.quota
             self._quota = Quota(self.path, limit, disk_usage(self.path)) if limit else None
+            self._admit(1)
             self.history.objects.refresh()
             restored = self._restored_ref(registered.path)
             source = self.history.refs.read(restored)

@@ -13,13 +13,11 @@ class Quota:
     """`limit` bytes for the vault at `path`, of which it takes `used` already. Safe for several threads that add up."""
 
     def __init__(self, path: Path, limit: int, used: int) -> None:
-        """Raises StorageFullError when nothing is left."""
         self._path = path
         self._limit = limit
         self._used = used
         self.reached = False
         """Whether something was kept out."""
-        self.admit(1)
 
     def admit(self, size: int) -> None:
         """Account for a new file of `size` bytes. Raises StorageFullError for one that does not fit."""
@@ -42,4 +40,7 @@ class Quota:
 
 
 def _shown(size: int) -> str:
-    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+    for unit, name in ((1e9, "GB"), (1e6, "MB")):
+        if size >= unit:
+            return f"{size / unit:.2f} {name}"
+    return f"{size / 1e3:.0f} kB"

@@ -157,6 +157,8 @@ def sweep(
         scratch = _make_scratch(git_dir, disk)
         mixed, dead = _unreached(git_dir, scratch, tips, before.keys() - protected, loose)
         if not (mixed or dead):
+            # What a killed run left there: all that is reached was just found without it.
+            _empty_trash(git_dir, disk)
             return None
         made: set[str] = set()
         kept = _lend(before.keys() - mixed, git_dir, scratch, disk)
