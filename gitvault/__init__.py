@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         SnapshotId,
         SnapshotReport,
         StorageStats,
+        SweepReport,
         VerifyReport,
     )
     from gitvault.errors import GitVaultError
@@ -48,6 +49,7 @@ _HOMES = {
         "SnapshotId",
         "SnapshotReport",
         "StorageStats",
+        "SweepReport",
         "VerifyReport",
     ),
     "gitvault.errors": ("GitVaultError",),
@@ -70,6 +72,7 @@ __all__ = [
     "SnapshotId",
     "SnapshotReport",
     "StorageStats",
+    "SweepReport",
     "Vault",
     "VerifyReport",
 ]

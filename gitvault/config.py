@@ -49,6 +49,12 @@ class Config:
     """gitignore patterns, for every project."""
     maintenance: str = "auto"
     """`auto` or `off`: whether a snapshot starts what is due in the background."""
+    quota: int = 0
+    """Bytes that the vault may take; 0: as many as there are."""
+    quota_policy: str = "refuse"
+    """At the quota a snapshot is refused, or, `prune`, snapshots go by the vault.keep settings first."""
+    reserve: int = 8 * MIB
+    """Bytes set aside for prune and sweep on a full disk."""
     lock_timeout: int = 60
     """Seconds to wait for another run."""
     keep_last: int = 0
@@ -158,6 +164,9 @@ SETTINGS: dict[str, Setting] = {
         Setting("vault.binaryExtensions", "binary_extensions", _extensions, many=True),
         Setting("vault.ignore", "ignore", _pattern, many=True),
         Setting("vault.maintenance", "maintenance", _one_of("auto", "off")),
+        Setting("vault.quota", "quota", _number(0, 1 << 60, _SIZE)),
+        Setting("vault.quotaPolicy", "quota_policy", _one_of("refuse", "prune")),
+        Setting("vault.reserve", "reserve", _number(0, 1 << 30, _SIZE)),
         Setting("vault.lockTimeout", "lock_timeout", _number(0, 86_400, " of seconds")),
         *(
             Setting(f"vault.keep{period.capitalize()}", f"keep_{period}", _number(0, 1_000_000))

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from gitvault import config as settings
 from gitvault.core.models import Project, SnapshotId
+from gitvault.core.utils import reserve
 from gitvault.core.utils.files import Disk
 from gitvault.core.utils.names import from_text, ref_component, to_line
 from gitvault.core.versioning.history import Damaged, Details, GitHistory
@@ -36,6 +37,7 @@ from gitvault.errors import (
 )
 
 if TYPE_CHECKING:
+    from gitvault.core.backup_engine.quota import Quota
     from gitvault.core.backup_engine.retention import Retention
     from gitvault.core.interfaces import Progress
     from gitvault.core.models import (
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
         Snapshot,
         SnapshotReport,
         StorageStats,
+        SweepReport,
         VerifyReport,
     )
     from gitvault.core.scan import Rules, StatCache
@@ -105,6 +108,7 @@ class Vault:
         self._now = now
         self._disk = disk or Disk()
         self._waiting = waiting
+        self._quota: Quota | None = None
 
     @classmethod
     def create(cls, path: Path | str, **options: object) -> Vault:
@@ -141,6 +145,7 @@ class Vault:
         # Last: a folder without it is not a vault yet.
         disk.write_durably(self.path / "config", _CONFIG.format(version=settings.FORMAT_VERSION).encode())
         disk.sync_folder(self.path.parent)
+        reserve.keep(self.path, self.config.reserve, disk)
 
     def close(self) -> None:
         """Close files; the vault can still be used and opens them again."""
@@ -187,7 +192,13 @@ class Vault:
             strategy=settings.chunking(self.config),
             level=self.config.compression_level,
             disk=self._disk,
+            admit=self._admit,
         )
+
+    def _admit(self, size: int) -> None:
+        """A new pack: whether the quota, in a run that it is asked in, has room for it. Raises StorageFullError."""
+        if self._quota:
+            self._quota.admit(size)
 
     @contextlib.contextmanager
     def _lock(self, purpose: str, timeout: float | None = None) -> Iterator[None]:
@@ -297,7 +308,44 @@ class Vault:
         progress: Progress | None = None,
     ) -> SnapshotReport:
         """See BackupEngine. Registers the folder as a project when it is new."""
+        take = partial(
+            self._take, path, project=project, message=message, tags=tags, metadata=metadata, trigger=trigger
+        )
+        try:
+            report = take(progress=progress)
+        except StorageFullError as full:
+            if not (self._quota and self._quota.reached and self.config.quota_policy == "prune"):
+                raise
+            self._make_room(full)
+            report = take(progress=progress)
+        quota, self._quota = self._quota, None
+        if quota and (note := quota.note()):
+            report = replace(report, notes=(*report.notes, note))
+        if not report.unchanged and self.config.maintenance == "auto":
+            self._maintain_in_background()
+        return report
+
+    def _make_room(self, full: StorageFullError) -> None:
+        """At the quota: prune by the settings, and sweep. Raises StorageFullError when that cannot be."""
+        try:
+            self.prune(yes=True)
+        except ConfigError as error:
+            raise StorageFullError(f"{full}; vault.quotaPolicy is prune, but {error}") from full
+        self.sweep()
+
+    def _take(
+        self,
+        path: Path | str,
+        *,
+        project: str | None,
+        message: str,
+        tags: Sequence[str],
+        metadata: Mapping[str, str] | None,
+        trigger: str,
+        progress: Progress | None,
+    ) -> SnapshotReport:
         from gitvault.core.backup_engine.intake import Limits
+        from gitvault.core.backup_engine.quota import Quota
         from gitvault.core.backup_engine.snapshot import take_snapshot
         from gitvault.core.scan import CacheDamaged
 
@@ -306,6 +354,9 @@ class Vault:
         limits = Limits(self.config.inline_limit, WHOLE_LIMIT, self.config.binary_extensions)
         with self._lock(f"snapshot of {registered.name}"):
             self._clear_leftovers()
+            limit = self.config.quota
+            self._quota = Quota(self.path, limit, disk_usage(self.path)) if limit else None
+            self._admit(1)
             self.history.objects.refresh()
             restored = self._restored_ref(registered.path)
             source = self.history.refs.read(restored)
@@ -325,6 +376,7 @@ class Vault:
                 cache=cache,
                 rules=self._rules(),
                 limits=limits,
+                admit=self._admit,
                 progress=progress,
             )
             try:
@@ -337,8 +389,6 @@ class Vault:
             if source:
                 # Said now; or nothing changed, and the newest snapshot is where the content comes from.
                 self.history.refs.delete(restored)
-        if not report.unchanged and self.config.maintenance == "auto":
-            self._maintain_in_background()
         return report
 
     def _restored_ref(self, folder: str) -> str:
@@ -524,10 +574,7 @@ class Vault:
             except ToolStopped:
                 actions.append("gave way to another run; the next maintenance does it")
             except ToolFailed as error:
-                if error.code != _GIT_GAVE_UP:
-                    raise
-                said = error.stderr.strip().rpartition("\n")[2]
-                raise CorruptionError(f"{self.path}: git cannot repack it ({said}); run git-vault verify") from error
+                raise self._damaged(error) from error
         return MaintenanceReport(before, disk_usage(self.path), time.perf_counter() - started, tuple(actions))
 
     # -- what was saved, changed ------------------------------------------------------------------
@@ -543,7 +590,10 @@ class Vault:
         rules = rules or settings.retention(self.config)
         if not rules:
             raise ConfigError("no rule says what to keep; give one, such as --keep-daily 30, or set vault.keepDaily")
-        with self._lock("prune") if yes else contextlib.nullcontext():
+        with contextlib.ExitStack() as held:
+            if yes:
+                held.enter_context(self._lock("prune"))
+                held.enter_context(self._reserve())
             names = self._named(projects)
             cache = self._cache if yes else None
             return prune(self.history, names, rules, now=self._now(), host=self.config.machine, cache=cache)
@@ -610,6 +660,37 @@ class Vault:
         # What it says must not come back after a power cut.
         self._disk.sync_folder(folder)
 
+    def sweep(self, *, progress: Progress | None = None) -> SweepReport:
+        """Give back the space of what no ref reaches; operations before this cannot be undone any more.
+
+        Raises LockedError, StorageFullError, CorruptionError when something needed cannot be read, ToolError.
+        """
+        from gitvault.core.backup_engine.sweep import sweep
+        from gitvault.core.models import SweepReport
+
+        started = time.perf_counter()
+        self._quota = None
+        with self._lock("sweep"), self._reserve():
+            before = disk_usage(self.path)
+            names = {project.name for project in self.projects()} | set(self.history.projects())
+            try:
+                actions = sweep(self.history, self.store, projects=names, progress=progress)
+            except ToolFailed as error:
+                raise self._damaged(error) from error
+            freed = max(0, before - disk_usage(self.path))
+        return SweepReport(freed, time.perf_counter() - started, actions)
+
+    def _reserve(self) -> contextlib.AbstractContextManager[None]:
+        """What was put by for a full disk may be used inside."""
+        return reserve.room(self.path, self.config.reserve, self._disk)
+
+    def _damaged(self, error: ToolFailed) -> GitVaultError:
+        """What it means that git failed."""
+        if error.code != _GIT_GAVE_UP:
+            return error
+        said = error.stderr.strip().rpartition("\n")[2]
+        return CorruptionError(f"{self.path}: git cannot repack it ({said}); run git-vault verify")
+
     def _maintain_in_background(self) -> None:
         from gitvault.core.utils import process
         from gitvault.core.versioning.repack import due
@@ -630,11 +711,12 @@ def is_vault(path: Path) -> bool:
 
 
 def disk_usage(path: Path) -> int:
-    """Bytes that a folder's files occupy, caches left out."""
+    """Bytes that a vault's files occupy, caches and the reserve left out."""
     total = 0
     for folder, folders, files in os.walk(path):
         if Path(folder) == path:
             folders[:] = [name for name in folders if name != "cache"]
+            files = [name for name in files if name != reserve.NAME]
         total += sum(os.lstat(os.path.join(folder, name)).st_size for name in files)
     return total
 

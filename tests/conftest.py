@@ -68,6 +68,8 @@ def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (home / ".gitconfig").write_text(
             "[user]\n\tname = A Tester\n\temail = tester@example.invalid\n[init]\n\tdefaultBranch = main\n"
             '[protocol "file"]\n\tallow = always\n'
+            # 8 MiB for each of a thousand vaults; the tests of a full disk have one.
+            "[vault]\n\treserve = 0\n"
         )
         yield home
 

@@ -38,6 +38,7 @@ VERBS = {
     "restore": "restore",
     "verify": "care",
     "stats": "care",
+    "sweep": "space",
     "maintain": "care",
     "prune": "retain",
     "forget": "retain",

@@ -21,10 +21,11 @@ from disks import CountedDisk
 
 from gitvault.core.chunking import AssetAware
 from gitvault.core.models import ChunkId, Pointer
-from gitvault.core.storage import frames, manifests, repack
+from gitvault.core.storage import frames, manifests, repack, rounds
 from gitvault.core.storage.index import ChunkIndex, Place
 from gitvault.core.storage.packs import PACK_NAME, PackWriter, Table, read_table
-from gitvault.core.storage.repack import FULL_LEVEL, IDLE_LEVEL, StoreRepack, due
+from gitvault.core.storage.repack import FULL_LEVEL, StoreRepack, due
+from gitvault.core.storage.rounds import IDLE_LEVEL
 from gitvault.core.storage.store import ChunkStore
 from gitvault.core.utils.files import Disk
 from gitvault.errors import CorruptionError, NotFoundError, StorageFullError, ToolStopped
@@ -226,7 +227,7 @@ def test_small_manifests_stay_many_to_a_frame(saved: dict[Pointer, bytes], tmp_p
 def test_neighbours_that_compress_become_one_frame_and_others_do_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(repack, "JOINED", 100_000)
+    monkeypatch.setattr(rounds, "JOINED", 100_000)
     texts = [words(30_000, n) for n in range(5)]
     noise = NOISE[:20_000]
     edited = texts[4][:15_000] + b"edited" + texts[4][15_000:]
@@ -274,7 +275,7 @@ def test_packs_are_closed_when_they_are_full(
     """However large those were that it came from: a pack is held in memory while it is rewritten."""
     assert run(tmp_path, asked=True)
     assert len(packs(tmp_path)) == 1
-    monkeypatch.setattr(repack, "PACK_SIZE", 100_000)
+    monkeypatch.setattr(rounds, "PACK_SIZE", 100_000)
     monkeypatch.setattr(repack, "FULL_LEVEL", 20)
     assert run(tmp_path)
     assert len(packs(tmp_path)) >= 5
@@ -495,15 +496,15 @@ def test_memory_that_lies_is_noticed_before_anything_is_replaced(
 
 def flip_what_was_made(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first frame of each new pack is damaged on the medium, between its sync and its proof."""
-    publish = repack._Round.publish
+    publish = rounds.Round.publish
 
-    def published(self: repack._Round) -> None:
+    def published(self: rounds.Round) -> None:
         old = set(packs(folder))
         publish(self)
         for path in set(packs(folder)) - old:
             flip(path, read_table(path).frames[0].offset + 20)
 
-    monkeypatch.setattr(repack._Round, "publish", published)
+    monkeypatch.setattr(rounds.Round, "publish", published)
 
 
 @pytest.mark.parametrize("cached", [True, False])
@@ -535,7 +536,7 @@ def test_a_proof_that_cannot_be_read_puts_the_old_packs_back(
             raise error
 
         with monkeypatch.context() as patch:
-            patch.setattr(repack, "_prove", fails)
+            patch.setattr(rounds, "_prove", fails)
             with pytest.raises(type(error)):
                 run(tmp_path)
         assert listing(tmp_path) == before
@@ -614,7 +615,7 @@ def test_a_kill_at_any_operation_loses_nothing_and_the_next_run_finishes(
 ) -> None:
     contents = template[1]
     # Several new packs, so that a kill comes between them.
-    monkeypatch.setattr(repack, "PACK_SIZE", 200_000)
+    monkeypatch.setattr(rounds, "PACK_SIZE", 200_000)
 
     def work(folder: Path, disk: DyingDisk) -> bool:
         try:
@@ -681,7 +682,7 @@ def test_a_process_that_ends_in_the_middle(
 def test_a_full_disk_at_any_operation_leaves_the_store_as_it_was(
     template: tuple[Path, dict[Pointer, bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(repack, "PACK_SIZE", 200_000)
+    monkeypatch.setattr(rounds, "PACK_SIZE", 200_000)
 
     class Full(DyingDisk):
         """Removing things, and giving back what was taken, is possible."""
@@ -796,7 +797,7 @@ def test_one_that_comes_out_as_it_is_stays_when_the_run_fails(tmp_path: Path, mo
         raise CorruptionError("test: no proof")
 
     with monkeypatch.context() as patch:
-        patch.setattr(repack, "_prove", fails)
+        patch.setattr(rounds, "_prove", fails)
         with pytest.raises(CorruptionError, match="no proof"):
             run(tmp_path)
     assert listing(tmp_path) == before

@@ -12,7 +12,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -118,6 +118,7 @@ class _Run:
         self.large: dict[Future[Outcome], tuple[_Pending, bytes]] = {}
         # Two: one file's end (its last compression) overlaps with the next one's beginning.
         self.pool = ThreadPoolExecutor(2, thread_name_prefix="store")
+        self.made: list[NewPack] = []
         self.done: list[_Done] = []
         self.kept: dict[bytes, Row] = {}
         """Unreadable folders that stay as the last snapshot has them."""
@@ -350,10 +351,14 @@ class _Run:
         """Every pack of this run, synced under a temporary name."""
         self.pool.shutdown()
         own = self.pack.finish()
-        return [*self.intake.finish(), *([own] if own else [])]
+        self.made = [*self.intake.finish(), *([own] if own else [])]
+        return self.made
 
     def abandon(self) -> None:
-        """Leave nothing behind; harmless after `finish`."""
+        """Leave nothing behind but what was published."""
+        for pack in self.made:
+            self.history.disk.unlink(pack.pack)
+            self.history.disk.unlink(pack.index)
         self.pool.shutdown(cancel_futures=True)
         self.intake.abandon()
         self.pack.abandon()
@@ -455,10 +460,12 @@ def take_snapshot(
     cache: StatCache,
     rules: Rules,
     limits: Limits,
+    admit: Callable[[int], None] = lambda size: None,
     progress: Progress | None = None,
 ) -> SnapshotReport:
     """Save `root` as the project's next snapshot; it survives a power cut when this returns.
 
+    `admit`: told the bytes of git packs before they get their names; raises StorageFullError to keep them out.
     The message, files and bytes of `details` are filled in. The caller holds the vault's lock.
     Raises OSError when the root cannot be read, StorageFullError, and CacheDamaged before anything is saved.
     """
@@ -494,9 +501,11 @@ def take_snapshot(
             recorded = history.record(run.pack, trees.tree, trees.meta, full)
             stored = store.flush()
             packs = run.finish()
+            size = sum(pack.bytes for pack in packs)
+            admit(size)
             history.publish(packs)
             history.advance(recorded)
-            stored += sum(pack.bytes for pack in packs)
+            stored += size
             snapshot = SnapshotId(recorded.commit.hex())
     except BaseException:
         run.abandon()

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         SnapshotReport,
         StorageSize,
         StorageStats,
+        SweepReport,
         Verdict,
         VerifyReport,
     )
@@ -64,6 +65,7 @@ __all__ = [
     "SnapshotReport",
     "StorageSize",
     "StorageStats",
+    "SweepReport",
     "Verdict",
     "VerifyReport",
 ]

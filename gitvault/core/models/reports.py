@@ -158,6 +158,17 @@ class MaintenanceReport:
 
 
 @dataclass(frozen=True, slots=True)
+class SweepReport:
+    """What `sweep` did."""
+
+    bytes_freed: int
+    """By which the vault takes less room on disk."""
+    seconds: float
+    actions: tuple[str, ...] = ()
+    """One line each; nothing was to be removed when empty."""
+
+
+@dataclass(frozen=True, slots=True)
 class KindSize:
     """How much one kind of file takes, each distinct content counted once."""
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import secrets
 import threading
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from gitvault.core.models import ChunkId
 from gitvault.core.storage import frames
+from gitvault.core.storage.condemned import condemned
 from gitvault.core.storage.index import ChunkIndex, Place
 from gitvault.core.storage.packs import Pack, PackWriter
 from gitvault.core.utils.files import Disk
@@ -31,7 +32,11 @@ class PackAppender:
     After a failed write everything raises the same error until `discard`.
     """
 
-    def __init__(self, folder: Path, index: ChunkIndex, disk: Disk, level: int) -> None:
+    def __init__(
+        self, folder: Path, index: ChunkIndex, disk: Disk, level: int, admit: Callable[[int], None] = lambda size: None
+    ) -> None:
+        """`admit`: told the bytes of each pack before it gets its name; raises StorageFullError to keep it out."""
+        self._admit = admit
         self._folder = folder
         self._index = index
         self._disk = disk
@@ -52,7 +57,7 @@ class PackAppender:
         self._syncing = ThreadPoolExecutor(1, "pack-sync")
 
     def find(self, chunks: Collection[ChunkId]) -> dict[ChunkId, Place]:
-        """The places of those chunks that are stored, durable or not."""
+        """The places of those chunks that are stored, durable or not, and will stay: condemned packs do not count."""
         with self._lock:
             if self._group and not self._group.keys().isdisjoint(chunks):
                 with self._writing_allowed():
@@ -64,14 +69,14 @@ class PackAppender:
                     if place is not None:
                         found[chunk] = Place(writer, writer.table.frames[place.frame], place.inner, place.length)
             rest = [chunk for chunk in chunks if chunk not in found] if found else chunks
-            return found | self._index.find(rest) if rest else found
+            return found | self._index.find(rest, without=condemned(self._folder)) if rest else found
 
     def manifests(self, oid: str) -> list[tuple[ChunkId, ...]]:
         """The candidates for the file's manifest, each as the chunks it consists of."""
         with self._lock:
             fresh = [writer.manifests[oid] for writer in self._writers() if oid in writer.manifests]
             fresh += [parts for known, parts in self._group_manifests if known == oid]
-            return fresh + self._index.manifests(oid)
+            return fresh + self._index.manifests(oid, without=condemned(self._folder))
 
     def claim(self, chunks: Collection[ChunkId]) -> tuple[set[ChunkId], set[ChunkId]]:
         """(those the caller must store now, those another caller is about to store).
@@ -135,8 +140,9 @@ class PackAppender:
             self._seal()
             self._changed.wait_for(lambda: self._failure is not None or not self._publishing)
             self._check()
+            going = condemned(self._folder)
             for pack in self._relied:
-                if not pack.path.exists():
+                if not pack.path.exists() or pack.path.name in going:
                     raise CorruptionError(f"{pack.path.name}: chunks in it were relied on and it is gone; run again")
             # Also when nothing was written: a killed run may have renamed packs and not come this far.
             if self._folder.exists():
@@ -245,6 +251,7 @@ class PackAppender:
         try:
             # A later pack may be coded against this one: after a failure, or a power cut, there must be no later one.
             self._check()
+            self._admit(writer.size)
             name = writer.publish(self._folder)
             self._index.add(name, writer.table)
         except BaseException as error:

@@ -146,7 +146,8 @@ class ChunkReader:
         if len(above) > _MAX_CHAIN:
             raise CorruptionError(f"more than {_MAX_CHAIN} frames stand on each other; run git-vault verify --data")
         found = self._find(chunks)
-        if len(found) < len(chunks) and self._index.refresh(force=True):
+        if len(found) < len(chunks):
+            self._index.refresh(force=True)
             found |= self._index.find([chunk for chunk in chunks if chunk not in found])
         if len(found) < len(chunks) and self._trash is not None:
             found |= self._trash.find([chunk for chunk in chunks if chunk not in found])

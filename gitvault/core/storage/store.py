@@ -8,15 +8,16 @@ import os
 import re
 import stat
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, ParamSpec, TypeVar
 
 from gitvault.core.interfaces import ChunkingStrategy, Progress
 from gitvault.core.models import ChunkId, ChunkPlan, Pointer, StorageSize, VerifyReport
-from gitvault.core.storage import checks, manifests, repack
+from gitvault.core.storage import checks, manifests, repack, sweep
 from gitvault.core.storage.appender import PackAppender
+from gitvault.core.storage.census import Census
 from gitvault.core.storage.index import ChunkIndex
 from gitvault.core.storage.intake import Intake
 from gitvault.core.storage.packs import MAX_CHUNK
@@ -35,6 +36,7 @@ _READ_BATCH = 4 << 20
 _READ_AHEAD = 4
 
 _EMPTY = hashlib.sha256().hexdigest()
+_EMPTY_OID = bytes.fromhex(_EMPTY)
 _OID = re.compile(r"[0-9a-f]{64}")
 
 # A line is 72 bytes and half of it does not compress: small chunks, so that an edit costs few of them.
@@ -59,17 +61,19 @@ class ChunkStore:
         level: int = 1,
         disk: Disk | None = None,
         threads: int | None = None,
+        admit: Callable[[int], None] = lambda size: None,
     ) -> None:
         """`folder`: of the packs. `cache`: a folder for what can be made anew. Both are made when needed.
 
-        `level`: zstd's, for what the strategy does not judge. `threads`: workers for large files.
+        `level`: zstd's, for what the strategy does not judge. `threads`: workers for large files. `admit`: told the
+        bytes of each new pack before it gets its name; raises StorageFullError to keep it out.
         """
         self._folder = folder
         self._strategy = strategy
         self._level = level
         self._disk = disk or Disk()
         self._index = ChunkIndex(folder, cache / "chunks.db", self._disk)
-        self._appender = PackAppender(folder, self._index, self._disk, level)
+        self._appender = PackAppender(folder, self._index, self._disk, level, admit)
         self._reader = ChunkReader(folder, self._index, self._disk, self._appender.find)
         self._pool = ThreadPoolExecutor(threads or min(os.cpu_count() or 1, 8), "chunk-store")
 
@@ -219,6 +223,28 @@ class ChunkStore:
     ) -> repack.StoreRepack | None:
         """Do the upkeep that is due: see repack.repack."""
         return repack.repack(self._folder, self._index, self._disk, asked=asked, progress=progress, stop=stop)
+
+    def census(self, files: Iterable[bytes]) -> Census:
+        """What is needed of the packs for the files of these SHA-256s; for `sweep`, and as that with the lock held.
+
+        Raises CorruptionError, ContentMissing when a pack, or one of the files, cannot be read: nothing may go then.
+        """
+        census = sweep.take_census(self._folder, self._index, self._disk)
+        for oid in files:
+            if oid != _EMPTY_OID:
+                census.need(oid, lambda parts: b"".join(self._reader.read(parts)))
+        return census
+
+    def sweep(
+        self, census: Census, *, strict: bool, unmoved: Callable[[], bool], progress: Progress | None = None
+    ) -> sweep.StoreSweep | None:
+        """Remove what the census has no need for: see sweep.sweep."""
+        try:
+            return sweep.sweep(
+                self._folder, self._index, self._disk, census, strict=strict, unmoved=unmoved, progress=progress
+            )
+        finally:
+            self._reader.forget()
 
     def close(self) -> None:
         """Drop what was not flushed, end the threads, close the files."""

@@ -110,6 +110,16 @@ class NewFile:
         os.write(self._fd, data)
         os.lseek(self._fd, 0, os.SEEK_END)
 
+    def fill(self, size: int) -> None:
+        """Let the file be `size` bytes, whatever they are, that the disk has set aside; for a new file."""
+        with full_disk_named(self.path.parent):
+            if sys.platform == "linux":
+                os.posix_fallocate(self._fd, 0, size)
+                self.size = size
+            else:
+                # Zeros may take no room.
+                self.write(os.urandom(size))
+
     def sync(self) -> None:
         """Return when the content is on the medium."""
         with full_disk_named(self.path.parent):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -46,7 +47,9 @@ class VaultLock:
         try:
             waited = 0.0
             while not _try_lock(fd):
-                self.wanted(self._path).touch()
+                # On a full disk whoever holds it is waited for all the same.
+                with contextlib.suppress(OSError):
+                    self.wanted(self._path).touch()
                 if waited >= self._timeout:
                     raise LockedError(
                         f"{self._path.parent}: locked by {self._holder(fd)}; "
@@ -62,10 +65,11 @@ class VaultLock:
                 "purpose": self._purpose,
                 "since": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             }
-            # Only for people: nothing is decided by it, so it need not be durable.
-            os.ftruncate(fd, 0)
-            os.lseek(fd, 0, os.SEEK_SET)
-            os.write(fd, json.dumps(about).encode())
+            # Only for people: nothing is decided by it, so it need not be durable, and a full disk need not have it.
+            with contextlib.suppress(OSError):
+                os.ftruncate(fd, 0)
+                os.lseek(fd, 0, os.SEEK_SET)
+                os.write(fd, json.dumps(about).encode())
         except BaseException:
             os.close(fd)
             raise

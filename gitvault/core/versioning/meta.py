@@ -15,6 +15,7 @@ the way: a reader ignores them.
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -25,6 +26,7 @@ from gitvault.errors import CorruptionError, UnsupportedFormatVersion
 META_NAME = b"%00meta"
 """The blob's name in each folder of the meta tree: `%00` cannot begin an escaped name."""
 _HEADER = "gitvault-meta 1\n"
+_SHA256 = re.compile(rb"\tsha256=([0-9a-f]{64})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,17 @@ def decode(blob: bytes) -> tuple[Attributes, dict[bytes, Attributes]]:
     own = _parse(lines[0], (0, 0))
     entries = (_parse(line, own.owner) for line in lines[1:])
     return own, {entry.name: entry for entry in entries}
+
+
+def large_files(blob: bytes) -> list[bytes]:
+    """The SHA-256 of each file of the folder whose content is in the chunk store; one may be there twice.
+
+    Raises CorruptionError, UnsupportedFormatVersion.
+    """
+    if not blob.startswith(_HEADER.encode()):
+        _lines(blob)
+    # Nothing else in a blob has this behind a tab.
+    return [bytes.fromhex(match.decode()) for match in _SHA256.findall(blob)]
 
 
 def _lines(blob: bytes) -> list[str]:

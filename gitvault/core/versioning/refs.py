@@ -181,7 +181,7 @@ class RefStore:
         return ObjectId(bytes.fromhex(content.decode()))
 
     def _loose_names(self, folder: str) -> Iterator[str]:
-        for below, _, files in os.walk(self._root / folder):
+        for below, _, files in os.walk(self._root / folder, onerror=_raise_unless_missing):
             start = Path(below).relative_to(self._root).as_posix()
             yield from (name for name in (f"{start}/{file}" for file in files) if not _FORBIDDEN.search(name))
 
@@ -240,6 +240,12 @@ class _Lock:
     def __exit__(self, *exc: object) -> None:
         self._file.close()
         self._disk.unlink(self._path)
+
+
+def _raise_unless_missing(error: OSError) -> None:
+    """A folder that cannot be listed is no empty one: what its refs hold would be taken for what nobody needs."""
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        raise error
 
 
 def _check(name: str) -> None:

@@ -8,12 +8,14 @@ found to resolve without them. A kill at any point leaves a vault that reads as 
 
 from __future__ import annotations
 
+import io
 import json
 import secrets
 import time
 from collections.abc import Callable, Iterable, Set
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from gitvault.core.interfaces import Progress
@@ -25,7 +27,7 @@ from gitvault.core.versioning.packfile import NewPack, PackWriter, publish
 from gitvault.core.versioning.packreader import Pack
 from gitvault.core.versioning.redeflate import redeflate
 from gitvault.core.versioning.refs import RefStore
-from gitvault.errors import CorruptionError
+from gitvault.errors import CorruptionError, LockedError
 
 BIG_PACK = 2 << 30
 """Bytes; a pack that a repack left this large is kept as it is, and only what came later is repacked."""
@@ -39,6 +41,8 @@ _WINDOW_MEMORY = "96m"
 # git would map all packs whole: 407 MiB for one of 245 MB.
 _MAPPED_AT_ONCE = "128m"
 _MAPPED_PIECE = "16m"
+# Ids that are looked up in the packs at a time.
+_BATCH = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,45 +102,153 @@ def repack(
     `stop`: asked all the time until packs are replaced; true gives up.
     Raises ToolMissing, ToolFailed, ToolStopped, StorageFullError, CorruptionError; the vault is then as before.
     """
-    say = progress or (lambda what, done, total: None)
     began = time.monotonic()
     before = _packs(git_dir)
     loose = set(_loose(git_dir))
     state = _read_state(git_dir)
     tips = _tips(git_dir, disk)
-    folder = git_dir / "objects" / "pack"
-    # How git protects a pack that it is still fetching.
-    protected = {name for name in before if (folder / f"{name}.keep").exists()}
     big = {name for name, size in before.items() if size > big_pack and name in state.made}
     _remove_scratch(git_dir, disk)
     try:
         scratch = _make_scratch(git_dir, disk)
-        kept = {name for name in protected | big if _lend(name, folder, scratch, disk)}
-        rolled = {name: size for name, size in before.items() if name not in kept | protected}
-        say("Finding deltas", 0, 4)
-        untried = rolled.keys().isdisjoint(state.made)
-        indexes = _pack_objects(scratch, tips, kept, untried=untried, idle=idle, stop=stop)
-        say("Compressing what is new", 1, 4)
-        settled = [folder / f"{name}.idx" for name in sorted(state.made & before.keys())]
-        deflated, packed = _redeflate(indexes, settled, PackWriter(scratch / "out", disk), stop)
-        say("Checking the new pack", 2, 4)
-        for pack in packed:
-            git(scratch, "index-pack", "--verify", pack.pack, idle=idle, stop=stop)
-        say("Replacing packs", 3, 4)
-        for pack in packed:
-            publish(pack, folder, disk)
+        kept = _lend(big | _protected(git_dir, before), git_dir, scratch, disk)
+        rolled = before.keys() - kept - _protected(git_dir, before)
+        settled = state.made & before.keys()
+        untried = rolled.isdisjoint(state.made)
+        deflated, made = _roll(
+            git_dir, disk, scratch, tips, kept, settled, untried=untried, progress=progress, idle=idle, stop=stop
+        )
     finally:
         _remove_scratch(git_dir, disk)
-    made = {pack.name for pack in packed}
-    _retire(git_dir, disk, rolled.keys() - made, made | kept, loose)
+    _retire(git_dir, disk, rolled - made, made | kept, loose)
     _check_tips(git_dir, tips)
     _empty_trash(git_dir, disk)
     after = _packs(git_dir)
     _write_state(git_dir, disk, _State(frozenset(after), frozenset(made | state.made & after.keys())))
-    say("Repacked", 4, 4)
+    if progress:
+        progress("Repacked", 4, 4)
     return RepackReport(
         len(before), len(after), sum(before.values()), sum(after.values()), deflated, time.monotonic() - began
     )
+
+
+def sweep(
+    git_dir: Path,
+    disk: Disk,
+    named: Iterable[ObjectId],
+    *,
+    unmoved: Callable[[], bool] = lambda: True,
+    progress: Progress | None = None,
+) -> RepackReport | None:
+    """Drop now what neither a ref nor `named` reaches; None when there is nothing of that. With the vault's lock held.
+
+    Packs in which everything is reached stay, the others become one. `unmoved`: whether no ref leads elsewhere by now,
+    asked before anything is deleted.
+    Raises ToolMissing, ToolFailed, StorageFullError, CorruptionError, and LockedError when `unmoved` says no.
+    """
+    began = time.monotonic()
+    before = _packs(git_dir)
+    loose = set(_loose(git_dir))
+    state = _read_state(git_dir)
+    tips = sorted({*_tips(git_dir, disk), *named})
+    protected = _protected(git_dir, before)
+    _remove_scratch(git_dir, disk)
+    try:
+        scratch = _make_scratch(git_dir, disk)
+        mixed, dead = _unreached(git_dir, scratch, tips, before.keys() - protected, loose)
+        if not (mixed or dead):
+            # What a killed run left there: all that is reached was just found without it.
+            _empty_trash(git_dir, disk)
+            return None
+        made: set[str] = set()
+        kept = _lend(before.keys() - mixed, git_dir, scratch, disk)
+        rolled = before.keys() - kept - protected
+        if rolled:
+            # Streams are copied: what is worth deflating harder is upkeep's.
+            _, made = _roll(git_dir, disk, scratch, tips, kept, before.keys(), progress=progress, idle=False)
+    finally:
+        _remove_scratch(git_dir, disk)
+    moved = rolled - made
+    _retire(git_dir, disk, moved, made | kept, loose, dead)
+    try:
+        _check_tips(git_dir, tips)
+        if not unmoved():
+            raise LockedError(f"{git_dir}: another program moved a ref meanwhile; nothing is lost, run again")
+    except BaseException:
+        for name in moved:
+            _move_pack(name, git_dir / "trash", git_dir / "objects" / "pack", disk)
+        disk.sync_folder(git_dir / "objects" / "pack")
+        raise
+    for path in dead:
+        disk.unlink(path)
+        disk.remove_folder(path.parent)
+    _empty_trash(git_dir, disk)
+    after = _packs(git_dir)
+    # One that was made of what upkeep has seen, and of nothing else, needs no upkeep either.
+    seen = made if rolled <= state.made else set()
+    _write_state(git_dir, disk, _State(frozenset(state.packs & after.keys() | seen), state.made & after.keys() | seen))
+    return RepackReport(len(before), len(after), sum(before.values()), sum(after.values()), 0, time.monotonic() - began)
+
+
+def _unreached(
+    git_dir: Path, scratch: Path, tips: Iterable[ObjectId], names: Iterable[str], loose: Iterable[Path]
+) -> tuple[set[str], set[Path]]:
+    """The packs that hold something that no tip reaches, and the loose objects that none does."""
+    dead = {bytes.fromhex(path.parent.name + path.name): path for path in loose}
+    packs = {name: Pack(git_dir / "objects" / "pack" / f"{name}.idx") for name in names}
+    left = {name: pack.count for name, pack in packs.items()}
+    try:
+        given = "".join(f"{tip.hex()}\n" for tip in tips).encode()
+        words = ("rev-list", "--objects", "--no-object-names", "--stdin")
+        reached = io.BytesIO(git(scratch, *words, stdin=given) if given else b"")
+        while batch := [ObjectId(bytes.fromhex(line[:40].decode())) for line in islice(reached, _BATCH)]:
+            for oid in batch:
+                dead.pop(oid, None)
+            for name, pack in packs.items():
+                left[name] -= len(pack.find_many(batch))
+    finally:
+        for pack in packs.values():
+            pack.close()
+    return {name for name, count in left.items() if count}, set(dead.values())
+
+
+def is_busy(git_dir: Path) -> bool:
+    """Whether another program may be writing objects that no ref reaches yet."""
+    signs = ("objects/incoming-*", "objects/tmp_objdir-*", "objects/pack/tmp_*", "refs/**/*.lock", "packed-refs.lock")
+    return any(not _is_old(path) for sign in signs for path in git_dir.glob(sign))
+
+
+def _roll(
+    git_dir: Path,
+    disk: Disk,
+    scratch: Path,
+    tips: Iterable[ObjectId],
+    kept: Iterable[str],
+    settled: Iterable[str],
+    *,
+    untried: bool = False,
+    progress: Progress | None,
+    idle: bool,
+    stop: Callable[[], bool] | None = None,
+) -> tuple[int, set[str]]:
+    """Publish a pack of all that the tips reach and `kept` packs do not hold.
+
+    How many objects were deflated anew, which those in `settled` packs are not; and the pack's name.
+    """
+    say = progress or (lambda what, done, total: None)
+    folder = git_dir / "objects" / "pack"
+    say("Finding deltas", 0, 4)
+    indexes = _pack_objects(scratch, tips, kept, untried=untried, idle=idle, stop=stop)
+    say("Compressing what is new", 1, 4)
+    known = [folder / f"{name}.idx" for name in sorted(settled)]
+    deflated, packed = _redeflate(indexes, known, PackWriter(scratch / "out", disk), stop)
+    say("Checking the new pack", 2, 4)
+    for pack in packed:
+        git(scratch, "index-pack", "--verify", pack.pack, idle=idle, stop=stop)
+    say("Replacing packs", 3, 4)
+    for pack in packed:
+        publish(pack, folder, disk)
+    return deflated, {pack.name for pack in packed}
 
 
 def _pack_objects(
@@ -206,8 +318,13 @@ def _redeflate(
     return deflated, packs
 
 
-def _retire(git_dir: Path, disk: Disk, names: Set[str], successors: Set[str], loose: Set[Path]) -> None:
-    """Move packs and loose objects away whose content the successors hold, and what killed runs left of packs."""
+def _retire(
+    git_dir: Path, disk: Disk, names: Set[str], successors: Set[str], loose: Set[Path], dead: Set[Path] | None = None
+) -> None:
+    """Move packs and loose objects away whose content the successors hold, and what killed runs left of packs.
+
+    `dead`: the loose objects that nothing reaches, when that is known; without it what others wrote stays for a day.
+    """
     folder = git_dir / "objects" / "pack"
     trash = git_dir / "trash"
     disk.make_folder(trash)
@@ -223,7 +340,7 @@ def _retire(git_dir: Path, disk: Disk, names: Set[str], successors: Set[str], lo
             disk.rename(multi_pack_index, trash / multi_pack_index.name)
         for name in sorted(names):
             index = folder / f"{name}.idx"
-            if _is_old(index) or all(held(oid) for oid in Pack(index).ids()):
+            if dead is not None or _is_old(index) or all(held(oid) for oid in Pack(index).ids()):
                 _move_pack(name, folder, trash, disk)
         for pack in folder.glob("pack-*.pack"):
             index = pack.with_suffix(".idx")
@@ -241,13 +358,14 @@ def _retire(git_dir: Path, disk: Disk, names: Set[str], successors: Set[str], lo
     disk.sync_folder(trash)
 
 
-def _move_pack(name: str, folder: Path, trash: Path, disk: Disk) -> None:
-    # The index first: no reader may find one whose pack is gone.
-    paths = sorted(folder.glob(f"{name}.*"), key=lambda path: path.suffix != ".idx")
+def _move_pack(name: str, source: Path, target: Path, disk: Disk) -> None:
+    # No reader may find an index whose pack is gone: it leaves first and comes back last.
+    leaving = target.name == "trash"
+    paths = sorted(source.glob(f"{name}.*"), key=lambda path: (path.suffix == ".idx") != leaving)
     # Windows refuses while a reader has them mapped; the next run tries again.
     with suppress(PermissionError):
         for path in paths:
-            disk.rename(path, trash / path.name)
+            disk.rename(path, target / path.name)
 
 
 def _is_old(path: Path) -> bool:
@@ -305,14 +423,21 @@ def _make_scratch(git_dir: Path, disk: Disk) -> Path:
     return scratch
 
 
-def _lend(name: str, folder: Path, scratch: Path, disk: Disk) -> bool:
-    """Let the scratch repository own a pack: git leaves out what is kept only in packs of its own."""
-    try:
-        for file in (f"{name}.pack", f"{name}.idx"):
-            disk.link(folder / file, scratch / "objects" / "pack" / file)
-    except OSError:
-        return False  # no hard links here: then the pack is written anew each time
-    return True
+def _protected(git_dir: Path, names: Iterable[str]) -> set[str]:
+    """As git protects a pack that it is still fetching."""
+    return {name for name in names if (git_dir / "objects" / "pack" / f"{name}.keep").exists()}
+
+
+def _lend(names: Iterable[str], git_dir: Path, scratch: Path, disk: Disk) -> set[str]:
+    """Let the scratch repository own packs: git leaves out what is kept only in packs of its own. Which it does own."""
+    lent = set()
+    # No hard links here: then the packs are written anew each time.
+    with suppress(OSError):
+        for name in names:
+            for file in (f"{name}.pack", f"{name}.idx"):
+                disk.link(git_dir / "objects" / "pack" / file, scratch / "objects" / "pack" / file)
+            lent.add(name)
+    return lent
 
 
 def _remove_scratch(git_dir: Path, disk: Disk) -> None:
