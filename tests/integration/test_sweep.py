@@ -249,6 +249,18 @@ def test_a_tree_that_is_none_stops_it(vault: Vault, states: States) -> None:
         vault.sweep()
 
 
+def test_a_missing_blob_of_a_snapshot_stops_git_s_part(vault: Vault, states: States) -> None:
+    text = git(vault.path, "cat-file", "commit", "refs/heads/acme")
+    tree = git(vault.path, "mktree", "--missing", stdin=f"100644 blob {'1' * 40}\tnotes.txt\n")
+    text = text.replace(text.split()[1], tree, 1)
+    commit = git(vault.path, "hash-object", "-t", "commit", "-w", "--stdin", stdin=text + "\n")
+    git(vault.path, "update-ref", "refs/heads/acme", commit)
+    packs = sorted((vault.path / "objects" / "pack").glob("*"))
+    with pytest.raises(CorruptionError, match="git cannot repack it"):
+        vault.sweep()
+    assert sorted((vault.path / "objects" / "pack").glob("*")) == packs
+
+
 def test_a_folder_of_refs_that_cannot_be_listed_is_no_empty_one(
     vault: Vault, states: States, as_nobody: Callable[[Callable[[], None]], None], tmp_path: Path
 ) -> None:
