@@ -574,6 +574,8 @@ class Vault:
             except ToolStopped:
                 actions.append("gave way to another run; the next maintenance does it")
             except ToolFailed as error:
+                if error.code != _GIT_GAVE_UP:
+                    raise
                 raise self._damaged(error) from error
         return MaintenanceReport(before, disk_usage(self.path), time.perf_counter() - started, tuple(actions))
 
@@ -676,6 +678,8 @@ class Vault:
             try:
                 actions = sweep(self.history, self.store, projects=names, progress=progress)
             except ToolFailed as error:
+                if error.code != _GIT_GAVE_UP:
+                    raise
                 raise self._damaged(error) from error
             freed = max(0, before - disk_usage(self.path))
         return SweepReport(freed, time.perf_counter() - started, actions)
@@ -684,10 +688,8 @@ class Vault:
         """What was put by for a full disk may be used inside."""
         return reserve.room(self.path, self.config.reserve, self._disk)
 
-    def _damaged(self, error: ToolFailed) -> GitVaultError:
-        """What it means that git failed."""
-        if error.code != _GIT_GAVE_UP:
-            return error
+    def _damaged(self, error: ToolFailed) -> CorruptionError:
+        """What it means that git gave up."""
         said = error.stderr.strip().rpartition("\n")[2]
         return CorruptionError(f"{self.path}: git cannot repack it ({said}); run git-vault verify")
 

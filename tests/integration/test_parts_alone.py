@@ -120,7 +120,9 @@ def test_a_lost_cache_is_made_again_from_the_trees(parts: Parts, project: Path) 
     row = parts.cache.row(b"src")
     assert row is not None
     assert (row.signature, row.files) == (b"", 1)
-    assert parts.cache.entries(b"src")[b"main.c"].blob == parts.history.blob_at(first.snapshot, b"src/main.c")
+    assert parts.cache.entries(b"src")[b"main.c"].blob == parts.history.blob_at(
+        parts.history.commit(parent), b"src/main.c"
+    )
     again = parts.save(project)
     assert again.unchanged
     assert again.bytes_read == first.bytes_read

@@ -249,6 +249,18 @@ def test_a_tree_that_is_none_stops_it(vault: Vault, states: States) -> None:
         vault.sweep()
 
 
+def test_a_missing_blob_of_a_snapshot_stops_git_s_part(vault: Vault, states: States) -> None:
+    text = git(vault.path, "cat-file", "commit", "refs/heads/acme")
+    tree = git(vault.path, "mktree", "--missing", stdin=f"100644 blob {'1' * 40}\tnotes.txt\n")
+    text = text.replace(text.split()[1], tree, 1)
+    commit = git(vault.path, "hash-object", "-t", "commit", "-w", "--stdin", stdin=text + "\n")
+    git(vault.path, "update-ref", "refs/heads/acme", commit)
+    packs = sorted((vault.path / "objects" / "pack").glob("*"))
+    with pytest.raises(CorruptionError, match="git cannot repack it"):
+        vault.sweep()
+    assert sorted((vault.path / "objects" / "pack").glob("*")) == packs
+
+
 def test_a_folder_of_refs_that_cannot_be_listed_is_no_empty_one(
     vault: Vault, states: States, as_nobody: Callable[[Callable[[], None]], None], tmp_path: Path
 ) -> None:
@@ -452,40 +464,24 @@ def test_at_the_quota_a_snapshot_is_refused_and_nothing_is_lost(
 
 
 def test_at_the_quota_snapshots_go_by_the_policy_where_that_is_wanted(
-    vault: Vault, states: States, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    vault: Vault, states: States, tmp_path: Path
 ) -> None:
-    pruned: list[list[str]] = []
-
-    def prune(self: Vault) -> None:
-        pruned.append(keep_only(self.path, "acme", list(states)[6:]))
-
-    monkeypatch.setattr(Vault, "prune", prune, raising=False)
     taken = sum(path.stat().st_size for path in vault.path.rglob("*") if path.is_file() and "cache" not in path.parts)
-    set_quota(vault, quota=taken + 100_000, quotaPolicy="prune")
+    set_quota(vault, quota=taken + 100_000, quotaPolicy="prune", keepLast=2)
     write(tmp_path / "acme", {"large/more.bin": b"\0" + NOISE[3_000_000:3_300_000]})
     with Vault.open(vault.path) as small:
         report = small.create_snapshot(tmp_path / "acme")
-    assert len(pruned) == 1
-    whole = dict(zip(pruned[0], list(states.values())[6:], strict=True))
+    whole = dict(list(states.items())[-2:])
     assert_whole(vault.path, whole | {report.snapshot: contents(tmp_path / "acme")}, tmp_path)
 
     # What the policy keeps is too much: refused after all.
-    monkeypatch.setattr(Vault, "prune", lambda self: None)
     set_quota(vault, quota=50_000)
     write(tmp_path / "acme", {"large/even more.bin": b"\0" + NOISE[4_000_000:4_300_000]})
     with Vault.open(vault.path) as small, pytest.raises(StorageFullError, match=r"vault\.quota allows"):
         small.create_snapshot(tmp_path / "acme")
 
 
-def test_a_policy_that_says_nothing_is_said(
-    vault: Vault, states: States, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from gitvault.errors import ConfigError
-
-    def prune(self: Vault) -> None:
-        raise ConfigError("no rule says what to keep")
-
-    monkeypatch.setattr(Vault, "prune", prune, raising=False)
+def test_a_policy_that_says_nothing_is_said(vault: Vault, states: States, tmp_path: Path) -> None:
     set_quota(vault, quota=50_000, quotaPolicy="prune")
     with Vault.open(vault.path) as small, pytest.raises(StorageFullError, match="is prune, but no rule says"):
         small.create_snapshot(tmp_path / "acme")

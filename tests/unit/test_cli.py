@@ -39,6 +39,7 @@ from gitvault.core.models import (
     SnapshotId,
     SnapshotReport,
     StorageStats,
+    SweepReport,
     VerifyReport,
 )
 
@@ -202,6 +203,9 @@ class FakeVault:
 
     def maintain(self, *, idle: bool = False, progress: object = None) -> MaintenanceReport:
         return MaintenanceReport(2048, 1024, 1.5, ("repacked 3 packs",))
+
+    def sweep(self, *, progress: object = None) -> SweepReport:
+        return SweepReport(2048, 1.5, ("chunk store: 3 packs are now 1",))
 
 
 VAULTS: dict[Path, FakeVault] = {}
@@ -638,6 +642,14 @@ def test_maintain(run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> N
     assert run("maintain").out == "repacked 3 packs\non disk: 2.0 KiB before, 1.0 KiB now; took 1.50 s\n"
     monkeypatch.setattr(FakeVault, "maintain", lambda self, idle, progress: MaintenanceReport(1, 1, 0.0))
     assert run("maintain").out == "nothing was due\n"
+
+
+def test_sweep(run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    actions = ["chunk store: 3 packs are now 1"]
+    assert run("sweep", "--json").json == {"bytes_freed": 2048, "seconds": 1.5, "actions": actions}
+    assert run("sweep").out == "chunk store: 3 packs are now 1\n2.0 KiB freed; took 1.50 s\n"
+    monkeypatch.setattr(FakeVault, "sweep", lambda self, progress: SweepReport(0, 0.0))
+    assert run("sweep").out == "nothing to remove: all that is stored is needed\n"
 
 
 # -- wrong usage, errors
