@@ -79,6 +79,8 @@ _RESTORES_KEPT = 100
 # the name of a file, 255 at most; a letter that is not ASCII counts up to 12.
 _NAME_MAX = 220
 _LOCK = "vault.lock"
+# git holds a ref's lock for milliseconds.
+_REF_LOCK_SECONDS = 10
 # Its exit code for what it calls fatal: it is not for want of memory or a signal that it ended.
 _GIT_GAVE_UP = 128
 
@@ -99,6 +101,7 @@ class Vault:
         self._now = now
         self._disk = disk or Disk()
         self._waiting = waiting
+        self._held: VaultLock | None = None
 
     @classmethod
     def create(cls, path: Path | str, **options: object) -> Vault:
@@ -166,6 +169,7 @@ class Vault:
             now=self._now,
             disk=self._disk,
             decode_pointer=_decode_pointer,
+            guard=self._assert_held,
         )
 
     @cached_property
@@ -179,14 +183,39 @@ class Vault:
             strategy=settings.chunking(self.config),
             level=self.config.compression_level,
             disk=self._disk,
+            guard=self._assert_held,
         )
 
-    def _lock(self, purpose: str) -> VaultLock:
+    @contextlib.contextmanager
+    def _lock(self, purpose: str) -> Iterator[VaultLock]:
+        """Write alone. Raises LockedError, also from within when another machine took over meanwhile."""
         from gitvault.core.utils.lock import VaultLock
 
         config = self.config
-        file = self.path / _LOCK
-        return VaultLock(file, purpose, config.lock_timeout, host=config.machine, waiting=self._waiting)
+        lock = VaultLock(
+            self.path / _LOCK,
+            purpose,
+            config.lock_timeout,
+            host=config.machine,
+            disk=self._disk,
+            waiting=self._waiting,
+        )
+        with lock:
+            # Before the refs are read: who was taken for dead wrongly cannot move one after that.
+            self.history.refs.clear_locks(0 if lock.took_over else _REF_LOCK_SECONDS)
+            self._held = lock
+            try:
+                yield lock
+            except OSError:
+                # Its files are no longer there because whoever took over cleared them away?
+                lock.assert_held()
+                raise
+            finally:
+                self._held = None
+
+    def _assert_held(self) -> None:
+        if self._held:
+            self._held.assert_held()
 
     def _cache(self, project: str) -> StatCache:
         from gitvault.core.scan import StatCache

@@ -147,6 +147,9 @@ def _vault(session: Session) -> Iterator[Check]:
 
 
 def _locks(vault: Path) -> Iterator[Check]:
+    from gitvault.core.utils.lock import VaultLock
+
+    yield Check("writer", "ok", VaultLock.holder(vault / "vault.lock") or "nobody writes at present")
     places = [vault / f"{name}.lock" for name in ("HEAD", "config", "packed-refs")]
     left = [lock for lock in (*places, *sorted((vault / "refs").rglob("*.lock"))) if lock.exists()]
     if not left:

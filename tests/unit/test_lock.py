@@ -64,6 +64,6 @@ def test_a_holder_that_was_killed_holds_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", [b"", b"nonsense", b"[]", b'{"pid": 1}', b"\xff"])
 def test_a_holder_that_cannot_be_named(text: bytes, tmp_path: Path) -> None:
     with VaultLock(tmp_path / "lock", "x", 0):
-        (tmp_path / "lock").write_bytes(text)
+        (tmp_path / "lock.lease").write_bytes(text)
         with pytest.raises(LockedError, match="locked by another process"), VaultLock(tmp_path / "lock", "y", 0):
             pass

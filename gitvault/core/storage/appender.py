@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import threading
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from gitvault.core.storage import frames
 from gitvault.core.storage.index import ChunkIndex, Place
 from gitvault.core.storage.packs import Pack, PackWriter
 from gitvault.core.utils.files import Disk
-from gitvault.errors import CorruptionError, GitVaultError
+from gitvault.errors import CorruptionError, GitVaultError, LockedError
 
 PACK_SIZE = 64 << 20
 """Bytes after which a pack is closed and the next begun: what a kill can lose."""
@@ -31,11 +31,14 @@ class PackAppender:
     After a failed write everything raises the same error until `discard`.
     """
 
-    def __init__(self, folder: Path, index: ChunkIndex, disk: Disk, level: int) -> None:
+    def __init__(
+        self, folder: Path, index: ChunkIndex, disk: Disk, level: int, guard: Callable[[], None] = lambda: None
+    ) -> None:
         self._folder = folder
         self._index = index
         self._disk = disk
         self._level = level
+        self._guard = guard
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._writer: PackWriter | None = None
@@ -154,6 +157,12 @@ class PackAppender:
                 writer.drop()
             self._changed.wait_for(lambda: not self._publishing)
             trash = self._folder / "trash"
+            if self._published:
+                try:
+                    self._guard()
+                except (LockedError, OSError):
+                    # Whoever writes now may rely on them.
+                    self._published.clear()
             # The last first: a pack may be coded against those before it, never the other way round.
             for name in reversed(self._published):
                 self._disk.make_folder(trash)

@@ -59,17 +59,19 @@ class ChunkStore:
         level: int = 1,
         disk: Disk | None = None,
         threads: int | None = None,
+        guard: Callable[[], None] = lambda: None,
     ) -> None:
         """`folder`: of the packs. `cache`: a folder for what can be made anew. Both are made when needed.
 
         `level`: zstd's, for what the strategy does not judge. `threads`: workers for large files.
+        `guard` raises LockedError when this process may not write any more, because another has taken over.
         """
         self._folder = folder
         self._strategy = strategy
         self._level = level
         self._disk = disk or Disk()
         self._index = ChunkIndex(folder, cache / "chunks.db", self._disk)
-        self._appender = PackAppender(folder, self._index, self._disk, level)
+        self._appender = PackAppender(folder, self._index, self._disk, level, guard)
         self._reader = ChunkReader(folder, self._index, self._disk, self._appender.find)
         self._pool = ThreadPoolExecutor(threads or min(os.cpu_count() or 1, 8), "chunk-store")
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from gitvault.core.models import ObjectId
@@ -30,11 +31,15 @@ ANY = _Any()
 
 
 class RefStore:
-    """The refs of a bare repository. Reads need no lock; git may read and write at the same time."""
+    """The refs of a bare repository. Reads need no lock; git may read and write at the same time.
 
-    def __init__(self, git_dir: Path, disk: Disk) -> None:
+    `guard` is called with a ref's lock taken, right before it changes; what it raises keeps the ref as it is.
+    """
+
+    def __init__(self, git_dir: Path, disk: Disk, guard: Callable[[], None] = lambda: None) -> None:
         self._root = git_dir
         self._disk = disk
+        self._guard = guard
         self._packed_state: tuple[int, int, int] | None = None
         self._packed_refs: dict[str, ObjectId] = {}
 
@@ -72,7 +77,7 @@ class RefStore:
         _check(name)
         path = self._root / name
         self._make_way(path)
-        with _Lock(path, self._disk) as lock:
+        with self._lock(path) as lock:
             self._compare(name, old)
             if name not in self._packed():
                 self._refuse_conflict(name)
@@ -90,10 +95,11 @@ class RefStore:
         if not path.parent.is_dir():
             self._delete_packed(name, old)
             return
-        with _Lock(path, self._disk):
+        with self._lock(path):
             # First out of the list: the other order would show an old value for a moment.
             self._delete_packed(name, old)
             if path.is_file():
+                self._guard()
                 self._disk.unlink(path)
                 self._disk.sync_folder(path.parent)
 
@@ -107,8 +113,38 @@ class RefStore:
     def set_head(self, name: str) -> None:
         """Let HEAD name a ref (`refs/heads/...`), durable when this returns. Raises LockedError."""
         _check(name)
-        with _Lock(self._root / "HEAD", self._disk) as lock:
+        with self._lock(self._root / "HEAD") as lock:
             lock.commit(f"ref: {name}\n".encode())
+
+    def locks(self) -> dict[Path, tuple[int, int]]:
+        """The lock files there are, and what tells each from a later one of the same name."""
+        paths = [self._root / f"{name}.lock" for name in ("HEAD", "packed-refs")]
+        for below, _, files in os.walk(self._root / "refs"):
+            paths += [Path(below, file) for file in files if file.endswith(".lock")]
+        found = {}
+        for path in paths:
+            with contextlib.suppress(FileNotFoundError):
+                stat = os.stat(path)
+                found[path] = stat.st_ino, stat.st_mtime_ns
+        return found
+
+    def clear_locks(self, patience: float, sleep: Callable[[float], None] = time.sleep) -> None:
+        """Remove the locks that nobody gives back within `patience` seconds. For the holder of the vault's lock.
+
+        A writer that was killed leaves them. One that was only taken for dead cannot move its ref any more: its
+        rename finds nothing.
+        """
+        left = self.locks()
+        waited = 0.0
+        while left and waited < patience:
+            sleep(_LOCK_SECONDS)
+            waited += _LOCK_SECONDS
+            left = dict(self.locks().items() & left.items())
+        for path in left:
+            self._disk.unlink(path)
+
+    def _lock(self, path: Path) -> _Lock:
+        return _Lock(path, self._disk, self._guard)
 
     def _compare(self, name: str, old: ObjectId | _Any | None) -> None:
         if isinstance(old, _Any):
@@ -131,7 +167,7 @@ class RefStore:
             self._compare(name, old)
             return
         path = self._root / "packed-refs"
-        with _Lock(path, self._disk) as lock:
+        with self._lock(path) as lock:
             self._compare(name, old)
             kept = []
             skip = False
@@ -209,10 +245,11 @@ class RefStore:
 class _Lock:
     """`<file>.lock`, as git takes it; what is committed replaces the file."""
 
-    def __init__(self, path: Path, disk: Disk) -> None:
+    def __init__(self, path: Path, disk: Disk, guard: Callable[[], None]) -> None:
         self._target = path
         self._path = path.with_name(f"{path.name}.lock")
         self._disk = disk
+        self._guard = guard
 
     def __enter__(self) -> _Lock:
         give_up = time.monotonic() + _LOCK_SECONDS
@@ -232,6 +269,7 @@ class _Lock:
         self._file.write(content)
         self._file.sync()
         self._file.close()
+        self._guard()
         self._disk.rename(self._path, self._target)
         self._disk.sync_folder(self._target.parent)
 
