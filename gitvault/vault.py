@@ -254,6 +254,10 @@ class Vault:
         if found:
             return found
         with self._lock("add"):
+            found = self._registered(folder, name)
+            if found:
+                # Another process was quicker.
+                return found
             projects = self.projects()
             project = self._unique(projects, folder, name)
             others = [p for p in projects if (p.name, p.host) != (project.name, project.host)]

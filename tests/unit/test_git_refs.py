@@ -181,7 +181,7 @@ def test_every_folder_above_a_ref_is_synced_even_when_it_was_there(root: Path) -
 
 
 def test_a_guard_keeps_every_ref_as_it_is(root: Path, refs: RefStore) -> None:
-    """It is asked when the ref's lock is there: whoever removes all locks first can be sure of the refs it reads then."""
+    """It is asked when the ref's lock is there: who removes all locks first can be sure of the refs it reads then."""
     refs.update("refs/heads/p", A)
     pack(root, f"{A.hex()} refs/heads/q")
     locked: list[bool] = []

@@ -78,6 +78,8 @@ class VaultLock:
         self._token = secrets.token_hex(16)
         self._head = b""
         self._written = False
+        # On a disk that was too full at first, the thread makes the lease while others look at it.
+        self._making = threading.Lock()
         self._ended = threading.Event()
         self._beating: threading.Thread | None = None
 
@@ -115,14 +117,15 @@ class VaultLock:
 
     def assert_held(self) -> None:
         """Call right before what only the holder may do. Raises LockedError when another machine took over."""
-        content = self._read()
-        if content is None and self._written:
+        with self._making:
+            content, written = self._read(), self._written
+        if content is None and not written:
+            return
+        if content is None:
             # Somebody took it for stale, has it aside, sees that it is not and is putting it back.
             self._sleep(10 * _POLL_SECONDS)
             content = self._read()
-        if content is None and not self._written:
-            return
-        if not self._written or content is None or not content.startswith(self._head):
+        if not written or content is None or not content.startswith(self._head):
             other = self.holder(self._path) or "another process"
             raise LockedError(
                 f"{self._path.parent}: taken over by {other} while this run stood still for over {self._stale:.0f} s; "
@@ -280,7 +283,8 @@ class VaultLock:
                 if self._written:
                     self._disk.replace_tail(self._lease, self._head, _counter(beats))
                 else:
-                    self._create(alone_here=True)
+                    with self._making:
+                        self._create(alone_here=True)
 
     def _read(self) -> bytes | None:
         return _read(self._lease)
