@@ -91,8 +91,8 @@ def sound(vault: Vault) -> None:
     "stop",
     [
         pytest.param("create tmp", marks=pytest.mark.deep),
-        "rename objects/pack",
-        pytest.param("rename refs/vault/meta", marks=pytest.mark.deep),
+        pytest.param("rename objects/pack", marks=pytest.mark.deep),
+        "create refs/vault/meta",
         "rename refs/heads",
     ],
 )
