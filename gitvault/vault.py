@@ -526,7 +526,7 @@ class Vault:
             stop = VaultLock.wanted(self.path / _LOCK).exists if idle else None
             try:
                 if reason := due(self.path, asked=True):
-                    done = repack(self.path, self._disk, progress=progress, stop=stop)
+                    done = repack(self.path, self._disk, progress=progress, stop=stop, guard=self._assert_held)
                     actions.append(f"repacked the git side ({reason}): {done.summary()}")
                     self.history.objects.refresh()
                 if packed := self.store.repack(asked=not idle, progress=progress, stop=stop):

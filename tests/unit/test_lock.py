@@ -15,7 +15,7 @@ import pytest
 
 from gitvault.core.utils import lock
 from gitvault.core.utils.files import Disk, NewFile
-from gitvault.core.utils.lock import VaultLock, this_machine
+from gitvault.core.utils.lock import BEAT_SECONDS, STALE_SECONDS, VaultLock, this_machine
 from gitvault.core.utils.process import in_child
 from gitvault.errors import GitVaultError, LockedError, StorageFullError
 
@@ -478,8 +478,15 @@ def test_a_machine_that_has_no_name_is_nobodys(tmp_path: Path, monkeypatch: pyte
     assert this_machine(tmp_path) == ""
 
 
+def test_the_times_are_those_of_the_document() -> None:
+    text = " ".join((Path(lock.__file__).parents[2] / "docs" / "format.md").read_text("utf-8").split())
+    assert f"next number at least every {BEAT_SECONDS:.0f} seconds" in text
+    assert f"looked at the file for at least {STALE_SECONDS:.0f} seconds" in text
+    assert BEAT_SECONDS * 10 <= STALE_SECONDS
+
+
 def test_taking_a_lease_and_giving_it_back_takes_no_time(tmp_path: Path) -> None:
-    """1 ms on a disk of 2026; what a snapshot of nothing new takes is 100 times that."""
+    """Under 1 ms; what a snapshot of nothing new takes is 100 times that."""
     times = []
     for _ in range(30):
         started = time.perf_counter()
