@@ -155,7 +155,8 @@ def _locks(vault: Path) -> Iterator[Check]:
     if not left:
         yield Check("locks", "ok", "none left behind")
     for lock in left:
-        yield Check("locks", "advice", f"{lock}", "when no git and no gitvault is running, delete it")
+        mend = "when no git is running, delete it" if lock.name == "config.lock" else "the next snapshot removes it"
+        yield Check("locks", "advice", f"{lock}", mend)
 
 
 _LOADERS: dict[str, Callable[[plugins.Plugin], object]] = {

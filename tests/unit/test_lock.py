@@ -295,13 +295,22 @@ def test_what_a_killed_taker_left_aside_goes(tmp_path: Path) -> None:
         assert {path.name for path in tmp_path.iterdir()} == {"lock", "lock.lease"}
 
 
-@pytest.mark.parametrize("content", [b"", b"nonsense", b"[]\n", b'{"machine": 7}\n', b"\xff", b"x" * 10_000])
+@pytest.mark.parametrize("content", [b"", b"nonsense", b"[]\n", b'{"machine": 7}\n', b"\xff", b"[" * 10_000])
 @pytest.mark.usefixtures("share")
 def test_a_lease_of_nonsense_is_stale_in_time(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "lock.lease").write_bytes(content)
     looks = Looks(tmp_path)
     with VaultLock(tmp_path / "lock", "x", 0, machine="M", sleep=looks):
         assert looks.total > 59
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs")
+@pytest.mark.usefixtures("share")
+def test_nobody_waits_for_the_writer_of_a_fifo(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "lock.lease")
+    assert VaultLock.holder(tmp_path / "lock") == "another process"
+    with VaultLock(tmp_path / "lock", "x", 0, machine="M", sleep=Looks(tmp_path)) as held:
+        held.assert_held()
 
 
 def test_without_locks_of_the_kernel_the_lease_is_all_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from gitvault.core.utils.files import Disk
+from gitvault.core.utils.files import Disk, open_source
 from gitvault.core.utils.names import to_line
 from gitvault.core.utils.process import FORK_SAFE
 from gitvault.errors import GitVaultError, LockedError, StorageFullError
@@ -148,7 +148,7 @@ class VaultLock:
             return to_line(
                 f"process {about['pid']} on {about['host']} ({about['purpose']}, since {about['since']})".encode()
             )
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return "another process"
 
     # -- taking ----------------------------------------------------------------------------------
@@ -330,7 +330,7 @@ def _counter(beats: int) -> bytes:
 def _machine(content: bytes) -> str | None:
     try:
         found = json.loads(content.partition(b"\n")[0])["machine"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return found if isinstance(found, str) else None
 
@@ -338,8 +338,11 @@ def _machine(content: bytes) -> str | None:
 def _read(path: Path) -> bytes | None:
     """None when there is no such file."""
     try:
-        with open(path, "rb", buffering=0) as file:
-            return file.read(_MAX_LEASE)
+        fd = open_source(os.fspath(path))
+        try:
+            return os.read(fd, _MAX_LEASE)
+        finally:
+            os.close(fd)
     except OSError as error:
         # ESTALE: a share's word for a file that was removed meanwhile.
         if error.errno in (errno.ENOENT, errno.ESTALE):
