@@ -157,7 +157,7 @@ def sweeper_steps(world: World, number: int, order: Protocol) -> Iterator[World]
         case "fence":
             yield then("condemn", world._replace(ref_locks=frozenset()) if order.fence and order.lease else world)
         case "condemn":
-            yield then("trash", condemned=frozenset(dead)) if dead or world.trash else given_up
+            yield then("trash", condemned=frozenset(dead & world.store))
         case "trash":
             left = me.condemned & world.store
             for pack in left if order.through_trash else ():
@@ -176,7 +176,8 @@ def sweeper_steps(world: World, number: int, order: Protocol) -> Iterator[World]
             # Live ones, also those that a killed sweep left in the trash, go back.
             live = mine - dead if order.reread else set()
             back = world._replace(store=world.store | live, trash=world.trash - {(whose, pack) for pack in live})
-            yield then("check", back, condemned=me.condemned - live)
+            going = mine - live if order.through_trash else me.condemned
+            yield then("check", back, condemned=frozenset(going))
         case "check":
             held = not order.lease or not order.check_before_delete or world.lease == agent
             yield then("delete") if held else given_up
