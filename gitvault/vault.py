@@ -79,8 +79,6 @@ _RESTORES_KEPT = 100
 # the name of a file, 255 at most; a letter that is not ASCII counts up to 12.
 _NAME_MAX = 220
 _LOCK = "vault.lock"
-# git holds a ref's lock for milliseconds.
-_REF_LOCK_SECONDS = 10
 # Its exit code for what it calls fatal: it is not for want of memory or a signal that it ended.
 _GIT_GAVE_UP = 128
 
@@ -202,7 +200,8 @@ class Vault:
         )
         with lock:
             # Before the refs are read: who was taken for dead wrongly cannot move one after that.
-            self.history.refs.clear_locks(0 if lock.took_over else _REF_LOCK_SECONDS)
+            if lock.took_over:
+                self.history.refs.clear_locks()
             self._held = lock
             try:
                 yield lock

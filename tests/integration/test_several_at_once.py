@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 from trees import contents, write
 
-from gitvault import vault as vault_module
 from gitvault.core.utils import lock
 from gitvault.core.utils.lock import VaultLock
 from gitvault.errors import LockedError
@@ -192,21 +191,6 @@ def test_after_a_kill_the_next_one_is_in_at_once(stop: str, vault: Vault, tmp_pa
     assert time.monotonic() - started < 5
     vault.restore_snapshot("acme", tmp_path / "back")
     assert contents(tmp_path / "back") == {b"a": b"text"}
-    sound(vault)
-
-
-def test_a_lock_of_a_ref_that_no_lease_explains_goes_in_time(
-    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """After a power cut the one may be there without the other."""
-    project = write(tmp_path / "acme", {"a": b"text"})
-    vault.create_snapshot(project)
-    write(project, {"a": b"new"})
-    (vault.path / "refs" / "heads" / "acme.lock").touch()
-    monkeypatch.setattr(vault_module, "_REF_LOCK_SECONDS", 1)
-    started = time.monotonic()
-    assert not vault.create_snapshot(project).unchanged
-    assert time.monotonic() - started > 1
     sound(vault)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -206,38 +205,21 @@ def test_a_guard_keeps_every_ref_as_it_is(root: Path, refs: RefStore) -> None:
     assert not any(root.rglob("*.lock"))
 
 
-def test_locks_that_nobody_gives_back_are_removed(root: Path, refs: RefStore) -> None:
-    left = [root / name for name in ("refs/heads/p.lock", "HEAD.lock", "packed-refs.lock")]
-    for lock in left:
-        lock.touch()
-    (root / "config.lock").touch()
-    busy = root / "refs" / "heads" / "busy.lock"
-    busy.touch()
-    slept = 0.0
-
-    def sleep(seconds: float) -> None:
-        nonlocal slept
-        slept += seconds
-        # Another program's, which takes it again and again.
-        busy.unlink()
-        busy.write_text(str(slept))
-        os.utime(busy, (slept, slept))
-
-    refs.clear_locks(5, sleep)
-    assert 4.9 < slept < 5.2
-    assert refs.locks().keys() == {busy}
-    assert (root / "config.lock").exists(), "no ref's"
-    refs.clear_locks(0, sleep)
-    assert refs.locks() == {}
-    slept = 0.0
-    refs.clear_locks(5, sleep=lambda _: pytest.fail("nothing to wait for"))
+def test_all_locks_of_refs_are_removed(root: Path, refs: RefStore) -> None:
+    refs.update("refs/heads/p", A)
+    for name in ("refs/heads/p.lock", "refs/vault/meta/p.lock", "HEAD.lock", "packed-refs.lock", "config.lock"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    refs.clear_locks()
+    assert [path.name for path in root.rglob("*.lock")] == ["config.lock"], "which is no ref's"
+    refs.update("refs/heads/p", B, old=A)
 
 
 def test_who_was_taken_for_dead_cannot_move_a_ref_any_more(root: Path, refs: RefStore) -> None:
     """It stood still between its last look at the lease and the rename."""
 
     def stand_still() -> None:
-        refs.clear_locks(0)
+        refs.clear_locks()
 
     with pytest.raises(FileNotFoundError):
         RefStore(root, Disk(), stand_still).update("refs/heads/p", A)

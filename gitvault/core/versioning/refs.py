@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import re
@@ -39,7 +38,7 @@ class RefStore:
     def __init__(self, git_dir: Path, disk: Disk, guard: Callable[[], None] = lambda: None) -> None:
         self._root = git_dir
         self._disk = disk
-        self._guard = guard
+        self.guard = guard
         self._packed_state: tuple[int, int, int] | None = None
         self._packed_refs: dict[str, ObjectId] = {}
 
@@ -99,7 +98,7 @@ class RefStore:
             # First out of the list: the other order would show an old value for a moment.
             self._delete_packed(name, old)
             if path.is_file():
-                self._guard()
+                self.guard()
                 self._disk.unlink(path)
                 self._disk.sync_folder(path.parent)
 
@@ -116,35 +115,16 @@ class RefStore:
         with self._lock(self._root / "HEAD") as lock:
             lock.commit(f"ref: {name}\n".encode())
 
-    def locks(self) -> dict[Path, tuple[int, int]]:
-        """The lock files there are, and what tells each from a later one of the same name."""
-        paths = [self._root / f"{name}.lock" for name in ("HEAD", "packed-refs")]
-        for below, _, files in os.walk(self._root / "refs"):
-            paths += [Path(below, file) for file in files if file.endswith(".lock")]
-        found = {}
-        for path in paths:
-            with contextlib.suppress(FileNotFoundError):
-                stat = os.stat(path)
-                found[path] = stat.st_ino, stat.st_mtime_ns
-        return found
+    def clear_locks(self) -> None:
+        """Remove all locks of refs. For who has taken the vault over, before the first ref is read.
 
-    def clear_locks(self, patience: float, sleep: Callable[[float], None] = time.sleep) -> None:
-        """Remove the locks that nobody gives back within `patience` seconds. For the holder of the vault's lock.
-
-        A writer that was killed leaves them. One that was only taken for dead cannot move its ref any more: its
-        rename finds nothing.
+        Whoever was only taken for dead cannot move a ref any more: its rename finds nothing.
         """
-        left = self.locks()
-        waited = 0.0
-        while left and waited < patience:
-            sleep(_LOCK_SECONDS)
-            waited += _LOCK_SECONDS
-            left = dict(self.locks().items() & left.items())
-        for path in left:
+        for path in (self._root / "HEAD.lock", self._root / "packed-refs.lock", *(self._root / "refs").rglob("*.lock")):
             self._disk.unlink(path)
 
     def _lock(self, path: Path) -> _Lock:
-        return _Lock(path, self._disk, self._guard)
+        return _Lock(path, self._disk, self.guard)
 
     def _compare(self, name: str, old: ObjectId | _Any | None) -> None:
         if isinstance(old, _Any):
