@@ -197,11 +197,9 @@ class Vault:
             host=config.machine,
             disk=self._disk,
             waiting=self._waiting,
+            fence=self.history.refs.clear_locks,
         )
         with lock:
-            # Before the refs are read: who was taken for dead wrongly cannot move one after that.
-            if lock.took_over:
-                self.history.refs.clear_locks()
             self._held = lock
             try:
                 yield lock

@@ -121,16 +121,18 @@ def test_a_lease_says_who_has_it_and_is_gone_afterwards(tmp_path: Path) -> None:
         assert (counter, end) == (b"0" * 20, b"")
         assert str(VaultLock.holder(path)).startswith(f"process {os.getpid()} on desk (prune, since ")
         held.assert_held()
-        assert not held.took_over
     assert [path.name for path in tmp_path.iterdir()] == ["vault.lock"]
 
 
 def test_a_dead_holder_of_this_machine_is_seen_at_once(tmp_path: Path) -> None:
     lease = left_by("M", tmp_path / "lock")
     looks = Looks(lease)
-    with VaultLock(tmp_path / "lock", "x", 0, machine="M", sleep=looks) as held:
-        assert held.took_over
-        held.assert_held()
+    shut_out: list[bool] = []
+    fence = lambda: shut_out.append(lease.exists())  # noqa: E731
+    for _ in range(2):
+        with VaultLock(tmp_path / "lock", "x", 0, machine="M", sleep=looks, fence=fence) as held:
+            held.assert_held()
+    assert shut_out == [True], "once, with the lease"
     assert looks.total == 0
     assert not lease.exists()
 
@@ -143,8 +145,8 @@ def test_a_counter_that_stands_still_is_stale_after_a_minute_of_looks(machine: s
         lease = left_by(other, tmp_path / "lock")
         os.utime(lease, (4e9, 4e9))
         looks = Looks(lease)
-        with VaultLock(tmp_path / "lock", "x", 0, machine=machine, sleep=looks) as held:
-            assert held.took_over
+        with VaultLock(tmp_path / "lock", "x", 0, machine=machine, sleep=looks):
+            assert [path.name for path in tmp_path.glob("lock.*")] == ["lock.lease"]
         assert 59.5 < looks.total < 60.5
 
 
@@ -248,6 +250,25 @@ def test_of_two_who_find_it_stale_one_gets_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("share")
+def test_a_lease_that_was_taken_away_too_soon_comes_back(tmp_path: Path) -> None:
+    """Another one who waited for the same dead owner takes the new lease away just when it is there."""
+    lease = left_by("N", tmp_path / "lock")
+    aside = tmp_path / "lock.lease.other"
+
+    class Early(Disk):
+        def create(self, path: Path, mode: int = 0o600) -> NewFile:
+            made = super().create(path, mode)
+            made.close = lambda: (NewFile.close(made), os.rename(lease, aside))  # type: ignore[method-assign]
+            return made
+
+    back = lambda seconds: os.rename(aside, lease) if aside.exists() else None  # noqa: E731
+    with VaultLock(tmp_path / "lock", "x", 0, machine="N", disk=Early(), sleep=back) as held:
+        assert not lease.exists()
+        held.assert_held()
+        assert lease.exists()
+
+
+@pytest.mark.usefixtures("share")
 def test_a_lease_that_cannot_be_put_back_is_lost_and_its_owner_told(tmp_path: Path) -> None:
     third = VaultLock(tmp_path / "lock", "third", 0, machine="T", beat=1000)
     first = VaultLock(tmp_path / "lock", "first", 0, machine="F", beat=1000, sleep=lambda _: None)
@@ -287,12 +308,20 @@ def test_a_lease_that_its_owner_has_open_is_tried_again(tmp_path: Path) -> None:
         held.assert_held()
 
 
-@pytest.mark.usefixtures("share")
-def test_what_a_killed_taker_left_aside_goes(tmp_path: Path) -> None:
-    left_by("N", tmp_path / "lock")
+def test_whoever_comes_next_shuts_out_whom_a_killed_taker_did_not(tmp_path: Path) -> None:
+    """The taker was killed, or failed, between taking the old lease away and shutting its owner out."""
     (tmp_path / "lock.lease.0123").write_bytes(b"left")
-    with VaultLock(tmp_path / "lock", "x", 0, machine="M", sleep=Looks(tmp_path)):
-        assert {path.name for path in tmp_path.iterdir()} == {"lock", "lock.lease"}
+
+    def fail() -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with pytest.raises(OSError, match="Input/output"), VaultLock(tmp_path / "lock", "x", 0, fence=fail):
+        pass
+    shut_out: list[str] = []
+    for _ in range(2):
+        with VaultLock(tmp_path / "lock", "x", 0, fence=lambda: shut_out.append("now")):
+            assert {path.name for path in tmp_path.iterdir()} == {"lock", "lock.lease"}
+    assert shut_out == ["now"]
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", b"[]\n", b'{"machine": 7}\n', b"\xff", b"[" * 10_000])
@@ -440,8 +469,8 @@ def test_who_was_killed_by_force_blocks_nobody(tmp_path: Path) -> None:
     child.communicate()
     assert (tmp_path / "lock.lease").exists()
     started = time.monotonic()
-    with VaultLock(tmp_path / "lock", "y", 0) as held:
-        assert held.took_over
+    with VaultLock(tmp_path / "lock", "y", 0):
+        pass
     assert time.monotonic() - started < 2
 
 

@@ -43,7 +43,8 @@ class VaultLock:
     `path`: of the kernel's lock, the lease is beside it. `purpose`, `host`: what the holder does and where, for those
     who wait. `machine`: see `this_machine`. `timeout`: seconds to wait for one that lives; whether a holder on another
     machine lives is seen within `beat` seconds of its, or else `stale` of one's own. `waiting` is called once, with a
-    sentence, when there is something to wait for.
+    sentence, when there is something to wait for. `fence` is called before the lock is had when the holder before did
+    not give it back: it sees to it that this one, if it was taken for dead wrongly, can do nothing any more.
     """
 
     def __init__(
@@ -56,12 +57,11 @@ class VaultLock:
         machine: str | None = None,
         disk: Disk | None = None,
         waiting: Callable[[str], None] | None = None,
+        fence: Callable[[], None] = lambda: None,
         sleep: Callable[[float], None] = time.sleep,
         beat: float = BEAT_SECONDS,
         stale: float = STALE_SECONDS,
     ) -> None:
-        self.took_over = False
-        """Whether the holder before ended, or was taken for dead, without giving the lease back."""
         self._path = path
         self._lease = _lease(path)
         self._purpose = purpose
@@ -70,6 +70,7 @@ class VaultLock:
         self._machine = this_machine(path.parent) if machine is None else machine
         self._disk = disk or Disk()
         self._waiting = waiting
+        self._fence = fence
         self._sleep = sleep
         self._beat = beat
         self._stale = stale
@@ -90,6 +91,7 @@ class VaultLock:
             alone_here = self._take_kernel_lock()
             with self._clear_errors():
                 self._take_lease(alone_here)
+            self._shut_out()
         except BaseException:
             self.__exit__()
             raise
@@ -218,17 +220,13 @@ class VaultLock:
 
     def _break(self, content: bytes) -> bool:
         """Take away a lease that was seen to stand still at `content`; False when it could not be moved."""
-        for left in self._lease.parent.glob(f"{self._lease.name}.*"):
-            self._disk.unlink(left)
-        aside = self._lease.with_name(f"{self._lease.name}.{self._token}")
+        aside = self._lease.with_name(f"{self._lease.name}.{secrets.token_hex(16)}")
         try:
             self._disk.rename(self._lease, aside)
-            if _read(aside) == content:
-                self.took_over = True
-            else:
+            if _read(aside) != content:
                 # It went on between the last look and the rename, or is another one by now.
                 self._put_back(aside)
-            self._disk.unlink(aside)
+                self._disk.unlink(aside)
         except FileNotFoundError:
             return True
         except PermissionError:
@@ -246,6 +244,16 @@ class VaultLock:
             # No hard links here.
             if not self._lease.exists():
                 self._disk.rename(aside, self._lease)
+
+    def _shut_out(self) -> None:
+        """What is left aside tells whoever gets the lease that somebody has to be shut out yet."""
+        found = self._lease.parent.glob(f"{self._lease.name}.*")
+        # Not one's own, which somebody is about to put back.
+        left = [aside for aside in found if self._token.encode() not in (_read(aside) or b"")]
+        if left:
+            self._fence()
+        for aside in left:
+            self._disk.unlink(aside)
 
     def _pause(self, *, alive: bool = True) -> None:
         holder = self.holder(self._path) or "another process"
