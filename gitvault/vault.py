@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     )
     from gitvault.core.scan import Rules, StatCache
     from gitvault.core.storage.store import ChunkStore
+    from gitvault.core.utils.lock import VaultLock
     from gitvault.core.versioning.operations import Operation
 
 WHOLE_LIMIT = 16 << 20
@@ -109,6 +110,7 @@ class Vault:
         self._disk = disk or Disk()
         self._waiting = waiting
         self._quota: Quota | None = None
+        self._held: VaultLock | None = None
 
     @classmethod
     def create(cls, path: Path | str, **options: object) -> Vault:
@@ -179,6 +181,7 @@ class Vault:
             now=self._now,
             disk=self._disk,
             decode_pointer=_decode_pointer,
+            guard=self._assert_held,
         )
 
     @cached_property
@@ -192,6 +195,7 @@ class Vault:
             strategy=settings.chunking(self.config),
             level=self.config.compression_level,
             disk=self._disk,
+            guard=self._assert_held,
             admit=self._admit,
         )
 
@@ -201,18 +205,41 @@ class Vault:
             self._quota.admit(size)
 
     @contextlib.contextmanager
-    def _lock(self, purpose: str, timeout: float | None = None) -> Iterator[None]:
-        """Hold the writer's lock; an operation that was interrupted is completed first."""
+    def _lock(self, purpose: str, timeout: float | None = None) -> Iterator[VaultLock]:
+        """Write alone; an operation that was interrupted is completed first.
+
+        Raises LockedError, also from within when another machine took over meanwhile.
+        """
         from gitvault.core.utils.lock import VaultLock
 
         config = self.config
-        timeout = config.lock_timeout if timeout is None else timeout
-        with VaultLock(self.path / _LOCK, purpose, timeout, host=config.machine, waiting=self._waiting):
-            if (self.path / _PENDING).exists():
-                from gitvault.core.versioning.operations import complete
+        lock = VaultLock(
+            self.path / _LOCK,
+            purpose,
+            config.lock_timeout if timeout is None else timeout,
+            host=config.machine,
+            disk=self._disk,
+            waiting=self._waiting,
+            fence=self.history.refs.clear_locks,
+        )
+        with lock:
+            self._held = lock
+            try:
+                if (self.path / _PENDING).exists():
+                    from gitvault.core.versioning.operations import complete
 
-                complete(self.path, self.history.refs, self._disk)
-            yield
+                    complete(self.path, self.history.refs, self._disk)
+                yield lock
+            except OSError:
+                # Its files are no longer there because whoever took over cleared them away?
+                lock.assert_held()
+                raise
+            finally:
+                self._held = None
+
+    def _assert_held(self) -> None:
+        if self._held:
+            self._held.assert_held()
 
     def _complete_if_free(self) -> None:
         """Who only reads sees an interrupted operation done; where that cannot be, what there is."""
@@ -256,6 +283,10 @@ class Vault:
         if found:
             return found
         with self._lock("add"):
+            found = self._registered(folder, name)
+            if found:
+                # Another process was quicker.
+                return found
             projects = self.projects()
             project = self._unique(projects, folder, name)
             others = [p for p in projects if (p.name, p.host) != (project.name, project.host)]
@@ -566,7 +597,7 @@ class Vault:
             stop = VaultLock.wanted(self.path / _LOCK).exists if idle else None
             try:
                 if reason := due(self.path, asked=True):
-                    done = repack(self.path, self._disk, progress=progress, stop=stop)
+                    done = repack(self.path, self._disk, progress=progress, stop=stop, guard=self._assert_held)
                     actions.append(f"repacked the git side ({reason}): {done.summary()}")
                     self.history.objects.refresh()
                 if packed := self.store.repack(asked=not idle, progress=progress, stop=stop):

@@ -147,12 +147,16 @@ def _vault(session: Session) -> Iterator[Check]:
 
 
 def _locks(vault: Path) -> Iterator[Check]:
+    from gitvault.core.utils.lock import VaultLock
+
+    yield Check("writer", "ok", VaultLock.holder(vault / "vault.lock") or "nobody writes at present")
     places = [vault / f"{name}.lock" for name in ("HEAD", "config", "packed-refs")]
     left = [lock for lock in (*places, *sorted((vault / "refs").rglob("*.lock"))) if lock.exists()]
     if not left:
         yield Check("locks", "ok", "none left behind")
     for lock in left:
-        yield Check("locks", "advice", f"{lock}", "when no git and no gitvault is running, delete it")
+        mend = "when no git is running, delete it" if lock.name == "config.lock" else "the next snapshot removes it"
+        yield Check("locks", "advice", f"{lock}", mend)
 
 
 _LOADERS: dict[str, Callable[[plugins.Plugin], object]] = {

@@ -21,7 +21,7 @@ from gitvault.core.versioning.odb import ObjectStore
 from gitvault.core.versioning.packfile import PackWriter, publish
 from gitvault.core.versioning.refs import RefStore
 from gitvault.core.versioning.repack import RepackReport, due, repack
-from gitvault.errors import CorruptionError, ToolFailed
+from gitvault.errors import CorruptionError, LockedError, ToolFailed
 
 pytestmark = pytest.mark.needs("git")
 
@@ -210,6 +210,32 @@ def test_objects_without_a_ref_go_only_when_old(history: History) -> None:
         os.utime(path, (time.time() - 2 * 86_400,) * 2)
     repack(history.vault, Disk())
     assert not ObjectStore(history.vault / "objects").contains(oid)
+    assert len(packs(history.vault)) == 1
+
+
+@pytest.mark.parametrize("passes", [0, 1])
+def test_nothing_goes_when_another_machine_took_over(history: History, passes: int) -> None:
+    """It may have found what no ref reached when this run read the refs, and relies on it since."""
+    for _ in range(3):
+        history.save()
+    oid = orphan(history)
+    for path in (history.vault / "objects" / "pack").iterdir():
+        os.utime(path, (1, 1))
+    calls = 0
+
+    def guard() -> None:
+        nonlocal calls
+        calls += 1
+        if calls > passes:
+            raise LockedError("taken over")
+
+    with pytest.raises(LockedError, match="taken over"):
+        repack(history.vault, Disk(), guard=guard)
+    assert calls == passes + 1
+    assert git(history.vault, "cat-file", "-t", oid.hex()) == b"blob\n"
+    git(history.vault, "fsck", "--strict")
+    assert not list(history.vault.glob("trash/*"))
+    repack(history.vault, Disk())
     assert len(packs(history.vault)) == 1
 
 

@@ -26,6 +26,7 @@ from gitvault.errors import (
     ChecksumMismatch,
     CorruptionError,
     GitVaultError,
+    LockedError,
     NotFoundError,
     StorageFullError,
     UnsupportedFormatVersion,
@@ -558,6 +559,24 @@ def test_whoever_relied_on_a_chunk_that_could_not_be_written_learns_of_it(reopen
     pointer = save(store, NOISE)
     store.flush()
     assert content(reopen(), pointer) == NOISE
+
+
+def test_packs_that_others_may_rely_on_stay_where_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that another machine took over from drops what it did; the other may have found its packs meanwhile."""
+    monkeypatch.setattr(appender, "PACK_SIZE", 1 << 20)
+    taken_over = False
+
+    def guard() -> None:
+        if taken_over:
+            raise LockedError("taken over")
+
+    for taken_over in (False, True):
+        chunks = tmp_path / str(taken_over)
+        with ChunkStore(chunks, cache=tmp_path / "cache", strategy=AssetAware(), threads=2, guard=guard) as store:
+            save(store, random.Random(5).randbytes(5 << 20))
+            store.discard()
+        assert bool(list(chunks.glob("*.zpk"))) is taken_over
+        assert bool(list(chunks.glob("trash/*.zpk"))) is not taken_over
 
 
 def test_an_interrupt_in_the_middle_of_a_file_lets_nobody_wait_forever(

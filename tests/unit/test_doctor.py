@@ -17,6 +17,7 @@ import pytest
 from gitvault import config
 from gitvault.cli import doctor, main
 from gitvault.core.utils import process
+from gitvault.core.utils.lock import VaultLock
 
 Checks = Callable[[], dict[str, doctor.Check]]
 
@@ -125,3 +126,9 @@ def test_a_broken_plugin(checks: Checks, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.syspath_prepend(str(tmp_path))
     found = checks()["plug-in"]
     assert (found.state, found.mend) == ("wrong", "update or uninstall acme-bad")
+
+
+def test_who_writes(checks: Checks, vault: Path) -> None:
+    assert checks()["writer"].found == "nobody writes at present"
+    with VaultLock(vault / "vault.lock", "prune", 0, host="desk"):
+        assert checks()["writer"].found.startswith(f"process {os.getpid()} on desk (prune, since ")

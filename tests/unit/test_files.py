@@ -347,3 +347,14 @@ def test_others_read_what_one_thread_writes(tmp_path: Path) -> None:
             thread.join()
     assert not wrong
     assert (tmp_path / "file").read_bytes() == NOISE
+
+
+def test_a_tail_is_replaced_only_behind_its_head(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"head 1\n")
+    Disk().replace_tail(file, b"head ", b"2")
+    assert file.read_bytes() == b"head 2\n"
+    Disk().replace_tail(file, b"Head ", b"3")
+    assert file.read_bytes() == b"head 2\n"
+    with pytest.raises(FileNotFoundError):
+        Disk().replace_tail(tmp_path / "none", b"", b"x")

@@ -177,3 +177,50 @@ def test_every_folder_above_a_ref_is_synced_even_when_it_was_there(root: Path) -
     disk = Recorder()
     RefStore(root, disk).update("refs/vault/meta/p", A)
     assert disk.steps == ["rename", "meta", "vault", "refs", root.name]
+
+
+def test_a_guard_keeps_every_ref_as_it_is(root: Path, refs: RefStore) -> None:
+    """It is asked when the ref's lock is there: who removes all locks first can be sure of the refs it reads then."""
+    refs.update("refs/heads/p", A)
+    pack(root, f"{A.hex()} refs/heads/q")
+    locked: list[bool] = []
+
+    def refuse() -> None:
+        locked.append(any(root.rglob("*.lock")))
+        raise LockedError("taken over")
+
+    guarded = RefStore(root, Disk(), refuse)
+    for attempt in (
+        lambda: guarded.update("refs/heads/p", B),
+        lambda: guarded.update("refs/heads/new", B, old=None),
+        lambda: guarded.delete("refs/heads/p"),
+        lambda: guarded.delete("refs/heads/q"),
+        lambda: guarded.set_head("refs/heads/q"),
+    ):
+        with pytest.raises(LockedError, match="taken over"):
+            attempt()
+    assert locked == [True] * 5
+    assert refs.list() == {"refs/heads/p": A, "refs/heads/q": A}
+    assert refs.head() == "refs/heads/main"
+    assert not any(root.rglob("*.lock"))
+
+
+def test_all_locks_of_refs_are_removed(root: Path, refs: RefStore) -> None:
+    refs.update("refs/heads/p", A)
+    for name in ("refs/heads/p.lock", "refs/vault/meta/p.lock", "HEAD.lock", "packed-refs.lock", "config.lock"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    refs.clear_locks()
+    assert [path.name for path in root.rglob("*.lock")] == ["config.lock"], "which is no ref's"
+    refs.update("refs/heads/p", B, old=A)
+
+
+def test_who_was_taken_for_dead_cannot_move_a_ref_any_more(root: Path, refs: RefStore) -> None:
+    """It stood still between its last look at the lease and the rename."""
+
+    def stand_still() -> None:
+        refs.clear_locks()
+
+    with pytest.raises(FileNotFoundError):
+        RefStore(root, Disk(), stand_still).update("refs/heads/p", A)
+    assert refs.read("refs/heads/p") is None

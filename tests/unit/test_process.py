@@ -77,6 +77,11 @@ def test_no_copy_is_made_beside_other_threads() -> None:
     other.start()
     try:
         assert process.in_child(lambda: b"") is None
+        other.name = f"{process.FORK_SAFE}-waits"
+        if sys.platform == "linux" and (os.cpu_count() or 1) > 1:
+            child = process.in_child(lambda: b"said")
+            assert child is not None
+            assert child.result() == b"said"
     finally:
         stop.set()
         other.join()

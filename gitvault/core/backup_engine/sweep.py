@@ -121,6 +121,8 @@ def sweep(
         actions.append("operations before this can no longer be undone")
 
     def unmoved() -> bool:
+        # Another machine that took over may rely on what is about to go.
+        history.refs.guard()
         return reach.seen.issuperset(_refs(history).values())
 
     forgotten = refs.get(TOMBSTONES)

@@ -15,7 +15,7 @@ from gitvault.core.storage.condemned import condemned
 from gitvault.core.storage.index import ChunkIndex, Place
 from gitvault.core.storage.packs import Pack, PackWriter
 from gitvault.core.utils.files import Disk
-from gitvault.errors import CorruptionError, GitVaultError
+from gitvault.errors import CorruptionError, GitVaultError, LockedError
 
 PACK_SIZE = 64 << 20
 """Bytes after which a pack is closed and the next begun: what a kill can lose."""
@@ -33,14 +33,25 @@ class PackAppender:
     """
 
     def __init__(
-        self, folder: Path, index: ChunkIndex, disk: Disk, level: int, admit: Callable[[int], None] = lambda size: None
+        self,
+        folder: Path,
+        index: ChunkIndex,
+        disk: Disk,
+        level: int,
+        *,
+        guard: Callable[[], None] = lambda: None,
+        admit: Callable[[int], None] = lambda size: None,
     ) -> None:
-        """`admit`: told the bytes of each pack before it gets its name; raises StorageFullError to keep it out."""
+        """`admit`: told the bytes of each pack before it gets its name; raises StorageFullError to keep it out.
+
+        `guard` raises LockedError when another process has taken over.
+        """
         self._admit = admit
         self._folder = folder
         self._index = index
         self._disk = disk
         self._level = level
+        self._guard = guard
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._writer: PackWriter | None = None
@@ -160,6 +171,12 @@ class PackAppender:
                 writer.drop()
             self._changed.wait_for(lambda: not self._publishing)
             trash = self._folder / "trash"
+            if self._published:
+                try:
+                    self._guard()
+                except (LockedError, OSError):
+                    # Whoever writes now may rely on them.
+                    self._published.clear()
             # The last first: a pack may be coded against those before it, never the other way round.
             for name in reversed(self._published):
                 self._disk.make_folder(trash)

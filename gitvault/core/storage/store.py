@@ -61,19 +61,21 @@ class ChunkStore:
         level: int = 1,
         disk: Disk | None = None,
         threads: int | None = None,
+        guard: Callable[[], None] = lambda: None,
         admit: Callable[[int], None] = lambda size: None,
     ) -> None:
         """`folder`: of the packs. `cache`: a folder for what can be made anew. Both are made when needed.
 
-        `level`: zstd's, for what the strategy does not judge. `threads`: workers for large files. `admit`: told the
-        bytes of each new pack before it gets its name; raises StorageFullError to keep it out.
+        `level`: zstd's, for what the strategy does not judge. `threads`: workers for large files.
+        `guard` raises LockedError when this process may not write any more, because another has taken over. `admit`:
+        told the bytes of each new pack before it gets its name; raises StorageFullError to keep it out.
         """
         self._folder = folder
         self._strategy = strategy
         self._level = level
         self._disk = disk or Disk()
         self._index = ChunkIndex(folder, cache / "chunks.db", self._disk)
-        self._appender = PackAppender(folder, self._index, self._disk, level, admit)
+        self._appender = PackAppender(folder, self._index, self._disk, level, guard=guard, admit=admit)
         self._reader = ChunkReader(folder, self._index, self._disk, self._appender.find)
         self._pool = ThreadPoolExecutor(threads or min(os.cpu_count() or 1, 8), "chunk-store")
 

@@ -320,6 +320,16 @@ class Disk:
                 os.chmod(path, 0o600)
         path.unlink(missing_ok=True)
 
+    def replace_tail(self, path: Path, head: bytes, tail: bytes) -> None:
+        """Write `tail` in place behind `head`, in a file that begins so; another one stays as it is. Not durable."""
+        # Opened anew each time: closing is what makes a network share hand the bytes on.
+        fd = os.open(path, os.O_RDWR | _CLOEXEC | _NOFOLLOW | getattr(os, "O_BINARY", 0))
+        try:
+            if os.read(fd, len(head)) == head:
+                os.write(fd, tail)
+        finally:
+            os.close(fd)
+
     def write_durably(self, path: Path, data: bytes, mode: int = 0o600) -> None:
         """Replace a file's content in one step: temporary file, sync, rename, folder sync."""
         temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")

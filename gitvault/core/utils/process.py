@@ -13,6 +13,9 @@ from gitvault.errors import StorageFullError, ToolFailed, ToolMissing, ToolStopp
 
 _STOP_POLL = 0.1
 
+FORK_SAFE = "fork-safe"
+"""Names of threads that hold nothing a copy of the process would wait for begin so."""
+
 # `git rev-parse --local-env-vars`: a hook exports these, and git would then work on the
 # repository the hook runs in instead of the vault.
 _GIT_LOCAL = (
@@ -137,7 +140,8 @@ def in_child(task: Callable[[], bytes]) -> Child | None:
 
     None where processes cannot be copied safely: elsewhere than on Linux, and beside other threads.
     """
-    if sys.platform != "linux" or threading.active_count() > 1 or (os.cpu_count() or 1) < 2:
+    others = [thread for thread in threading.enumerate() if not thread.name.startswith(FORK_SAFE)]
+    if sys.platform != "linux" or len(others) > 1 or (os.cpu_count() or 1) < 2:
         return None
     reading, writing = os.pipe()
     child = os.fork()

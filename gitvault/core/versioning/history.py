@@ -93,7 +93,7 @@ class GitHistory:
     """The snapshots in a bare repository. A VersionTracker.
 
     `name`, `email`: who commits. `host`: this machine's name. `now`: the clock. `decode_pointer`: the pointer that a
-    blob is, for files of which the meta chain says nothing.
+    blob is, for files of which the meta chain says nothing. `guard`: see RefStore.
     """
 
     def __init__(
@@ -106,10 +106,11 @@ class GitHistory:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         disk: Disk | None = None,
         decode_pointer: Callable[[bytes], Pointer | None] = lambda _: None,
+        guard: Callable[[], None] = lambda: None,
     ) -> None:
         self.git_dir = git_dir
         self.disk = disk or Disk()
-        self.refs = RefStore(git_dir, self.disk)
+        self.refs = RefStore(git_dir, self.disk, guard)
         self.objects = ObjectStore(git_dir / "objects")
         self._who = (name, email)
         self._host = host

@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from gitvault.core.models import ObjectId
@@ -30,11 +30,15 @@ ANY = _Any()
 
 
 class RefStore:
-    """The refs of a bare repository. Reads need no lock; git may read and write at the same time."""
+    """The refs of a bare repository. Reads need no lock; git may read and write at the same time.
 
-    def __init__(self, git_dir: Path, disk: Disk) -> None:
+    `guard` is called with a ref's lock taken, right before it changes; what it raises keeps the ref as it is.
+    """
+
+    def __init__(self, git_dir: Path, disk: Disk, guard: Callable[[], None] = lambda: None) -> None:
         self._root = git_dir
         self._disk = disk
+        self.guard = guard
         self._packed_state: tuple[int, int, int] | None = None
         self._packed_refs: dict[str, ObjectId] = {}
 
@@ -72,7 +76,7 @@ class RefStore:
         _check(name)
         path = self._root / name
         self._make_way(path)
-        with _Lock(path, self._disk) as lock:
+        with self._lock(path) as lock:
             self._compare(name, old)
             if name not in self._packed():
                 self._refuse_conflict(name)
@@ -90,10 +94,11 @@ class RefStore:
         if not path.parent.is_dir():
             self._delete_packed(name, old)
         else:
-            with _Lock(path, self._disk):
+            with self._lock(path):
                 # First out of the list: the other order would show an old value for a moment.
                 self._delete_packed(name, old)
                 if path.is_file():
+                    self.guard()
                     self._disk.unlink(path)
             self._disk.sync_folder(path.parent)
         # Also when there was nothing to remove: an earlier run may have been killed before it synced.
@@ -109,8 +114,19 @@ class RefStore:
     def set_head(self, name: str) -> None:
         """Let HEAD name a ref (`refs/heads/...`), durable when this returns. Raises LockedError."""
         _check(name)
-        with _Lock(self._root / "HEAD", self._disk) as lock:
+        with self._lock(self._root / "HEAD") as lock:
             lock.commit(f"ref: {name}\n".encode())
+
+    def clear_locks(self) -> None:
+        """Remove all locks of refs. For who has taken the vault over, before the first ref is read.
+
+        Whoever was only taken for dead cannot move a ref any more: its rename finds nothing.
+        """
+        for path in (self._root / "HEAD.lock", self._root / "packed-refs.lock", *(self._root / "refs").rglob("*.lock")):
+            self._disk.unlink(path)
+
+    def _lock(self, path: Path) -> _Lock:
+        return _Lock(path, self._disk, self.guard)
 
     def _compare(self, name: str, old: ObjectId | _Any | None) -> None:
         if isinstance(old, _Any):
@@ -133,7 +149,7 @@ class RefStore:
             self._compare(name, old)
             return
         path = self._root / "packed-refs"
-        with _Lock(path, self._disk) as lock:
+        with self._lock(path) as lock:
             self._compare(name, old)
             kept = []
             skip = False
@@ -211,10 +227,11 @@ class RefStore:
 class _Lock:
     """`<file>.lock`, as git takes it; what is committed replaces the file."""
 
-    def __init__(self, path: Path, disk: Disk) -> None:
+    def __init__(self, path: Path, disk: Disk, guard: Callable[[], None]) -> None:
         self._target = path
         self._path = path.with_name(f"{path.name}.lock")
         self._disk = disk
+        self._guard = guard
 
     def __enter__(self) -> _Lock:
         give_up = time.monotonic() + _LOCK_SECONDS
@@ -234,6 +251,7 @@ class _Lock:
         self._file.write(content)
         self._file.sync()
         self._file.close()
+        self._guard()
         self._disk.rename(self._path, self._target)
         self._disk.sync_folder(self._target.parent)
 

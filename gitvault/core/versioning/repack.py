@@ -94,12 +94,14 @@ def repack(
     idle: bool = True,
     big_pack: int = BIG_PACK,
     stop: Callable[[], bool] | None = None,
+    guard: Callable[[], None] = lambda: None,
 ) -> RepackReport:
     """Pack everything that a ref reaches into one pack; call it with the vault's lock held.
 
     What no ref reaches goes, once its pack is a day old. Packs over `big_pack` bytes that an earlier
     run made stay as they are, so that the work stays in proportion to what is new.
-    `stop`: asked all the time until packs are replaced; true gives up.
+    `stop`: asked all the time until packs are replaced; true gives up. `guard`: called before anything is deleted,
+    raises LockedError when another machine has taken over and may rely on it.
     Raises ToolMissing, ToolFailed, ToolStopped, StorageFullError, CorruptionError; the vault is then as before.
     """
     began = time.monotonic()
@@ -120,8 +122,14 @@ def repack(
         )
     finally:
         _remove_scratch(git_dir, disk)
+    guard()
     _retire(git_dir, disk, rolled - made, made | kept, loose)
     _check_tips(git_dir, tips)
+    try:
+        guard()
+    except LockedError:
+        _put_back(git_dir, disk)
+        raise
     _empty_trash(git_dir, disk)
     after = _packs(git_dir)
     _write_state(git_dir, disk, _State(frozenset(after), frozenset(made | state.made & after.keys())))
@@ -456,6 +464,14 @@ def _empty_trash(git_dir: Path, disk: Disk) -> None:
         # Windows keeps what a reader has mapped; the next run tries again.
         with suppress(PermissionError):
             disk.unlink(path)
+
+
+def _put_back(git_dir: Path, disk: Disk) -> None:
+    folder = git_dir / "objects" / "pack"
+    # The index last: no reader may find one whose pack is not there yet.
+    for path in sorted((git_dir / "trash").glob("pack-*"), key=lambda path: path.suffix == ".idx"):
+        disk.rename(path, folder / path.name)
+    disk.sync_folder(folder)
 
 
 def _state_path(git_dir: Path) -> Path:
