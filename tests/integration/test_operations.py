@@ -134,7 +134,7 @@ def test_killed_anywhere_it_is_all_or_nothing(
         outcomes.append(found == new)
         assert not (path / PENDING).exists()
         shutil.rmtree(path)
-    assert len(pending) > 4
+    assert len(pending) > (4 if deep else 1)
     # Once it is done, it stays so: nothing that was decided is undecided later.
     assert outcomes == sorted(outcomes)
     # Killed again while it is completed, and again.
