@@ -48,6 +48,8 @@ class Config:
     """gitignore patterns, for every project."""
     maintenance: str = "auto"
     """`auto` or `off`: whether a snapshot starts what is due in the background."""
+    parity: int = 0
+    """Per cent of redundancy kept beside each pack, so that it can be healed; 0: none."""
     lock_timeout: int = 60
     """Seconds to wait for another run."""
     format_version: int = FORMAT_VERSION
@@ -134,6 +136,7 @@ SETTINGS: dict[str, Setting] = {
         Setting("vault.binaryExtensions", "binary_extensions", _extensions, many=True),
         Setting("vault.ignore", "ignore", _pattern, many=True),
         Setting("vault.maintenance", "maintenance", _one_of("auto", "off")),
+        Setting("vault.parity", "parity", _number(0, 100, " of per cent")),
         Setting("vault.lockTimeout", "lock_timeout", _number(0, 86_400, " of seconds")),
         Setting("vault.formatVersion", "format_version", _number(1, 1 << 30)),
         Setting("vault.machine", "machine", _name),
