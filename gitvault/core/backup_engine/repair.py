@@ -211,6 +211,11 @@ class _Work:
         self.disk.sync_folder(path.parent)
         return how
 
+    def _vanished(self, folder: Path, suffix: str) -> list[Path]:
+        """Packs that are gone and left their parity: small ones can be made from that alone."""
+        names = [path.name.removesuffix(".par") for path in (self.vault / "parity").glob(f"*{suffix}.par")]
+        return [folder / name for name in sorted(names) if not (folder / name).exists()]
+
     # -- git -------------------------------------------------------------------------------------
 
     def git_packs(self) -> None:
@@ -218,7 +223,8 @@ class _Work:
         self.history.objects.close()
         broken = []
         sound = []
-        for stem in sorted({path.stem for path in folder.glob("pack-*") if path.suffix in (".pack", ".idx")}):
+        found = [*folder.glob("pack-*.pack"), *folder.glob("pack-*.idx"), *self._vanished(folder, ".pack")]
+        for stem in sorted({path.stem for path in found}):
             pack, index = folder / f"{stem}.pack", folder / f"{stem}.idx"
             if not git_salvage.is_sound(pack):
                 others = [copy.path / "objects" / "pack" / pack.name for copy in self.copies]
@@ -486,6 +492,9 @@ class _Work:
     # -- chunks ----------------------------------------------------------------------------------
 
     def chunk_packs(self) -> None:
+        for path in self._vanished(self.vault / "chunks", ".zpk"):
+            if how := self._whole_chunk_pack(path):
+                self.said("pack", path.name, how)
         self.store.salvage(self._help(), self.said)
 
     def _help(self) -> chunk_salvage.Help:

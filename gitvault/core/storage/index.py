@@ -18,7 +18,7 @@ from gitvault.core.utils.files import Disk
 from gitvault.errors import CorruptionError, StorageFullError, UnsupportedFormatVersion
 
 # Goes up when the tables change; a file of another version is made anew.
-_VERSION = 3
+_VERSION = 4
 _SCHEMA = """
 CREATE TABLE pack (number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT UNIQUE NOT NULL, chunks INTEGER NOT NULL,
                    level INTEGER NOT NULL, size INTEGER NOT NULL);
@@ -26,6 +26,7 @@ CREATE TABLE frame (pack INTEGER, number INTEGER, start INTEGER, stored INTEGER,
                     PRIMARY KEY (pack, number)) WITHOUT ROWID;
 CREATE TABLE chunk (id BLOB, pack INTEGER, frame INTEGER, inner INTEGER, length INTEGER,
                     PRIMARY KEY (id, pack, frame)) WITHOUT ROWID;
+CREATE TABLE damaged (name TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE manifest (oid BLOB, pack INTEGER, parts BLOB, PRIMARY KEY (oid, pack, parts)) WITHOUT ROWID;
 """
 # Few sizes, the last one repeated to fill them: SQLite's compiled statements are found again.
@@ -107,6 +108,19 @@ class ChunkIndex:
             self.refresh(force=True)
             rows = self._query("SELECT number, name, level, size FROM pack ORDER BY number", ())
             return [PackSummary(*row) for row in rows if row[0] in self._packs]
+
+    def note_damaged(self, names: Collection[str]) -> None:
+        """Remember packs in which something cannot be read, as far as this can be remembered."""
+        with self._lock, contextlib.suppress(sqlite3.Error):
+            self._open()
+            assert self._database is not None
+            self._database.executemany("INSERT OR IGNORE INTO damaged VALUES (?)", ((name,) for name in names))
+
+    def damaged(self) -> set[str]:
+        """The packs that were noted as damaged."""
+        with self._lock:
+            self._open()
+            return {name for (name,) in self._query("SELECT name FROM damaged", ())}
 
     def table(self, name: str) -> Table:
         """What is remembered of a pack, also of one whose own table is lost; empty when nothing is."""
