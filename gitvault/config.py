@@ -217,6 +217,15 @@ def set(vault: Path, key: str, value: str | int | Sequence[str]) -> None:
         process.git(vault, "config", "-f", file, "--add", setting.key, text)
 
 
+def is_setting(name: str, value: str) -> bool:
+    """Whether a line `name = value` of the section `vault` is a setting that could be read; the format's is none."""
+    key = f"vault.{name.lower()}"
+    try:
+        return key != "vault.formatversion" and bool(_value(_setting(key), value) or True)
+    except ValueError:
+        return False
+
+
 def default_vault() -> Path:
     """Where the vault is when nobody says: `vault.dir`, else the user's data folder.
 

@@ -150,7 +150,7 @@ class Vault:
         from gitvault.core.backup_engine.repair import mend_frame
 
         text = _CONFIG.format(version=settings.FORMAT_VERSION).encode()
-        return mend_frame(Path(os.path.abspath(path)), text, _CONSTANT, disk or Disk())
+        return mend_frame(Path(os.path.abspath(path)), text, _CONSTANT, settings.is_setting, disk or Disk())
 
     def close(self) -> None:
         """Close files; the vault can still be used and opens them again."""
@@ -539,12 +539,13 @@ class Vault:
         from gitvault.core.storage import parity
         from gitvault.core.versioning import losses
 
-        found = self._verified(True, progress)
         done: list[Repair] = []
         lost: list[Defect] = []
-        if not found.ok or self.history.headless():
-            with contextlib.ExitStack() as stack:
-                opened = [stack.enter_context(Vault.open(copy)) for copy in copies]
+        with contextlib.ExitStack() as stack:
+            opened = [stack.enter_context(Vault.open(copy)) for copy in copies]
+            found = self._verified(True, progress)
+            broken = not found.ok or bool(self.history.headless())
+            if broken:
                 done, lost = repair(
                     self.path,
                     self.history,
@@ -556,6 +557,7 @@ class Vault:
                     disk=self._disk,
                     progress=progress,
                 )
+        if broken:
             # Nothing counts that was read before.
             self.close()
             found = self._verified(True, progress)

@@ -27,6 +27,7 @@ from gitvault.core.storage.index import ChunkIndex
 from gitvault.core.storage.reader import ChunkReader
 from gitvault.core.utils.files import Disk, copy_file, open_source, read_link, set_aside
 from gitvault.core.utils.names import from_ref_component, ref_component
+from gitvault.core.utils.process import git
 from gitvault.core.versioning import catalog, commits, contents, losses
 from gitvault.core.versioning import salvage as git_salvage
 from gitvault.core.versioning.history import HEADS, META, GitHistory
@@ -39,7 +40,8 @@ from gitvault.core.versioning.objects import (
     parse_message,
 )
 from gitvault.core.versioning.packreader import Pack
-from gitvault.errors import CorruptionError, GitVaultError, NotFoundError
+from gitvault.core.versioning.refs import RefStore
+from gitvault.errors import CorruptionError, GitVaultError, NotFoundError, ToolFailed
 
 if TYPE_CHECKING:
     from gitvault.core.interfaces import Progress
@@ -50,6 +52,7 @@ _HEX = re.compile("[0-9a-f]{40}")
 _HEAD = re.compile(rb"(ref: refs/[^\s]+|[0-9a-f]{40})\s*")
 # Larger ones are in the chunk store.
 _LARGEST_BLOB = 16 << 20
+_SETTING = re.compile(rb"\s*([a-zA-Z]+) = ([ -~]*)")
 _RECORDS = {catalog.REF: catalog.FILE, losses.REF: losses.FILE}
 
 
@@ -61,22 +64,25 @@ class Copy(NamedTuple):
     store: ChunkStore
 
 
-def mend_frame(vault: Path, config: bytes, wanted: Sequence[tuple[str, str]], disk: Disk) -> list[Repair]:
+def mend_frame(
+    vault: Path, config: bytes, wanted: Sequence[tuple[str, str]], valid: Callable[[str, str], bool], disk: Disk
+) -> list[Repair]:
     """Make a vault openable again whose `config` or `HEAD` is damaged or gone; nothing for what is no vault at all.
 
-    `config`: what a new vault has. `wanted`: its keys and values. Settings that can still be read are kept.
+    `config`: what a new vault has, its last section being `vault`. `wanted`: its keys and values. Settings of the old
+    file are kept when they, key and value, are `valid`.
     """
-    from gitvault.core.utils.process import git
-    from gitvault.errors import ToolFailed
-
     done = []
     if not ((vault / "objects").is_dir() and (vault / "chunks").is_dir()):
         return []
     head = vault / "HEAD"
     if not (head.is_file() and _HEAD.fullmatch(head.read_bytes())):
+        branches: Iterable[str] = ()
+        with suppress(CorruptionError):
+            branches = RefStore(vault, disk).list(HEADS)
         _keep_copy(head, vault, disk)
-        disk.write_durably(head, b"ref: refs/heads/main\n")
-        done.append(Repair("config", "HEAD", "written anew"))
+        disk.write_durably(head, f"ref: {next(iter(branches), f'{HEADS}main')}\n".encode())
+        done.append(Repair("vault", "HEAD", "written anew"))
     file = vault / "config"
     listed: list[str] = []
     with suppress(ToolFailed):
@@ -84,21 +90,12 @@ def mend_frame(vault: Path, config: bytes, wanted: Sequence[tuple[str, str]], di
     pairs = {pair.partition("\n")[0]: pair.partition("\n")[2] for pair in listed if pair}
     if any(pairs.get(key.lower()) != value for key, value in wanted):
         _keep_copy(file, vault, disk)
-        kept = _settings(file)
-        disk.write_durably(file, config + kept)
-        done.append(Repair("config", "config", f"written anew, {kept.count(b'=')} settings kept"))
+        lines = file.read_bytes().splitlines() if file.is_file() else []
+        said = [match for match in map(_SETTING.fullmatch, lines) if match]
+        kept = [match[0] + b"\n" for match in said if valid(match[1].decode(), match[2].decode())]
+        disk.write_durably(file, config + b"".join(kept))
+        done.append(Repair("vault", "config", f"written anew, settings kept: {len(kept)}"))
     return done
-
-
-def _settings(file: Path) -> bytes:
-    """The lines of the last section, `vault`, that look like settings and are not the format's."""
-    try:
-        lines = file.read_bytes().splitlines(keepends=True)
-    except OSError:
-        return b""
-    setting = re.compile(rb"\t[a-zA-Z]+ = [ -~]*\n")
-    own = re.compile(rb"(?i)\t(formatVersion|repositoryformatversion|filemode|bare|logAllRefUpdates|auto)\b")
-    return b"".join(line for line in lines if setting.fullmatch(line) and not own.match(line))
 
 
 def _keep_copy(path: Path, vault: Path, disk: Disk) -> None:
@@ -554,6 +551,7 @@ class _Work:
                 for defect in found
                 if defect.kind in _GIT_KINDS and _HEX.fullmatch(defect.object)
             ]
+            objects += self._holes()
             got = git_salvage.fetch(self.history, objects, [*sources, self._original])
             for oid, source in got.items():
                 how = f"copied from {self.copies[source].path}" if source < len(self.copies) else "the original file"
@@ -563,6 +561,19 @@ class _Work:
             files = [defect.object for defect in found if defect.kind in ("pointer", "manifest")]
             if not got and not chunks and not sum(self._large_file(oid) for oid in files):
                 return
+
+    def _holes(self) -> Iterator[ObjectId]:
+        """Where the chains of records break off."""
+        for ref, at in self.history.refs.list("refs/vault/").items():
+            while not ref.startswith(META):
+                try:
+                    parents = self.history.commit(at).parents
+                except (CorruptionError, NotFoundError):
+                    yield at
+                    break
+                if not parents:
+                    break
+                at = parents[0]
 
     def _original(self, oid: ObjectId) -> tuple[bytes, bytes] | None:
         """A blob, as the file it was made from or what is known of that one say."""

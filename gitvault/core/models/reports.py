@@ -97,7 +97,7 @@ class Repair:
     """Something damaged that is sound again."""
 
     kind: str
-    """As a defect's, or `index` or `config`."""
+    """As a defect's, or `index`, `object` (of git) or `file` (a large one)."""
     object: str
     how: str
     """Where what was lost came from, for people."""

@@ -200,7 +200,11 @@ class ChunkIndex:
     def rebuild(self) -> None:
         """Make everything anew from the packs' tables; what is known of packs that have lost theirs stays on file."""
         with self._lock:
-            kept = {name: self.table(name) for name in self._numbers if not _has_table(self._folder / name)}
+            kept = {
+                name: self.table(name)
+                for name in {*self._numbers, *self.unreadable}
+                if not _has_table(self._folder / name)
+            }
             self._reset(self._cache)
             self.refresh(force=True)
             with contextlib.suppress(sqlite3.Error):

@@ -52,7 +52,16 @@ def salvage(folder: Path, index: ChunkIndex, disk: Disk, others: Help, said: Sai
         with closing(ChunkIndex(folder, None, disk)) as fresh:
             # Not the trash: what lies there is not to be relied on.
             reader = ChunkReader(folder, fresh, disk, trash=False)
-            damaged = [path for path in packs_in(folder) if not is_sound(path, reader)]
+            damaged = []
+            newer: UnsupportedFormatVersion | None = None
+            for path in packs_in(folder):
+                try:
+                    if is_sound(path, reader):
+                        continue
+                except UnsupportedFormatVersion as error:
+                    # One flipped bit can make a version: then there is a copy that says otherwise.
+                    newer = error
+                damaged.append(path)
             if not damaged:
                 break
             changed = True
@@ -61,6 +70,8 @@ def salvage(folder: Path, index: ChunkIndex, disk: Disk, others: Help, said: Sai
                 said("pack", path.name, how)
             if healed:
                 continue
+            if newer:
+                raise newer
             lost = {chunk.id for path in damaged for _, chunk in _lost(path, _table(path, index), reader)}
             bases = {base for path in damaged for frame in _table(path, index).frames for base in frame.bases}
             wanted = {chunk for chunk in lost | bases if not _reads(chunk, reader)}
