@@ -37,9 +37,9 @@ def _verify(session: Session, arguments: Namespace) -> Answer:
         from gitvault.vault import Vault
 
         mended = Vault.mend(session.vault_path)
-    report = session.vault.verify(
-        data=arguments.data, repair=arguments.repair, copies=arguments.copies, progress=session.progress
-    )
+        report = session.vault.verify(repair=True, copies=arguments.copies, progress=session.progress)
+    else:
+        report = session.vault.verify(data=arguments.data, progress=session.progress)
     repaired = (*mended, *report.repaired)
     return Answer(
         {
