@@ -55,6 +55,8 @@ class Config:
     """At the quota a snapshot is refused, or, `prune`, snapshots go by the vault.keep settings first."""
     reserve: int = 8 * MIB
     """Bytes set aside for prune and sweep on a full disk."""
+    parity: int = 0
+    """Per cent of redundancy kept beside each pack, so that it can be healed; 0: none."""
     lock_timeout: int = 60
     """Seconds to wait for another run."""
     keep_last: int = 0
@@ -167,6 +169,7 @@ SETTINGS: dict[str, Setting] = {
         Setting("vault.quota", "quota", _number(0, 1 << 60, _SIZE)),
         Setting("vault.quotaPolicy", "quota_policy", _one_of("refuse", "prune")),
         Setting("vault.reserve", "reserve", _number(0, 1 << 30, _SIZE)),
+        Setting("vault.parity", "parity", _number(0, 100, " of per cent")),
         Setting("vault.lockTimeout", "lock_timeout", _number(0, 86_400, " of seconds")),
         *(
             Setting(f"vault.keep{period.capitalize()}", f"keep_{period}", _number(0, 1_000_000))
@@ -251,6 +254,15 @@ def set(vault: Path, key: str, value: str | int | Sequence[str]) -> None:
     process.git(vault, "config", "-f", file, "--unset-all", setting.key, ok=(0, 5))
     for text in texts:
         process.git(vault, "config", "-f", file, "--add", setting.key, text)
+
+
+def is_setting(name: str, value: str) -> bool:
+    """Whether a line `name = value` of the section `vault` is a setting that could be read; the format's is none."""
+    key = f"vault.{name.lower()}"
+    try:
+        return key != "vault.formatversion" and bool(_value(_setting(key), value) or True)
+    except ValueError:
+        return False
 
 
 def default_vault() -> Path:

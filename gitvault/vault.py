@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from gitvault.core.backup_engine.retention import Retention
     from gitvault.core.interfaces import Progress
     from gitvault.core.models import (
+        Defect,
         Difference,
         Entry,
         Filter,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
         PathState,
         Pointer,
         PruneReport,
+        Repair,
         RestoreReport,
         Snapshot,
         SnapshotReport,
@@ -64,6 +66,12 @@ if TYPE_CHECKING:
 WHOLE_LIMIT = 16 << 20
 """Every file over this is stored in chunks, whatever it holds."""
 
+_CONSTANT = (
+    ("core.bare", "true"),
+    ("gc.auto", "0"),
+    ("maintenance.auto", "false"),
+    ("vault.formatVersion", str(settings.FORMAT_VERSION)),
+)
 _CONFIG = """\
 [core]
 \trepositoryformatversion = 0
@@ -89,6 +97,8 @@ _NAME_MAX = 220
 _LOCK = "vault.lock"
 # That of operations.py, which is imported only when the file is there.
 _PENDING = "operation.pending"
+# What a snapshot that is safe already spends on parity; the background does the rest.
+_PARITY_SECONDS = 30
 # Its exit code for what it calls fatal: it is not for want of memory or a signal that it ended.
 _GIT_GAVE_UP = 128
 
@@ -148,6 +158,14 @@ class Vault:
         disk.write_durably(self.path / "config", _CONFIG.format(version=settings.FORMAT_VERSION).encode())
         disk.sync_folder(self.path.parent)
         reserve.keep(self.path, self.config.reserve, disk)
+
+    @classmethod
+    def mend(cls, path: Path | str, *, disk: Disk | None = None) -> list[Repair]:
+        """Write `config` and `HEAD` anew where they are damaged, so that the vault can be opened; what was done."""
+        from gitvault.core.backup_engine.repair import mend_frame
+
+        text = _CONFIG.format(version=settings.FORMAT_VERSION).encode()
+        return mend_frame(Path(os.path.abspath(path)), text, _CONSTANT, settings.is_setting, disk or Disk())
 
     def close(self) -> None:
         """Close files; the vault can still be used and opens them again."""
@@ -420,6 +438,10 @@ class Vault:
             if source:
                 # Said now; or nothing changed, and the newest snapshot is where the content comes from.
                 self.history.refs.delete(restored)
+            if self.config.parity:
+                report = self._protected(report)
+        if not report.unchanged and self.config.maintenance == "auto":
+            self._maintain_in_background()
         return report
 
     def _restored_ref(self, folder: str) -> str:
@@ -565,12 +587,43 @@ class Vault:
 
         return storage_stats(self.history, self.store, len(self.projects()), disk_usage(self.path))
 
-    def verify(self, *, data: bool = False, progress: Progress | None = None) -> VerifyReport:
-        """See BackupEngine."""
-        from gitvault.core.backup_engine.verify import verify
-        from gitvault.core.models import Defect
+    def verify(
+        self,
+        *,
+        data: bool = False,
+        repair: bool = False,
+        copies: Sequence[Path | str] = (),
+        progress: Progress | None = None,
+    ) -> VerifyReport:
+        """See BackupEngine. `repair`: read every byte and heal what is damaged, also from the vaults `copies`.
 
+        What an earlier repair could not get back is no defect any more but `quarantined`. Raises LockedError and
+        StorageFullError when repairing, VaultNotFound for a copy that is none.
+        """
+        if repair:
+            with self._lock("repair"):
+                self._clear_leftovers()
+                return self._repaired([Path(copy) for copy in copies], progress)
+        from gitvault.core.versioning import losses
+
+        return losses.divide(self.history, self._verified(data, progress), self._losses())
+
+    def _verified(self, data: bool, progress: Progress | None) -> VerifyReport:
+        from gitvault.core.backup_engine.verify import verify
+        from gitvault.core.models import Defect, VerifyReport
+
+        packed, names = self.history.refs.damaged()
+        if packed is not None or names:
+            # What they led to cannot be walked, so nothing else is said.
+            broken = [*(["packed-refs"] if packed is not None else []), *names]
+            reason = "holds no id; git-vault verify --repair finds what it was"
+            return VerifyReport(0, 0, tuple(Defect("ref", name, reason) for name in broken))
         report = verify(self.history, self.store, data=data, progress=progress)
+        for project, named in self.history.headless().items():
+            with contextlib.suppress(GitVaultError):
+                if self.history.commit(named).parents:
+                    lost = Defect("ref", f"refs/heads/{ref_component(project)}", "missing; the project had snapshots")
+                    report = replace(report, defects=(*report.defects, lost))
         attributes = self.path / "info" / "attributes"
         if not attributes.is_file() or attributes.read_text(errors="replace") != _ATTRIBUTES:
             found = Defect("vault", "info/attributes", "not as gitvault wrote it; git may change bytes on checkout")
@@ -579,6 +632,56 @@ class Vault:
             found = Defect("vault", _PENDING, "an interrupted operation waits to be completed; the next snapshot does")
             report = replace(report, defects=(*report.defects, found))
         return report
+
+    def _losses(self) -> list[Defect]:
+        from gitvault.core.versioning import losses
+
+        with contextlib.suppress(GitVaultError):
+            return losses.load(self.history)
+        return []
+
+    def _repaired(self, copies: Sequence[Path], progress: Progress | None) -> VerifyReport:
+        from gitvault.core.backup_engine.repair import Copy, repair
+        from gitvault.core.storage import parity
+        from gitvault.core.versioning import losses
+
+        done: list[Repair] = []
+        lost: list[Defect] = []
+        with contextlib.ExitStack() as stack:
+            opened = [stack.enter_context(Vault.open(copy)) for copy in copies]
+            found = self._verified(True, progress)
+            broken = not found.ok or bool(self.history.headless())
+            if broken:
+                done, lost = repair(
+                    self.path,
+                    self.history,
+                    self.store,
+                    defects=found.defects,
+                    copies=[Copy(vault.path, vault.history, vault.store) for vault in opened],
+                    originals=self._originals(),
+                    constants={"info/attributes": _ATTRIBUTES.encode(), "RESCUE.md": _rescue_text()},
+                    disk=self._disk,
+                    progress=progress,
+                )
+        if broken:
+            # Nothing counts that was read before.
+            self.close()
+            found = self._verified(True, progress)
+        listed = self._losses()
+        left = losses.divide(self.history, found, listed)
+        new = (*lost, *left.defects)
+        losses.save(self.history, [*left.quarantined, *(loss for loss in new if loss.kind not in ("pack", "vault"))])
+        self._protect(float("inf"))
+        if not new:
+            parity.remove_stale(self._packs(), self.path / "parity", self._disk)
+        return replace(left, defects=new, repaired=tuple(done), quarantined=(*left.quarantined, *new))
+
+    def _originals(self) -> dict[str, Path]:
+        """Where the projects of this machine lie."""
+        with contextlib.suppress(CorruptionError):
+            here = (project for project in self.projects() if project.host == self.config.machine)
+            return {project.name: Path(project.path) for project in here}
+        return {}
 
     def maintain(self, *, idle: bool = False, progress: Progress | None = None) -> MaintenanceReport:
         """Do all that is due; returns when it is done, or, `idle`, as soon as another run wants the vault.
@@ -595,6 +698,7 @@ class Vault:
         with self._lock("maintain"):
             self._clear_leftovers()
             stop = VaultLock.wanted(self.path / _LOCK).exists if idle else None
+            packs = self._packs()
             try:
                 if reason := due(self.path, asked=True):
                     done = repack(self.path, self._disk, progress=progress, stop=stop, guard=self._assert_held)
@@ -602,6 +706,12 @@ class Vault:
                     self.history.objects.refresh()
                 if packed := self.store.repack(asked=not idle, progress=progress, stop=stop):
                     actions.append(f"repacked the chunk store: {packed.summary()}")
+                for pack in packs:
+                    if not pack.exists():
+                        # Replaced just now; what is missing for another reason may be healed yet.
+                        self._disk.unlink(self.path / "parity" / f"{pack.name}.par")
+                if made := self._protect(float("inf")):
+                    actions.append(f"wrote parity for {made} packs")
             except ToolStopped:
                 actions.append("gave way to another run; the next maintenance does it")
             except ToolFailed as error:
@@ -723,6 +833,29 @@ class Vault:
         """What it means that git gave up."""
         said = error.stderr.strip().rpartition("\n")[2]
         return CorruptionError(f"{self.path}: git cannot repack it ({said}); run git-vault verify")
+
+    def _packs(self) -> list[Path]:
+        """All packs, of chunks and of git's, the newest first."""
+        found = [*(self.path / "chunks").glob("*.zpk"), *(self.path / "objects" / "pack").glob("*.pack")]
+        return sorted(found, key=lambda path: -path.stat().st_mtime_ns)
+
+    def _protect(self, seconds: float) -> int:
+        """Write parity for packs without, until the time is over; how many got it."""
+        if not self.config.parity:
+            return 0
+        from gitvault.core.storage import parity
+
+        end = time.monotonic() + seconds
+        folder = self.path / "parity"
+        return parity.update(self._packs(), folder, self.config.parity, self._disk, lambda: time.monotonic() > end)
+
+    def _protected(self, report: SnapshotReport) -> SnapshotReport:
+        """A snapshot that is acknowledged gets its parity; whatever hinders that does not undo the snapshot."""
+        try:
+            self._protect(_PARITY_SECONDS)
+        except (OSError, StorageFullError) as error:
+            return replace(report, notes=(*report.notes, f"parity not written ({error}); the next maintain does it"))
+        return report
 
     def _maintain_in_background(self) -> None:
         from gitvault.core.utils import process

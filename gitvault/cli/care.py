@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from argparse import ArgumentError, ArgumentParser, Namespace
+from collections.abc import Iterator, Sequence
 
 from gitvault.cli import render
-from gitvault.core.models import Defect, MaintenanceReport, StorageStats, VerifyReport
+from gitvault.cli.arguments import filled
+from gitvault.core.models import Defect, MaintenanceReport, Repair, StorageStats, VerifyReport
 from gitvault.core.utils.names import to_line, to_text
 from gitvault.errors import CorruptionError
 from gitvault.personas.base import Answer, Session, Verb
@@ -16,21 +17,49 @@ _LISTED = 10
 
 def _configure_verify(parser: ArgumentParser) -> None:
     parser.add_argument("--data", action="store_true", help="read every stored byte too, not only what leads to it")
+    parser.add_argument("--repair", action="store_true", help="read every stored byte and heal what is damaged")
+    parser.add_argument(
+        "--from",
+        dest="copies",
+        metavar="DIR",
+        type=filled(str),
+        action="append",
+        default=[],
+        help="with --repair: a second vault that may have what is lost, repeatable",
+    )
 
 
 def _verify(session: Session, arguments: Namespace) -> Answer:
-    report = session.vault.verify(data=arguments.data, progress=session.progress)
+    if arguments.copies and not arguments.repair:
+        raise ArgumentError(None, "--from goes with --repair")
+    mended: list[Repair] = []
+    if arguments.repair:
+        from gitvault.vault import Vault
+
+        mended = Vault.mend(session.vault_path)
+        report = session.vault.verify(repair=True, copies=arguments.copies, progress=session.progress)
+    else:
+        report = session.vault.verify(data=arguments.data, progress=session.progress)
+    repaired = (*mended, *report.repaired)
     return Answer(
         {
             "ok": report.ok,
             "objects_checked": report.objects_checked,
             "bytes_checked": report.bytes_checked,
             "defects": [_defect_document(defect) for defect in report.defects],
+            "repaired": [{"kind": done.kind, "object": done.object, "how": done.how} for done in repaired],
+            "quarantined": [_defect_document(defect) for defect in report.quarantined],
         },
-        _verify_lines(report, arguments.data),
-        [] if report.ok or arguments.data else [f"{session.command} verify --data"],
+        _verify_lines(report, repaired, arguments.data or arguments.repair),
+        _verify_hints(session, report, arguments),
         0 if report.ok else CorruptionError.exit_code,
     )
+
+
+def _verify_hints(session: Session, report: VerifyReport, arguments: Namespace) -> list[str]:
+    if report.ok or arguments.repair:
+        return []
+    return [f"{session.command} verify --repair" if arguments.data else f"{session.command} verify --data"]
 
 
 def _defect_document(defect: Defect) -> dict[str, object]:
@@ -45,13 +74,24 @@ def _defect_document(defect: Defect) -> dict[str, object]:
     }
 
 
-def _verify_lines(report: VerifyReport, data: bool) -> Iterator[str]:
+def _verify_lines(report: VerifyReport, repaired: Sequence[Repair], data: bool) -> Iterator[str]:
     checked = f"{render.plural(report.objects_checked, 'object')}, {render.size(report.bytes_checked)}"
+    if repaired:
+        yield f"{render.plural(len(repaired), 'repair')}"
+        yield from (f"  {done.kind} {render.line(done.object)}: {render.line(done.how)}" for done in repaired)
     if report.ok:
         yield f"all is well: checked {checked}{'' if data else '; --data reads every stored byte too'}"
-        return
-    yield f"{render.plural(len(report.defects), 'defect')}; checked {checked}"
-    for defect in report.defects:
+    else:
+        yield f"{render.plural(len(report.defects), 'defect')}; checked {checked}"
+        yield from _defect_lines(report.defects)
+    known = [defect for defect in report.quarantined if defect not in report.defects]
+    if known:
+        yield f"lost before, as an earlier repair found: {render.plural(len(known), 'thing')}"
+        yield from _defect_lines(known)
+
+
+def _defect_lines(defects: Sequence[Defect]) -> Iterator[str]:
+    for defect in defects:
         yield f"  {defect.kind} {render.line(defect.object)}: {render.line(defect.reason)}"
         for place in defect.affects[:_LISTED]:
             yield f"    in {place.snapshot[: render.SHORT]} {render.line(place.project)}:{to_line(place.path)}"

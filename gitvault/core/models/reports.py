@@ -94,12 +94,26 @@ class Defect:
 
 
 @dataclass(frozen=True, slots=True)
+class Repair:
+    """Something damaged that is sound again."""
+
+    kind: str
+    """As a defect's, or `index`, `object` (of git) or `file` (a large one)."""
+    object: str
+    how: str
+    """Where what was lost came from, for people."""
+
+
+@dataclass(frozen=True, slots=True)
 class VerifyReport:
     """What `verify` looked at and found."""
 
     objects_checked: int
     bytes_checked: int
     defects: tuple[Defect, ...] = ()
+    repaired: tuple[Repair, ...] = ()
+    quarantined: tuple[Defect, ...] = ()
+    """What a repair, now or earlier, could not get back, and what that costs."""
 
     @property
     def ok(self) -> bool:

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gitvault.core.models import ChunkId
-from gitvault.core.storage.packs import PACK_NAME, Frame, Pack, Table, read_table
+from gitvault.core.storage.packs import PACK_NAME, Chunk, Frame, Pack, Table, read_table
 from gitvault.core.utils.files import Disk
 from gitvault.errors import CorruptionError, StorageFullError, UnsupportedFormatVersion
 
 # Goes up when the tables change; a file of another version is made anew.
-_VERSION = 3
+_VERSION = 4
 _SCHEMA = """
 CREATE TABLE pack (number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT UNIQUE NOT NULL, chunks INTEGER NOT NULL,
                    level INTEGER NOT NULL, size INTEGER NOT NULL);
@@ -26,6 +26,7 @@ CREATE TABLE frame (pack INTEGER, number INTEGER, start INTEGER, stored INTEGER,
                     PRIMARY KEY (pack, number)) WITHOUT ROWID;
 CREATE TABLE chunk (id BLOB, pack INTEGER, frame INTEGER, inner INTEGER, length INTEGER,
                     PRIMARY KEY (id, pack, frame)) WITHOUT ROWID;
+CREATE TABLE damaged (name TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE manifest (oid BLOB, pack INTEGER, parts BLOB, PRIMARY KEY (oid, pack, parts)) WITHOUT ROWID;
 """
 # Few sizes, the last one repeated to fill them: SQLite's compiled statements are found again.
@@ -108,6 +109,41 @@ class ChunkIndex:
             rows = self._query("SELECT number, name, level, size FROM pack ORDER BY number", ())
             return [PackSummary(*row) for row in rows if row[0] in self._packs]
 
+    def note_damaged(self, names: Collection[str]) -> None:
+        """Remember packs in which something cannot be read, as far as this can be remembered."""
+        with self._lock, contextlib.suppress(sqlite3.Error):
+            self._open()
+            assert self._database is not None
+            self._database.executemany("INSERT OR IGNORE INTO damaged VALUES (?)", ((name,) for name in names))
+
+    def damaged(self) -> set[str]:
+        """The packs that were noted as damaged."""
+        with self._lock:
+            self._open()
+            return {name for (name,) in self._query("SELECT name FROM damaged", ())}
+
+    def table(self, name: str) -> Table:
+        """What is remembered of a pack, also of one whose own table is lost; empty when nothing is."""
+        with self._lock:
+            self._open()
+            known = self._query("SELECT number, level FROM pack WHERE name = ?", (name,))
+            if not known:
+                return Table()
+            number, level = known[0]
+            frames = self._query(
+                "SELECT number, start, stored, length, bases FROM frame WHERE pack = ? ORDER BY number", (number,)
+            )
+            chunks = self._query(
+                "SELECT id, frame, inner, length FROM chunk WHERE pack = ? ORDER BY frame, inner", (number,)
+            )
+            manifests = self._query("SELECT oid, parts FROM manifest WHERE pack = ?", (number,))
+        return Table(
+            [Frame(n, start, stored, length, tuple(_split(bases))) for n, start, stored, length, bases in frames],
+            [Chunk(*row) for row in chunks],
+            [(oid.hex(), tuple(_split(parts))) for oid, parts in manifests],
+            level,
+        )
+
     def refresh(self, *, force: bool = False) -> bool:
         """Look which packs there are, unless the folder has its old time stamp; whether new ones were found.
 
@@ -162,10 +198,18 @@ class ChunkIndex:
                 self.refresh(force=True)
 
     def rebuild(self) -> None:
-        """Make everything anew from the packs' tables."""
+        """Make everything anew from the packs' tables; what is known of packs that have lost theirs stays on file."""
         with self._lock:
+            kept = {
+                name: self.table(name)
+                for name in {*self._numbers, *self.unreadable}
+                if not _has_table(self._folder / name)
+            }
             self._reset(self._cache)
             self.refresh(force=True)
+            with contextlib.suppress(sqlite3.Error):
+                for name, table in kept.items():
+                    self._insert(name, table)
 
     def close(self) -> None:
         """Close the file; the next call opens it again."""
@@ -268,6 +312,14 @@ class ChunkIndex:
         self._numbers[name] = number
         self._packs[number] = Pack(self._folder / name)
         self.changes += 1
+
+
+def _has_table(path: Path) -> bool:
+    try:
+        read_table(path)
+    except (CorruptionError, OSError):
+        return False
+    return True
 
 
 def _connect(name: str) -> sqlite3.Connection:

@@ -180,20 +180,20 @@ def read_table(path: Path, *, strict: bool = False) -> Table:
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         head = _at(file, 0, len(_HEAD))
-        if head != _HEAD:
-            if head.startswith(_HEAD[:-2]):
-                raise UnsupportedFormatVersion(f"{path.name}: a newer gitvault wrote it, update this one")
-            raise CorruptionError(f"{path.name}: it does not begin like a pack; run git-vault verify")
+        if head != _HEAD and head.startswith(_HEAD[:-2]):
+            raise UnsupportedFormatVersion(f"{path.name}: a newer gitvault wrote it, update this one")
         trailer = _TRAILER.fullmatch(_at(file, max(0, size - _TRAILER_LENGTH), _TRAILER_LENGTH))
+        if head != _HEAD and (strict or not trailer):
+            raise CorruptionError(f"{path.name}: it does not begin like a pack; run git-vault verify")
         offset, length = (int(trailer[1]), int(trailer[2])) if trailer else (0, 0)
         if offset >= len(_HEAD) + 8 and offset + 2 * length + 16 + _TRAILER_LENGTH == size:
             copies = [(_at(file, at, length), at - 8) for at in (offset, offset + length + 8)]
         elif strict:
-            raise CorruptionError(f"{path.name}: it does not end like a pack; run git-vault repair")
+            raise CorruptionError(f"{path.name}: it does not end like a pack; run git-vault verify --repair")
         else:
             copies = list(_search_tables(file, size))
         if strict and _at(file, offset - 8, size) != _end(copies[0][0], offset - 8):
-            raise CorruptionError(f"{path.name}: the two copies of its table differ; run git-vault repair")
+            raise CorruptionError(f"{path.name}: the two copies of its table differ; run git-vault verify --repair")
     problem: CorruptionError | None = None
     for packed, stop in copies:
         try:

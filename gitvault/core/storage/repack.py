@@ -51,7 +51,9 @@ class StoreRepack:
 
 def due(index: ChunkIndex, *, asked: bool) -> list[PackSummary]:
     """The packs that a repack would rewrite; none when it does not pay. `asked`: anything to gain is reason enough."""
-    packs = index.packs()
+    # Nobody is to start again and again what a damaged pack will stop.
+    hopeless = set() if asked else index.damaged()
+    packs = [pack for pack in index.packs() if pack.name not in hopeless]
     level = FULL_LEVEL if asked else IDLE_LEVEL
     fresh = [pack for pack in packs if pack.level < level]
     small = [pack for pack in packs if pack.size < _SMALL]
@@ -101,6 +103,7 @@ def repack(
             raise
         run.replace()
         damaged += run.damaged
+        index.note_damaged(run.damaged)
         names = {pack.name for pack in left}
         after = {name: size for name, size in after.items() if name not in names} | run.made
         after |= {pack.name: pack.size for pack in group if pack.name in run.damaged}

@@ -15,13 +15,14 @@ from typing import BinaryIO, ParamSpec, TypeVar
 
 from gitvault.core.interfaces import ChunkingStrategy, Progress
 from gitvault.core.models import ChunkId, ChunkPlan, Pointer, StorageSize, VerifyReport
-from gitvault.core.storage import checks, manifests, repack, sweep
+from gitvault.core.storage import checks, manifests, repack, salvage, sweep
 from gitvault.core.storage.appender import PackAppender
 from gitvault.core.storage.census import Census
 from gitvault.core.storage.index import ChunkIndex
 from gitvault.core.storage.intake import Intake
 from gitvault.core.storage.packs import MAX_CHUNK
 from gitvault.core.storage.reader import ChunkReader
+from gitvault.core.storage.salvage import Help, Said
 from gitvault.core.utils.files import Disk, open_source
 from gitvault.errors import ChecksumMismatch, CorruptionError, GitVaultError, NotFoundError
 
@@ -247,6 +248,36 @@ class ChunkStore:
             )
         finally:
             self._reader.forget()
+
+    def cut(self, source: Path, file_extension: str | None = None) -> Iterator[bytes]:
+        """The chunks that a file would be stored as. Raises OSError."""
+        with _opened(source) as (stream, size):
+            window = _read(stream, WINDOW)
+            plan = self._strategy.plan(window[:_HEAD], size, file_extension)
+            ended = len(window) < WINDOW
+            while True:
+                lengths = self._cut(memoryview(window), file_extension, plan)
+                # The last cut may move when more is seen.
+                rest = 0 if ended or not lengths else lengths.pop()
+                at = 0
+                for length in lengths:
+                    yield window[at : at + length]
+                    at += length
+                if ended:
+                    return
+                wanted = max(WINDOW, 2 * plan.max_size)
+                more = _read(stream, wanted)
+                ended = len(more) < wanted
+                window = window[len(window) - rest :] + more
+
+    def salvage(self, others: Help, said: Said) -> None:
+        """Leave only sound packs, and in them all that can be had: see salvage.salvage. Nothing may be unflushed."""
+        salvage.salvage(self._folder, self._index, self._disk, others, said)
+        self._reader.forget()
+
+    def add_chunks(self, wanted: set[ChunkId], others: Help, said: Said) -> int:
+        """Store, durably, those of `wanted` that can be had elsewhere; how many."""
+        return salvage.add_chunks(self._folder, wanted, self._disk, others, said)
 
     def close(self) -> None:
         """Drop what was not flushed, end the threads, close the files."""

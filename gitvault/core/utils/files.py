@@ -345,6 +345,33 @@ class Disk:
         self.sync_folder(path.parent)
 
 
+def set_aside(path: Path, folder: Path, disk: Disk) -> Path:
+    """Move a file into `folder`, durably, under its name or, when that is taken, with a number; where it is now.
+
+    A missing one is fine.
+    """
+    target = folder / path.name
+    number = 1
+    while target.exists():
+        number += 1
+        target = folder / f"{path.name}.{number}"
+    if path.exists():
+        disk.make_folder(folder)
+        disk.rename(path, target)
+        # First where it came to: it must not be gone from both.
+        disk.sync_folder(folder)
+        disk.sync_folder(path.parent)
+    return target
+
+
+def copy_file(source: Path, target: Path, disk: Disk) -> None:
+    """Write a new file with the content of another, synced. Raises StorageFullError, OSError."""
+    with source.open("rb", buffering=0) as file, disk.create(target) as new:
+        while data := file.read(1 << 20):
+            new.write(data)
+        new.sync()
+
+
 def _sync(fd: int) -> None:
     if sys.platform == "darwin":
         import fcntl

@@ -128,6 +128,15 @@ class GitHistory:
         """The names of projects that have a snapshot."""
         return sorted(from_ref_component(ref[len(HEADS) :]) for ref in self.refs.list(HEADS))
 
+    def headless(self) -> dict[str, ObjectId]:
+        """The projects with a meta ref and no branch, with what the former holds: the latter is lost.
+
+        Or a run was killed between the two: then the commit of the meta chain is the project's first.
+        """
+        held = self.refs.list(META)
+        components = held.keys() - {META + ref[len(HEADS) :] for ref in self.refs.list(HEADS)}
+        return {from_ref_component(ref[len(META) :]): held[ref] for ref in sorted(components)}
+
     def tip(self, project: str) -> ObjectId | None:
         """The newest snapshot's commit."""
         return self.refs.read(HEADS + ref_component(project))

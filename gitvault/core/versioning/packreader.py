@@ -82,9 +82,13 @@ class BaseCache:
 class Pack:
     """A pack and its index; the pack itself is mapped when the first object is read. Safe for several threads."""
 
-    def __init__(self, index: Path) -> None:
-        """Raises CorruptionError, FileNotFoundError."""
-        self.path = index.with_suffix(".pack")
+    def __init__(self, index: Path, damaged: Path | None = None) -> None:
+        """`damaged`: the pack, when its ends need not fit the index; what is read of it wants its hash checked.
+
+        Raises CorruptionError, FileNotFoundError.
+        """
+        self.path = damaged or index.with_suffix(".pack")
+        self._lenient = damaged is not None
         self._serial = next(_serials)
         self._index = _load(index, _READ_INDEX)
         if self._index[:8] != b"\xfftOc\x00\x00\x00\x02" or len(self._index) < _IDS + 40:
@@ -247,7 +251,7 @@ class Pack:
 
     def _open(self) -> mmap.mmap:
         data = _map(self.path)
-        if (
+        if not self._lenient and (
             data[:8] != b"PACK\x00\x00\x00\x02"
             or int.from_bytes(data[8:12], "big") != self.count
             or len(data) < 32

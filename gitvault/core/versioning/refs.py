@@ -17,6 +17,7 @@ from gitvault.errors import CorruptionError, GitVaultError, LockedError
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(?:/|$)|\./|\.$|/$")
 _HEX = re.compile(rb"[0-9a-f]{40}")
 _PACKED_LINE = re.compile(rb"[0-9a-f]{40} refs/[^\n]+")
+_PEELED_LINE = re.compile(rb"\^[0-9a-f]{40}")
 # As long as git waits for a ref's lock.
 _LOCK_SECONDS = 0.1
 
@@ -56,6 +57,25 @@ class RefStore:
                 return value
             name = value
         raise CorruptionError(f"{name}: symbolic refs that lead nowhere; look at {self._root / 'HEAD'}")
+
+    def damaged(self) -> tuple[bytes | None, list[str]]:
+        """What `packed-refs` should hold when lines of it are no refs, and the names of files that hold no ref."""
+        names = []
+        for name in self._loose_names("refs"):
+            try:
+                self._loose(name)
+            except CorruptionError:
+                names.append(name)
+        try:
+            lines = (self._root / "packed-refs").read_bytes().splitlines()
+        except FileNotFoundError:
+            lines = []
+        kept = [
+            line
+            for line in lines
+            if line.startswith(b"#") or _PEELED_LINE.fullmatch(line) or _PACKED_LINE.fullmatch(line)
+        ]
+        return (b"".join(line + b"\n" for line in kept) if kept != lines else None), names
 
     def list(self, prefix: str = "refs/") -> dict[str, ObjectId]:
         """Every ref whose name starts with `prefix`, sorted by name. Raises CorruptionError."""

@@ -1,0 +1,71 @@
+"""What a repair could not get back: canonical JSON lines under `refs/vault/lost`, so that it stays listed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+
+from gitvault.core.models import Affected, Defect, ObjectId, SnapshotId, VerifyReport
+from gitvault.core.utils.names import from_text, to_text
+from gitvault.core.versioning.history import GitHistory
+from gitvault.errors import CorruptionError
+
+REF = "refs/vault/lost"
+FILE = b"lost.jsonl"
+
+
+def load(history: GitHistory) -> list[Defect]:
+    """The losses by object. Raises CorruptionError."""
+    text = history.read_file(REF, FILE)
+    try:
+        return [_decode(line) for line in text.decode().splitlines()]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptionError(f"{REF}: a line cannot be read ({error}); run git-vault verify --repair") from error
+
+
+def save(history: GitHistory, losses: Iterable[Defect]) -> None:
+    """Replace the list, unless it is this one; durable when it returns."""
+    lines = sorted({_encode(loss) for loss in losses})
+    content = "".join(lines).encode()
+    if content != history.read_file(REF, FILE):
+        history.write_file(REF, FILE, content, "What could not be repaired")
+
+
+def divide(history: GitHistory, report: VerifyReport, listed: Iterable[Defect]) -> VerifyReport:
+    """The report with those defects that are listed already as `quarantined`, and with losses that leave no defect."""
+    known = {loss.object: loss for loss in listed}
+    found = {defect.object for defect in report.defects}
+    still = [defect for defect in report.defects if defect.object in known]
+    still += [loss for loss in known.values() if loss.object not in found and _is_gone(history, loss)]
+    new = tuple(defect for defect in report.defects if defect.object not in known)
+    return replace(report, defects=new, quarantined=tuple(still))
+
+
+def _is_gone(history: GitHistory, loss: Defect) -> bool:
+    """Whether a loss that verify does not meet any more, since nothing leads to it, is still one."""
+    if loss.kind == "commit":
+        return not history.objects.contains(ObjectId(bytes.fromhex(loss.object)))
+    return loss.kind == "ref" and history.refs.read(loss.object) is None
+
+
+def _encode(loss: Defect) -> str:
+    record = {
+        "affects": [
+            {"path": to_text(place.path), "project": place.project, "snapshot": place.snapshot}
+            for place in loss.affects
+        ],
+        "kind": loss.kind,
+        "object": loss.object,
+        "reason": loss.reason,
+    }
+    return json.dumps(record, sort_keys=True, separators=(",", ":")) + "\n"
+
+
+def _decode(line: str) -> Defect:
+    record = json.loads(line)
+    places = (
+        Affected(place["project"], SnapshotId(place["snapshot"]), from_text(place["path"]))
+        for place in record["affects"]
+    )
+    return Defect(record["kind"], record["object"], record["reason"], tuple(places))
