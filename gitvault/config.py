@@ -53,6 +53,8 @@ class Config:
     format_version: int = FORMAT_VERSION
     user_name: str = ""
     user_email: str = ""
+    copies: tuple[str, ...] = ()
+    """Folders of vaults that hold the same: what is damaged here may be whole there."""
     machine: str = ""
     """What snapshots name as the host they were taken on."""
 
@@ -115,6 +117,12 @@ def _pattern(text: str) -> tuple[str, ...]:
     return (text,)
 
 
+def _folder(text: str) -> tuple[str, ...]:
+    if not os.path.isabs(text):
+        raise ValueError("expected a folder's absolute path")
+    return (text,)
+
+
 def _name(text: str) -> str:
     if not text.strip() or not text.isprintable():
         raise ValueError("expected a name")
@@ -136,6 +144,7 @@ SETTINGS: dict[str, Setting] = {
         Setting("vault.maintenance", "maintenance", _one_of("auto", "off")),
         Setting("vault.lockTimeout", "lock_timeout", _number(0, 86_400, " of seconds")),
         Setting("vault.formatVersion", "format_version", _number(1, 1 << 30)),
+        Setting("vault.copies", "copies", _folder, many=True),
         Setting("vault.machine", "machine", _name),
         Setting("vault.dir", "", _name),
         Setting("user.name", "user_name", str),

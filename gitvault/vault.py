@@ -37,6 +37,7 @@ from gitvault.errors import (
 if TYPE_CHECKING:
     from gitvault.core.interfaces import Progress
     from gitvault.core.models import (
+        CopyReport,
         Difference,
         Entry,
         Filter,
@@ -121,7 +122,7 @@ class Vault:
         if is_vault(self.path):
             _ = self.config
             return
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        if self.path.exists() and not (self.path.is_dir() and _is_unfinished(self.path)):
             raise ExistsError(f"{self.path}: not a vault and not empty; name a folder that does not exist yet")
         disk = self._disk
         for folder in ("objects/info", "objects/pack", "refs/heads", "refs/tags", "info", "chunks/tmp", "cache", "tmp"):
@@ -476,6 +477,38 @@ class Vault:
             report = replace(report, defects=(*report.defects, found))
         return report
 
+    def copy_to(
+        self, target: Path | str, *, projects: Iterable[str] = (), progress: Progress | None = None
+    ) -> CopyReport:
+        """Bring a second vault, made when it is missing, to what this one holds; `projects`: only these.
+
+        Raises NotFoundError for an unknown project, ExistsError for a folder with something else in it, GitVaultError
+        for a folder that is this vault, in it or around it, LockedError, CorruptionError, StorageFullError.
+        """
+        from gitvault.core.backup_engine.copy import copy_vault
+
+        here, there = os.path.realpath(self.path), os.path.realpath(target)
+        if _is_within(here, there) or _is_within(there, here):
+            raise GitVaultError(f"{there}: is this vault, or one lies in the other; name a folder elsewhere")
+        wanted = frozenset(projects)
+        for project in wanted:
+            if self.history.tip(project) is None:
+                self.project(project)
+        with Vault.create(there, now=self._now, disk=self._disk, waiting=self._waiting) as other:
+            with other._lock(f"copy of {here}"):
+                other._clear_leftovers()
+                report = copy_vault(
+                    self.history, self.store, other.history, other.store, projects=wanted or None, progress=progress
+                )
+            if report.packs and other.config.maintenance == "auto":
+                other._maintain_in_background()
+        if there not in self.config.copies:
+            # Where a repair finds it. A vault that cannot be written is copied all the same.
+            with contextlib.suppress(ToolFailed):
+                settings.set(self.path, "vault.copies", [*self.config.copies, there])
+                self.__dict__.pop("config", None)
+        return report
+
     def maintain(self, *, idle: bool = False, progress: Progress | None = None) -> MaintenanceReport:
         """Do all that is due; returns when it is done, or, `idle`, as soon as another run wants the vault.
 
@@ -524,6 +557,13 @@ def is_vault(path: Path) -> bool:
     except OSError:
         return False
     return (path / "HEAD").is_file() and re.search(r"(?mi)^\s*formatVersion\s*=", text) is not None
+
+
+def _is_unfinished(folder: Path) -> bool:
+    """Whether there is nothing in a folder but what making a vault begins with: a run was killed on the way."""
+    known = re.compile(r"(HEAD|RESCUE\.md|config|attributes)(\.[0-9]+\.tmp)?")
+    names = [name for _, _, files in os.walk(folder) for name in files]
+    return all(known.fullmatch(name) for name in names) and not (folder / "config").exists()
 
 
 def disk_usage(path: Path) -> int:

@@ -39,6 +39,7 @@ VERBS = {
     "verify": "care",
     "stats": "care",
     "maintain": "care",
+    "copy": "copy",
     "doctor": "doctor",
 }
 """Each verb with the module of `gitvault.cli` whose `VERBS` has it."""

@@ -118,6 +118,36 @@ class MaintenanceReport:
 
 
 @dataclass(frozen=True, slots=True)
+class NotCopied:
+    """What a copy left as it was in the other vault."""
+
+    ref: str
+    project: str
+    """Empty for what belongs to no project."""
+    reason: str
+    damaged: bool
+    """Whether it cannot be read here; else the other vault has what must not be lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class CopyReport:
+    """What `copy_to` did."""
+
+    target: str
+    snapshots: int
+    objects: int
+    """Of git."""
+    chunks: int
+    packs: int
+    bytes: int
+    """Of the packs that were written there."""
+    refs: int
+    """That were moved or made."""
+    seconds: float
+    left: tuple[NotCopied, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class KindSize:
     """How much one kind of file takes, each distinct content counted once."""
 

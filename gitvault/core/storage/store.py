@@ -21,6 +21,7 @@ from gitvault.core.storage.index import ChunkIndex
 from gitvault.core.storage.intake import Intake
 from gitvault.core.storage.packs import MAX_CHUNK
 from gitvault.core.storage.reader import ChunkReader
+from gitvault.core.storage.transfer import Content, Transfer
 from gitvault.core.utils.files import Disk, open_source
 from gitvault.errors import ChecksumMismatch, CorruptionError, GitVaultError, NotFoundError
 
@@ -156,22 +157,26 @@ class ChunkStore:
 
     def chunks(self, pointer: Pointer) -> Sequence[tuple[ChunkId, int]]:
         """See StorageManager."""
+        return self._layout(pointer)[1]
+
+    def _layout(self, pointer: Pointer) -> tuple[Sequence[ChunkId], Sequence[tuple[ChunkId, int]]]:
+        """The chunks of its manifest, none for a file of one chunk, and its own."""
         if pointer.size == 0:
             if pointer.oid != _EMPTY:
                 raise CorruptionError(f"pointer {pointer.oid}: no content of 0 bytes has this hash")
-            return []
+            return (), []
         chunk = _only_chunk(pointer)
         place = self._appender.find([chunk]).get(chunk)
         if place is not None and place.length == pointer.size:
-            return [(chunk, pointer.size)]
+            return (), [(chunk, pointer.size)]
         problem: GitVaultError | None = None
         for parts in self._appender.manifests(pointer.oid):
             try:
-                return self._manifest(pointer, parts)
+                return parts, self._manifest(pointer, parts)
             except (NotFoundError, CorruptionError) as error:
                 problem = error
         if problem is None and self._reader.mistrust():
-            return self.chunks(pointer)
+            return self._layout(pointer)
         if problem is None:
             # One that the index does not know yet, or why there is none.
             self._reader.read([chunk])
@@ -219,6 +224,15 @@ class ChunkStore:
     ) -> repack.StoreRepack | None:
         """Do the upkeep that is due: see repack.repack."""
         return repack.repack(self._folder, self._index, self._disk, asked=asked, progress=progress, stop=stop)
+
+    def transfer_to(self, target: ChunkStore) -> Transfer:
+        """What copies from here into another store, see `copy_file`. Only what was flushed is seen."""
+        return Transfer(self._index, self._reader, target._folder, target._index, target._disk)
+
+    def copy_file(self, pointer: Pointer, transfer: Transfer) -> None:
+        """Copy a file's content; durable after `transfer.flush`. Raises CorruptionError, StorageFullError, OSError."""
+        parts, chunks = self._layout(pointer)
+        transfer.add(Content(pointer.oid, parts, [chunk for chunk, _ in chunks]))
 
     def close(self) -> None:
         """Drop what was not flushed, end the threads, close the files."""

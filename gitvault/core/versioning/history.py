@@ -273,17 +273,18 @@ class GitHistory:
         component = ref_component(recorded.project)
         self.refs.update(META + component, recorded.meta)
         self.refs.update(HEADS + component, recorded.commit, old=recorded.parent)
-        if not self._head_exists():
-            # A clone checks out what HEAD names.
-            self.refs.set_head(HEADS + component)
+        self.keep_head(HEADS + component)
 
-    def _head_exists(self) -> bool:
+    def keep_head(self, ref: str) -> None:
+        """Let HEAD name a branch when what it names does not exist: a clone checks that out."""
         try:
             head = self.refs.head()
-            return head is not None and self.refs.read(head) is not None
+            exists = head is not None and self.refs.read(head) is not None
         except GitVaultError:
             # Damaged: the snapshot is saved, and HEAD is no more than a default.
-            return False
+            exists = False
+        if not exists:
+            self.refs.set_head(ref)
 
     def read_file(self, ref: str, name: bytes) -> bytes:
         """A file of the newest commit on a ref that holds records; empty when there is no such ref or file."""
