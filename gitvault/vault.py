@@ -35,6 +35,8 @@ from gitvault.errors import (
 )
 
 if TYPE_CHECKING:
+    from random import Random
+
     from gitvault.core.interfaces import Progress
     from gitvault.core.models import (
         CopyReport,
@@ -74,6 +76,8 @@ _ATTRIBUTES = """\
 # Written by gitvault: what the projects' own .gitattributes say must not change a byte on the way out.
 * -text !eol -ident !working-tree-encoding -export-subst -export-ignore filter=vault
 """
+# By their SHA-256: RESCUE.md as it is in vaults that an older gitvault made.
+_OLDER_TEXTS = frozenset({"5fd1aa7f6710c86d3fc968e64dfd32cb3f60faa605d96815aed2fd9a3306b9fb"})
 _RESTORED = "refs/vault/restored/"
 _RESTORES_KEPT = 100
 # Of a project's name as a ref's: with what comes before and behind it (`stat-`, `.db-journal`, `.lock`) it must be
@@ -129,8 +133,8 @@ class Vault:
             disk.make_folder(self.path / folder)
         self.path.chmod(0o700)
         disk.write_durably(self.path / "HEAD", b"ref: refs/heads/main\n")
-        disk.write_durably(self.path / "info" / "attributes", _ATTRIBUTES.encode())
-        disk.write_durably(self.path / "RESCUE.md", _rescue_text())
+        for name, text in _constant_files().items():
+            disk.write_durably(self.path / name, text)
         # Last: a folder without it is not a vault yet.
         disk.write_durably(self.path / "config", _CONFIG.format(version=settings.FORMAT_VERSION).encode())
         disk.sync_folder(self.path.parent)
@@ -465,17 +469,46 @@ class Vault:
 
         return storage_stats(self.history, self.store, len(self.projects()), disk_usage(self.path))
 
-    def verify(self, *, data: bool = False, progress: Progress | None = None) -> VerifyReport:
-        """See BackupEngine."""
-        from gitvault.core.backup_engine.verify import verify
-        from gitvault.core.models import Defect
+    def verify(
+        self,
+        *,
+        data: bool = False,
+        share: tuple[int, int] | None = None,
+        restart: bool = False,
+        drill: int = 0,
+        chance: Random | None = None,
+        progress: Progress | None = None,
+    ) -> VerifyReport:
+        """See BackupEngine. An interrupted run with `data` goes on where it was, unless `restart`.
 
-        report = verify(self.history, self.store, data=data, progress=progress)
-        attributes = self.path / "info" / "attributes"
-        if not attributes.is_file() or attributes.read_text(errors="replace") != _ATTRIBUTES:
-            found = Defect("vault", "info/attributes", "not as gitvault wrote it; git may change bytes on checkout")
-            report = replace(report, defects=(*report.defects, found))
-        return report
+        `share`: with `data`, read only so many of so many parts, those whose turn it is. `drill`: get so many files
+        back the way RESCUE.md says; `chance` picks them.
+        """
+        from random import SystemRandom
+
+        from gitvault.core.backup_engine.extent import ReadExtent
+        from gitvault.core.backup_engine.verify import verify, verify_constants
+
+        read = None
+        if data:
+            read = ReadExtent(self.path / "cache", self._disk, self._now(), share=share, restart=restart)
+        try:
+            report = verify(self.history, self.store, data=data, extent=read, progress=progress)
+        except BaseException:
+            if read:
+                read.end()
+            raise
+        defects = [*report.defects, *verify_constants(self.path, _constant_files(), _OLDER_TEXTS)]
+        if read:
+            read.finish()
+            report = replace(report, note=read.said)
+        if drill:
+            from gitvault.core.backup_engine import drill as exercise
+
+            drilled, found = exercise.drill(self.history, self.store, drill, chance or SystemRandom(), progress)
+            report = replace(report, drilled=drilled)
+            defects += found
+        return replace(report, defects=tuple(defects))
 
     def copy_to(
         self, target: Path | str, *, projects: Iterable[str] = (), progress: Progress | None = None
@@ -483,7 +516,7 @@ class Vault:
         """Bring a second vault, made when it is missing, to what this one holds; `projects`: only these.
 
         Raises NotFoundError for an unknown project, ExistsError for a folder with something else in it, GitVaultError
-        for a folder that is this vault, in it or around it, LockedError, CorruptionError, StorageFullError.
+        for a folder that is this vault, in it or around it, LockedError, CorruptionError, StorageFullError, OSError.
         """
         from gitvault.core.backup_engine.copy import copy_vault
 
@@ -605,7 +638,11 @@ def _decode_pointer(blob: bytes) -> Pointer | None:
     return pointers.decode(blob)
 
 
-def _rescue_text() -> bytes:
+def _constant_files() -> dict[str, bytes]:
+    """What is in every vault and never changes."""
     from importlib.resources import files
 
-    return files("gitvault").joinpath("docs/rescue.md").read_bytes()
+    return {
+        "info/attributes": _ATTRIBUTES.encode(),
+        "RESCUE.md": files("gitvault").joinpath("docs/rescue.md").read_bytes(),
+    }

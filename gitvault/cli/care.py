@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterator
 
 from gitvault.cli import render
+from gitvault.cli.arguments import count
 from gitvault.core.models import Defect, MaintenanceReport, StorageStats, VerifyReport
 from gitvault.core.utils.names import to_line, to_text
 from gitvault.errors import CorruptionError
@@ -16,18 +17,40 @@ _LISTED = 10
 
 def _configure_verify(parser: ArgumentParser) -> None:
     parser.add_argument("--data", action="store_true", help="read every stored byte too, not only what leads to it")
+    parser.add_argument("--share", metavar="1/N", type=_share, help="read the part of N whose turn it is")
+    parser.add_argument("--restart", action="store_true", help="do not go on where an interrupted run stopped")
+    parser.add_argument("--drill", metavar="N", type=count, default=0, help="get N random files back without gitvault")
+    parser.add_argument("--seed", metavar="N", type=count, help="which random files")
+
+
+def _share(text: str) -> tuple[int, int]:
+    parts, _, of = text.partition("/")
+    if not (parts.isdecimal() and of.isdecimal() and 1 <= int(parts) <= int(of) <= 10_000):
+        raise ArgumentTypeError(f"expected parts of a whole, such as 1/30, found {text!r}")
+    return int(parts), int(of)
 
 
 def _verify(session: Session, arguments: Namespace) -> Answer:
-    report = session.vault.verify(data=arguments.data, progress=session.progress)
+    from random import Random
+
+    report = session.vault.verify(
+        data=arguments.data or arguments.share is not None,
+        share=arguments.share,
+        restart=arguments.restart,
+        drill=arguments.drill,
+        chance=None if arguments.seed is None else Random(arguments.seed),
+        progress=session.progress,
+    )
     return Answer(
         {
             "ok": report.ok,
             "objects_checked": report.objects_checked,
             "bytes_checked": report.bytes_checked,
             "defects": [_defect_document(defect) for defect in report.defects],
+            "drilled": report.drilled,
+            "note": report.note,
         },
-        _verify_lines(report, arguments.data),
+        _verify_lines(report, arguments.data or arguments.share is not None),
         [] if report.ok or arguments.data else [f"{session.command} verify --data"],
         0 if report.ok else CorruptionError.exit_code,
     )
@@ -47,6 +70,8 @@ def _defect_document(defect: Defect) -> dict[str, object]:
 
 def _verify_lines(report: VerifyReport, data: bool) -> Iterator[str]:
     checked = f"{render.plural(report.objects_checked, 'object')}, {render.size(report.bytes_checked)}"
+    checked += f" ({report.note})" if report.note else ""
+    checked += f", got {render.plural(report.drilled, 'file')} back without gitvault" if report.drilled else ""
     if report.ok:
         yield f"all is well: checked {checked}{'' if data else '; --data reads every stored byte too'}"
         return

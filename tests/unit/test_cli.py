@@ -188,8 +188,9 @@ class FakeVault:
     def get_storage_stats(self) -> StorageStats:
         return StorageStats(2, 3, 3000, 2000, 1000, (KindSize("text", 2, 1500, 500),))
 
-    def verify(self, *, data: bool = False, progress: object = None) -> VerifyReport:
+    def verify(self, *, data: bool = False, progress: object = None, **options: object) -> VerifyReport:
         assert callable(progress)
+        self.asked = options
         if not data:
             return VerifyReport(7, 100)
         return VerifyReport(7, 100, (Defect("chunk", "ab12", "hash differs", (Affected("acme", ID, b"p\xff"),)),))

@@ -22,11 +22,11 @@ from gitvault.core.versioning.objects import parse_message
 from gitvault.core.versioning.transfer import ObjectTransfer
 from gitvault.errors import CorruptionError, NotFoundError
 
-TAGS = "refs/tags/"
-OPERATIONS = "refs/vault/operations"
-TOMBSTONES = "refs/vault/tombstones"
+_TAGS = "refs/tags/"
+_OPERATIONS = "refs/vault/operations"
+_TOMBSTONES = "refs/vault/tombstones"
 # What a vault remembers of its own doings, and the list of projects, which is merged.
-_OWN = ("refs/vault/restored/", "refs/vault/undo/", OPERATIONS, catalog.REF)
+_OWN = ("refs/vault/restored/", "refs/vault/undo/", "refs/vault/lost", _OPERATIONS, catalog.REF)
 # Until two readings of the refs in a row are the same: somebody may be moving several.
 _READINGS = 20
 # A prune and a sweep of the source may take away what is being copied: then it starts over with the new refs.
@@ -45,8 +45,8 @@ def copy_vault(
 ) -> CopyReport:
     """Bring the target, whose lock is held, to what the source holds: all of it, or some projects.
 
-    What is damaged here, or would be lost there, is left and told; all else is copied. Raises CorruptionError for what
-    does not read back, or is damaged in the target; StorageFullError, OSError.
+    What is damaged here, or would be lost there, is left and told; all else is copied. Raises CorruptionError when the
+    target's own records are damaged; StorageFullError, OSError, also for what does not read back there.
     """
     began = time.monotonic()
     for attempt in range(1, _ATTEMPTS + 1):
@@ -72,9 +72,9 @@ def copy_vault(
     )
 
 
-def tombstones(history: GitHistory) -> set[str]:
+def _tombstones(history: GitHistory) -> set[str]:
     """The hashes of what was forgotten: git's of small files, SHA-256 of large ones. Empty where nothing ever was."""
-    return {digest.decode() for text in _files(history, TOMBSTONES) for digest in _HASH.findall(text)}
+    return {digest.decode() for text in _files(history, _TOMBSTONES) for digest in _HASH.findall(text)}
 
 
 def _files(history: GitHistory, ref: str) -> Iterator[bytes]:
@@ -116,7 +116,7 @@ class _Copy:
         self._target_store = target_store
         self._projects = projects
         self._progress = progress
-        self._forgotten = tombstones(target) - tombstones(source)
+        self._forgotten = _tombstones(target) - _tombstones(source)
 
     def run(self, refs: Mapping[str, ObjectId]) -> None:
         """Copy what `refs` reach, then move those of the target."""
@@ -164,7 +164,7 @@ class _Copy:
             if not ref.startswith(_OWN):
                 groups.setdefault(HEADS + ref_component(project) if project else ref, {})[ref] = oid
         # A tag or a meta chain of a project without a snapshot is the rest of something.
-        return {name: group for name, group in groups.items() if name in group and name != TOMBSTONES}
+        return {name: group for name, group in groups.items() if name in group and name != _TOMBSTONES}
 
     def _may_move(self, name: str, changed: Mapping[str, ObjectId], there: Mapping[str, ObjectId]) -> bool:
         old, new = there.get(name), changed.get(name)
@@ -186,7 +186,7 @@ class _Copy:
         """Whether it was here and was taken away: it has not been swept, or the record of operations names it."""
         if self._source.objects.contains(old):
             return True
-        tip = self._source.refs.read(OPERATIONS)
+        tip = self._source.refs.read(_OPERATIONS)
         ids = {old.hex().encode(), _first_id(self._target, old).encode()}
         for oid in self._source.chain(tip) if tip else ():
             for _, blob in self._source.tree(self._source.commit(oid).tree).values():
@@ -209,12 +209,12 @@ class _Copy:
 
     def _merge_tombstones(self, refs: Mapping[str, ObjectId]) -> None:
         """What is forgotten in one is in both."""
-        tip = refs.get(TOMBSTONES)
+        tip = refs.get(_TOMBSTONES)
         for name, (_, oid) in self._source.tree(self._source.commit(tip).tree).items() if tip else ():
-            there = self._target.read_file(TOMBSTONES, name)
+            there = self._target.read_file(_TOMBSTONES, name)
             lines = sorted({*there.splitlines(keepends=True), *self._source.blob(oid).splitlines(keepends=True)})
             if (merged := b"".join(lines)) != there:
-                self._target.write_file(TOMBSTONES, name, merged, "Tombstones of another vault")
+                self._target.write_file(_TOMBSTONES, name, merged, "Tombstones of another vault")
 
     def _merge_catalog(self, refs: Mapping[str, ObjectId]) -> None:
         """The projects that were copied are registered there as they are here."""
@@ -234,9 +234,9 @@ class _Forgotten(Exception):
 
 def _project(ref: str) -> str:
     """Whose ref it is; empty for nobody's."""
-    for prefix in (HEADS, META, TAGS):
+    for prefix in (HEADS, META, _TAGS):
         component, _, name = ref.removeprefix(prefix).partition("/")
-        if ref.startswith(prefix) and bool(name) == (prefix == TAGS):
+        if ref.startswith(prefix) and bool(name) == (prefix == _TAGS):
             return from_ref_component(component)
     return ""
 

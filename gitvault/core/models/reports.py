@@ -86,7 +86,7 @@ class Defect:
     """Something stored that is damaged, missing or not what it should be."""
 
     kind: str
-    """`ref`, `commit`, `tree`, `blob`, `meta`, `pointer`, `manifest`, `chunk`, `pack` or `vault`."""
+    """`ref`, `commit`, `tree`, `blob`, `meta`, `pointer`, `manifest`, `chunk`, `pack`, `vault` or `drill`."""
     object: str
     reason: str
     affects: tuple[Affected, ...] = ()
@@ -99,6 +99,10 @@ class VerifyReport:
     objects_checked: int
     bytes_checked: int
     defects: tuple[Defect, ...] = ()
+    drilled: int = 0
+    """Files that were got back without gitvault."""
+    note: str = ""
+    """Which share of the bytes was read, for people."""
 
     @property
     def ok(self) -> bool:

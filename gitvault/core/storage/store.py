@@ -13,7 +13,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, ParamSpec, TypeVar
 
-from gitvault.core.interfaces import ChunkingStrategy, Progress
+from gitvault.core.interfaces import ChunkingStrategy, Extent, Progress
 from gitvault.core.models import ChunkId, ChunkPlan, Pointer, StorageSize, VerifyReport
 from gitvault.core.storage import checks, manifests, repack
 from gitvault.core.storage.appender import PackAppender
@@ -192,9 +192,11 @@ class ChunkStore:
         self._appender.discard()
         self._reader.forget()
 
-    def verify(self, *, data: bool = False, progress: Progress | None = None) -> VerifyReport:
+    def verify(
+        self, *, data: bool = False, extent: Extent | None = None, progress: Progress | None = None
+    ) -> VerifyReport:
         """See StorageManager; only what was flushed is looked at."""
-        return checks.verify(self._folder, self._disk, self._pool, data=data, progress=progress)
+        return checks.verify(self._folder, self._disk, self._pool, data=data, extent=extent, progress=progress)
 
     def get_storage_size(self) -> StorageSize:
         """See StorageManager."""

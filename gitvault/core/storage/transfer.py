@@ -8,6 +8,7 @@ up again.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
@@ -202,10 +203,10 @@ class Transfer:
 
 
 def _prove(path: Path, table: Table, expected: bytes) -> None:
-    """Read back what was written and synced. Raises CorruptionError."""
+    """Read back what was written and synced. Raises OSError: it is the disk's fault, nothing stored is damaged."""
     pack = Pack(path)
     found = hashlib.sha256()
     for frame in table.frames:
         found.update(pack.read(frame))
     if found.digest() != expected or read_table(path) != table:
-        raise CorruptionError(f"{path}: does not read back as it was written; check this disk")
+        raise OSError(errno.EIO, "does not read back as it was written; check this disk", str(path))

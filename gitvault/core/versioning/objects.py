@@ -174,6 +174,17 @@ def _decode_commit(data: bytes) -> Commit:
     )
 
 
+_TAGGED = re.compile(rb"object ([0-9a-f]{40})\n")
+
+
+def tagged(data: bytes) -> ObjectId:
+    """What an annotated tag names. Raises CorruptionError."""
+    found = _TAGGED.match(data)
+    if found is None:
+        raise CorruptionError("a tag that names no object; run git-vault verify --data")
+    return ObjectId(bytes.fromhex(found[1].decode()))
+
+
 def _encode_signature(who: Signature) -> bytes:
     name = re.sub(_SIGNATURE_CRUFT, "", who.name).strip() or "unknown"
     email = re.sub(_SIGNATURE_CRUFT, "", who.email).strip()

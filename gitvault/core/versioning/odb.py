@@ -134,6 +134,17 @@ class ObjectStore:
                 else:
                     yield oid, *content
 
+    def by_pack(self, oids: Iterable[ObjectId]) -> Iterator[tuple[str, list[ObjectId]]]:
+        """The objects in the order in which `read_many` reads them, pack by pack; those in none come last, with ""."""
+        left = set(oids)
+        for pack in self._known():
+            found = [oid for _, oid in pack.find_many(left)]
+            left.difference_update(found)
+            if found:
+                yield pack.path.name, found
+        if left:
+            yield "", list(left)
+
     def copy_many(self, oids: Iterable[ObjectId], writer: PackWriter) -> Iterator[ObjectId]:
         """Add objects to a pack, each after its hash was checked; the id of each that was added.
 

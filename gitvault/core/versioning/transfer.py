@@ -5,7 +5,7 @@ Nothing is taken for complete because it exists: only what a ref of the target r
 
 from __future__ import annotations
 
-import re
+import errno
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -14,14 +14,13 @@ from gitvault.core.models import ObjectId, Pointer
 from gitvault.core.utils.process import git
 from gitvault.core.versioning import commits, meta
 from gitvault.core.versioning.history import META, GitHistory
-from gitvault.core.versioning.objects import MODE_SUBMODULE, MODE_TREE, Commit
+from gitvault.core.versioning.objects import MODE_SUBMODULE, MODE_TREE, Commit, tagged
 from gitvault.errors import CorruptionError, NotFoundError, ToolFailed
 
 # What a kill can lose.
 _PACK_SIZE = 64 << 20
 # A longer blob is no git-lfs pointer.
 _POINTER_MAX = 1024
-_TAGGED = re.compile(rb"object ([0-9a-f]{40})\n")
 
 
 class ObjectTransfer:
@@ -67,7 +66,7 @@ class ObjectTransfer:
         return walk.snapshots, walk.pointers
 
     def flush(self) -> None:
-        """Make everything durable, also what an earlier run did not come to. Raises CorruptionError."""
+        """Make everything durable, also what an earlier run did not come to. Raises StorageFullError, OSError."""
         self._publish()
         self._target.publish([])
 
@@ -94,7 +93,7 @@ class ObjectTransfer:
         except ToolFailed as error:
             self._target.disk.unlink(pack.pack)
             self._target.disk.unlink(pack.index)
-            raise CorruptionError(f"{pack.pack}: does not read back as it was written; check this disk") from error
+            raise OSError(errno.EIO, "does not read back as it was written; check this disk", str(pack.pack)) from error
         self._target.publish([pack])
         self.packs += 1
         self.bytes += pack.bytes
@@ -131,7 +130,7 @@ class _Walk:
         kind, data = self._source.objects.read(oid)
         while kind == b"tag":
             self.found[oid] = None
-            oid = _tagged(data)
+            oid = tagged(data)
             kind, data = self._source.objects.read(oid)
         self._chain(oid, _kind(ref))
 
@@ -206,10 +205,3 @@ _Look = Callable[[ObjectId], None]
 
 def _kind(ref: str) -> str:
     return META if ref.startswith(META) else ""
-
-
-def _tagged(data: bytes) -> ObjectId:
-    found = _TAGGED.match(data)
-    if found is None:
-        raise CorruptionError("a tag that names no object; run git-vault verify --data")
-    return ObjectId(bytes.fromhex(found[1].decode()))
