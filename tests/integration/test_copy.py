@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from damage import lose
 from disks import CountedDisk
 from trees import differences, write
 
@@ -17,10 +20,13 @@ from gitvault import config
 from gitvault.core.models import ObjectId
 from gitvault.core.storage.packs import read_table
 from gitvault.core.utils.files import Disk, NewFile
-from gitvault.core.versioning.history import HEADS, META
+from gitvault.core.versioning.contents import find
+from gitvault.core.versioning.history import HEADS, META, raw
+from gitvault.core.versioning.objects import encode_commit, parse_message
 from gitvault.errors import (
     ExistsError,
     GitVaultError,
+    LockedError,
     NotFoundError,
     UnsupportedFormatVersion,
 )
@@ -205,16 +211,11 @@ def test_machines_that_went_separate_ways_are_told_and_the_rest_is_copied(source
 
 def rewritten(vault: Vault, project: str, keep: Callable[[int], bool]) -> None:
     """The chain of a project without some snapshots (numbered from the oldest), as retention leaves it."""
-    from gitvault.core.versioning.history import raw
-    from gitvault.core.versioning.objects import encode_commit, parse_message
-
     history = vault.history
     kept = [snapshot for n, snapshot in enumerate(reversed(list(history.list_versions(project)))) if keep(n)]
     pack = history.new_pack()
     parent = meta_parent = None
     for snapshot in kept:
-        from dataclasses import replace
-
         commit = history.commit(raw(snapshot.id))
         named = history.meta_commit(commit)
         assert named
@@ -423,3 +424,187 @@ def test_command(source: Vault, tmp_path: Path, command: Command) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert "5 snapshots copied" in done.stdout
     assert "nothing new" in command(*words).stdout
+
+
+class Meanwhile(Disk):
+    """Does something else once, before an operation on a kind of file in one folder."""
+
+    def __init__(self, folder: Path, suffix: str, number: int, then: Callable[[], object]) -> None:
+        self.folder, self.suffix, self.number, self.then = folder, suffix, number, then
+        self.done = False
+
+    def _now(self, path: Path) -> None:
+        if self.folder in path.parents and path.suffix == self.suffix:
+            self.number -= 1
+            if self.number == 0:
+                self.then()
+                self.done = True
+
+    def create(self, path: Path, mode: int = 0o600) -> NewFile:
+        self._now(path)
+        return super().create(path, mode)
+
+    def create_uncached(self, path: Path) -> NewFile:
+        self._now(path)
+        return super().create_uncached(path)
+
+    def rename(self, source: Path, target: Path) -> None:
+        self._now(source)
+        super().rename(source, target)
+
+
+@pytest.mark.parametrize(("suffix", "number"), [(".zpk", 1), (".zpk", 2), (".pack", 1), (".pack", 2)])
+def test_upkeep_of_the_source_meanwhile(suffix: str, number: int, source: Vault, tmp_path: Path) -> None:
+    """Old packs are gone when the copy comes to read them, or goes on reading them."""
+    second = tmp_path / "second.git"
+
+    def upkeep() -> None:
+        with Vault.open(source.path) as other:
+            assert len(other.maintain().actions) == 2
+
+    disk = Meanwhile(second, suffix, number, upkeep)
+    with Vault.open(source.path, disk=disk) as vault:
+        assert vault.copy_to(second).left == ()
+    assert disk.done
+    with Vault.open(second) as copied:
+        assert_the_same(source, copied, tmp_path)
+
+
+@pytest.mark.parametrize(("suffix", "number"), [(".zpk", 1), (".pack", 2), (".lock", 2)])
+def test_a_snapshot_of_the_source_meanwhile(suffix: str, number: int, source: Vault, tmp_path: Path) -> None:
+    second = tmp_path / "second.git"
+    before = source.history.tip("acme")
+
+    def save() -> None:
+        write(tmp_path / "acme", {"art/new.dat": b"\0" + NOISE.randbytes(20_000), "a.txt": b"meanwhile"})
+        with Vault.open(source.path) as other:
+            other.create_snapshot(tmp_path / "acme")
+
+    disk = Meanwhile(second, suffix, number, save)
+    with Vault.open(source.path, disk=disk) as vault:
+        vault.copy_to(second)
+    assert disk.done
+    with Vault.open(second) as copied:
+        assert copied.history.tip("acme") == before
+        assert copied.verify(data=True).ok
+        source.copy_to(second)
+        assert_the_same(source, copied, tmp_path)
+
+
+def test_a_prune_and_a_sweep_of_the_source_meanwhile(source: Vault, tmp_path: Path) -> None:
+    """What was to be copied is gone: the copy starts over with what is there now."""
+    second = tmp_path / "second.git"
+    gone = [raw(snapshot.id) for snapshot in source.history.list_versions("acme")]
+
+    def prune() -> None:
+        with Vault.open(source.path) as other:
+            rewritten(other, "acme", lambda n: n == 3)
+            lose(other, *gone)
+
+    disk = Meanwhile(second, ".zpk", 1, prune)
+    with Vault.open(source.path, disk=disk) as vault:
+        # The one that is copied last, and has not been read when the pack is made.
+        report = vault.copy_to(second)
+    assert disk.done
+    assert report.left == ()
+    with Vault.open(second) as copied:
+        assert copied.history.tip("acme") == source.history.tip("acme")
+        assert copied.verify(data=True).ok
+
+
+def test_what_is_damaged_in_the_target_and_missing_comes_over_again(source: Vault, tmp_path: Path) -> None:
+    second = tmp_path / "second.git"
+    source.copy_to(second)
+    with Vault.open(second) as copied:
+        lose(copied, raw(source.list_snapshots()[-1].id))
+        assert not copied.verify().ok
+    write(tmp_path / "acme", {"a.txt": b"more"})
+    source.create_snapshot(tmp_path / "acme")
+    source.copy_to(second)
+    with Vault.open(second) as copied:
+        assert_the_same(source, copied, tmp_path)
+
+
+def test_an_unfinished_vault_is_finished_and_nothing_else_taken_for_one(source: Vault, tmp_path: Path) -> None:
+    second = tmp_path / "second.git"
+    (second / "objects" / "pack").mkdir(parents=True)
+    (second / "HEAD").write_text("ref: refs/heads/main\n")
+    (second / "RESCUE.md.123.tmp").write_text("#")
+    source.copy_to(second)
+    third = tmp_path / "third"
+    write(third, {"HEAD": b"", "objects/mine.txt": b"mine"})
+    with pytest.raises(ExistsError):
+        source.copy_to(third)
+
+
+def test_a_locked_target_is_waited_for_and_told(source: Vault, tmp_path: Path) -> None:
+    second = tmp_path / "second.git"
+    source.copy_to(second)
+    config.set(second, "vault.lockTimeout", 0)
+    with Vault.open(second) as copied, copied._lock("a test"), pytest.raises(LockedError, match="locked by process"):
+        source.copy_to(second)
+
+
+def test_a_source_that_cannot_be_written(
+    source: Vault, tmp_path: Path, as_nobody: Callable[[Callable[[], None]], None]
+) -> None:
+    """On a read-only medium: nothing is remembered, and everything is copied."""
+    source.close()
+    shutil.rmtree(source.path / "cache")
+    for path in (source.path, *source.path.rglob("*")):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.stat().st_uid == os.getuid() and folder != Path("/"):
+            folder.chmod(folder.stat().st_mode | 0o755)
+    target = tmp_path / "for-nobody"
+    target.mkdir(mode=0o777)
+    target.chmod(0o777)
+
+    def copy() -> None:
+        os.environ["HOME"] = str(target)
+        with Vault.open(source.path) as vault:
+            assert vault.copy_to(target / "second.git").left == ()
+            assert vault.config.copies == ()
+
+    as_nobody(copy)
+    with Vault.open(source.path) as vault, Vault.open(target / "second.git") as copied:
+        assert_the_same(vault, copied, tmp_path)
+
+
+def test_a_projects_file_that_looks_like_attributes(source: Vault, tmp_path: Path) -> None:
+    """The same object is a user's file here and names large files there."""
+    _, below = find(source.history, source.resolve("acme"), b"art")
+    assert below
+    write(tmp_path / "0", {"art": source.history.blob(below)})
+    source.create_snapshot(tmp_path / "0")
+    assert source.history.blob_at(source.resolve("0"), b"art") == below
+    source.copy_to(tmp_path / "second.git")
+    with Vault.open(tmp_path / "second.git") as second:
+        assert_the_same(source, second, tmp_path)
+
+
+def test_notes_that_both_changed_are_told(source: Vault, tmp_path: Path) -> None:
+    second = tmp_path / "second.git"
+    source.copy_to(second)
+    for vault in (source.path, second):
+        words = ["notes", "--ref=vault/feedback", "add", "-m", vault.name, "acme"]
+        subprocess.run(["git", f"--git-dir={vault}", *words], check=True)
+    [left] = source.copy_to(second).left
+    assert (left.ref, left.project, left.damaged) == ("refs/notes/vault/feedback", "", False)
+
+
+def test_a_snapshot_that_the_record_of_operations_names_was_here(source: Vault, tmp_path: Path) -> None:
+    """It was pruned and swept since the last copy: its object is gone, the record of it is not."""
+    second = tmp_path / "second.git"
+    source.copy_to(second)
+    newest = source.history.tip("acme")
+    assert newest
+    rewritten(source, "acme", lambda n: n < 3)
+    lose(source, newest)
+    assert [left.project for left in source.copy_to(second).left] == ["acme"]
+    record = b'{"removed":["%b"]}' % newest.hex().encode()
+    source.history.write_file("refs/vault/operations", b"operation.json", record, "Operation 1: prune")
+    assert source.copy_to(second).left == ()
+    with Vault.open(second) as copied:
+        assert copied.history.tip("acme") == source.history.tip("acme")
+        assert copied.history.refs.read("refs/vault/operations") is None

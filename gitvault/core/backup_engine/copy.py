@@ -108,8 +108,8 @@ class _Copy:
     ) -> None:
         self.snapshots = self.moved = 0
         self.left: list[NotCopied] = []
-        self.objects = ObjectTransfer(source, target)
-        self.chunks = store.transfer_to(target_store)
+        self.objects = ObjectTransfer(source, target, progress)
+        self.chunks = store.transfer_to(target_store, progress)
         self._source = source
         self._store = store
         self._target = target
@@ -124,7 +124,7 @@ class _Copy:
         groups = self._groups(refs)
         ready: dict[str, ObjectId] = {}
         for number, (name, group) in enumerate(groups.items()):
-            self._progress("copying", number, len(groups))
+            self._progress("looking at projects", number, len(groups))
             changed = {ref: oid for ref, oid in group.items() if there.get(ref) != oid}
             try:
                 if not changed or not self._may_move(name, changed, there):

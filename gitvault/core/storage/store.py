@@ -227,9 +227,9 @@ class ChunkStore:
         """Do the upkeep that is due: see repack.repack."""
         return repack.repack(self._folder, self._index, self._disk, asked=asked, progress=progress, stop=stop)
 
-    def transfer_to(self, target: ChunkStore) -> Transfer:
+    def transfer_to(self, target: ChunkStore, progress: Progress) -> Transfer:
         """What copies from here into another store, see `copy_file`. Only what was flushed is seen."""
-        return Transfer(self._index, self._reader, target._folder, target._index, target._disk)
+        return Transfer(self._index, self._reader, target._folder, target._index, target._disk, progress)
 
     def copy_file(self, pointer: Pointer, transfer: Transfer) -> None:
         """Copy a file's content; durable after `transfer.flush`. Raises CorruptionError, StorageFullError, OSError."""

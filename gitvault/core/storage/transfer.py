@@ -18,6 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from gitvault.core.interfaces import Progress
 from gitvault.core.models import ChunkId
 from gitvault.core.storage.appender import PACK_SIZE
 from gitvault.core.storage.index import ChunkIndex, Place
@@ -57,7 +58,15 @@ class Transfer:
     For one thread that holds the lock of the vault `folder` is in. After an error what was copied stays: it is whole.
     """
 
-    def __init__(self, source: ChunkIndex, reader: ChunkReader, folder: Path, index: ChunkIndex, disk: Disk) -> None:
+    def __init__(
+        self,
+        source: ChunkIndex,
+        reader: ChunkReader,
+        folder: Path,
+        index: ChunkIndex,
+        disk: Disk,
+        progress: Progress,
+    ) -> None:
         self.packs = self.chunks = self.bytes = 0
         """Copied so far; bytes are those of the packs that were written."""
         self._source = source
@@ -65,6 +74,7 @@ class Transfer:
         self._folder = folder
         self._index = index
         self._disk = disk
+        self._progress = progress
         self._files: list[Content] = []
         self._plan: dict[_FrameKey, _Planned] = {}
         self._planned = 0
@@ -119,6 +129,7 @@ class Transfer:
 
     def _copy(self) -> None:
         threads = min(os.cpu_count() or 1, 8)
+        done = 0
         with ThreadPoolExecutor(1, "pack-write") as background, ThreadPoolExecutor(threads, "copy") as pool:
             try:
                 for level, frame, chunks, stored in self._read(pool):
@@ -127,6 +138,8 @@ class Transfer:
                         self._publish()
                     self._open(background, level).add_copy(frame, stored, chunks)
                     self._written.update(stored)
+                    done += len(stored)
+                    self._progress("copying", done, self._planned)
                 for file in self._files:
                     # Last, when all it names is there.
                     if file.parts and not self._has_manifest(file):

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+from gitvault.core.interfaces import Progress
 from gitvault.core.models import ObjectId, Pointer
 from gitvault.core.utils.process import git
 from gitvault.core.versioning import commits, meta
@@ -26,11 +27,12 @@ _POINTER_MAX = 1024
 class ObjectTransfer:
     """Copies objects of `source` into packs of `target`. For one thread that holds the lock there."""
 
-    def __init__(self, source: GitHistory, target: GitHistory) -> None:
+    def __init__(self, source: GitHistory, target: GitHistory, progress: Progress) -> None:
         self.packs = self.objects = self.bytes = 0
         """Copied so far; bytes are those of packs and indexes."""
         self._source = source
         self._target = target
+        self._progress = progress
         self._writer = target.new_pack()
         self._whole: _ByKind = defaultdict(_Whole)
 
@@ -55,9 +57,11 @@ class ObjectTransfer:
         for digest in (*(pointer.oid for pointer in walk.pointers), *(oid.hex() for oid in walk.found)):
             look(digest)
         there = self._target.objects.contains
-        missing = (oid for oid in walk.found if oid not in self._writer and not there(oid))
-        for _ in self._source.objects.copy_many(missing, self._writer):
+        missing = [oid for oid in walk.found if oid not in self._writer and not there(oid)]
+        for number, _ in enumerate(self._source.objects.copy_many(missing, self._writer)):
             self.objects += 1
+            if not number % 1000:
+                self._progress("copying objects", number, len(missing))
             if self._writer.size >= _PACK_SIZE:
                 self._publish()
         for kind, new in walk.new.items():
@@ -76,13 +80,15 @@ class ObjectTransfer:
 
     def _know(self, ref: str, tip: ObjectId) -> None:
         whole = self._whole[_kind(ref)]
-        # What is damaged there is looked at again, and comes over where it is missing.
+        trees: dict[ObjectId, ObjectId] = {}
+        # Of a chain that is damaged there nothing counts: it is walked here, and what is missing there comes over.
         with suppress(CorruptionError, NotFoundError):
             for oid in self._target.chain(tip):
                 if oid in whole.trees:
                     break
-                whole.trees[oid] = tree = self._target.commit(oid).tree
-                whole.seen.add(tree)
+                trees[oid] = self._target.commit(oid).tree
+            whole.trees |= trees
+            whole.seen.update(trees.values())
 
     def _publish(self) -> None:
         pack = self._writer.finish()
