@@ -150,6 +150,10 @@ def test_a_damaged_frame_is_replaced_by_another_copy(source: ChunkStore, target:
         other.flush()
     [second] = (tmp_path / "other").glob("*.zpk")
     second.rename(first.with_name(second.name))
+    [chunk] = [chunk for chunk, _ in source.chunks(pointer)][:1]
+    for pack in (first, first.with_name(second.name)):
+        place = source._reader.locate([chunk], ((pack, 0),))[chunk]
+        assert place.pack.path != pack, "a frame is not read through one that stands on it"
     spoil(first)
     copy(source, target, [pointer])
     assert read(target, pointer) == data

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 
 from gitvault.core.interfaces import Progress
 from gitvault.core.models import CopyReport, NotCopied, ObjectId, Pointer
@@ -142,17 +143,25 @@ class _Copy:
                 ready |= changed
         self.chunks.flush()
         self.objects.flush()
-        for ref, oid in sorted(ready.items(), key=lambda item: _order(item[0])):
+        first = self._head(sorted(ref for ref in there.keys() | ready.keys() if ref.startswith(HEADS)))
+        for ref, oid in sorted(ready.items(), key=lambda item: (_order(item[0]), item[0] != first, item[0])):
             self._target.refs.update(ref, oid, old=there.get(ref))
             self.moved += 1
         self._merge_tombstones(refs)
         self._merge_catalog(refs)
         # Also when nothing moved: a killed run may have renamed a ref and not come to this.
         self._target.sync_tip("")
-        heads = [ref for ref in refs if ref.startswith(HEADS) and self._target.refs.read(ref)]
-        head = self._source.refs.head()
-        if heads:
-            self._target.keep_head(head if head in heads else heads[0])
+
+    def _head(self, branches: Sequence[str]) -> str:
+        """See to it that HEAD names one of these, which is to be made before the others."""
+        if not branches:
+            return ""
+        head = ""
+        with suppress(CorruptionError):
+            head = self._source.refs.head() or ""
+        chosen = head if head in branches else branches[0]
+        self._target.keep_head(chosen)
+        return chosen
 
     def _groups(self, refs: Mapping[str, ObjectId]) -> dict[str, dict[str, ObjectId]]:
         """The refs to copy, by the one that decides whether they may: a project's go with its branch."""
@@ -241,9 +250,9 @@ def _project(ref: str) -> str:
     return ""
 
 
-def _order(ref: str) -> tuple[int, str]:
+def _order(ref: str) -> int:
     """Attributes before the branch that names them; tags and the rest are about snapshots that are there."""
-    return next((n for n, prefix in enumerate((META, HEADS)) if ref.startswith(prefix)), 2), ref
+    return next((n for n, prefix in enumerate((META, HEADS)) if ref.startswith(prefix)), 2)
 
 
 def _first_id(history: GitHistory, oid: ObjectId) -> str:

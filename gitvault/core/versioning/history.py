@@ -272,11 +272,11 @@ class GitHistory:
         """Move the meta ref, then the branch: the commit point. Durable when it returns."""
         component = ref_component(recorded.project)
         self.refs.update(META + component, recorded.meta)
-        self.refs.update(HEADS + component, recorded.commit, old=recorded.parent)
         self.keep_head(HEADS + component)
+        self.refs.update(HEADS + component, recorded.commit, old=recorded.parent)
 
     def keep_head(self, ref: str) -> None:
-        """Let HEAD name a branch when what it names does not exist: a clone checks that out."""
+        """Let HEAD name a branch that is about to be made, unless it names one that exists: a clone checks that out."""
         try:
             head = self.refs.head()
             exists = head is not None and self.refs.read(head) is not None
