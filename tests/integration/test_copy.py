@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
@@ -20,15 +21,17 @@ from gitvault import config
 from gitvault.core.backup_engine.copy import copy_vault
 from gitvault.core.models import CopyReport, ObjectId
 from gitvault.core.storage.packs import read_table
-from gitvault.core.utils.files import Disk, NewFile
+from gitvault.core.utils.files import Disk, NewFile, full_disk_named
 from gitvault.core.versioning.contents import find
 from gitvault.core.versioning.history import HEADS, META, raw
 from gitvault.core.versioning.objects import encode_commit, parse_message
 from gitvault.errors import (
+    ConfigError,
     ExistsError,
     GitVaultError,
     LockedError,
     NotFoundError,
+    StorageFullError,
     UnsupportedFormatVersion,
 )
 from gitvault.vault import Vault, disk_usage
@@ -215,6 +218,8 @@ def test_the_source_remembers_its_copies(source: Vault, tmp_path: Path) -> None:
     for name in ("second.git", "third.git", "second.git"):
         source.copy_to(tmp_path / name)
     assert source.config.copies == (str(tmp_path / "second.git"), str(tmp_path / "third.git"))
+    with pytest.raises(ConfigError, match="expected a folder's absolute path"):
+        config.set(source.path, "vault.copies", ["second.git"])
 
 
 def test_machines_that_went_separate_ways_are_told_and_the_rest_is_copied(source: Vault, tmp_path: Path) -> None:
@@ -407,6 +412,49 @@ def test_killed_at_any_operation_it_goes_on(source: Vault, tmp_path: Path, pytes
             assert copied.verify(data=True).defects == (), f"after operation {operation}"
             assert copied.history.refs.list(HEADS) == source.history.refs.list(HEADS)
             assert not list(second.glob("tmp/*"))
+
+
+class Failing(CountedDisk):
+    """Fails at one operation, or at that and all behind it."""
+
+    def __init__(self, at: int, error: int, *, sticky: bool) -> None:
+        self.at, self.error, self.sticky = at, error, sticky
+        self.done = 0
+
+    def count(self) -> None:
+        self.done += 1
+        if self.done - 1 == self.at or (self.sticky and self.done > self.at):
+            with full_disk_named(Path("the target")):
+                raise OSError(self.error, os.strerror(self.error))
+
+
+@pytest.mark.parametrize(("error", "sticky"), [(errno.EIO, False), (errno.ENOSPC, True)])
+def test_a_failing_or_full_disk_leaves_a_sound_vault(
+    error: int, sticky: bool, source: Vault, tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    second = tmp_path / "second.git"
+    operation, failed = 0, 0
+    while True:
+        shutil.rmtree(second, ignore_errors=True)
+        disk = Failing(operation, error, sticky=sticky)
+        with Vault.open(source.path, disk=disk) as vault:
+            try:
+                vault.copy_to(second)
+            except (OSError, StorageFullError):
+                failed += 1
+        if disk.done <= operation:
+            break
+        if (second / "config").exists():
+            with Vault.open(second) as copied:
+                assert copied.verify(data=True).defects == (), f"after operation {operation}"
+        for lock in [second / "HEAD.lock", *second.rglob("refs/**/*.lock")]:
+            assert not lock.exists()
+        assert source.copy_to(second).left == ()
+        with Vault.open(second) as copied:
+            assert copied.verify(data=True).defects == (), f"after operation {operation}"
+            assert copied.history.refs.list(HEADS) == source.history.refs.list(HEADS)
+        operation += 1 if pytestconfig.getoption("--deep") else 19
+    assert failed > 3
 
 
 class Flipping(Disk):

@@ -87,7 +87,13 @@ def test_restart(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "{}", '{"of":"x","next":0,"since":null,"packs":[]}', '{"of":1,"next":0,"since":"2026","packs":["a"]}'],
+    [
+        "",
+        "[]",
+        "{}",
+        '{"of":"x","next":0,"since":null,"packs":[]}',
+        '{"of":1,"next":0,"since":"2026-01-01T00:00:00","packs":["a"]}',
+    ],
 )
 def test_a_damaged_note_is_as_none(text: str, tmp_path: Path) -> None:
     (tmp_path / "verify.json").write_text(text)
