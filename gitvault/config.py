@@ -71,6 +71,8 @@ class Config:
     format_version: int = FORMAT_VERSION
     user_name: str = ""
     user_email: str = ""
+    copies: tuple[str, ...] = ()
+    """Folders of vaults that hold the same: what is damaged here may be whole there."""
     machine: str = ""
     """What snapshots name as the host they were taken on."""
 
@@ -133,6 +135,12 @@ def _pattern(text: str) -> tuple[str, ...]:
     return (text,)
 
 
+def _folder(text: str) -> tuple[str, ...]:
+    if not os.path.isabs(text):
+        raise ValueError("expected a folder's absolute path")
+    return (text,)
+
+
 def _name(text: str) -> str:
     if not text.strip() or not text.isprintable():
         raise ValueError("expected a name")
@@ -178,6 +186,7 @@ SETTINGS: dict[str, Setting] = {
         Setting("vault.keepWithin", "keep_within", _duration),
         Setting("vault.keepMilestones", "keep_milestones", _flag),
         Setting("vault.formatVersion", "format_version", _number(1, 1 << 30)),
+        Setting("vault.copies", "copies", _folder, many=True),
         Setting("vault.machine", "machine", _name),
         Setting("vault.dir", "", _name),
         Setting("user.name", "user_name", str),

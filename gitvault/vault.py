@@ -37,10 +37,14 @@ from gitvault.errors import (
 )
 
 if TYPE_CHECKING:
+    from random import Random
+
+    from gitvault.core.backup_engine.extent import ReadExtent
     from gitvault.core.backup_engine.quota import Quota
     from gitvault.core.backup_engine.retention import Retention
     from gitvault.core.interfaces import Progress
     from gitvault.core.models import (
+        CopyReport,
         Defect,
         Difference,
         Entry,
@@ -89,6 +93,8 @@ _ATTRIBUTES = """\
 # Written by gitvault: what the projects' own .gitattributes say must not change a byte on the way out.
 * -text !eol -ident !working-tree-encoding -export-subst -export-ignore filter=vault
 """
+# By their SHA-256: RESCUE.md as it is in vaults that an older gitvault made.
+_OLDER_TEXTS = frozenset({"5fd1aa7f6710c86d3fc968e64dfd32cb3f60faa605d96815aed2fd9a3306b9fb"})
 _RESTORED = "refs/vault/restored/"
 _RESTORES_KEPT = 100
 # Of a project's name as a ref's: with what comes before and behind it (`stat-`, `.db-journal`, `.lock`) it must be
@@ -145,15 +151,15 @@ class Vault:
         if is_vault(self.path):
             _ = self.config
             return
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        if self.path.exists() and not (self.path.is_dir() and _is_unfinished(self.path)):
             raise ExistsError(f"{self.path}: not a vault and not empty; name a folder that does not exist yet")
         disk = self._disk
         for folder in ("objects/info", "objects/pack", "refs/heads", "refs/tags", "info", "chunks/tmp", "cache", "tmp"):
             disk.make_folder(self.path / folder)
         self.path.chmod(0o700)
         disk.write_durably(self.path / "HEAD", b"ref: refs/heads/main\n")
-        disk.write_durably(self.path / "info" / "attributes", _ATTRIBUTES.encode())
-        disk.write_durably(self.path / "RESCUE.md", _rescue_text())
+        for name, text in _constant_files().items():
+            disk.write_durably(self.path / name, text)
         # Last: a folder without it is not a vault yet.
         disk.write_durably(self.path / "config", _CONFIG.format(version=settings.FORMAT_VERSION).encode())
         disk.sync_folder(self.path.parent)
@@ -593,23 +599,51 @@ class Vault:
         data: bool = False,
         repair: bool = False,
         copies: Sequence[Path | str] = (),
+        share: tuple[int, int] | None = None,
+        restart: bool = False,
+        drill: int = 0,
+        chance: Random | None = None,
         progress: Progress | None = None,
     ) -> VerifyReport:
-        """See BackupEngine. `repair`: read every byte and heal what is damaged, also from the vaults `copies`.
+        """See BackupEngine. An interrupted run with `data` goes on where it was, unless `restart`.
 
-        What an earlier repair could not get back is no defect any more but `quarantined`. Raises LockedError and
-        StorageFullError when repairing, VaultNotFound for a copy that is none.
+        `share`: with `data`, read only so many of so many parts, those whose turn it is. `drill`: get so many files
+        back the way RESCUE.md says; `chance` picks them. `repair`: read every byte and heal what is damaged, also from
+        the vaults `copies`; what an earlier repair could not get back is no defect any more but `quarantined`.
+        Raises LockedError and StorageFullError when repairing, VaultNotFound for a copy that is none.
         """
         if repair:
             with self._lock("repair"):
                 self._clear_leftovers()
-                return self._repaired([Path(copy) for copy in copies], progress)
+                known = [path for copy in self.config.copies if is_vault(path := Path(copy))]
+                return self._repaired([*known, *map(Path, copies)], progress)
         from gitvault.core.versioning import losses
 
-        return losses.divide(self.history, self._verified(data, progress), self._losses())
+        read = None
+        if data:
+            from gitvault.core.backup_engine.extent import ReadExtent
 
-    def _verified(self, data: bool, progress: Progress | None) -> VerifyReport:
-        from gitvault.core.backup_engine.verify import verify
+            read = ReadExtent(self.path / "cache", self._disk, self._now(), share=share, restart=restart)
+        try:
+            report = self._verified(data, progress, read)
+        except BaseException:
+            if read:
+                read.end()
+            raise
+        if read:
+            read.finish()
+            report = replace(report, note=read.said)
+        if drill:
+            from random import SystemRandom
+
+            from gitvault.core.backup_engine import drill as exercise
+
+            drilled, found = exercise.drill(self.history, self.store, drill, chance or SystemRandom(), progress)
+            report = replace(report, drilled=drilled, defects=(*report.defects, *found))
+        return losses.divide(self.history, report, self._losses())
+
+    def _verified(self, data: bool, progress: Progress | None, read: ReadExtent | None = None) -> VerifyReport:
+        from gitvault.core.backup_engine.verify import verify, verify_constants
         from gitvault.core.models import Defect, VerifyReport
 
         packed, names = self.history.refs.damaged()
@@ -618,19 +652,49 @@ class Vault:
             broken = [*(["packed-refs"] if packed is not None else []), *names]
             reason = "holds no id; git-vault verify --repair finds what it was"
             return VerifyReport(0, 0, tuple(Defect("ref", name, reason) for name in broken))
-        report = verify(self.history, self.store, data=data, progress=progress)
+        report = verify(self.history, self.store, data=data, extent=read, progress=progress)
         for project, named in self.history.headless().items():
             with contextlib.suppress(GitVaultError):
                 if self.history.commit(named).parents:
                     lost = Defect("ref", f"refs/heads/{ref_component(project)}", "missing; the project had snapshots")
                     report = replace(report, defects=(*report.defects, lost))
-        attributes = self.path / "info" / "attributes"
-        if not attributes.is_file() or attributes.read_text(errors="replace") != _ATTRIBUTES:
-            found = Defect("vault", "info/attributes", "not as gitvault wrote it; git may change bytes on checkout")
-            report = replace(report, defects=(*report.defects, found))
+        constant = verify_constants(self.path, _constant_files(), _OLDER_TEXTS)
+        report = replace(report, defects=(*report.defects, *constant))
         if (self.path / _PENDING).exists():
             found = Defect("vault", _PENDING, "an interrupted operation waits to be completed; the next snapshot does")
             report = replace(report, defects=(*report.defects, found))
+        return report
+
+    def copy_to(
+        self, target: Path | str, *, projects: Iterable[str] = (), progress: Progress | None = None
+    ) -> CopyReport:
+        """Bring a second vault, made when it is missing, to what this one holds; `projects`: only these.
+
+        Raises NotFoundError for an unknown project, ExistsError for a folder with something else in it, GitVaultError
+        for a folder that is this vault, in it or around it, LockedError, CorruptionError, StorageFullError, OSError.
+        """
+        from gitvault.core.backup_engine.copy import copy_vault
+
+        here, there = os.path.realpath(self.path), os.path.realpath(target)
+        if _is_within(here, there) or _is_within(there, here):
+            raise GitVaultError(f"{there}: is this vault, or one lies in the other; name a folder elsewhere")
+        wanted = frozenset(projects)
+        for project in wanted:
+            if self.history.tip(project) is None:
+                self.project(project)
+        with Vault.create(there, now=self._now, disk=self._disk, waiting=self._waiting) as other:
+            with other._lock(f"copy of {here}"):
+                other._clear_leftovers()
+                report = copy_vault(
+                    self.history, self.store, other.history, other.store, projects=wanted or None, progress=progress
+                )
+            if report.packs and other.config.maintenance == "auto":
+                other._maintain_in_background()
+        if there not in self.config.copies:
+            # Where a repair finds it. A vault that cannot be written is copied all the same.
+            with contextlib.suppress(ToolFailed):
+                settings.set(self.path, "vault.copies", [*self.config.copies, there])
+                self.__dict__.pop("config", None)
         return report
 
     def _losses(self) -> list[Defect]:
@@ -659,7 +723,7 @@ class Vault:
                     defects=found.defects,
                     copies=[Copy(vault.path, vault.history, vault.store) for vault in opened],
                     originals=self._originals(),
-                    constants={"info/attributes": _ATTRIBUTES.encode(), "RESCUE.md": _rescue_text()},
+                    constants=_constant_files(),
                     disk=self._disk,
                     progress=progress,
                 )
@@ -876,6 +940,13 @@ def is_vault(path: Path) -> bool:
     return (path / "HEAD").is_file() and re.search(r"(?mi)^\s*formatVersion\s*=", text) is not None
 
 
+def _is_unfinished(folder: Path) -> bool:
+    """Whether there is nothing in a folder but what making a vault begins with: a run was killed on the way."""
+    known = re.compile(r"(HEAD|RESCUE\.md|config|attributes)(\.[0-9]+\.tmp)?")
+    names = [name for _, _, files in os.walk(folder) for name in files]
+    return all(known.fullmatch(name) for name in names) and not (folder / "config").exists()
+
+
 def disk_usage(path: Path) -> int:
     """Bytes that a vault's files occupy, caches and the reserve left out."""
     total = 0
@@ -916,7 +987,11 @@ def _decode_pointer(blob: bytes) -> Pointer | None:
     return pointers.decode(blob)
 
 
-def _rescue_text() -> bytes:
+def _constant_files() -> dict[str, bytes]:
+    """What is in every vault and never changes."""
     from importlib.resources import files
 
-    return files("gitvault").joinpath("docs/rescue.md").read_bytes()
+    return {
+        "info/attributes": _ATTRIBUTES.encode(),
+        "RESCUE.md": files("gitvault").joinpath("docs/rescue.md").read_bytes(),
+    }

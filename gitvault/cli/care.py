@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentError, ArgumentParser, Namespace
+from argparse import ArgumentError, ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterator, Sequence
 
 from gitvault.cli import render
-from gitvault.cli.arguments import filled
+from gitvault.cli.arguments import count, filled
 from gitvault.core.models import Defect, MaintenanceReport, Repair, StorageStats, VerifyReport
 from gitvault.core.utils.names import to_line, to_text
 from gitvault.errors import CorruptionError
@@ -27,11 +27,26 @@ def _configure_verify(parser: ArgumentParser) -> None:
         default=[],
         help="with --repair: a second vault that may have what is lost, repeatable",
     )
+    parser.add_argument("--share", metavar="1/N", type=_share, help="read the part of N whose turn it is")
+    parser.add_argument("--restart", action="store_true", help="do not go on where an interrupted run stopped")
+    parser.add_argument("--drill", metavar="N", type=count, default=0, help="get N random files back without gitvault")
+    parser.add_argument("--seed", metavar="N", type=count, help="which random files")
+
+
+def _share(text: str) -> tuple[int, int]:
+    parts, _, of = text.partition("/")
+    if not (parts.isdecimal() and of.isdecimal() and 1 <= int(parts) <= int(of) <= 10_000):
+        raise ArgumentTypeError(f"expected parts of a whole, such as 1/30, found {text!r}")
+    return int(parts), int(of)
 
 
 def _verify(session: Session, arguments: Namespace) -> Answer:
+    from random import Random
+
     if arguments.copies and not arguments.repair:
         raise ArgumentError(None, "--from goes with --repair")
+    if arguments.repair and (arguments.share or arguments.drill or arguments.restart):
+        raise ArgumentError(None, "--repair reads everything; --share, --drill and --restart go without it")
     mended: list[Repair] = []
     if arguments.repair:
         from gitvault.vault import Vault
@@ -39,8 +54,16 @@ def _verify(session: Session, arguments: Namespace) -> Answer:
         mended = Vault.mend(session.vault_path)
         report = session.vault.verify(repair=True, copies=arguments.copies, progress=session.progress)
     else:
-        report = session.vault.verify(data=arguments.data, progress=session.progress)
+        report = session.vault.verify(
+            data=arguments.data or arguments.share is not None,
+            share=arguments.share,
+            restart=arguments.restart,
+            drill=arguments.drill,
+            chance=None if arguments.seed is None else Random(arguments.seed),
+            progress=session.progress,
+        )
     repaired = (*mended, *report.repaired)
+    read = arguments.data or arguments.repair or arguments.share is not None
     return Answer(
         {
             "ok": report.ok,
@@ -49,8 +72,10 @@ def _verify(session: Session, arguments: Namespace) -> Answer:
             "defects": [_defect_document(defect) for defect in report.defects],
             "repaired": [{"kind": done.kind, "object": done.object, "how": done.how} for done in repaired],
             "quarantined": [_defect_document(defect) for defect in report.quarantined],
+            "drilled": report.drilled,
+            "note": report.note,
         },
-        _verify_lines(report, repaired, arguments.data or arguments.repair),
+        _verify_lines(report, repaired, read),
         _verify_hints(session, report, arguments),
         0 if report.ok else CorruptionError.exit_code,
     )
@@ -76,6 +101,8 @@ def _defect_document(defect: Defect) -> dict[str, object]:
 
 def _verify_lines(report: VerifyReport, repaired: Sequence[Repair], data: bool) -> Iterator[str]:
     checked = f"{render.plural(report.objects_checked, 'object')}, {render.size(report.bytes_checked)}"
+    checked += f" ({report.note})" if report.note else ""
+    checked += f", got {render.plural(report.drilled, 'file')} back without gitvault" if report.drilled else ""
     if repaired:
         yield f"{render.plural(len(repaired), 'repair')}"
         yield from (f"  {done.kind} {render.line(done.object)}: {render.line(done.how)}" for done in repaired)

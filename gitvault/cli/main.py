@@ -43,6 +43,7 @@ VERBS = {
     "prune": "retain",
     "forget": "retain",
     "op": "retain",
+    "copy": "copy",
     "doctor": "doctor",
 }
 """Each verb with the module of `gitvault.cli` whose `VERBS` has it."""

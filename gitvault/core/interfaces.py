@@ -29,6 +29,19 @@ Progress = Callable[[str, int, int], None]
 """Called with (what is being done, units done, units in all or 0 when unknown), often."""
 
 
+class Extent(Protocol):
+    """Which stored bytes a verification reads; all that leads to them is looked at in any case."""
+
+    def wants(self, digest: bytes) -> bool:
+        """Whether what has this hash is to be read."""
+
+    def was_read(self, pack: str) -> bool:
+        """Whether a file that never changes was read before and found sound, so that it need not be again."""
+
+    def read(self, pack: str) -> None:
+        """It has been read now, and is sound."""
+
+
 class ChunkingStrategy(Protocol):
     """Cuts content into chunks. Safe to call from several threads at once."""
 
@@ -98,8 +111,10 @@ class StorageManager(Protocol):
     def discard(self) -> None:
         """Drop everything stored since the last flush; called when a run fails."""
 
-    def verify(self, *, data: bool = False, progress: Progress | None = None) -> VerifyReport:
-        """Check every pack: tables and lengths, with `data` every byte decoded and hashed.
+    def verify(
+        self, *, data: bool = False, extent: Extent | None = None, progress: Progress | None = None
+    ) -> VerifyReport:
+        """Check every pack: tables and lengths, with `data` every byte decoded and hashed, or those of `extent`.
 
         Defects name chunks (`kind="chunk"`, `object` the chunk id in hex), manifests and packs.
         """

@@ -13,7 +13,7 @@ from typing import BinaryIO
 import pytest
 
 from gitvault.core.chunking import AssetAware, FixedSize, RollingHash
-from gitvault.core.interfaces import Progress, StorageManager
+from gitvault.core.interfaces import Extent, Progress, StorageManager
 from gitvault.core.models import ChunkId, Pointer, StorageSize, VerifyReport
 from gitvault.core.storage.store import ChunkStore
 from gitvault.errors import CorruptionError, NotFoundError
@@ -79,7 +79,9 @@ class MemoryStore:
     def discard(self) -> None:
         self._new.clear()
 
-    def verify(self, *, data: bool = False, progress: Progress | None = None) -> VerifyReport:
+    def verify(
+        self, *, data: bool = False, extent: Extent | None = None, progress: Progress | None = None
+    ) -> VerifyReport:
         if progress is not None:
             progress("checking", 1, 1)
         return VerifyReport(len(self._disk), sum(map(len, self._disk.values())))

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import os
+import random
 import re
 import sys
 import tomllib
@@ -23,6 +24,7 @@ from gitvault.cli import arguments, history, main, progress, restore, save
 from gitvault.config import SETTINGS, Config
 from gitvault.core.models import (
     Affected,
+    CopyReport,
     Defect,
     Difference,
     Entry,
@@ -30,6 +32,7 @@ from gitvault.core.models import (
     KindSize,
     MaintenanceReport,
     Move,
+    NotCopied,
     ObjectId,
     PathState,
     Problem,
@@ -189,8 +192,9 @@ class FakeVault:
     def get_storage_stats(self) -> StorageStats:
         return StorageStats(2, 3, 3000, 2000, 1000, (KindSize("text", 2, 1500, 500),))
 
-    def verify(self, *, data: bool = False, progress: object = None) -> VerifyReport:
+    def verify(self, *, data: bool = False, progress: object = None, **options: object) -> VerifyReport:
         assert callable(progress)
+        self.asked = options
         if not data:
             return VerifyReport(7, 100)
         return VerifyReport(7, 100, (Defect("chunk", "ab12", "hash differs", (Affected("acme", ID, b"p\xff"),)),))
@@ -200,6 +204,13 @@ class FakeVault:
         paths = paths or [project.path for project in self.projects() if project.host == "here"]
         self.scanned = scan
         return [PathState(path, "saved" if path != "/p/never" else "new", ID, "as of now") for path in paths]
+
+    left: tuple[NotCopied, ...] = ()
+
+    def copy_to(self, target: str, *, projects: Sequence[str], progress: object) -> CopyReport:
+        assert callable(progress)
+        self.copied = tuple(projects)
+        return CopyReport(target, 3, 20, 5, 2, 2048, 4, 1.5, self.left)
 
     def maintain(self, *, idle: bool = False, progress: object = None) -> MaintenanceReport:
         return MaintenanceReport(2048, 1024, 1.5, ("repacked 3 packs",))
@@ -600,7 +611,7 @@ def test_restore_with_problems_is_1(run: Callable[..., Run]) -> None:
 def test_verify(run: Callable[..., Run]) -> None:
     done = run("verify", "--json")
     assert done.code == 0
-    nothing: dict[str, object] = {"defects": [], "repaired": [], "quarantined": []}
+    nothing: dict[str, object] = {"defects": [], "repaired": [], "quarantined": [], "drilled": 0, "note": ""}
     assert done.json == {"ok": True, "objects_checked": 7, "bytes_checked": 100} | nothing
     assert run("verify").out.startswith("all is well: checked 7 objects, 100 B;")
     done = run("verify", "--data", "--json")
@@ -618,6 +629,43 @@ def test_verify(run: Callable[..., Run]) -> None:
         "  chunk ab12: hash differs",
         "    in 0123456789ab acme:p\\xff",
     ]
+
+
+def test_verify_passes_on_what_to_read(run: Callable[..., Run], vault: FakeVault) -> None:
+    run("verify", "--share", "2/30", "--restart", "--drill", "3", "--seed", "7")
+    chance = vault.asked.pop("chance")
+    assert isinstance(chance, random.Random)
+    assert chance.random() == random.Random(7).random()
+    assert vault.asked == {"share": (2, 30), "restart": True, "drill": 3}
+    for wrong in ("1", "0/3", "4/3", "1/x", "1/10001", "-1/3"):
+        assert run("verify", f"--share={wrong}").code == main.USAGE
+
+
+def test_copy(run: Callable[..., Run], vault: FakeVault) -> None:
+    done = run("copy", "--to", "/mnt/second", "--project", "a", "--project", "b", "--json")
+    assert done.code == 0
+    assert done.json == {
+        "target": "/mnt/second",
+        "snapshots": 3,
+        "objects": 20,
+        "chunks": 5,
+        "packs": 2,
+        "bytes": 2048,
+        "refs": 4,
+        "seconds": 1.5,
+        "left": [],
+    }
+    assert vault.copied == ("a", "b")
+    assert run("copy", "--to", "/mnt/second").out == "3 snapshots copied to /mnt/second: 2.0 KiB in 2 packs, 1.50 s\n"
+    assert run("copy").code == main.USAGE
+    vault.left = (NotCopied("refs/heads/a", "a", "went another way", False),)
+    done = run("copy", "--to", "/mnt/second")
+    assert (done.code, done.out.splitlines()[1:]) == (128, ["left as it was there: a: went another way"])
+    vault.left = (*vault.left, NotCopied("refs/notes/x", "", "gone", True))
+    done = run("copy", "--to", "/mnt/second")
+    assert done.code == 20
+    assert "left as it was there: refs/notes/x: gone\n" in done.out
+    assert "verify --data" in done.out
 
 
 def test_stats(run: Callable[..., Run]) -> None:

@@ -8,37 +8,42 @@ touches is worked out afterwards, and only when there is one.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from gitvault.core.interfaces import Progress, StorageManager
+from gitvault.core.interfaces import Extent, Progress, StorageManager
 from gitvault.core.models import Affected, Defect, ObjectId, Pointer, SnapshotId, VerifyReport
 from gitvault.core.utils.names import ref_component
 from gitvault.core.versioning import contents, meta
 from gitvault.core.versioning.commits import identity
-from gitvault.core.versioning.history import META, NO_OBJECT, GitHistory
-from gitvault.core.versioning.objects import MODE_TREE, Commit
+from gitvault.core.versioning.history import HEADS, META, NO_OBJECT, GitHistory
+from gitvault.core.versioning.objects import MODE_TREE, Commit, tagged
 from gitvault.errors import CorruptionError, GitVaultError, NotFoundError
 
+_PACK_NAME = re.compile("pack-([0-9a-f]{40})[.]pack")
 _Trees = tuple[ObjectId | None, ObjectId | None]
 
 
 def verify(
-    history: GitHistory, store: StorageManager, *, data: bool = False, progress: Progress | None = None
+    history: GitHistory,
+    store: StorageManager,
+    *,
+    data: bool = False,
+    extent: Extent | None = None,
+    progress: Progress | None = None,
 ) -> VerifyReport:
-    """Check all snapshots of all projects; with `data`, every stored byte."""
-    check = _Check(history, store, data, progress)
+    """Check all snapshots of all projects; with `data`, every stored byte, or those of `extent`."""
+    check = _Check(history, store, extent if data else None, data, progress)
     for project in history.projects():
         check.project(project)
-    for ref, oid in history.refs.list("refs/vault/").items():
-        if not ref.startswith(META):
-            check.records(ref, oid)
+    check.refs()
     check.blobs()
     check.pointers()
-    if data:
-        check.packs()
-    stored = store.verify(data=data, progress=progress)
+    check.packs()
+    stored = store.verify(data=data, extent=extent, progress=progress)
     bad_chunks = {defect.object for defect in stored.defects}
     for pointer in check.seen_pointers if bad_chunks else ():
         try:
@@ -52,9 +57,17 @@ def verify(
 
 
 class _Check:
-    def __init__(self, history: GitHistory, store: StorageManager, data: bool, progress: Progress | None) -> None:
+    def __init__(
+        self,
+        history: GitHistory,
+        store: StorageManager,
+        extent: Extent | None,
+        data: bool,
+        progress: Progress | None,
+    ) -> None:
         self.history = history
         self.store = store
+        self.extent = extent
         self.data = data
         self.progress = progress
         self.objects = self.bytes = 0
@@ -62,6 +75,7 @@ class _Check:
         """By object id or pointer oid, in hex."""
         self.other: list[Defect] = []
         """What no snapshot's path can be named for."""
+        self.seen_commits: set[ObjectId] = set()
         self.seen_trees: set[_Trees] = set()
         self.seen_blobs: set[ObjectId] = set()
         self.seen_pointers: set[Pointer] = set()
@@ -71,7 +85,8 @@ class _Check:
         at = self.history.tip(project)
         if at:
             self.meta_ref(project, at)
-        while at:
+        while at and at not in self.seen_commits:
+            self.seen_commits.add(at)
             snapshot = SnapshotId(at.hex())
             try:
                 commit = self.history.commit(at)
@@ -106,14 +121,44 @@ class _Check:
         reason = f"expected to lead to {named.hex()}, which the newest snapshot names; the next snapshot mends it"
         self.other.append(Defect("ref", ref, reason, (Affected(project, self.history.identify(tip), b""),)))
 
-    def records(self, ref: str, oid: ObjectId) -> None:
-        """A chain of commits that hold records."""
+    def refs(self) -> None:
+        """What is no branch: the vault's own refs, tags, notes, and HEAD."""
+        refs = self.history.refs.list()
+        for ref, oid in refs.items():
+            if not ref.startswith(HEADS):
+                try:
+                    self._ref(ref, oid)
+                except GitVaultError as error:
+                    self.other.append(Defect("ref", ref, str(error)))
+        branches = [ref for ref in refs if ref.startswith(HEADS)]
         try:
-            for at in self.history.chain(self.history.peel(oid)):
-                self.folder(self.history.commit(at).tree, None)
-                self.objects += 1
-        except GitVaultError as error:
-            self.other.append(Defect("ref", ref, str(error)))
+            head = self.history.refs.head() or "no branch"
+        except CorruptionError as error:
+            self.other.append(Defect("ref", "HEAD", str(error)))
+            return
+        if branches and head not in refs:
+            reason = f"names {head}, which does not exist; mend it with: git symbolic-ref HEAD {branches[0]}"
+            self.other.append(Defect("ref", "HEAD", reason))
+
+    def _ref(self, ref: str, oid: ObjectId) -> None:
+        kind, data = self.history.objects.read(oid)
+        while kind == b"tag":
+            self.objects += 1
+            oid = tagged(oid, data)
+            kind, data = self.history.objects.read(oid)
+        if kind != b"commit" and not ref.startswith("refs/vault/"):
+            # Another tool's: it may be anything.
+            return
+        if ref.startswith(META):
+            # The attributes themselves are looked at with the files they are about.
+            self.history.commit(oid)
+            return
+        for at in self.history.chain(oid):
+            if at in self.seen_commits:
+                return
+            self.seen_commits.add(at)
+            self.folder(*self.history.trees(SnapshotId(at.hex())))
+            self.objects += 1
 
     def folder(self, tree: ObjectId | None, meta_tree: ObjectId | None) -> None:
         """A tree, its meta tree and everything below; trees met before are passed over."""
@@ -169,11 +214,22 @@ class _Check:
                 if not self.history.objects.contains(oid):
                     self._bad("blob", oid, NotFoundError(f"{oid.hex()}: missing"))
             return
-        read = self.history.objects.read_many(self.seen_blobs, failed=lambda oid, error: self._bad("blob", oid, error))
-        for done, (_, _, content) in enumerate(read, 1):
-            self.bytes += len(content)
-            if self.progress and not done % 1000:
-                self.progress("reading files", done, len(self.seen_blobs))
+        done = 0
+        for pack, oids in self.history.objects.by_pack(self.seen_blobs):
+            # Not by the name of the file, which is read as a whole too.
+            unit = f"blobs of {pack}"
+            if self.extent and self.extent.was_read(unit):
+                continue
+            wanted = [oid for oid in oids if self.extent is None or self.extent.wants(oid)]
+            before = len(self.bad)
+            read = self.history.objects.read_many(wanted, failed=lambda oid, error: self._bad("blob", oid, error))
+            for _, _, content in read:
+                self.bytes += len(content)
+                done += 1
+                if self.progress and not done % 1000:
+                    self.progress("reading files", done, len(self.seen_blobs))
+            if self.extent and pack and len(self.bad) == before:
+                self.extent.read(unit)
 
     def pointers(self) -> None:
         """Every large file's manifest and chunks are there."""
@@ -187,18 +243,26 @@ class _Check:
                 self.bad[pointer.oid] = Defect("manifest", pointer.oid, str(error))
 
     def packs(self) -> None:
-        """Every git pack and index as a whole: damage in what nothing refers to is damage of the medium too."""
+        """Every git pack has its own checksum as its name.
+
+        With `data` packs and indexes are read as a whole: damage in what nothing refers to is damage of the medium too.
+        """
         for path in sorted((self.history.git_dir / "objects" / "pack").iterdir()):
             if path.suffix not in (".pack", ".idx"):
                 continue
+            wanted = self.data
+            if self.extent:
+                name = hashlib.sha256(path.name.encode()).digest()
+                wanted = self.extent.wants(name) and not self.extent.was_read(path.name)
             try:
-                size, found, expected = _checksum(path)
+                reason, size = _wrong_with(path, whole=wanted)
             except OSError as error:
-                self.other.append(Defect("pack", path.name, f"cannot be read: {error.strerror}"))
-                continue
+                reason, size = f"cannot be read: {error.strerror}", 0
             self.bytes += size
-            if found != expected:
-                self.other.append(Defect("pack", path.name, f"expected checksum {expected}, found {found}"))
+            if reason:
+                self.other.append(Defect("pack", path.name, reason))
+            elif self.extent and wanted:
+                self.extent.read(path.name)
 
     def located(self) -> Iterator[Defect]:
         """The defects of objects, each with the places in history it touches."""
@@ -266,13 +330,34 @@ class _Check:
         return found, below
 
 
-def _checksum(path: Path) -> tuple[int, str, str]:
-    """Size, SHA-1 of all but the last 20 bytes, and those 20 bytes."""
-    size = path.stat().st_size
-    digest = hashlib.sha1(usedforsecurity=False)
-    left = size - 20
+def _wrong_with(path: Path, *, whole: bool) -> tuple[str, int]:
+    """What is wrong with a git pack or index, and the bytes that were read; not `whole`: only whether its name fits."""
     with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 20))
+        expected = file.read(20).hex()
+        named = _PACK_NAME.fullmatch(path.name)
+        if path.suffix == ".pack" and named and named[1] != expected:
+            return f"expected checksum {named[1]}, its name, found {expected}", 0
+        if not whole:
+            return "", 0
+        digest = hashlib.sha1(usedforsecurity=False)
+        file.seek(0)
+        left = size - 20
         while left > 0 and (data := file.read(min(left, 1 << 20))):
             digest.update(data)
             left -= len(data)
-        return size, digest.hexdigest(), file.read(20).hex()
+        found = digest.hexdigest()
+        return f"expected checksum {expected}, found {found}" if found != expected else "", size
+
+
+def verify_constants(vault: Path, texts: Mapping[str, bytes], older: Collection[str]) -> Iterator[Defect]:
+    """The files that never change: each is as this gitvault writes it or, by its SHA-256, as an older one did."""
+    for name, text in texts.items():
+        try:
+            found = (vault / name).read_bytes()
+        except OSError as error:
+            yield Defect("vault", name, f"cannot be read: {error.strerror}")
+            continue
+        if found != text and hashlib.sha256(found).hexdigest() not in older:
+            yield Defect("vault", name, "not as gitvault wrote it")

@@ -87,7 +87,7 @@ class Defect:
     """Something stored that is damaged, missing or not what it should be."""
 
     kind: str
-    """`ref`, `commit`, `tree`, `blob`, `meta`, `pointer`, `manifest`, `chunk`, `pack` or `vault`."""
+    """`ref`, `commit`, `tree`, `blob`, `meta`, `pointer`, `manifest`, `chunk`, `pack`, `vault` or `drill`."""
     object: str
     reason: str
     affects: tuple[Affected, ...] = ()
@@ -114,6 +114,10 @@ class VerifyReport:
     repaired: tuple[Repair, ...] = ()
     quarantined: tuple[Defect, ...] = ()
     """What a repair, now or earlier, could not get back, and what that costs."""
+    drilled: int = 0
+    """Files that were got back without gitvault."""
+    note: str = ""
+    """Which share of the bytes was read, for people."""
 
     @property
     def ok(self) -> bool:
@@ -180,6 +184,36 @@ class SweepReport:
     seconds: float
     actions: tuple[str, ...] = ()
     """One line each; nothing was to be removed when empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotCopied:
+    """What a copy left as it was in the other vault."""
+
+    ref: str
+    project: str
+    """Empty for what belongs to no project."""
+    reason: str
+    damaged: bool
+    """Whether it cannot be read here; else the other vault has what must not be lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class CopyReport:
+    """What `copy_to` did."""
+
+    target: str
+    snapshots: int
+    objects: int
+    """Of git."""
+    chunks: int
+    packs: int
+    bytes: int
+    """Of the packs that were written there."""
+    refs: int
+    """That were moved or made."""
+    seconds: float
+    left: tuple[NotCopied, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

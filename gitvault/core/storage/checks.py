@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterator
 from concurrent.futures import Executor, Future
 from pathlib import Path
 
-from gitvault.core.interfaces import Progress
+from gitvault.core.interfaces import Extent, Progress
 from gitvault.core.models import Defect, VerifyReport
 from gitvault.core.storage import manifests
 from gitvault.core.storage.index import ChunkIndex
-from gitvault.core.storage.packs import PACK_NAME, Chunk, Pack, Table, by_frame, read_table
+from gitvault.core.storage.packs import PACK_NAME, Chunk, Frame, Pack, Table, by_frame, read_table
 from gitvault.core.storage.reader import ChunkReader
 from gitvault.core.utils.files import Disk
 from gitvault.errors import CorruptionError, NotFoundError, UnsupportedFormatVersion
@@ -19,7 +19,9 @@ from gitvault.errors import CorruptionError, NotFoundError, UnsupportedFormatVer
 _IN_FLIGHT = 32
 
 
-def verify(folder: Path, disk: Disk, pool: Executor, *, data: bool, progress: Progress | None) -> VerifyReport:
+def verify(
+    folder: Path, disk: Disk, pool: Executor, *, data: bool, extent: Extent | None, progress: Progress | None
+) -> VerifyReport:
     """Check every pack in `folder`: see StorageManager.verify.
 
     Raises UnsupportedFormatVersion for a pack that a newer gitvault wrote.
@@ -36,22 +38,25 @@ def verify(folder: Path, disk: Disk, pool: Executor, *, data: bool, progress: Pr
             for number, path in enumerate(packs, len(seen)):
                 if progress is not None:
                     progress("checking packs", number, len(seen) + len(packs))
+                read: list[tuple[Frame, list[Chunk]]] = []
                 try:
                     table = read_table(path, strict=True)
-                    found = list(
-                        _check_content(path, table, reader, pool) if data else _check_bases(path, table, index)
-                    )
+                    read = list(_wanted(path, table, extent)) if data else []
+                    found = list(_check_content(path, read, reader, pool))
+                    found += _check_bases(path, table, {frame.number for frame, _ in read}, index)
                     found += _check_manifests(table, index, reader)
                 except UnsupportedFormatVersion:
                     raise
                 except (CorruptionError, OSError) as error:
-                    table, found = Table(), [Defect("pack", path.name, str(error))]
+                    table, read, found = Table(), [], [Defect("pack", path.name, str(error))]
                 if found and not path.exists():
                     # Upkeep has replaced it meanwhile; what was in it is checked where it is now.
                     continue
                 defects += found
                 checked += len(table.chunks) + len(table.manifests)
-                size += sum(frame.length if data else frame.stored for frame in table.frames)
+                size += sum(frame.length for frame, _ in read) if data else sum(f.stored for f in table.frames)
+                if data and extent is not None and not found:
+                    extent.read(path.name)
             seen.update(packs)
         if progress is not None:
             progress("checking packs", len(seen), len(seen))
@@ -65,7 +70,17 @@ def _packs(folder: Path, seen: Collection[Path]) -> list[Path]:
     return sorted(p for p in folder.glob("*.zpk") if PACK_NAME.fullmatch(p.name) and p not in seen)
 
 
-def _check_content(path: Path, table: Table, reader: ChunkReader, pool: Executor) -> Iterator[Defect]:
+def _wanted(path: Path, table: Table, extent: Extent | None) -> Iterator[tuple[Frame, list[Chunk]]]:
+    """The frames to read. One belongs to the share of its first chunk: so it does when upkeep has moved it."""
+    if extent is None:
+        yield from by_frame(table)
+    elif not extent.was_read(path.name):
+        yield from ((frame, chunks) for frame, chunks in by_frame(table) if chunks and extent.wants(chunks[0].id))
+
+
+def _check_content(
+    path: Path, frames: list[tuple[Frame, list[Chunk]]], reader: ChunkReader, pool: Executor
+) -> Iterator[Defect]:
     pack = Pack(path)
     waiting: deque[tuple[list[Chunk], Future[list[str]]]] = deque()
 
@@ -75,7 +90,7 @@ def _check_content(path: Path, table: Table, reader: ChunkReader, pool: Executor
             if reason:
                 yield Defect("chunk", chunk.id.hex(), reason)
 
-    for frame, chunks in by_frame(table):
+    for frame, chunks in frames:
         waiting.append((chunks, pool.submit(reader.check_frame, pack, frame, chunks)))
         if len(waiting) > _IN_FLIGHT:
             yield from collect()
@@ -83,8 +98,11 @@ def _check_content(path: Path, table: Table, reader: ChunkReader, pool: Executor
         yield from collect()
 
 
-def _check_bases(path: Path, table: Table, index: ChunkIndex) -> Iterator[Defect]:
+def _check_bases(path: Path, table: Table, read: Collection[int], index: ChunkIndex) -> Iterator[Defect]:
+    """Of the frames that are not `read`, which needs their bases."""
     for frame, chunks in by_frame(table):
+        if frame.number in read:
+            continue
         missing = set(frame.bases) - index.find(frame.bases).keys() if frame.bases else set()
         for base in sorted(missing):
             for chunk in chunks:

@@ -22,7 +22,7 @@ import hashlib
 import os
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
@@ -304,10 +304,15 @@ class PackWriter(Pack):
         self._write(end)
         return self._name
 
-    def publish(self, folder: Path) -> str:
-        """Make the sealed pack durable and give it its name in `folder`; the name."""
+    def publish(self, folder: Path, *, prove: Callable[[Path], None] | None = None) -> str:
+        """Make the sealed pack durable and give it its name in `folder`; the name.
+
+        `prove` looks at the file before it has the name, and raises to keep it from getting it.
+        """
         self._settle()
         self._file.sync()
+        if prove is not None:
+            prove(self.path)
         self._file.close()
         with self._lock:
             self._disk.rename(self.path, folder / self._name)

@@ -83,13 +83,30 @@ class ChunkReader:
             for chunk in chunks
         ]
 
+    def locate(self, chunks: Collection[ChunkId], above: tuple[_Key, ...] = ()) -> dict[ChunkId, Place]:
+        """Where to read the chunks; `above`: the frames, by their pack's file and number, that stand on them.
+
+        Raises ContentMissing, CorruptionError.
+        """
+        return self._persist(lambda: self._places(set(chunks), above))
+
+    def stored(self, pack: Pack, frame: Frame, chunks: Sequence[Chunk]) -> bytes:
+        """A frame as it is stored, when that decodes to chunks of the right hash. Raises CorruptionError, OSError."""
+        dictionary, depth = self._persist(lambda: self._dictionary(pack, frame, ()))
+        try:
+            stored = pack.read(frame)
+            data = frames.decompress(stored, frame.length, dictionary)
+            _check(pack, data, chunks)
+        except CorruptionError:
+            self._bad.add(_key(pack, frame))
+            raise
+        self._cache.put((pack, frame.number), (data, depth))
+        return stored
+
     def decode(self, pack: Pack, frame: Frame, chunks: Sequence[Chunk]) -> tuple[bytes, bytes]:
         """A frame's bytes, each chunk of the right hash, and the dictionary it is coded against, or nothing."""
         data, _ = self._persist(lambda: self._decode(pack, frame))
-        for chunk in chunks:
-            actual = hashlib.sha256(memoryview(data)[chunk.inner : chunk.inner + chunk.length]).digest()
-            if actual != chunk.id:
-                raise ChecksumMismatch(f"chunk in {pack.path.name}", chunk.id.hex(), actual.hex())
+        _check(pack, data, chunks)
         return data, self._persist(lambda: self._dictionary(pack, frame, ()))[0]
 
     def forget(self) -> None:
@@ -203,6 +220,13 @@ class ChunkReader:
             parts.append(memoryview(data)[place.inner : place.inner + place.length])
             depth = max(depth, below + 1)
         return b"".join(parts), depth
+
+
+def _check(pack: Pack, data: bytes, chunks: Sequence[Chunk]) -> None:
+    for chunk in chunks:
+        actual = hashlib.sha256(memoryview(data)[chunk.inner : chunk.inner + chunk.length]).digest()
+        if actual != chunk.id:
+            raise ChecksumMismatch(f"chunk in {pack.path.name}", chunk.id.hex(), actual.hex())
 
 
 def _key(pack: Pack, frame: Frame) -> _Key:

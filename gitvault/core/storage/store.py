@@ -13,7 +13,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, ParamSpec, TypeVar
 
-from gitvault.core.interfaces import ChunkingStrategy, Progress
+from gitvault.core.interfaces import ChunkingStrategy, Extent, Progress
 from gitvault.core.models import ChunkId, ChunkPlan, Pointer, StorageSize, VerifyReport
 from gitvault.core.storage import checks, manifests, repack, salvage, sweep
 from gitvault.core.storage.appender import PackAppender
@@ -23,6 +23,7 @@ from gitvault.core.storage.intake import Intake
 from gitvault.core.storage.packs import MAX_CHUNK
 from gitvault.core.storage.reader import ChunkReader
 from gitvault.core.storage.salvage import Help, Said
+from gitvault.core.storage.transfer import Content, Transfer
 from gitvault.core.utils.files import Disk, open_source
 from gitvault.errors import ChecksumMismatch, CorruptionError, GitVaultError, NotFoundError
 
@@ -163,22 +164,26 @@ class ChunkStore:
 
     def chunks(self, pointer: Pointer) -> Sequence[tuple[ChunkId, int]]:
         """See StorageManager."""
+        return self._layout(pointer)[1]
+
+    def _layout(self, pointer: Pointer) -> tuple[Sequence[ChunkId], Sequence[tuple[ChunkId, int]]]:
+        """The chunks of its manifest, none for a file of one chunk, and its own."""
         if pointer.size == 0:
             if pointer.oid != _EMPTY:
                 raise CorruptionError(f"pointer {pointer.oid}: no content of 0 bytes has this hash")
-            return []
+            return (), []
         chunk = _only_chunk(pointer)
         place = self._appender.find([chunk]).get(chunk)
         if place is not None and place.length == pointer.size:
-            return [(chunk, pointer.size)]
+            return (), [(chunk, pointer.size)]
         problem: GitVaultError | None = None
         for parts in self._appender.manifests(pointer.oid):
             try:
-                return self._manifest(pointer, parts)
+                return parts, self._manifest(pointer, parts)
             except (NotFoundError, CorruptionError) as error:
                 problem = error
         if problem is None and self._reader.mistrust():
-            return self.chunks(pointer)
+            return self._layout(pointer)
         if problem is None:
             # One that the index does not know yet, or why there is none.
             self._reader.read([chunk])
@@ -194,9 +199,11 @@ class ChunkStore:
         self._appender.discard()
         self._reader.forget()
 
-    def verify(self, *, data: bool = False, progress: Progress | None = None) -> VerifyReport:
+    def verify(
+        self, *, data: bool = False, extent: Extent | None = None, progress: Progress | None = None
+    ) -> VerifyReport:
         """See StorageManager; only what was flushed is looked at."""
-        return checks.verify(self._folder, self._disk, self._pool, data=data, progress=progress)
+        return checks.verify(self._folder, self._disk, self._pool, data=data, extent=extent, progress=progress)
 
     def get_storage_size(self) -> StorageSize:
         """See StorageManager."""
@@ -278,6 +285,15 @@ class ChunkStore:
     def add_chunks(self, wanted: set[ChunkId], others: Help, said: Said) -> int:
         """Store, durably, those of `wanted` that can be had elsewhere; how many."""
         return salvage.add_chunks(self._folder, wanted, self._disk, others, said)
+
+    def transfer_to(self, target: ChunkStore, progress: Progress) -> Transfer:
+        """What copies from here into another store, see `copy_file`. Only what was flushed is seen."""
+        return Transfer(self._index, self._reader, target._folder, target._index, target._disk, progress)
+
+    def copy_file(self, pointer: Pointer, transfer: Transfer) -> None:
+        """Copy a file's content; durable after `transfer.flush`. Raises CorruptionError, StorageFullError, OSError."""
+        parts, chunks = self._layout(pointer)
+        transfer.add(Content(pointer.oid, parts, [chunk for chunk, _ in chunks]))
 
     def close(self) -> None:
         """Drop what was not flushed, end the threads, close the files."""

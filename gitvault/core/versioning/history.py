@@ -362,18 +362,19 @@ class GitHistory:
         """Move the meta ref, then the branch: the commit point. Durable when it returns."""
         component = ref_component(recorded.project)
         self.refs.update(META + component, recorded.meta)
+        self.keep_head(HEADS + component)
         self.refs.update(HEADS + component, recorded.commit, old=recorded.parent)
-        if not self._head_exists():
-            # A clone checks out what HEAD names.
-            self.refs.set_head(HEADS + component)
 
-    def _head_exists(self) -> bool:
+    def keep_head(self, ref: str) -> None:
+        """Let HEAD name a branch that is about to be made, unless it names one that exists: a clone checks that out."""
         try:
             head = self.refs.head()
-            return head is not None and self.refs.read(head) is not None
+            exists = head is not None and self.refs.read(head) is not None
         except GitVaultError:
             # Damaged: the snapshot is saved, and HEAD is no more than a default.
-            return False
+            exists = False
+        if not exists:
+            self.refs.set_head(ref)
 
     def read_file(self, ref: str, name: bytes) -> bytes:
         """A file of the newest commit on a ref that holds records; empty when there is no such ref or file."""

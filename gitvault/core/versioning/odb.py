@@ -12,11 +12,15 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gitvault.core.models import ObjectId
 from gitvault.core.versioning.objects import KIND_CODES, object_id
-from gitvault.core.versioning.packreader import MAX_OBJECT, BaseCache, Pack
+from gitvault.core.versioning.packreader import MAX_OBJECT, OFS_DELTA, BaseCache, Pack
 from gitvault.errors import ChecksumMismatch, ContentMissing, CorruptionError, GitVaultError
+
+if TYPE_CHECKING:
+    from gitvault.core.versioning.packfile import PackWriter
 
 _CACHE = 64 << 20
 # Objects that read_many puts in order at a time: 100 bytes of memory each.
@@ -129,6 +133,52 @@ class ObjectStore:
                     failed(oid, error)
                 else:
                     yield oid, *content
+
+    def by_pack(self, oids: Iterable[ObjectId]) -> Iterator[tuple[str, list[ObjectId]]]:
+        """The objects in the order in which `read_many` reads them, pack by pack; those in none come last, with ""."""
+        left = set(oids)
+        for pack in self._known():
+            found = [oid for _, oid in pack.find_many(left)]
+            left.difference_update(found)
+            if found:
+                yield pack.path.name, found
+        if left:
+            yield "", list(left)
+
+    def copy_many(self, oids: Iterable[ObjectId], writer: PackWriter) -> Iterator[ObjectId]:
+        """Add objects to a pack, each after its hash was checked; the id of each that was added.
+
+        They keep their streams, and stay deltas where the base is in that pack already; the others are packed anew.
+        The pack may be finished in between. Raises as `read`, and StorageFullError.
+        """
+        from gitvault.core.versioning.redeflate import encode_distance, parse_entry
+
+        queue = iter(oids)
+        while batch := set(islice(queue, _BATCH)):
+            for pack in self._known():
+                found = pack.find_many(batch)
+                names = dict(found)
+                for offset, oid in found:
+                    try:
+                        kind, data = _checked(oid, *pack.read(offset, self._cache), verify=True)
+                        packed = pack.packed(offset)
+                    except (CorruptionError, FileNotFoundError):
+                        continue  # left for `read`, which knows every way out
+                    _, head, base, body = parse_entry(packed, offset)
+                    named = names.get(base) if isinstance(base, int) else base and ObjectId(base)
+                    start = writer.start(named) if named else None
+                    if base is None:
+                        writer.add_packed(oid, (packed,))
+                    elif start is None:
+                        writer.add(kind, data)
+                    else:
+                        head = bytes((head[0] & 0x8F | OFS_DELTA << 4, *head[1:]))
+                        writer.add_packed(oid, (head, encode_distance(writer.size - start), packed[body:]))
+                    batch.discard(oid)
+                    yield oid
+            for oid in batch:
+                writer.add(*self.read(oid))
+                yield oid
 
     def size(self, oid: ObjectId) -> int:
         """Length of the object's content. Raises ContentMissing, CorruptionError."""

@@ -74,6 +74,11 @@ class PackWriter:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def start(self, oid: ObjectId) -> int | None:
+        """Where an object begins in the pack; None when it is not in it."""
+        entry = self._entries.get(oid)
+        return None if entry is None else entry >> 32
+
     def add(self, kind: bytes, data: bytes | bytearray | memoryview) -> ObjectId:
         """Add an object unless the pack holds it; its id. Raises StorageFullError."""
         oid = object_id(kind, data)

@@ -213,6 +213,10 @@ class Pack:
         end = self._sorted[following] if following < self.count else len(self._mapped()) - 20
         return end - offset
 
+    def packed(self, offset: int) -> bytes:
+        """The object as the pack holds it: header, base, stream."""
+        return self._mapped()[offset : offset + self.stored_size(offset)]
+
     def entries(self) -> Iterator[tuple[int, int, ObjectId]]:
         """Where each object begins, where it ends, and its id, as they lie in the pack. Raises CorruptionError."""
         offsets = array("Q", (self._offset(position) for position in range(self.count)))

@@ -130,7 +130,7 @@ class _Copy:
             start = self._writer.size
             base = entry.base
             if isinstance(base, int):
-                base = _distance(start - self._moved(base))
+                base = encode_distance(start - self._moved(base))
             head = entry.head + (base or b"")
             self._writer.add_packed(entry.oid, (head, stream) if stream else (head, *self._large(entry)))
             self._before.append(entry.start)
@@ -159,7 +159,7 @@ def _batches(source: Pack, file: BinaryIO, settled: Sequence[_Settled]) -> Itera
         large = end - start > _LARGEST_ENTRY
         raw = file.read(_HEAD if large else end - start)
         try:
-            size, head, base, body = _parse(raw[:_HEAD], start)
+            size, head, base, body = parse_entry(raw[:_HEAD], start)
         except IndexError as error:
             raise CorruptionError(
                 f"{source.path}: object at {start}: malformed; run git-vault verify --data"
@@ -203,7 +203,7 @@ def _inflated(entry: _Entry) -> bytes:
     return content
 
 
-def _parse(raw: bytes, start: int) -> tuple[int, bytes, int | bytes | None, int]:
+def parse_entry(raw: bytes, start: int) -> tuple[int, bytes, int | bytes | None, int]:
     """Size, header, base and where the stream begins. IndexError when the entry is malformed."""
     byte = raw[0]
     code = byte >> 4 & 7
@@ -229,7 +229,7 @@ def _parse(raw: bytes, start: int) -> tuple[int, bytes, int | bytes | None, int]
     return size, head, start - distance, at + 1
 
 
-def _distance(value: int) -> bytes:
+def encode_distance(value: int) -> bytes:
     """As a delta says where its base is: 7 bits a byte, each further byte counting from one more."""
     digits = bytearray((value & 127,))
     while value := value >> 7:

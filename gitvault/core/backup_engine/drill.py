@@ -1,0 +1,118 @@
+"""The restore drill: files got back the way RESCUE.md says, compared with what gitvault itself gives back."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+
+from gitvault.core.interfaces import Progress, StorageManager
+from gitvault.core.models import Affected, Defect, ObjectId, Pointer, SnapshotId
+from gitvault.core.utils.names import from_tree_name, to_line
+from gitvault.core.utils.process import git, run
+from gitvault.core.versioning import contents
+from gitvault.core.versioning.history import GitHistory
+from gitvault.core.versioning.objects import MODE_TREE
+from gitvault.errors import CorruptionError, NotFoundError, ToolFailed
+
+# Random walks that end in a folder without files.
+_TRIES = 20
+
+
+def drill(
+    history: GitHistory, store: StorageManager, count: int, chance: Random, progress: Progress | None = None
+) -> tuple[int, list[Defect]]:
+    """Rescue `count` files that `chance` picks; how many there were to pick, and what went wrong.
+
+    Raises ToolMissing where git, sh or zstd is not installed.
+    """
+    snapshots = [
+        (project, snapshot.id) for project in history.projects() for snapshot in history.list_versions(project)
+    ]
+    picked = [pick for _ in range(count if snapshots else 0) if (pick := _pick(history, chance, snapshots))]
+    defects = []
+    with TemporaryDirectory(prefix="gitvault-drill-") as work:
+        for number, (project, snapshot, stored) in enumerate(picked):
+            if progress:
+                progress("rescuing", number, len(picked))
+            path = b"/".join(map(from_tree_name, stored))
+            reason = _compare(history, store, snapshot, stored, Path(work))
+            if reason:
+                defects.append(Defect("drill", to_line(path), reason, (Affected(project, snapshot, path),)))
+    return len(picked), defects
+
+
+def _pick(
+    history: GitHistory, chance: Random, snapshots: list[tuple[str, SnapshotId]]
+) -> tuple[str, SnapshotId, list[bytes]] | None:
+    """A file by its names in git's trees: a walk down from a random snapshot, for listing one whole takes too long."""
+    for _ in range(_TRIES):
+        project, snapshot = chance.choice(snapshots)
+        at: ObjectId | None = history.trees(snapshot, damaged=lambda _: None)[0]
+        stored: list[bytes] = []
+        while entries := sorted(history.tree(at).items()):
+            name, (mode, at) = chance.choice(entries)
+            stored.append(name)
+            if mode != MODE_TREE:
+                return project, snapshot, stored
+    return None
+
+
+def _compare(history: GitHistory, store: StorageManager, snapshot: SnapshotId, stored: list[bytes], work: Path) -> str:
+    """What is wrong with a file, or nothing."""
+    ours, theirs = work / "ours", work / "theirs"
+    try:
+        path = b"/".join(map(from_tree_name, stored))
+        entry = contents.find_file(history, snapshot, path, lambda _: None)
+        with ours.open("wb") as file:
+            if entry.pointer:
+                store.retrieve_file(entry.pointer, file)
+            else:
+                file.write(history.blob(entry.blob))
+    except (CorruptionError, NotFoundError) as error:
+        return str(error)
+    try:
+        theirs = rescue(history.git_dir, snapshot, b"/".join(stored), entry.pointer, theirs)
+    except ToolFailed as error:
+        return f"the way of RESCUE.md fails: {error}"
+    digests = [_digest(file) for file in (ours, theirs)]
+    return "" if digests[0] == digests[1] else f"the way of RESCUE.md gives {digests[1]}, expected {digests[0]}"
+
+
+def rescue(vault: Path, snapshot: SnapshotId, path: bytes, pointer: Pointer | None, target: Path) -> Path:
+    """Get one file back as RESCUE.md of the vault says; where it is. `path`: as git's tree has it.
+
+    Raises ToolFailed, ToolMissing.
+    """
+    script = vault / "rescue.sh"
+    if script.is_file():
+        # It knows whole snapshots only.
+        folder = target.with_name(snapshot)
+        if not folder.exists():
+            run(["sh", script, "restore", snapshot, folder])
+        return Path(os.fsdecode(os.path.join(os.fsencode(folder), *map(from_tree_name, path.split(b"/")))))
+    if pointer is None:
+        target.write_bytes(git(vault, "show", f"{snapshot}:{os.fsdecode(path)}"))
+        return target
+    # An older vault has only the text, whose script gives back one large file.
+    [block, *_] = re.findall(rb"^```sh\n(.*?)^```$", (vault / "RESCUE.md").read_bytes(), re.MULTILINE | re.DOTALL) or [
+        b""
+    ]
+    script = target.with_name("rescue.sh")
+    script.write_bytes(block)
+    run(["sh", "-c", 'sh "$1" "$2" "$3" > "$4"', "sh", script, vault, pointer.oid, target])
+    return target
+
+
+def _digest(path: Path) -> str:
+    """A file's SHA-256; a symlink's is that of the path it names."""
+    if path.is_symlink():
+        return hashlib.sha256(os.fsencode(os.readlink(path))).hexdigest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return "nothing"

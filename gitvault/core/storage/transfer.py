@@ -1,0 +1,225 @@
+"""Large files from one store into another: the frames they lie in, as they are stored.
+
+A frame comes after all it is coded against, so that every pack has its bases when it gets its name. It is checked
+twice: decoded where it comes from, and read back where it went before the pack there gets a name. What a killed run has
+brought over is there for the next one. Upkeep may move packs in the source meanwhile: what is still missing is looked
+up again.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from gitvault.core.interfaces import Progress
+from gitvault.core.models import ChunkId
+from gitvault.core.storage.appender import PACK_SIZE
+from gitvault.core.storage.index import ChunkIndex, Place
+from gitvault.core.storage.packs import Chunk, Frame, Pack, PackWriter, Table, by_frame, read_table
+from gitvault.core.storage.reader import ChunkReader
+from gitvault.core.utils.files import Disk
+from gitvault.errors import ContentMissing, CorruptionError
+
+# Bytes of frames that are looked up before they are copied: bounds what is remembered, and what has to be looked up
+# again when packs move.
+_ROUND = 1 << 30
+# Upkeep in the source replaces packs once per round of its own; each time what is missing is looked up anew.
+_ATTEMPTS = 5
+_IN_FLIGHT = 16
+_FrameKey = tuple[Path, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A file by its hash: the chunks that hold its manifest (none for a file of one chunk), and its own."""
+
+    oid: str
+    parts: Sequence[ChunkId]
+    chunks: Sequence[ChunkId]
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    place: Place
+    depth: int
+    """How many frames that are copied too it stands on, in a row."""
+
+
+class Transfer:
+    """Copies from where `reader` reads into `folder`, of which `index` knows what is there.
+
+    For one thread that holds the lock of the vault `folder` is in. After an error what was copied stays: it is whole.
+    """
+
+    def __init__(
+        self,
+        source: ChunkIndex,
+        reader: ChunkReader,
+        folder: Path,
+        index: ChunkIndex,
+        disk: Disk,
+        progress: Progress,
+    ) -> None:
+        self.packs = self.chunks = self.bytes = 0
+        """Copied so far; bytes are those of the packs that were written."""
+        self._source = source
+        self._reader = reader
+        self._folder = folder
+        self._index = index
+        self._disk = disk
+        self._progress = progress
+        self._files: list[Content] = []
+        self._plan: dict[_FrameKey, _Planned] = {}
+        self._planned = 0
+        self._tables: dict[Path, Table] = {}
+        self._writer: PackWriter | None = None
+        self._written = hashlib.sha256()
+
+    def add(self, file: Content) -> None:
+        """Copy a file's content, now or at the next `flush`. Raises CorruptionError, StorageFullError, OSError."""
+        self._look_up(file)
+        self._files.append(file)
+        if self._planned >= _ROUND:
+            self.flush()
+
+    def flush(self) -> None:
+        """Copy what was added; durable when this returns. Errors as in `add`."""
+        try:
+            for attempt in range(1, _ATTEMPTS + 1):
+                try:
+                    self._copy()
+                    return
+                except (FileNotFoundError, CorruptionError):
+                    # Packs were moved, or a frame is damaged of which there may be another copy.
+                    if attempt == _ATTEMPTS:
+                        raise
+                self._source.refresh(force=True)
+                self._plan, self._planned, self._tables = {}, 0, {}
+                for file in self._files:
+                    self._look_up(file)
+        except FileNotFoundError as error:
+            raise ContentMissing(f"{error.filename}: gone while it was copied; run again") from error
+        finally:
+            self._files, self._plan, self._planned, self._tables = [], {}, 0, {}
+
+    def _look_up(self, file: Content) -> None:
+        self._plan_for([*file.parts, *file.chunks], ())
+
+    def _plan_for(self, chunks: Sequence[ChunkId], above: tuple[_FrameKey, ...]) -> int:
+        """Plan the frames of those chunks that are not there yet, and what they stand on; the depth of the deepest."""
+        there = self._index.find(set(chunks))
+        missing = [chunk for chunk in dict.fromkeys(chunks) if chunk not in there]
+        places = self._reader.locate(missing, above) if missing else {}
+        deepest = 0
+        for place in places.values():
+            key = place.pack.path, place.frame.number
+            if key not in self._plan:
+                depth = self._plan_for(place.frame.bases, (*above, key)) + 1 if place.frame.bases else 1
+                self._plan[key] = _Planned(place, depth)
+                self._planned += place.frame.stored
+            deepest = max(deepest, self._plan[key].depth)
+        return deepest
+
+    def _copy(self) -> None:
+        threads = min(os.cpu_count() or 1, 8)
+        done = 0
+        with ThreadPoolExecutor(1, "pack-write") as background, ThreadPoolExecutor(threads, "copy") as pool:
+            try:
+                for level, frame, chunks, stored in self._read(pool):
+                    writer = self._writer
+                    if writer is not None and (writer.size >= PACK_SIZE or writer.table.level != level):
+                        self._publish()
+                    self._open(background, level).add_copy(frame, stored, chunks)
+                    self._written.update(stored)
+                    done += len(stored)
+                    self._progress("copying", done, self._planned)
+                for file in self._files:
+                    # Last, when all it names is there.
+                    if file.parts and not self._has_manifest(file):
+                        self._open(background, 0).add_manifest(file.oid, tuple(file.parts))
+            finally:
+                # Also after an error: each frame that was written has what it stands on.
+                self._publish()
+        if self._folder.exists():
+            # Also when nothing was written: a killed run may have renamed packs and not come this far.
+            self._disk.sync_folder(self._folder)
+
+    def _has_manifest(self, file: Content) -> bool:
+        fresh = self._writer.manifests if self._writer is not None else {}
+        return file.oid in fresh or tuple(file.parts) in self._index.manifests(file.oid)
+
+    def _read(self, pool: ThreadPoolExecutor) -> Iterator[tuple[int, Frame, list[Chunk], bytes]]:
+        """The planned frames with their pack's level, their chunks and their bytes, bases first."""
+        waiting: deque[tuple[int, Frame, list[Chunk], Future[bytes]]] = deque()
+
+        def take() -> tuple[int, Frame, list[Chunk], bytes]:
+            level, frame, chunks, stored = waiting.popleft()
+            return level, frame, chunks, stored.result()
+
+        depths: dict[int, dict[Path, list[int]]] = {}
+        for (path, number), planned in self._plan.items():
+            depths.setdefault(planned.depth, {}).setdefault(path, []).append(number)
+        try:
+            for _, packs in sorted(depths.items()):
+                # One level a pack; and one pack behind the other, as it lies on the disk.
+                for path in sorted(packs, key=lambda path: (self._table(path).level, path)):
+                    table = self._table(path)
+                    contents = list(by_frame(table))
+                    for number in sorted(packs[path]):
+                        frame, chunks = contents[number]
+                        pack = self._plan[path, number].place.pack
+                        future = pool.submit(self._reader.stored, pack, frame, chunks)
+                        waiting.append((table.level, frame, chunks, future))
+                        if len(waiting) > _IN_FLIGHT:
+                            yield take()
+            while waiting:
+                yield take()
+        finally:
+            for *_, future in waiting:
+                future.cancel()
+
+    def _table(self, path: Path) -> Table:
+        if path not in self._tables:
+            self._tables[path] = read_table(path)
+        return self._tables[path]
+
+    def _open(self, background: ThreadPoolExecutor, level: int) -> PackWriter:
+        if self._writer is None:
+            folder = self._folder / "tmp"
+            self._disk.make_folder(folder)
+            self._written = hashlib.sha256()
+            self._writer = PackWriter(folder, f"{secrets.token_hex(16)}.zpk", self._disk, background, level=level)
+        return self._writer
+
+    def _publish(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is None:
+            return
+        table, expected = writer.table, self._written.digest()
+        try:
+            writer.seal()
+            name = writer.publish(self._folder, prove=lambda path: _prove(path, table, expected))
+        except BaseException:
+            writer.drop()
+            raise
+        self._index.add(name, table)
+        self.packs += 1
+        self.chunks += len(table.chunks)
+        self.bytes += writer.size
+
+
+def _prove(path: Path, table: Table, expected: bytes) -> None:
+    """Read back what was written and synced. Raises OSError: it is the disk's fault, nothing stored is damaged."""
+    pack = Pack(path)
+    found = hashlib.sha256()
+    for frame in table.frames:
+        found.update(pack.read(frame))
+    if found.digest() != expected or read_table(path) != table:
+        raise OSError(errno.EIO, "does not read back as it was written; check this disk", str(path))
