@@ -118,6 +118,8 @@ class Vault:
 
     def initialize_repository(self) -> None:
         """See BackupEngine."""
+        from gitvault.core.backup_engine import rescue
+
         if is_vault(self.path):
             _ = self.config
             return
@@ -129,7 +131,7 @@ class Vault:
         self.path.chmod(0o700)
         disk.write_durably(self.path / "HEAD", b"ref: refs/heads/main\n")
         disk.write_durably(self.path / "info" / "attributes", _ATTRIBUTES.encode())
-        disk.write_durably(self.path / "RESCUE.md", _rescue_text())
+        rescue.refresh(self.path, disk)
         # Last: a folder without it is not a vault yet.
         disk.write_durably(self.path / "config", _CONFIG.format(version=settings.FORMAT_VERSION).encode())
         disk.sync_folder(self.path.parent)
@@ -481,6 +483,7 @@ class Vault:
 
         Raises LockedError, StorageFullError, CorruptionError, ToolMissing.
         """
+        from gitvault.core.backup_engine import rescue
         from gitvault.core.models import MaintenanceReport
         from gitvault.core.utils.lock import VaultLock
         from gitvault.core.versioning.repack import due, repack
@@ -491,6 +494,8 @@ class Vault:
         with self._lock("maintain"):
             self._clear_leftovers()
             stop = VaultLock.wanted(self.path / _LOCK).exists if idle else None
+            if renewed := rescue.refresh(self.path, self._disk):
+                actions.append(f"wrote {', '.join(renewed)} anew")
             try:
                 if reason := due(self.path, asked=True):
                     done = repack(self.path, self._disk, progress=progress, stop=stop)
@@ -563,9 +568,3 @@ def _decode_pointer(blob: bytes) -> Pointer | None:
     from gitvault.core.storage import pointers
 
     return pointers.decode(blob)
-
-
-def _rescue_text() -> bytes:
-    from importlib.resources import files
-
-    return files("gitvault").joinpath("docs/rescue.md").read_bytes()
