@@ -208,7 +208,7 @@ class Chunks:
             size = pack.seek(0, os.SEEK_END)
             for offset, length in _tables(pack, size):
                 pack.seek(offset)
-                text = _zstd(pack.read(length), MAX_TABLE)
+                text = _zstd(self._work, pack.read(length), MAX_TABLE)
                 end = text.rfind(b"end ")
                 if end >= 0 and text[end:] == b"end %s\n" % hashlib.sha256(text[:end]).hexdigest().encode():
                     break
@@ -342,7 +342,7 @@ class Chunks:
         with open(self._packs[key[0]], "rb") as pack:
             pack.seek(frame.offset)
             stored = pack.read(frame.stored)
-        data = _zstd(stored, frame.length, b"".join(bases), self._work)
+        data = _zstd(self._work, stored, frame.length, b"".join(bases))
         if len(data) != frame.length:
             return None
         self._cache[key] = data
@@ -376,23 +376,19 @@ def _start(command: List[str], stdin: Optional[BinaryIO]) -> subprocess.Popen[by
     return subprocess.Popen(command, stdin=given, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
 
 
-def _zstd(stored: bytes, limit: int, dictionary: bytes = b"", work: Optional[str] = None) -> bytes:
-    """A frame's bytes; b"" when it is damaged or has more than `limit`."""
-    with tempfile.TemporaryDirectory(dir=work) as folder:
-        frame, base = os.path.join(folder, "frame"), os.path.join(folder, "base")
-        command = ["zstd", "-qdc", frame]
-        for path, data in ((frame, stored), (base, dictionary)):
-            with open(path, "wb") as file:
-                file.write(data)
-        if dictionary:
-            command.insert(2, "--patch-from=" + base)
-        process = _start(command, None)
-        assert process.stdout
-        data = process.stdout.read(limit + 1)
-        if len(data) > limit:
-            process.kill()
-        process.stdout.close()
-        return data if process.wait() == 0 and len(data) <= limit else b""
+def _zstd(work: str, stored: bytes, limit: int, dictionary: bytes = b"") -> bytes:
+    """A frame's bytes; b"" when it is damaged or has more than `limit`. `work`: a folder of ours."""
+    frame, base = os.path.join(work, "frame"), os.path.join(work, "base")
+    for path, data in ((frame, stored), (base, dictionary)):
+        with open(path, "wb") as file:
+            file.write(data)
+    process = _start(["zstd", "-qdc", *(["--patch-from=" + base] if dictionary else []), frame], None)
+    assert process.stdout
+    data = process.stdout.read(limit + 1)
+    if len(data) > limit:
+        process.kill()
+    process.stdout.close()
+    return data if process.wait() == 0 and len(data) <= limit else b""
 
 
 # -- what the meta chain says ------------------------------------------------------------------------------------------
