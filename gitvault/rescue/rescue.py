@@ -15,6 +15,7 @@ is NAME.damaged, with zeros where bytes are lost; 128 it cannot be done; 129 wro
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import io
 import os
@@ -122,7 +123,7 @@ class Git:
 
     def read(self, oid: str, kind: str) -> Optional[bytes]:
         """An object's content; None when it is missing, damaged or of another kind."""
-        if self._batch is None or self._batch.poll() is not None:
+        if self._batch is None:
             self._batch = subprocess.Popen(
                 ["git", "cat-file", "--batch"],
                 stdin=subprocess.PIPE,
@@ -136,19 +137,17 @@ class Git:
             self._batch.stdin.flush()
             words = self._batch.stdout.readline().split()
             if len(words) == 3:
-                data = self._batch.stdout.read(int(words[2]) + 1)
-                if len(data) == int(words[2]) + 1:
-                    named = hashlib.sha1(b"%s %d\0" % (words[1], len(data) - 1) + data[:-1]).hexdigest()
+                size = int(words[2])
+                data = self._batch.stdout.read(size + 1)
+                if len(data) == size + 1:
+                    named = hashlib.sha1(b"%s %d\0" % (words[1], size) + data[:-1]).hexdigest()
                     return data[:-1] if named == oid and words[1] == kind.encode() else None
+            elif words:
+                return None
         except OSError:
             pass
-        else:
-            if words:
-                return None
-        # It gives up at an object that is damaged in a pack; the next one is for another.
-        self._batch.kill()
-        self._batch.wait()
-        self._batch = None
+        # It gives up at an object that is damaged in a pack; the next is for another.
+        self.close()
         return None
 
     def tree(self, oid: str) -> Optional[List[Tuple[str, bytes, str]]]:
@@ -163,7 +162,9 @@ class Git:
         """End what runs."""
         if self._batch is not None:
             self._batch.kill()
-            self._batch.communicate()
+            with contextlib.suppress(OSError):
+                self._batch.communicate()
+            self._batch = None
 
 
 # -- chunks ------------------------------------------------------------------------------------------------------------
