@@ -206,6 +206,7 @@ tree() {
                     if ($2 == "tree") print $3 "\t" body "/" > ENVIRON["below"]
                 }' "$work/tree" >> "$2"
             else
+                prefix=${prefix%/}
                 problem "${prefix:-.}: what is in this folder cannot be read (tree $oid)"
             fi
         done < "$work/queue"
