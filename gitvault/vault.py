@@ -148,6 +148,7 @@ class Vault:
 
     def initialize_repository(self) -> None:
         """See BackupEngine."""
+
         if is_vault(self.path):
             _ = self.config
             return
@@ -752,6 +753,7 @@ class Vault:
 
         Raises LockedError, StorageFullError, CorruptionError, ToolMissing.
         """
+        from gitvault.core.backup_engine import rescue
         from gitvault.core.models import MaintenanceReport
         from gitvault.core.utils.lock import VaultLock
         from gitvault.core.versioning.repack import due, repack
@@ -763,6 +765,8 @@ class Vault:
             self._clear_leftovers()
             stop = VaultLock.wanted(self.path / _LOCK).exists if idle else None
             packs = self._packs()
+            if renewed := rescue.refresh(self.path, self._disk):
+                actions.append(f"wrote {', '.join(renewed)} anew")
             try:
                 if reason := due(self.path, asked=True):
                     done = repack(self.path, self._disk, progress=progress, stop=stop, guard=self._assert_held)
@@ -989,9 +993,6 @@ def _decode_pointer(blob: bytes) -> Pointer | None:
 
 def _constant_files() -> dict[str, bytes]:
     """What is in every vault and never changes."""
-    from importlib.resources import files
+    from gitvault.core.backup_engine import rescue
 
-    return {
-        "info/attributes": _ATTRIBUTES.encode(),
-        "RESCUE.md": files("gitvault").joinpath("docs/rescue.md").read_bytes(),
-    }
+    return {"info/attributes": _ATTRIBUTES.encode(), **rescue.texts()}

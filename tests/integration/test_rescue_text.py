@@ -1,4 +1,7 @@
-"""RESCUE.md, done as it says: a vault is read back with git, zstd and a shell, and gitvault has no part in it."""
+"""RESCUE.md, done as it says: a vault is read back with git, zstd and a shell, and gitvault has no part in it.
+
+What the two scripts can do is in test_rescue_scripts.py.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +83,7 @@ def shell(tmp_path: Path, vault: Path) -> Shell:
 
 def said(pattern: str) -> str:
     """A command of the text, which must be in it as a test uses it."""
-    [found] = re.findall(pattern, TEXT)
+    [found] = re.findall(pattern, TEXT, re.MULTILINE)
     return str(found)
 
 
@@ -91,37 +94,71 @@ def test_looking(shell: Shell) -> None:
     assert shell(said("`(git [^`]* show SNAPSHOT:PATH)`").replace("PATH", "README.md")) == "# Acme\n"
 
 
+def content(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
 def test_a_whole_snapshot_with_its_large_files(shell: Shell, tmp_path: Path, vault: Path) -> None:
-    script, loop = re.findall(r"^```sh\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
-    (tmp_path / "rescue.sh").write_text(script)
+    """By the commands at the head of the text."""
     tables = [read_table(path) for path in (vault / "chunks").glob("*.zpk")]
     assert any(frame.bases for table in tables for frame in table.frames), "nothing is stored as a delta"
     assert any(table.manifests for table in tables), "no file has several chunks"
-
     with Vault.open(vault) as opened:
         opened.restore_snapshot("a/b~1", tmp_path / "expected")
-    for command in re.findall(r"^    (.+)$", TEXT.split("```")[0], re.MULTILINE):
+    for number, script in enumerate(("sh VAULT/rescue.sh", "python3 VAULT/rescue.py")):
+        assert "Version 2" in shell(said(rf"^    ({re.escape(script)} list)$"))
+        command = said(rf"^    ({re.escape(script)} restore SNAPSHOT DIR)$")
+        shell(command.replace("DIR", f"out{number}"))
+        assert content(tmp_path / f"out{number}") == content(tmp_path / "expected")
+    shell(said("^    (python3 .* DIR PATH)$").replace("DIR PATH", "one README.md"))
+    assert content(tmp_path / "one") == {"README.md": b"# Acme\n"}
+
+
+def test_by_hand(shell: Shell, tmp_path: Path, vault: Path) -> None:
+    """Unpacked by git and tar, and a frame with bases decoded as the text says."""
+    for command in re.findall(r"^    (mkdir DIR|git .* \| tar .*)$", TEXT, re.MULTILINE):
         shell(command)
-    before = (tmp_path / "out" / "art" / "hero.tga").read_text()
-    assert re.fullmatch(r"version .*\noid sha256:[0-9a-f]{64}\nsize \d+\n", before)
-    shell(loop)
+    assert (tmp_path / "out" / "%2Egit" / "config").read_bytes() == b"[core]\n"
+    pointer = (tmp_path / "out" / "art" / "hero.tga").read_text()
+    assert re.fullmatch(r"version .*\noid sha256:[0-9a-f]{64}\nsize \d+\n", pointer)
 
-    def content(folder: Path) -> dict[str, bytes]:
-        return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    tables, decode = re.findall(r"^```sh\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+    shell(tables)
+    rows = [line.removeprefix(f"{vault}/").split() for line in (tmp_path / "table").read_text().splitlines()]
+    assert {row[1] for row in rows} >= {"frame", "chunk", "manifest", "end"}
+    chunks = {row[2]: row for row in rows if row[1] == "chunk"}
+    frames = {(row[0], row[2]): row for row in rows if row[1] == "frame"}
 
-    expected = content(tmp_path / "expected")
-    rescued = content(tmp_path / "out")
-    assert rescued.pop("%2Egit/config") == expected.pop(".git/config")
-    assert rescued == expected
+    def frame(key: tuple[str, str], chunk: list[str]) -> bytes:
+        """Decoded, with what it stands on."""
+        row = frames[key]
+        bases = b"".join(piece(base) for base in row[6:])
+        (tmp_path / "bases").write_bytes(bases)
+        lines = [
+            line
+            for line in decode.splitlines()
+            if ("with them" if bases else "without") in line or "|" in line or ">" in line
+        ]
+        words = {
+            "OFFSET": row[3],
+            "STORED": row[4],
+            "PACK": f"'{vault}/{row[0]}'",
+            "INNER": chunk[4],
+            "LENGTH": chunk[5],
+        }
+        script = "rm -f frame\n" + "\n".join(lines)
+        for word, value in words.items():
+            script = re.sub(rf"\b{word}\b", value, script)
+        assert shell(script).split()[0] == chunk[2]
+        return (tmp_path / "frame").read_bytes()
 
+    def piece(chunk: str) -> bytes:
+        row = chunks[chunk]
+        at, length = int(row[4]), int(row[5])
+        return frame((row[0], row[3]), row)[at : at + length]
 
-def test_what_is_not_in_the_vault_or_damaged_is_said(shell: Shell, tmp_path: Path, vault: Path) -> None:
-    script = re.findall(r"^```sh\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)[0]
-    (tmp_path / "rescue.sh").write_text(script)
-    with pytest.raises(subprocess.CalledProcessError) as error:
-        shell(f"sh rescue.sh VAULT {'0' * 64}")
-    assert error.value.stdout == b""
-    assert b"not in this vault, or damaged" in error.value.stderr
+    [delta] = [row for row in chunks.values() if len(frames[row[0], row[3]]) > 6][:1]
+    piece(delta[2])
 
 
 def test_times_and_the_rest(shell: Shell, project: Path) -> None:

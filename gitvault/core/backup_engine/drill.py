@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 
 from gitvault.core.interfaces import Progress, StorageManager
-from gitvault.core.models import Affected, Defect, ObjectId, Pointer, SnapshotId
+from gitvault.core.models import Affected, Defect, ObjectId, SnapshotId
 from gitvault.core.utils.names import from_tree_name, to_line
-from gitvault.core.utils.process import git, run
+from gitvault.core.utils.process import run
 from gitvault.core.versioning import contents
 from gitvault.core.versioning.history import GitHistory
 from gitvault.core.versioning.objects import MODE_TREE
@@ -63,7 +62,7 @@ def _pick(
 
 def _compare(history: GitHistory, store: StorageManager, snapshot: SnapshotId, stored: list[bytes], work: Path) -> str:
     """What is wrong with a file, or nothing."""
-    ours, theirs = work / "ours", work / "theirs"
+    ours = work / "ours"
     try:
         path = b"/".join(map(from_tree_name, stored))
         entry = contents.find_file(history, snapshot, path, lambda _: None)
@@ -75,36 +74,20 @@ def _compare(history: GitHistory, store: StorageManager, snapshot: SnapshotId, s
     except (CorruptionError, NotFoundError) as error:
         return str(error)
     try:
-        theirs = rescue(history.git_dir, snapshot, b"/".join(stored), entry.pointer, theirs)
+        theirs = _rescued(history.git_dir, history.locate(snapshot), path, work)
     except ToolFailed as error:
         return f"the way of RESCUE.md fails: {error}"
     digests = [_digest(file) for file in (ours, theirs)]
     return "" if digests[0] == digests[1] else f"the way of RESCUE.md gives {digests[1]}, expected {digests[0]}"
 
 
-def rescue(vault: Path, snapshot: SnapshotId, path: bytes, pointer: Pointer | None, target: Path) -> Path:
-    """Get one file back as RESCUE.md of the vault says; where it is. `path`: as git's tree has it.
-
-    Raises ToolFailed, ToolMissing.
-    """
-    script = vault / "rescue.sh"
-    if script.is_file():
-        # It knows whole snapshots only.
-        folder = target.with_name(snapshot)
-        if not folder.exists():
-            run(["sh", script, "restore", snapshot, folder])
-        return Path(os.fsdecode(os.path.join(os.fsencode(folder), *map(from_tree_name, path.split(b"/")))))
-    if pointer is None:
-        target.write_bytes(git(vault, "show", f"{snapshot}:{os.fsdecode(path)}"))
-        return target
-    # An older vault has only the text, whose script gives back one large file.
-    [block, *_] = re.findall(rb"^```sh\n(.*?)^```$", (vault / "RESCUE.md").read_bytes(), re.MULTILINE | re.DOTALL) or [
-        b""
-    ]
-    script = target.with_name("rescue.sh")
-    script.write_bytes(block)
-    run(["sh", "-c", 'sh "$1" "$2" "$3" > "$4"', "sh", script, vault, pointer.oid, target])
-    return target
+def _rescued(vault: Path, commit: ObjectId, path: bytes, work: Path) -> Path:
+    """Get a file back by the vault's own script; where it is. Raises ToolFailed, ToolMissing."""
+    # It knows whole snapshots only.
+    folder = work / commit.hex()
+    if not folder.exists():
+        run(["sh", vault / "rescue.sh", "restore", commit.hex(), folder])
+    return Path(os.fsdecode(os.path.join(os.fsencode(folder), path)))
 
 
 def _digest(path: Path) -> str:
