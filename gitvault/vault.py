@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from gitvault import config as settings
 from gitvault.core.models import Project, SnapshotId
-from gitvault.core.utils.files import Disk
+from gitvault.core.utils.files import Disk, read_plain
+from gitvault.core.utils.layout import misplaced
 from gitvault.core.utils.names import from_text, ref_component, to_line
 from gitvault.core.versioning.history import Damaged, Details, GitHistory, raw
 from gitvault.errors import (
@@ -73,6 +74,7 @@ _ATTRIBUTES = """\
 # Written by gitvault: what the projects' own .gitattributes say must not change a byte on the way out.
 * -text !eol -ident !working-tree-encoding -export-subst -export-ignore filter=vault
 """
+_CONFIG_MAX = 1 << 20
 _RESTORED = "refs/vault/restored/"
 _RESTORES_KEPT = 100
 # Of a project's name as a ref's: with what comes before and behind it (`stat-`, `.db-journal`, `.lock`) it must be
@@ -111,6 +113,8 @@ class Vault:
     def open(cls, path: Path | str, **options: object) -> Vault:
         """Open a vault. Raises VaultNotFound, UnsupportedFormatVersion, ConfigError."""
         vault = cls(path, **options)  # type: ignore[arg-type]
+        if wrong := misplaced(vault.path):
+            raise GitVaultError(f"{wrong}; nothing in a vault may lead out of it")
         if not is_vault(vault.path):
             raise VaultNotFound(f"{vault.path}: not a vault; make one with: git-vault --vault {vault.path} init")
         _ = vault.config
@@ -124,9 +128,10 @@ class Vault:
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise ExistsError(f"{self.path}: not a vault and not empty; name a folder that does not exist yet")
         disk = self._disk
+        disk.make_folder(self.path)
+        self.path.chmod(0o700)
         for folder in ("objects/info", "objects/pack", "refs/heads", "refs/tags", "info", "chunks/tmp", "cache", "tmp"):
             disk.make_folder(self.path / folder)
-        self.path.chmod(0o700)
         disk.write_durably(self.path / "HEAD", b"ref: refs/heads/main\n")
         disk.write_durably(self.path / "info" / "attributes", _ATTRIBUTES.encode())
         disk.write_durably(self.path / "RESCUE.md", _rescue_text())
@@ -192,7 +197,7 @@ class Vault:
         from gitvault.core.scan import StatCache
 
         folder = self.path / "cache"
-        folder.mkdir(exist_ok=True)
+        self._disk.make_folder(folder)
         return StatCache(folder / f"stat-{ref_component(project)}.db")
 
     def _rules(self) -> Rules:
@@ -518,10 +523,9 @@ class Vault:
 
 def is_vault(path: Path) -> bool:
     """Whether a folder is a vault: a bare repository whose config names a format of ours."""
-    config = path / "config"
     try:
-        text = config.read_text(errors="replace")
-    except OSError:
+        text = read_plain(path / "config", _CONFIG_MAX).decode("utf-8", "replace")
+    except (OSError, CorruptionError):
         return False
     return (path / "HEAD").is_file() and re.search(r"(?mi)^\s*formatVersion\s*=", text) is not None
 

@@ -424,7 +424,8 @@ def _unpacked(fields: list[Any]) -> Outcome:
 
 
 def _send(pipe: IO[bytes], message: object) -> None:
-    data = msgpack.packb(message, unicode_errors="surrogateescape")
+    # Text for the times that are too large for it, as in the cache.
+    data = msgpack.packb(message, default=str, unicode_errors="surrogateescape")
     pipe.write(len(data).to_bytes(4, "big") + data)
     pipe.flush()
 
@@ -432,8 +433,11 @@ def _send(pipe: IO[bytes], message: object) -> None:
 def _receive(pipe: IO[bytes]) -> Any:
     """The next message; None when the other side has ended."""
     length = pipe.read(4)
-    data = pipe.read(int.from_bytes(length, "big"))
-    return msgpack.unpackb(data, use_list=False, unicode_errors="surrogateescape") if len(length) == 4 else None
+    size = int.from_bytes(length, "big")
+    data = pipe.read(size)
+    if len(length) < 4 or len(data) < size:
+        return None
+    return msgpack.unpackb(data, use_list=False, unicode_errors="surrogateescape")
 
 
 def serve(requests: IO[bytes], replies: IO[bytes]) -> None:

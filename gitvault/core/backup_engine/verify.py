@@ -16,9 +16,13 @@ from gitvault.core.interfaces import Progress, StorageManager
 from gitvault.core.models import Affected, Defect, ObjectId, Pointer, SnapshotId, VerifyReport
 from gitvault.core.utils.names import ref_component
 from gitvault.core.versioning import contents, meta
+from gitvault.core.versioning.difference import LONGEST_PATH
 from gitvault.core.versioning.history import META, NO_OBJECT, GitHistory
 from gitvault.core.versioning.objects import MODE_TREE
 from gitvault.errors import CorruptionError, GitVaultError, NotFoundError
+
+# Paths that are named for the defects of one snapshot.
+_PLACES = 1_000_000
 
 _Trees = tuple[ObjectId | None, ObjectId | None]
 
@@ -235,7 +239,8 @@ class _Check:
                 continue
             for name, inner in below:
                 found += [(name + b"/" + path if path else name, oid) for path, oid in memory[inner]]
-            memory.setdefault(trees, found)
+            # A forged tree has the same folder in it over and over.
+            memory.setdefault(trees, [item for item in found[:_PLACES] if len(item[0]) <= LONGEST_PATH])
             pending.pop()
         return memory[top]
 

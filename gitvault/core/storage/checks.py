@@ -9,7 +9,6 @@ from pathlib import Path
 
 from gitvault.core.interfaces import Progress
 from gitvault.core.models import Defect, VerifyReport
-from gitvault.core.storage import manifests
 from gitvault.core.storage.index import ChunkIndex
 from gitvault.core.storage.packs import PACK_NAME, Chunk, Pack, Table, by_frame, read_table
 from gitvault.core.storage.reader import ChunkReader
@@ -94,7 +93,7 @@ def _check_bases(path: Path, table: Table, index: ChunkIndex) -> Iterator[Defect
 def _check_manifests(table: Table, index: ChunkIndex, reader: ChunkReader) -> Iterator[Defect]:
     for oid, parts in table.manifests:
         try:
-            chunks = manifests.decode(b"".join(reader.read(parts)), oid)
+            chunks = reader.manifest(oid, parts)
         except (CorruptionError, NotFoundError) as error:
             yield Defect("manifest", oid, str(error))
             continue

@@ -22,7 +22,7 @@ import hashlib
 import os
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
@@ -37,6 +37,9 @@ from gitvault.errors import CorruptionError, UnsupportedFormatVersion
 MAX_CHUNK = 16 << 20
 """No chunk, and so no frame, is longer, in bytes."""
 
+MAX_STORED = 2 * MAX_CHUNK
+"""No frame takes more in a pack, in bytes: zstd adds less than a hundredth to what it cannot compress."""
+
 MAX_DICTIONARY = 64 << 20
 """No frame's bases are longer together, in bytes."""
 
@@ -45,6 +48,9 @@ PACK_NAME = re.compile(r"[0-9a-f]{64}\.zpk")
 _SKIPPABLE = (0x184D2A57).to_bytes(4, "little")
 _SEARCHED = 64 << 20
 _MAX_TABLE = 256 << 20
+_ZSTD = bytes.fromhex("28b52ffd")
+# A pack has two tables; 64 MiB of nothing but marks would be copied eight million times.
+_TRIES = 64
 # Half the size, of random digits; higher levels gain nothing.
 _TABLE_LEVEL = 1
 _TRAILER = re.compile(rb"gitvault table ([0-9]{20}) ([0-9]{20})\n")
@@ -137,7 +143,9 @@ def parse_table(text: bytes, pack: str, stop: int) -> Table:
         try:
             if kind == "frame":
                 number, offset, stored, length = map(int, words[:4])
-                if number != len(table.frames) or offset != expected or stored < 1 or not 0 <= length <= MAX_CHUNK:
+                if number != len(table.frames) or offset != expected or not 0 <= length <= MAX_CHUNK:
+                    raise ValueError
+                if not 1 <= stored <= MAX_STORED:
                     raise ValueError
                 expected = offset + stored
                 table.frames.append(Frame(number, offset, stored, length, tuple(map(_chunk_id, words[4:]))))
@@ -186,25 +194,27 @@ def read_table(path: Path, *, strict: bool = False) -> Table:
             raise CorruptionError(f"{path.name}: it does not begin like a pack; run git-vault verify")
         trailer = _TRAILER.fullmatch(_at(file, max(0, size - _TRAILER_LENGTH), _TRAILER_LENGTH))
         offset, length = (int(trailer[1]), int(trailer[2])) if trailer else (0, 0)
-        if offset >= len(_HEAD) + 8 and offset + 2 * length + 16 + _TRAILER_LENGTH == size:
+        sound = offset >= len(_HEAD) + 8 and offset + 2 * length + 16 + _TRAILER_LENGTH == size
+        copies: Iterable[tuple[bytes, int]]
+        if sound and length <= _MAX_TABLE:
             copies = [(_at(file, at, length), at - 8) for at in (offset, offset + length + 8)]
+            if strict and _at(file, offset - 8, size) != _end(copies[0][0], offset - 8):
+                raise CorruptionError(f"{path.name}: the two copies of its table differ; run git-vault repair")
         elif strict:
             raise CorruptionError(f"{path.name}: it does not end like a pack; run git-vault repair")
         else:
-            copies = list(_search_tables(file, size))
-        if strict and _at(file, offset - 8, size) != _end(copies[0][0], offset - 8):
-            raise CorruptionError(f"{path.name}: the two copies of its table differ; run git-vault repair")
-    problem: CorruptionError | None = None
-    for packed, stop in copies:
-        try:
-            text = _unpack(packed, path.name)
-            if strict and table_hash(text) != path.stem:
-                raise CorruptionError(f"{path.name}: its table has the hash {table_hash(text)}, not its name")
-            return parse_table(text, path.name, stop)
-        except UnsupportedFormatVersion:
-            raise
-        except CorruptionError as error:
-            problem = error
+            copies = _search_tables(file, size)
+        problem: CorruptionError | None = None
+        for packed, stop in copies:
+            try:
+                text = _unpack(packed, path.name)
+                if strict and table_hash(text) != path.stem:
+                    raise CorruptionError(f"{path.name}: its table has the hash {table_hash(text)}, not its name")
+                return parse_table(text, path.name, stop)
+            except UnsupportedFormatVersion:
+                raise
+            except CorruptionError as error:
+                problem = error
     raise problem or CorruptionError(f"{path.name}: it has no table, perhaps it was cut short; run git-vault verify")
 
 
@@ -220,10 +230,13 @@ def _search_tables(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int]]:
     start = max(0, size - _SEARCHED)
     tail = _at(file, start, _SEARCHED)
     at = len(tail)
+    tries = _TRIES
     # What only looks like a mark, inside of something compressed, has no table behind it.
-    while (at := tail.rfind(_SKIPPABLE, 0, at)) >= 0:
-        length = int.from_bytes(tail[at + 4 : at + 8], "little")
-        yield tail[at + 8 : at + 8 + length], start + at
+    while tries and (at := tail.rfind(_SKIPPABLE, 0, at)) >= 0:
+        if tail.startswith(_ZSTD, at + 8):
+            tries -= 1
+            length = int.from_bytes(tail[at + 4 : at + 8], "little")
+            yield tail[at + 8 : at + 8 + length], start + at
 
 
 def _at(file: BinaryIO, offset: int, length: int) -> bytes:

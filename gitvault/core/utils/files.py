@@ -10,12 +10,13 @@ import contextlib
 import errno
 import mmap
 import os
+import stat
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from gitvault.errors import StorageFullError
+from gitvault.errors import CorruptionError, StorageFullError
 
 _NOATIME = getattr(os, "O_NOATIME", 0)
 _CLOEXEC = getattr(os, "O_CLOEXEC", 0)
@@ -79,6 +80,33 @@ def full_disk_named(what: Path) -> Iterator[None]:
                 f"{what}: no space left on the disk; free some space and run again, nothing saved before is affected"
             ) from error
         raise
+
+
+def read_plain(path: Path, limit: int) -> bytes:
+    """A regular file's content, links followed.
+
+    Raises CorruptionError for what is none or longer than `limit` bytes, OSError.
+    """
+    # Neither waits for a pipe's other end nor reads a device for ever.
+    fd = os.open(path, _READ & ~_NOFOLLOW)
+    try:
+        found = os.fstat(fd)
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+        if not stat.S_ISREG(found.st_mode) or found.st_size > limit:
+            raise CorruptionError(f"{path}: expected a file of at most {limit} bytes; restore it from a copy")
+        with open(fd, "rb", closefd=False) as file:
+            return file.read(limit)
+    finally:
+        os.close(fd)
+
+
+def create_private(path: Path) -> None:
+    """An empty file for its owner alone, for a library that opens it by name; one that is there stays as it is.
+
+    Raises OSError, also for a symlink in its place.
+    """
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | _CLOEXEC | _NOFOLLOW, 0o600))
 
 
 class NewFile:
@@ -290,8 +318,13 @@ class Disk:
 
     def make_folder(self, path: Path, mode: int = 0o700) -> None:
         """Make a folder and its parents; an existing one is fine."""
+        if path.is_dir():
+            return
         with full_disk_named(path):
-            path.mkdir(mode=mode, parents=True, exist_ok=True)
+            # Not `parents=True`, which makes those for everybody.
+            if not path.parent.exists():
+                self.make_folder(path.parent, mode)
+            path.mkdir(mode=mode, exist_ok=True)
 
     def remove_folder(self, path: Path) -> None:
         """Remove a folder; one that is missing or not empty is left as it is."""

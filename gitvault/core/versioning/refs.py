@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gitvault.core.models import ObjectId
-from gitvault.core.utils.files import Disk
+from gitvault.core.utils.files import Disk, read_plain
 from gitvault.errors import CorruptionError, GitVaultError, LockedError
 
 # git check-ref-format, and nothing that another system could not hold as a file name.
@@ -19,6 +19,8 @@ _HEX = re.compile(rb"[0-9a-f]{40}")
 _PACKED_LINE = re.compile(rb"[0-9a-f]{40} refs/[^\n]+")
 # As long as git waits for a ref's lock.
 _LOCK_SECONDS = 0.1
+# Bytes of a ref's file; a symbolic ref's name is a path.
+_LONGEST = 1 << 16
 
 
 class _Any:
@@ -159,7 +161,7 @@ class RefStore:
         """What the ref's own file holds: an id, the name of another ref, or None without a file."""
         path = self._root / name
         try:
-            content = path.read_bytes().rstrip()
+            content = read_plain(path, _LONGEST).rstrip()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
         except PermissionError:
