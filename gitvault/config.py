@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gitvault.core.utils import process
+from gitvault.core.utils.files import read_plain
 from gitvault.errors import ConfigError, ToolFailed, UnsupportedFormatVersion
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class Config:
     """gitignore patterns, for every project."""
     maintenance: str = "auto"
     """`auto` or `off`: whether a snapshot starts what is due in the background."""
+    secrets: str = "note"
+    """`note` or `keep`: whether a snapshot points out files that look like secrets."""
     lock_timeout: int = 60
     """Seconds to wait for another run."""
     format_version: int = FORMAT_VERSION
@@ -134,6 +137,7 @@ SETTINGS: dict[str, Setting] = {
         Setting("vault.binaryExtensions", "binary_extensions", _extensions, many=True),
         Setting("vault.ignore", "ignore", _pattern, many=True),
         Setting("vault.maintenance", "maintenance", _one_of("auto", "off")),
+        Setting("vault.secrets", "secrets", _one_of("note", "keep")),
         Setting("vault.lockTimeout", "lock_timeout", _number(0, 86_400, " of seconds")),
         Setting("vault.formatVersion", "format_version", _number(1, 1 << 30)),
         Setting("vault.machine", "machine", _name),
@@ -145,12 +149,20 @@ SETTINGS: dict[str, Setting] = {
 """Every key by its lower-case spelling. `vault.dir` says which vault is the default, see `default_vault`."""
 
 
+_INCLUDE = rb"(?i)\[\s*include(?:if)?\s*[\]\".]"
+LONGEST = 1 << 20
+"""Bytes of a vault's settings."""
+
+
 def load(vault: Path) -> Config:
     """The settings that hold for the vault.
 
     Raises UnsupportedFormatVersion before any key is judged: a newer gitvault may have keys this one does not know;
     ConfigError names the file and the line.
     """
+    # A vault may come from anywhere, and git would read whatever it names, a pipe without an end among it.
+    if re.search(_INCLUDE, read_plain(vault / "config", LONGEST)):
+        raise ConfigError(f"{vault / 'config'}: includes other files; put what they say into your own ~/.gitconfig")
     try:
         listing = process.git(vault, "config", "-z", "--list", "--show-origin")
     except ToolFailed as error:

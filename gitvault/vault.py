@@ -74,7 +74,6 @@ _ATTRIBUTES = """\
 # Written by gitvault: what the projects' own .gitattributes say must not change a byte on the way out.
 * -text !eol -ident !working-tree-encoding -export-subst -export-ignore filter=vault
 """
-_CONFIG_MAX = 1 << 20
 _RESTORED = "refs/vault/restored/"
 _RESTORES_KEPT = 100
 # Of a project's name as a ref's: with what comes before and behind it (`stat-`, `.db-journal`, `.lock`) it must be
@@ -288,7 +287,8 @@ class Vault:
 
         details = Details("", message, self._now(), 0, 0, tags, metadata, trigger)
         registered = self.add_project(path, project)
-        limits = Limits(self.config.inline_limit, WHOLE_LIMIT, self.config.binary_extensions)
+        config = self.config
+        limits = Limits(config.inline_limit, WHOLE_LIMIT, config.binary_extensions, config.secrets == "note")
         with self._lock(f"snapshot of {registered.name}"):
             self._clear_leftovers()
             self.history.objects.refresh()
@@ -524,7 +524,7 @@ class Vault:
 def is_vault(path: Path) -> bool:
     """Whether a folder is a vault: a bare repository whose config names a format of ours."""
     try:
-        text = read_plain(path / "config", _CONFIG_MAX).decode("utf-8", "replace")
+        text = read_plain(path / "config", settings.LONGEST).decode("utf-8", "replace")
     except (OSError, CorruptionError):
         return False
     return (path / "HEAD").is_file() and re.search(r"(?mi)^\s*formatVersion\s*=", text) is not None
