@@ -21,6 +21,8 @@ from gitvault.errors import ChecksumMismatch, ContentMissing, CorruptionError
 _MAX_CHAIN = 64
 # Bytes decoded for one frame: seconds. Two frames a level, each coded against both below, would be 2 ** 64 of them.
 _MAX_WORK = 8 << 30
+# What finding, opening and decoding one of no length costs, in bytes decoded.
+_FRAME_COST = 1 << 16
 # Bytes of frames that are held for the pieces in them: small pieces of many large frames are copied instead.
 _MAX_HELD = 256 << 20
 # 14 million chunks: no file that fits on a disk has a longer one.
@@ -238,7 +240,7 @@ class _Work:
     bytes: int = 0
 
     def add(self, size: int) -> None:
-        self.bytes += size
+        self.bytes += size + _FRAME_COST
         if self.bytes > _MAX_WORK:
             raise CorruptionError(f"its bases take more than {_MAX_WORK >> 30} GiB to decode")
 
