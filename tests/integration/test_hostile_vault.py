@@ -235,20 +235,27 @@ def test_a_cache_that_leads_elsewhere_is_replaced(saved: Path, tmp_path: Path) -
     assert not cache.is_symlink()
 
 
-@pytest.mark.parametrize("name", ["config", "HEAD", "packed-refs", "refs/heads/acme", "refs/heads/pipe"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("config", "HEAD", "packed-refs", "refs/heads/acme", "refs/heads/pipe", "objects/pack/pack-x.idx"),
+        f"chunks/{'0' * 64}.zpk",
+    ],
+)
 def test_a_pipe_in_the_place_of_a_file_makes_nobody_wait(name: str, saved: Path, command: Command) -> None:
     (saved / name).unlink(missing_ok=True)
     os.mkfifo(saved / name)
+    (saved / "objects/pack/pack-x.pack").touch()
     began = time.monotonic()
-    assert command("log").returncode in (10, 20, 128)
     assert command("verify").returncode in (10, 20, 128)
+    assert command("log").returncode in (0, 10, 20, 128)
     assert time.monotonic() - began < 30
 
 
 def test_a_device_in_the_place_of_a_ref_is_not_read(saved: Path, command: Command) -> None:
     (saved / "refs/heads/zero").symlink_to("/dev/zero")
     done = command("log")
-    assert done.returncode == 20 and "zero: expected a file of at most" in done.stderr
+    assert done.returncode == 20 and "zero: expected a file" in done.stderr
     (saved / "refs/heads/zero").unlink()
     (saved / "refs/heads/zero").symlink_to(saved.parent / "secret")
     (saved.parent / "secret").write_bytes(b"s3cret" * 20_000)
@@ -509,7 +516,7 @@ def test_names_that_are_one_on_a_real_file_system(overwrite: bool, vault: Vault,
 def test_names_that_windows_cannot_hold(vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on Windows: reported, and the rest restored. `aux` would be a device, `x.` would be `x`."""
     fine = {b"a.txt": b"a", "ü.txt".encode(): b"u", b"console": b"c"}
-    never = [b"AUX", b"nul.txt", b"x.", b"x ", b"q?", b"a|b", b"\xff", b"tab\t", b"com1"]
+    never = [b"C:evil", b"..\\..\\evil", b"AUX", b"nul.txt", b"x.", b"x ", b"q?", b"a|b", b"\xff", b"tab\t", b"com1"]
     vault.create_snapshot(write(tmp_path / "acme", fine | {name: b"x" for name in never} | {b"con/inner": b"x"}))
     monkeypatch.setattr(restore, "WINDOWS", True)
     done = vault.restore_snapshot("acme", tmp_path / "back")

@@ -31,7 +31,7 @@ from typing import BinaryIO
 
 from gitvault.core.models import ChunkId
 from gitvault.core.storage import frames
-from gitvault.core.utils.files import Disk
+from gitvault.core.utils.files import Disk, open_plain
 from gitvault.errors import CorruptionError, UnsupportedFormatVersion
 
 MAX_CHUNK = 16 << 20
@@ -185,7 +185,7 @@ def read_table(path: Path, *, strict: bool = False) -> Table:
 
     Raises CorruptionError, UnsupportedFormatVersion, OSError.
     """
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         size = file.seek(0, os.SEEK_END)
         head = _at(file, 0, len(_HEAD))
         if head != _HEAD:
@@ -254,7 +254,7 @@ class Pack:
     def read(self, frame: Frame) -> bytes:
         """The frame as it is stored. Raises CorruptionError when the file ends before it, OSError."""
         # Opening costs 10 us per frame of up to 1 MiB, and no limit on open files has to be minded.
-        with self._lock, self.path.open("rb", buffering=0) as file:
+        with self._lock, open_plain(self.path, buffering=0) as file:
             file.seek(frame.offset)
             data = file.read(frame.stored)
         if len(data) != frame.stored:

@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from gitvault.errors import CorruptionError, StorageFullError
 
@@ -82,23 +83,30 @@ def full_disk_named(what: Path) -> Iterator[None]:
         raise
 
 
-def read_plain(path: Path, limit: int) -> bytes:
-    """A regular file's content, links followed.
+def open_plain(path: Path, *, buffering: int = -1) -> BinaryIO:
+    """A regular file for reading, links followed.
 
-    Raises CorruptionError for what is none or longer than `limit` bytes, OSError.
+    Raises CorruptionError for what is none: a pipe would have its reader wait, a device has no end. OSError.
     """
-    # Neither waits for a pipe's other end nor reads a device for ever.
     fd = os.open(path, _READ & ~_NOFOLLOW)
     try:
-        found = os.fstat(fd)
-        if stat.S_ISDIR(found.st_mode):
+        kind = stat.S_IFMT(os.fstat(fd).st_mode)
+        if kind == stat.S_IFDIR:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
-        if not stat.S_ISREG(found.st_mode) or found.st_size > limit:
-            raise CorruptionError(f"{path}: expected a file of at most {limit} bytes; restore it from a copy")
-        with open(fd, "rb", closefd=False) as file:
-            return file.read(limit)
-    finally:
+        if kind != stat.S_IFREG:
+            raise CorruptionError(f"{path}: expected a file; restore it from a copy")
+        return open(fd, "rb", buffering=buffering)
+    except BaseException:
         os.close(fd)
+        raise
+
+
+def read_plain(path: Path, limit: int) -> bytes:
+    """What `open_plain` opens, whole. Raises CorruptionError also for more than `limit` bytes."""
+    with open_plain(path) as file:
+        if os.fstat(file.fileno()).st_size > limit:
+            raise CorruptionError(f"{path}: expected a file of at most {limit} bytes; restore it from a copy")
+        return file.read(limit)
 
 
 def create_private(path: Path) -> None:

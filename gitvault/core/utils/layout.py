@@ -28,7 +28,7 @@ _FOLDERS = (
     "trash",
     "cache",
 )
-_FILES = ("config", "HEAD", "packed-refs", "info/attributes", "vault.lock", "cache/chunks.db")
+_FILES = ("config", "HEAD", "packed-refs", "info/attributes", "vault.lock", "vault.lock.wanted", "cache/chunks.db")
 
 
 def misplaced(vault: Path) -> str | None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from gitvault.core.models import ObjectId
+from gitvault.core.utils.files import open_plain
 from gitvault.core.versioning.objects import KIND_CODES
 from gitvault.errors import CorruptionError
 
@@ -425,13 +426,13 @@ def _number(delta: bytes, at: int) -> tuple[int, int]:
 
 
 def _load(path: Path, limit: int) -> bytes | mmap.mmap:
-    with open(path, "rb", buffering=0) as file:
+    with open_plain(path, buffering=0) as file:
         data = file.read(limit + 1)
     return data if len(data) <= limit else _map(path)
 
 
 def _map(path: Path) -> mmap.mmap:
-    with open(path, "rb", buffering=0) as file:
+    with open_plain(path, buffering=0) as file:
         try:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except ValueError as error:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gitvault.core.models import ObjectId
-from gitvault.core.utils.files import Disk, read_plain
+from gitvault.core.utils.files import Disk, open_plain, read_plain
 from gitvault.errors import CorruptionError, GitVaultError, LockedError
 
 # git check-ref-format, and nothing that another system could not hold as a file name.
@@ -189,7 +189,7 @@ class RefStore:
         """The refs in packed-refs, parsed again only when the file was replaced."""
         path = self._root / "packed-refs"
         try:
-            with open(path, "rb") as file:
+            with open_plain(path) as file:
                 stat = os.fstat(file.fileno())
                 state = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
                 if state == self._packed_state:
