@@ -23,7 +23,7 @@ from trees import contents, records, write
 from gitvault.cli import main
 from gitvault.core.backup_engine import restore
 from gitvault.core.models import ObjectId, SnapshotId
-from gitvault.core.utils.layout import misplaced
+from gitvault.core.utils.layout import misplaced, open_to_others
 from gitvault.core.utils.names import ref_component
 from gitvault.core.utils.target import TargetFolder
 from gitvault.core.versioning import catalog, commits, history, meta
@@ -585,3 +585,7 @@ def test_a_vault_is_its_owners_alone(tmp_path: Path) -> None:
     assert {f"{mode:o} {path}" for path, mode in found.items() if path.is_dir() and mode != 0o700} == set()
     assert {f"{mode:o} {path}" for path, mode in found.items() if mode & 0o177 and not path.is_dir()} == set()
     assert stat.S_IMODE(vault.parent.stat().st_mode) == 0o700
+    assert open_to_others(vault) == []
+    (vault / "config").chmod(0o640)
+    (vault / "chunks").chmod(0o755)
+    assert {path.name for path in open_to_others(vault)} == {"config", "chunks"}

@@ -19,7 +19,7 @@ from gitvault.core.models import ChunkId, ObjectId
 from gitvault.core.storage import frames, manifests, packs, reader
 from gitvault.core.storage.index import ChunkIndex
 from gitvault.core.storage.reader import ChunkReader
-from gitvault.core.utils.files import Disk, create_private, read_plain
+from gitvault.core.utils.files import Disk, create_private, open_plain, read_plain
 from gitvault.core.versioning import packreader
 from gitvault.core.versioning.objects import object_id
 from gitvault.core.versioning.odb import ObjectStore
@@ -249,10 +249,12 @@ def test_only_plain_files_of_a_bounded_size_are_read(tmp_path: Path) -> None:
         read_plain(tmp_path, 5)
     with pytest.raises(FileNotFoundError):
         read_plain(tmp_path / "none", 5)
+    with open_plain(path, buffering=0) as file:
+        assert file.read() == b"12345"
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe")
         with pytest.raises(CorruptionError, match="expected a file"):
-            read_plain(tmp_path / "pipe", 5)
+            open_plain(tmp_path / "pipe")
 
 
 def test_a_private_file_is_made_once_and_never_through_a_link(tmp_path: Path) -> None:
