@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gitvault.core.utils import process
+from gitvault.core.utils.files import read_plain
 from gitvault.errors import ConfigError, ToolFailed, UnsupportedFormatVersion
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ class Config:
     """Bytes set aside for prune and sweep on a full disk."""
     parity: int = 0
     """Per cent of redundancy kept beside each pack, so that it can be healed; 0: none."""
+    secrets: str = "note"
+    """`note` or `keep`: whether a snapshot points out files that look like secrets."""
     lock_timeout: int = 60
     """Seconds to wait for another run."""
     keep_last: int = 0
@@ -178,6 +181,7 @@ SETTINGS: dict[str, Setting] = {
         Setting("vault.quotaPolicy", "quota_policy", _one_of("refuse", "prune")),
         Setting("vault.reserve", "reserve", _number(0, 1 << 30, _SIZE)),
         Setting("vault.parity", "parity", _number(0, 100, " of per cent")),
+        Setting("vault.secrets", "secrets", _one_of("note", "keep")),
         Setting("vault.lockTimeout", "lock_timeout", _number(0, 86_400, " of seconds")),
         *(
             Setting(f"vault.keep{period.capitalize()}", f"keep_{period}", _number(0, 1_000_000))
@@ -196,12 +200,20 @@ SETTINGS: dict[str, Setting] = {
 """Every key by its lower-case spelling. `vault.dir` says which vault is the default, see `default_vault`."""
 
 
+_INCLUDE = rb"(?i)\[\s*include(?:if)?\s*[\]\".]"
+LONGEST = 1 << 20
+"""Bytes of a vault's settings."""
+
+
 def load(vault: Path) -> Config:
     """The settings that hold for the vault.
 
     Raises UnsupportedFormatVersion before any key is judged: a newer gitvault may have keys this one does not know;
     ConfigError names the file and the line.
     """
+    # A vault may come from anywhere, and git would read whatever it names, a pipe without an end among it.
+    if re.search(_INCLUDE, read_plain(vault / "config", LONGEST)):
+        raise ConfigError(f"{vault / 'config'}: includes other files; put what they say into your own ~/.gitconfig")
     try:
         listing = process.git(vault, "config", "-z", "--list", "--show-origin")
     except ToolFailed as error:

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, BinaryIO
 from gitvault import config as settings
 from gitvault.core.models import Project, SnapshotId
 from gitvault.core.utils import reserve
-from gitvault.core.utils.files import Disk
+from gitvault.core.utils.files import Disk, read_plain
+from gitvault.core.utils.layout import misplaced
 from gitvault.core.utils.names import from_text, ref_component, to_line
 from gitvault.core.versioning.history import Damaged, Details, GitHistory
 from gitvault.errors import (
@@ -139,6 +140,8 @@ class Vault:
     def open(cls, path: Path | str, **options: object) -> Vault:
         """Open a vault. Raises VaultNotFound, UnsupportedFormatVersion, ConfigError."""
         vault = cls(path, **options)  # type: ignore[arg-type]
+        if wrong := misplaced(vault.path):
+            raise GitVaultError(f"{wrong}; nothing in a vault may lead out of it")
         if not is_vault(vault.path):
             raise VaultNotFound(f"{vault.path}: not a vault; make one with: git-vault --vault {vault.path} init")
         _ = vault.config
@@ -155,9 +158,10 @@ class Vault:
         if self.path.exists() and not (self.path.is_dir() and _is_unfinished(self.path)):
             raise ExistsError(f"{self.path}: not a vault and not empty; name a folder that does not exist yet")
         disk = self._disk
+        disk.make_folder(self.path)
+        self.path.chmod(0o700)
         for folder in ("objects/info", "objects/pack", "refs/heads", "refs/tags", "info", "chunks/tmp", "cache", "tmp"):
             disk.make_folder(self.path / folder)
-        self.path.chmod(0o700)
         disk.write_durably(self.path / "HEAD", b"ref: refs/heads/main\n")
         for name, text in _constant_files().items():
             disk.write_durably(self.path / name, text)
@@ -275,7 +279,7 @@ class Vault:
         from gitvault.core.scan import StatCache
 
         folder = self.path / "cache"
-        folder.mkdir(exist_ok=True)
+        self._disk.make_folder(folder)
         return StatCache(folder / f"stat-{ref_component(project)}.db")
 
     def _rules(self) -> Rules:
@@ -407,7 +411,8 @@ class Vault:
 
         details = Details("", message, self._now(), 0, 0, tags, metadata, trigger)
         registered = self.add_project(path, project)
-        limits = Limits(self.config.inline_limit, WHOLE_LIMIT, self.config.binary_extensions)
+        config = self.config
+        limits = Limits(config.inline_limit, WHOLE_LIMIT, config.binary_extensions, config.secrets == "note")
         with self._lock(f"snapshot of {registered.name}"):
             self._clear_leftovers()
             limit = self.config.quota
@@ -936,10 +941,9 @@ class Vault:
 
 def is_vault(path: Path) -> bool:
     """Whether a folder is a vault: a bare repository whose config names a format of ours."""
-    config = path / "config"
     try:
-        text = config.read_text(errors="replace")
-    except OSError:
+        text = read_plain(path / "config", settings.LONGEST).decode("utf-8", "replace")
+    except (OSError, CorruptionError):
         return False
     return (path / "HEAD").is_file() and re.search(r"(?mi)^\s*formatVersion\s*=", text) is not None
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from gitvault import config, plugins
 from gitvault.cli import render
 from gitvault.core.utils import process
+from gitvault.core.utils.layout import open_to_others
 from gitvault.errors import GitVaultError, ToolError
 from gitvault.formats import format_plugin
 from gitvault.personas.base import Answer, Session, Verb, persona_plugin
@@ -127,13 +128,13 @@ def _vault(session: Session) -> Iterator[Check]:
     else:
         yield Check("writable", "wrong", "no permission to write", f"chown -R or chmod -R u+w {path}")
     if sys.platform != "win32":
-        mode = path.stat().st_mode & 0o777
-        open_to_others = bool(mode & 0o077)
+        shared = open_to_others(path)
+        found = ", ".join(f"{at} is {at.stat().st_mode & 0o777:04o}" for at in shared[:3])
         yield Check(
             "private",
-            "advice" if open_to_others else "ok",
-            f"mode {mode:04o}",
-            f"chmod 700 {path}: others on this machine can read what you saved" if open_to_others else "",
+            "advice" if shared else "ok",
+            found or "yes",
+            f"chmod -R go= {path}: others on this machine can read what you saved" if shared else "",
         )
     gc = process.git(path, "config", "--get", "gc.auto", ok=(0, 1)).decode().strip()
     if gc == "0":

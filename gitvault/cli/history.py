@@ -164,9 +164,7 @@ def _cat(session: Session, arguments: Namespace) -> Answer:
     document = {"snapshot": snapshot, "path": to_text(path), "size": about.size, "encoding": about.encoding}
 
     def write(out: TextIO) -> None:
-        from json import dumps
-
-        begun = dumps({**document, "content": ""}, ensure_ascii=False)
+        begun = render.json_text({**document, "content": ""})
         out.write(begun.removesuffix('"}'))
         content = _Encoded(out, about.encoding)
         session.vault.read_file(snapshot, path, cast(BinaryIO, content))
@@ -207,10 +205,8 @@ class _Encoded:
 
     def __init__(self, out: TextIO, encoding: str) -> None:
         from binascii import b2a_base64
-        from json import dumps
 
         self._out = out
-        self._dumps = dumps
         self._base64 = b2a_base64
         self._decoder = getincrementaldecoder("utf-8")() if encoding == "utf-8" else None
         self._left = b""
@@ -227,7 +223,7 @@ class _Encoded:
 
     def _piece(self, data: bytes) -> None:
         if self._decoder:
-            self._out.write(self._dumps(self._decoder.decode(data), ensure_ascii=False)[1:-1])
+            self._out.write(render.json_text(self._decoder.decode(data))[1:-1])
             return
         whole = len(data) // 3 * 3
         self._out.write(self._base64(data[:whole], newline=False).decode())

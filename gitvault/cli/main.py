@@ -310,14 +310,12 @@ def _verb_list() -> str:
 
 def _print(answer: Answer, *, json: bool, quiet: bool) -> None:
     if json:
-        from json import dumps
-
         if hasattr(sys.stdout, "reconfigure"):
             sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
         if callable(answer.document):
             answer.document(sys.stdout)
             return
-        print(dumps(answer.document, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
+        print(render.json_text(answer.document, indent=2 if sys.stdout.isatty() else None))
         return
     for line in answer.lines:
         print(line)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 SHORT = 12
 """Digits of a snapshot's id that people are shown."""
 _LISTED_PROBLEMS = 20
+# They stand only within strings, where each may be written so.
+_CONTROLS = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
 
 
 def size(count: int) -> str:
@@ -75,6 +77,14 @@ def disk_text(path: str) -> str:
 def line(text: str) -> str:
     """Text of any origin as one line that a terminal cannot mistake for commands."""
     return to_line(text.encode("utf-8", "surrogateescape"))
+
+
+def json_text(document: object, *, indent: int | None = None) -> str:
+    """A document as JSON, without the control characters that JSON itself would let through to a terminal."""
+    import json
+
+    text = json.dumps(document, ensure_ascii=False, indent=indent)
+    return text.translate(_CONTROLS)
 
 
 def say(message: str) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from gitvault.cli import render
 from gitvault.cli.arguments import disk_path, facts, filled, pair, tag, wrong
+from gitvault.core.utils.names import to_line, to_text
 from gitvault.errors import GitVaultError, NotFoundError, VaultNotFound
 from gitvault.personas.base import Answer, Session, Verb
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from gitvault.core.models import PathState, Project, Snapshot, SnapshotReport
 
 INCOMPLETE = 3
+_SECRETS_SHOWN = 10
 
 
 # ---------------------------------------------------------------------------------------------- init
@@ -172,6 +174,7 @@ def _document(report: SnapshotReport) -> dict[str, object]:
         "seconds": round(report.seconds, 3),
         "problems": render.problems_document(report.problems),
         "notes": list(report.notes),
+        "secrets": [{"path": to_text(found.path), "reason": found.reason} for found in report.secrets],
     }
 
 
@@ -189,7 +192,20 @@ def _report_lines(report: SnapshotReport) -> Iterator[str]:
         yield f"  read {render.size(report.bytes_read)}, stored {render.size(report.bytes_stored)}, in {took}"
     for note in report.notes:
         yield f"  note: {render.line(note)}"
+    yield from _secret_lines(report)
     yield from render.problems_lines(report.problems)
+
+
+def _secret_lines(report: SnapshotReport) -> Iterator[str]:
+    found = report.secrets
+    if not found:
+        return
+    yield f"  {render.plural(len(found), 'file')} may be secret; saved like any other:"
+    for one in found[:_SECRETS_SHOWN]:
+        yield f"    {to_line(one.path)}: {one.reason}"
+    if len(found) > _SECRETS_SHOWN:
+        yield f"    and {len(found) - _SECRETS_SHOWN:,} more; --json lists all"
+    yield "    to leave such files out: git config vault.ignore PATTERN; to keep them quietly: vault.secrets keep"
 
 
 def _hints(session: Session, report: SnapshotReport) -> Sequence[str]:

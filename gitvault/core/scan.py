@@ -25,7 +25,7 @@ import msgpack
 
 from gitvault.core.models import Problem
 from gitvault.core.utils.attributes import read_xattrs
-from gitvault.core.utils.files import open_source
+from gitvault.core.utils.files import create_private, open_source
 from gitvault.core.utils.process import Child, in_child
 
 if TYPE_CHECKING:
@@ -177,8 +177,10 @@ class StatCache:
         # A damaged file is made anew; where none can be written there is one for this run.
         for _ in range(2):
             try:
+                with contextlib.suppress(FileNotFoundError, PermissionError):
+                    create_private(self.file)
                 return _database(self.file)
-            except _DAMAGE:
+            except (*_DAMAGE, OSError):
                 with contextlib.suppress(OSError):
                     self.file.unlink()
         return _database(":memory:")
@@ -290,7 +292,10 @@ def pack_entries(entries: dict[bytes, Known]) -> bytes:
         [
             (name, k.stat, k.tree_mode, k.tree_name if k.tree_name != name else b"", k.blob, k.since)
             for name, k in entries.items()
-        ]
+        ],
+        # A time beyond the year 2554, which tmpfs and btrfs hold, is no number for msgpack: as text it fits no stat,
+        # and the file is read again.
+        default=str,
     )
     return packed + zlib.crc32(packed).to_bytes(4, "big")
 
@@ -449,7 +454,7 @@ def _look(full: str, salt: bytes) -> tuple[os.stat_result, bytes, list[str], lis
     finally:
         if fd >= 0:
             os.close(fd)
-    packed = msgpack.packb(listing, unicode_errors="surrogateescape")
+    packed = msgpack.packb(listing, default=str, unicode_errors="surrogateescape")
     return own, hashlib.sha1(packed, usedforsecurity=False).digest(), folders, found
 
 

@@ -269,6 +269,7 @@ def test_snapshot_of_one_path_is_an_object(run: Callable[..., Run], vault: FakeV
         "seconds": 0.123,
         "problems": [],
         "notes": ["hm"],
+        "secrets": [],
     }
     assert vault.saved == [
         {"path": "/p/acme", "project": "x", "message": "why", "tags": ["a", "b"], "metadata": {"k": "v=w"}}

@@ -95,6 +95,17 @@ def test_requirements_name_tests_and_rows_that_exist() -> None:
     assert stated <= shown, "a stated figure without its line"
 
 
+def test_every_threat_has_a_test_that_exists() -> None:
+    security = text(DOCS / "security.md")
+    rows = [
+        row.split("|") for row in re.findall(r"^\| (.+) \|$", security, re.MULTILINE) if not row.startswith("threat")
+    ]
+    assert len(rows) > 20
+    assert all("tests/" in row[-1] or row[-1].strip() == "the same" for row in rows)
+    for file, test in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", security):
+        assert test in functions_of(ROOT / file), f"{file}::{test}"
+
+
 def test_every_line_of_requirements_is_shown_or_says_which_issue_brings_it() -> None:
     rows = re.findall(r"^\|(.+)\|$", text(DOCS / "requirements.md"), re.MULTILINE)
     lines = [row.split("|") for row in rows if not re.fullmatch(r"[-| ]+", row)]

@@ -135,7 +135,7 @@ def messages(*all_of_them: object) -> io.BytesIO:
 
 def test_a_worker_whose_parent_is_gone_leaves_nothing(vault: Vault, tmp_path: Path) -> None:
     root = write(tmp_path / "project", {"a": b"a"})
-    settings = {"root": str(root), "limits": (1000, 5000, []), "git_dir": str(vault.path)}
+    settings = {"root": str(root), "limits": (1000, 5000, [], True), "git_dir": str(vault.path)}
     replies = io.BytesIO()
     serve(messages(settings, [Job(1, b"a", stat_of(os.stat(root / "a")), (0, 0))]), replies)
     replies.seek(0)
@@ -146,7 +146,7 @@ def test_a_worker_whose_parent_is_gone_leaves_nothing(vault: Vault, tmp_path: Pa
 
 def test_a_worker_on_a_full_disk_says_so(vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = write(tmp_path / "project", {"a": b"a"})
-    settings = {"root": str(root), "limits": (1000, 5000, []), "git_dir": str(vault.path)}
+    settings = {"root": str(root), "limits": (1000, 5000, [], True), "git_dir": str(vault.path)}
 
     def full(*_: object) -> None:
         raise StorageFullError("tmp: no space left")

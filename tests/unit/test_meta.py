@@ -12,7 +12,7 @@ from gitvault.core.versioning.meta import Attributes
 from gitvault.errors import CorruptionError, UnsupportedFormatVersion
 
 NAMES = st.binary(min_size=1, max_size=20).filter(lambda name: b"/" not in name and b"\0" not in name)
-OWNERS = st.tuples(st.integers(0, 2**32), st.integers(0, 2**32))
+OWNERS = st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
 LABELS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=12)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from datetime import UTC, datetime, timedelta, timezone
@@ -60,6 +61,12 @@ def test_control_characters_never_reach_the_terminal() -> None:
     assert render.line("a\x1b[2Jb\nc\x9b") == "a\\x1b[2Jb\\x0ac\\xc2\\x9b"
     assert render.subject("  first\x07 line\nsecond") == "first\\x07 line"
     assert render.subject(" \n ") == ""
+
+
+def test_no_control_character_is_raw_in_json() -> None:
+    text = render.json_text({"a\x7f": ["\x1b[2J\x9b", "\u00e9"]})
+    assert text == '{"a\\u007f": ["\\u001b[2J\\u009b", "\u00e9"]}'
+    assert json.loads(text) == {"a\x7f": ["\x1b[2J\x9b", "\u00e9"]}
 
 
 def test_an_error_names_its_file_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,6 +24,7 @@ from typing import IO, Any, NamedTuple
 
 import msgpack
 
+from gitvault.core.backup_engine.secrets import secret
 from gitvault.core.scan import Stat, racy_ns, stat_of
 from gitvault.core.storage.pointers import looks_like_pointer
 from gitvault.core.utils.attributes import is_sparse, read_xattrs
@@ -66,6 +67,8 @@ class Outcome(NamedTuple):
     """It belongs into the chunk store."""
     gone: bool = False
     problem: str = ""
+    secret: str = ""
+    """What kind of secret it looks like."""
 
 
 class Job(NamedTuple):
@@ -133,6 +136,8 @@ class Limits:
     """Every file over this does."""
     binary: frozenset[str] = frozenset()
     """Extensions, lower case with dot, that are binary whatever their content."""
+    secrets: bool = True
+    """Whether to look for what seems to be a secret."""
 
 
 def read_stable(
@@ -212,7 +217,7 @@ class Reader:
             if oid not in self.pack and not (self._known and self._known.contains(oid)):
                 self.pack.add_deflated(b"blob", oid, len(data), deflate(data))
             base = job.path.rpartition(b"/")[2]
-            return saved(
+            outcome = saved(
                 job.path,
                 oid,
                 found,
@@ -223,6 +228,9 @@ class Reader:
                 escape=is_special(base) and not is_harmless(base, data),
                 expected=job.expected,
             )
+            if data and self.limits.secrets and (kind := secret(base, data)):
+                return outcome._replace(secret=kind)
+            return outcome
         finally:
             os.close(fd)
 
@@ -327,7 +335,7 @@ class Intake:
         limits = self._reader.limits
         settings: dict[str, object] = {
             "root": self._reader.root,
-            "limits": (limits.inline, limits.whole, sorted(limits.binary)),
+            "limits": (limits.inline, limits.whole, sorted(limits.binary), limits.secrets),
             "git_dir": os.fspath(self._git_dir),
         }
         count = max(2, min(os.cpu_count() or 2, 8))
@@ -424,7 +432,8 @@ def _unpacked(fields: list[Any]) -> Outcome:
 
 
 def _send(pipe: IO[bytes], message: object) -> None:
-    data = msgpack.packb(message, unicode_errors="surrogateescape")
+    # Text for the times that are too large for it, as in the cache.
+    data = msgpack.packb(message, default=str, unicode_errors="surrogateescape")
     pipe.write(len(data).to_bytes(4, "big") + data)
     pipe.flush()
 
@@ -432,17 +441,21 @@ def _send(pipe: IO[bytes], message: object) -> None:
 def _receive(pipe: IO[bytes]) -> Any:
     """The next message; None when the other side has ended."""
     length = pipe.read(4)
-    data = pipe.read(int.from_bytes(length, "big"))
-    return msgpack.unpackb(data, use_list=False, unicode_errors="surrogateescape") if len(length) == 4 else None
+    size = int.from_bytes(length, "big")
+    data = pipe.read(size)
+    if len(length) < 4 or len(data) < size:
+        return None
+    return msgpack.unpackb(data, use_list=False, unicode_errors="surrogateescape")
 
 
 def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
     """A worker's life: settings, batches of jobs, an empty batch; outcomes per batch, in the end the pack."""
     settings = _receive(requests)
-    inline, whole, binary = settings["limits"]
+    inline, whole, binary, secrets = settings["limits"]
+    limits = Limits(inline, whole, frozenset(binary), secrets)
     git_dir = Path(settings["git_dir"])
     pack = PackWriter(git_dir / "tmp", Disk())
-    reader = Reader(settings["root"], Limits(inline, whole, frozenset(binary)), pack, ObjectStore(git_dir / "objects"))
+    reader = Reader(settings["root"], limits, pack, ObjectStore(git_dir / "objects"))
     try:
         while batch := _receive(requests):
             outcomes = []

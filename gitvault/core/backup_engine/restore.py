@@ -11,24 +11,28 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from gitvault.core.interfaces import Progress, StorageManager
 from gitvault.core.models import Entry, ObjectId, Problem, RestoreReport, SnapshotId
 from gitvault.core.utils.attributes import is_privilege, made_by_this_user, may_set_owner, write_xattrs
 from gitvault.core.utils.files import DirectWriter, full_disk_named
-from gitvault.core.utils.names import to_line
+from gitvault.core.utils.names import loose_name, to_line, windows_holds
 from gitvault.core.utils.target import Descent, TargetFolder, discard, is_plain, write_all, write_holes
 from gitvault.core.versioning import contents
 from gitvault.core.versioning.history import GitHistory
 from gitvault.core.versioning.meta import Attributes
 from gitvault.errors import CorruptionError, ExistsError, GitVaultError, NotFoundError
+
+if TYPE_CHECKING:
+    from gitvault.core.models import Snapshot
 
 # Each large file under way keeps a descriptor of its folder.
 # More than cores: direct writes wait for the disk. 4.5 GB in 9.1 s, with three in 9.6.
@@ -36,6 +40,9 @@ _LARGE_AT_ONCE = 5
 _LARGE_UNDER_WAY = 32
 # Half of the processor time of a restore of 2,262 files (4.5 GB) went into the page cache.
 _DIRECT_FROM = 1 << 20
+# More files than twice what the snapshot says, and these, are a trap.
+_UNSAID = 10_000
+WINDOWS = sys.platform == "win32"
 
 
 @dataclass(slots=True)
@@ -85,7 +92,7 @@ def restore_snapshot(
     fresh = not target.exists()
     if not fresh and not target.is_dir():
         raise ExistsError(f"{target}: not a folder; name one, or a name that does not exist yet")
-    run = _Run(history, store, selection, overwrite, progress, history.get_version(snapshot).bytes)
+    run = _Run(history, store, selection, overwrite, progress, history.get_version(snapshot))
     tree, meta_tree = history.trees(snapshot, run.problems.append)
     if not fresh and not overwrite:
         with TargetFolder.open(target) as root:
@@ -107,6 +114,24 @@ def _clean(path: bytes) -> bytes:
     return b"/".join(part for part in path.split(b"/") if part not in (b"", b"."))
 
 
+def _alike(names: list[bytes]) -> dict[bytes, list[bytes]]:
+    """Names that some file system takes for one earlier in the list, each with those."""
+    groups: dict[str, list[bytes]] = {}
+    for name in names:
+        groups.setdefault(loose_name(name), []).append(name)
+    if len(groups) == len(names):
+        return {}
+    return {name: group[:at] for group in groups.values() for at, name in enumerate(group) if at}
+
+
+def _is_one(folder: TargetFolder, a: bytes, b: bytes) -> bool:
+    """Whether two names lead to the same in this folder."""
+    if not (is_plain(a) and is_plain(b)):
+        return False
+    one, other = folder.lstat(a), folder.lstat(b)
+    return one is not None and other is not None and os.path.samestat(one, other)
+
+
 @dataclass(slots=True)
 class _Job:
     """One file to write."""
@@ -125,14 +150,16 @@ class _Run:
         selection: _Selection,
         overwrite: bool,
         progress: Progress | None,
-        total: int,
+        said: Snapshot,
     ) -> None:
         self.history = history
         self.store = store
         self.selection = selection
         self.overwrite = overwrite
         self.progress = progress
-        self.total = total if not selection.wanted else 0
+        self.total = said.bytes if not selection.wanted else 0
+        # A few trees, each with the next in it ten times, are more files than any disk holds.
+        self.claimed = 2 * said.files + _UNSAID if said.files else sys.maxsize
         self.owners = may_set_owner()
         self.trusted = made_by_this_user(history.git_dir)
         self.problems: list[Problem] = []
@@ -196,12 +223,39 @@ class _Run:
     ) -> tuple[Attributes | None, list[tuple[bytes, ObjectId, ObjectId | None, bool]]]:
         """Write the files of one folder and make the folders in it: its attributes, and what is to be done below."""
         own, listing = self._listing(path, tree, meta_tree, report=True)
-        small: dict[ObjectId, list[_Job]] = {}
         below: list[tuple[bytes, ObjectId, ObjectId | None, bool]] = []
+        alike = _alike([entry.path for entry, _, _ in listing])
+        self._entries(folder, path, [item for item in listing if item[0].path not in alike], below)
+        if alike:
+            # What has the earlier names must be there before one can see whether they are the same here.
+            self.settle()
+        for item in listing if alike else ():
+            name = item[0].path
+            first = next((other for other in alike.get(name, ()) if _is_one(folder, other, name)), None)
+            if first is not None:
+                where = path + b"/" + name if path else name
+                reason = f"not restored: here its name is that of {to_line(first)}; restore it into a folder of its own"
+                self.problems.append(Problem(where, reason))
+            elif name in alike:
+                self._entries(folder, path, [item], below)
+                self.settle()
+        return own, below
+
+    def _entries(
+        self,
+        folder: TargetFolder,
+        path: bytes,
+        listing: list[tuple[Entry, Attributes | None, ObjectId | None]],
+        below: list[tuple[bytes, ObjectId, ObjectId | None, bool]],
+    ) -> None:
+        """Write files and make folders of one folder; what is to be done below is added to `below`."""
+        small: dict[ObjectId, list[_Job]] = {}
         for entry, said, below_meta in listing:
             where = path + b"/" + entry.path if path else entry.path
             if not is_plain(entry.path):
                 self.problems.append(Problem(where, "not restored: its name would lead out of the folder"))
+            elif WINDOWS and not windows_holds(entry.path):
+                self.problems.append(Problem(where, "not restored: Windows has no such names; restore it elsewhere"))
             elif entry.kind == "folder":
                 if self.selection.enters(where):
                     try:
@@ -211,9 +265,11 @@ class _Run:
                         continue
                     below.append((where, entry.blob, below_meta, made or self.overwrite))
             elif self.selection.covers(where):
+                self.claimed -= 1
+                if self.claimed < 0:
+                    raise CorruptionError("the snapshot holds many more files than it says; run git-vault verify")
                 self._file(folder, _Job(where, entry.path, entry, said), small)
         self._small(folder, small)
-        return own, below
 
     def _listing(
         self, path: bytes, tree: ObjectId, meta_tree: ObjectId | None, *, report: bool = False
@@ -288,6 +344,8 @@ class _Run:
 
     def _write(self, folder: TargetFolder, job: _Job, data: bytes) -> None:
         if job.entry.kind == "symlink":
+            if b"\0" in data:
+                raise OSError(errno.EINVAL, "no link leads to a name with a NUL in it")
             self._clear(folder, job.name)
             folder.symlink(data, job.name)
             self._link_attributes(folder, job)

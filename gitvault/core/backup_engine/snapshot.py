@@ -20,8 +20,9 @@ from pathlib import Path
 
 from gitvault.core.backup_engine.baseline import last_trees, prepare_cache
 from gitvault.core.backup_engine.intake import NOT_REGULAR, Intake, Job, Limits, Outcome, read_stable, saved
+from gitvault.core.backup_engine.secrets import secret
 from gitvault.core.interfaces import Progress, StorageManager
-from gitvault.core.models import ObjectId, Pointer, Problem, SnapshotId, SnapshotReport
+from gitvault.core.models import ObjectId, Pointer, Problem, Secret, SnapshotId, SnapshotReport
 from gitvault.core.scan import (
     CacheDamaged,
     Folder,
@@ -107,7 +108,9 @@ class _Run:
         self.cache = cache
         self.progress = progress
         self.number = number
+        self.limits = limits
         self.problems: list[Problem] = []
+        self.secrets: list[Secret] = []
         self.notes: list[str] = []
         self.new = self.changed = self.deleted = 0
         self.bytes_read = self.bytes_found = 0
@@ -236,8 +239,10 @@ class _Run:
             pointer = made[-1]
             torn = not stable or pointer.size != found.st_size
             text = pointers.encode(pointer)
-            escape = is_special(path.rpartition(b"/")[2])
-            return saved(path, text, found, fd, pointer.size, owner, pointer=pointer.oid, torn=torn, escape=escape)
+            base_name = path.rpartition(b"/")[2]
+            escape = is_special(base_name)
+            outcome = saved(path, text, found, fd, pointer.size, owner, pointer=pointer.oid, torn=torn, escape=escape)
+            return outcome._replace(secret=secret(base_name, b"") if self.limits.secrets else "")
         except OSError as error:
             return Outcome(problem=f"cannot be read: {error.strerror}")
         finally:
@@ -287,12 +292,21 @@ class _Run:
             if torn and mode != MODE_SYMLINK:
                 reason = "kept changing while it was read; saved as last read, the next snapshot looks again"
                 self.problems.append(Problem(pending.path(name), reason))
+        if outcome.secret and (known is None or not self._was_secret(name, known)):
+            self.secrets.append(Secret(pending.path(name), outcome.secret))
         pending.results[name] = Known(said, mode, tree_name or name, blob, since), line
         return size
 
     def _note_forgotten(self, path: bytes, digest: str) -> None:
         if digest in self.forgotten:
             self.notes.append(f"{to_line(path)} holds what was forgotten on {self.forgotten[digest][:10]}; saved again")
+
+    def _was_secret(self, name: bytes, known: Known) -> bool:
+        """Whether the version saved before looked like one, too: then it has been said."""
+        try:
+            return bool(secret(name, self.history.blob(ObjectId(known.blob))))
+        except (CorruptionError, NotFoundError):
+            return False
 
     def _keep(self, pending: _Pending, name: bytes, reason: str) -> None:
         """A file that is not to be had: without a reason it is gone; else its last saved version stays."""
@@ -537,4 +551,5 @@ def take_snapshot(
         time.perf_counter() - started,
         tuple(sorted(run.problems, key=lambda problem: problem.path)),
         tuple(run.notes),
+        tuple(sorted(run.secrets, key=lambda secret: secret.path)),
     )

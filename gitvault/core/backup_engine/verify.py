@@ -19,11 +19,15 @@ from gitvault.core.models import Affected, Defect, ObjectId, Pointer, SnapshotId
 from gitvault.core.utils.names import ref_component
 from gitvault.core.versioning import contents, meta
 from gitvault.core.versioning.commits import identity
+from gitvault.core.versioning.difference import LONGEST_PATH
 from gitvault.core.versioning.history import HEADS, META, NO_OBJECT, GitHistory
 from gitvault.core.versioning.objects import MODE_TREE, Commit, tagged
 from gitvault.errors import CorruptionError, GitVaultError, NotFoundError
 
 _PACK_NAME = re.compile("pack-([0-9a-f]{40})[.]pack")
+# Paths that are named for the defects of one snapshot.
+_PLACES = 1_000_000
+
 _Trees = tuple[ObjectId | None, ObjectId | None]
 
 
@@ -301,7 +305,8 @@ class _Check:
                 continue
             for name, inner in below:
                 found += [(name + b"/" + path if path else name, oid) for path, oid in memory[inner]]
-            memory.setdefault(trees, found)
+            # A forged tree has the same folder in it over and over.
+            memory.setdefault(trees, [item for item in found[:_PLACES] if len(item[0]) <= LONGEST_PATH])
             pending.pop()
         return memory[top]
 

@@ -25,6 +25,14 @@ class ChunkPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Secret:
+    """A file that looks like a secret, and of what kind: `a private key`. It is saved all the same."""
+
+    path: bytes
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class SnapshotReport:
     """What `create_snapshot` did."""
 
@@ -40,6 +48,8 @@ class SnapshotReport:
     seconds: float
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
+    secrets: tuple[Secret, ...] = ()
+    """Those that no snapshot before had."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from gitvault.core.interfaces import Extent, Progress
 from gitvault.core.models import Defect, VerifyReport
-from gitvault.core.storage import manifests
 from gitvault.core.storage.index import ChunkIndex
 from gitvault.core.storage.packs import PACK_NAME, Chunk, Frame, Pack, Table, by_frame, read_table
 from gitvault.core.storage.reader import ChunkReader
@@ -112,7 +111,7 @@ def _check_bases(path: Path, table: Table, read: Collection[int], index: ChunkIn
 def _check_manifests(table: Table, index: ChunkIndex, reader: ChunkReader) -> Iterator[Defect]:
     for oid, parts in table.manifests:
         try:
-            chunks = manifests.decode(b"".join(reader.read(parts)), oid)
+            chunks = reader.manifest(oid, parts)
         except (CorruptionError, NotFoundError) as error:
             yield Defect("manifest", oid, str(error))
             continue

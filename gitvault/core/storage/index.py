@@ -14,7 +14,7 @@ from pathlib import Path
 
 from gitvault.core.models import ChunkId
 from gitvault.core.storage.packs import PACK_NAME, Chunk, Frame, Pack, Table, read_table
-from gitvault.core.utils.files import Disk
+from gitvault.core.utils.files import Disk, create_private
 from gitvault.errors import CorruptionError, StorageFullError, UnsupportedFormatVersion
 
 # Goes up when the tables change; a file of another version is made anew.
@@ -246,6 +246,7 @@ class ChunkIndex:
         if self._cache is not None:
             with contextlib.suppress(sqlite3.Error, OSError, StorageFullError):
                 self._disk.make_folder(self._cache.parent)
+                create_private(self._cache)
                 self._database = _connect(str(self._cache))
                 if self._database.execute("PRAGMA user_version").fetchone()[0] == _VERSION:
                     return
@@ -258,6 +259,7 @@ class ChunkIndex:
             try:
                 for suffix in ("", "-wal", "-shm"):
                     self._disk.unlink(cache.with_name(cache.name + suffix))
+                create_private(cache)
                 self._database = _connect(str(cache))
                 self._database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
                 return

@@ -20,9 +20,7 @@ def decode(text: bytes, oid: str) -> list[tuple[ChunkId, int]]:
     """The chunks; `oid`, the file's, names it in errors. Raises CorruptionError."""
     chunks = []
     at = 0
-    for line in _LINE.finditer(text):
-        if line.start() != at:
-            break
+    while line := _LINE.match(text, at):
         chunks.append((ChunkId(bytes.fromhex(line[1].decode())), int(line[2])))
         at = line.end()
     if at != len(text):

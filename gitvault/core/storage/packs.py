@@ -22,7 +22,7 @@ import hashlib
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
@@ -31,11 +31,14 @@ from typing import BinaryIO
 
 from gitvault.core.models import ChunkId
 from gitvault.core.storage import frames
-from gitvault.core.utils.files import Disk
+from gitvault.core.utils.files import Disk, open_plain
 from gitvault.errors import CorruptionError, UnsupportedFormatVersion
 
 MAX_CHUNK = 16 << 20
 """No chunk, and so no frame, is longer, in bytes."""
+
+MAX_STORED = 2 * MAX_CHUNK
+"""No frame takes more in a pack, in bytes: zstd adds less than a hundredth to what it cannot compress."""
 
 MAX_DICTIONARY = 64 << 20
 """No frame's bases are longer together, in bytes."""
@@ -45,6 +48,9 @@ PACK_NAME = re.compile(r"[0-9a-f]{64}\.zpk")
 _SKIPPABLE = (0x184D2A57).to_bytes(4, "little")
 _SEARCHED = 64 << 20
 _MAX_TABLE = 256 << 20
+_ZSTD = bytes.fromhex("28b52ffd")
+# A pack has two tables; 64 MiB of nothing but marks would be copied eight million times.
+_TRIES = 64
 # Half the size, of random digits; higher levels gain nothing.
 _TABLE_LEVEL = 1
 _TRAILER = re.compile(rb"gitvault table ([0-9]{20}) ([0-9]{20})\n")
@@ -137,7 +143,9 @@ def parse_table(text: bytes, pack: str, stop: int) -> Table:
         try:
             if kind == "frame":
                 number, offset, stored, length = map(int, words[:4])
-                if number != len(table.frames) or offset != expected or stored < 1 or not 0 <= length <= MAX_CHUNK:
+                if number != len(table.frames) or offset != expected or not 0 <= length <= MAX_CHUNK:
+                    raise ValueError
+                if not 1 <= stored <= MAX_STORED:
                     raise ValueError
                 expected = offset + stored
                 table.frames.append(Frame(number, offset, stored, length, tuple(map(_chunk_id, words[4:]))))
@@ -177,7 +185,7 @@ def read_table(path: Path, *, strict: bool = False) -> Table:
 
     Raises CorruptionError, UnsupportedFormatVersion, OSError.
     """
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         size = file.seek(0, os.SEEK_END)
         head = _at(file, 0, len(_HEAD))
         if head != _HEAD and head.startswith(_HEAD[:-2]):
@@ -186,25 +194,27 @@ def read_table(path: Path, *, strict: bool = False) -> Table:
         if head != _HEAD and (strict or not trailer):
             raise CorruptionError(f"{path.name}: it does not begin like a pack; run git-vault verify")
         offset, length = (int(trailer[1]), int(trailer[2])) if trailer else (0, 0)
-        if offset >= len(_HEAD) + 8 and offset + 2 * length + 16 + _TRAILER_LENGTH == size:
+        sound = offset >= len(_HEAD) + 8 and offset + 2 * length + 16 + _TRAILER_LENGTH == size
+        copies: Iterable[tuple[bytes, int]]
+        if sound and length <= _MAX_TABLE:
             copies = [(_at(file, at, length), at - 8) for at in (offset, offset + length + 8)]
+            if strict and _at(file, offset - 8, size) != _end(copies[0][0], offset - 8):
+                raise CorruptionError(f"{path.name}: the two copies of its table differ; run git-vault verify --repair")
         elif strict:
             raise CorruptionError(f"{path.name}: it does not end like a pack; run git-vault verify --repair")
         else:
-            copies = list(_search_tables(file, size))
-        if strict and _at(file, offset - 8, size) != _end(copies[0][0], offset - 8):
-            raise CorruptionError(f"{path.name}: the two copies of its table differ; run git-vault verify --repair")
-    problem: CorruptionError | None = None
-    for packed, stop in copies:
-        try:
-            text = _unpack(packed, path.name)
-            if strict and table_hash(text) != path.stem:
-                raise CorruptionError(f"{path.name}: its table has the hash {table_hash(text)}, not its name")
-            return parse_table(text, path.name, stop)
-        except UnsupportedFormatVersion:
-            raise
-        except CorruptionError as error:
-            problem = error
+            copies = _search_tables(file, size)
+        problem: CorruptionError | None = None
+        for packed, stop in copies:
+            try:
+                text = _unpack(packed, path.name)
+                if strict and table_hash(text) != path.stem:
+                    raise CorruptionError(f"{path.name}: its table has the hash {table_hash(text)}, not its name")
+                return parse_table(text, path.name, stop)
+            except UnsupportedFormatVersion:
+                raise
+            except CorruptionError as error:
+                problem = error
     raise problem or CorruptionError(f"{path.name}: it has no table, perhaps it was cut short; run git-vault verify")
 
 
@@ -220,10 +230,13 @@ def _search_tables(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int]]:
     start = max(0, size - _SEARCHED)
     tail = _at(file, start, _SEARCHED)
     at = len(tail)
+    tries = _TRIES
     # What only looks like a mark, inside of something compressed, has no table behind it.
-    while (at := tail.rfind(_SKIPPABLE, 0, at)) >= 0:
-        length = int.from_bytes(tail[at + 4 : at + 8], "little")
-        yield tail[at + 8 : at + 8 + length], start + at
+    while tries and (at := tail.rfind(_SKIPPABLE, 0, at)) >= 0:
+        if tail.startswith(_ZSTD, at + 8):
+            tries -= 1
+            length = int.from_bytes(tail[at + 4 : at + 8], "little")
+            yield tail[at + 8 : at + 8 + length], start + at
 
 
 def _at(file: BinaryIO, offset: int, length: int) -> bytes:
@@ -241,7 +254,7 @@ class Pack:
     def read(self, frame: Frame) -> bytes:
         """The frame as it is stored. Raises CorruptionError when the file ends before it, OSError."""
         # Opening costs 10 us per frame of up to 1 MiB, and no limit on open files has to be minded.
-        with self._lock, self.path.open("rb", buffering=0) as file:
+        with self._lock, open_plain(self.path, buffering=0) as file:
             file.seek(frame.offset)
             data = file.read(frame.stored)
         if len(data) != frame.stored:

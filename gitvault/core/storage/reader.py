@@ -6,11 +6,12 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from gitvault.core.models import ChunkId
-from gitvault.core.storage import frames
+from gitvault.core.storage import frames, manifests
 from gitvault.core.storage.index import ChunkIndex, Place
 from gitvault.core.storage.packs import MAX_DICTIONARY, Chunk, Frame, Pack
 from gitvault.core.utils.files import Disk
@@ -18,6 +19,14 @@ from gitvault.errors import ChecksumMismatch, ContentMissing, CorruptionError
 
 # Longer chains than we write are a loop, or bait.
 _MAX_CHAIN = 64
+# Bytes decoded for one frame: seconds. Two frames a level, each coded against both below, would be 2 ** 64 of them.
+_MAX_WORK = 8 << 30
+# What finding, opening and decoding one of no length costs, in bytes decoded.
+_FRAME_COST = 1 << 16
+# Bytes of frames that are held for the pieces in them: small pieces of many large frames are copied instead.
+_MAX_HELD = 256 << 20
+# 14 million chunks: no file that fits on a disk has a longer one.
+_MAX_MANIFEST = 1 << 30
 _CACHE_BYTES = 32 << 20
 
 _T = TypeVar("_T")
@@ -49,6 +58,14 @@ class ChunkReader:
     def read(self, chunks: Sequence[ChunkId]) -> list[memoryview]:
         """The chunks' bytes, each of the right hash. Raises ContentMissing, CorruptionError."""
         return self._persist(lambda: self._read(chunks))
+
+    def manifest(self, oid: str, parts: Sequence[ChunkId]) -> list[tuple[ChunkId, int]]:
+        """The chunks of the file `oid`, whose manifest is `parts` joined. Raises ContentMissing, CorruptionError."""
+        places = self._persist(lambda: self._places(set(parts), ()))
+        # A chunk may stand in it as often as one likes.
+        if (size := sum(places[part].length for part in parts)) > _MAX_MANIFEST:
+            raise CorruptionError(f"manifest of {oid}: claims {size} bytes; run git-vault verify --data")
+        return manifests.decode(b"".join(self.read(parts)), oid)
 
     def pieces(self, chunks: Sequence[ChunkId]) -> list[memoryview]:
         """The chunks' bytes in a row, in as few pieces as they lie in; whoever asks checks the hash of the whole.
@@ -92,7 +109,7 @@ class ChunkReader:
 
     def stored(self, pack: Pack, frame: Frame, chunks: Sequence[Chunk]) -> bytes:
         """A frame as it is stored, when that decodes to chunks of the right hash. Raises CorruptionError, OSError."""
-        dictionary, depth = self._persist(lambda: self._dictionary(pack, frame, ()))
+        dictionary, depth = self._persist(lambda: self._dictionary(pack, frame, (), _Work()))
         try:
             stored = pack.read(frame)
             data = frames.decompress(stored, frame.length, dictionary)
@@ -107,7 +124,7 @@ class ChunkReader:
         """A frame's bytes, each chunk of the right hash, and the dictionary it is coded against, or nothing."""
         data, _ = self._persist(lambda: self._decode(pack, frame))
         _check(pack, data, chunks)
-        return data, self._persist(lambda: self._dictionary(pack, frame, ()))[0]
+        return data, self._persist(lambda: self._dictionary(pack, frame, (), _Work()))[0]
 
     def forget(self) -> None:
         """Drop decoded frames."""
@@ -134,13 +151,16 @@ class ChunkReader:
     def _pieces(self, chunks: Sequence[ChunkId]) -> list[memoryview]:
         places = self._places(set(chunks), ())
         found: list[memoryview] = []
-        data, start, stop = b"", 0, 0
+        data, start, stop, held = b"", 0, 0, 0
         for chunk in chunks:
             place = places[chunk]
             frame = self._decode(place.pack, place.frame)[0]
             if frame is data and place.inner == stop:
                 found[-1] = memoryview(data)[start : stop + place.length]
             else:
+                held += len(frame) if frame is not data else 0
+                if held > _MAX_HELD:
+                    found, held = [memoryview(bytes(piece)) for piece in found], len(frame)
                 data, start = frame, place.inner
                 found.append(memoryview(data)[start : start + place.length])
             stop = place.inner + place.length
@@ -148,10 +168,15 @@ class ChunkReader:
 
     def _read(self, chunks: Sequence[ChunkId]) -> list[memoryview]:
         places = self._places(set(chunks), ())
-        found = []
+        found: list[memoryview] = []
+        held = 0
         for chunk in chunks:
             place = places[chunk]
-            data = memoryview(self._decode(place.pack, place.frame)[0])[place.inner : place.inner + place.length]
+            frame = self._decode(place.pack, place.frame)[0]
+            held += len(frame)
+            if held > _MAX_HELD:
+                found, held = [memoryview(bytes(piece)) for piece in found], len(frame)
+            data = memoryview(frame)[place.inner : place.inner + place.length]
             if (actual := hashlib.sha256(data).digest()) != chunk:
                 self._bad.add(_key(place.pack, place.frame))
                 raise ChecksumMismatch(f"chunk in {place.pack.path.name}", chunk.hex(), actual.hex())
@@ -185,13 +210,17 @@ class ChunkReader:
         others = self._index.places(chunk) + (self._trash.places(chunk) if self._trash else [])
         return next((other for other in others if _key(other.pack, other.frame) not in avoided), place)
 
-    def _decode(self, pack: Pack, frame: Frame, above: tuple[_Key, ...] = ()) -> tuple[bytes, int]:
+    def _decode(
+        self, pack: Pack, frame: Frame, above: tuple[_Key, ...] = (), work: _Work | None = None
+    ) -> tuple[bytes, int]:
         key = pack, frame.number
         known = self._cache.get(key)
         if known is not None:
             return known
+        work = work or _Work()
         try:
-            dictionary, depth = self._dictionary(pack, frame, above)
+            dictionary, depth = self._dictionary(pack, frame, above, work)
+            work.add(len(dictionary) + frame.length)
             try:
                 data = frames.decompress(pack.read(frame), frame.length, dictionary)
             except CorruptionError as error:
@@ -204,7 +233,7 @@ class ChunkReader:
         self._cache.put(key, (data, depth))
         return data, depth
 
-    def _dictionary(self, pack: Pack, frame: Frame, above: tuple[_Key, ...]) -> tuple[bytes, int]:
+    def _dictionary(self, pack: Pack, frame: Frame, above: tuple[_Key, ...], work: _Work) -> tuple[bytes, int]:
         """The joined bases of a frame, and how many frames it stands on in a row."""
         if not frame.bases:
             return b"", 0
@@ -216,7 +245,7 @@ class ChunkReader:
         depth = 0
         for base in frame.bases:
             place = places[base]
-            data, below = self._decode(place.pack, place.frame, above)
+            data, below = self._decode(place.pack, place.frame, above, work)
             parts.append(memoryview(data)[place.inner : place.inner + place.length])
             depth = max(depth, below + 1)
         return b"".join(parts), depth
@@ -227,6 +256,18 @@ def _check(pack: Pack, data: bytes, chunks: Sequence[Chunk]) -> None:
         actual = hashlib.sha256(memoryview(data)[chunk.inner : chunk.inner + chunk.length]).digest()
         if actual != chunk.id:
             raise ChecksumMismatch(f"chunk in {pack.path.name}", chunk.id.hex(), actual.hex())
+
+
+@dataclass(slots=True)
+class _Work:
+    """What was done so far for one frame and those it stands on."""
+
+    bytes: int = 0
+
+    def add(self, size: int) -> None:
+        self.bytes += size + _FRAME_COST
+        if self.bytes > _MAX_WORK:
+            raise CorruptionError(f"its bases take more than {_MAX_WORK >> 30} GiB to decode")
 
 
 def _key(pack: Pack, frame: Frame) -> _Key:

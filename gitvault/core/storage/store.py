@@ -341,7 +341,7 @@ class ChunkStore:
         return False
 
     def _manifest(self, pointer: Pointer, parts: Sequence[ChunkId]) -> list[tuple[ChunkId, int]]:
-        chunks = manifests.decode(b"".join(self._reader.read(parts)), pointer.oid)
+        chunks = self._reader.manifest(pointer.oid, parts)
         size = sum(length for _, length in chunks)
         if size != pointer.size:
             raise CorruptionError(f"file {pointer.oid}: expected {pointer.size} bytes, its manifest lists {size}")

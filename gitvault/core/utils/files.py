@@ -10,12 +10,14 @@ import contextlib
 import errno
 import mmap
 import os
+import stat
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
-from gitvault.errors import StorageFullError
+from gitvault.errors import CorruptionError, StorageFullError
 
 _NOATIME = getattr(os, "O_NOATIME", 0)
 _CLOEXEC = getattr(os, "O_CLOEXEC", 0)
@@ -79,6 +81,40 @@ def full_disk_named(what: Path) -> Iterator[None]:
                 f"{what}: no space left on the disk; free some space and run again, nothing saved before is affected"
             ) from error
         raise
+
+
+def open_plain(path: Path, *, buffering: int = -1) -> BinaryIO:
+    """A regular file for reading, links followed.
+
+    Raises CorruptionError for what is none: a pipe would have its reader wait, a device has no end. OSError.
+    """
+    fd = os.open(path, _READ & ~_NOFOLLOW)
+    try:
+        kind = stat.S_IFMT(os.fstat(fd).st_mode)
+        if kind == stat.S_IFDIR:
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+        if kind != stat.S_IFREG:
+            raise CorruptionError(f"{path}: expected a file; restore it from a copy")
+        return open(fd, "rb", buffering=buffering)
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def read_plain(path: Path, limit: int) -> bytes:
+    """What `open_plain` opens, whole. Raises CorruptionError also for more than `limit` bytes."""
+    with open_plain(path) as file:
+        if os.fstat(file.fileno()).st_size > limit:
+            raise CorruptionError(f"{path}: expected a file of at most {limit} bytes; restore it from a copy")
+        return file.read(limit)
+
+
+def create_private(path: Path) -> None:
+    """An empty file for its owner alone, for a library that opens it by name; one that is there stays as it is.
+
+    Raises OSError, also for a symlink in its place.
+    """
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | _CLOEXEC | _NOFOLLOW, 0o600))
 
 
 class NewFile:
@@ -300,8 +336,13 @@ class Disk:
 
     def make_folder(self, path: Path, mode: int = 0o700) -> None:
         """Make a folder and its parents; an existing one is fine."""
+        if path.is_dir():
+            return
         with full_disk_named(path):
-            path.mkdir(mode=mode, parents=True, exist_ok=True)
+            # Not `parents=True`, which makes those for everybody.
+            if not path.parent.exists():
+                self.make_folder(path.parent, mode)
+            path.mkdir(mode=mode, exist_ok=True)
 
     def remove_folder(self, path: Path) -> None:
         """Remove a folder; one that is missing or not empty is left as it is."""

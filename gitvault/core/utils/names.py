@@ -92,6 +92,28 @@ _WINDOWS_DEVICES = frozenset(
 )
 
 
+_WINDOWS_FORBIDS = rb'[\x00-\x1f<>:"/\\|?*]|[. ]\Z'
+
+
+def windows_holds(name: bytes) -> bool:
+    """Whether a file on Windows can have this name: its characters, its end, and no device's name."""
+    try:
+        stem = name.decode().partition(".")[0].rstrip(" ").lower()
+    except UnicodeDecodeError:
+        return False
+    return not re.search(_WINDOWS_FORBIDS, name) and stem not in _WINDOWS_DEVICES
+
+
+def loose_name(name: bytes) -> str:
+    """Equal for names that some file system takes for one: case, composed letters, dots and blanks at the end."""
+    if name.isascii():
+        return name.lower().rstrip(b". ").decode()
+    import unicodedata
+
+    text = name.decode("utf-8", "surrogateescape").casefold()
+    return unicodedata.normalize("NFKC", text).casefold().rstrip(". ")
+
+
 def ref_component(name: str) -> str:
     """`name` as one component of a ref that every system can hold as a file name."""
     if not name.isascii():

@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from gitvault.errors import StorageFullError, ToolFailed, ToolMissing, ToolStopped
 
 _STOP_POLL = 0.1
+# What children write into a vault is for its owner alone, whatever the shell's umask.
+_UMASK = 0o077
 
 FORK_SAFE = "fork-safe"
 """Names of threads that hold nothing a copy of the process would wait for begin so."""
@@ -41,8 +43,13 @@ _GIT_LOCAL = (
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's environment without what would redirect or delay git."""
+    """This process's environment without what would redirect or delay git, or look for programs where one stands."""
     environment = {k: v for k, v in os.environ.items() if k not in _GIT_LOCAL}
+    path = environment.get("PATH", os.defpath).split(os.pathsep)
+    # An empty entry is the current folder, too.
+    environment["PATH"] = os.pathsep.join(folder for folder in path if os.path.isabs(folder))
+    # Windows looks in the current folder first unless told otherwise.
+    environment["NoDefaultCurrentDirectoryInExePath"] = "1"
     environment["LC_ALL"] = "C"
     environment["GIT_TERMINAL_PROMPT"] = "0"
     return environment
@@ -65,10 +72,19 @@ def run(
     waits = f"{command[0]}: stopped, another run waits; it goes on next time"
     if stop and stop():
         raise ToolStopped(waits)
+    environment = clean_environment()
     argv = [*(_idle_prefix() if idle else ()), *map(str, command)]
     pipe = subprocess.PIPE
     try:
-        process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, cwd=cwd, env=clean_environment())
+        process = subprocess.Popen(
+            [_program(argv[0], environment), *argv[1:]],
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            cwd=cwd,
+            env=environment,
+            umask=_UMASK,
+        )
     except FileNotFoundError as error:
         raise ToolMissing(f"{command[0]}: not found; install it and make sure it is on PATH") from error
     with process:
@@ -105,16 +121,34 @@ def git(
     return run(command, stdin=stdin, ok=ok, idle=idle, stop=stop)
 
 
+def _program(name: str, environment: Mapping[str, str]) -> str:
+    """What to run for a name. Windows would look in the current folder: there, the file that PATH leads to."""
+    if sys.platform != "win32" or os.path.dirname(name):
+        return name
+    endings = ("", *environment.get("PATHEXT", ".EXE").lower().split(os.pathsep))
+    places = (os.path.join(folder, name) for folder in environment["PATH"].split(os.pathsep))
+    return next((file for place in places for ending in endings if os.path.isfile(file := place + ending)), name)
+
+
+def _python() -> tuple[list[str], dict[str, str]]:
+    """How to start this Python, and its environment: it imports the package this process did, wherever that is.
+
+    `-P`: a module of the folder one stands in, such as a project's `json.py`, is not for us.
+    """
+    environment = clean_environment()
+    environment["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
+    return [sys.executable, "-P"], environment
+
+
 def start_python(module: str, arguments: Sequence[str] = ()) -> subprocess.Popen[bytes]:
     """A worker: this Python running `module`, spoken to through its standard input and output."""
-    environment = clean_environment()
-    # The worker must import the package this process did, wherever that came from.
-    environment["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
+    python, environment = _python()
     return subprocess.Popen(
-        [sys.executable, "-m", module, *arguments],
+        [*python, "-m", module, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=environment,
+        umask=_UMASK,
     )
 
 
@@ -164,12 +198,14 @@ def start_detached(arguments: Sequence[str]) -> None:
     options: dict[str, object] = (
         {"creationflags": 0x00000008 | 0x00000040} if sys.platform == "win32" else {"start_new_session": True}
     )
+    python, environment = _python()
     subprocess.Popen(
-        [*_idle_prefix(), sys.executable, *arguments],
+        [*_idle_prefix(), *python, *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env=clean_environment(),
+        env=environment,
+        umask=_UMASK,
         **options,  # type: ignore[call-overload]
     )
 

@@ -18,7 +18,7 @@ def load(history: GitHistory) -> list[Project]:
     text = history.read_file(REF, FILE)
     try:
         return [_decode(line) for line in text.decode().splitlines()]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise CorruptionError(f"{REF}: a line cannot be read ({error}); run git-vault verify") from error
 
 

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 _SNAPSHOT = "Vault-Snapshot"
 
 
+_LAST_SECOND = 253_370_764_800
+"""The beginning of 9999, which every time zone can still show."""
+
+
 def message(details: Details, meta_commit: ObjectId, host: str) -> str:
     """The message of a snapshot taken on `host`, whose attributes are in `meta_commit`."""
     trailers = [
@@ -68,7 +72,8 @@ def snapshot(oid: ObjectId, commit: Commit) -> Snapshot:
     return Snapshot(
         id=identity(oid, commit),
         project=from_text(one.get("Vault-Project", "")).decode("utf-8", "surrogateescape"),
-        time=datetime.fromtimestamp(commit.committer.time, UTC),
+        # git's seconds go on for longer than any calendar.
+        time=datetime.fromtimestamp(min(commit.committer.time, _LAST_SECOND), UTC),
         message=body.rstrip("\n"),
         tags=tuple(from_text(v).decode("utf-8", "replace") for k, v in trailers if k == "Vault-Tag"),
         metadata={key: value for key, _, value in pairs},
@@ -87,4 +92,4 @@ def meta_commit(commit: Commit) -> ObjectId | None:
 
 
 def _count(text: str | None) -> int:
-    return int(text) if text and text.isdecimal() else 0
+    return int(text) if text and re.fullmatch("[0-9]{1,18}", text) else 0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from gitvault.core.models import Entry, ObjectId, SnapshotId
 from gitvault.core.utils.names import from_tree_name, to_line, tree_name
 from gitvault.core.versioning import meta
+from gitvault.core.versioning.difference import LONGEST_PATH
 from gitvault.core.versioning.history import NO_OBJECT, Damaged, GitHistory, tell_lost
 from gitvault.core.versioning.objects import MODE_FILE, MODE_SYMLINK, MODE_TREE, decode_tree, encode_tree
 from gitvault.errors import CorruptionError, GitVaultError, NotFoundError
@@ -38,6 +39,8 @@ def listing(
     `damaged` is told when the meta chain cannot be read, and the rest is given; else that is raised too. `path` is
     the folder's, to say so.
     """
+    if len(path) > LONGEST_PATH:
+        raise CorruptionError(f"{to_line(path[:60])}...: a path of more than {LONGEST_PATH} bytes; not followed")
     entries = history.tree(tree)
     mirrored: dict[bytes, ObjectId] = {}
     own: meta.Attributes | None = None

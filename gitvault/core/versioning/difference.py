@@ -6,8 +6,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from gitvault.core.models import Difference, Move, ObjectId
-from gitvault.core.utils.names import from_tree_name
+from gitvault.core.utils.names import from_tree_name, to_line
 from gitvault.core.versioning.objects import EMPTY_BLOB, MODE_TREE
+from gitvault.errors import CorruptionError
+
+LONGEST_PATH = 1 << 16
+"""Bytes. Deeper trees are not followed: no system has such paths, and what they cost grows with the square."""
 
 ReadTree = Callable[[ObjectId | None], Mapping[bytes, tuple[int, ObjectId]]]
 """A tree's entries by their names in git: mode and id; nothing for None."""
@@ -40,6 +44,8 @@ def _compare(
     """Compare one folder; the subfolders that differ are given back."""
     if a == b:
         return
+    if len(prefix) > LONGEST_PATH:
+        raise CorruptionError(f"{to_line(prefix[:60])}...: a path of more than {LONGEST_PATH} bytes; not compared")
     old, new = read(a), read(b)
     for name in old.keys() | new.keys():
         before, after = old.get(name), new.get(name)

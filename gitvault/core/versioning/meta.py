@@ -27,6 +27,9 @@ META_NAME = b"%00meta"
 """The blob's name in each folder of the meta tree: `%00` cannot begin an escaped name."""
 _HEADER = "gitvault-meta 1\n"
 _SHA256 = re.compile(rb"\tsha256=([0-9a-f]{64})")
+_TIME = 1 << 63
+_ID = (1 << 32) - 1
+_OID = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,13 +180,22 @@ def _parse(line: str, folder_owner: tuple[int, int]) -> Attributes:
             elif key.startswith("xattr."):
                 label = from_text(key[6:]).decode("utf-8", "surrogateescape")
                 xattrs[label] = base64.b64decode(value, validate=True)
+        moment = int(seconds), int(nanos)
+        length = int(size)
+        # What no system call takes is no attribute.
+        if not (-_TIME <= moment[0] < _TIME and 0 <= moment[1] < 1_000_000_000 and 0 <= length < _TIME):
+            raise ValueError
+        if not (0 <= who[0] <= _ID and 0 <= who[1] <= _ID) or any("\0" in label for label in xattrs):
+            raise ValueError
+        if pointer is not None and not _OID.fullmatch(pointer):
+            raise ValueError
         return Attributes(
             from_text(name),
             _KIND[letter],
             int(mode, 8) & 0o7777,
-            int(seconds) * 1_000_000_000 + int(nanos),
+            moment[0] * 1_000_000_000 + moment[1],
             who,
-            int(size),
+            length,
             pointer,
             link,
             sparse,

@@ -253,18 +253,18 @@ def parse_message(message: str) -> tuple[str, list[tuple[str, str]]]:
     end = _trailer_end(lines)
     start = _trailer_start(lines, end)
     trailers: list[tuple[str, str]] = []
-    block: list[str] = []
+    block: list[list[str]] = []
     open_line = False
     for line in lines[start:end]:
         if line.startswith("#"):
             continue
         if open_line and line[:1] in tuple(_SPACE):
-            block[-1] += "\n" + line
+            block[-1].append(line)
         else:
-            block.append(line)
+            block.append([line])
             open_line = _TRAILER_LINE.match(line) is not None
     for item in block:
-        if match := _TRAILER_LINE.match(item):
+        if match := _TRAILER_LINE.match("\n".join(item)):
             trailers.append((match[1].strip(_SPACE), _unfold(match[2])))
     return "\n".join(lines[:start]).rstrip(_SPACE), trailers
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gitvault.core.models import ObjectId
+from gitvault.core.utils.files import read_plain
 from gitvault.core.versioning.objects import KIND_CODES, object_id
 from gitvault.core.versioning.packreader import MAX_OBJECT, OFS_DELTA, BaseCache, Pack
 from gitvault.errors import ChecksumMismatch, ContentMissing, CorruptionError, GitVaultError
@@ -253,7 +254,7 @@ class ObjectStore:
         if not self._has_loose(oid):
             return None
         path = self._loose_path(oid)
-        packed = path.read_bytes()
+        packed = read_plain(path, MAX_OBJECT)
         stream = zlib.decompressobj()
         try:
             head, _, content = stream.decompress(packed, 1 << 16).partition(b"\0")

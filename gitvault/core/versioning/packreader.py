@@ -17,9 +17,10 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from gitvault.core.models import ObjectId
+from gitvault.core.utils.files import open_plain
 from gitvault.core.versioning.objects import KIND_CODES
 from gitvault.errors import CorruptionError
 
@@ -40,6 +41,12 @@ MAX_OBJECT = 1 << 31
 """Bytes; a larger object was not written by gitvault, which puts everything over 16 MiB into the chunk store."""
 # git makes chains of at most 4095.
 _MAX_DEPTH = 5000
+# Bytes that one chain may make: a few seconds' work. 100 bytes of delta can ask for MAX_OBJECT.
+_MAX_WORK = 16 << 30
+# Bytes of delta between two times that what they make is joined: 2 bytes can make an object of 40.
+_JOINED = 1 << 16
+# Deflated bytes that are looked at at a time when a stream is longer than a sound one.
+_PIECE = 1 << 20
 # No deflate stream grows by more.
 _MAX_INFLATION = 1032
 _serials = itertools.count()
@@ -183,10 +190,14 @@ class Pack:
                 raise self._damaged(f"the deltas at {offset} go round in circles")
             offset = base
         kind, data = known
+        room = _MAX_WORK
         while chain:
             offset, at, size = chain.pop()
             try:
                 data = apply_delta(data, self._inflate(at, size))
+                room -= len(data) + size
+                if room < 0:
+                    raise CorruptionError(f"its deltas make more than {_MAX_WORK >> 30} GiB on the way")
             except CorruptionError as error:
                 raise self._damaged(f"object at {offset}: {error}") from error
             cache.put((self._serial, offset), (kind, data))
@@ -313,17 +324,28 @@ class Pack:
     def _inflate(self, at: int, size: int) -> bytes:
         data = self._data or self._mapped()
         # Never more input than a sound stream of this size takes; what is left over would be copied.
-        for end in (at + size + (size >> 8) + 64, len(data) - 20):
-            stream = decompressobj()
-            try:
-                content = stream.decompress(data[at:end], size + 1)
-            except _INFLATE_ERRORS as error:
-                raise self._damaged(f"object behind byte {at} cannot be inflated ({error})") from error
-            if stream.eof or len(content) > size:
-                break
+        end = at + size + (size >> 8) + 64
+        stream = decompressobj()
+        try:
+            content = stream.decompress(data[at:end], size + 1)
+            if not stream.eof and len(content) <= size:
+                content += self._rest(stream, end, size + 1 - len(content))
+        except _INFLATE_ERRORS as error:
+            raise self._damaged(f"object behind byte {at} cannot be inflated ({error})") from error
         if len(content) != size or not stream.eof:
             raise self._damaged(f"object behind byte {at}: expected {size} bytes, found {len(content)} or more")
         return content
+
+    def _rest(self, stream: Any, at: int, room: int) -> bytes:
+        """Up to `room` bytes more of a stream that is longer than a sound one; its input goes on at `at`."""
+        data = self._mapped()
+        stop = len(data) - 20
+        parts: list[bytes] = []
+        while not stream.eof and room > 0 and at < stop:
+            parts.append(stream.decompress(stream.unconsumed_tail + data[at : min(at + _PIECE, stop)], room))
+            room -= len(parts[-1])
+            at += _PIECE
+        return b"".join(parts)
 
     def _damaged(self, what: str) -> CorruptionError:
         return CorruptionError(f"{self.path}: {what}; run git-vault verify --data")
@@ -346,9 +368,15 @@ def _apply_delta(base: bytes, delta: bytes) -> bytes:
         raise CorruptionError(f"delta expects a base of {expected} bytes, found {base_size}")
     if size > MAX_OBJECT:
         raise CorruptionError(f"delta claims to make {size} bytes")
-    parts = []
+    parts: list[bytes] = []
+    joined: list[bytes] = []
+    following = at + _JOINED
     room = size
     while at < end:
+        if at > following:
+            joined.append(b"".join(parts))
+            parts.clear()
+            following = at + _JOINED
         code = delta[at]
         at += 1
         if code & 128:
@@ -371,7 +399,7 @@ def _apply_delta(base: bytes, delta: bytes) -> bytes:
             raise CorruptionError("delta holds an unknown instruction")
     if room or at != end:
         raise CorruptionError(f"delta should make {size} bytes, it makes {size - room}")
-    return b"".join(parts)
+    return b"".join(joined + parts)
 
 
 # Five of six copies give both numbers in one or two bytes each; unpacking those at once is 1.5x faster.
@@ -406,13 +434,13 @@ def _number(delta: bytes, at: int) -> tuple[int, int]:
 
 
 def _load(path: Path, limit: int) -> bytes | mmap.mmap:
-    with open(path, "rb", buffering=0) as file:
+    with open_plain(path, buffering=0) as file:
         data = file.read(limit + 1)
     return data if len(data) <= limit else _map(path)
 
 
 def _map(path: Path) -> mmap.mmap:
-    with open(path, "rb", buffering=0) as file:
+    with open_plain(path, buffering=0) as file:
         try:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except ValueError as error:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from gitvault.core.models import ObjectId
-from gitvault.core.utils.files import Disk
+from gitvault.core.utils.files import Disk, open_plain, read_plain
 from gitvault.errors import CorruptionError, GitVaultError, LockedError
 
 # git check-ref-format, and nothing that another system could not hold as a file name.
@@ -20,6 +20,8 @@ _PACKED_LINE = re.compile(rb"[0-9a-f]{40} refs/[^\n]+")
 _PEELED_LINE = re.compile(rb"\^[0-9a-f]{40}")
 # As long as git waits for a ref's lock.
 _LOCK_SECONDS = 0.1
+# Bytes of a ref's file; a symbolic ref's name is a path.
+_LONGEST = 1 << 16
 
 
 class _Any:
@@ -197,7 +199,7 @@ class RefStore:
         """What the ref's own file holds: an id, the name of another ref, or None without a file."""
         path = self._root / name
         try:
-            content = path.read_bytes().rstrip()
+            content = read_plain(path, _LONGEST).rstrip()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
         except PermissionError:
@@ -225,7 +227,7 @@ class RefStore:
         """The refs in packed-refs, parsed again only when the file was replaced."""
         path = self._root / "packed-refs"
         try:
-            with open(path, "rb") as file:
+            with open_plain(path) as file:
                 stat = os.fstat(file.fileno())
                 state = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
                 if state == self._packed_state:
