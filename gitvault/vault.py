@@ -73,6 +73,7 @@ _ATTRIBUTES = """\
 # Written by gitvault: what the projects' own .gitattributes say must not change a byte on the way out.
 * -text !eol -ident !working-tree-encoding -export-subst -export-ignore filter=vault
 """
+_FOLDERS = ("objects/info", "objects/pack", "refs/heads", "refs/tags", "info", "chunks/tmp", "cache", "tmp")
 _RESTORED = "refs/vault/restored/"
 _RESTORES_KEPT = 100
 # Of a project's name as a ref's: with what comes before and behind it (`stat-`, `.db-journal`, `.lock`) it must be
@@ -121,18 +122,22 @@ class Vault:
         if is_vault(self.path):
             _ = self.config
             return
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        constant = _constant_files()
+        if self.path.exists() and not _is_unfinished(self.path, constant):
             raise ExistsError(f"{self.path}: not a vault and not empty; name a folder that does not exist yet")
         disk = self._disk
-        for folder in ("objects/info", "objects/pack", "refs/heads", "refs/tags", "info", "chunks/tmp", "cache", "tmp"):
+        above = next(folder for folder in self.path.parents if folder.exists())
+        for folder in _FOLDERS:
             disk.make_folder(self.path / folder)
         self.path.chmod(0o700)
-        disk.write_durably(self.path / "HEAD", b"ref: refs/heads/main\n")
-        disk.write_durably(self.path / "info" / "attributes", _ATTRIBUTES.encode())
-        disk.write_durably(self.path / "RESCUE.md", _rescue_text())
-        # Last: a folder without it is not a vault yet.
+        for name, content in constant.items():
+            disk.write_durably(self.path / name, content)
+        for folder in (*(self.path / top for top in {folder.partition("/")[0] for folder in _FOLDERS}), self.path):
+            disk.sync_folder(folder)
+        for folder in self.path.parents[: self.path.parents.index(above) + 1]:
+            disk.sync_folder(folder)
+        # Last: a folder without it is not a vault yet, and is made again from the start.
         disk.write_durably(self.path / "config", _CONFIG.format(version=settings.FORMAT_VERSION).encode())
-        disk.sync_folder(self.path.parent)
 
     def close(self) -> None:
         """Close files; the vault can still be used and opens them again."""
@@ -526,6 +531,15 @@ def is_vault(path: Path) -> bool:
     return (path / "HEAD").is_file() and re.search(r"(?mi)^\s*formatVersion\s*=", text) is not None
 
 
+def _is_unfinished(path: Path, constant: Mapping[str, bytes]) -> bool:
+    """Whether a folder is empty, or what a killed `init` left: nothing but its files."""
+    return path.is_dir() and all(
+        file.name.endswith(".tmp") or file.relative_to(path).as_posix() in constant
+        for file in path.rglob("*")
+        if not file.is_dir()
+    )
+
+
 def disk_usage(path: Path) -> int:
     """Bytes that a folder's files occupy, caches left out."""
     total = 0
@@ -565,7 +579,12 @@ def _decode_pointer(blob: bytes) -> Pointer | None:
     return pointers.decode(blob)
 
 
-def _rescue_text() -> bytes:
+def _constant_files() -> dict[str, bytes]:
+    """What every vault has besides its config, by path."""
     from importlib.resources import files
 
-    return files("gitvault").joinpath("docs/rescue.md").read_bytes()
+    return {
+        "HEAD": b"ref: refs/heads/main\n",
+        "info/attributes": _ATTRIBUTES.encode(),
+        "RESCUE.md": files("gitvault").joinpath("docs/rescue.md").read_bytes(),
+    }

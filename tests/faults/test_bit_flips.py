@@ -1,0 +1,117 @@
+"""A flipped bit anywhere in a vault: never wrong bytes, never a traceback; `verify --data` names it unless it harms nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from faults.stage import Stage
+from trees import records
+
+from gitvault.core.utils.files import Disk
+from gitvault.errors import GitVaultError
+from gitvault.vault import Vault
+
+SHARDS = 4
+REGIONS = 8
+
+
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_a_flipped_bit_is_named_or_harms_nothing(
+    shard: int, ground: Path, request: pytest.FixtureRequest, record_property
+) -> None:
+    deep = request.config.getoption("--deep")
+    stage = Stage(ground)
+    stage.snapshot(Disk())
+    stage.work()
+    stage.snapshot(Disk())
+    with Vault.open(stage.vault) as vault:
+        vault.maintain()
+    stage.work()
+    stage.snapshot(Disk())
+    shutil.rmtree(stage.vault / "cache")
+    flips = 0
+    for path, offset in places(stage.vault, everywhere=deep):
+        if flips % SHARDS == shard:
+            bit = 1 << random.Random(offset).randrange(8)
+            with flipped(path, offset, bit):
+                look(stage, f"bit {bit:#x} of byte {offset} of {path.relative_to(stage.vault)}")
+        flips += 1
+    record_property("flips", len(range(shard, flips, SHARDS)))
+
+
+def places(vault: Path, *, everywhere: bool) -> Iterator[tuple[Path, int]]:
+    """Of each file all bytes, or, of each of its regions, the beginning, the end and somewhere between."""
+    chance = random.Random(5)
+    for path in sorted(path for path in vault.rglob("*") if path.is_file() and path.name != "vault.lock"):
+        size = path.stat().st_size
+        if everywhere:
+            yield from ((path, offset) for offset in range(size))
+            continue
+        edges = {0, size - 1, *range(0, size, max(1, size // REGIONS))}
+        edges |= {size - back for back in (21, 41, 57, 66, 130) if back < size}
+        yield from ((path, offset) for offset in sorted(edges | {chance.randrange(size) for _ in range(REGIONS)}))
+
+
+@contextlib.contextmanager
+def flipped(path: Path, offset: int, bit: int) -> Iterator[None]:
+    mode = path.stat().st_mode
+    for _ in ("there", "and back"):
+        with open(path, "r+b") as file:
+            file.seek(offset)
+            byte = file.read(1)[0]
+            file.seek(offset)
+            file.write(bytes([byte ^ bit]))
+        if _ == "there":
+            try:
+                yield
+            finally:
+                os.chmod(path, mode)
+
+
+def look(stage: Stage, what: str) -> None:
+    """Everything that a person would try."""
+    named = False
+    try:
+        with Vault.open(stage.vault) as vault:
+            with contextlib.suppress(GitVaultError):
+                vault.status()
+            with contextlib.suppress(GitVaultError):
+                vault.list_snapshots()
+            try:
+                named = bool(vault.verify(data=True).defects)
+            except GitVaultError:
+                named = True
+            for number, (snapshot, held) in enumerate(stage.saved.items()):
+                target = stage.base / f"out{number}"
+                shutil.rmtree(target, ignore_errors=True)
+                try:
+                    report = vault.restore_snapshot(snapshot, target)
+                except GitVaultError as error:
+                    assert named, f"{what}: verify finds nothing, and yet: {error}"
+                    continue
+                got = records(target)
+                if got == held and not report.problems:
+                    continue
+                assert report.problems, f"{what}: came back otherwise and nothing was said"
+                assert named, f"{what}: verify finds nothing, and yet: {report.problems}"
+                for name, record in got.items():
+                    assert record.kind == "folder" or record.content == held[name].content, f"{what}: wrong {name!r}"
+    except GitVaultError:
+        return
+    finally:
+        shutil.rmtree(stage.vault / "cache", ignore_errors=True)
+
+
+def test_flips_are_where_they_should_be(tmp_path: Path) -> None:
+    """The tool itself: one bit is another, and then everything is as before."""
+    file = tmp_path / "file"
+    file.write_bytes(b"abc")
+    with flipped(file, 1, 4):
+        assert file.read_bytes() == b"afc"
+    assert file.read_bytes() == b"abc"
