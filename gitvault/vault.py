@@ -532,12 +532,11 @@ def is_vault(path: Path) -> bool:
 
 
 def _is_unfinished(path: Path, constant: Mapping[str, bytes]) -> bool:
-    """Whether a folder is empty, or what a killed `init` left: nothing but its files."""
-    return path.is_dir() and all(
-        file.name.endswith(".tmp") or file.relative_to(path).as_posix() in constant
-        for file in path.rglob("*")
-        if not file.is_dir()
-    )
+    """Whether a folder is empty, or what a killed `init` left: nothing but what it makes before the config."""
+    folders = {parent.as_posix() for folder in _FOLDERS for parent in (Path(folder), *Path(folder).parents)}
+    found = (re.sub(r"\.\d+\.tmp$", "", each.relative_to(path).as_posix()) for each in path.rglob("*"))
+    allowed = {*folders, *constant, "config"}
+    return path.is_dir() and not (path / "config").exists() and all(name in allowed for name in found)
 
 
 def disk_usage(path: Path) -> int:

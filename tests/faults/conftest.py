@@ -10,11 +10,13 @@ import pytest
 from faults.stage import fast_folder
 
 from gitvault.core.storage import appender
+from gitvault.core.versioning import refs
 
 
 @pytest.fixture(autouse=True)
 def small_and_impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(appender, "PACK_SIZE", 100_000)
+    monkeypatch.setattr(refs, "_STALE_SECONDS", 0.005)
 
 
 @pytest.fixture
