@@ -434,25 +434,12 @@ def write_state(root: Path, state: State) -> None:
             os.close(fd)
 
 
-def without(ops: Sequence[Op], leave_out: Iterable[int]) -> list[Op]:
-    """The operations, some left out."""
-    out = set(leave_out)
-    return [op for number, op in enumerate(ops) if number not in out]
-
-
 def site(op: Op) -> str:
     """Where in the product, and on what kind of file, an operation is asked for."""
     return f"{op.kind} of {kind_of(op.target or op.path)} by {op.caller or 'a thread'}"
 
 
 def kind_of(path: str) -> str:
-    """The kind of file or folder a path of a vault is."""
-    name = path.rpartition("/")[2]
-    plain = replace_digits(name)
-    folder = path.rpartition("/")[0]
-    return f"{replace_digits(folder)}/{plain}" if folder else plain
-
-
-def replace_digits(text: str) -> str:
-    """Long hexadecimal names and process numbers as `*`."""
-    return re.sub(r"[0-9a-f]{16,}|(?<=\.)\d+(?=\.tmp)|(?<=repack-)[0-9a-f]+", "*", text)
+    """A path without what chance made of it: long hexadecimal names, process numbers."""
+    plain = re.sub(r"[0-9a-f]{16,}|(?<=\.)\d+(?=\.tmp)|(?<=repack-)[0-9a-f]+", "*", path)
+    return plain.removeprefix("vault.git/") or "the disk"

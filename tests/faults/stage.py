@@ -254,7 +254,7 @@ class Checker:
         self.stage = stage
         self.states = 0
         self._scratch = scratch
-        self._seen: set[int] = set()
+        self._seen: dict[int, Lost | None] = {}
 
     def check(self, state: State, acknowledged: Sequence[str], caches: State, *, again: bool = True) -> None:
         """Raises Lost. `again`: the next snapshot too."""
@@ -262,10 +262,13 @@ class Checker:
         if "vault.git" in state:
             state |= {"vault.git/cache": None, **caches} if caches else {}
         key = hash((frozenset(state.items()), tuple(acknowledged)))
-        if key in self._seen:
-            return
-        self._seen.add(key)
-        self.states += 1
+        if key not in self._seen:
+            self.states += 1
+            self._seen[key] = self._look(state, acknowledged, again)
+        if lost := self._seen[key]:
+            raise lost
+
+    def _look(self, state: State, acknowledged: Sequence[str], again: bool) -> Lost | None:
         disk = self._scratch / "disk"
         shutil.rmtree(self._scratch, ignore_errors=True)
         disk.mkdir(parents=True)
@@ -273,7 +276,10 @@ class Checker:
         try:
             look(self.stage, disk / "vault.git", acknowledged, self._scratch, again=again)
         except (GitVaultError, OSError) as error:
-            raise Lost(f"{type(error).__name__}: {error}") from error
+            return Lost(f"{type(error).__name__}: {error}".replace(f"{disk}/", ""))
+        except Lost as lost:
+            return lost
+        return None
 
 
 def look(stage: Stage, path: Path, acknowledged: Sequence[str], scratch: Path, *, again: bool = True) -> None:

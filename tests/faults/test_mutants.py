@@ -1,0 +1,155 @@
+"""The harness can fail: leave out any sync, swap any order, and a power cut loses something that `Checker` sees.
+
+A mutant is an edit of what was recorded: every sync that one place of the product asks for is taken out, or moved behind
+the operation that must not come before it. It is caught by a cut in one run, or by kill, second run and cut.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+
+import pytest
+from faults.recording import Killed, KillingDisk, Medium, Op, site
+from faults.stage import SCENARIOS, Checker, Lost, Scenario, prepared, record
+
+from gitvault.errors import GitVaultError
+
+NOT_NEEDED: dict[str, str] = {}
+"""Syncs that no state needs, by their place, and why they are there all the same."""
+
+LIMIT = 6
+"""States for each cut; the corners are first."""
+
+Runs = Sequence[Sequence[Op]]
+"""What processes did, one after the other; all but the last were killed."""
+
+
+class Mill:
+    """A scenario, recorded, and what its mutants cost."""
+
+    def __init__(self, ground: Path, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.stage = prepared(ground, scenario)
+        self.recording = record(self.stage, scenario)
+        self.checker = Checker(self.stage, ground / "check")
+
+    @cached_property
+    def twice(self) -> list[Runs]:
+        """Killed before each of its operations, then run again."""
+        runs = []
+        for at in range(len(self.recording.ops)):
+            self.stage.reset(self.recording.before)
+            first, second = KillingDisk(self.stage.root, at), KillingDisk(self.stage.root, 1 << 30)
+            with suppress(Killed, GitVaultError):
+                self.scenario.run(self.stage, first)
+            self.scenario.run(self.stage, second)
+            runs.append((first.ops, second.ops))
+        return runs
+
+    def caught(self, edit: Callable[[Sequence[Op]], list[Op]], twice: bool) -> str:
+        """How a mutant shows; empty when it does not."""
+        for runs in self.twice if twice else [[self.recording.ops]]:
+            edited = [edit(ops) for ops in runs]
+            if edited == [list(ops) for ops in runs]:
+                continue
+            # A second run is cut when it has said that all is safe: cuts within it are like those of one run.
+            ends = [len(edited[-1])] if twice else range(len(edited[-1]), 0, -1)
+            for end in ends:
+                if shown := self._cut(edited, end):
+                    return shown
+        return ""
+
+    def _cut(self, runs: Runs, end: int) -> str:
+        medium = Medium(self.recording.before)
+        acknowledged = self.recording.acknowledged
+        for number, ops in enumerate(runs):
+            medium.new_process()
+            for op in ops[:end] if number == len(runs) - 1 else ops:
+                medium.apply(op)
+                if op.kind == "acknowledge":
+                    acknowledged = (*acknowledged, op.path)
+        for state in medium.states(LIMIT, random.Random(end)):
+            try:
+                self.checker.check(state, acknowledged, {}, again=False)
+            except Lost as lost:
+                twice = "killed, run again, " if len(runs) > 1 else ""
+                return f"{self.scenario.name}, {twice}cut after {end}: {lost}"
+        return ""
+
+
+def leave_out(place: str) -> Callable[[Sequence[Op]], list[Op]]:
+    """No sync at that place."""
+    return lambda ops: [op for op in ops if op.kind not in SYNCS or site(op) != place]
+
+
+def rename_first(ops: Sequence[Op]) -> list[Op]:
+    """Every file gets its name before its content is synced."""
+    edited = list(ops)
+    for sync in [op for op in ops if op.kind == "sync"]:
+        at = edited.index(sync)
+        name = next(
+            (n for n in range(at, len(edited)) if edited[n].kind == "rename" and edited[n].path == sync.path), 0
+        )
+        if name:
+            edited[at : name + 1] = [*edited[at + 1 : name + 1], sync]
+    return edited
+
+
+def earlier(what: str, than: str) -> Callable[[Sequence[Op]], list[Op]]:
+    """All operations on the one kind of path before the first rename to the other."""
+
+    def edit(ops: Sequence[Op]) -> list[Op]:
+        first = next((n for n, op in enumerate(ops) if re.search(than, op.target)), len(ops))
+        moved = [op for op in ops[first:] if re.search(what, op.target or op.path)]
+        return [*ops[:first], *moved, *(op for op in ops[first:] if op not in moved)]
+
+    return edit
+
+
+SYNCS = ("sync", "sync_folder")
+SWAPS = {
+    "names before contents": rename_first,
+    "refs before git packs": earlier(r"/refs/(heads|vault/meta)|/refs$|vault.git$", r"objects/pack/.*\.pack$"),
+    "refs before chunk packs": earlier(r"/refs/(heads|vault/meta)|/refs$|vault.git$", r"chunks/[0-9a-f]+\.zpk$"),
+    "index before its pack": earlier(r"objects/pack/.*\.idx$", r"objects/pack/.*\.pack$"),
+    "old git packs go before the new one comes": earlier(r"git/trash/pack", r"objects/pack/.*\.pack$"),
+    "old chunk packs go before the new one comes": earlier(r"chunks/trash/", r"chunks/[0-9a-f]+\.zpk$"),
+}
+
+
+@pytest.fixture
+def mills(ground: Path) -> list[Mill]:
+    made = []
+    for scenario in SCENARIOS:
+        (ground / scenario.name).mkdir()
+        made.append(Mill(ground / scenario.name, scenario))
+    return made
+
+
+def test_every_sync_is_needed_and_every_order(mills: list[Mill], record_property) -> None:
+    mutants = {
+        f"without {place}": leave_out(place)
+        for mill in mills
+        for place in sorted({site(op) for op in mill.recording.ops if op.kind in SYNCS})
+    } | SWAPS
+    shown = {name: show(mills, edit) for name, edit in mutants.items()}
+    print()
+    for name, how in sorted(shown.items()):
+        print(f"| {name} | {how or 'NOT CAUGHT'} |")
+    record_property("mutants", len(mutants))
+    record_property("states", sum(mill.checker.states for mill in mills))
+    assert {name for name, how in shown.items() if not how} == NOT_NEEDED.keys()
+
+
+def show(mills: Sequence[Mill], edit: Callable[[Sequence[Op]], list[Op]]) -> str:
+    """Where a mutant is caught first."""
+    for twice in (False, True):
+        for mill in mills:
+            if how := mill.caught(edit, twice):
+                return how
+    return ""
