@@ -23,7 +23,7 @@ NOT_NEEDED: dict[str, str] = {}
 """Syncs that no state needs, by their place, and why they are there all the same."""
 
 LIMIT = 6
-"""States for each cut; the corners are first."""
+"""States for each cut of one run; the corners are first. Of two runs the first will do: nothing pending is there."""
 
 Runs = Sequence[Sequence[Op]]
 """What processes did, one after the other; all but the last were killed."""
@@ -73,7 +73,7 @@ class Mill:
                 medium.apply(op)
                 if op.kind == "acknowledge":
                     acknowledged = (*acknowledged, op.path)
-        for state in medium.states(LIMIT, random.Random(end)):
+        for state in medium.states(LIMIT if len(runs) == 1 else 1, random.Random(end)):
             try:
                 self.checker.check(state, acknowledged, {}, again=False)
             except Lost as lost:
@@ -114,8 +114,8 @@ def earlier(what: str, than: str) -> Callable[[Sequence[Op]], list[Op]]:
 SYNCS = ("sync", "sync_folder")
 SWAPS = {
     "names before contents": rename_first,
-    "refs before git packs": earlier(r"/refs/(heads|vault/meta)|/refs$|vault.git$", r"objects/pack/.*\.pack$"),
-    "refs before chunk packs": earlier(r"/refs/(heads|vault/meta)|/refs$|vault.git$", r"chunks/[0-9a-f]+\.zpk$"),
+    "refs before git packs": earlier(r"/refs/|/refs$|vault.git$", r"objects/pack/.*\.pack$"),
+    "refs before chunk packs": earlier(r"/refs/|/refs$|vault.git$", r"chunks/[0-9a-f]+\.zpk$"),
     "index before its pack": earlier(r"objects/pack/.*\.idx$", r"objects/pack/.*\.pack$"),
     "old git packs go before the new one comes": earlier(r"git/trash/pack", r"objects/pack/.*\.pack$"),
     "old chunk packs go before the new one comes": earlier(r"chunks/trash/", r"chunks/[0-9a-f]+\.zpk$"),
