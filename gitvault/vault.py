@@ -132,11 +132,13 @@ class Vault:
         self.path.chmod(0o700)
         for name, content in constant.items():
             disk.write_durably(self.path / name, content)
-        # A sync of what is in a folder says nothing about the folder's own name.
-        for top in sorted({folder.partition("/")[0] for folder in _FOLDERS}):
-            disk.sync_folder(self.path / top)
-        for folder in (self.path, *self.path.parents[: self.path.parents.index(above) + 1]):
-            disk.sync_folder(folder)
+        # A sync of what is in `objects/pack` says nothing about its own name. What else may be missing is made again.
+        disk.sync_folder(self.path / "objects")
+        made = self.path
+        disk.sync_folder(made)
+        while made != above:
+            made = made.parent
+            disk.sync_folder(made)
         # Last: a folder without it is not a vault yet, and is made again from the start.
         disk.write_durably(self.path / "config", _CONFIG.format(version=settings.FORMAT_VERSION).encode())
 

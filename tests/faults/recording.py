@@ -9,8 +9,8 @@ on the medium it is pending until a sync makes it durable. After a cut
   moved from one folder to another may be in both or in neither. Within one folder a rename is one change.
 * of each file's pending writes there is nothing, all, a prefix, the right length with zeros, or any of its sectors.
 
-That is more than ext4, xfs and btrfs with their journals may do, and about what POSIX allows: code that survives it does
-not depend on the order in which a file system happens to write.
+That is more than ext4, xfs and btrfs with their journals may do, and about what POSIX allows: code that survives it
+does not depend on the order in which a file system happens to write.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Op:
     """One operation. Paths are relative to the recorded folder."""
 
     kind: str
-    """create write sync rename link unlink sync_folder make_folder remove_folder; `acknowledge` is the caller's mark."""
+    """create write sync rename link unlink sync_folder make_folder remove_folder; acknowledge: the caller's mark."""
     path: str
     target: str = ""
     file: int = 0
@@ -193,7 +193,7 @@ NEEDS_SPACE = {"create", "write", "make_folder", "rename", "link", "sync"}
 
 
 class FailingDisk(RecordingDisk):
-    """`error` at operation `at`; `sticky`: and at every later one that can fail so. `short`: half of a write happens."""
+    """`error` at operation `at`; `sticky`: at every later one too that can fail so. `short`: half a write happens."""
 
     def __init__(self, root: Path, at: int, error: int, *, sticky: bool, short: bool = False) -> None:
         super().__init__(root)

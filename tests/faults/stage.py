@@ -287,6 +287,16 @@ def look(stage: Stage, path: Path, acknowledged: Sequence[str], scratch: Path, *
     if acknowledged or is_vault(path):
         with Vault.open(path) as vault:
             _clean(vault)
+            listed = {snapshot.id for snapshot in vault.list_snapshots()}
+            if not listed >= set(acknowledged):
+                raise Lost(f"not listed: {set(acknowledged) - listed}")
+            if acknowledged and not vault.projects():
+                raise Lost("the project is not listed")
+            head = vault.history.refs.head()
+            if head is None or not head.startswith("refs/heads/"):
+                raise Lost(f"HEAD names {head}")
+            if (path / "RESCUE.md").read_bytes() != (stage.vault / "RESCUE.md").read_bytes():
+                raise Lost("RESCUE.md is not as it was written")
             for number, snapshot in enumerate(acknowledged):
                 _comes_back(vault, snapshot, stage.saved[snapshot], scratch / f"out{number}")
     if again:

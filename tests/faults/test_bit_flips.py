@@ -1,4 +1,4 @@
-"""A flipped bit anywhere in a vault: never wrong bytes, never a traceback; `verify --data` names it unless it harms nothing."""
+"""A flipped bit anywhere in a vault: never wrong bytes, never a traceback; `verify --data` names what does harm."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_flipped_bit_is_named_or_harms_nothing(
 
 
 def small_vault(base: Path) -> Stage:
-    """Every kind of file that a vault has, in few bytes: three snapshots, deltas, what maintenance makes, what came later."""
+    """Every kind of file that a vault has, in few bytes: deltas, what maintenance makes, what came later."""
     stage = Stage(base)
     Vault.create(stage.vault).close()
     with (stage.vault / "config").open("a") as config:

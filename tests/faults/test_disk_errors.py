@@ -1,4 +1,4 @@
-"""A disk that fails or is full at any operation: one clear error, nothing saved before is lost, and the next run works."""
+"""A disk that fails or is full at any operation: one clear error, nothing saved is lost, the next run works."""
 
 from __future__ import annotations
 

@@ -38,9 +38,7 @@ def ext4(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.deep
 @pytest.mark.needs("mkfs.ext4")
 @pytest.mark.skipif(sys.platform != "linux", reason="ext4")
-def test_what_was_acknowledged_survives_the_end_of_the_file_system(
-    ext4: Path, tmp_path: Path, record_property
-) -> None:
+def test_what_was_acknowledged_survives_the_end_of_the_file_system(ext4: Path, tmp_path: Path, record_property) -> None:
     import fcntl
 
     (tmp_path / "stage").mkdir()

@@ -1,4 +1,4 @@
-"""SIGKILL in the middle of a run: what was acknowledged is there, the next run works, and nothing is done twice for long."""
+"""SIGKILL in the middle of a run: what was acknowledged is there, and the next run works."""
 
 from __future__ import annotations
 

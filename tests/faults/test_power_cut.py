@@ -1,4 +1,4 @@
-"""A power cut after any operation of a run, whatever of the unsynced ones reached the disk: nothing acknowledged is lost.
+"""A power cut after any operation of a run, whatever of the unsynced ones reached the disk: nothing is lost.
 
 `recording` has the model of what a disk may do, `stage` what is run and what must hold.
 """

@@ -17,7 +17,7 @@ from gitvault.errors import CorruptionError, GitVaultError, LockedError
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(?:/|$)|\./|\.$|/$")
 _HEX = re.compile(rb"[0-9a-f]{40}")
 _PACKED_LINE = re.compile(rb"[0-9a-f]{40} refs/[^\n]+")
-# git and we hold a ref's lock for milliseconds. One that has been the same for this long was left by a killed process.
+# git and we hold a ref's lock for milliseconds. What has been the same for this long was left by a killed process.
 _STALE_SECONDS = 3.0
 _LOCK_SECONDS = 2 * _STALE_SECONDS
 
@@ -208,7 +208,7 @@ class RefStore:
 
 
 class _Lock:
-    """`<file>.lock`, as git takes it; what is committed replaces the file. One that nobody holds any more is removed."""
+    """`<file>.lock`, as git takes it; what is committed replaces the file. One that a killed process left is removed."""
 
     def __init__(self, path: Path, disk: Disk) -> None:
         self._target = path
@@ -225,7 +225,7 @@ class _Lock:
             except FileExistsError as error:
                 now = time.monotonic()
                 if now - began > _LOCK_SECONDS:
-                    raise LockedError(f"{self._path}: other programs keep writing; run again when they are done") from error
+                    raise LockedError(f"{self._path}: other programs keep writing; run again later") from error
                 if (found := self._look()) != watched:
                     watched, since = found, now
                 elif now - since > _STALE_SECONDS:
