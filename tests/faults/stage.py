@@ -286,7 +286,7 @@ def look(stage: Stage, path: Path, acknowledged: Sequence[str], scratch: Path, *
     """The vault verifies, what was acknowledged comes back byte for byte, and the next snapshot does. Raises Lost."""
     if acknowledged or is_vault(path):
         with Vault.open(path) as vault:
-            _clean(vault)
+            _clean(vault, data=True)
             listed = {snapshot.id for snapshot in vault.list_snapshots()}
             if not listed >= set(acknowledged):
                 raise Lost(f"not listed: {set(acknowledged) - listed}")
@@ -305,11 +305,11 @@ def look(stage: Stage, path: Path, acknowledged: Sequence[str], scratch: Path, *
             if report.problems:
                 raise Lost(f"the next snapshot is not whole: {report.problems}")
             _comes_back(vault, report.snapshot, held, scratch / "next")
-            _clean(vault)
+            _clean(vault, data=False)
 
 
-def _clean(vault: Vault) -> None:
-    report = vault.verify(data=True)
+def _clean(vault: Vault, *, data: bool) -> None:
+    report = vault.verify(data=data)
     if report.defects:
         raise Lost(f"verify: {report.defects[:3]}")
 

@@ -21,8 +21,8 @@ from gitvault.errors import GitVaultError
 
 _OLD_PACKS = "the new packs are durable before the old ones move; only should they not read back, are those needed"
 NOT_NEEDED = {
-    "sync_folder of cache by repack._write_state": "a cache; written like everything else so that it is whole",
-    "sync of cache/repack.json.*.tmp by repack._write_state": "a cache; written like everything else so that it is whole",
+    "sync_folder of cache by repack._write_state": "a cache; written like everything else",
+    "sync of cache/repack.json.*.tmp by repack._write_state": "a cache; written like everything else",
     "sync_folder of refs/vault/restored by refs.commit": "a note on where files come from, promised to nobody",
     "sync_folder of refs/vault/meta by history.sync_tip": "was synced before the branch moved",
     "sync_folder of trash by repack._retire": _OLD_PACKS,
@@ -44,6 +44,9 @@ COVERED = {
 
 LIMIT = 6
 """States for each cut of one run; the corners are first. Of two runs the first will do: nothing pending is there."""
+
+TWICE = ("first", "second")
+"""Scenarios that are also killed and run again. The others would take minutes for nothing that these do not show."""
 
 Runs = Sequence[Sequence[Op]]
 """What processes did, one after the other; all but the last were killed."""
@@ -73,6 +76,8 @@ class Mill:
 
     def caught(self, edit: Callable[[Sequence[Op]], list[Op]], twice: bool) -> str:
         """How a mutant shows; empty when it does not."""
+        if twice and self.scenario.name not in TWICE:
+            return ""
         for runs in self.twice if twice else [[self.recording.ops]]:
             edited = [edit(ops) for ops in runs]
             if edited == [list(ops) for ops in runs]:

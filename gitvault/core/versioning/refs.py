@@ -208,7 +208,7 @@ class RefStore:
 
 
 class _Lock:
-    """`<file>.lock`, as git takes it; what is committed replaces the file. One that a killed process left is removed."""
+    """`<file>.lock`, as git takes it; what is committed replaces the file. What a killed process left is removed."""
 
     def __init__(self, path: Path, disk: Disk) -> None:
         self._target = path
