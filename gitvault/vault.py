@@ -130,6 +130,8 @@ class Vault:
         for folder in _FOLDERS:
             disk.make_folder(self.path / folder)
         self.path.chmod(0o700)
+        for left in self.path.rglob("*.tmp"):
+            disk.unlink(left)
         for name, content in constant.items():
             disk.write_durably(self.path / name, content)
         # A sync of what is in `objects/pack` says nothing about its own name. What else may be missing is made again.

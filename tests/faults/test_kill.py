@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from faults.recording import Killed, KillingDisk, RecordingDisk
 from faults.stage import SCENARIOS, Lost, Scenario, Stage, look, prepared, record
 from trees import records
 
@@ -55,9 +57,38 @@ def test_killed_before_any_operation(
         try:
             scenario.run(stage, Disk())
             look(stage, stage.vault, known, ground / "out")
+            assert not leftovers(stage.vault), f"{scenario.name}, killed before {at} ({recording.ops[at]})"
         except (Lost, GitVaultError) as lost:
             pytest.fail(f"{scenario.name}, killed before {at} ({recording.ops[at]}): {lost}")
     record_property("kills", kills)
+
+
+def leftovers(vault: Path) -> list[Path]:
+    """What nobody needs any more, and is not one of git's packs or a chunk pack without a ref."""
+    unfinished = [path for folder in ("tmp", "chunks/tmp") for path in (vault / folder).rglob("*") if path.is_file()]
+    return [
+        *unfinished,
+        *vault.glob("*.tmp"),
+        *vault.glob("info/*.tmp"),
+        *vault.glob("refs/**/*.lock"),
+        *vault.glob("[!v]*.lock"),
+    ]
+
+
+def test_what_a_killed_run_has_stored_is_not_stored_again(ground: Path) -> None:
+    scenario = SCENARIOS[0]
+    stage = prepared(ground, scenario)
+    recording = record(stage, scenario)
+    at = next(n for n, op in enumerate(recording.ops) if op.kind == "create" and "refs/heads/" in op.path)
+    stage.reset(recording.before)
+    first, second = KillingDisk(stage.root, at), RecordingDisk(stage.root)
+    with suppress(Killed, GitVaultError):
+        scenario.run(stage, first)
+    scenario.run(stage, second)
+    written = [sum(len(op.data) for op in disk.ops) for disk in (first, second)]
+    assert written[0] > 250_000
+    assert written[1] < 10_000
+    assert not [op for op in second.ops if op.target.endswith(".zpk")]
 
 
 @pytest.mark.deep
