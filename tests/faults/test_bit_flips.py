@@ -17,7 +17,7 @@ from gitvault.core.utils.files import Disk
 from gitvault.errors import GitVaultError
 from gitvault.vault import Vault
 
-SHARDS = 4
+SHARDS = 2
 REGIONS = 6
 
 

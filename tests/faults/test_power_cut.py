@@ -15,7 +15,7 @@ from faults.stage import SCENARIOS, Checker, Lost, Scenario, caches_of, cuts, pr
 from gitvault.errors import GitVaultError
 
 NAMED = [pytest.param(scenario, id=scenario.name) for scenario in SCENARIOS]
-SHARDS = 4
+SHARDS = 2
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))
@@ -24,7 +24,7 @@ def test_a_power_cut_after_any_operation(
     scenario: Scenario, shard: int, ground: Path, request: pytest.FixtureRequest, record_property
 ) -> None:
     deep = request.config.getoption("--deep")
-    limit = 200 if deep else 7
+    limit = 200 if deep else 6
     stage = prepared(ground, scenario)
     recording = record(stage, scenario)
     checker = Checker(stage, ground / "check")
@@ -32,7 +32,7 @@ def test_a_power_cut_after_any_operation(
         if number % SHARDS != shard:
             continue
         try:
-            checker.check(state, acknowledged, caches, again=deep or checker.states % 2 == 0)
+            checker.check(state, acknowledged, caches, again=deep or checker.states % 3 == 0)
         except Lost as lost:
             done = recording.ops[max(0, number - 6) : number]
             pytest.fail(f"{scenario.name}, cut after {number}: {lost}\n" + "\n".join(map(str, done)))
