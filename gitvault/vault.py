@@ -96,6 +96,7 @@ _ATTRIBUTES = """\
 """
 # By their SHA-256: RESCUE.md as it is in vaults that an older gitvault made.
 _OLDER_TEXTS = frozenset({"5fd1aa7f6710c86d3fc968e64dfd32cb3f60faa605d96815aed2fd9a3306b9fb"})
+_FOLDERS = ("objects/info", "objects/pack", "refs/heads", "refs/tags", "info", "chunks/tmp", "cache", "tmp")
 _RESTORED = "refs/vault/restored/"
 _RESTORES_KEPT = 100
 # Of a project's name as a ref's: with what comes before and behind it (`stat-`, `.db-journal`, `.lock`) it must be
@@ -155,19 +156,28 @@ class Vault:
         if is_vault(self.path):
             _ = self.config
             return
-        if self.path.exists() and not (self.path.is_dir() and _is_unfinished(self.path)):
+        constant = {"HEAD": b"ref: refs/heads/main\n", **_constant_files()}
+        if self.path.exists() and not _is_unfinished(self.path, constant):
             raise ExistsError(f"{self.path}: not a vault and not empty; name a folder that does not exist yet")
         disk = self._disk
+        above = next(folder for folder in self.path.parents if folder.exists())
         disk.make_folder(self.path)
         self.path.chmod(0o700)
-        for folder in ("objects/info", "objects/pack", "refs/heads", "refs/tags", "info", "chunks/tmp", "cache", "tmp"):
+        for folder in _FOLDERS:
             disk.make_folder(self.path / folder)
-        disk.write_durably(self.path / "HEAD", b"ref: refs/heads/main\n")
-        for name, text in _constant_files().items():
-            disk.write_durably(self.path / name, text)
-        # Last: a folder without it is not a vault yet.
+        for left in self.path.rglob("*.tmp"):
+            disk.unlink(left)
+        for name, content in constant.items():
+            disk.write_durably(self.path / name, content)
+        # A sync of what is in `objects/pack` says nothing about its own name. What else may be missing is made again.
+        disk.sync_folder(self.path / "objects")
+        made = self.path
+        disk.sync_folder(made)
+        while made != above:
+            made = made.parent
+            disk.sync_folder(made)
+        # Last: a folder without it is not a vault yet, and is made again from the start.
         disk.write_durably(self.path / "config", _CONFIG.format(version=settings.FORMAT_VERSION).encode())
-        disk.sync_folder(self.path.parent)
         reserve.keep(self.path, self.config.reserve, disk)
 
     @classmethod
@@ -948,11 +958,12 @@ def is_vault(path: Path) -> bool:
     return (path / "HEAD").is_file() and re.search(r"(?mi)^\s*formatVersion\s*=", text) is not None
 
 
-def _is_unfinished(folder: Path) -> bool:
-    """Whether there is nothing in a folder but what making a vault begins with: a run was killed on the way."""
-    known = re.compile(r"(HEAD|RESCUE\.md|config|attributes)(\.[0-9]+\.tmp)?")
-    names = [name for _, _, files in os.walk(folder) for name in files]
-    return all(known.fullmatch(name) for name in names) and not (folder / "config").exists()
+def _is_unfinished(path: Path, constant: Mapping[str, bytes]) -> bool:
+    """Whether a folder is empty, or what a killed `init` left: nothing but what it makes before the config."""
+    folders = {parent.as_posix() for folder in _FOLDERS for parent in (Path(folder), *Path(folder).parents)}
+    found = (re.sub(r"\.\d+\.tmp$", "", each.relative_to(path).as_posix()) for each in path.rglob("*"))
+    allowed = {*folders, *constant, "config"}
+    return path.is_dir() and not (path / "config").exists() and all(name in allowed for name in found)
 
 
 def disk_usage(path: Path) -> int:

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,14 @@ def _unraised() -> Iterator[str]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    counts: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if getattr(report, "when", "") == "call":
+                counts.update(dict(report.user_properties))
+    if counts:
+        tried = ", ".join(f"{count:,} {what}" for what, count in sorted(counts.items()))
+        terminalreporter.line(f"faults: {tried}")
     if sites := config.stash.get(UNRAISED, []):
         terminalreporter.section("errors that no test raises", red=True)
         for site in sites:

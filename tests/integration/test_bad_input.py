@@ -102,6 +102,23 @@ def test_init_leaves_alone_what_is_there(command: Command, project: Path, tmp_pa
     assert records(project) == before
 
 
+def test_init_goes_on_where_a_killed_one_stopped_and_takes_nothing_else_for_that(
+    command: Command, tmp_path: Path
+) -> None:
+    half = tmp_path / "half.git"
+    for folder in ("objects/info", "refs/heads", "info"):
+        (half / folder).mkdir(parents=True)
+    write(half, {"HEAD": b"ref: refs/heads/main\n", "config.123.tmp": b"[core"})
+    assert command("--vault", half, "init").returncode == 0
+    assert command("--vault", half, "verify").returncode == 0
+    repository = tmp_path / "bare.git"
+    subprocess.run(["git", "init", "-q", "--bare", "--template=", repository], check=True)
+    for other in (repository, write(tmp_path / "a", {"HEAD": b"x", "x.tmp": b""}), write(tmp_path / "b", {"c/d": b""})):
+        before = records(other)
+        fails(command("--vault", other, "init"), 128, str(other), "not empty")
+        assert records(other) == before
+
+
 @pytest.mark.usefixtures("intact")
 def test_a_vault_of_a_newer_format(command: Command, vault: Vault, project: Path, tmp_path: Path) -> None:
     config = vault.path / "config"

@@ -76,13 +76,26 @@ def functions_of(path: Path) -> set[str]:
     return {node.name for node in ast.parse(text(path)).body if isinstance(node, ast.FunctionDef)}
 
 
-def test_requirements_name_tests_and_rows_that_exist() -> None:
-    requirements = text(DOCS / "requirements.md")
-    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", requirements)
-    assert len(named) > 40
+@pytest.mark.parametrize(("document", "least"), [("requirements.md", 40), ("reliability.md", 10)])
+def test_the_tests_that_a_document_names_exist(document: str, least: int) -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", text(DOCS / document))
+    assert len(named) > least
     for file, test in named:
         assert (ROOT / file).is_file(), file
         assert not test or test in functions_of(ROOT / file), f"{file}::{test}"
+
+
+def test_every_promise_of_reliability_is_proved() -> None:
+    rows = re.findall(r"^\|([^|]+)\|([^|]+)\|$", text(DOCS / "reliability.md"), re.MULTILINE)
+    promises = [(said.strip(), proof) for said, proof in rows if said.strip() not in ("promise", "---")]
+    assert len(promises) > 10
+    for said, proof in promises:
+        assert said.endswith("."), said
+        assert "`tests/" in proof, said
+
+
+def test_requirements_name_rows_that_exist() -> None:
+    requirements = text(DOCS / "requirements.md")
     sys.path.insert(0, str(ROOT / "scripts"))
     try:
         from bench_rows import ROWS  # type: ignore[import-not-found]

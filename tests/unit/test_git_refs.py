@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from gitvault.core.models import ObjectId
 from gitvault.core.utils.files import Disk
+from gitvault.core.versioning import refs as refs_module
 from gitvault.core.versioning.refs import ANY, RefStore
 from gitvault.errors import CorruptionError, GitVaultError, LockedError
 
@@ -85,14 +88,43 @@ def test_packed_refs_are_read_again_when_replaced(root: Path, refs: RefStore) ->
     assert refs.read("refs/heads/p") == B
 
 
-def test_stale_lock_is_named(root: Path, refs: RefStore) -> None:
+def test_a_lock_that_a_killed_process_left_is_waited_for_and_removed(
+    root: Path, refs: RefStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refs_module, "_STALE_SECONDS", 0.1)
     lock = root / "refs" / "heads" / "p.lock"
     lock.write_bytes(b"")
-    with pytest.raises(LockedError, match=r"p\.lock: another program is writing"):
-        refs.update("refs/heads/p", A)
-    lock.unlink()
+    began = time.monotonic()
     refs.update("refs/heads/p", A)
+    assert 0.1 <= time.monotonic() - began < 3
+    assert refs.read("refs/heads/p") == A
     assert not lock.exists()
+
+
+def test_a_lock_that_others_keep_taking_is_respected(
+    root: Path, refs: RefStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refs_module, "_STALE_SECONDS", 0.3)
+    monkeypatch.setattr(refs_module, "_LOCK_SECONDS", 0.5)
+    lock = root / "refs" / "heads" / "p.lock"
+    lock.write_bytes(b"")
+    done = threading.Event()
+
+    def others() -> None:
+        while not done.wait(0.02):
+            with lock.open("ab") as file:
+                file.write(b"x")
+
+    working = threading.Thread(target=others)
+    working.start()
+    try:
+        with pytest.raises(LockedError, match=r"p\.lock: other programs keep writing"):
+            refs.update("refs/heads/p", A)
+    finally:
+        done.set()
+        working.join()
+    assert lock.exists()
+    assert refs.read("refs/heads/p") is None
 
 
 def test_head_names_a_ref(root: Path, refs: RefStore) -> None:

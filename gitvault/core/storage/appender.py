@@ -272,14 +272,17 @@ class PackAppender:
             name = writer.publish(self._folder)
             self._index.add(name, writer.table)
         except BaseException as error:
-            writer.drop()
-            with self._lock:
-                self._failure = self._failure or _named(error)
-                self._publishing.remove(writer)
-                if writer.path.parent == self._folder:
-                    # Renamed, perhaps not durable: `discard` must find it, it may be coded against the one before.
-                    self._published.append(writer.path.name)
-                self._changed.notify_all()
+            try:
+                writer.drop()
+            finally:
+                # Whatever happens: somebody waits for it.
+                with self._lock:
+                    self._failure = self._failure or _named(error)
+                    self._publishing.remove(writer)
+                    if writer.path.parent == self._folder:
+                        # Renamed, perhaps not durable: `discard` must find it, it may be coded against the one before.
+                        self._published.append(writer.path.name)
+                    self._changed.notify_all()
             raise
         with self._lock:
             self._publishing.remove(writer)

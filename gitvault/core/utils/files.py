@@ -127,12 +127,7 @@ class NewFile:
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append all of `data`."""
-        view = memoryview(data)
-        with full_disk_named(self.path.parent):
-            while view:
-                written = os.write(self._fd, view)
-                self.size += written
-                view = view[written:]
+        self.size += self._put(data)
 
     def read(self, offset: int, length: int) -> bytes:
         """Bytes written before; fewer where the file ends."""
@@ -143,7 +138,7 @@ class NewFile:
     def overwrite(self, offset: int, data: bytes) -> None:
         """Replace bytes written before; `offset` and `data` lie within them. Writing goes on at the end."""
         os.lseek(self._fd, offset, os.SEEK_SET)
-        os.write(self._fd, data)
+        self._put(data)
         os.lseek(self._fd, 0, os.SEEK_END)
 
     def fill(self, size: int) -> None:
@@ -155,6 +150,13 @@ class NewFile:
             else:
                 # Zeros may take no room.
                 self.write(os.urandom(size))
+
+    def _put(self, data: bytes | bytearray | memoryview) -> int:
+        view = memoryview(data)
+        with full_disk_named(self.path.parent):
+            while view:
+                view = view[os.write(self._fd, view) :]
+        return len(data)
 
     def sync(self) -> None:
         """Return when the content is on the medium."""

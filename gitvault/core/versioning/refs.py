@@ -18,8 +18,9 @@ _FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(?:/|$)
 _HEX = re.compile(rb"[0-9a-f]{40}")
 _PACKED_LINE = re.compile(rb"[0-9a-f]{40} refs/[^\n]+")
 _PEELED_LINE = re.compile(rb"\^[0-9a-f]{40}")
-# As long as git waits for a ref's lock.
-_LOCK_SECONDS = 0.1
+# git and we hold a ref's lock for milliseconds. What has been the same for this long was left by a killed process.
+_STALE_SECONDS = 3.0
+_LOCK_SECONDS = 2 * _STALE_SECONDS
 # Bytes of a ref's file; a symbolic ref's name is a path.
 _LONGEST = 1 << 16
 
@@ -247,7 +248,7 @@ class RefStore:
 
 
 class _Lock:
-    """`<file>.lock`, as git takes it; what is committed replaces the file."""
+    """`<file>.lock`, as git takes it; what is committed replaces the file. What a killed process left is removed."""
 
     def __init__(self, path: Path, disk: Disk, guard: Callable[[], None]) -> None:
         self._target = path
@@ -256,17 +257,29 @@ class _Lock:
         self._guard = guard
 
     def __enter__(self) -> _Lock:
-        give_up = time.monotonic() + _LOCK_SECONDS
+        began = since = time.monotonic()
+        watched: tuple[int, ...] = ()
         while True:
             try:
                 self._file = self._disk.create(self._path)
                 return self
             except FileExistsError as error:
-                if time.monotonic() > give_up:
-                    raise LockedError(
-                        f"{self._path}: another program is writing; if none is running, remove this file"
-                    ) from error
+                now = time.monotonic()
+                if now - began > _LOCK_SECONDS:
+                    raise LockedError(f"{self._path}: other programs keep writing; run again later") from error
+                if (found := self._look()) != watched:
+                    watched, since = found, now
+                elif now - since > _STALE_SECONDS:
+                    self._disk.unlink(self._path)
                 time.sleep(0.01)
+
+    def _look(self) -> tuple[int, ...]:
+        """What tells this lock from the next."""
+        try:
+            st = os.stat(self._path)
+        except FileNotFoundError:
+            return ()
+        return st.st_ino, st.st_mtime_ns, st.st_size
 
     def commit(self, content: bytes) -> None:
         """Replace the locked file, durably."""

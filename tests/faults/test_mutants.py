@@ -1,0 +1,185 @@
+"""The harness can fail: leave out any sync, swap any order, and a power cut loses something that `Checker` sees.
+
+A mutant is an edit of what was recorded: every sync that one place of the product asks for is taken out, or operations
+come before what they must come after. It is caught by a cut in one run, or by kill, second run and cut.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+
+import pytest
+from faults.recording import Killed, KillingDisk, Medium, Op, site
+from faults.stage import SCENARIOS, Checker, Lost, Scenario, prepared, record
+
+from gitvault.errors import GitVaultError
+
+_OLD_PACKS = "the new packs are durable before the old ones move; only should they not read back, are those needed"
+NOT_NEEDED = {
+    "sync_folder of cache by repack._write_state": "a cache; written like everything else",
+    "sync of cache/repack.json.*.tmp by repack._write_state": "a cache; written like everything else",
+    "sync_folder of refs/vault/restored by refs.commit": "a note on where files come from, promised to nobody",
+    "sync_folder of refs/vault/meta by history.sync_tip": "was synced before the branch moved",
+    "sync_folder of trash by repack._retire": _OLD_PACKS,
+    "sync_folder of objects/pack by repack._retire": _OLD_PACKS,
+    "sync_folder of chunks/trash by repack._move": _OLD_PACKS,
+    "sync_folder of chunks by repack._move": _OLD_PACKS,
+    "sync of tmp/*.pack by a thread": "the disk works while the checksum is made; synced again with that",
+    "sync of tmp/repack-*/out/*.pack by a thread": "as above",
+}
+"""Syncs that no state needs, by their place, and why they are there all the same.
+
+One order is not here either: a git pack's index may be there without the pack, every reader passes over it. The pack
+comes first for those who read meanwhile.
+"""
+
+COVERED = {
+    "sync_folder of vault.git by refs.update": "sync_folder of vault.git by refs.commit",
+    "sync_folder of vault.git by refs.commit": "sync_folder of vault.git by refs.update",
+    "sync_folder of refs/vault by refs.commit": "sync_folder of refs/vault by refs.update",
+    "sync_folder of objects/pack by history.publish": "sync_folder of objects/pack by packfile.publish",
+}
+"""Syncs that another one makes good, in these runs: without both something is lost."""
+
+LIMIT = 6
+"""States for each cut of one run; the corners are first. Of two runs the first will do: nothing pending is there."""
+
+TWICE = ("first", "second")
+"""Scenarios that are also killed and run again. The others would take minutes for nothing that these do not show."""
+
+Runs = Sequence[Sequence[Op]]
+"""What processes did, one after the other; all but the last were killed."""
+
+
+class Mill:
+    """A scenario, recorded, and what its mutants cost."""
+
+    def __init__(self, ground: Path, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.stage = prepared(ground, scenario)
+        self.recording = record(self.stage, scenario)
+        self.checker = Checker(self.stage, ground / "check")
+
+    @cached_property
+    def twice(self) -> list[Runs]:
+        """Killed before each of its operations, then run again."""
+        runs = []
+        for at in range(len(self.recording.ops)):
+            self.stage.reset(self.recording.before)
+            first, second = KillingDisk(self.stage.root, at), KillingDisk(self.stage.root, 1 << 30)
+            with suppress(Killed, GitVaultError):
+                self.scenario.run(self.stage, first)
+            self.scenario.run(self.stage, second)
+            runs.append((first.ops, second.ops))
+        return runs
+
+    def caught(self, edit: Callable[[Sequence[Op]], list[Op]], twice: bool) -> str:
+        """How a mutant shows; empty when it does not."""
+        if twice and self.scenario.name not in TWICE:
+            return ""
+        for runs in self.twice if twice else [[self.recording.ops]]:
+            edited = [edit(ops) for ops in runs]
+            if edited == [list(ops) for ops in runs]:
+                continue
+            # A second run is cut when it has said that all is safe: cuts within it are like those of one run.
+            ends = [len(edited[-1])] if twice else range(len(edited[-1]), 0, -1)
+            for end in ends:
+                if shown := self._cut(edited, end):
+                    return shown
+        return ""
+
+    def _cut(self, runs: Runs, end: int) -> str:
+        medium = Medium(self.recording.before)
+        acknowledged = self.recording.acknowledged
+        for number, ops in enumerate(runs):
+            medium.new_process()
+            for op in ops[:end] if number == len(runs) - 1 else ops:
+                medium.apply(op)
+                if op.kind == "acknowledge":
+                    acknowledged = (*acknowledged, op.path)
+        for state in medium.states(LIMIT if len(runs) == 1 else 1, random.Random(end)):
+            try:
+                self.checker.check(state, acknowledged, {}, again=False)
+            except Lost as lost:
+                twice = "killed, run again, " if len(runs) > 1 else ""
+                return f"{self.scenario.name}, {twice}cut after {end}: {lost}"
+        return ""
+
+
+def leave_out(*places: str) -> Callable[[Sequence[Op]], list[Op]]:
+    """No sync at these places."""
+    return lambda ops: [op for op in ops if op.kind not in SYNCS or site(op) not in places]
+
+
+def rename_first(ops: Sequence[Op]) -> list[Op]:
+    """Every file gets its name before its content is synced."""
+    edited = list(ops)
+    for sync in [op for op in ops if op.kind == "sync"]:
+        at = edited.index(sync)
+        name = next(
+            (n for n in range(at, len(edited)) if edited[n].kind == "rename" and edited[n].path == sync.path), 0
+        )
+        if name:
+            edited[at : name + 1] = [*edited[at + 1 : name + 1], sync]
+    return edited
+
+
+def earlier(what: str, than: str) -> Callable[[Sequence[Op]], list[Op]]:
+    """What happens to the one kind of path after the last rename to the other comes before it."""
+
+    def edit(ops: Sequence[Op]) -> list[Op]:
+        at = max((n for n, op in enumerate(ops) if re.search(than, op.target)), default=len(ops))
+        moved = [op for op in ops[at:] if re.search(what, op.target or op.path)]
+        return [*ops[:at], *moved, *(op for op in ops[at:] if op not in moved)]
+
+    return edit
+
+
+SYNCS = ("sync", "sync_folder")
+SWAPS = {
+    "names before contents": rename_first,
+    "refs before git packs": earlier(r"/refs/|/refs$|vault.git$", r"objects/pack/.*\.pack$"),
+    "refs before chunk packs": earlier(r"/refs/|/refs$|vault.git$", r"chunks/[0-9a-f]+\.zpk$"),
+    "old git packs go before the new one comes": earlier(r"vault.git/trash", r"objects/pack/.*\.pack$"),
+    "old chunk packs go before the new one comes": earlier(r"chunks/trash", r"chunks/[0-9a-f]+\.zpk$"),
+}
+
+
+@pytest.fixture
+def mills(ground: Path) -> list[Mill]:
+    made = []
+    for scenario in SCENARIOS:
+        (ground / scenario.name).mkdir()
+        made.append(Mill(ground / scenario.name, scenario))
+    return made
+
+
+def test_every_sync_is_needed_and_every_order(mills: list[Mill], record_property) -> None:
+    places = {site(op) for mill in mills for op in mill.recording.ops if op.kind in SYNCS}
+    assert places >= NOT_NEEDED.keys() | COVERED.keys()
+    mutants = {f"without {place}": leave_out(place) for place in places - NOT_NEEDED.keys() - COVERED.keys()}
+    mutants |= {f"without {place} and {other}": leave_out(place, other) for place, other in COVERED.items()}
+    mutants |= SWAPS
+    shown = {}
+    for name, edit in sorted(mutants.items()):
+        shown[name] = show(mills, edit)
+        print(f"| {name} | {shown[name] or 'NOT CAUGHT'} |", flush=True)
+    for place, why in NOT_NEEDED.items():
+        print(f"| without {place} | not needed: {why} |")
+    record_property("mutants", len(mutants))
+    record_property("states", sum(mill.checker.states for mill in mills))
+    assert [name for name, how in shown.items() if not how] == []
+
+
+def show(mills: Sequence[Mill], edit: Callable[[Sequence[Op]], list[Op]]) -> str:
+    """Where a mutant is caught first."""
+    for twice in (False, True):
+        for mill in mills:
+            if how := mill.caught(edit, twice):
+                return how
+    return ""

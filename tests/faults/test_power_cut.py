@@ -1,0 +1,77 @@
+"""A power cut after any operation of a run, whatever of the unsynced ones reached the disk: nothing is lost.
+
+`recording` has the model of what a disk may do, `stage` what is run and what must hold.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from faults.recording import Killed, KillingDisk, Medium
+from faults.stage import SCENARIOS, Checker, Lost, Scenario, caches_of, cuts, prepared, record
+
+from gitvault.errors import GitVaultError
+
+NAMED = [pytest.param(scenario, id=scenario.name) for scenario in SCENARIOS]
+SHARDS = 2
+
+
+@pytest.mark.parametrize("shard", range(SHARDS))
+@pytest.mark.parametrize("scenario", NAMED)
+def test_a_power_cut_after_any_operation(
+    scenario: Scenario, shard: int, ground: Path, request: pytest.FixtureRequest, record_property
+) -> None:
+    deep = request.config.getoption("--deep")
+    limit = 200 if deep else 6
+    stage = prepared(ground, scenario)
+    recording = record(stage, scenario)
+    checker = Checker(stage, ground / "check")
+    for number, state, acknowledged, caches in cuts(recording, limit, seed=1):
+        if number % SHARDS != shard:
+            continue
+        try:
+            checker.check(state, acknowledged, caches, again=deep or checker.states % 3 == 0)
+        except Lost as lost:
+            done = recording.ops[max(0, number - 6) : number]
+            pytest.fail(f"{scenario.name}, cut after {number}: {lost}\n" + "\n".join(map(str, done)))
+    record_property("states", checker.states)
+
+
+@pytest.mark.parametrize("shard", range(SHARDS))
+@pytest.mark.parametrize("scenario", NAMED)
+def test_a_kill_then_a_whole_run_then_a_power_cut(
+    scenario: Scenario, shard: int, ground: Path, request: pytest.FixtureRequest, record_property
+) -> None:
+    """What the killed run had not synced and the next one took for granted."""
+    deep = request.config.getoption("--deep")
+    stage = prepared(ground, scenario)
+    recording = record(stage, scenario)
+    checker = Checker(stage, ground / "check")
+    step = 1 if deep else max(1, len(recording.ops) // 24)
+    for at in range(shard * step, len(recording.ops), SHARDS * step):
+        stage.reset(recording.before)
+        first = KillingDisk(stage.root, at)
+        try:
+            scenario.run(stage, first)
+        except (Killed, GitVaultError):
+            assert first.dead
+        medium = Medium(recording.before)
+        for op in first.ops:
+            medium.apply(op)
+        medium.new_process()
+        second = KillingDisk(stage.root, 1 << 30)
+        scenario.run(stage, second)
+        for op in second.ops:
+            medium.apply(op)
+        acknowledged = (*recording.acknowledged, *(op.path for op in second.ops if op.kind == "acknowledge"))
+        chance = random.Random(at)
+        caches = caches_of(stage)
+        for state in medium.states(40 if deep else 4, chance):
+            try:
+                checker.check(state, acknowledged, chance.choice([caches, {}]))
+            except Lost as lost:
+                done = [*first.ops[-4:], "killed, again", *second.ops[-4:]]
+                pytest.fail(f"{scenario.name}, killed before {at}: {lost}\n" + "\n".join(map(str, done)))
+    record_property("states", checker.states)
