@@ -161,7 +161,7 @@ class _Check:
             if at in self.seen_commits:
                 return
             self.seen_commits.add(at)
-            self.folder(*self.history.trees(SnapshotId(at.hex())))
+            self.folder(*self.history.trees_of(self.history.commit(at)))
             self.objects += 1
 
     def folder(self, tree: ObjectId | None, meta_tree: ObjectId | None) -> None:
