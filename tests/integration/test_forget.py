@@ -276,7 +276,9 @@ def test_what_is_no_pattern(vault: Vault, taken: Taken, pattern: str) -> None:
 
 def test_a_commit_of_another_tool(vault: Vault, taken: Taken) -> None:
     tree = git(vault, "rev-parse", "acme^{tree}")
-    git(vault, "update-ref", "refs/heads/acme", git(vault, "commit-tree", "-m", "by hand", "-p", "acme", tree))
+    side = git(vault, "commit-tree", "-m", "from elsewhere", tree)
+    merge = git(vault, "commit-tree", "-m", "by hand", "-p", "acme", "-p", side, tree)
+    git(vault, "update-ref", "refs/heads/acme", merge)
     looking, report = search(vault.history, ["*.pem"], ["acme"])
     assert isinstance(looking, Search)
     assert looking.matches(b"a.pem", False)

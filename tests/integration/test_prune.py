@@ -110,7 +110,8 @@ def test_what_is_kept_stays_and_the_rest_is_gone(
     check(vault, some(taken, 4, 5), tmp_path)
     for name in done.kept:
         assert vault.get_snapshot_info(name) == before[name]
-        assert vault.history.trees(name) == trees[name], "the very trees"
+        commit = vault.history.commit(vault.history.locate(name))
+        assert vault.history.trees(name) == vault.history.trees_of(commit) == trees[name], "the very trees"
     for name in done.removed:
         with pytest.raises(NotFoundError, match="no longer"):
             vault.get_snapshot_info(name)

@@ -108,7 +108,9 @@ class _Purge:
         said = dict(parse_message(commit.message)[1])
         less = (("Vault-Files", found.files), ("Vault-Bytes", found.size))
         counts = {key: str(max(0, int(said[key]) - n)) for key, n in less if said.get(key, "").isdecimal()}
-        return Content(tree or self._pack.add(b"tree", b""), mirrored[1] if mirrored else None, counts)
+        made = tree or self._pack.add(b"tree", b"")
+        # History from elsewhere may hold the same, and no snapshot needs it.
+        return Content(made, mirrored[1] if mirrored else None, counts, merged=False)
 
     def _without(self, tree: ObjectId | None, meta_tree: ObjectId | None, path: bytes) -> _Trees:
         key = path, tree, meta_tree

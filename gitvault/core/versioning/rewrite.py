@@ -35,6 +35,8 @@ class Content(NamedTuple):
     meta_tree: ObjectId | None
     trailers: Mapping[str, str] = {}
     """Those that change with it."""
+    merged: bool = True
+    """Whether what another tool merged into it stays so."""
 
 
 Change = Callable[[SnapshotId, Commit, Commit | None], Content | None]
@@ -92,8 +94,8 @@ class Rewrite:
                 above = (meta_parent,) if meta_parent else ()
                 meta_parent = self._add(named, meta, replace(meta, tree=content.meta_tree, parents=above))
                 content = content._replace(trailers={**content.trailers, "Vault-Meta": meta_parent.hex()})
-            # What other tools merged stays merged.
-            parents = (*((parent,) if parent else ()), *commit.parents[1:])
+            merged = commit.parents[1:] if content.merged else ()
+            parents = (*((parent,) if parent else ()), *merged)
             made = replace(commit, tree=content.tree, parents=parents)
             if made != commit or (named and named != meta_parent):
                 made = replace(made, message=commits.rewritten(snapshot, commit, content.trailers))
