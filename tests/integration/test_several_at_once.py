@@ -223,7 +223,7 @@ def test_a_project_that_is_never_still_is_saved_every_time(vault: Vault, command
     finally:
         churn.terminate()
         made = len(churn.communicate()[0].splitlines())
-    assert made > 20, "thousands of files"
+    assert made > 5, "rounds of a hundred files each"
     # Still at last: the next snapshot is exact.
     time.sleep(0.2)
     done = command("snapshot", project)
