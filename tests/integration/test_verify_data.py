@@ -29,6 +29,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 @pytest.fixture
 def taken(vault: Vault, tmp_path: Path) -> Vault:
     """Small files, and large ones in several chunk packs."""
+    NOISE.seed(8)
     for key, value in (("minChunk", "1k"), ("avgChunk", "4k"), ("maxChunk", "8k"), ("inlineLimit", "2k")):
         config.set(vault.path, f"vault.{key}", value)
     with Vault.open(vault.path, now=lambda: NOW) as opened:

@@ -28,8 +28,12 @@ def drill(
 
     Raises ToolMissing where git, sh or zstd is not installed.
     """
+    # Commits, since git is asked for them.
     snapshots = [
-        (project, snapshot.id) for project in history.projects() for snapshot in history.list_versions(project)
+        (project, SnapshotId(oid.hex()))
+        for project in history.projects()
+        if (tip := history.tip(project))
+        for oid in history.chain(tip)
     ]
     picked = [pick for _ in range(count if snapshots else 0) if (pick := _pick(history, chance, snapshots))]
     defects = []
