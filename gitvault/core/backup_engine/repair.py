@@ -19,6 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from gitvault.core.backup_engine.frame import keep_copy
 from gitvault.core.backup_engine.verify import verify
 from gitvault.core.models import Affected, ChunkId, Defect, ObjectId, Pointer, Repair, SnapshotId
 from gitvault.core.storage import parity, pointers
@@ -27,7 +28,6 @@ from gitvault.core.storage.index import ChunkIndex
 from gitvault.core.storage.reader import ChunkReader
 from gitvault.core.utils.files import Disk, copy_file, open_source, read_link, set_aside
 from gitvault.core.utils.names import from_ref_component, ref_component
-from gitvault.core.utils.process import git
 from gitvault.core.versioning import catalog, commits, contents, losses
 from gitvault.core.versioning import salvage as git_salvage
 from gitvault.core.versioning.history import HEADS, META, GitHistory
@@ -40,8 +40,7 @@ from gitvault.core.versioning.objects import (
     parse_message,
 )
 from gitvault.core.versioning.packreader import Pack
-from gitvault.core.versioning.refs import RefStore
-from gitvault.errors import CorruptionError, GitVaultError, NotFoundError, ToolFailed
+from gitvault.errors import CorruptionError, GitVaultError, NotFoundError
 
 if TYPE_CHECKING:
     from gitvault.core.interfaces import Progress
@@ -49,10 +48,8 @@ if TYPE_CHECKING:
 
 _GIT_KINDS = ("commit", "tree", "blob", "meta")
 _HEX = re.compile("[0-9a-f]{40}")
-_HEAD = re.compile(rb"(ref: refs/[^\s]+|[0-9a-f]{40})\s*")
 # Larger ones are in the chunk store.
 _LARGEST_BLOB = 16 << 20
-_SETTING = re.compile(rb"\s*([a-zA-Z]+) = ([ -~]*)")
 _RECORDS = {catalog.REF: catalog.FILE, losses.REF: losses.FILE}
 
 
@@ -62,52 +59,6 @@ class Copy(NamedTuple):
     path: Path
     history: GitHistory
     store: ChunkStore
-
-
-def mend_frame(
-    vault: Path, config: bytes, wanted: Sequence[tuple[str, str]], valid: Callable[[str, str], bool], disk: Disk
-) -> list[Repair]:
-    """Make a vault openable again whose `config` or `HEAD` is damaged or gone; nothing for what is no vault at all.
-
-    `config`: what a new vault has, its last section being `vault`. `wanted`: its keys and values. Settings of the old
-    file are kept when they, key and value, are `valid`.
-    """
-    done = []
-    if not ((vault / "objects").is_dir() and (vault / "chunks").is_dir()):
-        return []
-    head = vault / "HEAD"
-    if not (head.is_file() and _HEAD.fullmatch(head.read_bytes())):
-        branches: Iterable[str] = ()
-        with suppress(CorruptionError):
-            branches = RefStore(vault, disk).list(HEADS)
-        _keep_copy(head, vault, disk)
-        disk.write_durably(head, f"ref: {next(iter(branches), f'{HEADS}main')}\n".encode())
-        done.append(Repair("vault", "HEAD", "written anew"))
-    file = vault / "config"
-    listed: list[str] = []
-    with suppress(ToolFailed):
-        listed = git(vault, "config", "-f", file, "-z", "--list").decode("utf-8", "replace").split("\0")
-    pairs = {pair.partition("\n")[0]: pair.partition("\n")[2] for pair in listed if pair}
-    if any(pairs.get(key.lower()) != value for key, value in wanted):
-        _keep_copy(file, vault, disk)
-        lines = file.read_bytes().splitlines() if file.is_file() else []
-        said = [match for match in map(_SETTING.fullmatch, lines) if match]
-        kept = [match[0] + b"\n" for match in said if valid(match[1].decode(), match[2].decode())]
-        disk.write_durably(file, config + b"".join(kept))
-        done.append(Repair("vault", "config", f"written anew, settings kept: {len(kept)}"))
-    return done
-
-
-def _keep_copy(path: Path, vault: Path, disk: Disk) -> None:
-    if not path.is_file():
-        return
-    folder = vault / "quarantine"
-    disk.make_folder(folder)
-    number = 1
-    while (target := folder / f"{path.name}.{number}").exists():
-        number += 1
-    copy_file(path, target, disk)
-    disk.sync_folder(folder)
 
 
 def repair(
@@ -181,7 +132,7 @@ class _Work:
         for name, content in files.items():
             path = self.vault / name
             if not path.is_file() or path.read_bytes() != content:
-                _keep_copy(path, self.vault, self.disk)
+                keep_copy(path, self.vault, self.disk)
                 self.disk.make_folder(path.parent)
                 self.disk.write_durably(path, content)
                 self.said("vault", name, "written anew")
@@ -307,7 +258,7 @@ class _Work:
         refs = self.history.refs
         packed, names = refs.damaged()
         if packed is not None:
-            _keep_copy(self.vault / "packed-refs", self.vault, self.disk)
+            keep_copy(self.vault / "packed-refs", self.vault, self.disk)
             self.disk.write_durably(self.vault / "packed-refs", packed)
             self.said("ref", "packed-refs", "lines that are no refs were left out")
         for name in names:
@@ -316,7 +267,7 @@ class _Work:
                 self.set_aside(self.vault / name)
                 self.lost.append(Defect("ref", name, "it held no id, and nothing says what it was"))
                 continue
-            _keep_copy(self.vault / name, self.vault, self.disk)
+            keep_copy(self.vault / name, self.vault, self.disk)
             refs.update(name, value)
             self.said("ref", name, f"set to {value.hex()}")
         # With a branch goes its project: who has snapshots and no branch has lost it.
