@@ -183,7 +183,7 @@ class Vault:
     @classmethod
     def mend(cls, path: Path | str, *, disk: Disk | None = None) -> list[Repair]:
         """Write `config` and `HEAD` anew where they are damaged, so that the vault can be opened; what was done."""
-        from gitvault.core.backup_engine.repair import mend_frame
+        from gitvault.core.backup_engine.frame import mend_frame
 
         text = _CONFIG.format(version=settings.FORMAT_VERSION).encode()
         return mend_frame(Path(os.path.abspath(path)), text, _CONSTANT, settings.is_setting, disk or Disk())

@@ -11,15 +11,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from damage import lose
 from disks import CountedDisk
 from trees import contents, differences, write
 
 from gitvault import config
 from gitvault.core.backup_engine import repair
+from gitvault.core.backup_engine.frame import keep_copy, mend_frame
 from gitvault.core.models import Defect, Repair, SnapshotId, VerifyReport
+from gitvault.core.utils.files import Disk
 from gitvault.core.versioning import losses
 from gitvault.core.versioning.contents import find
 from gitvault.core.versioning.history import raw
+from gitvault.core.versioning.salvage import reachable
 from gitvault.errors import CorruptionError, NotFoundError, VaultNotFound
 from gitvault.vault import Vault
 
@@ -346,6 +350,8 @@ def test_settings_survive_a_damaged_config(plain: Saved, tmp_path: Path) -> None
     loaded = config.load(path)
     assert (loaded.avg_chunk, loaded.maintenance, loaded.format_version) == (256 << 10, "off", config.FORMAT_VERSION)
     assert Vault.mend(path) == []
+    assert mend_frame(tmp_path, b"", (), lambda *_: True, Disk()) == []
+    keep_copy(tmp_path / "missing", tmp_path, Disk())
     assert Vault.mend(tmp_path) == [] and not (tmp_path / "HEAD").exists()
 
 
@@ -541,6 +547,42 @@ def test_without_parity_nothing_is_done_for_it(plain: Saved) -> None:
     assert not (plain.vault / "quarantine").exists()
 
 
+@pytest.mark.parametrize("what", ["blob", "tree", "meta commit", "meta tree"])
+def test_upkeep_goes_on_after_a_loss_and_loses_nothing_more(what: str, vault: Vault, tmp_path: Path) -> None:
+    """git itself stops at the first object that is missing."""
+    project = tmp_path / "acme"
+    taken = []
+    for version in range(3):
+        write(project, {"src/a": b"%d" % version, "b": b"%d" % version})
+        taken.append(vault.create_snapshot(project).snapshot)
+    shutil.rmtree(project)
+    history = vault.history
+    found = {
+        "blob": find(history, taken[1], b"src/a")[0].blob,
+        "tree": find(history, taken[1], b"src")[0].blob,
+        "meta commit": history.meta_commit(history.commit(raw(taken[1]))),
+        "meta tree": history.trees(taken[1])[1],
+    }[what]
+    assert found
+    lose(vault, found)
+    report = vault.verify(repair=True)
+    # Of the meta chain's commit it is the snapshot that is named.
+    named = taken[1] if what == "meta commit" else found.hex()
+    assert [defect.object for defect in report.defects] == [named]
+    left = set(reachable(vault.history.objects, vault.history.refs.list().values()))
+    assert found not in left
+    for _ in range(2):
+        for path in vault.path.glob("objects/pack/*"):
+            # So old that what no ref reaches goes.
+            os.utime(path, (0, 0))
+        write(tmp_path / "other", {"more": os.urandom(8)})
+        vault.create_snapshot(tmp_path / "other")
+        assert vault.maintain().actions
+        assert all(vault.history.objects.contains(oid) for oid in left)
+        after = vault.verify(data=True)
+        assert after.ok and [loss.object for loss in after.quarantined] == [named]
+
+
 def test_losses_are_kept_as_lines(vault: Vault) -> None:
     loss = Defect("blob", "ab" * 20, "missing")
     assert losses.load(vault.history) == []
@@ -550,6 +592,8 @@ def test_losses_are_kept_as_lines(vault: Vault) -> None:
     assert len(list(vault.history.chain(vault.history.refs.read(losses.REF) or raw(SnapshotId("0" * 40))))) == 1
     report = losses.divide(vault.history, VerifyReport(1, 2, (loss, Defect("blob", "cd" * 20, "new"))), [loss])
     assert report.quarantined == (loss,) and [defect.object for defect in report.defects] == ["cd" * 20]
+    losses.save(vault.history, [])
+    assert vault.history.refs.read(losses.REF) is None
     vault.history.write_file(losses.REF, losses.FILE, b"{}\n", "nonsense")
     with pytest.raises(CorruptionError, match=r"refs/vault/lost: a line cannot be read"):
         losses.load(vault.history)

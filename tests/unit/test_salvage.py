@@ -12,6 +12,7 @@ import pytest
 from trees import write
 
 from gitvault import config
+from gitvault.core.backup_engine.rejoin import Chains
 from gitvault.core.chunking import AssetAware
 from gitvault.core.models import ChunkId, ObjectId
 from gitvault.core.storage.index import ChunkIndex
@@ -134,6 +135,15 @@ def test_a_project_without_its_branch(history: GitHistory) -> None:
     assert history.headless() == {}
     history.refs.delete("refs/heads/acme")
     assert history.headless().keys() == {"acme"}
+
+
+def test_sound_refs_and_chains_stay_as_they_are(history: GitHistory) -> None:
+    before = history.refs.list()
+    chains = Chains(history, [], QUIET, Disk())
+    chains.mend_refs()
+    chains.mend_chains()
+    assert history.refs.list() == before and chains.lost == []
+    assert chains.snapshots.keys() == {"acme"} and len(chains.commits) > 2
 
 
 # -- chunks ------------------------------------------------------------------------------------------

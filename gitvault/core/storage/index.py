@@ -200,11 +200,9 @@ class ChunkIndex:
     def rebuild(self) -> None:
         """Make everything anew from the packs' tables; what is known of packs that have lost theirs stays on file."""
         with self._lock:
-            kept = {
-                name: self.table(name)
-                for name in {*self._numbers, *self.unreadable}
-                if not _has_table(self._folder / name)
-            }
+            self.refresh()
+            there = {*self._numbers, *self.unreadable}
+            kept = {name: self.table(name) for name in there if not _has_table(self._folder / name)}
             self._reset(self._cache)
             self.refresh(force=True)
             with contextlib.suppress(sqlite3.Error):

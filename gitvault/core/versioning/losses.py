@@ -27,6 +27,9 @@ def load(history: GitHistory) -> list[Defect]:
 def save(history: GitHistory, losses: Iterable[Defect]) -> None:
     """Replace the list, unless it is this one; durable when it returns."""
     lines = sorted({_encode(loss) for loss in losses})
+    if not lines:
+        history.refs.delete(REF)
+        return
     content = "".join(lines).encode()
     if content != history.read_file(REF, FILE):
         history.write_file(REF, FILE, content, "What could not be repaired")

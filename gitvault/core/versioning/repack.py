@@ -22,11 +22,13 @@ from gitvault.core.interfaces import Progress
 from gitvault.core.models import ObjectId
 from gitvault.core.utils.files import Disk
 from gitvault.core.utils.process import git
+from gitvault.core.versioning import losses
 from gitvault.core.versioning.odb import ObjectStore
 from gitvault.core.versioning.packfile import NewPack, PackWriter, publish
 from gitvault.core.versioning.packreader import Pack
 from gitvault.core.versioning.redeflate import redeflate
 from gitvault.core.versioning.refs import RefStore
+from gitvault.core.versioning.salvage import reachable
 from gitvault.errors import CorruptionError, LockedError
 
 BIG_PACK = 2 << 30
@@ -246,7 +248,8 @@ def _roll(
     say = progress or (lambda what, done, total: None)
     folder = git_dir / "objects" / "pack"
     say("Finding deltas", 0, 4)
-    indexes = _pack_objects(scratch, tips, kept, untried=untried, idle=idle, stop=stop)
+    lossy = RefStore(git_dir, disk).read(losses.REF) is not None
+    indexes = _pack_objects(scratch, tips, kept, untried=untried, lossy=lossy, idle=idle, stop=stop)
     say("Compressing what is new", 1, 4)
     known = [folder / f"{name}.idx" for name in sorted(settled)]
     deflated, packed = _redeflate(indexes, known, PackWriter(scratch / "out", disk), stop)
@@ -265,14 +268,19 @@ def _pack_objects(
     kept: Iterable[str],
     *,
     untried: bool,
+    lossy: bool,
     idle: bool,
     stop: Callable[[], bool] | None,
 ) -> list[Path]:
     """Let git choose deltas and order; the indexes of what it wrote. Objects keep their streams.
 
-    `untried`: no pack was ever searched for deltas.
+    `untried`: no pack was ever searched for deltas. `lossy`: objects are known to be lost; git would stop at
+    the first, so it is told each one that is left.
     """
     target = scratch / "out"
+    if lossy:
+        with closing(ObjectStore(scratch.parent.parent / "objects")) as objects:
+            tips = list(reachable(objects, tips))
     output = git(
         scratch,
         "-c",
@@ -288,7 +296,7 @@ def _pack_objects(
         "-c",
         "core.bigFileThreshold=32m",
         "pack-objects",
-        "--revs",
+        *(() if lossy else ("--revs",)),
         "--non-empty",
         "--delta-base-offset",
         # What git gc uses, whatever the user's own configuration says.

@@ -17,7 +17,14 @@ from gitvault.core.models import ObjectId
 from gitvault.core.utils.names import from_text
 from gitvault.core.utils.process import git
 from gitvault.core.versioning import commits
-from gitvault.core.versioning.objects import Commit, decode_commit, decode_tree, object_id, parse_message
+from gitvault.core.versioning.objects import (
+    MODE_TREE,
+    Commit,
+    decode_commit,
+    decode_tree,
+    object_id,
+    parse_message,
+)
 from gitvault.core.versioning.packfile import encode_index
 from gitvault.core.versioning.packreader import OFS_DELTA, REF_DELTA, BaseCache, Pack
 from gitvault.errors import CorruptionError, GitVaultError, NotFoundError
@@ -133,6 +140,28 @@ def all_commits(objects: ObjectStore, folder: Path) -> dict[ObjectId, Commit]:
                         if kind == b"commit":
                             found[oid] = decode_commit(data)
     return found
+
+
+def reachable(objects: ObjectStore, tips: Iterable[ObjectId]) -> Iterator[ObjectId]:
+    """All objects that refs lead to, with the commits of the meta chain that snapshots name; not what is lost."""
+    pending = [(tip, False) for tip in tips]
+    seen: set[ObjectId] = set()
+    while pending:
+        oid, is_blob = pending.pop()
+        if oid in seen or not objects.contains(oid):
+            continue
+        seen.add(oid)
+        yield oid
+        if is_blob:
+            continue
+        with suppress(CorruptionError):
+            kind, data = objects.read(oid)
+            if kind == b"tree":
+                pending += ((below, mode != MODE_TREE) for _, mode, below in decode_tree(data))
+            elif kind == b"tag":
+                pending.append((ObjectId(bytes.fromhex(data[7:47].decode())), False))
+            else:
+                pending += ((below, False) for below in _below(kind, data))
 
 
 def project_of(commit: Commit) -> str | None:
