@@ -254,7 +254,7 @@ listing() {
         # A pointer has 126 bytes at least, and at most 19 digits for the size.
         { put($1 != "120000" && $4 > 125 && $4 < 145 ? "maybe" : "files",
             ($1 == "100755" ? $1 : "100644") "\t" $3 "\t" $4 "\t" path "\t" name) }
-    ' from=entries "$work/entries" from=mirror "$work/mirror"
+    ' from=entries "$work/entries" from=mirror "$work/mirror" || fail 'awk failed; try mawk, gawk or that of busybox'
 }
 
 # checkout INDEX PREFIX: write the blobs of `MODE OID<tab>"BODY"` lines. git names what it cannot read, and stops at an
@@ -338,7 +338,7 @@ small() {
     . "$work/do"
     awk -F '\t' "$names"'
         BEGIN { setup() }
-        { printf "%s %s", NR % 50 == 1 ? "\nmkdir -p" : "", word($1) }
+        { printf "%s %s", (NR % 50 == 1 ? "\nmkdir -p" : ""), word($1) }
         END { print "" }
     ' "$work/folders" > "$work/do"
     . "$work/do"
@@ -676,7 +676,7 @@ plan() {
         }
         function piece(frame, at, length_) {
             at += start[frame]
-            return sprintf(" %s %.0f %.0f", file[frame], at, at + length_ == total[file[frame]] ? 0 : length_)
+            return sprintf(" %s %.0f %.0f", file[frame], at, (at + length_ == total[file[frame]] ? 0 : length_))
         }
         function blocks(bytes) { return int((bytes + 511) / 512) }
         # Write what appends a run to its file.
@@ -685,7 +685,7 @@ plan() {
             split(run, part, ".")
             if (alone(run) && !careful)
                 printf "take %s %s %.0f %.0f %.0f %.0f %.0f\n", out, pack[part[1]], offset[run] + 1, bytes_, skip, taken,
-                    skip == 0 && taken == decoded ? blocks(ends) : 0
+                    (skip == 0 && taken == decoded ? blocks(ends) : 0)
             else {
                 make(run, now)
                 printf "part %s %s %.0f\n", out, piece(run, skip, taken), taken
@@ -758,7 +758,7 @@ plan() {
             }
             flush(count)
         }
-    ' mode=packs "$work/packs" mode=damaged "$work/damaged" mode=rows "$work/rows" mode=want "$work/want" > "$work/do"
+    ' mode=packs "$work/packs" mode=damaged "$work/damaged" mode=rows "$work/rows" mode=want "$work/want" > "$work/do" || fail 'awk failed; try mawk, gawk or that of busybox'
 }
 
 # A frame of a hostile vault can decode to much more than the table says: files are limited, in blocks of 512 bytes.
