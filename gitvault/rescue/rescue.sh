@@ -173,6 +173,7 @@ restore() {
     small
     large
     symlinks
+    if [ -s "$work/problems" ]; then room; fi
     cat "$work/problems" >&2
     damaged=$(grep -c . "$work/problems")
     files=$(cat "$work/files" "$work/large" | awk 'END { print NR }')
@@ -181,6 +182,8 @@ restore() {
     if [ "$damaged" -gt 0 ]; then exit 1; fi
     exit 0
 }
+
+room() { head -c 1048576 /dev/zero > "$work/room" 2>/dev/null || fail "$dir: the disk is full"; }
 
 problem() { printf 'damaged: %s\n' "$1" >> "$work/problems"; } # BODY: WHY
 
@@ -537,7 +540,7 @@ assemble() {
     unequal
     careful=1
     while [ -s "$work/wrong" ]; do
-        head -c 65536 /dev/zero > "$work/probe" || fail "$dir: the disk is full"
+        room
         known=$(grep -c . "$work/damaged")
         : > "$work/zeros"
         awk 'wrong { wanted[$1]; next } $1 in wanted' wrong=1 "$work/wrong" wrong= "$work/want" > "$work/again"

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +20,7 @@ from trees import NS, records, write
 
 from gitvault import config
 from gitvault.core.backup_engine import rescue
-from gitvault.core.storage.packs import Table, read_table
+from gitvault.core.storage.packs import Table, format_table, read_table
 from gitvault.vault import Vault
 
 pytestmark = [
@@ -418,6 +419,16 @@ def test_a_pack_that_is_cut_short_or_gone(run: Rescue, copy: Path, saved: Saved,
     assert all(found[path] == expected[path] for path in expected if path in found)
 
 
+def end_of_pack(offset: int, rows: bytes) -> bytes:
+    """What stands behind a pack's frames; `offset`: where its table's zstd frame is to be."""
+    text = rows + b"end %s\n" % hashlib.sha256(rows).hexdigest().encode()
+    packed = subprocess.run(["zstd", "-qc"], input=text, capture_output=True, check=True).stdout
+    end = b"gitvault table %020d %020d\n" % (offset, len(packed))
+    return b"".join(
+        bytes.fromhex("572a4d18") + len(part).to_bytes(4, "little") + part for part in (packed, packed, end)
+    )
+
+
 def test_a_pack_of_a_newer_format_is_said_so(run: Rescue, copy: Path, saved: Saved) -> None:
     pack = frames_of(copy, "new/3.bin", saved.ids[5])[0][0]
     data = pack.read_bytes()
@@ -426,13 +437,8 @@ def test_a_pack_of_a_newer_format_is_said_so(run: Rescue, copy: Path, saved: Sav
         ["zstd", "-qdc"], input=data[offset : offset + length], capture_output=True, check=True
     ).stdout
     text = text[: text.rindex(b"end ")] + b"parity 1 2\n"
-    text += b"end %s\n" % hashlib.sha256(text).hexdigest().encode()
-    packed = subprocess.run(["zstd", "-qc"], input=text, capture_output=True, check=True).stdout
-    frame = bytes.fromhex("572a4d18") + len(packed).to_bytes(4, "little") + packed
-    end = b"gitvault table %020d %020d\n" % (offset, len(packed))
-    tail = frame * 2 + bytes.fromhex("572a4d18") + len(end).to_bytes(4, "little") + end
     pack.chmod(0o600)
-    pack.write_bytes(data[: offset - 8] + tail)
+    pack.write_bytes(data[: offset - 8] + end_of_pack(offset, text))
     done = run(copy, "restore", saved.ids[5], "out")
     assert done.returncode == 1 and b"rows of the kind parity: it is of a newer gitvault" in done.stderr
 
@@ -539,6 +545,24 @@ def test_nothing_is_written_outside_whatever_the_names_are(run: Rescue, tmp_path
     assert all(path.is_relative_to(tmp_path / "deep" / "out") for path in found)
     assert (tmp_path / "deep" / "out" / "good").read_bytes() == b"evil"
     assert (tmp_path / "deep" / "out" / "b" / "x").read_bytes() == b"evil"
+
+
+def test_a_frame_that_decodes_to_more_than_it_says(run: Rescue, tmp_path: Path) -> None:
+    """20 KB that are 400 MB: what is written stays small."""
+    project = write(tmp_path / "p", {"big.bin": b"\0" + random.Random(1).randbytes(90_000), "small": b"s"})
+    with Vault.create(tmp_path / "vault.git") as vault:
+        vault.create_snapshot(project)
+    [pack] = packs(vault.path)
+    table = read_table(pack)
+    bomb = subprocess.run(["zstd", "-qc", "-3"], input=bytes(400_000_000), capture_output=True, check=True).stdout
+    frames = [replace(table.frames[0], stored=len(bomb))]
+    rows = format_table(Table(frames, [c for c in table.chunks if not c.frame], table.manifests))
+    head = pack.read_bytes()[:24]
+    pack.chmod(0o600)
+    pack.write_bytes(head + bomb + end_of_pack(32 + len(bomb), rows[: rows.rindex(b"end ")]))
+    done = run(vault.path, "restore", "p", "out")
+    only_damaged(done, "big.bin")
+    assert sum(path.stat().st_size for path in (tmp_path / "out").rglob("*")) < 1_000_000
 
 
 def test_nothing_that_the_vault_or_the_user_configured_is_run(
