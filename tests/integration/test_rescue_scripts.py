@@ -505,6 +505,20 @@ def test_an_object_damaged_in_a_pack_of_git(run: Rescue, copy: Path, saved: Save
     assert whole == {b"", b"a", b"zz", b"empty of sorts"}
 
 
+@pytest.mark.parametrize("kib", [700, 1500, 2500])
+def test_a_full_disk_is_not_taken_for_success(run: Rescue, saved: Saved, tmp_path: Path, kib: int) -> None:
+    (tmp_path / "disk").mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", str(tmp_path / "disk")]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        done = run(saved.vault, "restore", saved.ids[0], "disk/out")
+        assert done.returncode in (1, 128)
+        assert b"is the disk full?" in done.stderr or b"No space left" in done.stderr
+    finally:
+        subprocess.run(["umount", str(tmp_path / "disk")], check=True)
+
+
 # -- hostile vaults ----------------------------------------------------------------------------------------------------
 
 
