@@ -476,7 +476,8 @@ large() {
             for (i = 4; i <= n; i++) {
                 name = part[field[i]]
                 while ((getline next_ < name) > 0) {
-                    if (next_ !~ /^[0-9a-f]+ [0-9]+$/ || split(next_, split_, " ") != 2 || length(split_[1]) != 64) sum = -1
+                    split(next_, split_, " ")
+                    if (next_ !~ /^[0-9a-f]+ [0-9]+$/ || length(split_[1]) != 64) sum = -1
                     if (sum < 0) break
                     line[++lines] = next_
                     sum += split_[2]
@@ -523,7 +524,8 @@ put() {
                     if (mode_[i] == "100755") print "chmod +x " word(body[i])
                     continue
                 }
-                lost = (unit in zeros) ? sprintf("%.0f of its %s bytes are lost", zeros[unit], size[i]) : "its bytes are wrong"
+                lost = "its bytes are wrong"
+                if (unit in zeros) lost = sprintf("%.0f of its %s bytes are lost", zeros[unit], size[i])
                 print "damaged: " body[i] ": " lost >> (ENVIRON["work"] "/problems")
                 if (zeros[unit] < size[i]) {
                     print "if [ -f \"$work/o/" unit "\" ]; then"
@@ -614,13 +616,13 @@ needed() {
     done
 }
 
-# plan: into `do`, the calls of take, block, piece and zero that assemble what is in `want`, by `rows` without `damaged`.
+# plan: into `do`, the calls of take, block, part and zero that assemble `want`, by `rows` without `damaged`.
 # A frame is PACK.N. Frames that stand alone and follow each other in the pack and in the file are one `take`. What a
 # delta stands on is a file, `block`, until nobody needs it any more.
 plan() {
     awk -v careful="$careful" '
         function alone(frame) { return bases[frame] == "" }
-        # Where a chunk can be read, `FRAME INNER LENGTH`: not from what is being decoded for it, nor from what is damaged.
+        # Where a chunk can be read, `FRAME INNER LENGTH`: not from what is being decoded for it, nor what is damaged.
         function place(chunk, depth,   count, copy, i) {
             count = split(copies[chunk], copy, " ")
             for (i = 1; i < count; i += 3)
@@ -686,7 +688,8 @@ plan() {
             for (i = 1; i < count; i += 3)
                 words = words piece(field[i], field[i + 1], field[i + 2])
             split(frame, part, ".")
-            printf "block %s %s %.0f %.0f %.0f%s\n", name, pack[part[1]], offset[frame] + 1, bytes, blocks(length_), words
+            printf "block %s %s %.0f ", name, pack[part[1]], offset[frame] + 1
+            printf "%.0f %.0f%s\n", bytes, blocks(length_), words
             total[name] = length_
             if (until < now) until = now
             unused[until] = unused[until] " " name
@@ -701,8 +704,8 @@ plan() {
             if (run == "") return
             split(run, part, ".")
             if (alone(run) && !careful)
-                printf "take %s %s %.0f %.0f %.0f %.0f %.0f\n", out, pack[part[1]], offset[run] + 1, bytes_, skip, taken,
-                    (skip == 0 && taken == decoded ? blocks(ends) : 0)
+                printf "take %s %s %.0f ", out, pack[part[1]], offset[run] + 1
+                printf "%.0f %.0f %.0f %.0f\n", bytes_, skip, taken, (skip == 0 && taken == decoded ? blocks(ends) : 0)
             else {
                 make(run, now)
                 printf "part %s %s %.0f\n", out, piece(run, skip, taken), taken
@@ -775,7 +778,8 @@ plan() {
             }
             flush(count)
         }
-    ' mode=packs "$work/packs" mode=damaged "$work/damaged" mode=rows "$work/rows" mode=want "$work/want" > "$work/do" ||
+    ' mode=packs "$work/packs" mode=damaged "$work/damaged" mode=rows "$work/rows" mode=want "$work/want" \
+        > "$work/do" ||
         fail 'awk failed; is the disk full? else try mawk, gawk or that of busybox'
 }
 
@@ -845,7 +849,10 @@ elif command -v sha256sum > /dev/null; then sha256=sha256sum
 elif command -v shasum > /dev/null; then sha256='shasum -a 256'
 else fail 'sha256sum: not found; install it, or shasum'; fi
 version=$(git config --file "$vault/config" --get vault.formatVersion 2>/dev/null)
-case $version in '' | 1) ;; *) fail "$vault: of format $version, which a newer rescue.sh reads; this one reads 1" ;; esac
+case $version in
+'' | 1) ;;
+*) fail "$vault: of format $version, which a newer rescue.sh reads; this one reads 1" ;;
+esac
 unlimited=$(ulimit -S -f)
 trap leave EXIT
 trap 'exit 130' INT TERM HUP
