@@ -703,10 +703,10 @@ plan() {
         function flush(now,   part, i) {
             if (run == "") return
             split(run, part, ".")
-            if (alone(run) && !careful)
+            if (alone(run) && !careful) {
                 printf "take %s %s %.0f ", out, pack[part[1]], offset[run] + 1
                 printf "%.0f %.0f %.0f %.0f\n", bytes_, skip, taken, (skip == 0 && taken == decoded ? blocks(ends) : 0)
-            else {
+            } else {
                 make(run, now)
                 printf "part %s %s %.0f\n", out, piece(run, skip, taken), taken
             }
