@@ -168,27 +168,36 @@ restore() {
     esac
     if [ -z "$commit" ]; then fail "$snapshot: no such snapshot; sh $0 list shows them"; fi
     : > "$work/problems"
+    troubles=0 right=0
     listing
     pointers
     small
     large
     symlinks
+    if [ -s "$work/problems" ]; then room; fi
     cat "$work/problems" >&2
-    damaged=$(grep -c . "$work/problems")
-    files=$(cat "$work/files" "$work/large" | awk 'END { print NR }')
-    say "$files files of $commit, $damaged problems"
+    troubles=$((troubles + $(grep -c . "$work/problems")))
+    say "$right files of $commit, $troubles problems"
     made=''
-    if [ "$damaged" -gt 0 ]; then exit 1; fi
+    if [ "$troubles" -gt 0 ]; then exit 1; fi
+    # Counted without the disk: on one that was full for a moment, no list of ours is to be trusted.
+    if [ "$right" -ne "$(git ls-tree -r --full-tree "$commit" | awk 'END { print NR }')" ]; then full; fi
     exit 0
 }
 
-problem() { printf 'damaged: %s\n' "$1" >> "$work/problems"; } # BODY: WHY
+full() { fail "$dir: cannot be written; is the disk full?"; }
+room() { head -c 1048576 /dev/zero > "$work/room" 2>/dev/null || full; }
+
+problem() { # BODY: WHY
+    printf 'damaged: %s\n' "$1" >&2
+    troubles=$((troubles + 1))
+}
 
 # tree TREE FILE: what is below it, `MODE KIND OID SIZE <tab>"BODY"`, folders before what is in them.
 tree() {
     : > "$2"
     if git ls-tree -r -t -l --full-tree "$1" > "$work/tree" 2>/dev/null; then
-        sed "s/$tab\"\{0,1\}/$tab\"/; s/\"\{0,1\}\$/\"/" "$work/tree" > "$2"
+        sed "s/$tab\"\{0,1\}/$tab\"/; s/\"\{0,1\}\$/\"/" "$work/tree" > "$2" || full
         return
     fi
     # Something is damaged: folder by folder.
@@ -254,7 +263,8 @@ listing() {
         # A pointer has 126 bytes at least, and at most 19 digits for the size.
         { put($1 != "120000" && $4 > 125 && $4 < 145 ? "maybe" : "files",
             ($1 == "100755" ? $1 : "100644") "\t" $3 "\t" $4 "\t" path "\t" name) }
-    ' from=entries "$work/entries" from=mirror "$work/mirror"
+    ' from=entries "$work/entries" from=mirror "$work/mirror" ||
+        fail 'awk failed; is the disk full? else try mawk, gawk or that of busybox'
 }
 
 # checkout INDEX PREFIX: write the blobs of `MODE OID<tab>"BODY"` lines. git names what it cannot read, and stops at an
@@ -324,23 +334,25 @@ small() {
     awk -F '\t' "$names"'
         BEGIN { setup() }
         { print "if [ -e " word($1) " ] && ! [ -e " word($2) " ]; then mv " word($1) " " word($2) "; fi" }
-    ' "$work/moves" > "$work/do"
+    ' "$work/moves" > "$work/do" || full
     . "$work/do"
     awk -F '\t' '{ print $2 "\t" $5 }' "$work/files" > "$work/check"
-    hashes "$work/check" > "$work/bad"
+    hashes "$work/check" > "$work/bad" || full
+    right=$(awk -F '\t' 'got { right += $1 == want[FNR]; next } { want[FNR] = $1 } END { print right + 0 }' \
+        "$work/check" got=1 "$work/got")
     work=$work awk -F '\t' "$names"'
         BEGIN { setup() }
         {
             why = $1 == "?" ? "git cannot read it" : "it has not the hash that it should have"
             print "damaged: " $2 ": " why >> (ENVIRON["work"] "/problems")
             if ($1 == "!") print "keep mv " word($2) " " word($2 ".damaged")
-        }' "$work/bad" > "$work/do"
+        }' "$work/bad" > "$work/do" || full
     . "$work/do"
     awk -F '\t' "$names"'
         BEGIN { setup() }
-        { printf "%s %s", NR % 50 == 1 ? "\nmkdir -p" : "", word($1) }
+        { printf "%s %s", (NR % 50 == 1 ? "\nmkdir -p" : ""), word($1) }
         END { print "" }
-    ' "$work/folders" > "$work/do"
+    ' "$work/folders" > "$work/do" || full
     . "$work/do"
 }
 
@@ -351,12 +363,14 @@ keep() { # mv|cp FILE PATH
         problem "$3: another file has this name; it is $3.$extra"
         set -- "$1" "$2" "$3.$extra"
     fi
-    "$1" "$2" "$3" || problem "$3: cannot be written"
+    "$1" "$2" "$3" && return
+    problem "$3: cannot be written"
+    return 1
 }
 
 # Last, so that nothing is ever written through one.
 symlinks() {
-    awk -F '\t' "$names"' BEGIN { setup() } { print "link " word($2) }' "$work/links" > "$work/do"
+    awk -F '\t' "$names"' BEGIN { setup() } { print "link " word($2) }' "$work/links" > "$work/do" || full
     . "$work/do"
 }
 
@@ -462,7 +476,8 @@ large() {
             for (i = 4; i <= n; i++) {
                 name = part[field[i]]
                 while ((getline next_ < name) > 0) {
-                    if (next_ !~ /^[0-9a-f]+ [0-9]+$/ || split(next_, split_, " ") != 2 || length(split_[1]) != 64) sum = -1
+                    split(next_, split_, " ")
+                    if (next_ !~ /^[0-9a-f]+ [0-9]+$/ || length(split_[1]) != 64) sum = -1
                     if (sum < 0) break
                     line[++lines] = next_
                     sum += split_[2]
@@ -488,7 +503,7 @@ put() {
         BEGIN { setup() }
         mode == "sums" { mine[$1]; next }
         mode == "same" { same[$1] = $2; next }
-        mode == "wrong" { wrong[$1]; next }
+        mode == "right" { right[$1]; next }
         mode == "zeros" { zeros[$1] += $2; next }
         {
             unit = ($1 in same) ? same[$1] : $1
@@ -504,12 +519,13 @@ put() {
             for (i = 1; i <= count; i++) {
                 unit = todo[i]
                 how = final_[unit] == i ? "mv" : "cp"
-                if (!(unit in wrong)) {
-                    print "keep " how " \"$work/o/" unit "\" " word(body[i])
+                if (unit in right) {
+                    print "keep " how " \"$work/o/" unit "\" " word(body[i]) " && right=$((right + 1))"
                     if (mode_[i] == "100755") print "chmod +x " word(body[i])
                     continue
                 }
-                lost = (unit in zeros) ? sprintf("%.0f of its %s bytes are lost", zeros[unit], size[i]) : "its bytes are wrong"
+                lost = "its bytes are wrong"
+                if (unit in zeros) lost = sprintf("%.0f of its %s bytes are lost", zeros[unit], size[i])
                 print "damaged: " body[i] ": " lost >> (ENVIRON["work"] "/problems")
                 if (zeros[unit] < size[i]) {
                     print "if [ -f \"$work/o/" unit "\" ]; then"
@@ -517,14 +533,14 @@ put() {
                 }
             }
         }
-    ' mode=sums "$work/sums" mode=same "$work/same" mode=wrong "$work/wrong" mode=zeros "$work/zeros" \
-        mode=large "$work/large" > "$work/do"
+    ' mode=sums "$work/sums" mode=same "$work/same" mode=right "$work/right" mode=zeros "$work/zeros" \
+        mode=large "$work/large" > "$work/do" || full
     . "$work/do"
 }
 
 # assemble: write o/N of the chunks in `want` (`N CHUNK LENGTH`), compare with `sums` (`N HASH`). What has another hash
 # is done once more, each frame by itself, to find the damaged ones; then again without them, in case of other copies.
-# Makes: wrong, the N that have another hash all the same; zeros, `N LENGTH` for what of those is lost.
+# Makes: right, the N that have their hash, wrong, the others; zeros, `N LENGTH` for what of those is lost.
 assemble() {
     rm -rf "$work/o"
     mkdir "$work/o"
@@ -537,7 +553,7 @@ assemble() {
     unequal
     careful=1
     while [ -s "$work/wrong" ]; do
-        head -c 65536 /dev/zero > "$work/probe" || fail "$dir: the disk is full"
+        room
         known=$(grep -c . "$work/damaged")
         : > "$work/zeros"
         awk 'wrong { wanted[$1]; next } $1 in wanted' wrong=1 "$work/wrong" wrong= "$work/want" > "$work/again"
@@ -557,8 +573,11 @@ unequal() {
     if [ -s "$work/sums" ]; then
         (cd "$work/o" && cut -d ' ' -f 1 "$work/sums" | xargs $sha256 > "$work/got" 2>/dev/null)
     fi
-    awk 'got { sub(/^[*]/, "", $2); have[$2] = $1; next } have[$1] != $2 { print $1 }' \
-        got=1 "$work/got" got= "$work/sums" > "$work/wrong"
+    : > "$work/right"
+    right=$work/right awk '
+        got { sub(/^[*]/, "", $2); have[$2] = $1; next }
+        have[$1] == $2 { print $1 > ENVIRON["right"]; next }
+        { print $1 }' got=1 "$work/got" got= "$work/sums" > "$work/wrong" || full
 }
 
 # needed: the rows of `table` that say where the chunks in `want` are, and what those stand on, and so on.
@@ -597,13 +616,13 @@ needed() {
     done
 }
 
-# plan: into `do`, the calls of take, block, piece and zero that assemble what is in `want`, by `rows` without `damaged`.
+# plan: into `do`, the calls of take, block, part and zero that assemble `want`, by `rows` without `damaged`.
 # A frame is PACK.N. Frames that stand alone and follow each other in the pack and in the file are one `take`. What a
 # delta stands on is a file, `block`, until nobody needs it any more.
 plan() {
     awk -v careful="$careful" '
         function alone(frame) { return bases[frame] == "" }
-        # Where a chunk can be read, `FRAME INNER LENGTH`: not from what is being decoded for it, nor from what is damaged.
+        # Where a chunk can be read, `FRAME INNER LENGTH`: not from what is being decoded for it, nor what is damaged.
         function place(chunk, depth,   count, copy, i) {
             count = split(copies[chunk], copy, " ")
             for (i = 1; i < count; i += 3)
@@ -669,24 +688,25 @@ plan() {
             for (i = 1; i < count; i += 3)
                 words = words piece(field[i], field[i + 1], field[i + 2])
             split(frame, part, ".")
-            printf "block %s %s %.0f %.0f %.0f%s\n", name, pack[part[1]], offset[frame] + 1, bytes, blocks(length_), words
+            printf "block %s %s %.0f ", name, pack[part[1]], offset[frame] + 1
+            printf "%.0f %.0f%s\n", bytes, blocks(length_), words
             total[name] = length_
             if (until < now) until = now
             unused[until] = unused[until] " " name
         }
         function piece(frame, at, length_) {
             at += start[frame]
-            return sprintf(" %s %.0f %.0f", file[frame], at, at + length_ == total[file[frame]] ? 0 : length_)
+            return sprintf(" %s %.0f %.0f", file[frame], at, (at + length_ == total[file[frame]] ? 0 : length_))
         }
         function blocks(bytes) { return int((bytes + 511) / 512) }
         # Write what appends a run to its file.
         function flush(now,   part, i) {
             if (run == "") return
             split(run, part, ".")
-            if (alone(run) && !careful)
-                printf "take %s %s %.0f %.0f %.0f %.0f %.0f\n", out, pack[part[1]], offset[run] + 1, bytes_, skip, taken,
-                    skip == 0 && taken == decoded ? blocks(ends) : 0
-            else {
+            if (alone(run) && !careful) {
+                printf "take %s %s %.0f ", out, pack[part[1]], offset[run] + 1
+                printf "%.0f %.0f %.0f %.0f\n", bytes_, skip, taken, (skip == 0 && taken == decoded ? blocks(ends) : 0)
+            } else {
                 make(run, now)
                 printf "part %s %s %.0f\n", out, piece(run, skip, taken), taken
             }
@@ -758,7 +778,9 @@ plan() {
             }
             flush(count)
         }
-    ' mode=packs "$work/packs" mode=damaged "$work/damaged" mode=rows "$work/rows" mode=want "$work/want" > "$work/do"
+    ' mode=packs "$work/packs" mode=damaged "$work/damaged" mode=rows "$work/rows" mode=want "$work/want" \
+        > "$work/do" ||
+        fail 'awk failed; is the disk full? else try mawk, gawk or that of busybox'
 }
 
 # A frame of a hostile vault can decode to much more than the table says: files are limited, in blocks of 512 bytes.
@@ -827,7 +849,10 @@ elif command -v sha256sum > /dev/null; then sha256=sha256sum
 elif command -v shasum > /dev/null; then sha256='shasum -a 256'
 else fail 'sha256sum: not found; install it, or shasum'; fi
 version=$(git config --file "$vault/config" --get vault.formatVersion 2>/dev/null)
-case $version in '' | 1) ;; *) fail "$vault: of format $version, which a newer rescue.sh reads; this one reads 1" ;; esac
+case $version in
+'' | 1) ;;
+*) fail "$vault: of format $version, which a newer rescue.sh reads; this one reads 1" ;;
+esac
 unlimited=$(ulimit -S -f)
 trap leave EXIT
 trap 'exit 130' INT TERM HUP
