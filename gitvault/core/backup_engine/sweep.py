@@ -106,8 +106,8 @@ def sweep(
     """Remove what no ref reaches; a line for people on each thing done. For whoever holds the vault's lock.
 
     Operations can no longer be undone. `projects`: the names of all there are; caches of others go.
-    Raises CorruptionError when it cannot be known what is needed, and nothing has gone then; StorageFullError, ToolError,
-    LockedError when a ref moved meanwhile. What refs reach is there whatever is raised; the next sweep goes on.
+    Raises CorruptionError when it cannot be known what is needed, and nothing has gone then; StorageFullError,
+    ToolError, LockedError when a ref moved meanwhile. What refs reach is there whatever is raised; the next sweep goes on.
     """
     git_dir, disk = history.git_dir, history.disk
     history.objects.refresh()
