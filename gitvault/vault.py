@@ -309,7 +309,7 @@ class Vault:
     def _make_room(self, full: StorageFullError) -> None:
         """At the quota: prune by the settings, and sweep. Raises StorageFullError when that cannot be."""
         try:
-            self.prune()  # type: ignore[attr-defined]
+            self.prune(yes=True)  # type: ignore[attr-defined]
         except ConfigError as error:
             raise StorageFullError(f"{full}; vault.quotaPolicy is prune, but {error}") from full
         self.sweep()

@@ -468,7 +468,7 @@ def test_at_the_quota_snapshots_go_by_the_policy_where_that_is_wanted(
 ) -> None:
     pruned: list[list[str]] = []
 
-    def prune(self: Vault) -> None:
+    def prune(self: Vault, *, yes: bool) -> None:
         pruned.append(keep_only(self.path, "acme", list(states)[6:]))
 
     monkeypatch.setattr(Vault, "prune", prune, raising=False)
@@ -482,7 +482,7 @@ def test_at_the_quota_snapshots_go_by_the_policy_where_that_is_wanted(
     assert_whole(vault.path, whole | {report.snapshot: contents(tmp_path / "acme")}, tmp_path)
 
     # What the policy keeps is too much: refused after all.
-    monkeypatch.setattr(Vault, "prune", lambda self: None)
+    monkeypatch.setattr(Vault, "prune", lambda self, *, yes: None)
     set_quota(vault, quota=50_000)
     write(tmp_path / "acme", {"large/even more.bin": b"\0" + NOISE[4_000_000:4_300_000]})
     with Vault.open(vault.path) as small, pytest.raises(StorageFullError, match=r"vault\.quota allows"):
@@ -494,7 +494,7 @@ def test_a_policy_that_says_nothing_is_said(
 ) -> None:
     from gitvault.errors import ConfigError
 
-    def prune(self: Vault) -> None:
+    def prune(self: Vault, *, yes: bool) -> None:
         raise ConfigError("no rule says what to keep")
 
     monkeypatch.setattr(Vault, "prune", prune, raising=False)
