@@ -347,6 +347,28 @@ def test_a_pack_that_is_condemned_while_it_is_relied_on_stops_the_run(
     acquit(tmp_path / "chunks", Disk())
 
 
+def test_packs_are_condemned_before_the_first_moves_and_until_the_last_is_gone(
+    saved: list[tuple[Pointer, bytes]], tmp_path: Path
+) -> None:
+    seen = []
+
+    class Watching(Disk):
+        def rename(self, source: Path, target: Path) -> None:
+            if target.parent.name == "trash":
+                assert source.name in condemned(source.parent)
+                seen.append(source.name)
+            super().rename(source, target)
+
+        def unlink(self, path: Path) -> None:
+            if path.parent.name == "trash":
+                assert path.name in condemned(path.parent.parent)
+            super().unlink(path)
+
+    before = {path.name for path in packs(tmp_path)}
+    run_sweep(tmp_path, dict(saved[6:8]), Watching())
+    assert set(seen) == before - {path.name for path in packs(tmp_path)}
+
+
 def test_what_a_killed_run_left_in_the_trash_is_judged_again(
     saved: list[tuple[Pointer, bytes]], tmp_path: Path
 ) -> None:
