@@ -9,6 +9,7 @@ import random
 import shutil
 import tracemalloc
 from collections.abc import Callable, Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,11 @@ from hypothesis import strategies as st
 
 from gitvault.core.chunking import AssetAware
 from gitvault.core.models import ChunkId, Pointer
+from gitvault.core.storage import frames
 from gitvault.core.storage.census import Census, PackBalance
 from gitvault.core.storage.condemned import acquit, condemn, condemned
 from gitvault.core.storage.index import ChunkIndex
-from gitvault.core.storage.packs import Chunk, Frame, Table, by_frame, read_table
+from gitvault.core.storage.packs import Chunk, Frame, PackWriter, Table, by_frame, read_table
 from gitvault.core.storage.reader import ChunkReader
 from gitvault.core.storage.rounds import JOINED, Round, empty_trash, move
 from gitvault.core.storage.store import ChunkStore
@@ -398,6 +400,36 @@ def test_a_pack_with_damage_in_what_is_needed_stays(saved: list[tuple[Pointer, b
     assert packs(tmp_path).count(name) == 1 and len(packs(tmp_path)) == 2
     with open_store(tmp_path) as store:
         assert content(store, saved[15][0]) == saved[15][1]
+
+
+def test_a_copy_that_is_not_needed_goes_only_when_the_other_is_sound(tmp_path: Path) -> None:
+    chunks = tmp_path / "chunks"
+    (chunks / "tmp").mkdir(parents=True)
+    wanted, other = NOISE[:50_000], NOISE[50_000:90_000]
+    ids = [(ChunkId(hashlib.sha256(data).digest()), len(data)) for data in (wanted, other)]
+    made = []
+    for parts, listed in ((wanted + other, ids), (wanted, ids[:1])):
+        with ThreadPoolExecutor(1) as background:
+            writer = PackWriter(chunks / "tmp", "new.zpk", Disk(), background)
+            writer.add(frames.compress(parts, 1), listed, ())
+            writer.seal()
+            made.append(chunks / writer.publish(chunks))
+    long, short = made
+    data = bytearray(short.read_bytes())
+    data[30_000] ^= 1
+    short.write_bytes(data)
+    live = {Pointer(ids[0][0].hex(), 50_000): wanted}
+    with pytest.raises(CorruptionError):
+        run_sweep(tmp_path, live)
+    assert long.exists() and not condemned(chunks)
+    with open_store(tmp_path) as store:
+        assert content(store, next(iter(live))) == wanted
+    data[30_000] ^= 1
+    short.write_bytes(data)
+    run_sweep(tmp_path, live)
+    assert not long.exists()
+    shutil.rmtree(chunks / "tmp")
+    assert_whole(tmp_path, live)
 
 
 def test_a_full_disk_still_lets_go_what_is_all_dead(saved: list[tuple[Pointer, bytes]], tmp_path: Path) -> None:
