@@ -68,7 +68,7 @@ def assert_whole(vault: Path, states: States, tmp_path: Path) -> None:
         assert fresh.verify(data=True).defects == ()
         for number, (snapshot, state) in enumerate(states.items()):
             target = tmp_path / f"back-{number}-{time.monotonic_ns()}"
-            fresh.restore_snapshot(snapshot, target)
+            assert fresh.restore_snapshot(snapshot, target).problems == ()
             assert contents(target) == state
             shutil.rmtree(target)
     assert not git(vault, "fsck", "--strict", "--no-dangling")
@@ -134,26 +134,42 @@ def test_after_upkeep_it_works_as_well(vault: Vault, states: States, tmp_path: P
     assert not vault.maintain().actions or vault.verify(data=True).ok
 
 
-def test_whatever_kind_of_ref_leads_to_a_snapshot_it_stays(vault: Vault, states: States, tmp_path: Path) -> None:
-    """A tag, an annotated one, a note, another tool's branch, one of the vault's own; its attributes too."""
-    first, second, third, fourth = list(states)[:4]
-    git(vault.path, "tag", "plain", first)
-    git(vault.path, "tag", "-a", "-m", "a milestone", "annotated", second)
-    git(vault.path, "update-ref", "refs/vault/restored/abc", third)
-    tree = git(vault.path, "rev-parse", f"{fourth}^{{tree}}")
-    foreign = git(vault.path, "commit-tree", tree, "-m", "made by another tool")
-    git(vault.path, "update-ref", "refs/heads/theirs", foreign)
-    git(vault.path, "notes", "--ref=vault/feedback", "add", "-m", '{"a": 1}', first)
-    gone = list(states)[5]
+@pytest.mark.parametrize("kind", ["tag", "annotated tag", "branch", "of the vault", "HEAD"])
+def test_whatever_kind_of_ref_leads_to_a_snapshot_it_stays(
+    vault: Vault, states: States, tmp_path: Path, kind: str
+) -> None:
+    """With its attributes, which only the snapshot names."""
+    snapshot, gone = list(states)[3], list(states)[5]
+    if kind == "tag":
+        git(vault.path, "tag", "acme/first", snapshot)
+    elif kind == "annotated tag":
+        git(vault.path, "tag", "-a", "-m", "a milestone", "acme/first", snapshot)
+    elif kind == "branch":
+        git(vault.path, "update-ref", "refs/heads/theirs", snapshot)
+    elif kind == "of the vault":
+        git(vault.path, "update-ref", "refs/vault/restored/abc", snapshot)
+    else:
+        git(vault.path, "update-ref", "--no-deref", "HEAD", snapshot)
+    git(vault.path, "notes", "--ref=vault/feedback", "add", "-m", '{"a": 1}', snapshot)
     keep_only(vault.path, "acme", list(states)[7:])
     vault.sweep()
-    assert_whole(vault.path, {s: states[s] for s in (first, second, third)}, tmp_path)
     with Vault.open(vault.path) as fresh:
-        fresh.restore_snapshot("theirs", tmp_path / "foreign")
-    assert contents(tmp_path / "foreign") == states[fourth]
-    assert git(vault.path, "notes", "--ref=vault/feedback", "show", first) == '{"a": 1}'
+        report = fresh.restore_snapshot(snapshot, tmp_path / "back")
+    assert report.problems == () and contents(tmp_path / "back") == states[snapshot]
+    assert git(vault.path, "notes", "--ref=vault/feedback", "show", snapshot) == '{"a": 1}'
     with pytest.raises(subprocess.CalledProcessError):
         git(vault.path, "cat-file", "-e", gone)
+
+
+def test_what_other_tools_committed_stays(vault: Vault, states: States, tmp_path: Path) -> None:
+    """Without attributes that say which files are large: pointers are found in the tree."""
+    tree = git(vault.path, "rev-parse", f"{list(states)[3]}^{{tree}}")
+    git(vault.path, "update-ref", "refs/heads/theirs", git(vault.path, "commit-tree", tree, "-m", "by another tool"))
+    keep_only(vault.path, "acme", list(states)[7:])
+    vault.sweep()
+    with Vault.open(vault.path) as fresh:
+        fresh.restore_snapshot("theirs", tmp_path / "back")
+    assert contents(tmp_path / "back") == list(states.values())[3]
 
 
 def test_what_only_undo_needs_goes(vault: Vault, states: States, tmp_path: Path) -> None:

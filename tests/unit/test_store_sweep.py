@@ -9,6 +9,7 @@ import random
 import shutil
 import tracemalloc
 from collections.abc import Callable, Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,11 @@ from hypothesis import strategies as st
 
 from gitvault.core.chunking import AssetAware
 from gitvault.core.models import ChunkId, Pointer
+from gitvault.core.storage import frames
 from gitvault.core.storage.census import Census, PackBalance
 from gitvault.core.storage.condemned import acquit, condemn, condemned
 from gitvault.core.storage.index import ChunkIndex
-from gitvault.core.storage.packs import Chunk, Frame, Table, by_frame, read_table
+from gitvault.core.storage.packs import Chunk, Frame, PackWriter, Table, by_frame, read_table
 from gitvault.core.storage.reader import ChunkReader
 from gitvault.core.storage.rounds import JOINED, Round, empty_trash, move
 from gitvault.core.storage.store import ChunkStore
@@ -347,6 +349,28 @@ def test_a_pack_that_is_condemned_while_it_is_relied_on_stops_the_run(
     acquit(tmp_path / "chunks", Disk())
 
 
+def test_packs_are_condemned_before_the_first_moves_and_until_the_last_is_gone(
+    saved: list[tuple[Pointer, bytes]], tmp_path: Path
+) -> None:
+    seen = []
+
+    class Watching(Disk):
+        def rename(self, source: Path, target: Path) -> None:
+            if target.parent.name == "trash":
+                assert source.name in condemned(source.parent)
+                seen.append(source.name)
+            super().rename(source, target)
+
+        def unlink(self, path: Path) -> None:
+            if path.parent.name == "trash":
+                assert path.name in condemned(path.parent.parent)
+            super().unlink(path)
+
+    before = {path.name for path in packs(tmp_path)}
+    run_sweep(tmp_path, dict(saved[6:8]), Watching())
+    assert set(seen) == before - {path.name for path in packs(tmp_path)}
+
+
 def test_what_a_killed_run_left_in_the_trash_is_judged_again(
     saved: list[tuple[Pointer, bytes]], tmp_path: Path
 ) -> None:
@@ -376,6 +400,36 @@ def test_a_pack_with_damage_in_what_is_needed_stays(saved: list[tuple[Pointer, b
     assert packs(tmp_path).count(name) == 1 and len(packs(tmp_path)) == 2
     with open_store(tmp_path) as store:
         assert content(store, saved[15][0]) == saved[15][1]
+
+
+def test_a_copy_that_is_not_needed_goes_only_when_the_other_is_sound(tmp_path: Path) -> None:
+    chunks = tmp_path / "chunks"
+    (chunks / "tmp").mkdir(parents=True)
+    wanted, other = NOISE[:50_000], NOISE[50_000:90_000]
+    ids = [(ChunkId(hashlib.sha256(data).digest()), len(data)) for data in (wanted, other)]
+    made = []
+    for parts, listed in ((wanted + other, ids), (wanted, ids[:1])):
+        with ThreadPoolExecutor(1) as background:
+            writer = PackWriter(chunks / "tmp", "new.zpk", Disk(), background)
+            writer.add(frames.compress(parts, 1), listed, ())
+            writer.seal()
+            made.append(chunks / writer.publish(chunks))
+    long, short = made
+    data = bytearray(short.read_bytes())
+    data[30_000] ^= 1
+    short.write_bytes(data)
+    live = {Pointer(ids[0][0].hex(), 50_000): wanted}
+    with pytest.raises(CorruptionError):
+        run_sweep(tmp_path, live)
+    assert long.exists() and not condemned(chunks)
+    with open_store(tmp_path) as store:
+        assert content(store, next(iter(live))) == wanted
+    data[30_000] ^= 1
+    short.write_bytes(data)
+    run_sweep(tmp_path, live)
+    assert not long.exists()
+    shutil.rmtree(chunks / "tmp")
+    assert_whole(tmp_path, live)
 
 
 def test_a_full_disk_still_lets_go_what_is_all_dead(saved: list[tuple[Pointer, bytes]], tmp_path: Path) -> None:

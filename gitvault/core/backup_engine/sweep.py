@@ -102,7 +102,7 @@ def sweep(
 
     Operations can no longer be undone. `projects`: the names of all there are; caches of others go.
     Raises CorruptionError when it cannot be known what is needed, and nothing has gone then; StorageFullError,
-    ToolError, LockedError when a ref moved meanwhile. What refs reach is there whatever is raised; the next sweep
+    ToolError, LockedError when a ref moved meanwhile. What refs reach is there whatever is raised, and the next sweep
     goes on.
     """
     git_dir, disk = history.git_dir, history.disk
