@@ -7,8 +7,10 @@ import os
 import random
 import re
 import shutil
+import sqlite3
 import subprocess
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,13 @@ def test_a_sound_vault_has_no_defects(vault: Vault, taken: list[SnapshotId]) -> 
     assert (quick.ok, whole.ok) == (True, True)
     assert whole.bytes_checked > quick.bytes_checked
     assert quick.objects_checked > 15
+
+
+def test_an_index_that_has_lost_rows_is_no_loss(vault: Vault, taken: list[SnapshotId]) -> None:
+    vault.close()
+    with closing(sqlite3.connect(vault.path / "cache" / "chunks.db")) as index, index:
+        assert index.execute("DELETE FROM chunk").rowcount
+    assert vault.verify(data=True).ok
 
 
 def test_an_empty_vault_is_sound(vault: Vault) -> None:
