@@ -9,13 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-<<<<<<< HEAD
 import re
 from collections.abc import Collection, Iterator, Mapping
-=======
-from collections.abc import Iterator
 from contextlib import suppress
->>>>>>> faults
 from dataclasses import replace
 from pathlib import Path
 
