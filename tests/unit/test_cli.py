@@ -613,6 +613,7 @@ def test_verify(run: Callable[..., Run]) -> None:
         "1 defect; checked 7 objects, 100 B",
         "  chunk ab12: hash differs",
         "    in 0123456789ab acme:p\\xff",
+        "next: git vault verify --repair",
     ]
 
 
