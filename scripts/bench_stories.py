@@ -118,6 +118,10 @@ class Bench:
                 raise Failed(f"{target} differs from {source}")
             return done
 
+        # A virtual disk is slow where nothing was ever written: whoever came first paid for that, 15.5 s instead of 8.9.
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(source, target, symlinks=True)
+        os.sync()
         actions = {name: partial(restore, tool) for name, tool in found.items()}
         self.alternate(row, actions, self.repeat, lambda name: shutil.rmtree(target, ignore_errors=True))
 
