@@ -188,7 +188,7 @@ def add_files(pack: PackWriter, files: Mapping[bytes, bytes], mtime_ns: int) -> 
 def add_meta_tree(
     pack: PackWriter, blob: ObjectId, below: Sequence[tuple[bytes, ObjectId, bool]], *, top: bool
 ) -> ObjectId:
-    """Add the meta tree of a folder that `blob` describes; `blob` itself, unless it is the `top`, when nothing is below.
+    """Add the meta tree of the folder `blob` describes; `blob` itself, unless it is the `top`, when nothing is below.
 
     `below`: of its subfolders the names in git, the meta trees, and whether these have subfolders themselves.
     """
