@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from disks import CountedDisk
 
 from gitvault.core.models import ObjectId
 from gitvault.core.utils.files import Disk, NewFile
@@ -307,55 +308,47 @@ class DyingFile(NewFile):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if not self.disk.left:
             super().write(data[: len(data) // 2])
-        self.disk.step()
+        self.disk.count()
         super().write(data)
 
     def overwrite(self, offset: int, data: bytes) -> None:
-        self.disk.step()
+        self.disk.count()
         super().overwrite(offset, data)
 
     def sync(self) -> None:
-        self.disk.step()
+        self.disk.count()
         super().sync()
 
 
-class DyingDisk(Disk):
+class DyingDisk(CountedDisk):
     """Stops at the n-th change; later calls, made by cleaning up, do nothing: the process is gone."""
 
     def __init__(self, steps: int) -> None:
         self.left = steps
 
-    def step(self) -> None:
+    def count(self) -> None:
         self.left -= 1
         if self.left < 0:
             raise Killed
 
     def create(self, path: Path, mode: int = 0o600) -> NewFile:
-        self.step()
+        self.count()
         return DyingFile(path, mode, self)
 
     def link(self, source: Path, target: Path) -> None:
-        self.step()
+        self.count()
         super().link(source, target)
 
     def make_folder(self, path: Path, mode: int = 0o700) -> None:
-        self.step()
+        self.count()
         super().make_folder(path, mode)
 
     def remove_folder(self, path: Path) -> None:
-        self.step()
+        self.count()
         super().remove_folder(path)
 
-    def rename(self, source: Path, target: Path) -> None:
-        self.step()
-        super().rename(source, target)
-
-    def sync_folder(self, path: Path) -> None:
-        self.step()
-        super().sync_folder(path)
-
     def unlink(self, path: Path) -> None:
-        self.step()
+        self.count()
         super().unlink(path)
 
 

@@ -101,6 +101,11 @@ def test_only_the_root_is_a_tree_for_its_attributes_alone(history: GitHistory) -
     assert inner[b"b"][0] == MODE_FILE
     assert set(meta.decode(history.blob(inner[b"b"][1]))[1]) == {b"two"}
     assert set(history.tree(add(history, {b"top": b""})[1])) == {meta.META_NAME}
+    pack = history.new_pack()
+    blob = pack.add(b"blob", b"")
+    assert contents.add_meta_tree(pack, blob, [], top=False) == blob
+    assert contents.add_meta_tree(pack, blob, [], top=True) != blob
+    pack.abandon()
 
 
 def test_a_commit_is_no_folders_attributes(history: GitHistory) -> None:

@@ -34,9 +34,9 @@ from gitvault.errors import CorruptionError, ExistsError, GitVaultError, NotFoun
 if TYPE_CHECKING:
     from gitvault.core.models import Snapshot
 
-# Each large file under way keeps a descriptor of its folder.
 # More than cores: direct writes wait for the disk. 4.5 GB in 9.1 s, with three in 9.6.
 _LARGE_AT_ONCE = 5
+# Each large file under way keeps a descriptor of its folder.
 _LARGE_UNDER_WAY = 32
 # Half of the processor time of a restore of 2,262 files (4.5 GB) went into the page cache.
 _DIRECT_FROM = 1 << 20

@@ -42,7 +42,7 @@ from gitvault.core.storage import pointers
 from gitvault.core.utils.attributes import not_kept
 from gitvault.core.utils.files import open_source, read_link
 from gitvault.core.utils.names import is_special, to_line, tree_name
-from gitvault.core.versioning import meta, operations
+from gitvault.core.versioning import contents, meta, operations
 from gitvault.core.versioning.history import NO_OBJECT, Details, GitHistory
 from gitvault.core.versioning.objects import MODE_EXECUTABLE, MODE_FILE, MODE_SYMLINK, MODE_TREE, encode_tree
 from gitvault.core.versioning.packfile import NewPack
@@ -426,15 +426,14 @@ class _Run:
                 out.files += done.files
                 out.size += done.size
                 entries, meta_blob = done.entries, done.meta_blob
-            mirrored = [(meta.META_NAME, MODE_FILE, meta_blob)]
+            mirrored: list[tuple[bytes, ObjectId, bool]] = []
             for name, (tree, meta_tree, described) in below:
                 stored = tree_name(name, force=is_special(name))
                 if tree:
                     entries.append((stored, MODE_TREE, ObjectId(tree)))
-                mirrored.append((stored, MODE_FILE if meta_tree == described else MODE_TREE, ObjectId(meta_tree)))
+                mirrored.append((stored, ObjectId(meta_tree), meta_tree != described))
             tree = self.pack.add(b"tree", encode_tree(entries)) if entries or not done.path else b""
-            alone = done.path and not below
-            meta_tree = meta_blob if alone else self.pack.add(b"tree", encode_tree(mirrored))
+            meta_tree = contents.add_meta_tree(self.pack, meta_blob, mirrored, top=not done.path)
             built[done.path] = tree, meta_tree, meta_blob
             if row is None or (tree, meta_tree) != (row.tree, row.meta):
                 out.changed.add(done.path)

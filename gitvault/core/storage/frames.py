@@ -62,12 +62,7 @@ def check(frame: bytes, length: int, dictionary: bytes = b"") -> None:
 
 def decompress_up_to(frame: bytes, limit: int) -> bytes:
     """As `decompress`, where only the frame knows its length: at most `limit` bytes."""
-    import zstandard
-
-    try:
-        declared = zstandard.get_frame_parameters(frame).content_size
-    except zstandard.ZstdError as error:
-        raise CorruptionError(f"frame: {error}; run git-vault verify --data") from error
+    declared = _declared(frame)
     if not 0 <= declared <= limit:
         raise CorruptionError(f"frame: at most {limit} bytes expected, it declares {declared}; run git-vault verify")
     return decompress(frame, declared)
@@ -80,10 +75,10 @@ def decompress(frame: bytes, length: int, dictionary: bytes = b"") -> bytes:
     """
     import zstandard
 
+    declared = _declared(frame)
+    if declared != length:
+        raise CorruptionError(f"frame: expected {length} bytes, it declares {declared}; run git-vault verify")
     try:
-        declared = zstandard.get_frame_parameters(frame).content_size
-        if declared != length:
-            raise CorruptionError(f"frame: expected {length} bytes, it declares {declared}; run git-vault verify")
         if dictionary:
             raw = zstandard.ZstdCompressionDict(dictionary, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
             decompressor = zstandard.ZstdDecompressor(dict_data=raw)
@@ -91,5 +86,14 @@ def decompress(frame: bytes, length: int, dictionary: bytes = b"") -> bytes:
             decompressor = _per_thread.decompressor or zstandard.ZstdDecompressor()
             _per_thread.decompressor = decompressor
         return decompressor.decompress(frame, max_output_size=length, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise CorruptionError(f"frame: {error}; run git-vault verify --data") from error
+
+
+def _declared(frame: bytes) -> int:
+    import zstandard
+
+    try:
+        return zstandard.get_frame_parameters(frame).content_size
     except zstandard.ZstdError as error:
         raise CorruptionError(f"frame: {error}; run git-vault verify --data") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from gitvault.core.models import Entry, ObjectId, SnapshotId
@@ -184,29 +184,38 @@ def add_files(pack: PackWriter, files: Mapping[bytes, bytes], mtime_ns: int) -> 
         if isinstance(at.get(parts[-1]), dict):
             raise GitVaultError(f"{to_line(path)}: a file and a folder of one name")
         at[parts[-1]] = content
-    tree, (_, meta_tree) = _add_folder(pack, root, mtime_ns, top=True)
+    tree, meta_tree = _add_folder(pack, root, mtime_ns, top=True)
     return tree if tree != NO_OBJECT else pack.add(b"tree", b""), meta_tree
+
+
+def add_meta_tree(
+    pack: PackWriter, blob: ObjectId, below: Sequence[tuple[bytes, ObjectId, bool]], *, top: bool
+) -> ObjectId:
+    """Add the meta tree of the folder `blob` describes; `blob` itself, unless it is the `top`, when nothing is below.
+
+    `below`: of its subfolders the names in git, the meta trees, and whether these have subfolders themselves.
+    """
+    if not below and not top:
+        return blob
+    entries = [(name, MODE_TREE if inner else MODE_FILE, oid) for name, oid, inner in below]
+    return pack.add(b"tree", encode_tree([(meta.META_NAME, MODE_FILE, blob), *entries]))
 
 
 def _add_folder(
     pack: PackWriter, folder: dict[bytes, object], mtime_ns: int, *, top: bool = False
-) -> tuple[ObjectId, tuple[int, ObjectId]]:
-    """Its tree; mode and id of its meta tree."""
+) -> tuple[ObjectId, ObjectId]:
     entries: list[tuple[bytes, int, ObjectId]] = []
-    mirrored: list[tuple[bytes, int, ObjectId]] = []
+    mirrored: list[tuple[bytes, ObjectId, bool]] = []
     lines: list[str] = []
     for name in sorted(folder):
         value = folder[name]
         if isinstance(value, dict):
             tree, below = _add_folder(pack, value, mtime_ns)
             entries.append((tree_name(name), MODE_TREE, tree))
-            mirrored.append((tree_name(name), *below))
+            mirrored.append((tree_name(name), below, any(isinstance(inner, dict) for inner in value.values())))
         elif isinstance(value, bytes):
             entries.append((tree_name(name), MODE_FILE, pack.add(b"blob", value)))
             lines.append(meta.format_line(name, "file", 0o644, mtime_ns, (0, 0), len(value), (0, 0)))
     blob = pack.add(b"blob", meta.encode(0o755, mtime_ns, (0, 0), lines))
     tree = pack.add(b"tree", encode_tree(entries)) if entries else NO_OBJECT
-    if not mirrored and not top:
-        return tree, (MODE_FILE, blob)
-    mirrored.append((meta.META_NAME, MODE_FILE, blob))
-    return tree, (MODE_TREE, pack.add(b"tree", encode_tree(mirrored)))
+    return tree, add_meta_tree(pack, blob, mirrored, top=top)
