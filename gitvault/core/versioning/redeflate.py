@@ -1,7 +1,8 @@
 """A pack that git made, written again: what is new in it deflated as small as it gets, the rest copied.
 
 git's own zlib ends at level 9, 0.4 % below its 6; libdeflate's level 11 makes source files 3.8 % smaller, in 0.7
-to 1.3 ms for 8 KiB. Entries keep their order, so bases stay before the deltas that stand on them; only distances change.
+to 1.3 ms for 8 KiB. Entries keep their order, so bases stay before the deltas that stand on them; only distances
+change.
 """
 
 from __future__ import annotations
