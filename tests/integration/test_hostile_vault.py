@@ -21,7 +21,7 @@ import pytest
 from trees import contents, records, write
 
 from gitvault.cli import main
-from gitvault.core.backup_engine import restore
+from gitvault.core.backup_engine import writer
 from gitvault.core.models import ObjectId, SnapshotId
 from gitvault.core.utils.layout import misplaced, open_to_others
 from gitvault.core.utils.names import ref_component
@@ -518,7 +518,7 @@ def test_names_that_windows_cannot_hold(vault: Vault, tmp_path: Path, monkeypatc
     fine = {b"a.txt": b"a", "ü.txt".encode(): b"u", b"console": b"c"}
     never = [b"C:evil", b"..\\..\\evil", b"AUX", b"nul.txt", b"x.", b"x ", b"q?", b"a|b", b"\xff", b"tab\t", b"com1"]
     vault.create_snapshot(write(tmp_path / "acme", fine | {name: b"x" for name in never} | {b"con/inner": b"x"}))
-    monkeypatch.setattr(restore, "WINDOWS", True)
+    monkeypatch.setattr(writer, "WINDOWS", True)
     done = vault.restore_snapshot("acme", tmp_path / "back")
     assert contents(tmp_path / "back") == fine
     assert {problem.path for problem in done.problems} == {*never, b"con"}

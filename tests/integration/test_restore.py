@@ -18,7 +18,7 @@ import pytest
 from damage import lose
 from trees import contents, differences, records, write
 
-from gitvault.core.backup_engine import restore
+from gitvault.core.backup_engine import restore, writer
 from gitvault.core.models import ObjectId, Pointer, Problem
 from gitvault.core.utils.files import Disk
 from gitvault.core.versioning import meta, refs
@@ -338,7 +338,7 @@ def test_a_full_disk_is_one_error_not_one_problem_per_file(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(restore, "write_all", full)
+    monkeypatch.setattr(writer, "write_all", full)
     with pytest.raises(StorageFullError, match=f"{tmp_path / 'back'}: no space left"):
         vault.restore_snapshot("acme", tmp_path / "back")
     assert contents(tmp_path / "back") == {}, "nothing half-written is left"

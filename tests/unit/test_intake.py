@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -153,7 +154,7 @@ def test_a_worker_on_a_full_disk_says_so(vault: Vault, tmp_path: Path, monkeypat
 
     monkeypatch.setattr(intake.PackWriter, "add_deflated", full)
     replies = io.BytesIO()
-    serve(messages(settings, [Job(1, b"a", stat_of(os.stat(root / "a")), (0, 0))], []), replies)
+    serve(messages(settings, [Job(1, b"a", stat_of(os.stat(root / "a")), (0, 0), 3)], []), replies)
     replies.seek(0)
     assert intake._receive(replies) == ("full", "tmp: no space left")
     assert list((vault.path / "tmp").iterdir()) == []
@@ -175,6 +176,65 @@ def test_a_read_is_repeated_until_it_is_one_moment(tmp_path: Path) -> None:
     data, found, stable = read_stable(fd, read)
     os.close(fd)
     assert (data, found.st_size, stable, len(tries)) == (b"changed meanwhile", 17, True, 2)
+
+
+def test_files_that_are_being_written_cost_one_wait_together(vault: Vault, tmp_path: Path) -> None:
+    root = write(tmp_path / "project", {f"{number}": b"%d" % number for number in range(40)})
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        time.sleep(seconds)
+        (root / "7").write_bytes(b"changes each time we look")
+
+    pack = vault.history.new_pack()
+    taken = Intake(root, LIMITS, pack, vault.history.objects, vault.path, sleep=sleep)
+    for number in range(40):
+        path = root / str(number)
+        path.touch()
+        taken.submit(Job(number, path.name.encode(), stat_of(os.stat(path)), (0, 0)))
+    done: dict[int, Outcome] = {}
+    while taken.under_way:
+        done |= dict(taken.next())
+    taken.finish()
+    pack.finish()
+    assert done.keys() == set(range(40))
+    assert {number: outcome.torn for number, outcome in done.items() if outcome.torn} == {7: True}
+    assert len(waits) == 3
+    assert sum(waits) < 1
+
+
+def test_what_a_worker_puts_off_is_given_to_it_again(
+    take: Callable[[Path, dict[bytes, Stat]], dict[bytes, Outcome]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "_WORKERS_FROM", 1)
+    real = intake._Worker.submit
+    attempts: list[int] = []
+
+    def submit(self: intake._Worker, job: Job) -> None:
+        attempts.append(job.attempt)
+        self._done.put(intake._Done([], [(1000, job)])) if not job.attempt else real(self, job)
+
+    monkeypatch.setattr(intake._Worker, "submit", submit)
+    root = write(tmp_path / "project", {"a": b"a", "b": b"bb"})
+    done = take(root, {name: stat_of(os.stat(root / name.decode())) for name in (b"a", b"b")})
+    assert {name: outcome.blob for name, outcome in done.items()} == {
+        b"a": object_id(b"blob", b"a"),
+        b"b": object_id(b"blob", b"bb"),
+    }
+    assert attempts == [0, 0, 1, 1]
+
+
+def test_a_worker_puts_off_what_is_being_written(vault: Vault, tmp_path: Path) -> None:
+    root = write(tmp_path / "project", {"a": b"a"})
+    settings = {"root": str(root), "limits": (1000, 5000, []), "git_dir": str(vault.path)}
+    job = Job(1, b"a", stat_of(os.stat(root / "a")), (0, 0))
+    replies = io.BytesIO()
+    serve(messages(settings, [job], []), replies)
+    replies.seek(0)
+    kind, (outcomes, [(wait, again)]) = intake._receive(replies)
+    assert (kind, outcomes, intake._job(again)) == ("done", (), job)
+    assert 0 < wait <= 2 * 10**9
 
 
 def test_a_file_that_never_rests_is_given_up(tmp_path: Path) -> None:

@@ -39,6 +39,8 @@ from gitvault.errors import GitVaultError, StorageFullError
 
 _SNIFF = 8000
 _ATTEMPTS = 4
+# Before another look at a file that changed while it was read.
+_UNSTABLE_NS = 50_000_000
 # Starting two workers costs 0.1 s of processor time, what 1,500 small files cost.
 _WORKERS_FROM = 3000
 _BATCH_FILES = 256
@@ -81,6 +83,15 @@ class Job(NamedTuple):
     """As the walk found it."""
     owner: tuple[int, int]
     """Of its folder."""
+    attempt: int = 0
+    """How often it was put off."""
+
+
+class NotYet(NamedTuple):
+    """Instead of an outcome: a file that is being written, or was a moment ago."""
+
+    wait_ns: int
+    """Until its stat can be relied on, if it is written no more."""
 
 
 def saved(
@@ -149,22 +160,27 @@ def read_stable(
     hide behind. `read(fd, size)` reads from the start. Tried several times.
     """
     for attempt in range(_ATTEMPTS):
-        before = os.fstat(fd)
-        if wait := racy_ns(before, time.time_ns()):
+        if wait := racy_ns(os.fstat(fd), time.time_ns()):
             sleep(wait / 1e9)
-            before = os.fstat(fd)
-        data = read(fd, before.st_size)
-        after = os.fstat(fd)
-        same = (before.st_mtime_ns, before.st_ctime_ns, before.st_size) == (
-            after.st_mtime_ns,
-            after.st_ctime_ns,
-            after.st_size,
-        )
-        if same and not racy_ns(after, time.time_ns()):
+        data, after, wait = _read_once(fd, read)
+        if not wait:
             return data, after, True
         if attempt:
-            sleep(0.05)
+            sleep(_UNSTABLE_NS / 1e9)
     return data, after, False
+
+
+def _read_once(fd: int, read: Callable[[int, int], bytes]) -> tuple[bytes, os.stat_result, int]:
+    """As `read_stable`, tried once: content, stat, and for how long to wait before another try; 0: none is needed."""
+    before = os.fstat(fd)
+    data = read(fd, before.st_size)
+    after = os.fstat(fd)
+    same = (before.st_mtime_ns, before.st_ctime_ns, before.st_size) == (
+        after.st_mtime_ns,
+        after.st_ctime_ns,
+        after.st_size,
+    )
+    return data, after, racy_ns(after, time.time_ns()) or (0 if same else _UNSTABLE_NS)
 
 
 def _beginning(fd: int, size: int) -> bytes:
@@ -196,8 +212,11 @@ class Reader:
         self.pack = pack
         self._known = known
 
-    def read(self, job: Job) -> Outcome:
-        """Save one regular file. Never raises for what a file can be or do, only for the vault's disk."""
+    def read(self, job: Job) -> Outcome | NotYet:
+        """Save one regular file. Never raises for what a file can be or do, only for the vault's disk.
+
+        One that is being written is put off, for a few attempts.
+        """
         name = os.fsdecode(job.path)
         try:
             fd = open_source(f"{self.root}/{name}")
@@ -207,10 +226,10 @@ class Reader:
             return Outcome(problem=f"cannot be read: {error.strerror}")
         try:
             try:
-                content = self._content(fd, name, job.expected)
+                content = self._content(fd, name, job)
             except OSError as error:
                 return Outcome(problem=f"cannot be read: {error.strerror}")
-            if isinstance(content, Outcome):
+            if isinstance(content, (Outcome, NotYet)):
                 return content
             data, found, stable = content
             oid = object_id(b"blob", data)
@@ -234,8 +253,9 @@ class Reader:
         finally:
             os.close(fd)
 
-    def _content(self, fd: int, name: str, expected: Stat) -> Outcome | tuple[bytes, os.stat_result, bool]:
-        """What `read_stable` gives, or the outcome when the file is not for a git pack. Raises OSError."""
+    def _content(self, fd: int, name: str, job: Job) -> Outcome | NotYet | tuple[bytes, os.stat_result, bool]:
+        """As `read_stable` gives it, or the outcome when the file is not for a git pack. Raises OSError."""
+        expected = job.expected
         if expected.size <= self.limits.inline:
             # The walk's stat is the one before: when nothing has changed by now, one more is enough.
             try:
@@ -258,25 +278,43 @@ class Reader:
             head = _beginning(fd, _SNIFF)
             if b"\0" in head or os.path.splitext(name)[1].lower() in self.limits.binary:
                 return Outcome(large=True)
-        data, found, stable = read_stable(fd, _read_all)
+        last = job.attempt == _ATTEMPTS - 1
+        if not last and (wait := racy_ns(before, time.time_ns())):
+            return NotYet(wait)
+        data, found, wait = _read_once(fd, _read_all)
+        if wait and not last:
+            return NotYet(wait)
         if len(data) > self.limits.whole or looks_like_pointer(data[:200]):
             # A user's own pointer file must come back as it is: only ours may lie in the tree.
             return Outcome(large=True)
-        return data, found, stable
+        return data, found, not wait
 
 
 class Intake:
-    """Takes files in any number and hands back outcomes in any order.
+    """Takes files in any number and hands back outcomes in any order; those being written at the moment last.
 
     `pack`: for what this process reads itself. `objects`: the repository's, to skip what it holds.
     """
 
-    def __init__(self, root: Path, limits: Limits, pack: PackWriter, objects: ObjectStore, git_dir: Path) -> None:
+    def __init__(
+        self,
+        root: Path,
+        limits: Limits,
+        pack: PackWriter,
+        objects: ObjectStore,
+        git_dir: Path,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._reader = Reader(os.fspath(root), limits, pack, objects)
         self._git_dir = git_dir
+        self._sleep = sleep
         self._waiting: list[Job] = []
+        # One wait for all that are being written: a build touches thousands of files at once.
+        self._put_off: list[Job] = []
+        self._due_ns = 0
         self._workers: list[_Worker] = []
-        self._done: queue.SimpleQueue[list[tuple[int, Outcome]] | GitVaultError] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[_Done | GitVaultError] = queue.SimpleQueue()
         self._ended = False
         self.under_way = 0
         """Files submitted whose outcome has not been handed back."""
@@ -296,10 +334,15 @@ class Intake:
         return self.next() if not self._done.empty() else []
 
     def next(self) -> list[tuple[int, Outcome]]:
-        """Wait for some outcomes; call only while something is under way. Raises what stopped a worker."""
+        """Wait for some outcomes, or none; call only while something is under way. Raises what stopped a worker."""
+        if len(self._put_off) == self.under_way:
+            self._try_again()
         if not self._workers:
             job = self._waiting.pop()
-            outcomes = [(job.key, self._reader.read(job))]
+            outcome = self._reader.read(job)
+            done = (
+                _Done([], [(outcome.wait_ns, job)]) if isinstance(outcome, NotYet) else _Done([(job.key, outcome)], [])
+            )
         else:
             if self._done.empty():
                 for worker in self._workers:
@@ -307,9 +350,22 @@ class Intake:
             back = self._done.get()
             if isinstance(back, GitVaultError):
                 raise back
-            outcomes = back
-        self.under_way -= len(outcomes)
-        return outcomes
+            done = back
+        for wait, job in done.put_off:
+            self._put_off.append(job)
+            self._due_ns = max(self._due_ns, time.time_ns() + wait)
+        self.under_way -= len(done.outcomes)
+        return done.outcomes
+
+    def _try_again(self) -> None:
+        self._sleep(max(0, self._due_ns - time.time_ns()) / 1e9)
+        jobs, self._put_off = self._put_off, []
+        for job in jobs:
+            again = job._replace(attempt=job.attempt + 1)
+            if self._workers:
+                self._assign(again)
+            else:
+                self._waiting.append(again)
 
     def end(self) -> None:
         """Nothing more will be submitted, nothing is under way: the workers write their packs out meanwhile."""
@@ -349,12 +405,17 @@ class Intake:
         self._workers[(job.expected.size * 2654435761 >> 16) % len(self._workers)].submit(job)
 
 
+class _Done(NamedTuple):
+    """What a worker has done: outcomes by key, and jobs to be tried again, each with the wait before that in ns."""
+
+    outcomes: list[tuple[int, Outcome]]
+    put_off: list[tuple[int, Job]]
+
+
 class _Worker:
     """One worker process and the thread that listens to it."""
 
-    def __init__(
-        self, settings: dict[str, object], done: queue.SimpleQueue[list[tuple[int, Outcome]] | GitVaultError]
-    ) -> None:
+    def __init__(self, settings: dict[str, object], done: queue.SimpleQueue[_Done | GitVaultError]) -> None:
         self._process = start_python("gitvault.core.backup_engine.intake")
         self._done = done
         self._batch: list[Job] = []
@@ -415,7 +476,9 @@ class _Worker:
             if kind == "full":
                 stopped = StorageFullError(content)
                 break
-            self._done.put([(key, _unpacked(rest)) for key, *rest in content])
+            outcomes, put_off = content
+            jobs = [(wait, _job(fields)) for wait, fields in put_off]
+            self._done.put(_Done([(key, _unpacked(rest)) for key, *rest in outcomes], jobs))
             self._free.release()
         stopped = stopped or GitVaultError("a worker process ended unexpectedly; run again, nothing was saved")
         self._done.put(stopped)
@@ -429,6 +492,11 @@ def _unpacked(fields: list[Any]) -> Outcome:
     if len(fields) > 2 and fields[2]:
         fields[2] = Stat._make(fields[2])
     return Outcome(*fields)
+
+
+def _job(fields: tuple[Any, ...]) -> Job:
+    key, path, found, owner, attempt = fields
+    return Job(key, path, Stat._make(found), owner, attempt)
 
 
 def _send(pipe: IO[bytes], message: object) -> None:
@@ -458,11 +526,14 @@ def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
     reader = Reader(settings["root"], limits, pack, ObjectStore(git_dir / "objects"))
     try:
         while batch := _receive(requests):
-            outcomes = []
-            for key, path, at, owner in batch:
-                outcome = reader.read(Job(key, path, Stat._make(at), owner))
-                outcomes.append((key, *(outcome if outcome[2:] != _PLAIN else outcome[:2])))
-            _send(replies, ("done", outcomes))
+            outcomes, put_off = [], []
+            for job in map(_job, batch):
+                outcome = reader.read(job)
+                if isinstance(outcome, NotYet):
+                    put_off.append((outcome.wait_ns, job))
+                else:
+                    outcomes.append((job.key, *(outcome if outcome[2:] != _PLAIN else outcome[:2])))
+            _send(replies, ("done", (outcomes, put_off)))
         if batch is None:
             # The parent is gone: what was written is nobody's.
             pack.abandon()
