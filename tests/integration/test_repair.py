@@ -18,11 +18,13 @@ from trees import contents, differences, write
 from gitvault import config
 from gitvault.core.backup_engine import repair
 from gitvault.core.backup_engine.frame import keep_copy, mend_frame
+from gitvault.core.backup_engine.verify import verify_vault
 from gitvault.core.models import Defect, Repair, SnapshotId, VerifyReport
+from gitvault.core.storage.store import ChunkStore
 from gitvault.core.utils.files import Disk
 from gitvault.core.versioning import losses
 from gitvault.core.versioning.contents import find
-from gitvault.core.versioning.history import raw
+from gitvault.core.versioning.history import GitHistory, raw
 from gitvault.core.versioning.salvage import reachable
 from gitvault.errors import CorruptionError, NotFoundError, VaultNotFound
 from gitvault.vault import Vault
@@ -350,7 +352,7 @@ def test_settings_survive_a_damaged_config(plain: Saved, tmp_path: Path) -> None
     loaded = config.load(path)
     assert (loaded.avg_chunk, loaded.maintenance, loaded.format_version) == (256 << 10, "off", config.FORMAT_VERSION)
     assert Vault.mend(path) == []
-    assert mend_frame(tmp_path, b"", (), lambda *_: True, Disk()) == []
+    assert mend_frame(tmp_path, lambda *_: True, Disk()) == []
     keep_copy(tmp_path / "missing", tmp_path, Disk())
     assert Vault.mend(tmp_path) == [] and not (tmp_path / "HEAD").exists()
 
@@ -528,6 +530,27 @@ def test_parity_is_made_by_snapshots_and_upkeep_and_goes_with_its_pack(protected
     with Vault.open(path) as vault:
         vault.maintain()
         assert names("parity/*") == now, "what is there stays useful"
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_after_a_repair_the_vault_is_opened_anew(damaged: bool, plain: Saved, tmp_path: Path) -> None:
+    """What was read before it is not believed; and a vault without damage is verified once."""
+    path = tmp_path / "vault.git"
+    shutil.copytree(plain.vault, path)
+    if damaged:
+        (path / "RESCUE.md").write_text("x")
+    vaults: list[Vault] = []
+
+    def parts() -> tuple[GitHistory, ChunkStore]:
+        vaults.append(Vault.open(path))
+        return vaults[-1].history, vaults[-1].store
+
+    report = repair.repair_vault(parts, copies=(), host="nowhere", redundancy=0, progress=None)
+    assert report.ok and verify_vault(*parts(), data=True).ok
+    assert [done.object for done in report.repaired] == ["RESCUE.md"] * damaged
+    assert len(vaults) == 2 + damaged
+    for vault in vaults:
+        vault.close()
 
 
 def test_parity_that_cannot_be_written_is_a_note(plain: Saved, tmp_path: Path) -> None:

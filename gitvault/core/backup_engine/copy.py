@@ -16,8 +16,9 @@ from contextlib import suppress
 from gitvault.core.interfaces import Progress
 from gitvault.core.models import CopyReport, NotCopied, ObjectId, Pointer
 from gitvault.core.storage.store import ChunkStore
+from gitvault.core.utils.layout import clear_temporary
 from gitvault.core.utils.names import from_ref_component, ref_component
-from gitvault.core.versioning import catalog
+from gitvault.core.versioning import catalog, origins
 from gitvault.core.versioning.history import HEADS, META, GitHistory
 from gitvault.core.versioning.objects import parse_message
 from gitvault.core.versioning.transfer import ObjectTransfer
@@ -27,7 +28,7 @@ _TAGS = "refs/tags/"
 _OPERATIONS = "refs/vault/operations"
 _TOMBSTONES = "refs/vault/tombstones"
 # What a vault remembers of its own doings, and the list of projects, which is merged.
-_OWN = ("refs/vault/restored/", "refs/vault/undo/", "refs/vault/lost", _OPERATIONS, catalog.REF)
+_OWN = (origins.PREFIX, "refs/vault/undo/", "refs/vault/lost", _OPERATIONS, catalog.REF)
 # Until two readings of the refs in a row are the same: somebody may be moving several.
 _READINGS = 20
 # A prune and a sweep of the source may take away what is being copied: then it starts over with the new refs.
@@ -50,6 +51,7 @@ def copy_vault(
     target's own records are damaged; StorageFullError, OSError, also for what does not read back there.
     """
     began = time.monotonic()
+    clear_temporary(target.git_dir, target.disk)
     for attempt in range(1, _ATTEMPTS + 1):
         refs = _read_refs(source)
         copy = _Copy(source, store, target, target_store, projects, progress or (lambda what, done, total: None))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from random import Random
+from random import Random, SystemRandom
 from tempfile import TemporaryDirectory
 
 from gitvault.core.interfaces import Progress, StorageManager
@@ -22,12 +22,17 @@ _TRIES = 20
 
 
 def drill(
-    history: GitHistory, store: StorageManager, count: int, chance: Random, progress: Progress | None = None
+    history: GitHistory,
+    store: StorageManager,
+    count: int,
+    chance: Random | None = None,
+    progress: Progress | None = None,
 ) -> tuple[int, list[Defect]]:
     """Rescue `count` files that `chance` picks; how many there were to pick, and what went wrong.
 
     Raises ToolMissing where git, sh or zstd is not installed.
     """
+    chance = chance or SystemRandom()
     # Commits, since git is asked for them.
     snapshots = [
         (project, SnapshotId(oid.hex()))

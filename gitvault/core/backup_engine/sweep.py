@@ -7,14 +7,16 @@ files that its folders name. What cannot be read stops the sweep, for what it ne
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from gitvault.core.interfaces import Progress
-from gitvault.core.models import ObjectId
+from gitvault.core.models import ObjectId, SweepReport
 from gitvault.core.storage.store import ChunkStore
 from gitvault.core.utils.files import Disk
+from gitvault.core.utils.layout import disk_usage
 from gitvault.core.utils.names import ref_component
 from gitvault.core.versioning import meta, repack
 from gitvault.core.versioning.history import GitHistory
@@ -97,15 +99,17 @@ class Reach:
 
 def sweep(
     history: GitHistory, store: ChunkStore, *, projects: Collection[str], progress: Progress | None = None
-) -> tuple[str, ...]:
-    """Remove what no ref reaches; a line for people on each thing done. For whoever holds the vault's lock.
+) -> SweepReport:
+    """Remove what no ref reaches. For whoever holds the vault's lock.
 
     Operations can no longer be undone. `projects`: the names of all there are; caches of others go.
     Raises CorruptionError when it cannot be known what is needed, and nothing has gone then; StorageFullError,
     ToolError, LockedError when a ref moved meanwhile. What refs reach is there whatever is raised, and the next sweep
     goes on.
     """
+    started = time.perf_counter()
     git_dir, disk = history.git_dir, history.disk
+    size = disk_usage(git_dir)
     history.objects.refresh()
     before = _refs(history)
     refs = {name: oid for name, oid in before.items() if not name.startswith(UNDO)}
@@ -133,13 +137,17 @@ def sweep(
         actions.append(f"chunk store: {swept.summary()}")
     if repack.is_busy(git_dir):
         actions.append("git's objects stay: another program is writing some; sweep again when it has ended")
-    elif packed := repack.sweep(git_dir, disk, reach.named, unmoved=unmoved, progress=progress):
-        actions.append(f"git's objects: {packed.summary()}")
+    else:
+        with repack.damage_named(git_dir):
+            packed = repack.sweep(git_dir, disk, reach.named, unmoved=unmoved, progress=progress)
+        if packed:
+            actions.append(f"git's objects: {packed.summary()}")
     history.objects.refresh()
     _remove_leftovers(git_dir, disk, projects)
     if strict and not (swept and swept.waiting):
         _remember_forgotten(git_dir, disk, forgotten)
-    return tuple(actions)
+    freed = max(0, size - disk_usage(git_dir))
+    return SweepReport(freed, time.perf_counter() - started, tuple(actions))
 
 
 def _refs(history: GitHistory) -> dict[str, ObjectId]:

@@ -15,8 +15,10 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from gitvault.core.backup_engine.frame import OLDER_TEXTS, constant_files
 from gitvault.core.interfaces import Extent, Progress, StorageManager
 from gitvault.core.models import Affected, Defect, ObjectId, Pointer, SnapshotId, VerifyReport
+from gitvault.core.utils.layout import PENDING
 from gitvault.core.utils.names import ref_component
 from gitvault.core.versioning import contents, meta
 from gitvault.core.versioning.commits import identity
@@ -59,6 +61,37 @@ def verify(
     check.other += [Defect("pack", "objects/pack", str(error)) for error in history.objects.damaged()]
     defects = [*check.other, *check.located(), *stored.defects]
     return VerifyReport(check.objects + stored.objects_checked, check.bytes + stored.bytes_checked, tuple(defects))
+
+
+def verify_vault(
+    history: GitHistory,
+    store: StorageManager,
+    *,
+    data: bool = False,
+    extent: Extent | None = None,
+    progress: Progress | None = None,
+) -> VerifyReport:
+    """The same of the vault as a whole: also its refs' own files, its constant files and what it was left in."""
+    packed, names = history.refs.damaged()
+    if packed is not None or names:
+        # What they led to cannot be walked, so nothing else is said.
+        broken = [*(["packed-refs"] if packed is not None else []), *names]
+        reason = "holds no id; git-vault verify --repair finds what it was"
+        return VerifyReport(0, 0, tuple(Defect("ref", name, reason) for name in broken))
+    report = verify(history, store, data=data, extent=extent, progress=progress)
+    others = list(_lost_branches(history))
+    others += verify_constants(history.git_dir, constant_files(), OLDER_TEXTS)
+    if (history.git_dir / PENDING).exists():
+        reason = "an interrupted operation waits to be completed; the next snapshot does"
+        others.append(Defect("vault", PENDING, reason))
+    return replace(report, defects=(*report.defects, *others))
+
+
+def _lost_branches(history: GitHistory) -> Iterator[Defect]:
+    for project, named in history.headless().items():
+        with suppress(GitVaultError):
+            if history.commit(named).parents:
+                yield Defect("ref", f"{HEADS}{ref_component(project)}", "missing; the project had snapshots")
 
 
 class _Check:

@@ -17,19 +17,17 @@ from typing import Any
 
 from gitvault.core.models import ObjectId
 from gitvault.core.utils.files import Disk
+from gitvault.core.utils.layout import PENDING
+from gitvault.core.versioning import origins
 from gitvault.core.versioning.history import OPERATIONS, GitHistory
 from gitvault.core.versioning.packfile import PackWriter
 from gitvault.core.versioning.refs import ANY, RefStore
 from gitvault.errors import CorruptionError, LockedError
 
-PENDING = "operation.pending"
-"""The file in the vault's folder, while refs move."""
 UNDO = "refs/vault/undo/"
 TOMBSTONES = "refs/vault/tombstones"
 TOMBSTONES_FILE = b"tombstones"
 _RECORD = b"operation.json"
-# Readers write these without the lock: what one says meanwhile is as good.
-_UNLOCKED = "refs/vault/restored/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +108,8 @@ def complete(git_dir: Path, refs: RefStore, disk: Disk) -> None:
         now = refs.read(move.ref)
         if now in (move.old, move.new):
             steps.append((move, now))
-        elif not move.ref.startswith(_UNLOCKED):
+        # Readers write notes of origin without the lock: what one says meanwhile is as good.
+        elif not move.ref.startswith(origins.PREFIX):
             raise CorruptionError(
                 f"{move.ref}: an operation was interrupted, expected {_shown(move.old)} or {_shown(move.new)}, found "
                 f"{_shown(now)}; put it back with git update-ref, or move {path} away"

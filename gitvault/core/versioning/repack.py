@@ -12,8 +12,8 @@ import io
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterable, Set
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterable, Iterator, Set
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -29,7 +29,7 @@ from gitvault.core.versioning.packreader import Pack
 from gitvault.core.versioning.redeflate import redeflate
 from gitvault.core.versioning.refs import RefStore
 from gitvault.core.versioning.salvage import reachable
-from gitvault.errors import CorruptionError, LockedError
+from gitvault.errors import CorruptionError, LockedError, ToolFailed
 
 BIG_PACK = 2 << 30
 """Bytes; a pack that a repack left this large is kept as it is, and only what came later is repacked."""
@@ -39,6 +39,8 @@ _MIN_BYTES = 8 << 20
 _ENOUGH_BYTES = 64 << 20
 # What no ref reaches may belong to another program's unfinished work.
 _GRACE_SECONDS = 24 * 3600
+# The exit code of git for what it calls fatal.
+_GIT_GAVE_UP = 128
 _WINDOW_MEMORY = "96m"
 # git would map all packs whole: 407 MiB for one of 245 MB.
 _MAPPED_AT_ONCE = "128m"
@@ -220,6 +222,19 @@ def _unreached(
         for pack in packs.values():
             pack.close()
     return {name for name, count in left.items() if count}, set(dead.values())
+
+
+@contextmanager
+def damage_named(git_dir: Path) -> Iterator[None]:
+    """Around a repack or a sweep: what git gives up on for good is damage. Raises CorruptionError for that."""
+    try:
+        yield
+    except ToolFailed as error:
+        # Ended by a signal or for want of memory it is not the vault's fault.
+        if error.code != _GIT_GAVE_UP:
+            raise
+        said = error.stderr.strip().rpartition("\n")[2]
+        raise CorruptionError(f"{git_dir}: git cannot repack it ({said}); run git-vault verify") from error
 
 
 def is_busy(git_dir: Path) -> bool:

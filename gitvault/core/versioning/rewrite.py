@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from datetime import datetime
 from itertools import accumulate, islice, pairwise
 from typing import NamedTuple
 
 from gitvault.core.models import ObjectId, SnapshotId
 from gitvault.core.utils.names import from_ref_component, ref_component
-from gitvault.core.versioning import commits, operations
+from gitvault.core.versioning import commits, operations, origins
 from gitvault.core.versioning.history import HEADS, META, OPERATIONS, GitHistory
 from gitvault.core.versioning.objects import MODE_TREE, Commit, encode_commit, encode_tree, tagged
 from gitvault.core.versioning.operations import Operation, RefMove
@@ -20,7 +21,6 @@ from gitvault.errors import CorruptionError, GitVaultError, NotFoundError
 
 _NOTES = "refs/notes/"
 TAGS = "refs/tags/"
-_RESTORED = "refs/vault/restored/"
 # They go where the operation itself leads them, and `follow` leaves them alone.
 _LED = (HEADS, META, OPERATIONS, operations.UNDO, operations.TOMBSTONES)
 
@@ -138,11 +138,11 @@ class Rewrite:
             gone, new = self._place(at)
             if not gone and new != at:
                 self.moves.append(RefMove(ref, at, new))
-            elif gone and (ref.startswith(_RESTORED) or (ref.startswith(TAGS) and "/" in ref[len(TAGS) :])):
+            elif gone and (ref.startswith(origins.PREFIX) or (ref.startswith(TAGS) and "/" in ref[len(TAGS) :])):
                 self.moves.append(RefMove(ref, at, None))
             else:
                 continue
-            if not ref.startswith(_RESTORED):
+            if not ref.startswith(origins.PREFIX):
                 self.lost.append(at)
 
     def _place(self, at: ObjectId) -> tuple[bool, ObjectId]:
@@ -184,12 +184,21 @@ class Rewrite:
         return self.pack.add(b"tree", encode_tree(entries))
 
 
-def undo(history: GitHistory, count: int, rewrite: Rewrite) -> tuple[Operation, ...]:
-    """Lead every ref back to where it was before the last `count` operations; those operations, newest first.
+def undo(history: GitHistory, count: int, *, time: datetime, host: str) -> Operation:
+    """Lead every ref back to where it was before the last `count` operations, which is one itself.
 
-    Snapshots taken since are put upon the restored ones. Raises NotFoundError when there are not that many operations,
-    GitVaultError when one cannot be taken back.
+    Snapshots taken since are put upon the restored ones. Call it with the vault's lock held. Raises NotFoundError when
+    there are not that many operations, GitVaultError when one cannot be taken back; nothing moves then.
     """
+    history.objects.refresh()
+    with Rewrite(history) as rewrite:
+        undone = [operation.number for operation in _lead_all_back(history, count, rewrite)]
+        return operations.perform(
+            history, "undo", rewrite.pack, rewrite.moves, time=time, host=host, kept=rewrite.lost, undoes=undone
+        )
+
+
+def _lead_all_back(history: GitHistory, count: int, rewrite: Rewrite) -> tuple[Operation, ...]:
     undone = tuple(islice(operations.log(history), count))
     if len(undone) < count:
         said = f"only {len(undone)} operations" if undone else "no operation"
