@@ -245,6 +245,19 @@ class Vault:
 
         return catalog.get(self.history, name, self.config.machine)
 
+    def rename_project(self, old: str, new: str) -> Operation:
+        """Give a project another name; snapshots keep their ids, and their tags and notes follow.
+
+        Raises NotFoundError, ExistsError, LockedError, StorageFullError, GitVaultError for a name that no project can
+        have; nothing moves then.
+        """
+        from gitvault.core.versioning.rewrite import rename
+
+        with self._lock("rename"):
+            done = rename(self.history, old, new, time=self._now(), host=self.config.machine)
+            self._caches.rename(old, new)
+        return done
+
     def _expect(self, name: str) -> None:
         """Raises NotFoundError for a project that nobody knows."""
         if self.history.tip(name) is None:
@@ -296,6 +309,8 @@ class Vault:
         config = self.config
         limits = Limits(config.inline_limit, WHOLE_LIMIT, config.binary_extensions, config.secrets == "note")
         with self._lock(f"snapshot of {project.name}"):
+            if not any((known.name, known.host) == (project.name, project.host) for known in self.projects()):
+                raise LockedError(f"{project.name}: got another name meanwhile; run again")
             self._quota = Quota(self.path, config.quota, disk_usage(self.path)) if config.quota else None
             cache = self._caches.open(project.name)
             return cache.use(
@@ -575,7 +590,10 @@ class Vault:
         from gitvault.core.versioning.rewrite import undo
 
         with self._lock("undo"):
-            return undo(self.history, count, time=self._now(), host=self.config.machine)
+            done = undo(self.history, count, time=self._now(), host=self.config.machine)
+            for old, new in done.renamed:
+                self._caches.rename(old, new)
+        return done
 
     def sweep(self, *, progress: Progress | None = None) -> models.SweepReport:
         """Give back the space of what no ref reaches; operations before this cannot be undone any more.

@@ -183,6 +183,11 @@ class Caches:
         self._disk.unlink(self._file(project))
         self._disk.sync_folder(self._folder)
 
+    def rename(self, old: str, new: str) -> None:
+        """Let a project have what is known of another, whose name it takes; without it everything is read once."""
+        with contextlib.suppress(OSError):
+            self._disk.rename(self._file(old), self._file(new))
+
     def _file(self, project: str) -> Path:
         return self._folder / f"stat-{ref_component(project)}.db"
 

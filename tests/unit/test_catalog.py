@@ -58,6 +58,13 @@ def test_names_that_no_project_can_have(name: str, reason: str) -> None:
         catalog.add([], "/new", "desk", name, NOW)
 
 
+@pytest.mark.parametrize("name", ["a", "A", "c", ""])
+def test_names_that_are_not_free(name: str) -> None:
+    with pytest.raises(GitVaultError):
+        catalog.check_new(LISTED, name)
+    catalog.check_new(LISTED, "d")
+
+
 def test_a_folder_has_one_spelling(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real", target_is_directory=True)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from gitvault.core.models import Project
+from gitvault.core.models import ObjectId, Project
 from gitvault.core.utils.names import ref_component, to_line
 from gitvault.core.versioning.history import GitHistory
 from gitvault.errors import CorruptionError, ExistsError, GitVaultError, NotFoundError
+
+if TYPE_CHECKING:
+    from gitvault.core.versioning.packfile import PackWriter
 
 REF = "refs/vault/catalog"
 FILE = b"projects.jsonl"
@@ -31,8 +36,7 @@ def load(history: GitHistory) -> list[Project]:
 
 def save(history: GitHistory, projects: list[Project], why: str) -> None:
     """Replace the list; durable when it returns."""
-    ordered = sorted(projects, key=lambda project: (project.name, project.host))
-    history.write_file(REF, FILE, "".join(_encode(project) for project in ordered).encode(), why)
+    history.write_file(REF, FILE, _text(projects), why)
 
 
 def get(history: GitHistory, name: str, host: str) -> Project:
@@ -81,18 +85,36 @@ def add(projects: Sequence[Project], folder: str, host: str, name: str | None, a
 
 
 def _free(projects: Iterable[Project], host: str, name: str) -> str:
-    if not name.strip():
-        raise GitVaultError("a project's name cannot be empty; give one with --project NAME")
+    _check(name)
     taken = next((p for p in projects if p.name == name and p.host == host), None)
     if taken and os.path.isdir(taken.path):
         raise ExistsError(f"{name}: is {taken.path} already; choose another name with --project")
     same = next((p.name for p in projects if p.name != name and p.name.casefold() == name.casefold()), None)
     if same:
         raise ExistsError(f"{name}: differs from the project {same} only in case; choose another name")
+    return name
+
+
+def check_new(projects: Iterable[Project], name: str) -> None:
+    """Raises ExistsError for a name that a project has, also in another case; GitVaultError for an impossible one."""
+    _check(name)
+    for project in projects:
+        if project.name.casefold() == name.casefold():
+            raise ExistsError(f"{name}: is the project {project.name}, {project.path}; choose another name")
+
+
+def rename(history: GitHistory, pack: PackWriter, names: Mapping[str, str]) -> tuple[ObjectId | None, ObjectId]:
+    """Add to the pack a list in which projects have other names; where the list was, and where it is."""
+    projects = [replace(project, name=names.get(project.name, project.name)) for project in load(history)]
+    return history.add_file(pack, REF, FILE, _text(projects), "Rename")
+
+
+def _check(name: str) -> None:
+    if not name.strip():
+        raise GitVaultError("a project's name cannot be empty; give one that is not")
     if len(ref_component(name)) > _NAME_MAX:
         shown = to_line(name[:20].encode("utf-8", "surrogateescape"))
         raise GitVaultError(f"{shown}...: too long for a project's name; give a shorter one")
-    return name
 
 
 def _unique(projects: Iterable[Project], folder: str) -> str:
@@ -106,6 +128,11 @@ def _unique(projects: Iterable[Project], folder: str) -> str:
         number += 1
         name = f"{base}-{number}"
     return name
+
+
+def _text(projects: Iterable[Project]) -> bytes:
+    ordered = sorted(projects, key=lambda project: (project.name, project.host))
+    return "".join(map(_encode, ordered)).encode()
 
 
 def _encode(project: Project) -> str:

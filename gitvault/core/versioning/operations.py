@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +20,7 @@ from gitvault.core.models import ObjectId
 from gitvault.core.utils.files import Disk
 from gitvault.core.utils.layout import PENDING
 from gitvault.core.versioning import origins
-from gitvault.core.versioning.history import OPERATIONS, GitHistory
+from gitvault.core.versioning.history import HEADS, OPERATIONS, GitHistory
 from gitvault.core.versioning.packfile import PackWriter
 from gitvault.core.versioning.refs import ANY, RefStore
 from gitvault.errors import CorruptionError, LockedError
@@ -46,7 +47,7 @@ class Operation:
     number: int
     """Counted from 1."""
     what: str
-    """`prune`, `forget`, `undo`."""
+    """`prune`, `forget`, `rename`, `undo`."""
     time: datetime
     host: str
     moves: tuple[RefMove, ...]
@@ -55,6 +56,8 @@ class Operation:
     """What is kept alive until a sweep, so that it can be taken back."""
     undoes: tuple[int, ...] = ()
     """The operations that it took back."""
+    renamed: tuple[tuple[str, str], ...] = ()
+    """The projects that got another name: the old one, the new one."""
 
 
 def perform(
@@ -67,6 +70,7 @@ def perform(
     host: str,
     kept: Iterable[ObjectId] = (),
     undoes: Sequence[int] = (),
+    renamed: Iterable[tuple[str, str]] = (),
 ) -> Operation:
     """Publish the pack and move the refs, as one; durable when it returns. Call it with the vault's lock held.
 
@@ -75,7 +79,8 @@ def perform(
     """
     newest = next(log(history), None)
     number = newest.number + 1 if newest else 1
-    done = Operation(number, what, time, host, tuple(moves), tuple(dict.fromkeys(kept)), tuple(undoes))
+    lost = tuple(dict.fromkeys(kept))
+    done = Operation(number, what, time, host, tuple(moves), lost, tuple(undoes), tuple(renamed))
     why = f"Operation {number}: {what}"
     before, record = history.add_file(pack, OPERATIONS, _RECORD, _encode(done), why)
     made = pack.finish()
@@ -120,6 +125,13 @@ def complete(git_dir: Path, refs: RefStore, disk: Disk) -> None:
             refs.delete(move.ref, old=ANY if now is None else now)
         else:
             refs.update(move.ref, move.new, old=now)
+    branches = {move.ref: move.new for move in moves if move.ref.startswith(HEADS)}
+    with suppress(CorruptionError):
+        head = refs.head()
+        if head in branches and not branches[head]:
+            # A clone checks out what it names: the branch that took its place, or any.
+            there = [*(ref for ref, new in branches.items() if new), *refs.list(HEADS), f"{HEADS}main"]
+            refs.set_head(there[0])
     disk.unlink(path)
     disk.sync_folder(git_dir)
 
@@ -162,8 +174,10 @@ def _moves_document(moves: Iterable[RefMove]) -> list[dict[str, str | None]]:
 
 
 def _encode(operation: Operation) -> bytes:
+    renamed = {"renamed": [list(names) for names in operation.renamed]} if operation.renamed else {}
     return _canonical(
         {
+            **renamed,
             "host": operation.host,
             "kept": [oid.hex() for oid in operation.kept],
             "number": operation.number,
@@ -186,8 +200,9 @@ def _decode(record: bytes, at: ObjectId) -> Operation:
             _moves(said["refs"]),
             tuple(_oid(text) for text in said["kept"]),
             tuple(map(int, said["undoes"])),
+            tuple((str(old), str(new)) for old, new in said.get("renamed", ())),
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptionError(f"{OPERATIONS}: {at.hex()} cannot be read ({error}); run git-vault verify") from error
 
 
