@@ -60,7 +60,8 @@ def fits(index: Path, pack: Path) -> bool:
 
 def make_index(pack: Path, temporary: Path) -> bytes:
     """The index of a sound pack, by git, which writes `temporary`. Raises ToolMissing, ToolFailed."""
-    git(pack.parent.parent.parent, "-c", "pack.writeReverseIndex=false", "index-pack", "-o", temporary, pack)
+    # In no repository: there it compares each object with those of other packs, which may be damaged too.
+    git(pack.parent, "-c", "pack.writeReverseIndex=false", "index-pack", "-o", temporary, pack)
     return temporary.read_bytes()
 
 
