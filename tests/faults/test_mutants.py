@@ -27,8 +27,8 @@ NOT_NEEDED = {
     "sync_folder of refs/vault/meta by history.sync_tip": "was synced before the branch moved",
     "sync_folder of trash by repack._retire": _OLD_PACKS,
     "sync_folder of objects/pack by repack._retire": _OLD_PACKS,
-    "sync_folder of chunks/trash by rounds._move": _OLD_PACKS,
-    "sync_folder of chunks by rounds._move": _OLD_PACKS,
+    "sync_folder of chunks/trash by rounds.move": _OLD_PACKS,
+    "sync_folder of chunks by rounds.move": _OLD_PACKS,
     "sync of tmp/*.pack by a thread": "the disk works while the checksum is made; synced again with that",
     "sync of tmp/repack-*/out/*.pack by a thread": "as above",
 }
