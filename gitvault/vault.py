@@ -905,6 +905,9 @@ class Vault:
                 if error.code != _GIT_GAVE_UP:
                     raise
                 raise self._damaged(error) from error
+            # On a full disk the next maintenance does it.
+            with contextlib.suppress(StorageFullError):
+                self._protect(_PARITY_SECONDS)
             freed = max(0, before - disk_usage(self.path))
         return SweepReport(freed, time.perf_counter() - started, actions)
 
