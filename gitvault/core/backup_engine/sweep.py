@@ -230,6 +230,8 @@ def sweep(
         packs = [*git_dir.glob("chunks/*.zpk"), *git_dir.glob("objects/pack/*.pack")]
         parity.remove_stale(packs, git_dir / "parity", disk)
     _remove_leftovers(git_dir, disk, projects)
+    if strict and _empty(git_dir / "quarantine", disk):
+        actions.append("the quarantine is empty: what was to be forgotten may have been in it")
     if strict and is_whole and not (swept and swept.waiting):
         _remember_forgotten(git_dir, disk, forgotten)
     return tuple(actions)
@@ -239,6 +241,11 @@ def _refs(history: GitHistory) -> dict[str, ObjectId]:
     """All refs, and HEAD where it holds a commit itself."""
     head = history.refs.read("HEAD") if history.refs.head() is None else None
     return history.refs.list() | ({"HEAD": head} if head else {})
+
+
+def mistrust(git_dir: Path, disk: Disk) -> None:
+    """Something has come from elsewhere: what was forgotten may be in it, and the next sweep leaves nothing behind."""
+    disk.unlink(_state(git_dir))
 
 
 def _state(git_dir: Path) -> Path:
@@ -259,14 +266,21 @@ def _remember_forgotten(git_dir: Path, disk: Disk, forgotten: ObjectId | None) -
         disk.write_durably(_state(git_dir), forgotten.hex().encode() if forgotten else b"")
 
 
+def _empty(folder: Path, disk: Disk) -> bool:
+    """Remove all in a folder; whether there was something."""
+    found = sorted(folder.rglob("*"), reverse=True)
+    for path in found:
+        if path.is_dir() and not path.is_symlink():
+            disk.remove_folder(path)
+        else:
+            disk.unlink(path)
+    return bool(found)
+
+
 def _remove_leftovers(git_dir: Path, disk: Disk, projects: Collection[str]) -> None:
     """What killed runs left, and caches of projects that are gone."""
     for folder in (git_dir / "tmp", git_dir / "chunks" / "tmp"):
-        for path in sorted(folder.rglob("*"), reverse=True):
-            if path.is_dir() and not path.is_symlink():
-                disk.remove_folder(path)
-            else:
-                disk.unlink(path)
+        _empty(folder, disk)
     for folder in (git_dir, git_dir / "info", git_dir / "chunks", git_dir / "cache"):
         for path in folder.glob("*.tmp"):
             if _TEMPORARY.fullmatch(path.name):
