@@ -691,6 +691,7 @@ class Vault:
         for a folder that is this vault, in it or around it, LockedError, CorruptionError, StorageFullError, OSError.
         """
         from gitvault.core.backup_engine.copy import copy_vault
+        from gitvault.core.backup_engine.sweep import mistrust
 
         here, there = os.path.realpath(self.path), os.path.realpath(target)
         if _is_within(here, there) or _is_within(there, here):
@@ -704,6 +705,8 @@ class Vault:
                 report = copy_vault(
                     self.history, self.store, other.history, other.store, projects=wanted or None, progress=progress
                 )
+                if report.packs:
+                    mistrust(other.path, self._disk)
             if report.packs and other.config.maintenance == "auto":
                 other._maintain_in_background()
         if there not in self.config.copies:
@@ -722,6 +725,7 @@ class Vault:
 
     def _repaired(self, copies: Sequence[Path], progress: Progress | None) -> VerifyReport:
         from gitvault.core.backup_engine.repair import Copy, repair
+        from gitvault.core.backup_engine.sweep import mistrust
         from gitvault.core.storage import parity
         from gitvault.core.versioning import losses
 
@@ -744,6 +748,7 @@ class Vault:
                     progress=progress,
                 )
         if broken:
+            mistrust(self.path, self._disk)
             # Nothing counts that was read before.
             self.close()
             found = self._verified(True, progress)
@@ -904,6 +909,9 @@ class Vault:
                 if error.code != _GIT_GAVE_UP:
                     raise
                 raise self._damaged(error) from error
+            # On a full disk the next maintenance does it.
+            with contextlib.suppress(StorageFullError):
+                self._protect(_PARITY_SECONDS)
             freed = max(0, before - disk_usage(self.path))
         return SweepReport(freed, time.perf_counter() - started, actions)
 

@@ -71,6 +71,7 @@ class Round:
         self._tables: dict[str, Table] = {}
         self._written: set[tuple[object, ...]] = set()
         self._plain: set[ChunkId] = set()
+        self._unread: set[ChunkId] = set()
         self._new: list[Path] = []
         self._reader = ChunkReader(folder, index, disk)
         self._writer: PackWriter | None = None
@@ -163,7 +164,7 @@ class Round:
         live = self._live
         if live is None:
             return table
-        chunks = [chunk for chunk in table.chunks if live.needs(chunk.id)]
+        chunks = [chunk for chunk in table.chunks if live.needs(chunk.id) and chunk.id not in self._unread]
         return replace(table, chunks=chunks, manifests=[row for row in table.manifests if live.needs_manifest(row[0])])
 
     def _recoded(
@@ -198,7 +199,16 @@ class Round:
                 yield frame, chunks
 
     def _recode(self, pack: Pack, parts: list[tuple[Frame, list[Chunk]]], harder: bool) -> list[_Recoded]:
-        decoded = [self._read(pack, frame, chunks) for frame, chunks in parts]
+        try:
+            decoded = [self._read(pack, frame, chunks) for frame, chunks in parts]
+        except _Unreadable:
+            frame, chunks = parts[0]
+            lost = {chunk.id for chunk in chunks}
+            if not (frame.bases and self._live and any(map(self._live.is_lost, lost))):
+                raise
+            # What it stands on is known to be missing: as it is, it can be read again when that comes back.
+            self._unread |= lost
+            return [(frame, chunks, pack.read(frame))]
         old = [(frame, chunks, stored) for (frame, chunks), (_, _, stored) in zip(parts, decoded, strict=True)]
         data = b"".join(data for data, _, _ in decoded)
         size = sum(len(stored) for _, _, stored in old)
