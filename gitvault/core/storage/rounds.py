@@ -15,7 +15,7 @@ from gitvault.core.models import ChunkId
 from gitvault.core.storage import frames
 from gitvault.core.storage.appender import PACK_SIZE
 from gitvault.core.storage.census import Census
-from gitvault.core.storage.condemned import acquit, condemn
+from gitvault.core.storage.condemned import acquit, condemn, condemned
 from gitvault.core.storage.index import ChunkIndex
 from gitvault.core.storage.packs import PACK_NAME, Chunk, Frame, Pack, PackWriter, Table, by_frame, read_table
 from gitvault.core.storage.reader import ChunkReader
@@ -157,6 +157,8 @@ class Round:
             raise
         for name in moved:
             self._disk.unlink(trash / name)
+        # All of it is gone before it counts again: what is coded against what has gone must not come back.
+        self._disk.sync_folder(trash)
         acquit(self._folder, self._disk)
 
     def _owed(self, table: Table) -> Table:
@@ -304,11 +306,8 @@ class Round:
 
 
 def empty_trash(folder: Path, index: ChunkIndex, disk: Disk) -> None:
-    """Delete what an earlier run moved there and did not come to delete; anything else stays, readers look there.
-
-    That run is over: what it condemned counts again.
-    """
-    acquit(folder, disk)
+    """Delete what an earlier run moved there and did not come to delete; anything else stays, readers look there."""
+    settle(folder, index, disk)
     for path in sorted((folder / "trash").glob("*.zpk")):
         if PACK_NAME.fullmatch(path.name):
             try:
@@ -316,6 +315,30 @@ def empty_trash(folder: Path, index: ChunkIndex, disk: Disk) -> None:
             except (CorruptionError, NotFoundError, OSError):
                 continue
             disk.unlink(path)
+
+
+def settle(folder: Path, index: ChunkIndex, disk: Disk) -> None:
+    """A run that was killed while packs went: they are all gone, or all back and count again. With the lock held.
+
+    Some of them may be coded against others, so none may be relied on when one of them is not there.
+    """
+    trash = folder / "trash"
+    names = sorted(condemned(folder))
+    if not names:
+        return
+    if all((folder / name).exists() or (trash / name).exists() for name in names):
+        if away := [name for name in names if not (folder / name).exists()]:
+            move(away, trash, folder, disk)
+    else:
+        # Only what was proved to be missed by nobody is deleted.
+        for name in names:
+            disk.unlink(folder / name)
+            disk.unlink(trash / name)
+        disk.sync_folder(folder)
+        if trash.exists():
+            disk.sync_folder(trash)
+    acquit(folder, disk)
+    index.refresh(force=True)
 
 
 def _prove(table: Table, folder: Path, index: ChunkIndex, disk: Disk) -> None:
@@ -332,12 +355,21 @@ def _prove(table: Table, folder: Path, index: ChunkIndex, disk: Disk) -> None:
 
 
 def move(names: Sequence[str], source: Path, target: Path, disk: Disk) -> None:
-    """Move packs from one folder to the other, durably."""
+    """Move packs from one folder to the other, durably; none is ever gone from both."""
     disk.make_folder(target)
+    linked = []
     for name in names:
-        disk.rename(source / name, target / name)
-    # First where they came to: they must not be gone from both.
+        # A name that a killed run left: a rename to another name of the same file does nothing.
+        disk.unlink(target / name)
+        try:
+            disk.link(source / name, target / name)
+            linked.append(name)
+        except OSError:
+            # No hard links here.
+            disk.rename(source / name, target / name)
     disk.sync_folder(target)
+    for name in linked:
+        disk.unlink(source / name)
     disk.sync_folder(source)
 
 
