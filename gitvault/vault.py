@@ -464,8 +464,6 @@ class Vault:
                 self.history.refs.delete(restored)
             if self.config.parity:
                 report = self._protected(report)
-        if not report.unchanged and self.config.maintenance == "auto":
-            self._maintain_in_background()
         return report
 
     def _restored_ref(self, folder: str) -> str:
@@ -489,7 +487,7 @@ class Vault:
 
     def _clear_leftovers(self) -> None:
         """What a killed run left unfinished; the lock is held, so nobody else writes there."""
-        for pattern in ("tmp/*", "chunks/tmp/*", "*.tmp"):
+        for pattern in ("tmp/*", "chunks/tmp/*", "*.[0-9]*.tmp"):
             for path in self.path.glob(pattern):
                 if path.is_file():
                     self._disk.unlink(path)
@@ -900,8 +898,8 @@ class Vault:
 
         started = time.perf_counter()
         self._quota = None
+        before = disk_usage(self.path)
         with self._lock("sweep"), self._reserve():
-            before = disk_usage(self.path)
             names = {project.name for project in self.projects()} | set(self.history.projects())
             try:
                 actions = sweep(self.history, self.store, projects=names, progress=progress)

@@ -7,6 +7,7 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from gitvault.core.storage.index import ChunkIndex
 from gitvault.core.storage.packs import PACK_NAME, Chunk, Frame, Pack, PackWriter, Table, by_frame, read_table
 from gitvault.core.storage.reader import ChunkReader
 from gitvault.core.utils.files import Disk
-from gitvault.errors import ContentMissing, CorruptionError, LockedError, NotFoundError, ToolStopped
+from gitvault.errors import ContentMissing, CorruptionError, LockedError, NotFoundError, StorageFullError, ToolStopped
 
 IDLE_LEVEL = 9
 """In the background: 60 MB/s a core, and most of what the highest level gains."""
@@ -152,14 +153,18 @@ class Round:
         except BaseException:
             if gone := [name for name in moved if not (self._folder / name).exists()]:
                 move(gone, trash, self._folder, self._disk)
+            for name in moved:
+                self._disk.unlink(trash / name)
             acquit(self._folder, self._disk)
             self.abandon()
             raise
         for name in moved:
             self._disk.unlink(trash / name)
-        # All of it is gone before it counts again: what is coded against what has gone must not come back.
-        self._disk.sync_folder(trash)
-        acquit(self._folder, self._disk)
+        # All of it is gone before any of it counts again: what is coded against what has gone must not come back.
+        # Where that cannot be made sure of it stays condemned, and the next run ends this one.
+        with suppress(OSError, StorageFullError):
+            self._disk.sync_folder(trash)
+            acquit(self._folder, self._disk)
 
     def _owed(self, table: Table) -> Table:
         """What of a pack must be found without it."""
