@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from gitvault.core.models import Project
@@ -24,8 +25,13 @@ def load(history: GitHistory) -> list[Project]:
 
 def save(history: GitHistory, projects: list[Project], why: str) -> None:
     """Replace the list; durable when it returns."""
+    history.write_file(REF, FILE, encode(projects), why)
+
+
+def encode(projects: Iterable[Project]) -> bytes:
+    """The file."""
     ordered = sorted(projects, key=lambda project: (project.name, project.host))
-    history.write_file(REF, FILE, "".join(_encode(project) for project in ordered).encode(), why)
+    return "".join(_encode(project) for project in ordered).encode()
 
 
 def _encode(project: Project) -> str:
