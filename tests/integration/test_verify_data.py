@@ -210,8 +210,8 @@ def test_the_drill_gets_files_back_without_gitvault(seed: int, taken: Vault) -> 
 @pytest.mark.needs("zstd")
 @pytest.mark.skipif(sys.platform != "linux", reason="the text is for the tools of Linux")
 def test_the_drill_finds_what_cannot_be_rescued(taken: Vault) -> None:
-    text = (taken.path / "RESCUE.md").read_text()
-    (taken.path / "RESCUE.md").write_text(text.replace("head -c", "head -n"))
+    script = taken.path / "rescue.sh"
+    script.write_text(script.read_text().replace('tail -c "+$', 'tail -c "+2$'))
     count, defects = drill(taken.history, taken.store, 40, random.Random(1))
     assert count == 40
     assert defects
