@@ -72,6 +72,7 @@ class Vault:
         """Make a vault, or open the one that is there. Raises ExistsError for a folder with something else in it."""
         vault = cls(path, **options)  # type: ignore[arg-type]
         vault.initialize_repository()
+        vault._complete_if_free()
         return vault
 
     @classmethod
@@ -83,10 +84,7 @@ class Vault:
         if not is_vault(vault.path):
             raise VaultNotFound(f"{vault.path}: not a vault; make one with: git-vault --vault {vault.path} init")
         _ = vault.config
-        if (vault.path / layout.PENDING).exists():
-            # Who only reads sees an interrupted operation done; where that cannot be, what there is.
-            with contextlib.suppress(OSError, GitVaultError), vault._lock("complete an operation", timeout=0):
-                pass
+        vault._complete_if_free()
         return vault
 
     def initialize_repository(self) -> None:
@@ -181,6 +179,7 @@ class Vault:
         with lock:
             self._held = lock
             try:
+                layout.clear_temporary(self.path, self._disk)
                 if (self.path / layout.PENDING).exists():
                     from gitvault.core.versioning.operations import complete
 
@@ -196,6 +195,13 @@ class Vault:
     def _assert_held(self) -> None:
         if self._held:
             self._held.assert_held()
+
+    def _complete_if_free(self) -> None:
+        """Who only reads sees an interrupted operation done; where that cannot be, what there is."""
+        if not (self.path / layout.PENDING).exists():
+            return
+        with contextlib.suppress(OSError, GitVaultError), self._lock("complete an operation", timeout=0):
+            pass
 
     @property
     def _caches(self) -> Caches:
@@ -603,9 +609,12 @@ class Vault:
         from gitvault.core.backup_engine.sweep import sweep
 
         self._quota = None
+        size = disk_usage(self.path)
         with self._lock("sweep"), self._reserve():
             names = {project.name for project in self.projects()} | set(self.history.projects())
-            return sweep(self.history, self.store, projects=names, progress=progress)
+            return sweep(
+                self.history, self.store, projects=names, size=size, redundancy=self.config.parity, progress=progress
+            )
 
     def _reserve(self) -> contextlib.AbstractContextManager[None]:
         """What was put by for a full disk may be used inside."""

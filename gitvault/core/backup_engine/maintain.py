@@ -13,7 +13,7 @@ from gitvault.core.models import MaintenanceReport
 from gitvault.core.storage import parity
 from gitvault.core.storage.store import ChunkStore
 from gitvault.core.utils import process
-from gitvault.core.utils.layout import clear_temporary, disk_usage, packs
+from gitvault.core.utils.layout import disk_usage, packs
 from gitvault.core.versioning import repack
 from gitvault.core.versioning.history import GitHistory
 from gitvault.errors import ToolStopped
@@ -36,7 +36,6 @@ def maintain(
     started = time.perf_counter()
     vault, disk = history.git_dir, history.disk
     size = disk_usage(vault)
-    clear_temporary(vault, disk)
     before = packs(vault)
     actions: list[str] = []
     if renewed := rescue.refresh(vault, disk):

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gitvault.core.backup_engine.frame import constant_files, keep_copy
 from gitvault.core.backup_engine.rejoin import Chains
+from gitvault.core.backup_engine.sweep import mistrust
 from gitvault.core.backup_engine.verify import verify, verify_vault
 from gitvault.core.models import Affected, ChunkId, Defect, ObjectId, Pointer, Repair, VerifyReport
 from gitvault.core.storage import parity, pointers
@@ -27,7 +28,7 @@ from gitvault.core.storage import salvage as chunk_salvage
 from gitvault.core.storage.index import ChunkIndex
 from gitvault.core.storage.reader import ChunkReader
 from gitvault.core.utils.files import Disk, copy_file, open_source, read_link, set_aside
-from gitvault.core.utils.layout import clear_temporary, packs
+from gitvault.core.utils.layout import packs
 from gitvault.core.versioning import catalog, contents, losses
 from gitvault.core.versioning import salvage as git_salvage
 from gitvault.core.versioning.history import META, GitHistory
@@ -68,7 +69,6 @@ def repair_vault(
     """
     history, store = parts()
     vault, disk = history.git_dir, history.disk
-    clear_temporary(vault, disk)
     done: list[Repair] = []
     lost: list[Defect] = []
     found = verify_vault(history, store, data=True, progress=progress)
@@ -80,6 +80,7 @@ def repair_vault(
         done, lost = repair(
             vault, history, store, defects=defects, copies=copies, originals=originals, disk=disk, progress=progress
         )
+        mistrust(vault, disk)
         # Nothing counts that was read before.
         history, store = parts()
         found = verify_vault(history, store, data=True, progress=progress)

@@ -41,7 +41,6 @@ from gitvault.core.scan import (
 from gitvault.core.storage import pointers
 from gitvault.core.utils.attributes import not_kept
 from gitvault.core.utils.files import open_source, read_link
-from gitvault.core.utils.layout import clear_temporary
 from gitvault.core.utils.names import is_special, to_line, tree_name
 from gitvault.core.versioning import contents, meta, operations, origins
 from gitvault.core.versioning.history import NO_OBJECT, Details, GitHistory
@@ -488,7 +487,6 @@ def take_snapshot(
     Raises OSError when the root cannot be read, StorageFullError, and CacheDamaged before anything is saved.
     """
     started = time.perf_counter()
-    clear_temporary(history.git_dir, history.disk)
     # Where there is no room for anything, that is said before all is read.
     admit(1)
     history.objects.refresh()

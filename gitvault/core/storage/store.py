@@ -8,14 +8,14 @@ import os
 import re
 import stat
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, ParamSpec, TypeVar
 
 from gitvault.core.interfaces import ChunkingStrategy, Extent, Progress
 from gitvault.core.models import ChunkId, ChunkPlan, Pointer, StorageSize, VerifyReport
-from gitvault.core.storage import checks, manifests, repack, salvage, sweep
+from gitvault.core.storage import checks, manifests, repack, rounds, salvage, sweep
 from gitvault.core.storage.appender import PackAppender
 from gitvault.core.storage.census import Census
 from gitvault.core.storage.index import ChunkIndex
@@ -234,16 +234,24 @@ class ChunkStore:
         """Do the upkeep that is due: see repack.repack."""
         return repack.repack(self._folder, self._index, self._disk, asked=asked, progress=progress, stop=stop)
 
-    def census(self, files: Iterable[bytes]) -> Census:
+    def census(self, files: Iterable[bytes], *, lost: Collection[bytes] = ()) -> Census:
         """What is needed of the packs for the files of these SHA-256s; for `sweep`, and as that with the lock held.
 
+        `lost`: files and chunks that are known not to be whole; what is there of them is needed.
         Raises CorruptionError, ContentMissing when a pack, or one of the files, cannot be read: nothing may go then.
         """
-        census = sweep.take_census(self._folder, self._index, self._disk)
+        census = sweep.take_census(self._folder, self._index, self._disk, lost)
         for oid in files:
             if oid != _EMPTY_OID:
-                census.need(oid, lambda parts: b"".join(self._reader.read(parts)))
+                census.need(oid, self._joined)
         return census
+
+    def need_all(self, census: Census, but: Collection[bytes]) -> None:
+        """Let everything be needed but what only the files `but` hold: when nobody can say what is not."""
+        census.need_all(but, self._joined)
+
+    def _joined(self, parts: Sequence[ChunkId]) -> bytes:
+        return b"".join(self._reader.read(parts))
 
     def sweep(
         self, census: Census, *, strict: bool, unmoved: Callable[[], bool], progress: Progress | None = None
@@ -279,6 +287,7 @@ class ChunkStore:
 
     def salvage(self, others: Help, said: Said) -> None:
         """Leave only sound packs, and in them all that can be had: see salvage.salvage. Nothing may be unflushed."""
+        rounds.settle(self._folder, self._index, self._disk)
         salvage.salvage(self._folder, self._index, self._disk, others, said)
         self._reader.forget()
 

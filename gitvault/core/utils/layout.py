@@ -88,9 +88,9 @@ def packs(vault: Path) -> list[Path]:
 
 
 def clear_temporary(vault: Path, disk: Disk) -> None:
-    """Remove what a killed run left in the temporary folders. For whoever holds the lock: nobody else writes there."""
-    for folder in ("tmp", "chunks/tmp"):
-        for path in (vault / folder).glob("*"):
+    """Remove what a killed run left unfinished. For whoever holds the lock: nobody else writes there."""
+    for pattern in ("tmp/*", "chunks/tmp/*", "*.[0-9]*.tmp"):
+        for path in vault.glob(pattern):
             if path.is_file():
                 disk.unlink(path)
 

@@ -107,15 +107,16 @@ class VaultLock:
         if self._beating:
             # Not for ever: on a share that is gone its write may never return.
             self._beating.join(1)
-        if self._written:
+        try:
             # What cannot be removed has the same effect as a kill: its counter stands still.
             with contextlib.suppress(OSError):
-                if (self._read() or b"").startswith(self._head):
+                if self._written and (self._read() or b"").startswith(self._head):
                     self._disk.unlink(self._lease)
+        finally:
             self._written = False
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1
 
     def assert_held(self) -> None:
         """Call right before what only the holder may do. Raises LockedError when another machine took over."""

@@ -36,7 +36,7 @@ def load(history: GitHistory) -> list[Project]:
 
 def save(history: GitHistory, projects: list[Project], why: str) -> None:
     """Replace the list; durable when it returns."""
-    history.write_file(REF, FILE, _text(projects), why)
+    history.write_file(REF, FILE, encode(projects), why)
 
 
 def get(history: GitHistory, name: str, host: str) -> Project:
@@ -106,7 +106,7 @@ def check_new(projects: Iterable[Project], name: str) -> None:
 def rename(history: GitHistory, pack: PackWriter, names: Mapping[str, str]) -> tuple[ObjectId | None, ObjectId]:
     """Add to the pack a list in which projects have other names; where the list was, and where it is."""
     projects = [replace(project, name=names.get(project.name, project.name)) for project in load(history)]
-    return history.add_file(pack, REF, FILE, _text(projects), "Rename")
+    return history.add_file(pack, REF, FILE, encode(projects), "Rename")
 
 
 def _check(name: str) -> None:
@@ -130,7 +130,8 @@ def _unique(projects: Iterable[Project], folder: str) -> str:
     return name
 
 
-def _text(projects: Iterable[Project]) -> bytes:
+def encode(projects: Iterable[Project]) -> bytes:
+    """The file."""
     ordered = sorted(projects, key=lambda project: (project.name, project.host))
     return "".join(map(_encode, ordered)).encode()
 

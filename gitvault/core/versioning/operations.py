@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from gitvault.core.models import ObjectId
+from gitvault.core.models import ObjectId, SnapshotId
 from gitvault.core.utils.files import Disk
 from gitvault.core.utils.layout import PENDING
 from gitvault.core.versioning import origins
@@ -56,6 +56,8 @@ class Operation:
     """What is kept alive until a sweep, so that it can be taken back."""
     undoes: tuple[int, ...] = ()
     """The operations that it took back."""
+    removed: tuple[SnapshotId, ...] = ()
+    """The snapshots that are gone by it."""
     renamed: tuple[tuple[str, str], ...] = ()
     """The projects that got another name: the old one, the new one."""
 
@@ -70,6 +72,7 @@ def perform(
     host: str,
     kept: Iterable[ObjectId] = (),
     undoes: Sequence[int] = (),
+    removed: Iterable[SnapshotId] = (),
     renamed: Iterable[tuple[str, str]] = (),
 ) -> Operation:
     """Publish the pack and move the refs, as one; durable when it returns. Call it with the vault's lock held.
@@ -79,21 +82,40 @@ def perform(
     """
     newest = next(log(history), None)
     number = newest.number + 1 if newest else 1
-    lost = tuple(dict.fromkeys(kept))
-    done = Operation(number, what, time, host, tuple(moves), lost, tuple(undoes), tuple(renamed))
+    done = Operation(
+        number,
+        what,
+        time,
+        host,
+        tuple(moves),
+        tuple(dict.fromkeys(kept)),
+        tuple(undoes),
+        tuple(removed),
+        tuple(renamed),
+    )
     why = f"Operation {number}: {what}"
     before, record = history.add_file(pack, OPERATIONS, _RECORD, _encode(done), why)
     made = pack.finish()
     history.publish([made] if made else [])
     keepers = [RefMove(f"{UNDO}{number}/{k}", None, oid) for k, oid in enumerate(done.kept)]
-    everything = [*keepers, *moves, RefMove(OPERATIONS, before, record)]
-    for move in everything:
-        if (now := history.refs.read(move.ref)) != move.old:
-            raise LockedError(f"{move.ref}: expected {_shown(move.old)}, found {_shown(now)}; run again")
-    pending = {"number": number, "refs": _moves_document(everything), "what": what}
-    history.disk.write_durably(history.git_dir / PENDING, _canonical(pending))
-    complete(history.git_dir, history.refs, history.disk)
+    move(history, what, [*keepers, *moves, RefMove(OPERATIONS, before, record)], number)
     return done
+
+
+def move(history: GitHistory, what: str, moves: Sequence[RefMove], number: int | None = None) -> None:
+    """Move refs as one; durable when it returns. What they are to hold is durable already; the vault's lock is held.
+
+    `number`: of the operation, if it is on record. Raises LockedError when a ref is not where it should be, and nothing
+    has moved then.
+    """
+    for each in moves:
+        if (now := history.refs.read(each.ref)) != each.old:
+            raise LockedError(f"{each.ref}: expected {_shown(each.old)}, found {_shown(now)}; run again")
+    if moves:
+        pending = {"number": number, "refs": _moves_document(moves), "what": what}
+        history.refs.guard()
+        history.disk.write_durably(history.git_dir / PENDING, _canonical(pending))
+        complete(history.git_dir, history.refs, history.disk)
 
 
 def complete(git_dir: Path, refs: RefStore, disk: Disk) -> None:
@@ -146,6 +168,17 @@ def log(history: GitHistory) -> Iterator[Operation]:
         at = commit.parents[0] if commit.parents else None
 
 
+def removed(history: GitHistory) -> set[SnapshotId]:
+    """The snapshots that operations removed and none has brought back. Raises CorruptionError."""
+    gone: set[SnapshotId] = set()
+    undone: set[int] = set()
+    for operation in log(history):
+        if operation.number not in undone:
+            undone.update(operation.undoes)
+            gone.update(operation.removed)
+    return gone
+
+
 def can_undo(history: GitHistory, operation: Operation) -> bool:
     """Whether what it moved away from is still kept."""
     held = set(history.refs.list(f"{UNDO}{operation.number}/").values())
@@ -182,6 +215,7 @@ def _encode(operation: Operation) -> bytes:
             "kept": [oid.hex() for oid in operation.kept],
             "number": operation.number,
             "refs": _moves_document(operation.moves),
+            "removed": list(operation.removed),
             "time": operation.time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "undoes": list(operation.undoes),
             "what": operation.what,
@@ -200,6 +234,7 @@ def _decode(record: bytes, at: ObjectId) -> Operation:
             _moves(said["refs"]),
             tuple(_oid(text) for text in said["kept"]),
             tuple(map(int, said["undoes"])),
+            tuple(SnapshotId(_oid(text).hex()) for text in said.get("removed", ())),
             tuple((str(old), str(new)) for old, new in said.get("renamed", ())),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -155,7 +155,8 @@ def sweep(
     """Drop now what neither a ref nor `named` reaches; None when there is nothing of that. With the vault's lock held.
 
     Packs in which everything is reached stay, the others become one. `unmoved`: whether no ref leads elsewhere by now,
-    asked before anything is deleted.
+    asked before anything is deleted. Where a repair has listed losses, every commit and tree must be there: the caller
+    has looked.
     Raises ToolMissing, ToolFailed, StorageFullError, CorruptionError, and LockedError when `unmoved` says no.
     """
     began = time.monotonic()
@@ -210,10 +211,8 @@ def _unreached(
     packs = {name: Pack(git_dir / "objects" / "pack" / f"{name}.idx") for name in names}
     left = {name: pack.count for name, pack in packs.items()}
     try:
-        given = "".join(f"{tip.hex()}\n" for tip in tips).encode()
-        words = ("rev-list", "--objects", "--no-object-names", "--stdin")
-        reached = io.BytesIO(git(scratch, *words, stdin=given) if given else b"")
-        while batch := [ObjectId(bytes.fromhex(line[:40].decode())) for line in islice(reached, _BATCH)]:
+        reached = _reached(git_dir, scratch, tips)
+        while batch := list(islice(reached, _BATCH)):
             for oid in batch:
                 dead.pop(oid, None)
             for name, pack in packs.items():
@@ -222,6 +221,23 @@ def _unreached(
         for pack in packs.values():
             pack.close()
     return {name for name, count in left.items() if count}, set(dead.values())
+
+
+def _reached(git_dir: Path, scratch: Path, tips: Iterable[ObjectId]) -> Iterator[ObjectId]:
+    if _is_lossy(git_dir):
+        # git stops at the first that is missing.
+        with closing(ObjectStore(git_dir / "objects")) as objects:
+            yield from reachable(objects, tips)
+        return
+    given = "".join(f"{tip.hex()}\n" for tip in tips).encode()
+    words = ("rev-list", "--objects", "--no-object-names", "--stdin")
+    for line in io.BytesIO(git(scratch, *words, stdin=given) if given else b""):
+        yield ObjectId(bytes.fromhex(line[:40].decode()))
+
+
+def _is_lossy(git_dir: Path) -> bool:
+    """Whether a repair could not get everything back."""
+    return RefStore(git_dir, Disk()).read(losses.REF) is not None
 
 
 @contextmanager
@@ -263,8 +279,7 @@ def _roll(
     say = progress or (lambda what, done, total: None)
     folder = git_dir / "objects" / "pack"
     say("Finding deltas", 0, 4)
-    lossy = RefStore(git_dir, disk).read(losses.REF) is not None
-    indexes = _pack_objects(scratch, tips, kept, untried=untried, lossy=lossy, idle=idle, stop=stop)
+    indexes = _pack_objects(scratch, tips, kept, untried=untried, lossy=_is_lossy(git_dir), idle=idle, stop=stop)
     say("Compressing what is new", 1, 4)
     known = [folder / f"{name}.idx" for name in sorted(settled)]
     deflated, packed = _redeflate(indexes, known, PackWriter(scratch / "out", disk), stop)

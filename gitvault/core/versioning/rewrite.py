@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 from gitvault.core.models import ObjectId, SnapshotId
 from gitvault.core.utils.names import from_ref_component, ref_component, to_line
-from gitvault.core.versioning import catalog, commits, operations, origins
+from gitvault.core.versioning import catalog, commits, losses, operations, origins
 from gitvault.core.versioning.history import HEADS, META, OPERATIONS, GitHistory
 from gitvault.core.versioning.objects import MODE_TREE, Commit, encode_commit, encode_tree, parse_message, tagged
 from gitvault.core.versioning.operations import Operation, RefMove
-from gitvault.errors import CorruptionError, ExistsError, GitVaultError, NotFoundError
+from gitvault.errors import ContentMissing, CorruptionError, ExistsError, GitVaultError, NotFoundError
 
 _NOTES = "refs/notes/"
 _PROJECT = "Vault-Project"
@@ -86,7 +86,7 @@ class Rewrite:
         for oid, commit in chain:
             snapshot = commits.identity(oid, commit)
             named = commits.meta_commit(commit)
-            meta = self._history.commit(named) if named else None
+            meta = self._meta(snapshot, named)
             content = change(snapshot, commit, meta)
             if content is None:
                 self.places.setdefault(snapshot, None)
@@ -103,6 +103,15 @@ class Rewrite:
             parent = self._add(oid, commit, made)
             self.stands(snapshot, oid, parent)
         return parent, meta_parent
+
+    def _meta(self, snapshot: SnapshotId, named: ObjectId | None) -> Commit | None:
+        try:
+            return self._history.commit(named) if named else None
+        except ContentMissing:
+            if any(loss.object == snapshot for loss in losses.load(self._history)):
+                # A repair has said so: the snapshot goes on without.
+                return None
+            raise
 
     def _add(self, oid: ObjectId, old: Commit, new: Commit) -> ObjectId:
         return oid if new == old else self.pack.add(b"commit", encode_commit(new))
