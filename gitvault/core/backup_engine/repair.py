@@ -371,12 +371,6 @@ class _Work:
 
     def _large_file(self, oid: str) -> bool:
         """Store a large file anew from wherever all of it is; whether that could be done."""
-        for path in self._local([oid]):
-            with suppress(OSError):
-                if _sha256(path) == oid and self.store.store_file(path, file_extension=path.suffix.lower()).oid == oid:
-                    self.store.flush()
-                    self.said("file", oid, f"stored again from {path}")
-                    return True
         pointer = self._pointer(oid)
         temporary = self.vault / "tmp" / "repair.file"
         for copy in self.copies if pointer else ():
@@ -389,6 +383,12 @@ class _Work:
                 self.said("file", oid, f"copied from {copy.path}")
                 return True
         self.disk.unlink(temporary)
+        for path in self._local([oid]):
+            with suppress(OSError):
+                if _sha256(path) == oid and self.store.store_file(path, file_extension=path.suffix.lower()).oid == oid:
+                    self.store.flush()
+                    self.said("file", oid, f"stored again from {path}")
+                    return True
         return False
 
     def _pointer(self, oid: str) -> Pointer | None:
