@@ -19,6 +19,7 @@ from trees import Record, records, write
 from gitvault.core.backup_engine.retention import Retention
 from gitvault.core.models import SnapshotId
 from gitvault.core.utils.files import Disk
+from gitvault.core.versioning.operations import can_undo
 from gitvault.errors import GitVaultError
 from gitvault.vault import Vault, is_vault
 
@@ -59,6 +60,8 @@ class Stage:
         """What a scenario changes, all of it or nothing; None: the snapshot goes."""
         self.heal: Callable[[Vault], None] | None = None
         """What makes a vault whole again that was damaged before the scenario began."""
+        self.also: Callable[[Vault], bool] | None = None
+        """What else holds when the scenario is done."""
         self._today = base / "today"
         self._tomorrow = base / "tomorrow"
         if not self.root.exists():
@@ -217,6 +220,14 @@ def _to_prune(stage: Stage) -> None:
         for name, snapshot in ("goes", first), ("follows", third):
             vault.history.refs.update(f"refs/tags/p/{name}", vault.history.locate(SnapshotId(snapshot)))
     stage.becomes = {first: None, second: None}
+    stage.also = lambda vault: _is_recorded(vault, follows=third)
+
+
+def _is_recorded(vault: Vault, **tags: str) -> bool:
+    """Tags lead to the commits that stand for their snapshots now, and all can be taken back."""
+    history = vault.history
+    wanted = {f"refs/tags/p/{name}": history.locate(SnapshotId(snapshot)) for name, snapshot in tags.items()}
+    return history.refs.list("refs/tags/") == wanted and can_undo(history, vault.operations()[0])
 
 
 def _prune(stage: Stage, disk: Disk) -> None:
@@ -231,6 +242,8 @@ def _to_undo(stage: Stage) -> None:
     _prune(stage, Disk())
     _settle(stage)
     stage.becomes = held
+    first, _, third = held
+    stage.also = lambda vault: _is_recorded(vault, goes=first, follows=third)
 
 
 def _undo(stage: Stage, disk: Disk) -> None:
@@ -290,8 +303,10 @@ def _damaged(stage: Stage) -> None:
             path.chmod(0o600)
             path.write_bytes(data)
     max(stage.vault.glob("objects/pack/*.idx")).unlink()
-    (stage.vault / "refs/heads/p").write_bytes(bytes(41))
-    (stage.vault / "rescue.sh").write_bytes(b"")
+    wrong = {"refs/heads/p": b"no id", "rescue.sh": b"no script"}
+    for name, content in wrong.items():
+        (stage.vault / name).write_bytes(content)
+    stage.also = lambda vault: set(wrong.values()) <= {p.read_bytes() for p in vault.path.glob("quarantine/*")}
     stage.heal = lambda vault: _repair_with(vault)
 
 
@@ -465,6 +480,8 @@ def look(stage: Stage, path: Path, acknowledged: Sequence[str], scratch: Path, *
             if (path / "RESCUE.md").read_bytes() != (stage.vault / "RESCUE.md").read_bytes():
                 raise Lost("RESCUE.md is not as it was written")
             _holds(stage, vault, acknowledged, scratch)
+            if stage.also and DONE in acknowledged and not stage.also(vault):
+                raise Lost("not all that was done is there")
     if again:
         with stage.tomorrow() as held, Vault.create(path) as vault:
             report = vault.create_snapshot(stage.project, project="p")

@@ -29,6 +29,16 @@ NOT_NEEDED = {
     "sync_folder of objects/pack by repack._retire": _OLD_PACKS,
     "sync_folder of chunks/trash by rounds.move": _OLD_PACKS,
     "sync_folder of chunks by rounds.move": _OLD_PACKS,
+    "sync_folder of chunks by condemned.condemn": "only with a pack in neither folder, which six states do not have",
+    "sync_folder of chunks/trash by rounds.replace": "only a second sweep that is cut too would miss it",
+    "sync of cache/swept.*.tmp by sweep._remember_forgotten": "a cache",
+    "sync_folder of cache by sweep._remember_forgotten": "a cache",
+    "sync_folder of cache by vault._remove_cache": "old caches are tried in every state, synced or not",
+    "sync_folder of vault.git by operations.complete": "what is completed again stays as it is",
+    "sync_folder of refs/vault by refs.delete": "a list of losses that is back names what is whole: no loss",
+    "sync_folder of vault.git by repair.constants": "the list of losses goes afterwards, which syncs it again",
+    "sync_folder of quarantine by repair.set_aside": "kept for people; here all of it was healed",
+    "sync_folder of objects/pack by repair.set_aside": "what is fetched afterwards syncs it again",
     "sync of tmp/*.pack by a thread": "the disk works while the checksum is made; synced again with that",
     "sync of tmp/repack-*/out/*.pack by a thread": "as above",
 }
@@ -43,13 +53,14 @@ COVERED = {
     "sync_folder of vault.git by refs.commit": "sync_folder of vault.git by refs.update",
     "sync_folder of refs/vault by refs.commit": "sync_folder of refs/vault by refs.update",
     "sync_folder of objects/pack by history.publish": "sync_folder of objects/pack by packfile.publish",
+    "sync_folder of objects/pack by repair._replace": "sync_folder of objects/pack by repair.git_packs",
 }
 """Syncs that another one makes good, in these runs: without both something is lost."""
 
 LIMIT = 6
 """States for each cut of one run; the corners are first. Of two runs the first will do: nothing pending is there."""
 
-TWICE = ("first", "second")
+TWICE = ("first", "second", "copy")
 """Scenarios that are also killed and run again. The others would take minutes for nothing that these do not show."""
 
 Runs = Sequence[Sequence[Op]]

@@ -153,8 +153,6 @@ class Round:
         except BaseException:
             if gone := [name for name in moved if not (self._folder / name).exists()]:
                 move(gone, trash, self._folder, self._disk)
-            for name in moved:
-                self._disk.unlink(trash / name)
             acquit(self._folder, self._disk)
             self.abandon()
             raise
@@ -335,7 +333,7 @@ def settle(folder: Path, index: ChunkIndex, disk: Disk) -> None:
         if away := [name for name in names if not (folder / name).exists()]:
             move(away, trash, folder, disk)
     else:
-        # Only what was proved to be missed by nobody is deleted.
+        # What is needed of them was durable elsewhere before they were condemned.
         for name in names:
             disk.unlink(folder / name)
             disk.unlink(trash / name)
@@ -360,21 +358,12 @@ def _prove(table: Table, folder: Path, index: ChunkIndex, disk: Disk) -> None:
 
 
 def move(names: Sequence[str], source: Path, target: Path, disk: Disk) -> None:
-    """Move packs from one folder to the other, durably; none is ever gone from both."""
+    """Move packs from one folder to the other, durably."""
     disk.make_folder(target)
-    linked = []
     for name in names:
-        # A name that a killed run left: a rename to another name of the same file does nothing.
-        disk.unlink(target / name)
-        try:
-            disk.link(source / name, target / name)
-            linked.append(name)
-        except OSError:
-            # No hard links here.
-            disk.rename(source / name, target / name)
+        disk.rename(source / name, target / name)
+    # First where they came to: they must not be gone from both.
     disk.sync_folder(target)
-    for name in linked:
-        disk.unlink(source / name)
     disk.sync_folder(source)
 
 
