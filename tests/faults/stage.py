@@ -253,6 +253,29 @@ def _undo(stage: Stage, disk: Disk) -> None:
     stage.tell(disk)
 
 
+def _to_rename(stage: Stage) -> None:
+    """Every snapshot stays; branch, tags and list have the other name, all of them or none."""
+    _to_prune(stage)
+    stage.becomes = {}
+    first, _, third = stage.saved
+
+    def renamed(vault: Vault) -> bool:
+        history = vault.history
+        tags = {"refs/tags/q/goes": first, "refs/tags/q/follows": third}
+        wanted = {tag: history.locate(SnapshotId(snapshot)) for tag, snapshot in tags.items()}
+        names = [project.name for project in vault.projects()]
+        return names == history.projects() == ["q"] and history.refs.list("refs/tags/") == wanted
+
+    stage.also = renamed
+
+
+def _rename(stage: Stage, disk: Disk) -> None:
+    with opened(stage.vault, disk) as vault:
+        if vault.history.tip("p"):
+            vault.rename_project("p", "q")
+    stage.tell(disk)
+
+
 def _to_forget(stage: Stage) -> None:
     _three(stage)
     stage.becomes = {
@@ -363,6 +386,7 @@ SCENARIOS = (
     Scenario("restore", _one_and_work, _restore),
     Scenario("prune", _to_prune, _prune),
     Scenario("undo", _to_undo, _undo),
+    Scenario("rename", _to_rename, _rename),
     Scenario("forget", _to_forget, _forget),
     Scenario("sweep", _to_sweep, _sweep),
     Scenario("repair", _to_repair, _repair),
