@@ -6,18 +6,26 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
+from itertools import islice
 
 from gitvault.core.backup_engine.frame import keep_copy
 from gitvault.core.models import Affected, Defect, ObjectId, SnapshotId
 from gitvault.core.utils.files import Disk, set_aside
 from gitvault.core.utils.names import from_ref_component, ref_component
-from gitvault.core.versioning import catalog, commits, losses
+from gitvault.core.versioning import catalog, commits, losses, operations
 from gitvault.core.versioning import salvage as git_salvage
 from gitvault.core.versioning.history import HEADS, META, GitHistory
 from gitvault.core.versioning.objects import MODE_TREE, Commit, encode_commit, format_message, parse_message
 from gitvault.errors import CorruptionError, GitVaultError, NotFoundError
 
-_RECORDS = {catalog.REF: catalog.FILE, losses.REF: losses.FILE}
+_RECORDS = {
+    catalog.REF: catalog.FILE,
+    losses.REF: losses.FILE,
+    operations.OPERATIONS: operations.RECORD_FILE,
+    operations.TOMBSTONES: operations.TOMBSTONES_FILE,
+}
+# What was restored where, and what undo needs: they hold snapshots, whose chains are not theirs to mend.
+_NO_RECORDS = (META, "refs/vault/restored/", operations.UNDO)
 
 
 class Chains:
@@ -126,8 +134,10 @@ class Chains:
             self._mend_chain(project)
             self._mend_meta_ref(project)
         for ref in self.history.refs.list("refs/vault/"):
-            if not ref.startswith(META):
+            if not ref.startswith(_NO_RECORDS):
                 self._mend_records(ref)
+            elif not ref.startswith(META):
+                self._drop(ref)
 
     def _mend_chain(self, project: str) -> None:
         above: list[tuple[ObjectId, Commit]] = []
@@ -209,6 +219,20 @@ class Chains:
                 self.said("ref", ref, f"set to {value.hex()}")
             else:
                 self.history.refs.delete(ref)
+
+    def _drop(self, ref: str) -> None:
+        """A ref that holds a snapshot which is lost: gone are a note, or the way back from an operation.
+
+        Where only older ones are lost, what undo needs stays: it is less, and may be healed yet.
+        """
+        at = self.history.refs.read(ref)
+        try:
+            chain = self.history.chain(self.history.peel(at)) if at else iter(())
+            for _ in islice(chain, 2 if ref.startswith(operations.UNDO) else None):
+                pass
+        except (CorruptionError, NotFoundError):
+            self.history.refs.delete(ref)
+            self.said("ref", ref, "removed: what it held is lost")
 
     def _is_complete(self, commit: Commit) -> bool:
         try:
