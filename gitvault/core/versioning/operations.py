@@ -79,7 +79,9 @@ def perform(
     leaves everything as it was; after that `complete` goes on. Raises LockedError when a ref is not where it should be.
     """
     newest = next(log(history), None)
-    number = newest.number + 1 if newest else 1
+    # Of an operation whose record is lost these may be left.
+    kept_for = (ref[len(UNDO) :].partition("/")[0] for ref in history.refs.list(UNDO))
+    number = 1 + max(newest.number if newest else 0, *(int(text) for text in kept_for if text.isdecimal()), 0)
     done = Operation(number, what, time, host, tuple(moves), tuple(dict.fromkeys(kept)), tuple(undoes), tuple(removed))
     why = f"Operation {number}: {what}"
     before, record = history.add_file(pack, OPERATIONS, RECORD_FILE, _encode(done), why)
