@@ -135,6 +135,7 @@ class Vault:
         """Make a vault, or open the one that is there. Raises ExistsError for a folder with something else in it."""
         vault = cls(path, **options)  # type: ignore[arg-type]
         vault.initialize_repository()
+        vault._complete_if_free()
         return vault
 
     @classmethod
@@ -146,8 +147,7 @@ class Vault:
         if not is_vault(vault.path):
             raise VaultNotFound(f"{vault.path}: not a vault; make one with: git-vault --vault {vault.path} init")
         _ = vault.config
-        if (vault.path / _PENDING).exists():
-            vault._complete_if_free()
+        vault._complete_if_free()
         return vault
 
     def initialize_repository(self) -> None:
@@ -264,6 +264,7 @@ class Vault:
         with lock:
             self._held = lock
             try:
+                self._clear_leftovers()
                 if (self.path / _PENDING).exists():
                     from gitvault.core.versioning.operations import complete
 
@@ -282,6 +283,8 @@ class Vault:
 
     def _complete_if_free(self) -> None:
         """Who only reads sees an interrupted operation done; where that cannot be, what there is."""
+        if not (self.path / _PENDING).exists():
+            return
         with contextlib.suppress(OSError, GitVaultError), self._lock("complete an operation", timeout=0):
             pass
 
@@ -424,7 +427,6 @@ class Vault:
         config = self.config
         limits = Limits(config.inline_limit, WHOLE_LIMIT, config.binary_extensions, config.secrets == "note")
         with self._lock(f"snapshot of {registered.name}"):
-            self._clear_leftovers()
             limit = self.config.quota
             self._quota = Quota(self.path, limit, disk_usage(self.path)) if limit else None
             self._admit(1)
@@ -462,8 +464,6 @@ class Vault:
                 self.history.refs.delete(restored)
             if self.config.parity:
                 report = self._protected(report)
-        if not report.unchanged and self.config.maintenance == "auto":
-            self._maintain_in_background()
         return report
 
     def _restored_ref(self, folder: str) -> str:
@@ -486,9 +486,9 @@ class Vault:
             refs.delete(ref)
 
     def _clear_leftovers(self) -> None:
-        """What a killed run left in the temporary folders; the lock is held, so nobody else writes there."""
-        for folder in ("tmp", "chunks/tmp"):
-            for path in (self.path / folder).glob("*"):
+        """What a killed run left unfinished; the lock is held, so nobody else writes there."""
+        for pattern in ("tmp/*", "chunks/tmp/*", "*.[0-9]*.tmp"):
+            for path in self.path.glob(pattern):
                 if path.is_file():
                     self._disk.unlink(path)
 
@@ -630,7 +630,6 @@ class Vault:
         """
         if repair:
             with self._lock("repair"):
-                self._clear_leftovers()
                 known = [path for copy in self.config.copies if is_vault(path := Path(copy))]
                 return self._repaired([*known, *map(Path, copies)], progress)
         from gitvault.core.versioning import losses
@@ -701,7 +700,6 @@ class Vault:
                 self.project(project)
         with Vault.create(there, now=self._now, disk=self._disk, waiting=self._waiting) as other:
             with other._lock(f"copy of {here}"):
-                other._clear_leftovers()
                 report = copy_vault(
                     self.history, self.store, other.history, other.store, projects=wanted or None, progress=progress
                 )
@@ -782,7 +780,6 @@ class Vault:
         before = disk_usage(self.path)
         actions: list[str] = []
         with self._lock("maintain"):
-            self._clear_leftovers()
             stop = VaultLock.wanted(self.path / _LOCK).exists if idle else None
             packs = self._packs()
             if renewed := rescue.refresh(self.path, self._disk):
@@ -901,8 +898,8 @@ class Vault:
 
         started = time.perf_counter()
         self._quota = None
+        before = disk_usage(self.path)
         with self._lock("sweep"), self._reserve():
-            before = disk_usage(self.path)
             names = {project.name for project in self.projects()} | set(self.history.projects())
             try:
                 actions = sweep(self.history, self.store, projects=names, progress=progress)

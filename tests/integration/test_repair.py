@@ -19,7 +19,7 @@ from gitvault import config
 from gitvault.core.backup_engine import repair
 from gitvault.core.backup_engine.frame import keep_copy, mend_frame
 from gitvault.core.models import Defect, Repair, SnapshotId, VerifyReport
-from gitvault.core.utils.files import Disk
+from gitvault.core.utils.files import Disk, NewFile
 from gitvault.core.versioning import losses
 from gitvault.core.versioning.contents import find
 from gitvault.core.versioning.history import raw
@@ -534,9 +534,15 @@ def test_parity_that_cannot_be_written_is_a_note(plain: Saved, tmp_path: Path) -
     path = tmp_path / "vault.git"
     shutil.copytree(plain.vault, path)
     config.set(path, "vault.parity", 5)
-    (path / "parity").write_bytes(b"in the way")
     write(tmp_path / "new", {"a": b"a"})
-    with Vault.open(path) as vault:
+
+    class Refusing(Disk):
+        def create(self, path: Path, mode: int = 0o600) -> NewFile:
+            if path.parent.name == "parity":
+                raise OSError("test: this folder is broken")
+            return super().create(path, mode)
+
+    with Vault.open(path, disk=Refusing()) as vault:
         report = vault.create_snapshot(tmp_path / "new")
         assert any("parity not written" in note for note in report.notes)
         assert vault.list_snapshots()[0].id == report.snapshot

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from gitvault.core.interfaces import Extent, Progress, StorageManager
 from gitvault.core.models import Affected, Defect, ObjectId, Pointer, SnapshotId, VerifyReport
+from gitvault.core.utils.files import open_plain
 from gitvault.core.utils.names import ref_component
 from gitvault.core.versioning import contents, meta
 from gitvault.core.versioning.commits import identity
@@ -271,6 +272,8 @@ class _Check:
                 reason, size = _wrong_with(path, whole=wanted)
             except OSError as error:
                 reason, size = f"cannot be read: {error.strerror}", 0
+            except CorruptionError as error:
+                reason, size = str(error), 0
             self.bytes += size
             if reason:
                 self.other.append(Defect("pack", path.name, reason))
@@ -346,7 +349,7 @@ class _Check:
 
 def _wrong_with(path: Path, *, whole: bool) -> tuple[str, int]:
     """What is wrong with a git pack or index, and the bytes that were read; not `whole`: only whether its name fits."""
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - 20))
         expected = file.read(20).hex()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gitvault.core.interfaces import Extent, Progress
 from gitvault.core.models import Defect, VerifyReport
+from gitvault.core.storage.condemned import condemned
 from gitvault.core.storage.index import ChunkIndex
 from gitvault.core.storage.packs import PACK_NAME, Chunk, Frame, Pack, Table, by_frame, read_table
 from gitvault.core.storage.reader import ChunkReader
@@ -50,8 +51,8 @@ def verify(
                     raise
                 except (CorruptionError, OSError) as error:
                     table, read, found, unread = Table(), [], [Defect("pack", path.name, str(error))], True
-                if found and not path.exists():
-                    # Upkeep has replaced it meanwhile; what was in it is checked where it is now.
+                if found and (not path.exists() or path.name in condemned(folder)):
+                    # Upkeep has replaced it, or was killed doing so; what was in it is checked where it is now.
                     continue
                 defects += found
                 damaged.update([path.name] if unread else [])

@@ -15,7 +15,7 @@ from typing import BinaryIO, ParamSpec, TypeVar
 
 from gitvault.core.interfaces import ChunkingStrategy, Extent, Progress
 from gitvault.core.models import ChunkId, ChunkPlan, Pointer, StorageSize, VerifyReport
-from gitvault.core.storage import checks, manifests, repack, salvage, sweep
+from gitvault.core.storage import checks, manifests, repack, rounds, salvage, sweep
 from gitvault.core.storage.appender import PackAppender
 from gitvault.core.storage.census import Census
 from gitvault.core.storage.index import ChunkIndex
@@ -297,6 +297,7 @@ class ChunkStore:
 
     def salvage(self, others: Help, said: Said) -> None:
         """Leave only sound packs, and in them all that can be had: see salvage.salvage. Nothing may be unflushed."""
+        rounds.settle(self._folder, self._index, self._disk)
         salvage.salvage(self._folder, self._index, self._disk, others, said)
         self._reader.forget()
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 from gitvault.core.models import Affected, Defect, ObjectId, SnapshotId, VerifyReport
 from gitvault.core.utils.names import from_text, to_text
-from gitvault.core.versioning.history import GitHistory
+from gitvault.core.versioning.history import LOST, GitHistory
 from gitvault.core.versioning.operations import UNDO
 from gitvault.errors import CorruptionError
 
-REF = "refs/vault/lost"
+REF = LOST
 FILE = b"lost.jsonl"
 
 
