@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -243,3 +244,33 @@ def test_a_drill_without_snapshots_and_without_sh(vault: Vault, taken: Vault, mo
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(ToolMissing, match="sh: not found"):
         drill(taken.history, taken.store, 1, random.Random(2))
+
+
+def test_what_was_found_damaged_is_stored_again_by_the_next_snapshot_of_it(vault: Vault, tmp_path: Path) -> None:
+    """It is in the store by its hash, and cannot be read there: whoever has it now must not rely on that."""
+    content = b"\0" + random.Random(3).randbytes(700_000)
+    write(tmp_path / "first", {"a.bin": content, "one.bin": content[:70_000]})
+    vault.create_snapshot(tmp_path / "first")
+    for pack in vault.path.glob("chunks/*.zpk"):
+        data = bytearray(pack.read_bytes())
+        for frame in read_table(pack).frames:
+            data[frame.offset + frame.stored // 2] ^= 1
+        pack.write_bytes(data)
+    write(tmp_path / "second", {"b.bin": content, "one.bin": content[:70_000]})
+    vault.close()
+    assert not vault.verify(data=True).ok
+    vault.close()
+    vault.create_snapshot(tmp_path / "second")
+    vault.close()
+    assert vault.restore_snapshot("second", tmp_path / "back").problems == ()
+    assert (tmp_path / "back" / "b.bin").read_bytes() == content
+    assert vault.restore_snapshot("first", tmp_path / "back1").problems == ()
+    # Nothing is stored a third time, and nothing more is said of it when it is repaired.
+    write(tmp_path / "third", {"c.bin": content})
+    vault.create_snapshot(tmp_path / "third")
+    assert len(list(vault.path.glob("chunks/*.zpk"))) == 2
+    shutil.rmtree(tmp_path / "first")
+    shutil.rmtree(tmp_path / "second")
+    shutil.rmtree(tmp_path / "third")
+    assert not vault.verify(repair=True).quarantined
+    assert vault.verify(data=True).ok

@@ -72,29 +72,39 @@ class Reach:
         self._described: set[ObjectId] = set()
         """Trees of which the attributes say the same."""
         self._hole = False
+        self._absent: set[ObjectId] = set()
+        self._excused: set[ObjectId] = set()
         self._walk(records)
         self._trees.clear()
         self._walk(tips)
-        self._walk(torn, may_miss=True)
+        for oid in (oid for oid in self._absent - self._excused if oid.hex() not in lost):
+            # It says what is missing.
+            history.objects.read(oid)
+        self._walk(torn)
 
-    def _walk(self, tips: Collection[ObjectId], *, may_miss: bool = False) -> None:
+    def _walk(self, tips: Collection[ObjectId]) -> None:
         history = self._history
-        pending = [(tip, may_miss) for tip in tips]
+        pending = list(tips)
         while pending:
-            oid, excused = pending.pop()
+            oid = pending.pop()
             if oid in self.seen:
                 continue
             self.seen.add(oid)
-            found = self._read(oid, excused)
-            if found is None:
+            try:
+                kind, data = history.objects.read(oid)
+            except ContentMissing:
+                # A snapshot that is met later may say whose it was.
+                self._absent.add(oid)
+                self.missing = True
                 continue
-            kind, data = found
             if kind == b"commit":
                 commit = decode_commit(data)
-                pending += ((parent, may_miss) for parent in commit.parents)
+                pending += commit.parents
                 attributes = history.meta_commit(commit)
                 if attributes:
-                    pending.append((attributes, may_miss or identity(oid, commit) in self._lost))
+                    pending.append(attributes)
+                    if identity(oid, commit) in self._lost:
+                        self._excused.add(attributes)
                 if attributes and history.objects.contains(attributes):
                     # They say which files are large: its tree need not be looked at.
                     self.named.add(attributes)
@@ -102,16 +112,16 @@ class Reach:
                 else:
                     self._trees[oid] = commit.tree
             elif kind == b"tag" and (target := _TAG.match(data)):
-                pending.append((ObjectId(bytes.fromhex(target[1].decode())), may_miss))
+                pending.append(ObjectId(bytes.fromhex(target[1].decode())))
             elif kind == b"tree":
                 self._trees[oid] = oid
 
-    def _read(self, oid: ObjectId, excused: bool = False) -> tuple[bytes, bytes] | None:
+    def _read(self, oid: ObjectId) -> tuple[bytes, bytes] | None:
         """Kind and content; None for what is lost."""
         try:
             return self._history.objects.read(oid)
         except ContentMissing:
-            if not excused and oid.hex() not in self._lost:
+            if oid.hex() not in self._lost:
                 raise
         self.missing = self._hole = True
         return None
@@ -216,6 +226,7 @@ def sweep(
         for name in sorted(undone):
             history.refs.delete(name)
         actions.append("operations before this can no longer be undone")
+    history.refs.sync()
 
     def unmoved() -> bool:
         # Another machine that took over may rely on what is about to go.

@@ -10,6 +10,7 @@ from dataclasses import replace
 from gitvault.core.models import Affected, Defect, ObjectId, SnapshotId, VerifyReport
 from gitvault.core.utils.names import from_text, to_text
 from gitvault.core.versioning.history import LOST, GitHistory
+from gitvault.core.versioning.operations import UNDO
 from gitvault.errors import CorruptionError, GitVaultError
 
 REF = LOST
@@ -66,7 +67,8 @@ def _is_gone(history: GitHistory, loss: Defect) -> bool:
     """Whether a loss that verify does not meet any more, since nothing leads to it, is still one."""
     if loss.kind == "commit":
         return not history.objects.contains(ObjectId(bytes.fromhex(loss.object)))
-    return loss.kind == "ref" and history.refs.read(loss.object) is None
+    # Without what undo needs an operation can no longer be taken back, as after any sweep.
+    return loss.kind == "ref" and not loss.object.startswith(UNDO) and history.refs.read(loss.object) is None
 
 
 def _encode(loss: Defect) -> str:

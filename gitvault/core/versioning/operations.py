@@ -28,7 +28,7 @@ from gitvault.errors import CorruptionError, LockedError
 UNDO = "refs/vault/undo/"
 TOMBSTONES = "refs/vault/tombstones"
 TOMBSTONES_FILE = b"tombstones"
-_RECORD = b"operation.json"
+RECORD_FILE = b"operation.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,9 @@ def perform(
     leaves everything as it was; after that `complete` goes on. Raises LockedError when a ref is not where it should be.
     """
     newest = next(log(history), None)
-    number = newest.number + 1 if newest else 1
+    # Of an operation whose record is lost these may be left.
+    kept_for = (ref[len(UNDO) :].partition("/")[0] for ref in history.refs.list(UNDO))
+    number = 1 + max(newest.number if newest else 0, *(int(text) for text in kept_for if text.isdecimal()), 0)
     done = Operation(
         number,
         what,
@@ -94,7 +96,7 @@ def perform(
         tuple(renamed),
     )
     why = f"Operation {number}: {what}"
-    before, record = history.add_file(pack, OPERATIONS, _RECORD, _encode(done), why)
+    before, record = history.add_file(pack, OPERATIONS, RECORD_FILE, _encode(done), why)
     made = pack.finish()
     history.publish([made] if made else [])
     keepers = [RefMove(f"{UNDO}{number}/{k}", None, oid) for k, oid in enumerate(done.kept)]
@@ -163,7 +165,7 @@ def log(history: GitHistory) -> Iterator[Operation]:
     at = history.refs.read(OPERATIONS)
     while at:
         commit = history.commit(at)
-        found = history.tree(commit.tree).get(_RECORD)
+        found = history.tree(commit.tree).get(RECORD_FILE)
         yield _decode(history.blob(found[1]) if found else b"", at)
         at = commit.parents[0] if commit.parents else None
 

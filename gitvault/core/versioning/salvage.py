@@ -103,6 +103,10 @@ def fetch(
             if oid in asked:
                 continue
             asked.add(oid)
+            with suppress(CorruptionError, NotFoundError):
+                # One that is there is wanted for what is missing below it.
+                pending += (b for b in _below(*history.objects.read(oid)) if not history.objects.contains(b))
+                continue
             for number, source in enumerate(tried):
                 found = source(oid)
                 if found is not None and object_id(*found) == oid:
