@@ -94,8 +94,6 @@ _ATTRIBUTES = """\
 # Written by gitvault: what the projects' own .gitattributes say must not change a byte on the way out.
 * -text !eol -ident !working-tree-encoding -export-subst -export-ignore filter=vault
 """
-# By their SHA-256: RESCUE.md as it is in vaults that an older gitvault made.
-_OLDER_TEXTS = frozenset({"5fd1aa7f6710c86d3fc968e64dfd32cb3f60faa605d96815aed2fd9a3306b9fb"})
 _FOLDERS = ("objects/info", "objects/pack", "refs/heads", "refs/tags", "info", "chunks/tmp", "cache", "tmp")
 _RESTORED = "refs/vault/restored/"
 _RESTORES_KEPT = 100
@@ -647,7 +645,7 @@ class Vault:
             raise
         if read:
             read.finish()
-            report = replace(report, note=read.said)
+            report = replace(report, note="; ".join(filter(None, (read.said, report.note))))
         if drill:
             from random import SystemRandom
 
@@ -658,6 +656,7 @@ class Vault:
         return losses.divide(self.history, report, self._losses())
 
     def _verified(self, data: bool, progress: Progress | None, read: ReadExtent | None = None) -> VerifyReport:
+        from gitvault.core.backup_engine import rescue
         from gitvault.core.backup_engine.verify import verify, verify_constants
         from gitvault.core.models import Defect, VerifyReport
 
@@ -673,8 +672,10 @@ class Vault:
                 if self.history.commit(named).parents:
                     lost = Defect("ref", f"refs/heads/{ref_component(project)}", "missing; the project had snapshots")
                     report = replace(report, defects=(*report.defects, lost))
-        constant = verify_constants(self.path, _constant_files(), _OLDER_TEXTS)
+        constant = verify_constants(self.path, _constant_files(), rescue.is_whole)
         report = replace(report, defects=(*report.defects, *constant))
+        if outdated := rescue.outdated(self.path):
+            report = replace(report, note=f"{', '.join(outdated)} of another gitvault, maintain writes them anew")
         if (self.path / _PENDING).exists():
             found = Defect("vault", _PENDING, "an interrupted operation waits to be completed; the next snapshot does")
             report = replace(report, defects=(*report.defects, found))
@@ -781,6 +782,7 @@ class Vault:
         actions: list[str] = []
         with self._lock("maintain"):
             stop = VaultLock.wanted(self.path / _LOCK).exists if idle else None
+            reserve.keep(self.path, self.config.reserve, self._disk)
             packs = self._packs()
             if renewed := rescue.refresh(self.path, self._disk):
                 actions.append(f"wrote {', '.join(renewed)} anew")
@@ -836,7 +838,7 @@ class Vault:
 
         if not yes:
             return search(self.history, patterns, self._named(projects))[1]
-        with self._lock("forget"):
+        with self._lock("forget"), self._reserve():
             names = self._named(projects)
             clear = self._remove_cache
             return forget(self.history, patterns, names, now=self._now(), host=self.config.machine, clear=clear)
