@@ -474,7 +474,7 @@ class Vault:
         with read or contextlib.nullcontext():
             report = verify_vault(self.history, self.store, data=data, extent=read, progress=progress)
         if read:
-            report = replace(report, note=read.said)
+            report = replace(report, note="; ".join(filter(None, (read.said, report.note))))
         if drill:
             drilled, found = exercise(self.history, self.store, drill, chance, progress)
             report = replace(report, drilled=drilled, defects=(*report.defects, *found))
@@ -537,6 +537,7 @@ class Vault:
         from gitvault.core.utils.lock import VaultLock
 
         with self._lock("maintain"):
+            reserve.keep(self.path, self.config.reserve, self._disk)
             stop = VaultLock.wanted(self.path / layout.LOCK).exists if idle else None
             return maintain(self.history, self.store, redundancy=self.config.parity, stop=stop, progress=progress)
 
@@ -577,7 +578,7 @@ class Vault:
 
         if not yes:
             return search(self.history, patterns, catalog.saved(self.history, projects))[1]
-        with self._lock("forget"):
+        with self._lock("forget"), self._reserve():
             names = catalog.saved(self.history, projects)
             clear = self._caches.remove
             return forget(self.history, patterns, names, now=self._now(), host=self.config.machine, clear=clear)

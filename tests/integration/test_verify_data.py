@@ -15,6 +15,7 @@ from damage import lose
 from trees import write
 
 from gitvault import config
+from gitvault.core.backup_engine import rescue
 from gitvault.core.backup_engine.drill import drill
 from gitvault.core.backup_engine.verify import verify_constants
 from gitvault.core.models import ObjectId, VerifyReport
@@ -192,8 +193,26 @@ def test_the_constant_files(taken: Vault, tmp_path: Path) -> None:
         "info/attributes": "cannot be read: No such file or directory",
     }
     (tmp_path / "A.md").write_text("old")
-    assert [d.object for d in verify_constants(tmp_path, {"A.md": b"new"}, ())] == ["A.md"]
-    assert list(verify_constants(tmp_path, {"A.md": b"new"}, {hashlib.sha256(b"old").hexdigest()})) == []
+    assert [d.object for d in verify_constants(tmp_path, {"A.md": b"new"}, lambda _: False)] == ["A.md"]
+    assert list(verify_constants(tmp_path, {"A.md": b"new"}, lambda text: text == b"old")) == []
+
+
+def test_rescue_files_of_another_version_are_no_damage(taken: Vault) -> None:
+    """They say themselves whether they are whole; a kind word, and upkeep writes this version's."""
+    assert taken.verify().note == ""
+    for name, comment in (("rescue.sh", "# %s\n"), ("RESCUE.md", "<!-- %s -->\n")):
+        text = b"of a version to come\n"
+        seal = f"gitvault wrote all above, of the SHA-256 {hashlib.sha256(text).hexdigest()}"
+        (taken.path / name).write_bytes(text + (comment % seal).encode())
+    report = taken.verify(data=True)
+    assert report.ok and "RESCUE.md, rescue.sh of another gitvault, maintain writes them anew" in report.note
+    assert rescue.is_whole((taken.path / "rescue.sh").read_bytes())
+    assert rescue.outdated(taken.path) == ["RESCUE.md", "rescue.sh"]
+    (taken.path / "rescue.sh").write_bytes((taken.path / "rescue.sh").read_bytes().replace(b"come", b"came"))
+    assert [defect.object for defect in taken.verify().defects] == ["rescue.sh"]
+    taken.maintain()
+    report = taken.verify()
+    assert report.ok and report.note == ""
 
 
 # -- the drill

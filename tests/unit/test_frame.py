@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 import subprocess
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gitvault.core.backup_engine.frame import OLDER_TEXTS, constant_files, make_frame
+from gitvault.core.backup_engine.frame import constant_files, make_frame
 from gitvault.core.utils.files import Disk
 from gitvault.core.utils.layout import is_vault
 from gitvault.errors import ExistsError
@@ -40,7 +39,3 @@ def test_a_vault_is_made_only_in_an_empty_folder_or_upon_an_unfinished_one(tmp_p
     with pytest.raises(ExistsError, match="not a vault and not empty"):
         make_frame(tmp_path / "other", Disk())
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["novel.txt"]
-
-
-def test_older_texts_are_not_those_of_today() -> None:
-    assert OLDER_TEXTS.isdisjoint(hashlib.sha256(content).hexdigest() for content in constant_files().values())

@@ -218,7 +218,7 @@ def test_what_a_killed_run_deleted_is_made_to_stay_so(root: Path, refs: RefStore
         def sync_folder(self, path: Path) -> None:
             synced.append(path.relative_to(root).as_posix())
 
-    refs.update("refs/vault/undo/1/0", ONE)
+    refs.update("refs/vault/undo/1/0", A)
     (root / "refs/vault/undo/1/0").unlink()
     RefStore(root, Watching()).sync()
     assert {".", "refs", "refs/vault", "refs/vault/undo", "refs/vault/undo/1"} <= set(synced)

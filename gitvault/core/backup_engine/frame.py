@@ -46,8 +46,6 @@ _ATTRIBUTES = b"""\
 # Written by gitvault: what the projects' own .gitattributes says must not change a byte on the way out.
 * -text !eol -ident !working-tree-encoding -export-subst -export-ignore filter=vault
 """
-OLDER_TEXTS = frozenset({"5fd1aa7f6710c86d3fc968e64dfd32cb3f60faa605d96815aed2fd9a3306b9fb"})
-"""By their SHA-256: RESCUE.md as it is in vaults that an older gitvault made."""
 
 
 def constant_files() -> dict[str, bytes]:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from gitvault.core.backup_engine.frame import OLDER_TEXTS, constant_files
+from gitvault.core.backup_engine import rescue
+from gitvault.core.backup_engine.frame import constant_files
 from gitvault.core.interfaces import Extent, Progress, StorageManager
 from gitvault.core.models import Affected, Defect, ObjectId, Pointer, SnapshotId, VerifyReport
 from gitvault.core.utils.files import open_plain
@@ -81,11 +82,13 @@ def verify_vault(
         return VerifyReport(0, 0, tuple(Defect("ref", name, reason) for name in broken))
     report = verify(history, store, data=data, extent=extent, progress=progress)
     others = list(_lost_branches(history))
-    others += verify_constants(history.git_dir, constant_files(), OLDER_TEXTS)
+    others += verify_constants(history.git_dir, constant_files(), rescue.is_whole)
     if (history.git_dir / PENDING).exists():
         reason = "an interrupted operation waits to be completed; the next snapshot does"
         others.append(Defect("vault", PENDING, reason))
-    return replace(report, defects=(*report.defects, *others))
+    outdated = ", ".join(rescue.outdated(history.git_dir))
+    note = f"{outdated} of another gitvault, maintain writes them anew" if outdated else report.note
+    return replace(report, defects=(*report.defects, *others), note=note)
 
 
 def _lost_branches(history: GitHistory) -> Iterator[Defect]:
@@ -401,13 +404,13 @@ def _wrong_with(path: Path, *, whole: bool) -> tuple[str, int]:
         return f"expected checksum {expected}, found {found}" if found != expected else "", size
 
 
-def verify_constants(vault: Path, texts: Mapping[str, bytes], older: Collection[str]) -> Iterator[Defect]:
-    """The files that never change: each is as this gitvault writes it or, by its SHA-256, as an older one did."""
+def verify_constants(vault: Path, texts: Mapping[str, bytes], whole: Callable[[bytes], bool]) -> Iterator[Defect]:
+    """The files that never change: each is as this gitvault writes it or, as `whole` finds, as another one did."""
     for name, text in texts.items():
         try:
             found = (vault / name).read_bytes()
         except OSError as error:
             yield Defect("vault", name, f"cannot be read: {error.strerror}")
             continue
-        if found != text and hashlib.sha256(found).hexdigest() not in older:
+        if found != text and not whole(found):
             yield Defect("vault", name, "not as gitvault wrote it")
