@@ -43,7 +43,7 @@ _WANTED = (
     ("vault.formatversion", str(FORMAT_VERSION)),
 )
 _ATTRIBUTES = b"""\
-# Written by gitvault: what the projects' own .gitattributes says must not change a byte on the way out.
+# Written by gitvault: what the projects' own .gitattributes say must not change a byte on the way out.
 * -text !eol -ident !working-tree-encoding -export-subst -export-ignore filter=vault
 """
 
