@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gitvault.core.utils import process
 from gitvault.core.utils.files import read_plain
+from gitvault.core.utils.layout import FORMAT_VERSION, LONGEST
 from gitvault.errors import ConfigError, ToolFailed, UnsupportedFormatVersion
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from gitvault.core.interfaces import ChunkingStrategy
     from gitvault.plugins import Plugin
 
-FORMAT_VERSION = 1
 STRATEGIES = ("asset-aware", "fixed", "rolling-hash")
 
 KIB = 1 << 10
@@ -201,8 +201,6 @@ SETTINGS: dict[str, Setting] = {
 
 
 _INCLUDE = rb"(?i)\[\s*include(?:if)?\s*[\]\".]"
-LONGEST = 1 << 20
-"""Bytes of a vault's settings."""
 
 
 def load(vault: Path) -> Config:

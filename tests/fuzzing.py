@@ -30,7 +30,7 @@ import msgpack
 
 from gitvault.core import scan
 from gitvault.core.backup_engine import intake
-from gitvault.core.models import ChunkId, ObjectId, SnapshotId
+from gitvault.core.models import ChunkId, ObjectId
 from gitvault.core.storage import frames, manifests, packs, pointers
 from gitvault.core.utils import dates, names
 from gitvault.core.utils.files import Disk
@@ -74,7 +74,7 @@ _COMMIT = (
 
 def _commit(data: bytes) -> None:
     commit = decode_commit(data)
-    commits.snapshot(SnapshotId("0" * 40), commit)
+    commits.snapshot(_OID, commit)
     commits.meta_commit(commit)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from gitvault import config, plugins
 from gitvault.cli import render
 from gitvault.core.utils import process
-from gitvault.core.utils.layout import open_to_others
+from gitvault.core.utils.layout import LOCK, open_to_others
 from gitvault.errors import GitVaultError, ToolError
 from gitvault.formats import format_plugin
 from gitvault.personas.base import Answer, Session, Verb, persona_plugin
@@ -150,7 +150,7 @@ def _vault(session: Session) -> Iterator[Check]:
 def _locks(vault: Path) -> Iterator[Check]:
     from gitvault.core.utils.lock import VaultLock
 
-    yield Check("writer", "ok", VaultLock.holder(vault / "vault.lock") or "nobody writes at present")
+    yield Check("writer", "ok", VaultLock.holder(vault / LOCK) or "nobody writes at present")
     places = [vault / f"{name}.lock" for name in ("HEAD", "config", "packed-refs")]
     left = [lock for lock in (*places, *sorted((vault / "refs").rglob("*.lock"))) if lock.exists()]
     if not left:

@@ -17,7 +17,8 @@ SHORT = 12
 """Digits of a snapshot's id that people are shown."""
 _LISTED_PROBLEMS = 20
 # They stand only within strings, where each may be written so.
-_CONTROLS = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
+_BIDI = (0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+_CONTROLS = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), *_BIDI)}
 
 
 def size(count: int) -> str:

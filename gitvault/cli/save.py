@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,7 +62,15 @@ def _add(session: Session, arguments: Namespace) -> Answer:
     )
 
 
+def _configure_projects(parser: ArgumentParser) -> None:
+    what = "give one another name"
+    parser.add_argument("action", metavar="rename OLD NEW", choices=("rename",), nargs="?", help=what)
+    parser.add_argument("names", type=filled(str), nargs="*", help=SUPPRESS)
+
+
 def _projects(session: Session, arguments: Namespace) -> Answer:
+    if arguments.action:
+        return _rename(session, arguments.names)
     found = [(project, _newest(session, project)) for project in session.vault.projects()]
     document = [
         {
@@ -82,6 +90,14 @@ def _projects(session: Session, arguments: Namespace) -> Answer:
         for project, newest in found
     ]
     return Answer(document, render.table(rows) if rows else [f"no projects yet; {session.command} snapshot PATH"])
+
+
+def _rename(session: Session, names: list[str]) -> Answer:
+    if len(names) != 2:
+        raise wrong("expected: projects rename OLD NEW")
+    done = session.vault.rename_project(*names)
+    old, new = map(render.line, names)
+    return Answer({"old": names[0], "new": names[1], "operation": done.number}, [f"{old} is now {new}"])
 
 
 def _newest(session: Session, project: Project) -> Snapshot | None:
@@ -262,7 +278,13 @@ def _state_lines(session: Session, states: Sequence[PathState]) -> Iterator[str]
 VERBS = (
     Verb("init", "make a vault", "git-vault init ~/backup.git", _configure_init, _init),
     Verb("add", "register a folder as a project", "git-vault add ~/work/acme --name acme", _configure_add, _add, True),
-    Verb("projects", "list the projects", "git-vault projects --json", lambda parser: None, _projects),
+    Verb(
+        "projects",
+        "list the projects, or give one another name",
+        "git-vault projects --json\ngit-vault projects rename acme beta",
+        _configure_projects,
+        _projects,
+    ),
     Verb(
         "snapshot",
         "save folders as they are now",

@@ -16,16 +16,17 @@ import sqlite3
 import stat
 import sys
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgpack
 
 from gitvault.core.models import Problem
 from gitvault.core.utils.attributes import read_xattrs
-from gitvault.core.utils.files import create_private, open_source
+from gitvault.core.utils.files import Disk, create_private, open_source
+from gitvault.core.utils.names import ref_component
 from gitvault.core.utils.process import Child, in_child
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ RACY_NS = 100_000_000
 # ... on file systems whose times are whole seconds (FAT, some network shares).
 RACY_COARSE_NS = 2_000_000_000
 _POSIX = sys.platform != "win32"
+_T = TypeVar("_T")
 _LOOK_AHEAD_FROM = 1000
 """Known folders."""
 
@@ -163,6 +165,33 @@ def _damage_named() -> Iterator[None]:
         raise CacheDamaged(str(error)) from error
 
 
+class Caches:
+    """The caches of a vault's projects, by project."""
+
+    def __init__(self, folder: Path, disk: Disk) -> None:
+        self._folder = folder
+        self._disk = disk
+
+    def open(self, project: str) -> StatCache:
+        """That of a project, made when it is missing."""
+        self._disk.make_folder(self._folder)
+        return StatCache(self._file(project))
+
+    def remove(self, project: str) -> None:
+        """Remove what is known of a project, durably: after a power cut it must not come back."""
+        self._disk.make_folder(self._folder)
+        self._disk.unlink(self._file(project))
+        self._disk.sync_folder(self._folder)
+
+    def rename(self, old: str, new: str) -> None:
+        """Let a project have what is known of another, whose name it takes; without it everything is read once."""
+        with contextlib.suppress(OSError):
+            self._disk.rename(self._file(old), self._file(new))
+
+    def _file(self, project: str) -> Path:
+        return self._folder / f"stat-{ref_component(project)}.db"
+
+
 class StatCache:
     """The cached rows of one project. A damaged or foreign file is as good as none.
 
@@ -198,6 +227,16 @@ class StatCache:
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+    def use(self, work: Callable[[], _T]) -> _T:
+        """Do what uses the cache, and again from nothing when it turns out damaged; closed when this returns."""
+        try:
+            return work()
+        except CacheDamaged:
+            self.forget()
+            return work()
+        finally:
+            self.close()
 
     def about(self) -> dict[str, bytes]:
         """What the rows are valid for: `snapshot`, `root`, `rules`, `time` and what the last run reported."""

@@ -7,17 +7,23 @@ import random
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from faults.recording import Medium, Op, RecordingDisk, State, read_state, write_state
+from faults.recording import Killed, KillingDisk, Medium, Op, RecordingDisk, State, read_state, write_state
 from trees import Record, records, write
 
+from gitvault.core.backup_engine.retention import Retention
+from gitvault.core.models import SnapshotId
 from gitvault.core.utils.files import Disk
+from gitvault.core.versioning.operations import can_undo
 from gitvault.errors import GitVaultError
 from gitvault.vault import Vault, is_vault
+
+_T = TypeVar("_T")
 
 NOISE = random.Random(4).randbytes(400_000)
 LARGE = bytes(4096) + NOISE[:180_000]
@@ -33,6 +39,12 @@ TODAY: Mapping[str, bytes | str] = {
 }
 
 
+Content = Mapping[bytes, Record]
+
+DONE = "done"
+"""What a scenario that takes no snapshot acknowledges."""
+
+
 class Stage:
     """A folder that stands for a disk, with a vault on it, and a project elsewhere."""
 
@@ -42,8 +54,14 @@ class Stage:
         self.root = base / "disk"
         self.vault = self.root / "vault.git"
         self.project = base / "project"
-        self.saved: dict[str, dict[bytes, Record]] = {}
-        """Snapshot -> what it must give back."""
+        self.saved: dict[str, Content | None] = {}
+        """Snapshot -> what it must give back; None: it is not there."""
+        self.becomes: dict[str, Content | None] = {}
+        """What a scenario changes, all of it or nothing; None: the snapshot goes."""
+        self.heal: Callable[[Vault], None] | None = None
+        """What makes a vault whole again that was damaged before the scenario began."""
+        self.also: Callable[[Vault], bool] | None = None
+        """What else holds when the scenario is done."""
         self._today = base / "today"
         self._tomorrow = base / "tomorrow"
         if not self.root.exists():
@@ -84,11 +102,21 @@ class Stage:
             report = vault.create_snapshot(self.project, project="p", **options)  # type: ignore[arg-type]
         self.acknowledge(disk, report.snapshot, held)
 
-    def acknowledge(self, disk: Disk, snapshot: str, held: dict[bytes, Record]) -> None:
+    def acknowledge(self, disk: Disk, snapshot: str, held: Content) -> None:
         """The vault said that a snapshot with this content is safe."""
         self.saved.setdefault(snapshot, held)
+        self.tell(disk, snapshot)
+
+    def tell(self, disk: Disk, what: str = DONE) -> None:
+        """The vault said that something is done."""
         if isinstance(disk, RecordingDisk):
-            disk.acknowledge(snapshot)
+            disk.acknowledge(what)
+
+    def setting(self, key: str, value: str) -> None:
+        """Make the vault if it is missing, and set something in it."""
+        Vault.create(self.vault).close()
+        with (self.vault / "config").open("a") as config:
+            config.write(f"\t{key} = {value}\n")
 
     def reset(self, state: State) -> None:
         """The disk as given, the project as it is today."""
@@ -157,16 +185,21 @@ def _one_and_work(stage: Stage) -> None:
     stage.work()
 
 
-def _three(stage: Stage) -> None:
-    for _ in range(2):
+def _days(stage: Stage, number: int) -> None:
+    for _ in range(number):
         stage.snapshot(Disk())
         stage.work()
+
+
+def _three(stage: Stage) -> None:
+    _days(stage, 2)
     stage.snapshot(Disk())
 
 
 def _maintain(stage: Stage, disk: Disk) -> None:
     with opened(stage.vault, disk) as vault:
         vault.maintain()
+    stage.tell(disk)
 
 
 def _restore(stage: Stage, disk: Disk) -> None:
@@ -179,12 +212,186 @@ def _restore(stage: Stage, disk: Disk) -> None:
     stage.acknowledge(disk, report.safety, held)
 
 
+def _to_prune(stage: Stage) -> None:
+    """A milestone follows its snapshot; another one goes."""
+    _three(stage)
+    with Vault.open(stage.vault) as vault:
+        first, second, third = stage.saved
+        for name, snapshot in ("goes", first), ("follows", third):
+            vault.history.refs.update(f"refs/tags/p/{name}", vault.history.locate(SnapshotId(snapshot)))
+    stage.becomes = {first: None, second: None}
+    stage.also = lambda vault: _is_recorded(vault, follows=third)
+
+
+def _is_recorded(vault: Vault, **tags: str) -> bool:
+    """Tags lead to the commits that stand for their snapshots now, and all can be taken back."""
+    history = vault.history
+    wanted = {f"refs/tags/p/{name}": history.locate(SnapshotId(snapshot)) for name, snapshot in tags.items()}
+    return history.refs.list("refs/tags/") == wanted and can_undo(history, vault.operations()[0])
+
+
+def _prune(stage: Stage, disk: Disk) -> None:
+    with opened(stage.vault, disk) as vault:
+        vault.prune(Retention(last=1), yes=True)
+    stage.tell(disk)
+
+
+def _to_undo(stage: Stage) -> None:
+    _to_prune(stage)
+    held = dict(stage.saved)
+    _prune(stage, Disk())
+    _settle(stage)
+    stage.becomes = held
+    first, _, third = held
+    stage.also = lambda vault: _is_recorded(vault, goes=first, follows=third)
+
+
+def _undo(stage: Stage, disk: Disk) -> None:
+    with opened(stage.vault, disk) as vault:
+        if vault.operations()[0].what != "undo":
+            vault.undo()
+    stage.tell(disk)
+
+
+def _to_rename(stage: Stage) -> None:
+    """Every snapshot stays; branch, tags and list have the other name, all of them or none."""
+    _to_prune(stage)
+    stage.becomes = {}
+    first, _, third = stage.saved
+
+    def renamed(vault: Vault) -> bool:
+        history = vault.history
+        tags = {"refs/tags/q/goes": first, "refs/tags/q/follows": third}
+        wanted = {tag: history.locate(SnapshotId(snapshot)) for tag, snapshot in tags.items()}
+        names = [project.name for project in vault.projects()]
+        return names == history.projects() == ["q"] and history.refs.list("refs/tags/") == wanted
+
+    stage.also = renamed
+
+
+def _rename(stage: Stage, disk: Disk) -> None:
+    with opened(stage.vault, disk) as vault:
+        if vault.history.tip("p"):
+            vault.rename_project("p", "q")
+    stage.tell(disk)
+
+
+def _to_forget(stage: Stage) -> None:
+    _three(stage)
+    stage.becomes = {
+        snapshot: {path: record for path, record in held.items() if path not in (b"art/hero.tga", b"read.me")}
+        for snapshot, held in stage.saved.items()
+        if held
+    }
+
+
+def _forget(stage: Stage, disk: Disk) -> None:
+    with opened(stage.vault, disk) as vault:
+        vault.forget(["hero.tga", "read.me"], yes=True)
+    stage.tell(disk)
+
+
+def _settle(stage: Stage) -> None:
+    """What was to become has."""
+    stage.saved |= stage.becomes
+    stage.becomes = {}
+
+
+def _to_sweep(stage: Stage) -> None:
+    """After everything that leaves something behind."""
+    _to_forget(stage)
+    _forget(stage, Disk())
+    _settle(stage)
+    stage.work()
+    stage.snapshot(Disk())
+    with opened(stage.vault) as vault:
+        vault.prune(Retention(last=2), yes=True)
+    stage.saved |= dict.fromkeys(list(stage.saved)[:-2])
+    stage.work()
+    with suppress(Killed):
+        stage.snapshot(KillingDisk(stage.root, 40))
+
+
+def _sweep(stage: Stage, disk: Disk) -> None:
+    with opened(stage.vault, disk) as vault:
+        vault.sweep()
+    stage.tell(disk)
+
+
+def _damaged(stage: Stage) -> None:
+    for pattern in ("chunks/*.zpk", "objects/pack/*.pack"):
+        for path in sorted(stage.vault.glob(pattern))[:2]:
+            data = bytearray(path.read_bytes())
+            data[len(data) // 2] ^= 0xFF
+            path.chmod(0o600)
+            path.write_bytes(data)
+    max(stage.vault.glob("objects/pack/*.idx")).unlink()
+    wrong = {"refs/heads/p": b"no id", "rescue.sh": b"no script"}
+    for name, content in wrong.items():
+        (stage.vault / name).write_bytes(content)
+    stage.also = lambda vault: set(wrong.values()) <= {p.read_bytes() for p in vault.path.glob("quarantine/*")}
+    stage.heal = lambda vault: _repair_with(vault)
+
+
+def _repair_with(vault: Vault) -> None:
+    report = vault.verify(repair=True)
+    assert report.ok and not report.quarantined, report
+
+
+def _to_repair(stage: Stage) -> None:
+    """From parity."""
+    stage.setting("parity", "10")
+    _three(stage)
+    _damaged(stage)
+
+
+def _to_repair_from_copy(stage: Stage) -> None:
+    _three(stage)
+    with opened(stage.vault) as vault:
+        vault.copy_to(stage.base / "copy.git")
+    _damaged(stage)
+
+
+def _repair(stage: Stage, disk: Disk) -> None:
+    with opened(stage.vault, disk) as vault:
+        _repair_with(vault)
+    stage.tell(disk)
+
+
+def _to_copy(stage: Stage) -> None:
+    """The vault on the disk is the copy."""
+    target, stage.vault = stage.vault, stage.base / "source.git"
+    stage.snapshot(Disk())
+    with opened(stage.vault) as vault:
+        vault.copy_to(target)
+    stage.work()
+    stage.snapshot(Disk())
+    stage.vault = target
+    newest = list(stage.saved)[-1]
+    stage.becomes = {newest: stage.saved[newest]}
+    stage.saved[newest] = None
+
+
+def _copy(stage: Stage, disk: Disk) -> None:
+    with opened(stage.base / "source.git", disk) as vault:
+        vault.copy_to(stage.vault)
+    stage.tell(disk)
+
+
 SCENARIOS = (
     Scenario("first", _nothing, Stage.snapshot),
     Scenario("second", _one_and_work, Stage.snapshot),
     Scenario("unchanged", _one, Stage.snapshot),
     Scenario("maintain", _three, _maintain),
     Scenario("restore", _one_and_work, _restore),
+    Scenario("prune", _to_prune, _prune),
+    Scenario("undo", _to_undo, _undo),
+    Scenario("rename", _to_rename, _rename),
+    Scenario("forget", _to_forget, _forget),
+    Scenario("sweep", _to_sweep, _sweep),
+    Scenario("repair", _to_repair, _repair),
+    Scenario("repair-from-copy", _to_repair_from_copy, _repair),
+    Scenario("copy", _to_copy, _copy),
 )
 """Add one for whatever writes to a vault."""
 
@@ -286,10 +493,9 @@ def look(stage: Stage, path: Path, acknowledged: Sequence[str], scratch: Path, *
     """The vault verifies, what was acknowledged comes back byte for byte, and the next snapshot does. Raises Lost."""
     if acknowledged or is_vault(path):
         with Vault.open(path) as vault:
+            if stage.heal and DONE not in acknowledged:
+                stage.heal(vault)
             _clean(vault, data=True)
-            listed = {snapshot.id for snapshot in vault.list_snapshots()}
-            if not listed >= set(acknowledged):
-                raise Lost(f"not listed: {set(acknowledged) - listed}")
             if acknowledged and not vault.projects():
                 raise Lost("the project is not listed")
             head = vault.history.refs.head()
@@ -297,32 +503,53 @@ def look(stage: Stage, path: Path, acknowledged: Sequence[str], scratch: Path, *
                 raise Lost(f"HEAD names {head}")
             if (path / "RESCUE.md").read_bytes() != (stage.vault / "RESCUE.md").read_bytes():
                 raise Lost("RESCUE.md is not as it was written")
-            for number, snapshot in enumerate(acknowledged):
-                _comes_back(vault, snapshot, stage.saved[snapshot], scratch / f"out{number}")
+            _holds(stage, vault, acknowledged, scratch)
+            if stage.also and DONE in acknowledged and not stage.also(vault):
+                raise Lost("not all that was done is there")
     if again:
         with stage.tomorrow() as held, Vault.create(path) as vault:
             report = vault.create_snapshot(stage.project, project="p")
             if report.problems:
                 raise Lost(f"the next snapshot is not whole: {report.problems}")
-            _comes_back(vault, report.snapshot, held, scratch / "next")
+            vault.restore_snapshot(report.snapshot, scratch / "next")
+            if (got := records(scratch / "next")) != held:
+                raise Lost(f"the next snapshot came back otherwise: {_wrong(got, held)}")
+            shutil.rmtree(scratch / "next")
             _clean(vault, data=False)
+
+
+def _holds(stage: Stage, vault: Vault, acknowledged: Sequence[str], scratch: Path) -> None:
+    before = {snapshot: stage.saved[snapshot] for snapshot in acknowledged if snapshot != DONE}
+    legal = [before | stage.becomes] if DONE in acknowledged else [before, before | stage.becomes]
+    listed = {snapshot.id for snapshot in vault.list_snapshots()}
+    missing = []
+    for state in legal:
+        gone = {snapshot for snapshot, held in state.items() if held is None}
+        missing.append((state.keys() - gone - listed) | (gone & listed))
+    legal = [state for state, wrong in zip(legal, missing, strict=True) if not wrong]
+    if not legal:
+        raise Lost(f"not listed, or not gone: {missing}")
+    for number, snapshot in enumerate(sorted(legal[0].keys() & listed)):
+        target = scratch / f"out{number}"
+        report = vault.restore_snapshot(snapshot, target)
+        if report.problems:
+            raise Lost(f"{snapshot[:10]}: {report.problems[:3]}")
+        got = records(target)
+        fits = [state for state in legal if state[snapshot] == got]
+        if not fits:
+            raise Lost(f"{snapshot[:10]}: came back otherwise: {_wrong(got, legal[0][snapshot] or {})}")
+        legal = fits
+        shutil.rmtree(target)
+
+
+def _wrong(got: Content, held: Content) -> list[bytes]:
+    return sorted(name for name in got.keys() | held.keys() if got.get(name) != held.get(name))[:5]
 
 
 def _clean(vault: Vault, *, data: bool) -> None:
     report = vault.verify(data=data)
     if report.defects:
         raise Lost(f"verify: {report.defects[:3]}")
-
-
-def _comes_back(vault: Vault, snapshot: str, held: dict[bytes, Record], target: Path) -> None:
-    report = vault.restore_snapshot(snapshot, target)
-    if report.problems:
-        raise Lost(f"{snapshot[:10]}: {report.problems[:3]}")
-    got = records(target)
-    if got != held:
-        wrong = sorted(name for name in got.keys() | held.keys() if got.get(name) != held.get(name))
-        raise Lost(f"{snapshot[:10]}: came back otherwise: {wrong[:5]}")
-    shutil.rmtree(target)
 
 
 def cuts(recording: Recording, limit: int, seed: int) -> Iterator[tuple[int, State, tuple[str, ...], State]]:
@@ -353,6 +580,14 @@ def any_caches(seen: Sequence[State], chance: random.Random) -> State:
         if content and chance.random() < 0.5:
             torn[path] = content[: chance.randrange(len(content))] + bytes(512)
     return torn
+
+
+def sampled(everything: Iterable[_T], count: int, deep: bool) -> Iterable[_T]:
+    """All of it when deep; else that many, always the same ones, the last among them."""
+    if deep:
+        return everything
+    *others, last = everything
+    return [*random.Random(7).sample(others, min(count - 1, len(others))), last]
 
 
 def fast_folder(fallback: Path) -> Path:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from faults.recording import Killed, KillingDisk, RecordingDisk
-from faults.stage import SCENARIOS, Lost, Scenario, Stage, look, prepared, record
+from faults.stage import DONE, SCENARIOS, Lost, Scenario, Stage, look, prepared, record, sampled
 from trees import records
 
 from gitvault.core.utils.files import Disk
@@ -33,7 +33,8 @@ def killed(stage: Stage, scenario: Scenario, at: int) -> list[str]:
         timeout=60,
         check=False,
     )
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    # Without caches a run may do less than the one that was recorded, and come to its end.
+    assert done.returncode == -signal.SIGKILL or (done.returncode == 0 and done.stdout), done.stderr
     return done.stdout.split()
 
 
@@ -45,15 +46,15 @@ def test_killed_before_any_operation(
     stage = prepared(ground, scenario)
     recording = record(stage, scenario)
     prior = dict(list(stage.saved.items())[: len(recording.acknowledged)])
-    kills = len(recording.ops) if request.config.getoption("--deep") else 3
-    for number in range(kills):
-        at = number * len(recording.ops) // kills + (number and kills == 3)
+    kills = 0
+    for at in sampled(range(len(recording.ops) - 1), 2, request.config.getoption("--deep")):
+        kills += 1
         stage.reset(recording.before)
         stage.saved = dict(prior)
         held = records(stage.project)
         acknowledged = killed(stage, scenario, at)
-        stage.saved.update((snapshot, held) for snapshot in acknowledged if snapshot not in prior)
-        known = list(stage.saved)
+        stage.saved.update((snapshot, held) for snapshot in acknowledged if snapshot not in (*prior, DONE))
+        known = [*stage.saved, DONE]
         try:
             scenario.run(stage, Disk())
             look(stage, stage.vault, known, ground / "out")

@@ -10,27 +10,23 @@ from pathlib import Path
 
 import pytest
 from faults.recording import Killed, KillingDisk, Medium
-from faults.stage import SCENARIOS, Checker, Lost, Scenario, caches_of, cuts, prepared, record
+from faults.stage import SCENARIOS, Checker, Lost, Scenario, caches_of, cuts, prepared, record, sampled
 
 from gitvault.errors import GitVaultError
 
 NAMED = [pytest.param(scenario, id=scenario.name) for scenario in SCENARIOS]
-SHARDS = 2
 
 
-@pytest.mark.parametrize("shard", range(SHARDS))
 @pytest.mark.parametrize("scenario", NAMED)
 def test_a_power_cut_after_any_operation(
-    scenario: Scenario, shard: int, ground: Path, request: pytest.FixtureRequest, record_property
+    scenario: Scenario, ground: Path, request: pytest.FixtureRequest, record_property
 ) -> None:
     deep = request.config.getoption("--deep")
-    limit = 200 if deep else 6
     stage = prepared(ground, scenario)
     recording = record(stage, scenario)
     checker = Checker(stage, ground / "check")
-    for number, state, acknowledged, caches in cuts(recording, limit, seed=1):
-        if number % SHARDS != shard:
-            continue
+    states = cuts(recording, 60 if deep else 6, seed=1)
+    for number, state, acknowledged, caches in sampled(states, 24, deep):
         try:
             checker.check(state, acknowledged, caches, again=deep or checker.states % 3 == 0)
         except Lost as lost:
@@ -39,18 +35,16 @@ def test_a_power_cut_after_any_operation(
     record_property("states", checker.states)
 
 
-@pytest.mark.parametrize("shard", range(SHARDS))
 @pytest.mark.parametrize("scenario", NAMED)
 def test_a_kill_then_a_whole_run_then_a_power_cut(
-    scenario: Scenario, shard: int, ground: Path, request: pytest.FixtureRequest, record_property
+    scenario: Scenario, ground: Path, request: pytest.FixtureRequest, record_property
 ) -> None:
     """What the killed run had not synced and the next one took for granted."""
     deep = request.config.getoption("--deep")
     stage = prepared(ground, scenario)
     recording = record(stage, scenario)
     checker = Checker(stage, ground / "check")
-    step = 1 if deep else max(1, len(recording.ops) // 24)
-    for at in range(shard * step, len(recording.ops), SHARDS * step):
+    for at in sampled(range(len(recording.ops)), 5, deep):
         stage.reset(recording.before)
         first = KillingDisk(stage.root, at)
         try:
@@ -68,7 +62,7 @@ def test_a_kill_then_a_whole_run_then_a_power_cut(
         acknowledged = (*recording.acknowledged, *(op.path for op in second.ops if op.kind == "acknowledge"))
         chance = random.Random(at)
         caches = caches_of(stage)
-        for state in medium.states(40 if deep else 4, chance):
+        for state in medium.states(12 if deep else 2, chance):
             try:
                 checker.check(state, acknowledged, chance.choice([caches, {}]))
             except Lost as lost:

@@ -287,7 +287,7 @@ def test_also_when_the_newest_there_was_pruned_here(source: Vault, tmp_path: Pat
 def test_what_was_forgotten_there_does_not_come_back(source: Vault, tmp_path: Path) -> None:
     second = tmp_path / "second.git"
     source.copy_to(second, projects=["a/b"])
-    blob = source.history.blob_at(source.resolve("acme"), b"src/b.c")
+    blob = source.history.blob_at(source.history.commit(source.history.locate(source.resolve("acme"))), b"src/b.c")
     assert blob
     with Vault.open(second) as copied:
         copied.history.write_file("refs/vault/tombstones", b"tombstones", blob.hex().encode() + b" 1\n", "Forget")
@@ -652,7 +652,7 @@ def test_a_projects_file_that_looks_like_attributes(source: Vault, tmp_path: Pat
     assert below
     write(tmp_path / "0", {"art": source.history.blob(below)})
     source.create_snapshot(tmp_path / "0")
-    assert source.history.blob_at(source.resolve("0"), b"art") == below
+    assert source.history.blob_at(source.history.commit(source.history.locate(source.resolve("0"))), b"art") == below
     source.copy_to(tmp_path / "second.git")
     with Vault.open(tmp_path / "second.git") as second:
         assert_the_same(source, second, tmp_path)

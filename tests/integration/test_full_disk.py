@@ -15,6 +15,7 @@ import pytest
 from cutting import git, keep_only
 from trees import contents, write
 
+from gitvault import config
 from gitvault.core.utils import reserve
 from gitvault.core.utils.files import Disk, NewFile
 from gitvault.errors import StorageFullError
@@ -221,3 +222,18 @@ def test_a_file_is_filled_where_the_system_cannot_set_space_aside(
     with Disk().create(tmp_path / "x") as file:
         file.fill(100_000)
     assert (tmp_path / "x").stat().st_size == 100_000 and any((tmp_path / "x").read_bytes())
+
+
+def test_without_a_size_there_is_no_reserve_and_a_new_size_brings_it_back(vault: Vault) -> None:
+    config.set(vault.path, "vault.reserve", "1m")
+    with Vault.open(vault.path) as fresh:
+        fresh.maintain()
+        assert (vault.path / reserve.NAME).stat().st_size == 1 << 20
+        before = disk_usage(vault.path)
+        (vault.path / reserve.NAME).unlink()
+        assert disk_usage(vault.path) == before, "the quota is not for it"
+    config.set(vault.path, "vault.reserve", "0")
+    with Vault.open(vault.path) as fresh:
+        (vault.path / reserve.NAME).write_bytes(bytes(10))
+        fresh.sweep()
+        assert not (vault.path / reserve.NAME).exists()

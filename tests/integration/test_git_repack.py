@@ -21,7 +21,7 @@ from gitvault.core.versioning.objects import MODE_FILE, MODE_TREE, Commit, Signa
 from gitvault.core.versioning.odb import ObjectStore
 from gitvault.core.versioning.packfile import PackWriter, publish
 from gitvault.core.versioning.refs import RefStore
-from gitvault.core.versioning.repack import RepackReport, due, repack
+from gitvault.core.versioning.repack import RepackReport, damage_named, due, repack
 from gitvault.errors import CorruptionError, LockedError, ToolFailed
 
 pytestmark = pytest.mark.needs("git")
@@ -277,6 +277,15 @@ def test_readers_survive_a_repack(history: History) -> None:
         repack(history.vault, Disk())
         assert {oid for oid, _, _ in [first, *reading]} == set(ids)
         assert {oid for oid, _, _ in opened.read_many(ids)} == set(ids)
+
+
+def test_what_git_calls_fatal_is_damage_and_what_ended_it_is_not(tmp_path: Path) -> None:
+    said = r"git cannot repack it \(fatal: bad tree\); run git-vault verify"
+    with pytest.raises(CorruptionError, match=said), damage_named(tmp_path):
+        raise ToolFailed("git pack-objects", 128, "warning: x\nfatal: bad tree\n")
+    for code in (-9, 1):
+        with pytest.raises(ToolFailed), damage_named(tmp_path):
+            raise ToolFailed("git pack-objects", code, "")
 
 
 def test_unreadable_ref_or_missing_object_stops_before_anything_changes(history: History) -> None:

@@ -14,6 +14,7 @@ import pytest
 from gitvault.core.models import ObjectId
 from gitvault.core.utils.files import Disk
 from gitvault.core.utils.process import git
+from gitvault.core.versioning import refs
 from gitvault.core.versioning.objects import (
     EMPTY_TREE,
     MODE_EXECUTABLE,
@@ -221,7 +222,9 @@ def test_refs_are_what_git_sees(vault: Path) -> None:
     assert out(vault, "symbolic-ref", "HEAD") == "refs/heads/elsewhere"
 
 
-def test_git_and_we_respect_each_others_locks(vault: Path) -> None:
+def test_git_and_we_respect_each_others_locks(vault: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Long before a lock counts as one that a killed process left.
+    monkeypatch.setattr(refs, "_LOCK_SECONDS", 0.05)
     save(vault, "refs/heads/p", {b"a": b"1"})
     lock = vault / "refs" / "heads" / "p.lock"
     lock.touch()

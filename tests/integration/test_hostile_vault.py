@@ -385,7 +385,7 @@ def test_a_handful_of_trees_that_are_more_files_than_a_disk_holds(vault: Vault, 
 
 # -- what reaches the terminal -----------------------------------------------------------------------
 
-ESCAPES = "\x1b[2J\x1b]0;title\x07\r\x08\x9b31m\u009d\x7f\n"
+ESCAPES = "\x1b[2J\x1b]0;title\x07\r\x08\x9b31m\u009d\x7f\n\u202e\u2066"
 
 
 def test_no_name_or_message_speaks_to_the_terminal(
@@ -395,6 +395,7 @@ def test_no_name_or_message_speaks_to_the_terminal(
         main.main(["--vault", str(vault.path), *map(str, words)])
         for text in capfd.readouterr():
             assert not any(ord(c) < 32 or 127 <= ord(c) < 160 for c in re.sub("[\n\t]", "", text)), words
+            assert not re.search("[\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]", text), words
             if "--json" in words and text and not text.startswith("git-vault: "):
                 json.loads(text)
                 assert text.count("\n") == 1, "one document"

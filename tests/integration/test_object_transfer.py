@@ -129,9 +129,9 @@ def test_distances_read_back(distance: int) -> None:
 
 def test_a_tag_names_its_object() -> None:
     oid = ObjectId(b"\xab" * 20)
-    assert tagged(b"object " + oid.hex().encode() + b"\ntype commit\n") == oid
+    assert tagged(oid, b"object " + oid.hex().encode() + b"\ntype commit\n") == oid
     with pytest.raises(CorruptionError, match="names no object"):
-        tagged(b"type commit\n")
+        tagged(oid, b"type commit\n")
 
 
 def test_between_two_histories_only_what_is_new_moves(tmp_path: Path) -> None:

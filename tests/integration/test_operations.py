@@ -95,7 +95,13 @@ def undo(vault: Vault) -> None:
     vault.undo()
 
 
-@pytest.mark.parametrize(("first", "work"), [(None, prune), (prune, undo), (prune, forget)])
+def rename(vault: Vault) -> None:
+    vault.rename_project("acme", "beta")
+
+
+@pytest.mark.parametrize(
+    ("first", "work"), [(None, prune), (prune, undo), (prune, forget), (None, rename), (rename, undo)]
+)
 def test_killed_anywhere_it_is_all_or_nothing(
     stage: tuple[Path, list[SnapshotId]],
     tmp_path: Path,

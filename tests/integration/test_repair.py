@@ -18,11 +18,13 @@ from trees import contents, differences, write
 from gitvault import config
 from gitvault.core.backup_engine import repair
 from gitvault.core.backup_engine.frame import keep_copy, mend_frame
+from gitvault.core.backup_engine.verify import verify_vault
 from gitvault.core.models import Defect, Repair, SnapshotId, VerifyReport
-from gitvault.core.utils.files import Disk
+from gitvault.core.storage.store import ChunkStore
+from gitvault.core.utils.files import Disk, NewFile
 from gitvault.core.versioning import losses
 from gitvault.core.versioning.contents import find
-from gitvault.core.versioning.history import raw
+from gitvault.core.versioning.history import LOST, GitHistory, raw
 from gitvault.core.versioning.salvage import reachable
 from gitvault.errors import CorruptionError, NotFoundError, VaultNotFound
 from gitvault.vault import Vault
@@ -350,7 +352,7 @@ def test_settings_survive_a_damaged_config(plain: Saved, tmp_path: Path) -> None
     loaded = config.load(path)
     assert (loaded.avg_chunk, loaded.maintenance, loaded.format_version) == (256 << 10, "off", config.FORMAT_VERSION)
     assert Vault.mend(path) == []
-    assert mend_frame(tmp_path, b"", (), lambda *_: True, Disk()) == []
+    assert mend_frame(tmp_path, lambda *_: True, Disk()) == []
     keep_copy(tmp_path / "missing", tmp_path, Disk())
     assert Vault.mend(tmp_path) == [] and not (tmp_path / "HEAD").exists()
 
@@ -362,6 +364,7 @@ def test_a_lost_commit_costs_one_snapshot(which: int, plain: Saved, tmp_path: Pa
     vault, report = repaired(plain, tmp_path, lambda path: spoil(path, lost))
     with vault:
         assert ("commit", lost) in {(defect.kind, defect.object) for defect in report.quarantined}
+        assert vault.history.refs.read(LOST)
         left = [snapshot for number, snapshot in enumerate(plain.snapshots) if number != which]
         found = vault.list_snapshots()
         assert len(found) == len(left)
@@ -408,7 +411,7 @@ def test_loose_objects(plain: Saved, tmp_path: Path, gone: None) -> None:
         victim = next(loose.glob("objects/[0-9a-f][0-9a-f]/*"))
         change(victim, lambda data: data.__setitem__(len(data) // 2, data[len(data) // 2] ^ 1))
         report = vault.verify(repair=True, copies=[other])
-        assert report.ok and [done.kind for done in report.repaired] == ["object"]
+        assert report.ok and {done.kind for done in report.repaired} == {"object"}
         plain.assert_whole(vault)
         assert [path.name for path in loose.glob("quarantine/*")] == [victim.name]
 
@@ -477,6 +480,8 @@ def test_the_command(plain: Saved, tmp_path: Path, command: Command, vault: Vaul
     shutil.copytree(plain.vault, vault.path)
     done = command("verify", "--repair", "--json")
     assert done.returncode == 0
+    for other in (["--share", "1/2"], ["--drill", "3"], ["--restart"]):
+        assert command("verify", "--repair", *other).returncode == 129
     document = json.loads(done.stdout)
     assert document["ok"] and document["defects"] == document["repaired"] == document["quarantined"] == []
     flip(chunk_pack(vault.path), 0.5)
@@ -530,13 +535,40 @@ def test_parity_is_made_by_snapshots_and_upkeep_and_goes_with_its_pack(protected
         assert names("parity/*") == now, "what is there stays useful"
 
 
+@pytest.mark.parametrize("damaged", [False, True])
+def test_after_a_repair_the_vault_is_opened_anew(damaged: bool, plain: Saved, tmp_path: Path) -> None:
+    """What was read before it is not believed; and a vault without damage is verified once."""
+    path = tmp_path / "vault.git"
+    shutil.copytree(plain.vault, path)
+    if damaged:
+        (path / "RESCUE.md").write_text("x")
+    vaults: list[Vault] = []
+
+    def parts() -> tuple[GitHistory, ChunkStore]:
+        vaults.append(Vault.open(path))
+        return vaults[-1].history, vaults[-1].store
+
+    report = repair.repair_vault(parts, copies=(), host="nowhere", redundancy=0, progress=None)
+    assert report.ok and verify_vault(*parts(), data=True).ok
+    assert [done.object for done in report.repaired] == ["RESCUE.md"] * damaged
+    assert len(vaults) == 2 + damaged
+    for vault in vaults:
+        vault.close()
+
+
 def test_parity_that_cannot_be_written_is_a_note(plain: Saved, tmp_path: Path) -> None:
     path = tmp_path / "vault.git"
     shutil.copytree(plain.vault, path)
     config.set(path, "vault.parity", 5)
-    (path / "parity").write_bytes(b"in the way")
     write(tmp_path / "new", {"a": b"a"})
-    with Vault.open(path) as vault:
+
+    class Refusing(Disk):
+        def create(self, path: Path, mode: int = 0o600) -> NewFile:
+            if path.parent.name == "parity":
+                raise OSError("test: this folder is broken")
+            return super().create(path, mode)
+
+    with Vault.open(path, disk=Refusing()) as vault:
         report = vault.create_snapshot(tmp_path / "new")
         assert any("parity not written" in note for note in report.notes)
         assert vault.list_snapshots()[0].id == report.snapshot

@@ -20,6 +20,7 @@ from trees import NS, records, write
 
 from gitvault import config
 from gitvault.core.backup_engine import rescue
+from gitvault.core.backup_engine.retention import Retention
 from gitvault.core.storage.packs import Table, format_table, read_table
 from gitvault.vault import Vault
 
@@ -626,3 +627,47 @@ def test_the_python_script_is_of_python_3_8_and_needs_nothing_else() -> None:
         for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names])
     }
     assert imported <= sys.stdlib_module_names
+
+
+CHANGES = ("pruned", "forgotten", "repaired", "copied")
+
+
+@pytest.fixture(scope="module")
+def changed(saved: Saved, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Vaults that more than snapshots and upkeep have been at, by what that was."""
+    folder = tmp_path_factory.mktemp("changed")
+    made = {name: folder / f"{name}.git" for name in CHANGES}
+    for path in (made["pruned"], made["forgotten"], made["repaired"]):
+        shutil.copytree(saved.vault, path, symlinks=True)
+    with Vault.open(made["pruned"]) as vault:
+        assert vault.prune(Retention(last=2), yes=True).removed
+        assert vault.sweep().actions
+    with Vault.open(made["forgotten"]) as vault:
+        vault.forget(["no-such-name-*", "*.c"], yes=True)
+        vault.sweep()
+    pack = max(packs(made["repaired"]), key=lambda path: path.stat().st_size)
+    data = bytearray(pack.read_bytes())
+    data[len(data) // 2] ^= 0x20
+    pack.write_bytes(data)
+    with Vault.open(made["repaired"]) as vault:
+        assert vault.verify(repair=True, copies=[saved.vault]).repaired
+    with Vault.open(saved.vault) as vault:
+        vault.copy_to(made["copied"])
+    return made
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_vaults_after_every_verb_are_listed_and_restored(
+    what: str, run: Rescue, changed: dict[str, Path], tmp_path: Path
+) -> None:
+    """All that are there now are listed; the newest and the oldest come back."""
+    path = changed[what]
+    listed = run(path, "list")
+    assert listed.returncode == 0, listed.stderr
+    with Vault.open(path) as vault:
+        for number, snapshot in enumerate(vault.list_snapshots()[:: len(vault.list_snapshots()) - 1]):
+            commit = vault.history.locate(snapshot.id).hex()
+            assert commit[:10].encode() in listed.stdout or snapshot.id[:10].encode() in listed.stdout
+            vault.restore_snapshot(snapshot.id, tmp_path / f"ours-{number}")
+            done = run(path, "restore", commit, str(tmp_path / f"theirs-{number}"))
+            assert restored(done, tmp_path / f"theirs-{number}") == content(tmp_path / f"ours-{number}")

@@ -21,7 +21,7 @@ from trees import contents, differences, records, write
 from gitvault.core.backup_engine import restore, writer
 from gitvault.core.models import ObjectId, Pointer, Problem
 from gitvault.core.utils.files import Disk
-from gitvault.core.versioning import meta, refs
+from gitvault.core.versioning import meta, origins, refs
 from gitvault.core.versioning.contents import find, find_file
 from gitvault.core.versioning.history import Damaged, Details, raw
 from gitvault.core.versioning.objects import encode_tree
@@ -225,7 +225,7 @@ def test_the_next_snapshot_says_what_was_restored(project: Path, vault: Vault, t
     vault.restore_snapshot(first, tmp_path / "elsewhere")
     elsewhere = vault.create_snapshot(tmp_path / "elsewhere")
     assert vault.get_snapshot_info(elsewhere.snapshot).restored_from == first
-    assert vault.history.refs.list("refs/vault/restored/") == {}
+    assert vault.history.refs.list(origins.PREFIX) == {}
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -238,9 +238,9 @@ def test_what_was_restored_is_noted_until_the_folders_next_snapshot(
     vault.restore_snapshot("acme", tmp_path / "alias", overwrite=True)
     if packed:
         subprocess.run(["git", "--git-dir", vault.path, "pack-refs", "--all", "--prune"], check=True)
-    assert list(vault.history.refs.list("refs/vault/restored/").values()) == [raw(first)]
+    assert vault.history.refs.list(origins.PREFIX) == {origins.ref_of(os.path.realpath(project)): raw(first)}
     assert vault.create_snapshot(project).unchanged
-    assert vault.history.refs.list("refs/vault/restored/") == {}
+    assert vault.history.refs.list(origins.PREFIX) == {}
     write(project, {"readme": b"edited"})
     assert vault.get_snapshot_info(vault.create_snapshot(project).snapshot).restored_from is None
 
@@ -249,7 +249,7 @@ def test_a_stale_lock_of_the_note_costs_no_restore(
     project: Path, vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vault.restore_snapshot("acme", tmp_path / "back")
-    [ref] = vault.history.refs.list("refs/vault/restored/")
+    [ref] = vault.history.refs.list(origins.PREFIX)
     (vault.path / f"{ref}.lock").touch()
     monkeypatch.setattr(refs, "_LOCK_SECONDS", 0)
     assert vault.restore_snapshot("acme", tmp_path / "back", overwrite=True).problems == ()
@@ -260,7 +260,7 @@ def test_folders_that_are_never_saved_leave_no_heap_of_notes(project: Path, vaul
         if number == 50:
             subprocess.run(["git", "--git-dir", vault.path, "pack-refs", "--all", "--prune"], check=True)
         vault.restore_snapshot("acme", tmp_path / str(number), paths=["readme"])
-    assert len(vault.history.refs.list("refs/vault/restored/")) == 100
+    assert len(vault.history.refs.list(origins.PREFIX)) == 100
     newest = vault.create_snapshot(tmp_path / "102")
     assert vault.get_snapshot_info(newest.snapshot).restored_from == vault.resolve("acme")
     assert vault.verify().ok

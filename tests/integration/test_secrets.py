@@ -61,7 +61,7 @@ def test_an_earlier_version_that_is_lost_costs_nothing(project: Path, vault: Vau
     from damage import lose
 
     said(vault, project)
-    env = vault.history.blob_at(vault.resolve("acme"), b"conf/.env")
+    env = vault.history.blob_at(vault.history.commit(vault.history.locate(vault.resolve("acme"))), b"conf/.env")
     assert env
     lose(vault, env)
     write(project, {"conf/.env": b"PASSWORD=y"})

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from trees import contents, write
 
+from gitvault.core.backup_engine.maintain import start_if_due
 from gitvault.core.storage import repack
 from gitvault.core.storage.packs import Pack, read_table
 from gitvault.core.storage.repack import FULL_LEVEL
@@ -117,6 +118,8 @@ def test_a_snapshot_that_finds_many_small_packs_starts_upkeep(
         write(tmp_path / "acme", {"last.bin": b"\0" + NOISE[:80_000]})
         busy.create_snapshot(tmp_path / "acme")
         assert not started and not busy.store.repack_due()
+        start_if_due(busy.path, busy.store)
+        assert not started
 
 
 def test_idle_upkeep_of_the_store_gives_way_to_whoever_waits(

@@ -290,3 +290,14 @@ def test_a_sound_pack_in_a_damaged_ones_place_is_taken_in(folder: Path, cache: P
     index.add(pack.name, read_table(pack))
     assert found(index, b"one") == {b"one"}
     assert not index.unreadable and index.counts() == (1, 1)
+
+
+def test_damaged_packs_are_remembered_until_all_have_been_read(folder: Path, cache: Path) -> None:
+    index = ChunkIndex(folder, cache, Disk())
+    index.note_damaged(["a.zpk", "b.zpk"])
+    index.close()
+    again = ChunkIndex(folder, cache, Disk())
+    assert again.damaged() == {"a.zpk", "b.zpk"}
+    again.forget_damaged()
+    assert again.damaged() == set()
+    again.close()

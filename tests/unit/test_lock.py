@@ -15,7 +15,7 @@ import pytest
 
 from gitvault.core.utils import lock
 from gitvault.core.utils.files import Disk, NewFile
-from gitvault.core.utils.lock import BEAT_SECONDS, STALE_SECONDS, VaultLock, this_machine
+from gitvault.core.utils.lock import BEAT_SECONDS, STALE_SECONDS, VaultLock, this_machine, this_system
 from gitvault.core.utils.process import in_child
 from gitvault.errors import GitVaultError, LockedError, StorageFullError
 
@@ -103,9 +103,9 @@ class Looks:
             self._lease.write_bytes(head + b"\n%020d\n" % self._count)
 
 
-def left_by(machine: str, path: Path) -> Path:
+def left_by(machine: str, path: Path, system: str = "") -> Path:
     """The lease of a holder on `machine` that was killed."""
-    holder = VaultLock(path, "snapshot of acme", 0, host="attic", machine=machine, beat=1000)
+    holder = VaultLock(path, "snapshot of acme", 0, host="attic", machine=machine, system=system, beat=1000)
     with holder:
         content = path.with_suffix(".lease").read_bytes()
     path.with_suffix(".lease").write_bytes(content)
@@ -117,7 +117,7 @@ def test_a_lease_says_who_has_it_and_is_gone_afterwards(tmp_path: Path) -> None:
     assert VaultLock.holder(path) is None
     with VaultLock(path, "prune", 0, host="desk", machine="M") as held:
         text, counter, end = (tmp_path / "vault.lease").read_bytes().split(b"\n")
-        assert json.loads(text).keys() == {"token", "machine", "host", "pid", "purpose", "since"}
+        assert json.loads(text).keys() == {"token", "machine", "system", "host", "pid", "purpose", "since"}
         assert (counter, end) == (b"0" * 20, b"")
         assert str(VaultLock.holder(path)).startswith(f"process {os.getpid()} on desk (prune, since ")
         held.assert_held()
@@ -135,6 +135,30 @@ def test_a_dead_holder_of_this_machine_is_seen_at_once(tmp_path: Path) -> None:
     assert shut_out == [True], "once, with the lease"
     assert looks.total == 0
     assert not lease.exists()
+
+
+@pytest.mark.parametrize(
+    ("run", "system", "at_once"),
+    [("boot-2 fd01", "S", True), ("boot-1 fd02", "S", False), ("boot-2 fd01", "T", False), ("boot-2 fd01", "", False)],
+)
+def test_what_a_power_cut_left_is_seen_at_once(run: str, system: str, at_once: bool, tmp_path: Path) -> None:
+    """Of the same computer, which was started anew since; and of no other, nor through another mount."""
+    lease = left_by("boot-1 fd01", tmp_path / "lock", system="S")
+    looks = Looks(lease)
+    with VaultLock(tmp_path / "lock", "x", 0, machine=run, system=system, sleep=looks) as held:
+        held.assert_held()
+    assert looks.total == 0 if at_once else looks.total > 59
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it may be unknown")
+def test_a_computer_is_known_again_and_not_by_what_is_to_stay_private(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "_installation", lambda: "0123456789abcdef")
+    assert this_system() == this_system() and "0123" not in this_system()
+    before = this_system()
+    monkeypatch.setattr(lock.platform, "node", lambda: "another name")
+    assert this_system() != before
+    monkeypatch.setattr(lock, "_installation", lambda: "")
+    assert this_system() == ""
 
 
 @pytest.mark.parametrize("machine", ["M", ""])

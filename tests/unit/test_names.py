@@ -89,6 +89,19 @@ def test_text_as_documented() -> None:
     assert from_text("caf\udce9") == b"caf\xe9", "what the system hands over for bytes"
 
 
+@pytest.mark.parametrize("code", [0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A), 0x9B])
+def test_what_turns_or_breaks_a_line_is_shown_escaped(code: int) -> None:
+    """`photo` RLO `gpj.exe` must not read `photoexe.jpg`; what it stands for can be typed."""
+    raw = f"photo{chr(code)}gpj.exe".encode()
+    shown = to_line(raw)
+    assert shown == "photo" + "".join(f"\\x{byte:02x}" for byte in chr(code).encode()) + "gpj.exe"
+    assert from_text(shown) == raw
+    assert (
+        to_line("\u05e9\u05dc\u05d5\u05dd \U0001f469\u200d\U0001f4bb".encode())
+        == "\u05e9\u05dc\u05d5\u05dd \U0001f469\u200d\U0001f4bb"
+    )
+
+
 def test_one_line_leaves_escapes_alone() -> None:
     assert one_line("caf\\xe9\n\x1b[31m") == "caf\\xe9\\x0a\\x1b[31m"
     assert one_line("caf\udce9") == "caf\\xe9"

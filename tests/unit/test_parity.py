@@ -195,6 +195,16 @@ def test_parity_is_kept_for_the_packs_that_there_are(tmp_path: Path) -> None:
     assert list(folder.iterdir()) == [path_for(packs[1], folder)]
 
 
+def test_a_vaults_packs_are_protected_as_long_as_there_is_time(tmp_path: Path) -> None:
+    for name in ("chunks/a.zpk", "objects/pack/b.pack"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(NOISE[:5000])
+    assert parity.protect(tmp_path, 0, Disk()) == parity.protect(tmp_path, 5, Disk(), -1) == 0
+    assert not (tmp_path / "parity").exists()
+    assert parity.protect(tmp_path, 5, Disk()) == 2
+    assert {path.name for path in (tmp_path / "parity").iterdir()} == {"a.zpk.par", "b.pack.par"}
+
+
 def test_a_full_disk_leaves_no_half_parity(tmp_path: Path) -> None:
     class Full(Disk):
         def rename(self, source: Path, target: Path) -> None:

@@ -15,6 +15,7 @@ from gitvault.core.scan import (
     RACY_COARSE_NS,
     RACY_NS,
     CacheDamaged,
+    Caches,
     Folder,
     Known,
     Row,
@@ -28,6 +29,7 @@ from gitvault.core.scan import (
     stat_of,
     walk,
 )
+from gitvault.core.utils.files import Disk
 
 NO_ROWS: dict[bytes, Row] = {}
 
@@ -226,6 +228,36 @@ def test_damage_that_shows_later_is_named_and_forgotten(tmp_path: Path) -> None:
         cache.replace({"snapshot": b"z"}, (), (), ())
         cache.close()
         file.unlink()
+
+
+def test_work_with_a_damaged_cache_is_done_again_without_what_it_said(tmp_path: Path) -> None:
+    cache = filled(tmp_path / "c.db")
+    seen: list[dict[bytes, Row]] = []
+
+    def work() -> str:
+        seen.append(cache.rows())
+        if len(seen) == 1:
+            raise CacheDamaged("database disk image is malformed")
+        return "done"
+
+    assert cache.use(work) == "done"
+    assert [len(rows) > 0 for rows in seen] == [True, False]
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        cache.replace({}, (), (), ())
+
+
+def test_each_project_has_a_cache_of_its_own_that_can_be_removed(tmp_path: Path) -> None:
+    caches = Caches(tmp_path / "cache", Disk())
+    for name in ("acme", "a/b", "ACME 2"):
+        cache = caches.open(name)
+        cache.replace({"snapshot": name.encode()}, (), (), ())
+        cache.close()
+    caches.remove("acme")
+    caches.remove("never there")
+    for name, about in (("acme", {}), ("a/b", {"snapshot": b"a/b"}), ("ACME 2", {"snapshot": b"ACME 2"})):
+        cache = caches.open(name)
+        assert cache.about() == about
+        cache.close()
 
 
 def test_pages_that_are_damaged(tmp_path: Path) -> None:

@@ -371,6 +371,31 @@ def test_packs_are_condemned_before_the_first_moves_and_until_the_last_is_gone(
     assert set(seen) == before - {path.name for path in packs(tmp_path)}
 
 
+def test_condemned_packs_are_all_gone_or_all_back(saved: list[tuple[Pointer, bytes]], tmp_path: Path) -> None:
+    """One that is coded against another must not be relied on when that is gone."""
+    chunks = tmp_path / "chunks"
+    names = [path.name for path in packs(tmp_path)]
+    condemn(chunks, names[:4], Disk())
+    # Killed while they moved: one is in both folders.
+    move(names[:2], chunks, chunks / "trash", Disk())
+    shutil.copy(chunks / names[2], chunks / "trash" / names[2])
+    with open_store(tmp_path) as store:
+        empty_trash(chunks, store._index, Disk())
+    assert [path.name for path in packs(tmp_path)] == names
+    assert_whole(tmp_path, dict(saved))
+    assert_tidy(tmp_path)
+
+    # Killed while they were deleted: what is left counts for nothing.
+    condemn(chunks, names[:4], Disk())
+    move(names[:3], chunks, chunks / "trash", Disk())
+    (chunks / "trash" / names[0]).unlink()
+    with open_store(tmp_path) as store:
+        assert not [defect for defect in store.verify(data=False).defects if defect.object in names[:4]]
+        empty_trash(chunks, store._index, Disk())
+    assert [path.name for path in packs(tmp_path)] == names[4:]
+    assert_tidy(tmp_path)
+
+
 def test_what_a_killed_run_left_in_the_trash_is_judged_again(
     saved: list[tuple[Pointer, bytes]], tmp_path: Path
 ) -> None:
@@ -385,6 +410,19 @@ def test_what_a_killed_run_left_in_the_trash_is_judged_again(
     assert_tidy(tmp_path)
     run_sweep(tmp_path, [])
     assert not packs(tmp_path)
+
+
+def test_when_nobody_can_say_what_is_needed_all_stays_but_what_was_forgotten(
+    saved: list[tuple[Pointer, bytes]], tmp_path: Path
+) -> None:
+    before = listing(tmp_path)
+    lost = bytes.fromhex(saved[0][0].oid)
+    with open_store(tmp_path) as store:
+        census = store.census([], lost=[lost])
+        assert census.is_lost(ChunkId(lost)) and not census.is_lost(ChunkId(bytes(32)))
+        store.need_all(census, [])
+        assert store.sweep(census, strict=True, unmoved=lambda: True) is None
+    assert listing(tmp_path) == before
 
 
 def test_a_pack_with_damage_in_what_is_needed_stays(saved: list[tuple[Pointer, bytes]], tmp_path: Path) -> None:

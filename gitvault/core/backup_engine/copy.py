@@ -1,9 +1,9 @@
 """One vault into another: what its refs reach and the other lacks, then the refs.
 
 The source is only read, and nobody waits for it: its refs are read once. In the target packs become durable before any
-ref moves, and a project's meta chain moves before its branch. A copy never takes away what only the target has: a
-branch that was rewritten here (by a prune, say) replaces the one there when this vault knows the newest snapshot that
-is there; when it does not, two machines went separate ways, and the branch stays as it is.
+ref moves, and all move as one operation. A copy never takes away what only the target has: a branch that was rewritten
+here (by a prune, say) replaces the one there when this vault knows the newest snapshot that is there; when it does not,
+two machines went separate ways, and the branch stays as it is. Nor does it bring back what was removed there.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
+from gitvault.core.backup_engine.sweep import mistrust
 from gitvault.core.interfaces import Progress
-from gitvault.core.models import CopyReport, NotCopied, ObjectId, Pointer
+from gitvault.core.models import CopyReport, NotCopied, ObjectId, Pointer, SnapshotId
 from gitvault.core.storage.store import ChunkStore
 from gitvault.core.utils.names import from_ref_component, ref_component
-from gitvault.core.versioning import catalog
-from gitvault.core.versioning.history import HEADS, META, GitHistory
-from gitvault.core.versioning.objects import parse_message
+from gitvault.core.versioning import catalog, losses, origins
+from gitvault.core.versioning.commits import identity
+from gitvault.core.versioning.history import HEADS, META, OPERATIONS, GitHistory
+from gitvault.core.versioning.operations import TOMBSTONES, TOMBSTONES_FILE, UNDO, RefMove, move, removed, tombstones
 from gitvault.core.versioning.transfer import ObjectTransfer
 from gitvault.errors import CorruptionError, NotFoundError
 
 _TAGS = "refs/tags/"
-_OPERATIONS = "refs/vault/operations"
-_TOMBSTONES = "refs/vault/tombstones"
 # What a vault remembers of its own doings, and the list of projects, which is merged.
-_OWN = ("refs/vault/restored/", "refs/vault/undo/", "refs/vault/lost", _OPERATIONS, catalog.REF)
+_OWN = (origins.PREFIX, UNDO, losses.REF, OPERATIONS, TOMBSTONES, catalog.REF)
 # Until two readings of the refs in a row are the same: somebody may be moving several.
 _READINGS = 20
 # A prune and a sweep of the source may take away what is being copied: then it starts over with the new refs.
 _ATTEMPTS = 3
-_HASH = re.compile(rb"\b[0-9a-f]{40}(?:[0-9a-f]{24})?\b")
+_ID = re.compile(rb"\b[0-9a-f]{40}\b")
 
 
 def copy_vault(
@@ -60,6 +60,8 @@ def copy_vault(
             raise
         if not any(left.damaged for left in copy.left) or attempt == _ATTEMPTS or _read_refs(source) == refs:
             break
+    if copy.objects.packs + copy.chunks.packs:
+        mistrust(target.git_dir, target.disk)
     return CopyReport(
         target=str(target.git_dir),
         snapshots=copy.snapshots,
@@ -71,18 +73,6 @@ def copy_vault(
         seconds=time.monotonic() - began,
         left=tuple(copy.left),
     )
-
-
-def _tombstones(history: GitHistory) -> set[str]:
-    """The hashes of what was forgotten: git's of small files, SHA-256 of large ones. Empty where nothing ever was."""
-    return {digest.decode() for text in _files(history, _TOMBSTONES) for digest in _HASH.findall(text)}
-
-
-def _files(history: GitHistory, ref: str) -> Iterator[bytes]:
-    """What is in the newest commit of a ref that holds records."""
-    tip = history.refs.read(ref)
-    for _, oid in history.tree(history.commit(tip).tree).values() if tip else ():
-        yield history.blob(oid)
 
 
 def _read_refs(history: GitHistory) -> dict[str, ObjectId]:
@@ -117,7 +107,8 @@ class _Copy:
         self._target_store = target_store
         self._projects = projects
         self._progress = progress
-        self._forgotten = _tombstones(target) - _tombstones(source)
+        self._forgotten = tombstones(target).keys() - tombstones(source).keys()
+        self._removed = removed(target)
 
     def run(self, refs: Mapping[str, ObjectId]) -> None:
         """Copy what `refs` reach, then move those of the target."""
@@ -144,11 +135,10 @@ class _Copy:
         self.chunks.flush()
         self.objects.flush()
         first = self._head(sorted(ref for ref in there.keys() | ready.keys() if ref.startswith(HEADS)))
-        for ref, oid in sorted(ready.items(), key=lambda item: (_order(item[0]), item[0] != first, item[0])):
-            self._target.refs.update(ref, oid, old=there.get(ref))
-            self.moved += 1
-        self._merge_tombstones(refs)
-        self._merge_catalog(refs)
+        ordered = sorted(ready.items(), key=lambda item: (_order(item[0]), item[0] != first, item[0]))
+        moves = [*self._records(), *(RefMove(ref, there.get(ref), oid) for ref, oid in ordered)]
+        move(self._target, "copy", moves)
+        self.moved = len(ordered)
         # Also when nothing moved: a killed run may have renamed a ref and not come to this.
         self._target.sync_tip("")
 
@@ -173,10 +163,18 @@ class _Copy:
             if not ref.startswith(_OWN):
                 groups.setdefault(HEADS + ref_component(project) if project else ref, {})[ref] = oid
         # A tag or a meta chain of a project without a snapshot is the rest of something.
-        return {name: group for name, group in groups.items() if name in group and name != _TOMBSTONES}
+        return {name: group for name, group in groups.items() if name in group}
 
     def _may_move(self, name: str, changed: Mapping[str, ObjectId], there: Mapping[str, ObjectId]) -> bool:
         old, new = there.get(name), changed.get(name)
+        if new and name.startswith(HEADS) and (back := self._removed & set(self._ids(self._source, new))):
+            if not old or _first_id(self._source, new) not in self._ids(self._target, old):
+                reason = (
+                    f"{len(back)} of its snapshots were removed there, {min(back)} for one; git-vault prune them here "
+                    "too, or take that back there with git-vault op undo"
+                )
+                self._leave(name, reason, damaged=False)
+            return False
         if old is None or new is None or self._contains(new, old) or self._knew(old):
             return True
         reason = (
@@ -188,18 +186,20 @@ class _Copy:
 
     def _contains(self, new: ObjectId, old: ObjectId) -> bool:
         """Whether the chain holds `old`, or the snapshot that it stands for."""
-        wanted = {old.hex(), _first_id(self._target, old)}
-        return any(wanted & {oid.hex(), _first_id(self._source, oid)} for oid in self._source.chain(new))
+        return _first_id(self._target, old) in self._ids(self._source, new)
+
+    def _ids(self, history: GitHistory, tip: ObjectId) -> Iterator[SnapshotId]:
+        return (_first_id(history, oid) for oid in history.chain(tip))
 
     def _knew(self, old: ObjectId) -> bool:
         """Whether it was here and was taken away: it has not been swept, or the record of operations names it."""
         if self._source.objects.contains(old):
             return True
-        tip = self._source.refs.read(_OPERATIONS)
+        tip = self._source.refs.read(OPERATIONS)
         ids = {old.hex().encode(), _first_id(self._target, old).encode()}
         for oid in self._source.chain(tip) if tip else ():
             for _, blob in self._source.tree(self._source.commit(oid).tree).values():
-                if ids & set(_HASH.findall(self._source.blob(blob))):
+                if ids & set(_ID.findall(self._source.blob(blob))):
                     return True
         return False
 
@@ -216,25 +216,33 @@ class _Copy:
                 self._store.copy_file(pointer, self.chunks)
         self.chunks.flush()
 
-    def _merge_tombstones(self, refs: Mapping[str, ObjectId]) -> None:
-        """What is forgotten in one is in both."""
-        tip = refs.get(_TOMBSTONES)
-        for name, (_, oid) in self._source.tree(self._source.commit(tip).tree).items() if tip else ():
-            there = self._target.read_file(_TOMBSTONES, name)
-            lines = sorted({*there.splitlines(keepends=True), *self._source.blob(oid).splitlines(keepends=True)})
-            if (merged := b"".join(lines)) != there:
-                self._target.write_file(_TOMBSTONES, name, merged, "Tombstones of another vault")
+    def _records(self) -> list[RefMove]:
+        """What is forgotten in one is in both; the projects that were copied are registered there as they are here."""
+        target = self._target
+        pack = target.new_pack()
+        found: list[RefMove] = []
 
-    def _merge_catalog(self, refs: Mapping[str, ObjectId]) -> None:
-        """The projects that were copied are registered there as they are here."""
-        there = {(project.name, project.host): project for project in catalog.load(self._target)}
-        here = {
-            (project.name, project.host): project
-            for project in catalog.load(self._source)
-            if self._projects is None or project.name in self._projects
-        }
-        if (merged := there | here) != there:
-            catalog.save(self._target, list(merged.values()), "Projects of another vault")
+        def change(ref: str, file: bytes, content: bytes, why: str) -> None:
+            if content != target.read_file(ref, file):
+                found.append(RefMove(ref, *target.add_file(pack, ref, file, content, why)))
+
+        try:
+            texts = (history.read_file(TOMBSTONES, TOMBSTONES_FILE) for history in (self._source, target))
+            lines = sorted({line for text in texts for line in text.splitlines(keepends=True)})
+            change(TOMBSTONES, TOMBSTONES_FILE, b"".join(lines), "Tombstones of another vault")
+            there = {(project.name, project.host): project for project in catalog.load(target)}
+            here = {
+                (project.name, project.host): project
+                for project in catalog.load(self._source)
+                if self._projects is None or project.name in self._projects
+            }
+            change(catalog.REF, catalog.FILE, catalog.encode((there | here).values()), "Projects of another vault")
+            made = pack.finish()
+        except BaseException:
+            pack.abandon()
+            raise
+        target.publish([made] if made else [])
+        return found
 
 
 class _Forgotten(Exception):
@@ -255,7 +263,6 @@ def _order(ref: str) -> int:
     return next((n for n, prefix in enumerate((META, HEADS)) if ref.startswith(prefix)), 2)
 
 
-def _first_id(history: GitHistory, oid: ObjectId) -> str:
+def _first_id(history: GitHistory, oid: ObjectId) -> SnapshotId:
     """The id of a snapshot's first commit, which a rewritten one names."""
-    trailers = dict(parse_message(history.commit(oid).message)[1])
-    return trailers.get("Vault-Snapshot", oid.hex())
+    return identity(oid, history.commit(oid))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from random import Random
+from random import Random, SystemRandom
 from tempfile import TemporaryDirectory
 
 from gitvault.core.interfaces import Progress, StorageManager
@@ -22,12 +22,17 @@ _TRIES = 20
 
 
 def drill(
-    history: GitHistory, store: StorageManager, count: int, chance: Random, progress: Progress | None = None
+    history: GitHistory,
+    store: StorageManager,
+    count: int,
+    chance: Random | None = None,
+    progress: Progress | None = None,
 ) -> tuple[int, list[Defect]]:
     """Rescue `count` files that `chance` picks; how many there were to pick, and what went wrong.
 
     Raises ToolMissing where git, sh or zstd is not installed.
     """
+    chance = chance or SystemRandom()
     # Commits, since git is asked for them.
     snapshots = [
         (project, SnapshotId(oid.hex()))
@@ -90,7 +95,8 @@ def _rescued(vault: Path, commit: ObjectId, path: bytes, work: Path) -> Path:
     # It knows whole snapshots only.
     folder = work / commit.hex()
     if not folder.exists():
-        run(["sh", vault / "rescue.sh", "restore", commit.hex(), folder])
+        # 1: something was damaged, which may be another file.
+        run(["sh", vault / "rescue.sh", "restore", commit.hex(), folder], ok=(0, 1))
     return Path(os.fsdecode(os.path.join(os.fsencode(folder), path)))
 
 

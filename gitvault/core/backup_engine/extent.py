@@ -21,7 +21,7 @@ _SAVE_SECONDS = 10.0
 
 
 class ReadExtent:
-    """An Extent. `end` or `finish` says how the run went."""
+    """An Extent. A context: how it is left says how the run went."""
 
     def __init__(
         self, cache: Path, disk: Disk, now: datetime, *, share: tuple[int, int] | None = None, restart: bool = False
@@ -46,6 +46,15 @@ class ReadExtent:
         """What this run reads, for people."""
         if share is None:
             self.said = f"went on where an interrupted run stopped, {len(self._read)} files" if self._read else ""
+
+    def __enter__(self) -> ReadExtent:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        if kind:
+            self.end()
+        else:
+            self.finish()
 
     def _several(self) -> str:
         return f"parts {', '.join(str((self._first + n) % self._of + 1) for n in range(self._parts))} of {self._of}"

@@ -1,30 +1,95 @@
-"""What must be sound before a vault can be opened at all: its `config` and its `HEAD`."""
+"""What a vault is before anything is saved: its folders and the files that never change, made and made anew.
+
+`config` and `HEAD` must be sound before it can be opened at all.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from gitvault.core.backup_engine import rescue
 from gitvault.core.models import Repair
 from gitvault.core.utils.files import Disk, copy_file
+from gitvault.core.utils.layout import FORMAT_VERSION
 from gitvault.core.utils.process import git
 from gitvault.core.versioning.history import HEADS
 from gitvault.core.versioning.refs import RefStore
-from gitvault.errors import CorruptionError, ToolFailed
+from gitvault.errors import CorruptionError, ExistsError, ToolFailed
 
 _HEAD = re.compile(rb"(ref: refs/[^\s]+|[0-9a-f]{40})\s*")
 _SETTING = re.compile(rb"\s*([a-zA-Z]+) = ([ -~]*)")
+_FOLDERS = ("objects/info", "objects/pack", "refs/heads", "refs/tags", "info", "chunks/tmp", "cache", "tmp")
+# The section `vault` is the last: settings are added to it.
+_CONFIG = f"""\
+[core]
+\trepositoryformatversion = 0
+\tfilemode = true
+\tbare = true
+\tlogAllRefUpdates = false
+[gc]
+\tauto = 0
+[maintenance]
+\tauto = false
+[vault]
+\tformatVersion = {FORMAT_VERSION}
+""".encode()
+_WANTED = (
+    ("core.bare", "true"),
+    ("gc.auto", "0"),
+    ("maintenance.auto", "false"),
+    ("vault.formatversion", str(FORMAT_VERSION)),
+)
+_ATTRIBUTES = b"""\
+# Written by gitvault: what the projects' own .gitattributes say must not change a byte on the way out.
+* -text !eol -ident !working-tree-encoding -export-subst -export-ignore filter=vault
+"""
 
 
-def mend_frame(
-    vault: Path, config: bytes, wanted: Sequence[tuple[str, str]], valid: Callable[[str, str], bool], disk: Disk
-) -> list[Repair]:
+def constant_files() -> dict[str, bytes]:
+    """What is in every vault and never changes, by its name there."""
+    return {"info/attributes": _ATTRIBUTES, **rescue.texts()}
+
+
+def make_frame(vault: Path, disk: Disk) -> None:
+    """Make a vault; durable when it returns. Raises ExistsError for a folder with something else in it."""
+    constant = {"HEAD": b"ref: refs/heads/main\n", **constant_files()}
+    if vault.exists() and not _is_unfinished(vault, constant):
+        raise ExistsError(f"{vault}: not a vault and not empty; name a folder that does not exist yet")
+    above = next(folder for folder in vault.parents if folder.exists())
+    disk.make_folder(vault)
+    vault.chmod(0o700)
+    for folder in _FOLDERS:
+        disk.make_folder(vault / folder)
+    for left in vault.rglob("*.tmp"):
+        disk.unlink(left)
+    for name, content in constant.items():
+        disk.write_durably(vault / name, content)
+    # A sync of what is in `objects/pack` says nothing about its own name. What else may be missing is made again.
+    disk.sync_folder(vault / "objects")
+    made = vault
+    disk.sync_folder(made)
+    while made != above:
+        made = made.parent
+        disk.sync_folder(made)
+    # Last: a folder without it is not a vault yet, and is made again from the start.
+    disk.write_durably(vault / "config", _CONFIG)
+
+
+def _is_unfinished(path: Path, constant: Mapping[str, bytes]) -> bool:
+    """Whether a folder is empty, or what a killed `init` left: nothing but what it makes before the config."""
+    folders = {parent.as_posix() for folder in _FOLDERS for parent in (Path(folder), *Path(folder).parents)}
+    found = (re.sub(r"\.\d+\.tmp$", "", each.relative_to(path).as_posix()) for each in path.rglob("*"))
+    allowed = {*folders, *constant, "config"}
+    return path.is_dir() and not (path / "config").exists() and all(name in allowed for name in found)
+
+
+def mend_frame(vault: Path, valid: Callable[[str, str], bool], disk: Disk) -> list[Repair]:
     """Make a vault openable again whose `config` or `HEAD` is damaged or gone; nothing for what is no vault at all.
 
-    `config`: what a new vault has, its last section being `vault`. `wanted`: its keys and values. Settings of the old
-    file are kept when they, key and value, are `valid`.
+    Settings of the old file are kept when they, key and value, are `valid`.
     """
     done = []
     if not ((vault / "objects").is_dir() and (vault / "chunks").is_dir()):
@@ -42,12 +107,12 @@ def mend_frame(
     with suppress(ToolFailed):
         listed = git(vault, "config", "-f", file, "-z", "--list").decode("utf-8", "replace").split("\0")
     pairs = {pair.partition("\n")[0]: pair.partition("\n")[2] for pair in listed if pair}
-    if any(pairs.get(key.lower()) != value for key, value in wanted):
+    if any(pairs.get(key) != value for key, value in _WANTED):
         keep_copy(file, vault, disk)
         lines = file.read_bytes().splitlines() if file.is_file() else []
         said = [match for match in map(_SETTING.fullmatch, lines) if match]
         kept = [match[0] + b"\n" for match in said if valid(match[1].decode(), match[2].decode())]
-        disk.write_durably(file, config + b"".join(kept))
+        disk.write_durably(file, _CONFIG + b"".join(kept))
         done.append(Repair("vault", "config", f"written anew, settings kept: {len(kept)}"))
     return done
 

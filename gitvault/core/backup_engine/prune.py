@@ -60,15 +60,26 @@ def prune(
     report = PruneReport(tuple(chain.from_iterable(judged.values())), cache is not None)
     if cache is None:
         return report
+    removed: list[SnapshotId] = []
     with Rewrite(history) as rewrite:
         for project, verdicts in judged.items():
             gone = {verdict.snapshot.id for verdict in verdicts if not verdict.reasons}
             if gone:
+                removed += (verdict.snapshot.id for verdict in verdicts if verdict.snapshot.id in gone)
                 rewrite.project(project, partial(_without, gone))
                 _keep_versions(cache(project), [verdict.snapshot.id for verdict in verdicts], gone)
         if rewrite.moves:
             rewrite.follow()
-            operations.perform(history, "prune", rewrite.pack, rewrite.moves, time=now, host=host, kept=rewrite.lost)
+            operations.perform(
+                history,
+                "prune",
+                rewrite.pack,
+                rewrite.moves,
+                time=now,
+                host=host,
+                kept=rewrite.lost,
+                removed=removed,
+            )
     return report
 
 

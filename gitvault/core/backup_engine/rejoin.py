@@ -6,18 +6,26 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
+from itertools import islice
 
 from gitvault.core.backup_engine.frame import keep_copy
 from gitvault.core.models import Affected, Defect, ObjectId, SnapshotId
 from gitvault.core.utils.files import Disk, set_aside
 from gitvault.core.utils.names import from_ref_component, ref_component
-from gitvault.core.versioning import catalog, commits, losses
+from gitvault.core.versioning import catalog, commits, losses, operations
 from gitvault.core.versioning import salvage as git_salvage
-from gitvault.core.versioning.history import HEADS, META, GitHistory
+from gitvault.core.versioning.history import HEADS, META, OPERATIONS, GitHistory
 from gitvault.core.versioning.objects import MODE_TREE, Commit, encode_commit, format_message, parse_message
 from gitvault.errors import CorruptionError, GitVaultError, NotFoundError
 
-_RECORDS = {catalog.REF: catalog.FILE, losses.REF: losses.FILE}
+_RECORDS = {
+    catalog.REF: catalog.FILE,
+    losses.REF: losses.FILE,
+    OPERATIONS: operations.RECORD_FILE,
+    operations.TOMBSTONES: operations.TOMBSTONES_FILE,
+}
+# What was restored where, and what undo needs: they hold snapshots, whose chains are not theirs to mend.
+_DISPENSABLE = ("refs/vault/restored/", operations.UNDO)
 
 
 class Chains:
@@ -60,6 +68,9 @@ class Chains:
             value = self._value(name)
             if value is None:
                 set_aside(self.vault / name, self.vault / "quarantine", self.disk)
+                if name.startswith(_DISPENSABLE):
+                    self.said("ref", name, "removed: nothing says what it held")
+                    continue
                 self.lost.append(Defect("ref", name, "it held no id, and nothing says what it was"))
                 continue
             keep_copy(self.vault / name, self.vault, self.disk)
@@ -91,7 +102,17 @@ class Chains:
             return self._meta(from_ref_component(name[len(META) :]))
         if name in _RECORDS:
             held = {oid: commit for oid, commit in self.commits.items() if self._holds(commit, _RECORDS[name])}
-            return git_salvage.newest(held)
+            if (found := git_salvage.newest(held)) is not None:
+                return found
+        return self._fetched(name)
+
+    def _fetched(self, name: str) -> ObjectId | None:
+        """What a copy has under that name, when nothing is left here."""
+        for copy in self.copies:
+            with suppress(GitVaultError):
+                value = copy.refs.read(name)
+                if value and git_salvage.fetch(self.history, [value], [git_salvage.from_store(copy.objects)]):
+                    return value
         return None
 
     def _holds(self, commit: Commit, file: bytes) -> bool:
@@ -126,7 +147,9 @@ class Chains:
             self._mend_chain(project)
             self._mend_meta_ref(project)
         for ref in self.history.refs.list("refs/vault/"):
-            if not ref.startswith(META):
+            if ref.startswith(_DISPENSABLE):
+                self._drop(ref)
+            elif not ref.startswith(META):
                 self._mend_records(ref)
 
     def _mend_chain(self, project: str) -> None:
@@ -210,6 +233,20 @@ class Chains:
             else:
                 self.history.refs.delete(ref)
 
+    def _drop(self, ref: str) -> None:
+        """A ref that holds a snapshot which is lost: gone are a note, or the way back from an operation.
+
+        Where only older ones are lost, what undo needs stays: it is less, and may be healed yet.
+        """
+        at = self.history.refs.read(ref)
+        try:
+            chain = self.history.chain(self.history.peel(at)) if at else iter(())
+            for _ in islice(chain, 2 if ref.startswith(operations.UNDO) else None):
+                pass
+        except (CorruptionError, NotFoundError):
+            self.history.refs.delete(ref)
+            self.said("ref", ref, "removed: what it held is lost")
+
     def _is_complete(self, commit: Commit) -> bool:
         try:
             for mode, oid in self.history.tree(commit.tree).values():
@@ -223,14 +260,19 @@ class Chains:
         ref = META + ref_component(project)
         tip = self.history.tip(project)
         named = self.history.meta_commit(self.history.commit(tip)) if tip else None
-        if not named or not self.history.objects.contains(named):
+        if named and not self.history.objects.contains(named):
+            # The next snapshot goes on from the newest that is left.
+            named = self._meta(project)
+            if named is None:
+                self.history.refs.delete(ref)
+        if named is None:
             return
         with suppress(GitVaultError):
             held = self.history.refs.read(ref)
             if held and named in self.history.chain(held):
                 return
         self.history.refs.update(ref, named)
-        self.said("ref", ref, f"set to {named.hex()}, which the newest snapshot names")
+        self.said("ref", ref, f"set to {named.hex()}, the newest that a snapshot names")
 
 
 def _named(oid: ObjectId, commit: Commit) -> Commit:

@@ -14,24 +14,25 @@ import stat
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from gitvault.core.backup_engine.frame import keep_copy
+from gitvault.core.backup_engine.frame import constant_files, keep_copy
 from gitvault.core.backup_engine.rejoin import Chains
-from gitvault.core.backup_engine.verify import verify
-from gitvault.core.models import Affected, ChunkId, Defect, ObjectId, Pointer, Repair
+from gitvault.core.backup_engine.sweep import mistrust
+from gitvault.core.backup_engine.verify import verify, verify_vault
+from gitvault.core.models import Affected, ChunkId, Defect, ObjectId, Pointer, Repair, VerifyReport
 from gitvault.core.storage import parity, pointers
 from gitvault.core.storage import salvage as chunk_salvage
 from gitvault.core.storage.index import ChunkIndex
 from gitvault.core.storage.reader import ChunkReader
 from gitvault.core.utils.files import Disk, copy_file, open_source, read_link, set_aside
-from gitvault.core.versioning import contents
+from gitvault.core.utils.layout import packs
+from gitvault.core.versioning import catalog, contents, losses
 from gitvault.core.versioning import salvage as git_salvage
 from gitvault.core.versioning.history import META, GitHistory
-from gitvault.core.versioning.objects import (
-    object_id,
-)
+from gitvault.core.versioning.objects import object_id
 from gitvault.core.versioning.packreader import Pack
 from gitvault.errors import CorruptionError, GitVaultError, NotFoundError
 
@@ -53,6 +54,43 @@ class Copy(NamedTuple):
     store: ChunkStore
 
 
+def repair_vault(
+    parts: Callable[[], tuple[GitHistory, ChunkStore]],
+    *,
+    copies: Sequence[Copy],
+    host: str,
+    redundancy: int,
+    progress: Progress | None,
+) -> VerifyReport:
+    """Verify every byte, `repair`, verify again and list what is lost. For whoever holds the vault's lock.
+
+    `parts`: opens the vault anew. `host`: this machine, where its projects lie. `redundancy`: per cent of parity.
+    Raises as `repair` does.
+    """
+    history, store = parts()
+    vault, disk = history.git_dir, history.disk
+    done: list[Repair] = []
+    lost: list[Defect] = []
+    found = verify_vault(history, store, data=True, progress=progress)
+    if not found.ok or history.headless():
+        originals: dict[str, Path] = {}
+        with suppress(CorruptionError):
+            originals = {project.name: Path(project.path) for project in catalog.load(history) if project.host == host}
+        defects = found.defects
+        done, lost = repair(
+            vault, history, store, defects=defects, copies=copies, originals=originals, disk=disk, progress=progress
+        )
+        mistrust(vault, disk)
+        # Nothing counts that was read before.
+        history, store = parts()
+        found = verify_vault(history, store, data=True, progress=progress)
+    report = losses.settle(history, found, lost)
+    parity.protect(vault, redundancy, disk)
+    if not report.defects:
+        parity.remove_stale(packs(vault), vault / "parity", disk)
+    return replace(report, repaired=tuple(done))
+
+
 def repair(
     vault: Path,
     history: GitHistory,
@@ -61,21 +99,20 @@ def repair(
     defects: Iterable[Defect],
     copies: Sequence[Copy],
     originals: Mapping[str, Path],
-    constants: Mapping[str, bytes],
     disk: Disk,
     progress: Progress | None,
 ) -> tuple[list[Repair], list[Defect]]:
     """Heal what can be healed; what was, and the losses that `verify` will not find any more.
 
-    `defects`: what verify found. `originals`: where projects of this machine lie. `constants`: files of the vault and
-    what they hold. For whoever holds the vault's lock. Raises StorageFullError, OSError, UnsupportedFormatVersion.
+    `defects`: what verify found. `originals`: where projects of this machine lie. For whoever holds the vault's lock.
+    Raises StorageFullError, OSError, UnsupportedFormatVersion.
     """
     work = _Work(vault, history, store, copies, originals, disk)
     work.learn(defects)
     chains = Chains(history, [copy.history for copy in copies], work.said, disk)
     say = progress or (lambda what, done, total: None)
     steps: list[tuple[str, Callable[[], None]]] = [
-        ("mending the vault's own files", lambda: work.constants(constants)),
+        ("mending the vault's own files", lambda: work.constants(constant_files())),
         ("mending git packs", work.git_packs),
         ("mending loose objects", work.loose_objects),
         ("mending refs", chains.mend_refs),
@@ -334,12 +371,6 @@ class _Work:
 
     def _large_file(self, oid: str) -> bool:
         """Store a large file anew from wherever all of it is; whether that could be done."""
-        for path in self._local([oid]):
-            with suppress(OSError):
-                if _sha256(path) == oid and self.store.store_file(path, file_extension=path.suffix.lower()).oid == oid:
-                    self.store.flush()
-                    self.said("file", oid, f"stored again from {path}")
-                    return True
         pointer = self._pointer(oid)
         temporary = self.vault / "tmp" / "repair.file"
         for copy in self.copies if pointer else ():
@@ -352,6 +383,12 @@ class _Work:
                 self.said("file", oid, f"copied from {copy.path}")
                 return True
         self.disk.unlink(temporary)
+        for path in self._local([oid]):
+            with suppress(OSError):
+                if _sha256(path) == oid and self.store.store_file(path, file_extension=path.suffix.lower()).oid == oid:
+                    self.store.flush()
+                    self.said("file", oid, f"stored again from {path}")
+                    return True
         return False
 
     def _pointer(self, oid: str) -> Pointer | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from pathlib import Path
 
 from gitvault.core.utils.files import Disk
@@ -10,12 +12,37 @@ SOURCES = {"RESCUE.md": "docs/rescue.md", "rescue.sh": "rescue/rescue.sh", "resc
 """Each file of the vault, and where it lies in this package."""
 
 
+_SEAL = re.compile(rb"(?:# |<!-- )gitvault wrote all above, of the SHA-256 ([0-9a-f]{64})(?: -->)?\n")
+# RESCUE.md as it was before it said so itself.
+_UNSEALED = frozenset({"5fd1aa7f6710c86d3fc968e64dfd32cb3f60faa605d96815aed2fd9a3306b9fb"})
+
+
 def texts() -> dict[str, bytes]:
     """What the files of a vault are to hold, by their name in it."""
     from importlib.resources import files
 
     package = files("gitvault")
-    return {name: package.joinpath(source).read_bytes() for name, source in SOURCES.items()}
+    return {name: _sealed(name, package.joinpath(source).read_bytes()) for name, source in SOURCES.items()}
+
+
+def _sealed(name: str, text: bytes) -> bytes:
+    """The text, and what tells a whole one of another gitvault from a damaged one."""
+    seal = f"gitvault wrote all above, of the SHA-256 {hashlib.sha256(text).hexdigest()}"
+    return text + (f"<!-- {seal} -->\n" if name.endswith(".md") else f"# {seal}\n").encode()
+
+
+def is_whole(text: bytes) -> bool:
+    """Whether a gitvault of some version wrote a text, and it is as it was."""
+    above, _, last = text.removesuffix(b"\n").rpartition(b"\n")
+    seal = _SEAL.fullmatch(last + b"\n")
+    said = seal[1].decode() if seal else ""
+    return said == hashlib.sha256(above + b"\n").hexdigest() or hashlib.sha256(text).hexdigest() in _UNSEALED
+
+
+def outdated(vault: Path) -> list[str]:
+    """The files that are whole and of another gitvault. Raises OSError."""
+    found = {name: (vault / name, text) for name, text in texts().items() if (vault / name).is_file()}
+    return [name for name, (path, text) in found.items() if (now := path.read_bytes()) != text and is_whole(now)]
 
 
 def refresh(vault: Path, disk: Disk) -> list[str]:

@@ -42,14 +42,16 @@ from gitvault.core.storage import pointers
 from gitvault.core.utils.attributes import not_kept
 from gitvault.core.utils.files import open_source, read_link
 from gitvault.core.utils.names import is_special, to_line, tree_name
-from gitvault.core.versioning import contents, meta, operations
+from gitvault.core.versioning import contents, meta, operations, origins
 from gitvault.core.versioning.history import NO_OBJECT, Details, GitHistory
 from gitvault.core.versioning.objects import MODE_EXECUTABLE, MODE_FILE, MODE_SYMLINK, MODE_TREE, encode_tree
 from gitvault.core.versioning.packfile import NewPack
-from gitvault.errors import CorruptionError, NotFoundError
+from gitvault.errors import CorruptionError, NotFoundError, StorageFullError
 
 # Folders whose files are being read: bounds memory, and lets the walk run ahead of the reading.
 _FILES_UNDER_WAY = 60_000
+# What a snapshot that is safe already spends on parity; the background does the rest.
+_PARITY_SECONDS = 30
 
 
 @dataclass(slots=True)
@@ -473,16 +475,24 @@ def take_snapshot(
     cache: StatCache,
     rules: Rules,
     limits: Limits,
+    redundancy: int = 0,
     admit: Callable[[int], None] = lambda size: None,
     progress: Progress | None = None,
 ) -> SnapshotReport:
     """Save `root` as the project's next snapshot; it survives a power cut when this returns.
 
-    `admit`: told the bytes of git packs before they get their names; raises StorageFullError to keep them out.
+    `redundancy`: per cent of parity. `admit`: told the bytes of git packs before they get their names; raises
+    StorageFullError to keep them out.
     The message, files and bytes of `details` are filled in. The caller holds the vault's lock.
     Raises OSError when the root cannot be read, StorageFullError, and CacheDamaged before anything is saved.
     """
     started = time.perf_counter()
+    # Where there is no room for anything, that is said before all is read.
+    admit(1)
+    history.objects.refresh()
+    origin = origins.ref_of(os.fspath(root))
+    if source := history.refs.read(origin):
+        details = replace(details, restored_from=history.identify(source))
     parent = history.tip(details.project)
     number = prepare_cache(cache, history, parent, root, rules) + 1
     rows = cache.rows()
@@ -523,6 +533,9 @@ def take_snapshot(
     except BaseException:
         run.abandon()
         raise
+    if source:
+        # Said now; or nothing changed, and the newest snapshot is where the content comes from.
+        history.refs.delete(origin)
     about = {
         "snapshot": snapshot.encode(),
         "root": os.fsencode(root),
@@ -537,6 +550,13 @@ def take_snapshot(
     except CacheDamaged:
         # The snapshot is taken; the next one reads everything.
         cache.forget()
+    if redundancy:
+        from gitvault.core.storage import parity
+
+        try:
+            parity.protect(history.git_dir, redundancy, history.disk, _PARITY_SECONDS)
+        except (OSError, StorageFullError) as error:
+            run.notes.append(f"parity not written ({error}); the next maintain does it")
     return SnapshotReport(
         snapshot,
         details.project,

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from gitvault.core.models import PathState, Pointer, Problem, Project, SnapshotId
-from gitvault.core.scan import CacheDamaged, Known, Rules, Same, Stat, StatCache, collection_paused, stat_of, walk
+from gitvault.core.scan import Known, Rules, Same, Stat, StatCache, collection_paused, stat_of, walk
 from gitvault.core.storage import pointers
 from gitvault.core.utils.files import open_source, read_link
+from gitvault.core.utils.layout import is_within
 from gitvault.core.utils.names import to_text
 from gitvault.core.versioning.commits import identity
 from gitvault.core.versioning.history import GitHistory
@@ -48,14 +49,7 @@ def path_state(places: Places, path: str, scan: bool) -> PathState:
     inside = os.fsencode(os.path.relpath(real, project.path)).replace(os.fsencode(os.sep), b"/")
     inside = b"" if inside == b"." else inside
     cache = places.cache(project.name)
-    try:
-        try:
-            return _state_inside(places, project, cache, path, real, inside, scan)
-        except CacheDamaged:
-            cache.forget()
-            return _state_inside(places, project, cache, path, real, inside, scan)
-    finally:
-        cache.close()
+    return cache.use(lambda: _state_inside(places, project, cache, path, real, inside, scan))
 
 
 def _state_inside(
@@ -90,7 +84,7 @@ def _state(path: str, state: str, snapshot: SnapshotId | None, reason: str) -> P
 
 def _project(projects: Sequence[Project], path: str) -> Project | None:
     """The innermost project that a path lies in."""
-    around = [p for p in projects if path == p.path or path.startswith(p.path.rstrip(os.sep) + os.sep)]
+    around = [p for p in projects if is_within(path, p.path)]
     return max(around, key=lambda project: len(project.path), default=None)
 
 

@@ -10,13 +10,17 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from gitvault.core.backup_engine import rescue
+from gitvault.core.backup_engine.frame import constant_files
 from gitvault.core.interfaces import Extent, Progress, StorageManager
 from gitvault.core.models import Affected, Defect, ObjectId, Pointer, SnapshotId, VerifyReport
+from gitvault.core.utils.files import open_plain
+from gitvault.core.utils.layout import PENDING
 from gitvault.core.utils.names import ref_component
 from gitvault.core.versioning import contents, meta
 from gitvault.core.versioning.commits import identity
@@ -59,6 +63,39 @@ def verify(
     check.other += [Defect("pack", "objects/pack", str(error)) for error in history.objects.damaged()]
     defects = [*check.other, *check.located(), *stored.defects]
     return VerifyReport(check.objects + stored.objects_checked, check.bytes + stored.bytes_checked, tuple(defects))
+
+
+def verify_vault(
+    history: GitHistory,
+    store: StorageManager,
+    *,
+    data: bool = False,
+    extent: Extent | None = None,
+    progress: Progress | None = None,
+) -> VerifyReport:
+    """The same of the vault as a whole: also its refs' own files, its constant files and what it was left in."""
+    packed, names = history.refs.damaged()
+    if packed is not None or names:
+        # What they led to cannot be walked, so nothing else is said.
+        broken = [*(["packed-refs"] if packed is not None else []), *names]
+        reason = "holds no id; git-vault verify --repair finds what it was"
+        return VerifyReport(0, 0, tuple(Defect("ref", name, reason) for name in broken))
+    report = verify(history, store, data=data, extent=extent, progress=progress)
+    others = list(_lost_branches(history))
+    others += verify_constants(history.git_dir, constant_files(), rescue.is_whole)
+    if (history.git_dir / PENDING).exists():
+        reason = "an interrupted operation waits to be completed; the next snapshot does"
+        others.append(Defect("vault", PENDING, reason))
+    outdated = ", ".join(rescue.outdated(history.git_dir))
+    note = f"{outdated} of another gitvault, maintain writes them anew" if outdated else report.note
+    return replace(report, defects=(*report.defects, *others), note=note)
+
+
+def _lost_branches(history: GitHistory) -> Iterator[Defect]:
+    for project, named in history.headless().items():
+        with suppress(GitVaultError):
+            if history.commit(named).parents:
+                yield Defect("ref", f"{HEADS}{ref_component(project)}", "missing; the project had snapshots")
 
 
 class _Check:
@@ -271,6 +308,8 @@ class _Check:
                 reason, size = _wrong_with(path, whole=wanted)
             except OSError as error:
                 reason, size = f"cannot be read: {error.strerror}", 0
+            except CorruptionError as error:
+                reason, size = str(error), 0
             self.bytes += size
             if reason:
                 self.other.append(Defect("pack", path.name, reason))
@@ -346,7 +385,7 @@ class _Check:
 
 def _wrong_with(path: Path, *, whole: bool) -> tuple[str, int]:
     """What is wrong with a git pack or index, and the bytes that were read; not `whole`: only whether its name fits."""
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - 20))
         expected = file.read(20).hex()
@@ -365,13 +404,13 @@ def _wrong_with(path: Path, *, whole: bool) -> tuple[str, int]:
         return f"expected checksum {expected}, found {found}" if found != expected else "", size
 
 
-def verify_constants(vault: Path, texts: Mapping[str, bytes], older: Collection[str]) -> Iterator[Defect]:
-    """The files that never change: each is as this gitvault writes it or, by its SHA-256, as an older one did."""
+def verify_constants(vault: Path, texts: Mapping[str, bytes], whole: Callable[[bytes], bool]) -> Iterator[Defect]:
+    """The files that never change: each is as this gitvault writes it or, as `whole` finds, as another one did."""
     for name, text in texts.items():
         try:
             found = (vault / name).read_bytes()
         except OSError as error:
             yield Defect("vault", name, f"cannot be read: {error.strerror}")
             continue
-        if found != text and hashlib.sha256(found).hexdigest() not in older:
+        if found != text and not whole(found):
             yield Defect("vault", name, "not as gitvault wrote it")

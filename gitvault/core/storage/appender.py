@@ -67,8 +67,11 @@ class PackAppender:
         self._writing = ThreadPoolExecutor(1, "pack-write")
         self._syncing = ThreadPoolExecutor(1, "pack-sync")
 
-    def find(self, chunks: Collection[ChunkId]) -> dict[ChunkId, Place]:
-        """The places of those chunks that are stored, durable or not, and will stay: condemned packs do not count."""
+    def find(self, chunks: Collection[ChunkId], *, trusted: bool = False) -> dict[ChunkId, Place]:
+        """The places of those chunks that are stored, durable or not, and will stay: condemned packs do not count.
+
+        `trusted`: nor do those in which something was found that cannot be read.
+        """
         with self._lock:
             if self._group and not self._group.keys().isdisjoint(chunks):
                 with self._writing_allowed():
@@ -80,14 +83,17 @@ class PackAppender:
                     if place is not None:
                         found[chunk] = Place(writer, writer.table.frames[place.frame], place.inner, place.length)
             rest = [chunk for chunk in chunks if chunk not in found] if found else chunks
-            return found | self._index.find(rest, without=condemned(self._folder)) if rest else found
+            return found | self._index.find(rest, without=self._without(trusted)) if rest else found
 
-    def manifests(self, oid: str) -> list[tuple[ChunkId, ...]]:
-        """The candidates for the file's manifest, each as the chunks it consists of."""
+    def _without(self, trusted: bool) -> frozenset[str]:
+        return condemned(self._folder) | (self._index.damaged() if trusted else set())
+
+    def manifests(self, oid: str, *, trusted: bool = False) -> list[tuple[ChunkId, ...]]:
+        """The candidates for the file's manifest, each as the chunks it consists of. `trusted`: see `find`."""
         with self._lock:
             fresh = [writer.manifests[oid] for writer in self._writers() if oid in writer.manifests]
             fresh += [parts for known, parts in self._group_manifests if known == oid]
-            return fresh + self._index.manifests(oid, without=condemned(self._folder))
+            return fresh + self._index.manifests(oid, without=self._without(trusted))
 
     def claim(self, chunks: Collection[ChunkId]) -> tuple[set[ChunkId], set[ChunkId]]:
         """(those the caller must store now, those another caller is about to store).
@@ -97,7 +103,7 @@ class PackAppender:
         with self._lock:
             self._check()
             elsewhere = self._claimed.intersection(chunks)
-            found = self.find([chunk for chunk in chunks if chunk not in elsewhere])
+            found = self.find([chunk for chunk in chunks if chunk not in elsewhere], trusted=True)
             self._relied.update(place.pack for place in found.values())
             mine = {chunk for chunk in chunks if chunk not in found and chunk not in elsewhere}
             self._claimed |= mine
@@ -248,6 +254,7 @@ class PackAppender:
         if group:
             data = b"".join(group.values())
             frame = frames.compress(data, self._level)
+            frames.check(frame, len(data))
             writer.add(frame, [(chunk, len(text)) for chunk, text in group.items()], ())
         for oid, parts in manifests:
             writer.add_manifest(oid, parts)

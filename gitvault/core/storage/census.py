@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from gitvault.core.models import ChunkId
@@ -50,10 +51,15 @@ class Census:
 
     `need` says which files are wanted; `settle` then finds the frames that takes: those in which the chunks are, and
     those they are coded against. Of a chunk's copies one that stands alone is enough; where there is none, each that
-    is coded against something else stays, for one may stand on another.
+    is coded against something else stays, for one may stand on another. What is there of a file that is known to be
+    lost in part is wanted too.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, lost: Collection[bytes] = ()) -> None:
+        """`lost`: chunks and files that are known not to be whole."""
+        self.torn: list[bytes] = []
+        """Files that are wanted and lost, of which nobody can say which chunks are theirs."""
+        self._lost = frozenset(lost)
         self._numbers: dict[bytes, int] = {}
         # By chunk number: what it is needed for; the frames with it, the first one and others.
         self._flags = bytearray()
@@ -102,42 +108,72 @@ class Census:
         """The file whose SHA-256 is `oid` is wanted, whole. `read`: the bytes of chunks, joined.
 
         Raises ContentMissing, CorruptionError when there is no manifest of it that can be read and whose chunks are
-        there.
+        there, unless it is known to be lost: then what is there of it is wanted.
         """
         if oid in self._needed:
             return
         found = self._mark([ChunkId(oid)])
+        listed = False
         problem: NotFoundError | CorruptionError | None = None
         for parts in {parts for _, parts in self._manifests.get(oid, ())}:
             try:
                 chunks = [chunk for chunk, _ in manifests.decode(read(parts), oid.hex())]
             except (NotFoundError, CorruptionError) as error:
                 problem = error
+                self._mark(parts)
                 continue
+            listed = True
             found = self._mark([*parts, *chunks]) or found
-        if not found:
+        if not found and oid not in self._lost:
             raise problem or ContentMissing(f"file {oid.hex()}: not whole in the chunk store; run git-vault verify")
+        if not found and not listed:
+            self.torn.append(oid)
         if oid in self._manifests:
             self._needed.add(oid)
+
+    def need_all(self, but: Collection[bytes], read: Callable[[Sequence[ChunkId]], bytes]) -> None:
+        """Everything is wanted, for nobody knows what is not; but what only the files `but` hold."""
+        free = set(but)
+        for oid in but:
+            for _, parts in self._manifests.get(oid, ()):
+                # What cannot be read is not known to be theirs.
+                with suppress(NotFoundError, CorruptionError):
+                    free.update(parts)
+                    free.update(chunk for chunk, _ in manifests.decode(read(parts), oid.hex()))
+        for chunk, number in self._numbers.items():
+            if chunk not in free and self._first[number] != _NONE:
+                self._flags[number] = _CONTENT
+        self._needed.update(self._manifests.keys() - set(but))
+
+    def is_lost(self, chunk: ChunkId) -> bool:
+        """Whether it is known that the chunk cannot be read."""
+        return chunk in self._lost
 
     def settle(self) -> None:
         """Work out which frames are needed. Raises ContentMissing when something that is needed is in no pack."""
         self._flags = self._flags.replace(bytes([_BASE]), b"\0")
         self._live = bytearray(len(self._live))
         waiting = array("I", (number for number, flag in enumerate(self._flags) if flag))
+        excused: frozenset[int] | None = None
         while waiting:
-            number = waiting.pop()
-            copies = self._copies(number)
-            if not copies:
-                missing = next(chunk.hex() for chunk, n in self._numbers.items() if n == number)
-                raise ContentMissing(f"chunk {missing}: in no pack; run git-vault verify")
-            for frame in copies:
-                if not self._live[frame]:
-                    self._live[frame] = 1
-                    for base in self._bases_of(frame):
-                        if not self._flags[base]:
-                            self._flags[base] = _BASE
-                            waiting.append(base)
+            for frame in self._copies(waiting.pop()):
+                if self._live[frame]:
+                    continue
+                self._live[frame] = 1
+                for base in self._bases_of(frame):
+                    if self._first[base] == _NONE:
+                        excused = self._unreadable() if excused is None else excused
+                        if frame not in excused:
+                            missing = next(chunk.hex() for chunk, n in self._numbers.items() if n == base)
+                            raise ContentMissing(f"chunk {missing}: in no pack; run git-vault verify")
+                    elif not self._flags[base]:
+                        self._flags[base] = _BASE
+                        waiting.append(base)
+
+    def _unreadable(self) -> frozenset[int]:
+        """The frames with chunks that are known to be lost: what they stand on may be missing."""
+        lost = {self._numbers[ChunkId(chunk)] for chunk in self._lost if chunk in self._numbers}
+        return frozenset(f for f, chunk in zip(self._row_frame, self._row_chunk, strict=True) if chunk in lost)
 
     def balance(self) -> Iterator[PackBalance]:
         """Each pack; call `settle` before."""
@@ -202,6 +238,7 @@ class Census:
                 if self._flags[number] == _BASE:
                     going[number], self._flags[number] = 1, 0
         found = {}
+        lost = self._unreadable()
         for name, (_, frames, rows) in self._packs.items():
             kept: set[int] = set()
             holes: set[int] = set()
@@ -210,7 +247,7 @@ class Census:
                 if self._live[frame]:
                     (kept if self._flags[self._row_chunk[row]] else holes).add(frame)
             apart = set()
-            for frame in kept:
+            for frame in kept - lost:
                 bases = self._bases_of(frame)
                 hole = name in trimmed and frame in holes and (deltas or not bases)
                 if hole or any(going[base] for base in bases):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gitvault.core.interfaces import Extent, Progress
 from gitvault.core.models import Defect, VerifyReport
+from gitvault.core.storage.condemned import condemned
 from gitvault.core.storage.index import ChunkIndex
 from gitvault.core.storage.packs import PACK_NAME, Chunk, Frame, Pack, Table, by_frame, read_table
 from gitvault.core.storage.reader import ChunkReader
@@ -20,8 +21,8 @@ _IN_FLIGHT = 32
 
 def verify(
     folder: Path, disk: Disk, pool: Executor, *, data: bool, extent: Extent | None, progress: Progress | None
-) -> VerifyReport:
-    """Check every pack in `folder`: see StorageManager.verify.
+) -> tuple[VerifyReport, set[str]]:
+    """Check every pack in `folder`: see StorageManager.verify; and the packs in which something cannot be read.
 
     Raises UnsupportedFormatVersion for a pack that a newer gitvault wrote.
     """
@@ -30,6 +31,7 @@ def verify(
     reader = ChunkReader(folder, index, disk)
     try:
         defects: list[Defect] = []
+        damaged: set[str] = set()
         checked = 0
         size = 0
         seen: set[Path] = set()
@@ -42,16 +44,18 @@ def verify(
                     table = read_table(path, strict=True)
                     read = list(_wanted(path, table, extent)) if data else []
                     found = list(_check_content(path, read, reader, pool))
+                    unread = bool(found)
                     found += _check_bases(path, table, {frame.number for frame, _ in read}, index)
                     found += _check_manifests(table, index, reader)
                 except UnsupportedFormatVersion:
                     raise
                 except (CorruptionError, OSError) as error:
-                    table, read, found = Table(), [], [Defect("pack", path.name, str(error))]
-                if found and not path.exists():
-                    # Upkeep has replaced it meanwhile; what was in it is checked where it is now.
+                    table, read, found, unread = Table(), [], [Defect("pack", path.name, str(error))], True
+                if found and (not path.exists() or path.name in condemned(folder)):
+                    # Upkeep has replaced it, or was killed doing so; what was in it is checked where it is now.
                     continue
                 defects += found
+                damaged.update([path.name] if unread else [])
                 checked += len(table.chunks) + len(table.manifests)
                 size += sum(frame.length for frame, _ in read) if data else sum(f.stored for f in table.frames)
                 if data and extent is not None and not found:
@@ -59,7 +63,7 @@ def verify(
             seen.update(packs)
         if progress is not None:
             progress("checking packs", len(seen), len(seen))
-        return VerifyReport(checked, size, tuple(defects))
+        return VerifyReport(checked, size, tuple(defects)), damaged
     finally:
         reader.close()
         index.close()

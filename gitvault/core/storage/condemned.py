@@ -30,6 +30,6 @@ def condemned(folder: Path) -> frozenset[str]:
 
 
 def acquit(folder: Path, disk: Disk) -> None:
-    """What is left of them counts again. For the holder of the lock, when no run is at it."""
+    """What is left of them counts again. For the holder of the lock, when no run is at it; see rounds.settle."""
     if (folder / _NAME).exists():
         disk.unlink(folder / _NAME)

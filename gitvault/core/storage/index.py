@@ -116,6 +116,13 @@ class ChunkIndex:
             assert self._database is not None
             self._database.executemany("INSERT OR IGNORE INTO damaged VALUES (?)", ((name,) for name in names))
 
+    def forget_damaged(self) -> None:
+        """Every pack has been read since."""
+        with self._lock, contextlib.suppress(sqlite3.Error):
+            self._open()
+            assert self._database is not None
+            self._database.execute("DELETE FROM damaged")
+
     def damaged(self) -> set[str]:
         """The packs that were noted as damaged."""
         with self._lock:

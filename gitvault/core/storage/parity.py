@@ -9,7 +9,9 @@ docs/format.md has the layout.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from gitvault.core.utils.files import Disk
+from gitvault.core.utils.layout import packs
 from gitvault.errors import CorruptionError
 
 try:
@@ -78,10 +81,10 @@ def shape(size: int, percent: int) -> Shape:
     return Shape(size, data, parity, stripes) if parity < data else Shape(size, 1, 1, part)
 
 
-def update(packs: Iterable[Path], folder: Path, percent: int, disk: Disk, stop: Callable[[], bool]) -> int:
-    """Write parity for those packs that have none, until `stop`; how many got it. Raises StorageFullError, OSError."""
+def update(files: Iterable[Path], folder: Path, percent: int, disk: Disk, stop: Callable[[], bool]) -> int:
+    """Write parity for those files that have none, until `stop`; how many got it. Raises StorageFullError, OSError."""
     made = 0
-    for pack in packs:
+    for pack in files:
         target = path_for(pack, folder)
         if target.exists() or not pack.stat().st_size:
             continue
@@ -101,9 +104,17 @@ def update(packs: Iterable[Path], folder: Path, percent: int, disk: Disk, stop: 
     return made
 
 
-def remove_stale(packs: Iterable[Path], folder: Path, disk: Disk) -> None:
+def protect(vault: Path, percent: int, disk: Disk, seconds: float = math.inf) -> int:
+    """`update` for all packs of a vault, until the time is over; nothing for 0 per cent."""
+    if not percent:
+        return 0
+    end = time.monotonic() + seconds
+    return update(packs(vault), vault / "parity", percent, disk, lambda: time.monotonic() > end)
+
+
+def remove_stale(files: Iterable[Path], folder: Path, disk: Disk) -> None:
     """Remove the parity of packs that are not among these: for when nothing is missing."""
-    wanted = {path_for(pack, folder) for pack in packs}
+    wanted = {path_for(pack, folder) for pack in files}
     for path in folder.glob("*"):
         if path not in wanted:
             disk.unlink(path)

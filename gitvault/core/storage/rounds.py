@@ -7,6 +7,7 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,12 +16,12 @@ from gitvault.core.models import ChunkId
 from gitvault.core.storage import frames
 from gitvault.core.storage.appender import PACK_SIZE
 from gitvault.core.storage.census import Census
-from gitvault.core.storage.condemned import acquit, condemn
+from gitvault.core.storage.condemned import acquit, condemn, condemned
 from gitvault.core.storage.index import ChunkIndex
 from gitvault.core.storage.packs import PACK_NAME, Chunk, Frame, Pack, PackWriter, Table, by_frame, read_table
 from gitvault.core.storage.reader import ChunkReader
 from gitvault.core.utils.files import Disk
-from gitvault.errors import ContentMissing, CorruptionError, LockedError, NotFoundError, ToolStopped
+from gitvault.errors import ContentMissing, CorruptionError, LockedError, NotFoundError, StorageFullError, ToolStopped
 
 IDLE_LEVEL = 9
 """In the background: 60 MB/s a core, and most of what the highest level gains."""
@@ -71,6 +72,7 @@ class Round:
         self._tables: dict[str, Table] = {}
         self._written: set[tuple[object, ...]] = set()
         self._plain: set[ChunkId] = set()
+        self._unread: set[ChunkId] = set()
         self._new: list[Path] = []
         self._reader = ChunkReader(folder, index, disk)
         self._writer: PackWriter | None = None
@@ -156,14 +158,18 @@ class Round:
             raise
         for name in moved:
             self._disk.unlink(trash / name)
-        acquit(self._folder, self._disk)
+        # All of it is gone before any of it counts again: what is coded against what has gone must not come back.
+        # Where that cannot be made sure of it stays condemned, and the next run ends this one.
+        with suppress(OSError, StorageFullError):
+            self._disk.sync_folder(trash)
+            acquit(self._folder, self._disk)
 
     def _owed(self, table: Table) -> Table:
         """What of a pack must be found without it."""
         live = self._live
         if live is None:
             return table
-        chunks = [chunk for chunk in table.chunks if live.needs(chunk.id)]
+        chunks = [chunk for chunk in table.chunks if live.needs(chunk.id) and chunk.id not in self._unread]
         return replace(table, chunks=chunks, manifests=[row for row in table.manifests if live.needs_manifest(row[0])])
 
     def _recoded(
@@ -198,7 +204,16 @@ class Round:
                 yield frame, chunks
 
     def _recode(self, pack: Pack, parts: list[tuple[Frame, list[Chunk]]], harder: bool) -> list[_Recoded]:
-        decoded = [self._read(pack, frame, chunks) for frame, chunks in parts]
+        try:
+            decoded = [self._read(pack, frame, chunks) for frame, chunks in parts]
+        except _Unreadable:
+            frame, chunks = parts[0]
+            lost = {chunk.id for chunk in chunks}
+            if not (frame.bases and self._live and any(map(self._live.is_lost, lost))):
+                raise
+            # What it stands on is known to be missing: as it is, it can be read again when that comes back.
+            self._unread |= lost
+            return [(frame, chunks, pack.read(frame))]
         old = [(frame, chunks, stored) for (frame, chunks), (_, _, stored) in zip(parts, decoded, strict=True)]
         data = b"".join(data for data, _, _ in decoded)
         size = sum(len(stored) for _, _, stored in old)
@@ -294,11 +309,8 @@ class Round:
 
 
 def empty_trash(folder: Path, index: ChunkIndex, disk: Disk) -> None:
-    """Delete what an earlier run moved there and did not come to delete; anything else stays, readers look there.
-
-    That run is over: what it condemned counts again.
-    """
-    acquit(folder, disk)
+    """Delete what an earlier run moved there and did not come to delete; anything else stays, readers look there."""
+    settle(folder, index, disk)
     for path in sorted((folder / "trash").glob("*.zpk")):
         if PACK_NAME.fullmatch(path.name):
             try:
@@ -306,6 +318,30 @@ def empty_trash(folder: Path, index: ChunkIndex, disk: Disk) -> None:
             except (CorruptionError, NotFoundError, OSError):
                 continue
             disk.unlink(path)
+
+
+def settle(folder: Path, index: ChunkIndex, disk: Disk) -> None:
+    """A run that was killed while packs went: they are all gone, or all back and count again. With the lock held.
+
+    Some of them may be coded against others, so none may be relied on when one of them is not there.
+    """
+    trash = folder / "trash"
+    names = sorted(condemned(folder))
+    if not names:
+        return
+    if all((folder / name).exists() or (trash / name).exists() for name in names):
+        if away := [name for name in names if not (folder / name).exists()]:
+            move(away, trash, folder, disk)
+    else:
+        # What is needed of them was durable elsewhere before they were condemned.
+        for name in names:
+            disk.unlink(folder / name)
+            disk.unlink(trash / name)
+        disk.sync_folder(folder)
+        if trash.exists():
+            disk.sync_folder(trash)
+    acquit(folder, disk)
+    index.refresh(force=True)
 
 
 def _prove(table: Table, folder: Path, index: ChunkIndex, disk: Disk) -> None:

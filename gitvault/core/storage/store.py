@@ -8,14 +8,14 @@ import os
 import re
 import stat
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, ParamSpec, TypeVar
 
 from gitvault.core.interfaces import ChunkingStrategy, Extent, Progress
 from gitvault.core.models import ChunkId, ChunkPlan, Pointer, StorageSize, VerifyReport
-from gitvault.core.storage import checks, manifests, repack, salvage, sweep
+from gitvault.core.storage import checks, manifests, repack, rounds, salvage, sweep
 from gitvault.core.storage.appender import PackAppender
 from gitvault.core.storage.census import Census
 from gitvault.core.storage.index import ChunkIndex
@@ -92,7 +92,7 @@ class ChunkStore:
             if ended:
                 size = len(window)
                 pointer = Pointer(whole.hexdigest(), size)
-                if self.has(pointer):
+                if self._keeps(pointer, trusted=True):
                     return pointer
             plan = self._strategy.plan(window[:_HEAD], size, file_extension)
             known = self._past(base) if plan.delta else []
@@ -118,7 +118,7 @@ class ChunkStore:
                     intake.abandon(error)
                     raise
         pointer = Pointer(whole.hexdigest(), intake.size)
-        if len(intake.chunks) > 1 and not self._complete(pointer):
+        if len(intake.chunks) > 1 and not self._complete(pointer, trusted=True):
             self._store_manifest(pointer, intake.chunks, base)
         return pointer
 
@@ -156,11 +156,15 @@ class ChunkStore:
 
     def has(self, pointer: Pointer) -> bool:
         """See StorageManager."""
+        return self._keeps(pointer)
+
+    def _keeps(self, pointer: Pointer, *, trusted: bool = False) -> bool:
+        """`trusted`: not counting packs in which something was found that cannot be read."""
         if pointer.size == 0:
             return pointer.oid == _EMPTY
         chunk = _only_chunk(pointer)
-        place = self._appender.find([chunk]).get(chunk)
-        return (place is not None and place.length == pointer.size) or self._complete(pointer)
+        place = self._appender.find([chunk], trusted=trusted).get(chunk)
+        return (place is not None and place.length == pointer.size) or self._complete(pointer, trusted=trusted)
 
     def chunks(self, pointer: Pointer) -> Sequence[tuple[ChunkId, int]]:
         """See StorageManager."""
@@ -203,7 +207,13 @@ class ChunkStore:
         self, *, data: bool = False, extent: Extent | None = None, progress: Progress | None = None
     ) -> VerifyReport:
         """See StorageManager; only what was flushed is looked at."""
-        return checks.verify(self._folder, self._disk, self._pool, data=data, extent=extent, progress=progress)
+        report, damaged = checks.verify(
+            self._folder, self._disk, self._pool, data=data, extent=extent, progress=progress
+        )
+        if data and extent is None:
+            self._index.forget_damaged()
+        self._index.note_damaged(damaged)
+        return report
 
     def get_storage_size(self) -> StorageSize:
         """See StorageManager."""
@@ -234,16 +244,24 @@ class ChunkStore:
         """Do the upkeep that is due: see repack.repack."""
         return repack.repack(self._folder, self._index, self._disk, asked=asked, progress=progress, stop=stop)
 
-    def census(self, files: Iterable[bytes]) -> Census:
+    def census(self, files: Iterable[bytes], *, lost: Collection[bytes] = ()) -> Census:
         """What is needed of the packs for the files of these SHA-256s; for `sweep`, and as that with the lock held.
 
+        `lost`: files and chunks that are known not to be whole; what is there of them is needed.
         Raises CorruptionError, ContentMissing when a pack, or one of the files, cannot be read: nothing may go then.
         """
-        census = sweep.take_census(self._folder, self._index, self._disk)
+        census = sweep.take_census(self._folder, self._index, self._disk, lost)
         for oid in files:
             if oid != _EMPTY_OID:
-                census.need(oid, lambda parts: b"".join(self._reader.read(parts)))
+                census.need(oid, self._joined)
         return census
+
+    def need_all(self, census: Census, but: Collection[bytes]) -> None:
+        """Let everything be needed but what only the files `but` hold: when nobody can say what is not."""
+        census.need_all(but, self._joined)
+
+    def _joined(self, parts: Sequence[ChunkId]) -> bytes:
+        return b"".join(self._reader.read(parts))
 
     def sweep(
         self, census: Census, *, strict: bool, unmoved: Callable[[], bool], progress: Progress | None = None
@@ -279,6 +297,7 @@ class ChunkStore:
 
     def salvage(self, others: Help, said: Said) -> None:
         """Leave only sound packs, and in them all that can be had: see salvage.salvage. Nothing may be unflushed."""
+        rounds.settle(self._folder, self._index, self._disk)
         salvage.salvage(self._folder, self._index, self._disk, others, said)
         self._reader.forget()
 
@@ -329,14 +348,14 @@ class ChunkStore:
     def _plain_plan(self) -> ChunkPlan:
         return ChunkPlan(MAX_CHUNK, MAX_CHUNK, MAX_CHUNK, self._level, False, "as it is")
 
-    def _complete(self, pointer: Pointer) -> bool:
+    def _complete(self, pointer: Pointer, *, trusted: bool = False) -> bool:
         """Whether some manifest of the file, and everything it names, is there."""
-        for parts in self._appender.manifests(pointer.oid):
-            if len(self._appender.find(set(parts))) < len(set(parts)):
+        for parts in self._appender.manifests(pointer.oid, trusted=trusted):
+            if len(self._appender.find(set(parts), trusted=trusted)) < len(set(parts)):
                 continue
             with contextlib.suppress(NotFoundError, CorruptionError):
                 ids = {chunk for chunk, _ in self._manifest(pointer, parts)}
-                if len(self._appender.find(ids)) == len(ids):
+                if len(self._appender.find(ids, trusted=trusted)) == len(ids):
                     return True
         return False
 

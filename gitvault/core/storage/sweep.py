@@ -50,17 +50,18 @@ class StoreSweep:
         return text + (f"; {self.waiting} wait for free space, sweep again then" if self.waiting else "")
 
 
-def take_census(folder: Path, index: ChunkIndex, disk: Disk) -> Census:
+def take_census(folder: Path, index: ChunkIndex, disk: Disk, lost: Collection[bytes] = ()) -> Census:
     """All packs of the folder; those that an interrupted run left in the trash are brought back to be judged.
 
-    Raises OSError, CorruptionError, UnsupportedFormatVersion for a pack that cannot be read: its needs are not known.
+    `lost`: see Census. Raises OSError, CorruptionError, UnsupportedFormatVersion for a pack that cannot be read: its
+    needs are not known.
     """
     empty_trash(folder, index, disk)
     trash = folder / "trash"
-    lost = [name for name in _listed(trash) if not (folder / name).exists() and _is_readable(trash / name)]
-    if lost:
-        move(lost, trash, folder, disk)
-    census = Census()
+    left = [name for name in _listed(trash) if not (folder / name).exists() and _is_readable(trash / name)]
+    if left:
+        move(left, trash, folder, disk)
+    census = Census(lost)
     for name in _listed(folder):
         census.add(name, read_table(folder / name))
     return census

@@ -1,14 +1,27 @@
-"""What a vault's own names must be before anything is read or removed there: plain folders and files, no links.
+"""A vault's folder from the outside: what makes it one, the names in it, and what it takes.
 
-A link in their place would have the vault's upkeep empty, lock or overwrite what lies elsewhere; a pipe would
-have every reader wait for ever.
+What stands there under the vault's own names must be plain folders and files before anything is read or removed: a link
+in their place would have the vault's upkeep empty, lock or overwrite what lies elsewhere; a pipe would have every
+reader wait for ever.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
+
+from gitvault.core.utils import reserve
+from gitvault.core.utils.files import Disk, read_plain
+from gitvault.errors import CorruptionError
+
+FORMAT_VERSION = 1
+LONGEST = 1 << 20
+"""Bytes of a vault's settings."""
+LOCK = "vault.lock"
+PENDING = "operation.pending"
+"""While an operation moves refs, see operations.py."""
 
 _FOLDERS = (
     "objects",
@@ -36,16 +49,55 @@ _FILES = (
     "packed-refs",
     "info/attributes",
     "chunks/condemned",
-    "operation.pending",
-    "reserve",
+    PENDING,
+    reserve.NAME,
     "vault.lease",
-    "vault.lock",
-    "vault.lock.wanted",
+    LOCK,
+    f"{LOCK}.wanted",
     "cache/chunks.db",
     "RESCUE.md",
     "rescue.sh",
     "rescue.py",
 )
+
+
+def is_vault(path: Path) -> bool:
+    """Whether a folder is a vault: a bare repository whose config names a format of ours."""
+    try:
+        text = read_plain(path / "config", LONGEST).decode("utf-8", "replace")
+    except (OSError, CorruptionError):
+        return False
+    return (path / "HEAD").is_file() and re.search(r"(?mi)^\s*formatVersion\s*=", text) is not None
+
+
+def disk_usage(vault: Path) -> int:
+    """Bytes that a vault's files occupy, caches and the reserve left out."""
+    total = 0
+    for folder, folders, files in os.walk(vault):
+        if Path(folder) == vault:
+            folders[:] = [name for name in folders if name != "cache"]
+            files = [name for name in files if name != reserve.NAME]
+        total += sum(os.lstat(os.path.join(folder, name)).st_size for name in files)
+    return total
+
+
+def packs(vault: Path) -> list[Path]:
+    """All packs, of chunks and of git's, the newest first."""
+    found = [*(vault / "chunks").glob("*.zpk"), *(vault / "objects" / "pack").glob("*.pack")]
+    return sorted(found, key=lambda path: -path.stat().st_mtime_ns)
+
+
+def clear_temporary(vault: Path, disk: Disk) -> None:
+    """Remove what a killed run left unfinished. For whoever holds the lock: nobody else writes there."""
+    for pattern in ("tmp/*", "chunks/tmp/*", "*.[0-9]*.tmp"):
+        for path in vault.glob(pattern):
+            if path.is_file():
+                disk.unlink(path)
+
+
+def is_within(path: str, folder: str) -> bool:
+    """Whether a path is a folder or in it; both resolved."""
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
 def misplaced(vault: Path) -> str | None:

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
+import platform
 import secrets
 import sys
 import threading
@@ -55,6 +57,7 @@ class VaultLock:
         *,
         host: str = "",
         machine: str | None = None,
+        system: str | None = None,
         disk: Disk | None = None,
         waiting: Callable[[str], None] | None = None,
         fence: Callable[[], None] = lambda: None,
@@ -68,6 +71,7 @@ class VaultLock:
         self._timeout = timeout
         self._host = host
         self._machine = this_machine(path.parent) if machine is None else machine
+        self._system = this_system() if machine is None and system is None else system or ""
         self._disk = disk or Disk()
         self._waiting = waiting
         self._fence = fence
@@ -107,15 +111,16 @@ class VaultLock:
         if self._beating:
             # Not for ever: on a share that is gone its write may never return.
             self._beating.join(1)
-        if self._written:
+        try:
             # What cannot be removed has the same effect as a kill: its counter stands still.
             with contextlib.suppress(OSError):
-                if (self._read() or b"").startswith(self._head):
+                if self._written and (self._read() or b"").startswith(self._head):
                     self._disk.unlink(self._lease)
+        finally:
             self._written = False
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1
 
     def assert_held(self) -> None:
         """Call right before what only the holder may do. Raises LockedError when another machine took over."""
@@ -180,7 +185,7 @@ class VaultLock:
                 alive = seen is not None
                 still = 0.0
             seen = content
-            dead = content is not None and alone_here and self._machine and _machine(content) == self._machine
+            dead = content is not None and alone_here and self._is_dead(content)
             if content is not None and (dead or still >= self._stale) and self._break(content):
                 continue
             # One that cannot tell yet waits on: with a short timeout nobody would ever find out.
@@ -188,11 +193,20 @@ class VaultLock:
             # Its own looks, not the time between them: a machine that slept did not look.
             still += _POLL_SECONDS
 
+    def _is_dead(self, content: bytes) -> bool:
+        """Whether its owner was a process of this machine, or of this computer before it was started anew."""
+        machine, system = _said(content, "machine"), _said(content, "system")
+        if self._machine and machine == self._machine:
+            return True
+        runs = [name.partition(" ")[0] for name in (self._machine, machine)]
+        return bool(self._system and system == self._system and all(runs) and runs[0] != runs[1])
+
     def _create(self, alone_here: bool) -> bool:
         """False when there is a lease."""
         about = {
             "token": self._token,
             "machine": self._machine,
+            "system": self._system,
             "host": self._host[:_MAX_TEXT],
             "pid": os.getpid(),
             "purpose": self._purpose[:_MAX_TEXT],
@@ -316,13 +330,37 @@ def _system_run() -> str:
         failed = ctypes.CDLL(None).sysctlbyname(b"kern.bootsessionuuid", answer, ctypes.byref(size), None, 0)
         return "" if failed else answer.value.decode()
     if sys.platform == "win32":
-        import platform
         import winreg
 
         with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, r"SOFTWARE\Microsoft\Cryptography") as key:
             return f"{winreg.QueryValueEx(key, 'MachineGuid')[0]} {platform.node()}"
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def this_system() -> str:
+    """What stays of a computer when it is started anew: a hash of the id and the name it was given; "" if unknown.
+
+    Two that are copies of each other, name and all, have the same.
+    """
+    installed = _installation()
+    return hashlib.sha256(f"gitvault {installed} {platform.node()}".encode()).hexdigest()[:32] if installed else ""
+
+
+def _installation() -> str:
+    if sys.platform == "darwin":
+        import ctypes
+
+        answer = ctypes.create_string_buffer(16)
+        no_time = (ctypes.c_long * 2)(5, 0)
+        return "" if ctypes.CDLL(None).gethostuuid(answer, no_time) else answer.raw.hex()
+    if sys.platform == "win32":
+        # It knows no name of a run: see `_system_run`.
+        return ""
+    try:
+        return Path("/etc/machine-id").read_text().strip()
     except OSError:
         return ""
 
@@ -335,12 +373,12 @@ def _counter(beats: int) -> bytes:
     return b"%020d\n" % beats
 
 
-def _machine(content: bytes) -> str | None:
+def _said(content: bytes, key: str) -> str:
     try:
-        found = json.loads(content.partition(b"\n")[0])["machine"]
+        found = json.loads(content.partition(b"\n")[0])[key]
     except (ValueError, KeyError, TypeError, RecursionError):
-        return None
-    return found if isinstance(found, str) else None
+        return ""
+    return found if isinstance(found, str) else ""
 
 
 def _read(path: Path) -> bytes | None:

@@ -139,7 +139,8 @@ def from_ref_component(component: str) -> str:
 
 _TEXT_ESCAPE = r"\\x([0-9A-Fa-f]{2})"
 _TEXT_AMBIGUOUS = rb"\\(?=x[0-9A-Fa-f]{2})"
-_CONTROL = "[\x00-\x1f\x7f-\x9f]"
+# Also what turns the direction of text, so that `gpj.exe` would read `exe.jpg`, and what begins a new line.
+_CONTROL = "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
 
 
 def to_text(raw: bytes) -> str:
@@ -157,7 +158,7 @@ def to_line(raw: bytes) -> str:
 def one_line(text: str) -> str:
     """Text that may hold escaped names already, as one line that a terminal cannot mistake for commands."""
     shown = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    # No control character is printable.
+    # Nothing of the kind is printable.
     if shown.isprintable():
         return shown
     return re.sub(_CONTROL, lambda m: "".join(f"\\x{b:02x}" for b in m[0].encode()), shown)

@@ -13,12 +13,18 @@ NAME = "reserve"
 
 
 def keep(vault: Path, size: int, disk: Disk) -> None:
-    """Make the reserve of `size` bytes if it is missing and the disk has twice the room; never an error."""
+    """Make the reserve of `size` bytes if it is missing and the disk has twice the room; never an error.
+
+    Without a size there is none.
+    """
     import shutil
 
     path = vault / NAME
     with contextlib.suppress(OSError, StorageFullError):
-        if not size or path.exists() or shutil.disk_usage(vault).free < 2 * size:
+        if not size:
+            disk.unlink(path)
+            return
+        if path.exists() or shutil.disk_usage(vault).free < 2 * size:
             return
         try:
             with disk.create(path) as file:

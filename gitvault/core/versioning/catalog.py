@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from gitvault.core.models import Project
+from gitvault.core.models import ObjectId, Project
+from gitvault.core.utils.names import ref_component, to_line
 from gitvault.core.versioning.history import GitHistory
-from gitvault.errors import CorruptionError
+from gitvault.errors import CorruptionError, ExistsError, GitVaultError, NotFoundError
+
+if TYPE_CHECKING:
+    from gitvault.core.versioning.packfile import PackWriter
 
 REF = "refs/vault/catalog"
 FILE = b"projects.jsonl"
+# Of a project's name as a ref's: with what comes before and behind it (`stat-`, `.db-journal`, `.lock`) it must be
+# the name of a file, 255 at most; a letter that is not ASCII counts up to 12.
+_NAME_MAX = 220
 
 
 def load(history: GitHistory) -> list[Project]:
@@ -24,8 +36,104 @@ def load(history: GitHistory) -> list[Project]:
 
 def save(history: GitHistory, projects: list[Project], why: str) -> None:
     """Replace the list; durable when it returns."""
+    history.write_file(REF, FILE, encode(projects), why)
+
+
+def get(history: GitHistory, name: str, host: str) -> Project:
+    """The project of this name, that of the machine if there are several. Raises NotFoundError."""
+    found = [project for project in load(history) if project.name == name]
+    if not found:
+        raise NotFoundError(f"{name}: no such project; git-vault projects lists them")
+    return next((project for project in found if project.host == host), found[0])
+
+
+def saved(history: GitHistory, names: Iterable[str]) -> list[str]:
+    """The projects that are meant: all that have a snapshot when none is named. Raises NotFoundError."""
+    for name in names:
+        if history.tip(name) is None and get(history, name, ""):
+            raise NotFoundError(f"{name}: has no snapshot; git-vault projects lists what has")
+    found = list(dict.fromkeys(names)) or history.projects()
+    if not found:
+        raise NotFoundError(f"{history.git_dir}: has no snapshot; nothing was removed")
+    return found
+
+
+def folder_of(path: Path | str) -> str:
+    """A folder as projects have it: one spelling, whatever symlink leads there. Raises NotFoundError."""
+    text = os.path.abspath(path)
+    if not os.path.lexists(text):
+        raise NotFoundError(f"{to_line(os.fsencode(text))}: no such folder")
+    if not os.path.isdir(text):
+        raise NotFoundError(f"{to_line(os.fsencode(text))}: not a folder; save the folder it is in")
+    return os.path.realpath(text)
+
+
+def find(projects: Iterable[Project], folder: str, host: str, name: str | None) -> Project | None:
+    """The project that a folder of a machine is, of this name if one is given."""
+    return next((p for p in projects if p.path == folder and p.host == host and name in (None, p.name)), None)
+
+
+def add(projects: Sequence[Project], folder: str, host: str, name: str | None, added: datetime) -> list[Project]:
+    """The list with a new project, which comes first; its name is `name`, or made from the folder's and unique.
+
+    It takes the place of one whose folder is gone. Raises ExistsError when another has the name, or one that differs
+    only in case; GitVaultError for one that is empty or too long.
+    """
+    name = _unique(projects, folder) if name is None else _free(projects, host, name)
+    others = [p for p in projects if (p.name, p.host) != (name, host)]
+    return [Project(name, folder, host, added), *others]
+
+
+def _free(projects: Iterable[Project], host: str, name: str) -> str:
+    _check(name)
+    taken = next((p for p in projects if p.name == name and p.host == host), None)
+    if taken and os.path.isdir(taken.path):
+        raise ExistsError(f"{name}: is {taken.path} already; choose another name with --project")
+    same = next((p.name for p in projects if p.name != name and p.name.casefold() == name.casefold()), None)
+    if same:
+        raise ExistsError(f"{name}: differs from the project {same} only in case; choose another name")
+    return name
+
+
+def check_new(projects: Iterable[Project], name: str) -> None:
+    """Raises ExistsError for a name that a project has, also in another case; GitVaultError for an impossible one."""
+    _check(name)
+    for project in projects:
+        if project.name.casefold() == name.casefold():
+            raise ExistsError(f"{name}: is the project {project.name}, {project.path}; choose another name")
+
+
+def rename(history: GitHistory, pack: PackWriter, names: Mapping[str, str]) -> tuple[ObjectId | None, ObjectId]:
+    """Add to the pack a list in which projects have other names; where the list was, and where it is."""
+    projects = [replace(project, name=names.get(project.name, project.name)) for project in load(history)]
+    return history.add_file(pack, REF, FILE, encode(projects), "Rename")
+
+
+def _check(name: str) -> None:
+    if not name.strip():
+        raise GitVaultError("a project's name cannot be empty; give one that is not")
+    if len(ref_component(name)) > _NAME_MAX:
+        shown = to_line(name[:20].encode("utf-8", "surrogateescape"))
+        raise GitVaultError(f"{shown}...: too long for a project's name; give a shorter one")
+
+
+def _unique(projects: Iterable[Project], folder: str) -> str:
+    base = os.path.basename(folder) or "root"
+    while len(ref_component(base)) > _NAME_MAX:
+        base = base[:-1]
+    used = {p.name.casefold() for p in projects}
+    number = 1
+    name = base
+    while name.casefold() in used:
+        number += 1
+        name = f"{base}-{number}"
+    return name
+
+
+def encode(projects: Iterable[Project]) -> bytes:
+    """The file."""
     ordered = sorted(projects, key=lambda project: (project.name, project.host))
-    history.write_file(REF, FILE, "".join(_encode(project) for project in ordered).encode(), why)
+    return "".join(map(_encode, ordered)).encode()
 
 
 def _encode(project: Project) -> str:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 HEADS = "refs/heads/"
 META = "refs/vault/meta/"
 OPERATIONS = "refs/vault/operations"
+LOST = "refs/vault/lost"
 NO_OBJECT = ObjectId(bytes(20))
 
 Damaged = Callable[[Problem], None]
@@ -219,7 +220,7 @@ class GitHistory:
     def has_rewritten(self) -> bool:
         """Whether a commit may stand for a snapshot that had another one before."""
         try:
-            return self.refs.read(OPERATIONS) is not None
+            return any(self.refs.read(ref) is not None for ref in (OPERATIONS, LOST))
         except CorruptionError:
             return True
 

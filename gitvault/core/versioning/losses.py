@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 
 from gitvault.core.models import Affected, Defect, ObjectId, SnapshotId, VerifyReport
 from gitvault.core.utils.names import from_text, to_text
-from gitvault.core.versioning.history import GitHistory
-from gitvault.errors import CorruptionError
+from gitvault.core.versioning.history import LOST, GitHistory
+from gitvault.core.versioning.operations import UNDO
+from gitvault.errors import CorruptionError, GitVaultError
 
-REF = "refs/vault/lost"
+REF = LOST
 FILE = b"lost.jsonl"
 
 
@@ -22,6 +24,13 @@ def load(history: GitHistory) -> list[Defect]:
         return [_decode(line) for line in text.decode().splitlines()]
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptionError(f"{REF}: a line cannot be read ({error}); run git-vault verify --repair") from error
+
+
+def known(history: GitHistory) -> list[Defect]:
+    """The losses as far as the list can be read: a damaged one is a defect that verify names."""
+    with suppress(GitVaultError):
+        return load(history)
+    return []
 
 
 def save(history: GitHistory, losses: Iterable[Defect]) -> None:
@@ -37,19 +46,29 @@ def save(history: GitHistory, losses: Iterable[Defect]) -> None:
 
 def divide(history: GitHistory, report: VerifyReport, listed: Iterable[Defect]) -> VerifyReport:
     """The report with those defects that are listed already as `quarantined`, and with losses that leave no defect."""
-    known = {loss.object: loss for loss in listed}
+    lost = {loss.object: loss for loss in listed}
     found = {defect.object for defect in report.defects}
-    still = [defect for defect in report.defects if defect.object in known]
-    still += [loss for loss in known.values() if loss.object not in found and _is_gone(history, loss)]
-    new = tuple(defect for defect in report.defects if defect.object not in known)
+    still = [defect for defect in report.defects if defect.object in lost]
+    still += [loss for loss in lost.values() if loss.object not in found and _is_gone(history, loss)]
+    new = tuple(defect for defect in report.defects if defect.object not in lost)
     return replace(report, defects=new, quarantined=tuple(still))
+
+
+def settle(history: GitHistory, report: VerifyReport, lost: Iterable[Defect]) -> VerifyReport:
+    """What a repair leaves: the list is now what is `lost` and what is still a defect; new in the report are those."""
+    listed = known(history)
+    left = divide(history, report, listed)
+    new = (*lost, *left.defects)
+    save(history, [*left.quarantined, *(loss for loss in new if loss.kind not in ("pack", "vault"))])
+    return replace(left, defects=new, quarantined=(*left.quarantined, *new))
 
 
 def _is_gone(history: GitHistory, loss: Defect) -> bool:
     """Whether a loss that verify does not meet any more, since nothing leads to it, is still one."""
     if loss.kind == "commit":
         return not history.objects.contains(ObjectId(bytes.fromhex(loss.object)))
-    return loss.kind == "ref" and history.refs.read(loss.object) is None
+    # Without what undo needs an operation can no longer be taken back, as after any sweep.
+    return loss.kind == "ref" and not loss.object.startswith(UNDO) and history.refs.read(loss.object) is None
 
 
 def _encode(loss: Defect) -> str:

@@ -10,26 +10,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from gitvault.core.models import ObjectId
+from gitvault.core.models import ObjectId, SnapshotId
 from gitvault.core.utils.files import Disk
-from gitvault.core.versioning.history import OPERATIONS, GitHistory
+from gitvault.core.utils.layout import PENDING
+from gitvault.core.versioning import origins
+from gitvault.core.versioning.history import HEADS, OPERATIONS, GitHistory
 from gitvault.core.versioning.packfile import PackWriter
 from gitvault.core.versioning.refs import ANY, RefStore
 from gitvault.errors import CorruptionError, LockedError
 
-PENDING = "operation.pending"
-"""The file in the vault's folder, while refs move."""
 UNDO = "refs/vault/undo/"
 TOMBSTONES = "refs/vault/tombstones"
 TOMBSTONES_FILE = b"tombstones"
-_RECORD = b"operation.json"
-# Readers write these without the lock: what one says meanwhile is as good.
-_UNLOCKED = "refs/vault/restored/"
+RECORD_FILE = b"operation.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ class Operation:
     number: int
     """Counted from 1."""
     what: str
-    """`prune`, `forget`, `undo`."""
+    """`prune`, `forget`, `rename`, `undo`."""
     time: datetime
     host: str
     moves: tuple[RefMove, ...]
@@ -57,6 +56,10 @@ class Operation:
     """What is kept alive until a sweep, so that it can be taken back."""
     undoes: tuple[int, ...] = ()
     """The operations that it took back."""
+    removed: tuple[SnapshotId, ...] = ()
+    """The snapshots that are gone by it."""
+    renamed: tuple[tuple[str, str], ...] = ()
+    """The projects that got another name: the old one, the new one."""
 
 
 def perform(
@@ -69,6 +72,8 @@ def perform(
     host: str,
     kept: Iterable[ObjectId] = (),
     undoes: Sequence[int] = (),
+    removed: Iterable[SnapshotId] = (),
+    renamed: Iterable[tuple[str, str]] = (),
 ) -> Operation:
     """Publish the pack and move the refs, as one; durable when it returns. Call it with the vault's lock held.
 
@@ -76,21 +81,43 @@ def perform(
     leaves everything as it was; after that `complete` goes on. Raises LockedError when a ref is not where it should be.
     """
     newest = next(log(history), None)
-    number = newest.number + 1 if newest else 1
-    done = Operation(number, what, time, host, tuple(moves), tuple(dict.fromkeys(kept)), tuple(undoes))
+    # Of an operation whose record is lost these may be left.
+    kept_for = (ref[len(UNDO) :].partition("/")[0] for ref in history.refs.list(UNDO))
+    number = 1 + max(newest.number if newest else 0, *(int(text) for text in kept_for if text.isdecimal()), 0)
+    done = Operation(
+        number,
+        what,
+        time,
+        host,
+        tuple(moves),
+        tuple(dict.fromkeys(kept)),
+        tuple(undoes),
+        tuple(removed),
+        tuple(renamed),
+    )
     why = f"Operation {number}: {what}"
-    before, record = history.add_file(pack, OPERATIONS, _RECORD, _encode(done), why)
+    before, record = history.add_file(pack, OPERATIONS, RECORD_FILE, _encode(done), why)
     made = pack.finish()
     history.publish([made] if made else [])
     keepers = [RefMove(f"{UNDO}{number}/{k}", None, oid) for k, oid in enumerate(done.kept)]
-    everything = [*keepers, *moves, RefMove(OPERATIONS, before, record)]
-    for move in everything:
-        if (now := history.refs.read(move.ref)) != move.old:
-            raise LockedError(f"{move.ref}: expected {_shown(move.old)}, found {_shown(now)}; run again")
-    pending = {"number": number, "refs": _moves_document(everything), "what": what}
-    history.disk.write_durably(history.git_dir / PENDING, _canonical(pending))
-    complete(history.git_dir, history.refs, history.disk)
+    move(history, what, [*keepers, *moves, RefMove(OPERATIONS, before, record)], number)
     return done
+
+
+def move(history: GitHistory, what: str, moves: Sequence[RefMove], number: int | None = None) -> None:
+    """Move refs as one; durable when it returns. What they are to hold is durable already; the vault's lock is held.
+
+    `number`: of the operation, if it is on record. Raises LockedError when a ref is not where it should be, and nothing
+    has moved then.
+    """
+    for each in moves:
+        if (now := history.refs.read(each.ref)) != each.old:
+            raise LockedError(f"{each.ref}: expected {_shown(each.old)}, found {_shown(now)}; run again")
+    if moves:
+        pending = {"number": number, "refs": _moves_document(moves), "what": what}
+        history.refs.guard()
+        history.disk.write_durably(history.git_dir / PENDING, _canonical(pending))
+        complete(history.git_dir, history.refs, history.disk)
 
 
 def complete(git_dir: Path, refs: RefStore, disk: Disk) -> None:
@@ -110,7 +137,8 @@ def complete(git_dir: Path, refs: RefStore, disk: Disk) -> None:
         now = refs.read(move.ref)
         if now in (move.old, move.new):
             steps.append((move, now))
-        elif not move.ref.startswith(_UNLOCKED):
+        # Readers write notes of origin without the lock: what one says meanwhile is as good.
+        elif not move.ref.startswith(origins.PREFIX):
             raise CorruptionError(
                 f"{move.ref}: an operation was interrupted, expected {_shown(move.old)} or {_shown(move.new)}, found "
                 f"{_shown(now)}; put it back with git update-ref, or move {path} away"
@@ -121,6 +149,13 @@ def complete(git_dir: Path, refs: RefStore, disk: Disk) -> None:
             refs.delete(move.ref, old=ANY if now is None else now)
         else:
             refs.update(move.ref, move.new, old=now)
+    branches = {move.ref: move.new for move in moves if move.ref.startswith(HEADS)}
+    with suppress(CorruptionError):
+        head = refs.head()
+        if head in branches and not branches[head]:
+            # A clone checks out what it names: the branch that took its place, or any.
+            there = [*(ref for ref, new in branches.items() if new), *refs.list(HEADS), f"{HEADS}main"]
+            refs.set_head(there[0])
     disk.unlink(path)
     disk.sync_folder(git_dir)
 
@@ -130,9 +165,20 @@ def log(history: GitHistory) -> Iterator[Operation]:
     at = history.refs.read(OPERATIONS)
     while at:
         commit = history.commit(at)
-        found = history.tree(commit.tree).get(_RECORD)
+        found = history.tree(commit.tree).get(RECORD_FILE)
         yield _decode(history.blob(found[1]) if found else b"", at)
         at = commit.parents[0] if commit.parents else None
+
+
+def removed(history: GitHistory) -> set[SnapshotId]:
+    """The snapshots that operations removed and none has brought back. Raises CorruptionError."""
+    gone: set[SnapshotId] = set()
+    undone: set[int] = set()
+    for operation in log(history):
+        if operation.number not in undone:
+            undone.update(operation.undoes)
+            gone.update(operation.removed)
+    return gone
 
 
 def can_undo(history: GitHistory, operation: Operation) -> bool:
@@ -163,12 +209,15 @@ def _moves_document(moves: Iterable[RefMove]) -> list[dict[str, str | None]]:
 
 
 def _encode(operation: Operation) -> bytes:
+    renamed = {"renamed": [list(names) for names in operation.renamed]} if operation.renamed else {}
     return _canonical(
         {
+            **renamed,
             "host": operation.host,
             "kept": [oid.hex() for oid in operation.kept],
             "number": operation.number,
             "refs": _moves_document(operation.moves),
+            "removed": list(operation.removed),
             "time": operation.time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "undoes": list(operation.undoes),
             "what": operation.what,
@@ -187,8 +236,10 @@ def _decode(record: bytes, at: ObjectId) -> Operation:
             _moves(said["refs"]),
             tuple(_oid(text) for text in said["kept"]),
             tuple(map(int, said["undoes"])),
+            tuple(SnapshotId(_oid(text).hex()) for text in said.get("removed", ())),
+            tuple((str(old), str(new)) for old, new in said.get("renamed", ())),
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptionError(f"{OPERATIONS}: {at.hex()} cannot be read ({error}); run git-vault verify") from error
 
 

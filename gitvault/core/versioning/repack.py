@@ -12,8 +12,8 @@ import io
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterable, Set
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterable, Iterator, Set
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -29,7 +29,7 @@ from gitvault.core.versioning.packreader import Pack
 from gitvault.core.versioning.redeflate import redeflate
 from gitvault.core.versioning.refs import RefStore
 from gitvault.core.versioning.salvage import reachable
-from gitvault.errors import CorruptionError, LockedError
+from gitvault.errors import CorruptionError, LockedError, ToolFailed
 
 BIG_PACK = 2 << 30
 """Bytes; a pack that a repack left this large is kept as it is, and only what came later is repacked."""
@@ -39,6 +39,8 @@ _MIN_BYTES = 8 << 20
 _ENOUGH_BYTES = 64 << 20
 # What no ref reaches may belong to another program's unfinished work.
 _GRACE_SECONDS = 24 * 3600
+# The exit code of git for what it calls fatal.
+_GIT_GAVE_UP = 128
 _WINDOW_MEMORY = "96m"
 # git would map all packs whole: 407 MiB for one of 245 MB.
 _MAPPED_AT_ONCE = "128m"
@@ -153,7 +155,8 @@ def sweep(
     """Drop now what neither a ref nor `named` reaches; None when there is nothing of that. With the vault's lock held.
 
     Packs in which everything is reached stay, the others become one. `unmoved`: whether no ref leads elsewhere by now,
-    asked before anything is deleted.
+    asked before anything is deleted. Where a repair has listed losses, every commit and tree must be there: the caller
+    has looked.
     Raises ToolMissing, ToolFailed, StorageFullError, CorruptionError, and LockedError when `unmoved` says no.
     """
     began = time.monotonic()
@@ -208,10 +211,8 @@ def _unreached(
     packs = {name: Pack(git_dir / "objects" / "pack" / f"{name}.idx") for name in names}
     left = {name: pack.count for name, pack in packs.items()}
     try:
-        given = "".join(f"{tip.hex()}\n" for tip in tips).encode()
-        words = ("rev-list", "--objects", "--no-object-names", "--stdin")
-        reached = io.BytesIO(git(scratch, *words, stdin=given) if given else b"")
-        while batch := [ObjectId(bytes.fromhex(line[:40].decode())) for line in islice(reached, _BATCH)]:
+        reached = _reached(git_dir, scratch, tips)
+        while batch := list(islice(reached, _BATCH)):
             for oid in batch:
                 dead.pop(oid, None)
             for name, pack in packs.items():
@@ -220,6 +221,36 @@ def _unreached(
         for pack in packs.values():
             pack.close()
     return {name for name, count in left.items() if count}, set(dead.values())
+
+
+def _reached(git_dir: Path, scratch: Path, tips: Iterable[ObjectId]) -> Iterator[ObjectId]:
+    if _is_lossy(git_dir):
+        # git stops at the first that is missing.
+        with closing(ObjectStore(git_dir / "objects")) as objects:
+            yield from reachable(objects, tips)
+        return
+    given = "".join(f"{tip.hex()}\n" for tip in tips).encode()
+    words = ("rev-list", "--objects", "--no-object-names", "--stdin")
+    for line in io.BytesIO(git(scratch, *words, stdin=given) if given else b""):
+        yield ObjectId(bytes.fromhex(line[:40].decode()))
+
+
+def _is_lossy(git_dir: Path) -> bool:
+    """Whether a repair could not get everything back."""
+    return RefStore(git_dir, Disk()).read(losses.REF) is not None
+
+
+@contextmanager
+def damage_named(git_dir: Path) -> Iterator[None]:
+    """Around a repack or a sweep: what git gives up on for good is damage. Raises CorruptionError for that."""
+    try:
+        yield
+    except ToolFailed as error:
+        # Ended by a signal or for want of memory it is not the vault's fault.
+        if error.code != _GIT_GAVE_UP:
+            raise
+        said = error.stderr.strip().rpartition("\n")[2]
+        raise CorruptionError(f"{git_dir}: git cannot repack it ({said}); run git-vault verify") from error
 
 
 def is_busy(git_dir: Path) -> bool:
@@ -248,8 +279,7 @@ def _roll(
     say = progress or (lambda what, done, total: None)
     folder = git_dir / "objects" / "pack"
     say("Finding deltas", 0, 4)
-    lossy = RefStore(git_dir, disk).read(losses.REF) is not None
-    indexes = _pack_objects(scratch, tips, kept, untried=untried, lossy=lossy, idle=idle, stop=stop)
+    indexes = _pack_objects(scratch, tips, kept, untried=untried, lossy=_is_lossy(git_dir), idle=idle, stop=stop)
     say("Compressing what is new", 1, 4)
     known = [folder / f"{name}.idx" for name in sorted(settled)]
     deflated, packed = _redeflate(indexes, known, PackWriter(scratch / "out", disk), stop)

@@ -7,20 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from datetime import datetime
 from itertools import accumulate, islice, pairwise
 from typing import NamedTuple
 
 from gitvault.core.models import ObjectId, SnapshotId
-from gitvault.core.utils.names import from_ref_component, ref_component
-from gitvault.core.versioning import commits, operations
+from gitvault.core.utils.names import from_ref_component, ref_component, to_line
+from gitvault.core.versioning import catalog, commits, losses, operations, origins
 from gitvault.core.versioning.history import HEADS, META, OPERATIONS, GitHistory
-from gitvault.core.versioning.objects import MODE_TREE, Commit, encode_commit, encode_tree, tagged
+from gitvault.core.versioning.objects import MODE_TREE, Commit, encode_commit, encode_tree, parse_message, tagged
 from gitvault.core.versioning.operations import Operation, RefMove
-from gitvault.errors import CorruptionError, GitVaultError, NotFoundError
+from gitvault.errors import ContentMissing, CorruptionError, ExistsError, GitVaultError, NotFoundError
 
 _NOTES = "refs/notes/"
+_PROJECT = "Vault-Project"
 TAGS = "refs/tags/"
-_RESTORED = "refs/vault/restored/"
 # They go where the operation itself leads them, and `follow` leaves them alone.
 _LED = (HEADS, META, OPERATIONS, operations.UNDO, operations.TOMBSTONES)
 
@@ -85,7 +86,7 @@ class Rewrite:
         for oid, commit in chain:
             snapshot = commits.identity(oid, commit)
             named = commits.meta_commit(commit)
-            meta = self._history.commit(named) if named else None
+            meta = self._meta(snapshot, named)
             content = change(snapshot, commit, meta)
             if content is None:
                 self.places.setdefault(snapshot, None)
@@ -97,11 +98,20 @@ class Rewrite:
             merged = commit.parents[1:] if content.merged else ()
             parents = (*((parent,) if parent else ()), *merged)
             made = replace(commit, tree=content.tree, parents=parents)
-            if made != commit or (named and named != meta_parent):
+            if made != commit or (named and named != meta_parent) or _differ(commit, content.trailers):
                 made = replace(made, message=commits.rewritten(snapshot, commit, content.trailers))
             parent = self._add(oid, commit, made)
             self.stands(snapshot, oid, parent)
         return parent, meta_parent
+
+    def _meta(self, snapshot: SnapshotId, named: ObjectId | None) -> Commit | None:
+        try:
+            return self._history.commit(named) if named else None
+        except ContentMissing:
+            if any(loss.object == snapshot for loss in losses.load(self._history)):
+                # A repair has said so: the snapshot goes on without.
+                return None
+            raise
 
     def _add(self, oid: ObjectId, old: Commit, new: Commit) -> ObjectId:
         return oid if new == old else self.pack.add(b"commit", encode_commit(new))
@@ -138,12 +148,25 @@ class Rewrite:
             gone, new = self._place(at)
             if not gone and new != at:
                 self.moves.append(RefMove(ref, at, new))
-            elif gone and (ref.startswith(_RESTORED) or (ref.startswith(TAGS) and "/" in ref[len(TAGS) :])):
+            elif gone and (ref.startswith(origins.PREFIX) or (ref.startswith(TAGS) and "/" in ref[len(TAGS) :])):
                 self.moves.append(RefMove(ref, at, None))
             else:
                 continue
-            if not ref.startswith(_RESTORED):
+            if not ref.startswith(origins.PREFIX):
                 self.lost.append(at)
+
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Let projects have other names on their tags and in the list; call it after `follow`."""
+        moves = {move.ref: move for move in self.moves}
+        for old, new in names.items():
+            source, target = (f"{TAGS}{ref_component(name)}/" for name in (old, new))
+            for ref, at in self._history.refs.list(source).items():
+                held = moves.get(ref, RefMove(ref, at, at)).new
+                renamed = target + ref[len(source) :]
+                if held and renamed not in moves:
+                    moves[renamed] = RefMove(renamed, self._history.refs.read(renamed), held)
+                    moves[ref] = RefMove(ref, at, None)
+        self.moves = [*moves.values(), RefMove(catalog.REF, *catalog.rename(self._history, self.pack, names))]
 
     def _place(self, at: ObjectId) -> tuple[bool, ObjectId]:
         """Whether the snapshot that a ref leads to is gone, and what the ref is to hold."""
@@ -184,17 +207,36 @@ class Rewrite:
         return self.pack.add(b"tree", encode_tree(entries))
 
 
-def undo(history: GitHistory, count: int, rewrite: Rewrite) -> tuple[Operation, ...]:
-    """Lead every ref back to where it was before the last `count` operations; those operations, newest first.
+def undo(history: GitHistory, count: int, *, time: datetime, host: str) -> Operation:
+    """Lead every ref back to where it was before the last `count` operations, which is one itself.
 
-    Snapshots taken since are put upon the restored ones. Raises NotFoundError when there are not that many operations,
-    GitVaultError when one cannot be taken back.
+    Snapshots taken since are put upon the restored ones. Call it with the vault's lock held. Raises NotFoundError when
+    there are not that many operations, GitVaultError when one cannot be taken back; nothing moves then.
     """
+    history.objects.refresh()
+    with Rewrite(history) as rewrite:
+        undone, names = _lead_all_back(history, count, rewrite)
+        return operations.perform(
+            history,
+            "undo",
+            rewrite.pack,
+            rewrite.moves,
+            time=time,
+            host=host,
+            kept=rewrite.lost,
+            undoes=[operation.number for operation in undone],
+            renamed=names.items(),
+        )
+
+
+def _lead_all_back(history: GitHistory, count: int, rewrite: Rewrite) -> tuple[tuple[Operation, ...], dict[str, str]]:
+    """The operations, and what projects are called now with what they are to be called."""
     undone = tuple(islice(operations.log(history), count))
     if len(undone) < count:
         said = f"only {len(undone)} operations" if undone else "no operation"
         raise NotFoundError(f"{said} on record; git-vault op log lists them")
     ways: dict[str, RefMove] = {}
+    names: dict[str, str] = {}
     for operation in undone:
         if operation.what == "forget":
             raise GitVaultError(f"operation {operation.number} is a forget: what it removed is to be gone for good")
@@ -202,17 +244,31 @@ def undo(history: GitHistory, count: int, rewrite: Rewrite) -> tuple[Operation, 
             raise GitVaultError(f"operation {operation.number}: a sweep has taken what it would bring back")
         for move in operation.moves:
             ways[move.ref] = RefMove(move.ref, move.old, ways.get(move.ref, move).new)
+        now = {then: name for name, then in names.items()}
+        names |= {now.get(new, new): old for old, new in operation.renamed}
+    names = {name: then for name, then in names.items() if name != then}
+    for then in names.values():
+        if history.tip(then) or any(project.name == then for project in catalog.load(history)):
+            raise GitVaultError(f"{then}: is the name of another project by now; git-vault projects rename first")
+    branches = {ref for ref in ways if ref.startswith(HEADS)}
+    for name, then in names.items():
+        ref, target = HEADS + ref_component(name), HEADS + ref_component(then)
+        if ref in branches:
+            _lead_back(history, rewrite, RefMove(ref, ways[target].old, ways[ref].new), target, _titled(then))
+        branches -= {ref, target}
     for ref, way in ways.items():
-        if ref.startswith(HEADS):
-            _lead_back(history, rewrite, way)
-        elif not ref.startswith(META) and history.refs.read(ref) == way.new:
+        if ref in branches:
+            _lead_back(history, rewrite, way, ref, unchanged)
+        elif not ref.startswith((HEADS, META)) and ref != catalog.REF and history.refs.read(ref) == way.new:
             rewrite.lead(ref, way.old)
     rewrite.follow()
-    return undone
+    if names:
+        rewrite.rename(names)
+    return undone, names
 
 
-def _lead_back(history: GitHistory, rewrite: Rewrite, way: RefMove) -> None:
-    """A branch and its meta chain."""
+def _lead_back(history: GitHistory, rewrite: Rewrite, way: RefMove, target: str, change: Change) -> None:
+    """A branch and its meta chain, to the branch `target`; `change` is for what was added since."""
     tip = history.refs.read(way.ref)
     since: list[tuple[ObjectId, Commit]] = []
     before: list[tuple[ObjectId, Commit]] = []
@@ -228,9 +284,63 @@ def _lead_back(history: GitHistory, rewrite: Rewrite, way: RefMove) -> None:
         else:
             rewrite.places.setdefault(snapshot, None)
     meta = commits.meta_commit(history.commit(way.old)) if way.old else None
-    new, meta = rewrite.chain(reversed(since), unchanged, way.old, meta)
-    rewrite.lead(way.ref, new)
-    rewrite.lead(META + way.ref[len(HEADS) :], meta)
+    new, meta = rewrite.chain(reversed(since), change, way.old, meta)
+    rewrite.lead(META + target[len(HEADS) :], meta)
+    rewrite.lead(target, new)
+    if target != way.ref:
+        rewrite.lead(way.ref, None)
+        rewrite.lead(META + way.ref[len(HEADS) :], None)
+
+
+def rename(history: GitHistory, old: str, new: str, *, time: datetime, host: str) -> Operation:
+    """Give a project another name, its snapshots, tags and notes with it; ids stay. Call it with the lock held.
+
+    Raises NotFoundError for an unknown project, ExistsError and GitVaultError for a name that it cannot have; nothing
+    moves then.
+    """
+    history.objects.refresh()
+    tip = history.tip(old)
+    if not tip:
+        catalog.get(history, old, host)
+    catalog.check_new(catalog.load(history), new)
+    source, target = ref_component(old), ref_component(new)
+    if history.tip(new) or history.refs.list(f"{TAGS}{target}/"):
+        raise ExistsError(f"{new}: has snapshots or tags already; choose another name")
+    with Rewrite(history) as rewrite:
+        moved, meta = rewrite.chain(reversed(list(history.walk(tip))), _titled(new))
+        rewrite.lead(META + target, meta)
+        rewrite.lead(HEADS + target, moved)
+        rewrite.lead(HEADS + source, None)
+        rewrite.lead(META + source, None)
+        rewrite.follow()
+        rewrite.rename({old: new})
+        return operations.perform(
+            history,
+            "rename",
+            rewrite.pack,
+            rewrite.moves,
+            time=time,
+            host=host,
+            kept=rewrite.lost,
+            renamed=[(old, new)],
+        )
+
+
+def _titled(project: str) -> Change:
+    """The Change that lets snapshots say that they are of a project; those of other tools say nothing of it."""
+    said = {_PROJECT: to_line(project.encode("utf-8", "surrogateescape"))}
+
+    def change(snapshot: SnapshotId, commit: Commit, meta: Commit | None) -> Content:
+        content = unchanged(snapshot, commit, meta)
+        return content._replace(trailers=said) if _PROJECT in dict(parse_message(commit.message)[1]) else content
+
+    return change
+
+
+def _differ(commit: Commit, trailers: Mapping[str, str]) -> bool:
+    """Whether a commit says something else."""
+    said = dict(parse_message(commit.message)[1]) if trailers else {}
+    return any(said.get(key) != value for key, value in trailers.items())
 
 
 def milestones(history: GitHistory, project: str) -> dict[SnapshotId, str]:

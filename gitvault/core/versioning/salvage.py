@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gitvault.core.models import ObjectId
+from gitvault.core.utils.files import open_plain
 from gitvault.core.utils.names import from_text
 from gitvault.core.utils.process import git
 from gitvault.core.versioning import commits
@@ -44,7 +45,7 @@ def is_sound(pack: Path) -> bool:
     """Whether a pack's bytes are what its checksum, and so its name, says."""
     try:
         found, said, _ = _checksum(pack)
-    except OSError:
+    except (OSError, CorruptionError):
         return False
     return bool(said) and found == said
 
@@ -54,13 +55,14 @@ def fits(index: Path, pack: Path) -> bool:
     try:
         found, said, before = _checksum(index)
         return bool(said) and found == said and before == _checksum(pack)[1]
-    except OSError:
+    except (OSError, CorruptionError):
         return False
 
 
 def make_index(pack: Path, temporary: Path) -> bytes:
     """The index of a sound pack, by git, which writes `temporary`. Raises ToolMissing, ToolFailed."""
-    git(pack.parent.parent.parent, "-c", "pack.writeReverseIndex=false", "index-pack", "-o", temporary, pack)
+    # In no repository: there it compares each object with those of other packs, which may be damaged too.
+    git(pack.parent, "-c", "pack.writeReverseIndex=false", "index-pack", "-o", temporary, pack)
     return temporary.read_bytes()
 
 
@@ -101,6 +103,10 @@ def fetch(
             if oid in asked:
                 continue
             asked.add(oid)
+            with suppress(CorruptionError, NotFoundError):
+                # One that is there is wanted for what is missing below it.
+                pending += (b for b in _below(*history.objects.read(oid)) if not history.objects.contains(b))
+                continue
             for number, source in enumerate(tried):
                 found = source(oid)
                 if found is not None and object_id(*found) == oid:
@@ -182,7 +188,7 @@ def newest(found: dict[ObjectId, Commit]) -> ObjectId | None:
 
 def _checksum(path: Path) -> tuple[bytes, bytes, bytes]:
     """SHA-1 of all but the last 20 bytes, those 20, and the 20 before."""
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         size = file.seek(0, 2)
         if size < 40:
             return b"", b"", b""
