@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import sqlite3
@@ -290,3 +291,15 @@ def test_a_sound_pack_in_a_damaged_ones_place_is_taken_in(folder: Path, cache: P
     index.add(pack.name, read_table(pack))
     assert found(index, b"one") == {b"one"}
     assert not index.unreadable and index.counts() == (1, 1)
+
+
+def test_what_was_found_damaged_is_remembered_until_all_was_read_again(tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    with contextlib.closing(ChunkIndex(tmp_path, tmp_path / "cache" / "chunks.db", Disk())) as index:
+        index.note_damaged(["a.zpk"])
+        index.note_damaged([])
+        assert index.damaged() == {"a.zpk"}
+    with contextlib.closing(ChunkIndex(tmp_path, tmp_path / "cache" / "chunks.db", Disk())) as index:
+        assert index.damaged() == {"a.zpk"}
+        index.forget_damaged()
+        assert index.damaged() == set()
