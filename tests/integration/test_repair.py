@@ -22,7 +22,7 @@ from gitvault.core.models import Defect, Repair, SnapshotId, VerifyReport
 from gitvault.core.utils.files import Disk, NewFile
 from gitvault.core.versioning import losses
 from gitvault.core.versioning.contents import find
-from gitvault.core.versioning.history import raw
+from gitvault.core.versioning.history import LOST, raw
 from gitvault.core.versioning.salvage import reachable
 from gitvault.errors import CorruptionError, NotFoundError, VaultNotFound
 from gitvault.vault import Vault
@@ -362,6 +362,7 @@ def test_a_lost_commit_costs_one_snapshot(which: int, plain: Saved, tmp_path: Pa
     vault, report = repaired(plain, tmp_path, lambda path: spoil(path, lost))
     with vault:
         assert ("commit", lost) in {(defect.kind, defect.object) for defect in report.quarantined}
+        assert vault.history.refs.read(LOST)
         left = [snapshot for number, snapshot in enumerate(plain.snapshots) if number != which]
         found = vault.list_snapshots()
         assert len(found) == len(left)
@@ -408,7 +409,7 @@ def test_loose_objects(plain: Saved, tmp_path: Path, gone: None) -> None:
         victim = next(loose.glob("objects/[0-9a-f][0-9a-f]/*"))
         change(victim, lambda data: data.__setitem__(len(data) // 2, data[len(data) // 2] ^ 1))
         report = vault.verify(repair=True, copies=[other])
-        assert report.ok and [done.kind for done in report.repaired] == ["object"]
+        assert report.ok and {done.kind for done in report.repaired} == {"object"}
         plain.assert_whole(vault)
         assert [path.name for path in loose.glob("quarantine/*")] == [victim.name]
 
@@ -477,6 +478,8 @@ def test_the_command(plain: Saved, tmp_path: Path, command: Command, vault: Vaul
     shutil.copytree(plain.vault, vault.path)
     done = command("verify", "--repair", "--json")
     assert done.returncode == 0
+    for other in (["--share", "1/2"], ["--drill", "3"], ["--restart"]):
+        assert command("verify", "--repair", *other).returncode == 129
     document = json.loads(done.stdout)
     assert document["ok"] and document["defects"] == document["repaired"] == document["quarantined"] == []
     flip(chunk_pack(vault.path), 0.5)

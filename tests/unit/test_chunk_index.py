@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import sqlite3
@@ -293,13 +292,12 @@ def test_a_sound_pack_in_a_damaged_ones_place_is_taken_in(folder: Path, cache: P
     assert not index.unreadable and index.counts() == (1, 1)
 
 
-def test_what_was_found_damaged_is_remembered_until_all_was_read_again(tmp_path: Path) -> None:
-    (tmp_path / "cache").mkdir()
-    with contextlib.closing(ChunkIndex(tmp_path, tmp_path / "cache" / "chunks.db", Disk())) as index:
-        index.note_damaged(["a.zpk"])
-        index.note_damaged([])
-        assert index.damaged() == {"a.zpk"}
-    with contextlib.closing(ChunkIndex(tmp_path, tmp_path / "cache" / "chunks.db", Disk())) as index:
-        assert index.damaged() == {"a.zpk"}
-        index.forget_damaged()
-        assert index.damaged() == set()
+def test_damaged_packs_are_remembered_until_all_have_been_read(folder: Path, cache: Path) -> None:
+    index = ChunkIndex(folder, cache, Disk())
+    index.note_damaged(["a.zpk", "b.zpk"])
+    index.close()
+    again = ChunkIndex(folder, cache, Disk())
+    assert again.damaged() == {"a.zpk", "b.zpk"}
+    again.forget_damaged()
+    assert again.damaged() == set()
+    again.close()

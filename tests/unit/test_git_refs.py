@@ -211,6 +211,19 @@ def test_every_folder_above_a_ref_is_synced_even_when_it_was_there(root: Path) -
     assert disk.steps == ["rename", "meta", "vault", "refs", root.name]
 
 
+def test_what_a_killed_run_deleted_is_made_to_stay_so(root: Path, refs: RefStore) -> None:
+    synced = []
+
+    class Watching(Disk):
+        def sync_folder(self, path: Path) -> None:
+            synced.append(path.relative_to(root).as_posix())
+
+    refs.update("refs/vault/undo/1/0", A)
+    (root / "refs/vault/undo/1/0").unlink()
+    RefStore(root, Watching()).sync()
+    assert {".", "refs", "refs/vault", "refs/vault/undo", "refs/vault/undo/1"} <= set(synced)
+
+
 def test_a_guard_keeps_every_ref_as_it_is(root: Path, refs: RefStore) -> None:
     """It is asked when the ref's lock is there: who removes all locks first can be sure of the refs it reads then."""
     refs.update("refs/heads/p", A)

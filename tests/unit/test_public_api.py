@@ -77,10 +77,19 @@ RAISED = {
 }
 
 
+@cache
+def used_by_tests() -> frozenset[str]:
+    return frozenset(name for test in TESTS for name in used_names(parsed(test)))
+
+
+@cache
+def expected_by_tests() -> frozenset[str]:
+    return frozenset(name for test in TESTS for call in calls(parsed(test), "pytest.raises") for name in names_in(call))
+
+
 @pytest.mark.parametrize("module", MODULES, ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_every_public_name_is_used_by_a_test(module: Path) -> None:
-    used = {name for test in TESTS for name in used_names(parsed(test))}
-    unused = {name for name in public_names(parsed(module)) if not name.startswith("_")} - used
+    unused = {name for name in public_names(parsed(module)) if not name.startswith("_")} - used_by_tests()
     assert not unused, f"no test uses {', '.join(sorted(unused))}"
 
 
@@ -89,8 +98,7 @@ def test_every_error_is_raised_by_the_package_and_expected_by_a_test(error: type
     if not error.__subclasses__():
         assert error.__name__ in RAISED, "nothing raises it"
     if error.__name__ in RAISED:
-        expected = {name for test in TESTS for call in calls(parsed(test), "pytest.raises") for name in names_in(call)}
-        assert error.__name__ in expected, "no test expects it in pytest.raises"
+        assert error.__name__ in expected_by_tests(), "no test expects it in pytest.raises"
 
 
 def test_the_models_have_nothing_else() -> None:

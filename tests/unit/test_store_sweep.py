@@ -412,6 +412,19 @@ def test_what_a_killed_run_left_in_the_trash_is_judged_again(
     assert not packs(tmp_path)
 
 
+def test_when_nobody_can_say_what_is_needed_all_stays_but_what_was_forgotten(
+    saved: list[tuple[Pointer, bytes]], tmp_path: Path
+) -> None:
+    before = listing(tmp_path)
+    lost = bytes.fromhex(saved[0][0].oid)
+    with open_store(tmp_path) as store:
+        census = store.census([], lost=[lost])
+        assert census.is_lost(ChunkId(lost)) and not census.is_lost(ChunkId(bytes(32)))
+        store.need_all(census, [])
+        assert store.sweep(census, strict=True, unmoved=lambda: True) is None
+    assert listing(tmp_path) == before
+
+
 def test_a_pack_with_damage_in_what_is_needed_stays(saved: list[tuple[Pointer, bytes]], tmp_path: Path) -> None:
     """For who can repair it; the rest of the sweep goes on."""
     live = dict(saved[n] for n in (1, 15))

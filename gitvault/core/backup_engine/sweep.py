@@ -214,6 +214,7 @@ def sweep(
         for name in sorted(undone):
             history.refs.delete(name)
         actions.append("operations before this can no longer be undone")
+    history.refs.sync()
 
     def unmoved() -> bool:
         # Another machine that took over may rely on what is about to go.

@@ -148,6 +148,15 @@ class RefStore:
         for path in (self._root / "HEAD.lock", self._root / "packed-refs.lock", *(self._root / "refs").rglob("*.lock")):
             self._disk.unlink(path)
 
+    def sync(self) -> None:
+        """Make durable which refs there are: one that a killed run deleted must not come back after what it held went.
+
+        Raises OSError.
+        """
+        for below, _, _ in os.walk(self._root / "refs", onerror=_raise_unless_missing):
+            self._disk.sync_folder(Path(below))
+        self._disk.sync_folder(self._root)
+
     def _lock(self, path: Path) -> _Lock:
         return _Lock(path, self._disk, self.guard)
 
