@@ -517,7 +517,13 @@ class Vault:
         with Vault.create(there, now=self._now, disk=self._disk, waiting=self._waiting) as other:
             with other._lock(f"copy of {here}"):
                 report = copy_vault(
-                    self.history, self.store, other.history, other.store, projects=wanted or None, progress=progress
+                    self.history,
+                    self.store,
+                    other.history,
+                    other.store,
+                    projects=wanted or None,
+                    back=here in map(os.path.realpath, other.config.copies),
+                    progress=progress,
                 )
             if report.packs:
                 other._upkeep()

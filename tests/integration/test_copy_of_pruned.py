@@ -100,6 +100,18 @@ def test_what_was_removed_does_not_come_back_from_a_copy(vault: Vault, tmp_path:
     assert ids(vault.path) == [taken[-1], *new]
 
 
+def test_a_prune_of_the_copy_alone_is_undone_by_the_next(vault: Vault, tmp_path: Path) -> None:
+    """A second vault must not stop being one by that."""
+    second = tmp_path / "second.git"
+    taken = take(vault, tmp_path / "acme", 0, 1, 2)
+    vault.copy_to(second)
+    with Vault.open(second) as other:
+        other.prune(Retention(last=1), yes=True)
+    taken += take(vault, tmp_path / "acme", 3)
+    assert vault.copy_to(second).left == ()
+    assert ids(second) == taken
+
+
 def test_what_was_taken_back_may_come(vault: Vault, tmp_path: Path) -> None:
     second = tmp_path / "second.git"
     taken = take(vault, tmp_path / "acme", 0, 1, 2)

@@ -632,3 +632,28 @@ def test_whatever_is_needed_is_kept(tmp_path_factory: pytest.TempPathFactory, se
         assert_whole(folder, contents)
         assert_tidy(folder)
     shutil.rmtree(folder)
+
+
+def test_where_it_is_not_known_what_a_lost_file_needs_all_stays_but_what_was_forgotten(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        kept, torn, other, forgotten = (save(store, NOISE[at : at + 400_000]) for at in range(0, 1_600_000, 400_000))
+        store.flush()
+        everything = {chunk.id for path in packs(tmp_path) for chunk in read_table(path).chunks}
+        theirs = {chunk for chunk, _ in store.chunks(forgotten)}
+        missing = ChunkId(hashlib.sha256(b"its chunks are not there").digest())
+        wanted = [bytes.fromhex(kept.oid), missing]
+        with pytest.raises(ContentMissing):
+            store.census(wanted)
+        census = store.census(wanted, lost=[missing])
+        assert census.torn == [missing] and census.is_lost(missing) and not census.is_lost(ChunkId(b"x" * 32))
+        store.need_all(census, [bytes.fromhex(forgotten.oid)])
+        assert store.sweep(census, strict=True, unmoved=lambda: True)
+        left = {chunk.id for path in packs(tmp_path) for chunk in read_table(path).chunks}
+        assert theirs and not left & theirs
+        assert everything - left >= theirs
+        for file in (kept, torn, other):
+            assert hashlib.sha256(content(store, file)).hexdigest() == file.oid
+        again = take_census(tmp_path / "chunks", ChunkIndex(tmp_path / "chunks", None, Disk()), Disk())
+        again.need_all([], lambda parts: b"")
+        again.settle()
+        assert not any(pack.dead for pack in again.balance())

@@ -3,7 +3,8 @@
 The source is only read, and nobody waits for it: its refs are read once. In the target packs become durable before any
 ref moves, and all move as one operation. A copy never takes away what only the target has: a branch that was rewritten
 here (by a prune, say) replaces the one there when this vault knows the newest snapshot that is there; when it does not,
-two machines went separate ways, and the branch stays as it is. Nor does it bring back what was removed there.
+two machines went separate ways, and the branch stays as it is. Nor does a copy of the target bring back what was
+removed there.
 """
 
 from __future__ import annotations
@@ -42,9 +43,12 @@ def copy_vault(
     target_store: ChunkStore,
     *,
     projects: frozenset[str] | None = None,
+    back: bool = False,
     progress: Progress | None = None,
 ) -> CopyReport:
     """Bring the target, whose lock is held, to what the source holds: all of it, or some projects.
+
+    `back`: the source is a copy of the target, and what was removed there does not come back from it.
 
     What is damaged here, or would be lost there, is left and told; all else is copied. Raises CorruptionError when the
     target's own records are damaged; StorageFullError, OSError, also for what does not read back there.
@@ -52,7 +56,8 @@ def copy_vault(
     began = time.monotonic()
     for attempt in range(1, _ATTEMPTS + 1):
         refs = _read_refs(source)
-        copy = _Copy(source, store, target, target_store, projects, progress or (lambda what, done, total: None))
+        say = progress or (lambda what, done, total: None)
+        copy = _Copy(source, store, target, target_store, projects, removed(target) if back else set(), say)
         try:
             copy.run(refs)
         except BaseException:
@@ -95,6 +100,7 @@ class _Copy:
         target: GitHistory,
         target_store: ChunkStore,
         projects: frozenset[str] | None,
+        removed: set[SnapshotId],
         progress: Progress,
     ) -> None:
         self.snapshots = self.moved = 0
@@ -108,7 +114,7 @@ class _Copy:
         self._projects = projects
         self._progress = progress
         self._forgotten = tombstones(target).keys() - tombstones(source).keys()
-        self._removed = removed(target)
+        self._removed = removed
 
     def run(self, refs: Mapping[str, ObjectId]) -> None:
         """Copy what `refs` reach, then move those of the target."""
