@@ -84,9 +84,7 @@ def used_by_tests() -> frozenset[str]:
 
 @cache
 def expected_by_tests() -> frozenset[str]:
-    return frozenset(
-        name for test in TESTS for call in calls(parsed(test), "pytest.raises") for name in names_in(call)
-    )
+    return frozenset(name for test in TESTS for call in calls(parsed(test), "pytest.raises") for name in names_in(call))
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda p: p.relative_to(ROOT).as_posix())
