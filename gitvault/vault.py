@@ -755,6 +755,9 @@ class Vault:
         left = losses.divide(self.history, found, listed)
         new = (*lost, *left.defects)
         losses.save(self.history, [*left.quarantined, *(loss for loss in new if loss.kind not in ("pack", "vault"))])
+        # A run that was killed may have moved what was damaged away, and not come to this.
+        for folder in ("chunks", "objects/pack"):
+            self._disk.sync_folder(self.path / folder)
         self._protect(float("inf"))
         if not new:
             parity.remove_stale(self._packs(), self.path / "parity", self._disk)
