@@ -551,6 +551,15 @@ def test_needed_is_the_closure_over_bases() -> None:
     assert not balance["b"].propped and not balance["b"].holes
 
 
+def test_a_pack_waits_for_what_is_coded_against_it() -> None:
+    """Needed or not: who stores the same again would rely on it."""
+    census = settled({"a": [([1], [])], "b": [([2], [1]), ([3], [])]}, [3])
+    assert census.together(["a"]) == set()
+    assert census.together(["a", "b"]) == {"a", "b"}
+    census.gone(["b"])
+    assert census.together(["a"]) == {"a"}
+
+
 def test_of_several_copies_one_that_stands_alone_is_enough() -> None:
     """Deltas that differ all stay where there is none: one may be coded against another."""
     census = settled({"a": [([1], []), ([2], [1])], "b": [([2], [])]}, [2])

@@ -85,6 +85,9 @@ def repair_vault(
         history, store = parts()
         found = verify_vault(history, store, data=True, progress=progress)
     report = losses.settle(history, found, lost)
+    # A run that was killed may have moved what was damaged away, and not come to this.
+    for folder in ("chunks", "objects/pack"):
+        disk.sync_folder(vault / folder)
     parity.protect(vault, redundancy, disk)
     if not report.defects:
         parity.remove_stale(packs(vault), vault / "parity", disk)

@@ -6,7 +6,7 @@ Kept by number in flat arrays, so that 10^6 chunks fit into 300 MiB.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -207,6 +207,37 @@ class Census:
             for prop in props:
                 costs[prop] = costs.get(prop, 0.0) + (self._length[frame] * ratio - self._stored[frame]) / len(props)
         return costs
+
+    def together(self, names: Collection[str]) -> frozenset[str]:
+        """Of these packs those that can go at once: in what stays nothing is coded against what only they hold.
+
+        Not even what nobody needs: whoever stores the same again would rely on it. Call `settle` before.
+        """
+        leaving = set(names)
+        while leaving:
+            held, bases = bytearray(len(self._flags)), bytearray(len(self._flags))
+            for name, (_, frames, rows) in self._packs.items():
+                if name not in leaving:
+                    for row in rows:
+                        held[self._row_chunk[row]] = 1
+                    for frame in frames:
+                        for base in self._bases_of(frame):
+                            bases[base] = 1
+            missed = {
+                name
+                for name in leaving
+                for chunk in (self._row_chunk[row] for row in self._packs[name][2])
+                if bases[chunk] and not held[chunk] and not self._flags[chunk]
+            }
+            if not missed:
+                break
+            leaving -= missed
+        return frozenset(leaving)
+
+    def gone(self, names: Iterable[str]) -> None:
+        """These packs are not there any more."""
+        for name in names:
+            self._packs.pop(name, None)
 
     def frames(self, name: str) -> frozenset[int]:
         """The frames of a pack that are needed, by their numbers in its table."""

@@ -10,6 +10,7 @@ ends.
 from __future__ import annotations
 
 import shutil
+from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -92,7 +93,22 @@ def sweep(
     names = {pack.name for pack in going}
     freed = done = 0
     full: StorageFullError | None = None
-    for group in _groups(going, folder):
+    groups = deque(_groups(going, folder))
+    later: list[PackBalance] = []
+    while groups or later:
+        if groups:
+            group = groups.popleft()
+        else:
+            # What waited for others. At the lowest level everything is copied as it is.
+            group, later = sorted(later, key=lambda pack: pack.level), []
+            if not census.together([pack.name for pack in group]):
+                waiting += len(group)
+                break
+        able = census.together([pack.name for pack in group])
+        later += [pack for pack in group if pack.name not in able]
+        group = [pack for pack in group if pack.name in able]
+        if not group:
+            continue
         if progress:
             progress("giving space back", done, total)
         run = Round(folder, index, disk, group[0].level, names, census, unmoved)
@@ -109,6 +125,7 @@ def sweep(
             raise
         else:
             run.replace()
+            census.gone(pack.name for pack in group if pack.name not in run.damaged)
             freed += sum(pack.dead for pack in group)
         done += sum(pack.live + pack.dead for pack in group)
     if full and not freed:
