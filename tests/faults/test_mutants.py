@@ -37,8 +37,8 @@ NOT_NEEDED = {
         f"sync_folder of refs/vault/{folder} by refs.sync": "for a sweep that was killed and is run again, then cut"
         for folder in ("undo", "undo/2")
     },
-    "sync_folder of chunks by vault._repaired": "for a repair that was killed and is run again, then cut",
-    "sync_folder of objects/pack by vault._repaired": "for a repair that was killed and is run again, then cut",
+    "sync_folder of chunks by repair.repair_vault": "for a repair that was killed and is run again, then cut",
+    "sync_folder of objects/pack by repair.repair_vault": "for a repair that was killed and is run again, then cut",
     "sync_folder of chunks by condemned.condemn": "only with a pack in neither folder, which six states do not have",
     "sync_folder of chunks/trash by rounds.replace": "only a second sweep that is cut too would miss it",
     "sync of cache/swept.*.tmp by sweep._remember_forgotten": "a cache",
