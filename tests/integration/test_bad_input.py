@@ -179,7 +179,7 @@ def test_paths_that_cannot_be_saved(command: Command, project: Path, tmp_path: P
     fails(command("snapshot", project / "a.txt"), 128, str(project / "a.txt"), "not a folder")
     fails(command("snapshot", tmp_path / "dangling"), 128, "dangling", "not a folder")
     fails(command("snapshot", tmp_path / "new\nline"), 128, "new\\x0aline")
-    fails(command("snapshot", project, "--project", " "), 128, "--project")
+    fails(command("snapshot", project, "--project", " "), 128, "a project's name cannot be empty")
     fails(command("snapshot"), 129, "--all")
 
 

@@ -227,7 +227,7 @@ def test_what_a_worker_puts_off_is_given_to_it_again(
 
 def test_a_worker_puts_off_what_is_being_written(vault: Vault, tmp_path: Path) -> None:
     root = write(tmp_path / "project", {"a": b"a"})
-    settings = {"root": str(root), "limits": (1000, 5000, []), "git_dir": str(vault.path)}
+    settings = {"root": str(root), "limits": (1000, 5000, [], False), "git_dir": str(vault.path)}
     job = Job(1, b"a", stat_of(os.stat(root / "a")), (0, 0))
     replies = io.BytesIO()
     serve(messages(settings, [job], []), replies)
