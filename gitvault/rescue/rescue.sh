@@ -293,7 +293,7 @@ hashes() {
             git hash-object --no-filters --stdin-paths >> "$work/got" 2>/dev/null; then break; fi
         echo '?' >> "$work/got"
     done
-    awk -F '\t' 'got { if ($1 != want[FNR]) print ($1 == "?" ? "?" : "!") "\t" body[FNR]; next }
+    awk -F '\t' 'got { if ($1 "" != want[FNR]) print ($1 == "?" ? "?" : "!") "\t" body[FNR]; next }
         { want[FNR] = $1; body[FNR] = $2 }' "$1" got=1 "$work/got"
 }
 
@@ -338,7 +338,7 @@ small() {
     . "$work/do"
     awk -F '\t' '{ print $2 "\t" $5 }' "$work/files" > "$work/check"
     hashes "$work/check" > "$work/bad" || full
-    right=$(awk -F '\t' 'got { right += $1 == want[FNR]; next } { want[FNR] = $1 } END { print right + 0 }' \
+    right=$(awk -F '\t' 'got { right += $1 "" == want[FNR]; next } { want[FNR] = $1 } END { print right + 0 }' \
         "$work/check" got=1 "$work/got")
     work=$work awk -F '\t' "$names"'
         BEGIN { setup() }
@@ -576,7 +576,7 @@ unequal() {
     : > "$work/right"
     right=$work/right awk '
         got { sub(/^[*]/, "", $2); have[$2] = $1; next }
-        have[$1] == $2 { print $1 > ENVIRON["right"]; next }
+        have[$1] "" == $2 { print $1 > ENVIRON["right"]; next }
         { print $1 }' got=1 "$work/got" got= "$work/sums" > "$work/wrong" || full
 }
 
@@ -590,14 +590,14 @@ needed() {
         work=$work awk '
             mode == "ask" { ask[$1]; next }
             mode == "asked" { asked[$1]; next }
-            mode == "rows" { if ($2 == "frame") had[$1 "." $3]; next }
+            mode == "rows" { if ($2 == "frame") had[$1 "_" $3]; next }
             $2 == "frame" {
                 if ($1 != pack) { pack = $1; split("", row) }
                 row[$3] = $0
             }
             $2 == "chunk" && $3 in ask {
-                if (!(($1 "." $4) in had)) {
-                    had[$1 "." $4]
+                if (!(($1 "_" $4) in had)) {
+                    had[$1 "_" $4]
                     print row[$4] > (ENVIRON["work"] "/more")
                     count = split(row[$4], field, " ")
                     for (i = 7; i <= count; i++) if (!(field[i] in asked)) {
@@ -617,8 +617,8 @@ needed() {
 }
 
 # plan: into `do`, the calls of take, block, part and zero that assemble `want`, by `rows` without `damaged`.
-# A frame is PACK.N. Frames that stand alone and follow each other in the pack and in the file are one `take`. What a
-# delta stands on is a file, `block`, until nobody needs it any more.
+# A frame is PACK_N, which is no number: to awk 1.10 equals 1.1. Frames that stand alone and follow each other in the
+# pack and in the file are one `take`. What a delta stands on is a file, `block`, until nobody needs it any more.
 plan() {
     awk -v careful="$careful" '
         function alone(frame) { return bases[frame] == "" }
@@ -667,27 +667,27 @@ plan() {
         # Write what makes the frame a file.
         function make(frame, now,   count, field, i, words, part, name, length_, bytes, until, stop_) {
             if (frame in file) return
-            split(frame, part, ".")
+            split(frame, part, "_")
             name = frame
             length_ = size[frame]; bytes = stored[frame]; until = last[frame]
             words = ""
             file[frame] = name; start[frame] = 0
             if (alone(frame) && !careful) {
                 # Those behind it that are wanted too, in the same call.
-                for (stop_ = part[2] + 1; (i = part[1] "." stop_) in base_of; stop_++) {
+                for (stop_ = part[2] + 1; (i = part[1] "_" stop_) in base_of; stop_++) {
                     if ((i in file) || length_ + size[i] > 33554432) break
                     start[i] = length_
                     length_ += size[i]; bytes += stored[i]
                     if (last[i] > until) until = last[i]
                 }
                 name = frame "-" stop_
-                for (i = part[2]; i < stop_; i++) file[part[1] "." i] = name
+                for (i = part[2]; i < stop_; i++) file[part[1] "_" i] = name
             }
             count = split(pieces[frame], field, " ")
             for (i = 1; i < count; i += 3) make(field[i], now)
             for (i = 1; i < count; i += 3)
                 words = words piece(field[i], field[i + 1], field[i + 2])
-            split(frame, part, ".")
+            split(frame, part, "_")
             printf "block %s %s %.0f ", name, pack[part[1]], offset[frame] + 1
             printf "%.0f %.0f%s\n", bytes, blocks(length_), words
             total[name] = length_
@@ -702,7 +702,7 @@ plan() {
         # Write what appends a run to its file.
         function flush(now,   part, i) {
             if (run == "") return
-            split(run, part, ".")
+            split(run, part, "_")
             if (alone(run) && !careful) {
                 printf "take %s %s %.0f ", out, pack[part[1]], offset[run] + 1
                 printf "%.0f %.0f %.0f %.0f\n", bytes_, skip, taken, (skip == 0 && taken == decoded ? blocks(ends) : 0)
@@ -720,14 +720,14 @@ plan() {
         mode == "packs" { pack[$1] = $2; next }
         mode == "damaged" { damaged[$1]; next }
         mode == "rows" && $2 == "frame" {
-            frame = $1 "." $3
+            frame = $1 "_" $3
             offset[frame] = $4; stored[frame] = $5; size[frame] = $6
             bases[frame] = ""
             if (NF > 6) { $1 = $2 = $3 = $4 = $5 = $6 = ""; bases[frame] = $0 }
             next
         }
         mode == "rows" {
-            frame = $1 "." $4
+            frame = $1 "_" $4
             if (frame in damaged) next
             # Copies that stand alone first.
             if (alone(frame)) copies[$3] = frame " " $5 " " $6 " " copies[$3]
@@ -759,7 +759,7 @@ plan() {
                     continue
                 }
                 frame = field[1]
-                split(frame, part, ".")
+                split(frame, part, "_")
                 follows = run != "" && number[i] == out && (frame == at && field[2] == stop)
                 if (!follows && !careful && run != "" && number[i] == out && alone(run) && alone(frame) &&
                         part[1] == at_pack && part[2] == at_number + 1 && stop == size[at] && field[2] == 0) {

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -671,3 +672,27 @@ def test_vaults_after_every_verb_are_listed_and_restored(
             vault.restore_snapshot(snapshot.id, tmp_path / f"ours-{number}")
             done = run(path, "restore", commit, str(tmp_path / f"theirs-{number}"))
             assert restored(done, tmp_path / f"theirs-{number}") == content(tmp_path / f"ours-{number}")
+
+
+def test_frames_whose_numbers_awk_takes_for_one(run: Rescue, tmp_path: Path) -> None:
+    """To awk 1.20 equals 1.2: a delta that stands on frames 20 and 2 of a pack needs the bytes of each."""
+    noise = random.Random(7)
+    scene = bytearray(b"\0" + noise.randbytes(3_500_000))
+    project = write(tmp_path / "acme", {"other.bin": b"\0" + noise.randbytes(90_000)})
+    vault = tmp_path / "vault.git"
+    Vault.create(vault).close()
+    config.set(vault, "vault.maintenance", "off")
+    with Vault.open(vault) as opened:
+        for number in range(10):
+            scene[1_060_000:1_060_004] = b"%04d" % number
+            write(project, {"scene.bin": bytes(scene)})
+            opened.create_snapshot(project)
+        opened.maintain()
+    [table] = [read_table(pack) for pack in (vault / "chunks").glob("*.zpk")]
+    place = {chunk.id: (chunk.frame, chunk.inner, chunk.length) for chunk in table.chunks}
+    bases = [[place[base] for base in frame.bases] for frame in table.frames]
+    both = [(a, b) for row in bases for a, b in pairwise(row) if (a[0], b[0]) == (20, 2)]
+    assert both and all(a[1] + a[2] == b[1] for a, b in both), "as if the second went on where the first ends"
+    done = run(vault, "restore", "acme", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "scene.bin").read_bytes() == scene

@@ -94,7 +94,8 @@ def test_the_rescue_script_reads_what_upkeep_wrote(vault: Vault, command: Comman
     snapshots(tmp_path / "acme", command, 4)
     assert command("maintain").returncode == 0
     words = ["sh", str(vault.path / "rescue.sh"), "restore", "acme", str(tmp_path / "out")]
-    subprocess.run(words, check=True, capture_output=True, timeout=60)
+    done = subprocess.run(words, capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr
     assert contents(tmp_path / "out") == contents(tmp_path / "acme")
 
 
