@@ -96,15 +96,16 @@ def sweep(
     groups = deque(_groups(going, folder))
     later: list[PackBalance] = []
     while groups or later:
-        if groups:
+        first_turn = bool(groups)
+        if first_turn:
             group = groups.popleft()
         else:
             # What waited for others. At the lowest level everything is copied as it is.
             group, later = sorted(later, key=lambda pack: pack.level), []
-            if not census.together([pack.name for pack in group]):
-                waiting += len(group)
-                break
         able = census.together([pack.name for pack in group])
+        if not able and not first_turn:
+            waiting += len(group)
+            break
         later += [pack for pack in group if pack.name not in able]
         group = [pack for pack in group if pack.name in able]
         if not group:
