@@ -6,10 +6,11 @@ import io
 import os
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from clocks import START, Clock
 from trees import write
 
 from gitvault.core.models import Difference, Filter, Move, Snapshot, SnapshotId
@@ -18,18 +19,6 @@ from gitvault.core.versioning.history import HEADS
 from gitvault.core.versioning.objects import MODE_FILE, encode_tree
 from gitvault.errors import AmbiguousError, CorruptionError, ExistsError, GitVaultError, NotFoundError
 from gitvault.vault import Vault
-
-START = datetime(2024, 3, 10, 12, 0, tzinfo=UTC)
-
-
-class Clock:
-    """The vault's time, set by the test."""
-
-    def __init__(self) -> None:
-        self.now = START
-
-    def __call__(self) -> datetime:
-        return self.now
 
 
 @pytest.fixture

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from clocks import START, Clock
 from trees import Record, records, write
 
 from gitvault.core.backup_engine.prune import judge
@@ -21,15 +22,6 @@ from gitvault.errors import ConfigError, CorruptionError, GitVaultError, NotFoun
 from gitvault.vault import Vault
 
 RESTORED = "refs/vault/restored/"
-START = datetime(2024, 3, 10, 12, 0, tzinfo=UTC)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = START
-
-    def __call__(self) -> datetime:
-        return self.now
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from chunk_stores import content, save
 from disks import CountedDisk
 
 from gitvault.core.chunking import AssetAware, RollingHash
@@ -47,16 +48,6 @@ def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
         return store
 
     return open_it
-
-
-def save(store: ChunkStore, data: bytes, base: Pointer | None = None) -> Pointer:
-    return store.store_file(io.BytesIO(data), base=base)
-
-
-def content(store: ChunkStore, pointer: Pointer) -> bytes:
-    target = io.BytesIO()
-    store.retrieve_file(pointer, target)
-    return target.getvalue()
 
 
 def packs(tmp_path: Path) -> list[Path]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
 import os
 import random
 import shutil
@@ -17,16 +16,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from chunk_stores import content, open_store, packs, save
 from disks import CountedDisk
 
-from gitvault.core.chunking import AssetAware
 from gitvault.core.models import ChunkId, Pointer
 from gitvault.core.storage import frames, manifests, repack, rounds
 from gitvault.core.storage.index import ChunkIndex, Place
 from gitvault.core.storage.packs import PACK_NAME, PackWriter, Table, read_table
 from gitvault.core.storage.repack import FULL_LEVEL, StoreRepack, due
 from gitvault.core.storage.rounds import IDLE_LEVEL
-from gitvault.core.storage.store import ChunkStore
 from gitvault.core.utils.files import Disk
 from gitvault.errors import CorruptionError, NotFoundError, StorageFullError, ToolStopped
 
@@ -39,24 +37,6 @@ def words(size: int, seed: int) -> bytes:
     """What the highest level compresses better than the lowest."""
     rng = random.Random(seed)
     return b" ".join(rng.choices(_WORDS, k=size // 9))[:size]
-
-
-def open_store(folder: Path, disk: Disk | None = None) -> ChunkStore:
-    return ChunkStore(folder / "chunks", cache=folder / "cache", strategy=AssetAware(), disk=disk, threads=2)
-
-
-def save(store: ChunkStore, data: bytes, base: Pointer | None = None) -> Pointer:
-    return store.store_file(io.BytesIO(data), base=base)
-
-
-def content(store: ChunkStore, pointer: Pointer) -> bytes:
-    target = io.BytesIO()
-    store.retrieve_file(pointer, target)
-    return target.getvalue()
-
-
-def packs(folder: Path) -> list[Path]:
-    return sorted((folder / "chunks").glob("*.zpk"))
 
 
 def trash(folder: Path) -> list[Path]:

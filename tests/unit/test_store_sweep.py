@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import random
 import shutil
 import tracemalloc
@@ -13,11 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from chunk_stores import content, open_store, packs, save
 from disks import CountedDisk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gitvault.core.chunking import AssetAware
 from gitvault.core.models import ChunkId, Pointer
 from gitvault.core.storage import frames
 from gitvault.core.storage.census import Census, PackBalance
@@ -26,30 +25,11 @@ from gitvault.core.storage.index import ChunkIndex
 from gitvault.core.storage.packs import Chunk, Frame, PackWriter, Table, by_frame, read_table
 from gitvault.core.storage.reader import ChunkReader
 from gitvault.core.storage.rounds import JOINED, Round, empty_trash, move
-from gitvault.core.storage.store import ChunkStore
 from gitvault.core.storage.sweep import StoreSweep, take_census
 from gitvault.core.utils.files import Disk
 from gitvault.errors import ContentMissing, CorruptionError, LockedError, StorageFullError
 
 NOISE = random.Random(41).randbytes(4_000_000)
-
-
-def open_store(folder: Path, disk: Disk | None = None) -> ChunkStore:
-    return ChunkStore(folder / "chunks", cache=folder / "cache", strategy=AssetAware(), disk=disk, threads=2)
-
-
-def save(store: ChunkStore, data: bytes, base: Pointer | None = None) -> Pointer:
-    return store.store_file(io.BytesIO(data), base=base)
-
-
-def content(store: ChunkStore, pointer: Pointer) -> bytes:
-    target = io.BytesIO()
-    store.retrieve_file(pointer, target)
-    return target.getvalue()
-
-
-def packs(folder: Path) -> list[Path]:
-    return sorted((folder / "chunks").glob("*.zpk"))
 
 
 def stored(folder: Path) -> int:
