@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
     from gitvault.core.backup_engine.quota import Quota
     from gitvault.core.backup_engine.retention import Retention
-    from gitvault.core.interfaces import Progress
-    from gitvault.core.scan import Caches, Rules
+    from gitvault.core.interfaces import Progress, Rules
+    from gitvault.core.stat_cache import Caches
     from gitvault.core.storage.store import ChunkStore
     from gitvault.core.utils.lock import VaultLock
     from gitvault.core.versioning.operations import Operation
@@ -205,15 +205,14 @@ class Vault:
 
     @property
     def _caches(self) -> Caches:
-        from gitvault.core.scan import Caches
+        from gitvault.core.stat_cache import Caches
 
         return Caches(self.path / "cache", self._disk)
 
-    @property
-    def _rules(self) -> Rules:
-        from gitvault.core.scan import Rules
+    def _rules(self, project: Project) -> Rules:
+        from gitvault.core.patterns import Patterns
 
-        return Rules(self.config.ignore, [self.path])
+        return Patterns(self.config.ignore)
 
     # -- projects --------------------------------------------------------------------------------
 
@@ -327,7 +326,7 @@ class Vault:
                     history=self.history,
                     store=self.store,
                     cache=cache,
-                    rules=self._rules,
+                    rules=self._rules(project),
                     limits=limits,
                     redundancy=config.parity,
                     admit=self._admit,

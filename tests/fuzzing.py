@@ -28,7 +28,7 @@ from typing import cast
 
 import msgpack
 
-from gitvault.core import scan
+from gitvault.core import stat_cache
 from gitvault.core.backup_engine import intake
 from gitvault.core.models import ChunkId, ObjectId
 from gitvault.core.storage import frames, manifests, packs, pointers
@@ -276,18 +276,18 @@ def _pointer(data: bytes) -> None:
 
 # -- caches and workers --------------------------------------------------------------------------
 
-_STAT = scan.Stat(0o100644, 5, 1700000000000000000, 1700000000000000000, 77)
-_ENTRIES = scan.pack_entries({b"a": scan.Known(_STAT, 0o100644, b"a", bytes(20), 1)})
+_STAT = stat_cache.Stat(0o100644, 5, 1700000000000000000, 1700000000000000000, 77)
+_ENTRIES = stat_cache.pack_entries({b"a": stat_cache.Known(_STAT, 0o100644, b"a", bytes(20), 1)})
 
 
 class _Cache:
     def __init__(self) -> None:
         self._folder = TemporaryDirectory()
-        self.cache = scan.StatCache(Path(self._folder.name, "stat.db"))
+        self.cache = stat_cache.StatCache(Path(self._folder.name, "stat.db"))
 
     def read(self, data: bytes) -> None:
         packed = data + zlib.crc32(data).to_bytes(4, "big")
-        row = scan.Row(b"", b"", b"", b"", 1, 1)
+        row = stat_cache.Row(b"", b"", b"", b"", b"", 1, 1)
         self.cache.replace({}, [(b"p", row, packed)], [], [])
         self.cache.entries(b"p")
 
@@ -330,7 +330,7 @@ TARGETS = {
     "pointer": Target(
         _pointer, [b"version https://git-lfs.github.com/spec/v1\noid sha256:%b\nsize 5\n" % (b"ab" * 32)]
     ),
-    "stat-cache": Target(_cache.read, [_ENTRIES[:-4]], (scan.CacheDamaged,)),
+    "stat-cache": Target(_cache.read, [_ENTRIES[:-4]], (stat_cache.CacheDamaged,)),
     "message-of-a-worker": Target(_message, [b"", b"abc"]),
 }
 """By name."""

@@ -1,4 +1,4 @@
-"""The four seams. A docstring here is the contract; nothing inherits from these.
+"""The seams. A docstring here is the contract; nothing inherits from these.
 
 Each seam has at least two implementations, and `tests/conformance` runs one suite over all of them.
 """
@@ -40,6 +40,34 @@ class Extent(Protocol):
 
     def read(self, pack: str) -> None:
         """It has been read now, and is sound."""
+
+
+class Scope(Protocol):
+    """What of one folder is saved."""
+
+    @property
+    def digest(self) -> bytes:
+        """Changes whenever an answer may. Where it and the folder's listing are as before, files are not asked for."""
+
+    def omits(self, name: bytes, is_folder: bool) -> str:
+        """Why an entry of the folder is left out, for people: the rule and where it stands. Empty: it is saved."""
+
+
+class Rules(Protocol):
+    """What of a project is saved, told folder by folder on the way down. Used by one walk at a time."""
+
+    def marks(self, names: Iterable[str]) -> Sequence[str]:
+        """Those of a folder's entries whose presence says something of it: `package.json`, `.gitignore`, `.git`.
+
+        Called for every folder, also in a copy of this process: it depends on nothing else.
+        """
+
+    def scope(self, path: bytes, marks: Sequence[str], outer: Scope | None) -> Scope:
+        """What holds in a folder, given its marks and the scope of the folder around it; None for the root.
+
+        Called for every folder of a walk, a folder before those in it. `path` is relative to the root. Never raises
+        for what it finds on disk.
+        """
 
 
 class ChunkingStrategy(Protocol):

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from trees import contents, differences, records, write
 
-from gitvault.core.scan import CacheDamaged, StatCache
+from gitvault.core.stat_cache import CacheDamaged, StatCache
 from gitvault.core.utils.lock import VaultLock
 from gitvault.core.versioning.history import Details
 from gitvault.errors import GitVaultError, NotFoundError

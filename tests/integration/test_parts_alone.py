@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,17 +17,19 @@ from gitvault.core.backup_engine.restore import restore_snapshot
 from gitvault.core.backup_engine.snapshot import take_snapshot
 from gitvault.core.backup_engine.stats import storage_stats
 from gitvault.core.backup_engine.status import Places, path_state
+from gitvault.core.backup_engine.trees import Done, Trees, build_trees
 from gitvault.core.backup_engine.verify import verify
 from gitvault.core.chunking import AssetAware
 from gitvault.core.models import ChunkId, Filter, ObjectId, Project, SnapshotReport
-from gitvault.core.scan import Rules, StatCache, stat_of
+from gitvault.core.patterns import Patterns
+from gitvault.core.stat_cache import Row, StatCache, stat_of
 from gitvault.core.storage.appender import PackAppender
 from gitvault.core.storage.index import ChunkIndex, Place
 from gitvault.core.storage.reader import ChunkReader
 from gitvault.core.storage.store import ChunkStore
 from gitvault.core.utils.files import Disk
 from gitvault.core.versioning import catalog
-from gitvault.core.versioning.contents import listing
+from gitvault.core.versioning.contents import ATTACHED, attached, listing
 from gitvault.core.versioning.difference import ReadTree, compare
 from gitvault.core.versioning.history import HEADS, META, NO_OBJECT, Details, GitHistory, Recorded, raw
 from gitvault.core.versioning.packfile import PackWriter
@@ -48,9 +50,9 @@ class Parts:
         self.store = ChunkStore(folder / "chunks", cache=folder / "cache", strategy=AssetAware())
         (folder / "cache").mkdir(exist_ok=True)
         self.cache = StatCache(folder / "cache" / "stat.db")
-        self.rules = Rules()
+        self.rules = Patterns()
 
-    def save(self, root: Path) -> SnapshotReport:
+    def save(self, root: Path, attached: Sequence[tuple[bytes, bytes]] = ()) -> SnapshotReport:
         return take_snapshot(
             root,
             Details("acme", "", NOW, 0, 0),
@@ -59,6 +61,7 @@ class Parts:
             cache=self.cache,
             rules=self.rules,
             limits=LIMITS,
+            attachments=lambda: attached,
         )
 
 
@@ -95,6 +98,41 @@ def test_the_flows_need_no_vault(parts: Parts, project: Path, tmp_path: Path) ->
     assert report.bytes_checked > 25_600
 
 
+def test_what_is_attached_belongs_to_the_snapshot_and_is_no_file(parts: Parts, project: Path, tmp_path: Path) -> None:
+    plain = parts.save(project)
+    first = parts.save(project, [(b"0/record", b"one"), (b"0/bundle", b"pack"), (b"index", b"0")])
+    assert (first.unchanged, first.files, first.new) == (False, 2, 0)
+    held = subprocess.check_output(
+        ["git", "--git-dir", parts.history.git_dir, "show", f"{first.snapshot}:{ATTACHED.decode()}/0/record"]
+    )
+    assert held == b"one"
+    assert parts.save(project, [(b"0/record", b"one"), (b"0/bundle", b"pack"), (b"index", b"0")]).unchanged
+    second = parts.save(project, [(b"0/record", b"two")])
+    assert not second.unchanged
+    assert [entry.path for entry in parts.history.entries(second.snapshot)] == [b"art.raw", b"src", b"src/main.c"]
+    assert attached(parts.history, parts.history.trees(plain.snapshot)[0]) is None
+    restore_snapshot(second.snapshot, tmp_path / "out", history=parts.history, store=parts.store)
+    assert sorted(os.listdir(tmp_path / "out")) == ["art.raw", "src"]
+    assert parts.save(project).snapshot not in (first.snapshot, second.snapshot)
+    assert verify(parts.history, parts.store, data=True).ok
+
+
+def test_trees_are_built_from_what_a_walk_leaves(parts: Parts) -> None:
+    pack = parts.history.new_pack()
+    blob, text = pack.add(b"blob", b"content"), pack.add(b"blob", b"gitvault-meta 1\n")
+    folders = [
+        Done(b"", [b"sub", b"old"], None, meta_blob=text),
+        Done(b"sub", [], None, [(b"file", 0o100644, blob)], text, files=1, size=7),
+    ]
+    old = Row(b"", b"", pack.add(b"tree", b""), text, text, 3, 9)
+    made: Trees = build_trees(parts.history, pack, parts.cache, folders, {b"old": old}, None)
+    assert (made.files, made.size, [path for path, _, _ in made.rows]) == (1, 7, [b"sub", b""])
+    built = pack.finish()
+    assert built is not None
+    parts.history.publish([built])
+    assert sorted(parts.history.tree(made.tree)) == [b"old", b"sub"]
+
+
 def test_statistics_count_each_content_once(parts: Parts, project: Path) -> None:
     (project / "copy.raw").write_bytes((project / "art.raw").read_bytes())
     parts.save(project)
@@ -116,7 +154,7 @@ def test_a_lost_cache_is_made_again_from_the_trees(parts: Parts, project: Path) 
     assert last_trees(parts.history, None) is None
     assert last_trees(parts.history, ObjectId(b"\1" * 20)) is None
     parts.cache.clear()
-    assert prepare_cache(parts.cache, parts.history, parent, project, parts.rules) == 1
+    assert prepare_cache(parts.cache, parts.history, parent, project) == 1
     row = parts.cache.row(b"src")
     assert row is not None
     assert (row.signature, row.files) == (b"", 1)
@@ -131,7 +169,9 @@ def test_a_lost_cache_is_made_again_from_the_trees(parts: Parts, project: Path) 
 def test_status_of_a_path_needs_only_the_parts(parts: Parts, project: Path) -> None:
     first = parts.save(project)
     here = [Project("acme", os.path.realpath(project), "here", NOW)]
-    places = Places(parts.history, lambda name: StatCache(parts.folder / "cache" / "stat.db"), parts.rules, here, NOW)
+    places = Places(
+        parts.history, lambda name: StatCache(parts.folder / "cache" / "stat.db"), lambda _: parts.rules, here, NOW
+    )
     state = path_state(places, str(project / "src" / "main.c"), False)
     assert (state.state, state.snapshot) == ("saved", first.snapshot)
     assert path_state(places, str(project.parent / "elsewhere"), False).state == "unknown"

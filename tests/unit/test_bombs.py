@@ -14,8 +14,9 @@ import msgpack
 import pytest
 from packed import entry
 
-from gitvault.core import scan
+from gitvault.core import scan, stat_cache
 from gitvault.core.models import ChunkId, ObjectId
+from gitvault.core.patterns import Patterns
 from gitvault.core.storage import frames, manifests, packs, reader
 from gitvault.core.storage.index import ChunkIndex
 from gitvault.core.storage.reader import ChunkReader
@@ -271,10 +272,12 @@ def test_a_private_file_is_made_once_and_never_through_a_link(tmp_path: Path) ->
 def test_a_time_that_no_64_bits_of_nanoseconds_hold(tmp_path: Path) -> None:
     """tmpfs and btrfs keep a file's time up to the year 292 billion: such a file is saved, and read again each time."""
     far = 90_000_000_000 * 10**9 + 1
-    stat = scan.Stat(0o100644, 5, far, far, 7)
-    cache = scan.StatCache(tmp_path / "stat.db")
-    known = scan.Known(stat, 0o100644, b"a", bytes(20), 1)
-    cache.replace({}, [(b"", scan.Row(b"", b"", b"", b"", 1, 5), scan.pack_entries({b"a": known}))], [], [])
+    stat = stat_cache.Stat(0o100644, 5, far, far, 7)
+    cache = stat_cache.StatCache(tmp_path / "stat.db")
+    known = stat_cache.Known(stat, 0o100644, b"a", bytes(20), 1)
+    cache.replace(
+        {}, [(b"", stat_cache.Row(b"", b"", b"", b"", b"", 1, 5), stat_cache.pack_entries({b"a": known}))], [], []
+    )
     assert cache.entries(b"")[b"a"].stat != stat
     cache.close()
     assert msgpack.packb(far, default=str)
@@ -282,5 +285,5 @@ def test_a_time_that_no_64_bits_of_nanoseconds_hold(tmp_path: Path) -> None:
     (tmp_path / "p/a").write_bytes(b"x")
     os.utime(tmp_path / "p/a", ns=(far, far))
     problems: list[scan.Problem] = []
-    (folder,) = scan.walk(tmp_path / "p", {}, scan.Rules(), problems, [])
+    (folder,) = scan.walk(tmp_path / "p", {}, Patterns(), problems, [])
     assert isinstance(folder, scan.Folder) and not problems

@@ -13,7 +13,7 @@ from trees import contents, write
 
 from gitvault.core.backup_engine import intake
 from gitvault.core.backup_engine.intake import Intake, Job, Limits, Outcome, read_stable, serve
-from gitvault.core.scan import Stat, stat_of
+from gitvault.core.stat_cache import Stat, stat_of
 from gitvault.core.versioning.objects import object_id
 from gitvault.errors import GitVaultError, StorageFullError
 from gitvault.vault import Vault

@@ -5,45 +5,65 @@ from __future__ import annotations
 import gc
 import os
 import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from trees import write
 
+from gitvault.core.interfaces import Rules, Scope
 from gitvault.core.models import Problem
+from gitvault.core.patterns import Patterns
 from gitvault.core.scan import (
     RACY_COARSE_NS,
     RACY_NS,
-    CacheDamaged,
-    Caches,
     Folder,
-    Known,
-    Row,
-    Rules,
     Same,
-    Stat,
-    StatCache,
     collection_paused,
-    pack_entries,
     racy_ns,
-    stat_of,
+    scopes,
     walk,
 )
+from gitvault.core.stat_cache import CacheDamaged, Caches, Known, Row, Stat, StatCache, pack_entries, stat_of
 from gitvault.core.utils.files import Disk
 
 NO_ROWS: dict[bytes, Row] = {}
 
 
-def looked(root: Path, rows: dict[bytes, Row] = NO_ROWS, rules: Rules | None = None) -> list[Same | Folder]:
+def looked(root: Path, rows: dict[bytes, Row] = NO_ROWS, rules: Patterns | None = None) -> list[Same | Folder]:
     problems: list[Problem] = []
-    found = list(walk(root, rows, rules or Rules(), problems, []))
+    found = list(walk(root, rows, rules or Patterns(), problems, []))
     assert problems == []
     return found
 
 
+class Deciding:
+    """Rules that leave out what they are told, and remember what they were asked for."""
+
+    def __init__(self, omitted: dict[bytes, str]) -> None:
+        self.omitted = omitted
+        self.entered: list[tuple[bytes, Sequence[str], bytes]] = []
+
+    def marks(self, names: Iterable[str]) -> Sequence[str]:
+        return sorted(name for name in names if name.startswith("mark"))
+
+    def scope(self, path: bytes, marks: Sequence[str], outer: Scope | None) -> Scope:
+        self.entered.append((path, marks, outer.digest if outer else b""))
+        return Deciding.Inside(self, path)
+
+    @dataclass
+    class Inside:
+        rules: Deciding
+        digest: bytes
+
+        def omits(self, name: bytes, is_folder: bool) -> str:
+            return self.rules.omitted.get(self.digest + b"/" + name, "")
+
+
 def row_of(folder: Same | Folder) -> Row:
     assert isinstance(folder, Folder)
-    return Row(folder.signature, b"t" * 20, b"m" * 20, b"b" * 20, len(folder.entries), 0)
+    return Row(folder.signature, folder.scope, b"t" * 20, b"m" * 20, b"b" * 20, len(folder.entries), 0)
 
 
 # -- the walk ------------------------------------------------------------------------------------
@@ -83,7 +103,7 @@ def test_a_folder_is_the_same_until_anything_in_it_changes(tmp_path: Path) -> No
 def test_other_rules_look_at_everything_again(tmp_path: Path) -> None:
     write(tmp_path, {"a": b"", "b.tmp": b""})
     rows = {f.path: row_of(f) for f in looked(tmp_path)}
-    [found] = looked(tmp_path, rows, Rules(["*.tmp"]))
+    [found] = looked(tmp_path, rows, Patterns(["*.tmp"]))
     assert isinstance(found, Folder)
     assert [name for name, _ in found.entries] == [b"a"]
 
@@ -100,7 +120,7 @@ def test_a_special_file_is_a_problem_each_time(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for _ in range(2):
         problems: list[Problem] = []
-        [found] = walk(tmp_path, {}, Rules(), problems, [])
+        [found] = walk(tmp_path, {}, Patterns(), problems, [])
         assert isinstance(found, Folder)
         assert (found.signature, problems) == (b"", [Problem(b"pipe", "not saved: a FIFO")])
 
@@ -124,17 +144,17 @@ def test_ignore_patterns_mean_what_they_mean_to_git(patterns: list[str], kept: s
     write(tmp_path, {n: b"" for n in ("a.o", "b/a.o", "b/keep.o", "build/x", "c/build/y", "doc/a.txt")})
     found = {
         (f.path + b"/" + name if f.path else name).decode()
-        for f in looked(tmp_path, rules=Rules(patterns))
+        for f in looked(tmp_path, rules=Patterns(patterns))
         if isinstance(f, Folder)
         for name, _ in f.entries
     }
     assert found == kept
 
 
-def test_a_forbidden_folder_is_left_out_and_noted(tmp_path: Path) -> None:
+def test_the_vault_itself_is_left_out_and_noted(tmp_path: Path) -> None:
     write(tmp_path, {"a": b"", "sub/vault.git/config": b""})
     notes: list[str] = []
-    found = list(walk(tmp_path, {}, Rules((), [tmp_path / "sub/vault.git"]), [], notes))
+    found = list(walk(tmp_path, {}, Patterns(), [], notes, vault=tmp_path / "sub/vault.git"))
     assert [f.path for f in found] == [b"", b"sub"]
     assert notes == [f"{tmp_path}/sub/vault.git is the vault itself and is left out"]
 
@@ -161,7 +181,7 @@ KNOWN = Known(Stat(0o100644, 3, 1, 2, 4), 0o100644, b"a", b"\1" * 20, 7)
 def filled(file: Path) -> StatCache:
     cache = StatCache(file)
     entries = {b"a": KNOWN, b".git": KNOWN._replace(tree_name=b"%2Egit")}
-    row = Row(b"s" * 20, b"t" * 20, b"m" * 20, b"b" * 20, 2, 6)
+    row = Row(b"s" * 20, b"r" * 20, b"t" * 20, b"m" * 20, b"b" * 20, 2, 6)
     cache.replace({"snapshot": b"x"}, [(b"", row, pack_entries(entries)), (b"sub", row, b"\x90")], (), (), (7, "id7"))
     return cache
 
@@ -171,7 +191,7 @@ def test_what_is_put_in_is_found(tmp_path: Path) -> None:
     cache = StatCache(tmp_path / "c.db")
     assert cache.about() == {"snapshot": b"x"}
     assert cache.rows().keys() == {b"", b"sub"}
-    assert cache.row(b"") == Row(b"s" * 20, b"t" * 20, b"m" * 20, b"b" * 20, 2, 6)
+    assert cache.row(b"") == Row(b"s" * 20, b"r" * 20, b"t" * 20, b"m" * 20, b"b" * 20, 2, 6)
     assert cache.entries(b"") == {b"a": KNOWN, b".git": KNOWN._replace(tree_name=b"%2Egit")}
     assert (cache.row(b"none"), cache.entries(b"none")) == (None, {})
     assert (cache.version(7), cache.version(8)) == ("id7", None)
@@ -188,7 +208,7 @@ def test_a_replacement_happens_whole_or_not_at_all(tmp_path: Path) -> None:
     cache = filled(tmp_path / "c.db")
 
     def broken() -> object:
-        yield b"new", Row(b"", b"", b"", b"", 0, 0), b""
+        yield b"new", Row(b"", b"", b"", b"", b"", 0, 0), b""
         raise OSError("the vault's disk")
 
     with pytest.raises(OSError, match="the vault's disk"):
@@ -264,7 +284,7 @@ def test_pages_that_are_damaged(tmp_path: Path) -> None:
     """Every page of a larger file in turn: entries are what was put in, or there is CacheDamaged, or nothing."""
     file = tmp_path / "c.db"
     cache = StatCache(file)
-    row = Row(b"s" * 20, b"t" * 20, b"m" * 20, b"b" * 20, 1, 3)
+    row = Row(b"s" * 20, b"r" * 20, b"t" * 20, b"m" * 20, b"b" * 20, 1, 3)
     paths = [b"folder%03d" % number for number in range(200)]
     cache.replace({"number": b"1"}, [(path, row, pack_entries({b"a": KNOWN})) for path in paths], (), (), (1, "id"))
     cache.close()
@@ -313,18 +333,31 @@ def test_a_place_that_cannot_be_written_needs_no_cache(tmp_path: Path) -> None:
     cache.close()
 
 
+def test_rules_are_asked_for_each_folder_that_is_entered(tmp_path: Path) -> None:
+    write(tmp_path, {"mark1": b"", "a/x": b"", "a/y": b"", "b/z": b"", "a/b/mark2": b""})
+    deciding = Deciding({b"/b": "said so", b"a/x": "too"})
+    rules: Rules = deciding
+    found = {f.path: f for f in walk(tmp_path, {}, rules, [], [])}
+    assert deciding.entered == [(b"", ["mark1"], b""), (b"a", [], b""), (b"a/b", ["mark2"], b"a")]
+    inner = found[b"a"]
+    assert isinstance(inner, Folder)
+    assert [name for name, _ in inner.entries] == [b"y"]
+    assert (inner.scope, found.keys()) == (b"a", {b"", b"a", b"a/b"})
+
+
 def test_what_tells_files_apart(tmp_path: Path) -> None:
     write(tmp_path, {"a": b"1", "b": b"1"})
     assert stat_of(os.stat(tmp_path / "a")) != stat_of(os.stat(tmp_path / "b"))
 
 
 def test_the_rule_that_leaves_something_out_is_named() -> None:
-    rules = Rules(["*.o", "build/"])
+    rules = Patterns(["*.o", "build/"])
     assert rules.excluded_by(b"a/b.o", False) == "*.o"
     assert rules.excluded_by(b"x/build", True) == "build/"
     assert rules.excluded_by(b"build", False) is None
-    assert rules.fingerprint() == Rules(["*.o", "build/"]).fingerprint()
-    assert rules.fingerprint() != Rules(["*.o"]).fingerprint() != Rules([], [Path("/vault")]).fingerprint()
+    assert rules.digest == Patterns(["*.o", "build/"]).digest != Patterns(["*.o"]).digest
+    [_, (scope, name)] = scopes(Path("missing"), rules, b"x/build")
+    assert (name, scope.omits(name, True)) == (b"build", "left out by vault.ignore = build/")
 
 
 def test_the_search_for_garbage_goes_on_as_it_was() -> None:

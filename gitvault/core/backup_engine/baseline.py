@@ -7,21 +7,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gitvault.core.models import ObjectId
-from gitvault.core.scan import Known, Row, Rules, Stat, StatCache, pack_entries
+from gitvault.core.stat_cache import Known, Row, Stat, StatCache, pack_entries
 from gitvault.core.utils.names import tree_name
 from gitvault.core.versioning import contents
 from gitvault.core.versioning.history import NO_OBJECT, GitHistory
 from gitvault.errors import CorruptionError, NotFoundError
 
 
-def prepare_cache(cache: StatCache, history: GitHistory, parent: ObjectId | None, root: Path, rules: Rules) -> int:
+def prepare_cache(cache: StatCache, history: GitHistory, parent: ObjectId | None, root: Path) -> int:
     """Make the cache describe the snapshot `parent`, from its trees where need be; the snapshot's number.
 
     Rows made from trees say what is stored, not under which stat: every file is then read and compared.
     """
     about = cache.about()
     here = about.get("snapshot") == (history.identify(parent).encode() if parent else None)
-    if here and about.get("root") == os.fsencode(root) and about.get("rules") == rules.fingerprint():
+    if here and about.get("root") == os.fsencode(root):
         return int(about.get("number", b"0"))
     cache.clear()
     if parent is None:
@@ -63,4 +63,4 @@ def _rows(history: GitHistory, tree: ObjectId, meta_tree: ObjectId | None) -> It
                 size += said.size
         if blob and meta_tree:
             held = b"" if tree == NO_OBJECT else tree
-            yield path, Row(b"", held, meta_tree, blob, len(entries), size), pack_entries(entries)
+            yield path, Row(b"", b"", held, meta_tree, blob, len(entries), size), pack_entries(entries)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from gitvault.core.models import Entry, ForgetReport, ObjectId, SnapshotId
-from gitvault.core.scan import Rules
+from gitvault.core.patterns import Patterns
 from gitvault.core.utils.names import from_tree_name
 from gitvault.core.versioning import contents, meta, operations
 from gitvault.core.versioning.commits import identity
@@ -43,7 +43,7 @@ class Search:
 
     def __init__(self, history: GitHistory, patterns: Sequence[str]) -> None:
         self._history = history
-        self._rules = Rules(patterns)
+        self._rules = Patterns(patterns)
         self._known: dict[_Key, _Found] = {}
         self.blobs: set[ObjectId] = set()
         """What the matching files hold in git's trees."""

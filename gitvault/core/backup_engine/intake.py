@@ -25,7 +25,8 @@ from typing import IO, Any, NamedTuple
 import msgpack
 
 from gitvault.core.backup_engine.secrets import secret
-from gitvault.core.scan import Stat, racy_ns, stat_of
+from gitvault.core.scan import racy_ns
+from gitvault.core.stat_cache import Stat, stat_of
 from gitvault.core.storage.pointers import looks_like_pointer
 from gitvault.core.utils.attributes import is_sparse, read_xattrs
 from gitvault.core.utils.files import Disk, open_source

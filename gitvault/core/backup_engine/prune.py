@@ -14,7 +14,7 @@ from itertools import chain
 
 from gitvault.core.backup_engine.retention import Retention, kept
 from gitvault.core.models import PruneReport, SnapshotId, Verdict
-from gitvault.core.scan import CacheDamaged, StatCache
+from gitvault.core.stat_cache import CacheDamaged, StatCache
 from gitvault.core.versioning import operations
 from gitvault.core.versioning.history import GitHistory
 from gitvault.core.versioning.objects import Commit

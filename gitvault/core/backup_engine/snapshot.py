@@ -12,7 +12,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -21,29 +21,17 @@ from pathlib import Path
 from gitvault.core.backup_engine.baseline import last_trees, prepare_cache
 from gitvault.core.backup_engine.intake import NOT_REGULAR, Intake, Job, Limits, Outcome, read_stable, saved
 from gitvault.core.backup_engine.secrets import secret
-from gitvault.core.interfaces import Progress, StorageManager
+from gitvault.core.backup_engine.trees import Done, build_trees
+from gitvault.core.interfaces import Progress, Rules, StorageManager
 from gitvault.core.models import ObjectId, Pointer, Problem, Secret, SnapshotId, SnapshotReport
-from gitvault.core.scan import (
-    CacheDamaged,
-    Folder,
-    Known,
-    Row,
-    Rules,
-    Same,
-    Stat,
-    StatCache,
-    collection_paused,
-    pack_entries,
-    racy_ns,
-    stat_of,
-    walk,
-)
+from gitvault.core.scan import Folder, Same, collection_paused, racy_ns, walk
+from gitvault.core.stat_cache import CacheDamaged, Known, Row, Stat, StatCache, pack_entries, stat_of
 from gitvault.core.storage import pointers
 from gitvault.core.utils.attributes import not_kept
 from gitvault.core.utils.files import open_source, read_link
-from gitvault.core.utils.names import is_special, to_line, tree_name
-from gitvault.core.versioning import contents, meta, operations, origins
-from gitvault.core.versioning.history import NO_OBJECT, Details, GitHistory
+from gitvault.core.utils.names import is_special, to_line
+from gitvault.core.versioning import meta, operations, origins
+from gitvault.core.versioning.history import Details, GitHistory
 from gitvault.core.versioning.objects import MODE_EXECUTABLE, MODE_FILE, MODE_SYMLINK, MODE_TREE, encode_tree
 from gitvault.core.versioning.packfile import NewPack
 from gitvault.errors import CorruptionError, NotFoundError, StorageFullError
@@ -73,22 +61,6 @@ class _Pending:
     def path(self, name: bytes) -> bytes:
         """Of an entry, relative to the root."""
         return self.folder.path + b"/" + name if self.folder.path else name
-
-
-@dataclass(slots=True)
-class _Done:
-    """What remains of a folder until the trees are built."""
-
-    path: bytes
-    folders: list[bytes]
-    row: Row | None
-    """Set when its own entries are as in the cache."""
-    entries: list[tuple[bytes, int, ObjectId]] = field(default_factory=list)
-    meta_blob: ObjectId = NO_OBJECT
-    signature: bytes = b""
-    files: int = 0
-    size: int = 0
-    packed: bytes = b""
 
 
 class _Run:
@@ -124,7 +96,7 @@ class _Run:
         # Two: one file's end (its last compression) overlaps with the next one's beginning.
         self.pool = ThreadPoolExecutor(2, thread_name_prefix="store")
         self.made: list[NewPack] = []
-        self.done: list[_Done] = []
+        self.done: list[Done] = []
         self.kept: dict[bytes, Row] = {}
         """Unreadable folders that stay as the last snapshot has them."""
         self.kept_files = self.kept_bytes = 0
@@ -136,7 +108,7 @@ class _Run:
     def take(self, folder: Same | Folder) -> None:
         """Begin with a folder the walk found."""
         if isinstance(folder, Same):
-            self.done.append(_Done(folder.path, folder.folders, folder.row))
+            self.done.append(Done(folder.path, folder.folders, folder.row))
             return
         previous = self.cache.entries(folder.path) if folder.row else {}
         pending = _Pending(folder, previous, self._lines(folder))
@@ -343,13 +315,14 @@ class _Run:
         )
         blob = self.pack.add(b"blob", text)
         self.done.append(
-            _Done(
+            Done(
                 folder.path,
                 folder.folders,
                 None,
                 [(known.tree_name, known.tree_mode, ObjectId(known.blob)) for known, _ in results.values()],
                 blob,
                 folder.signature if pending.steady else b"",
+                folder.scope,
                 len(results),
                 sum(known.stat.size for known, _ in results.values()),
                 pack_entries({name: known for name, (known, _) in results.items()}),
@@ -404,65 +377,15 @@ class _Run:
             self.kept_bytes += row.size
         return gone
 
-    def trees(self) -> _Trees:
-        """Build the trees of everything that changed, deepest folders first."""
-        out = _Trees(files=self.kept_files, size=self.kept_bytes)
-        built = {path: (row.tree, row.meta, row.meta_blob) for path, row in self.kept.items()}
-        # A folder's path sorts before those below it.
-        for done in sorted(self.done, key=lambda d: d.path, reverse=True):
-            prefix = done.path + b"/" if done.path else b""
-            below = [(name, built.pop(prefix + name)) for name in done.folders if prefix + name in built]
-            row = done.row
-            if row is not None:
-                out.files += row.files
-                out.size += row.size
-                if out.same_below(prefix, done.folders):
-                    built[done.path] = row.tree, row.meta, row.meta_blob
-                    continue
-                entries = [
-                    (known.tree_name, known.tree_mode, ObjectId(known.blob))
-                    for known in self.cache.entries(done.path).values()
-                ]
-                meta_blob = ObjectId(row.meta_blob)
-            else:
-                out.files += done.files
-                out.size += done.size
-                entries, meta_blob = done.entries, done.meta_blob
-            mirrored: list[tuple[bytes, ObjectId, bool]] = []
-            for name, (tree, meta_tree, described) in below:
-                stored = tree_name(name, force=is_special(name))
-                if tree:
-                    entries.append((stored, MODE_TREE, ObjectId(tree)))
-                mirrored.append((stored, ObjectId(meta_tree), meta_tree != described))
-            tree = self.pack.add(b"tree", encode_tree(entries)) if entries or not done.path else b""
-            meta_tree = contents.add_meta_tree(self.pack, meta_blob, mirrored, top=not done.path)
-            built[done.path] = tree, meta_tree, meta_blob
-            if row is None or (tree, meta_tree) != (row.tree, row.meta):
-                out.changed.add(done.path)
-            if row is None:
-                made = Row(done.signature, tree, meta_tree, bytes(meta_blob), done.files, done.size)
-                out.rows.append((done.path, made, done.packed))
-            else:
-                out.moved.append((done.path, tree, meta_tree))
-        out.tree, out.meta = (ObjectId(oid) for oid in built[b""][:2])
-        return out
-
-
-@dataclass(slots=True)
-class _Trees:
-    """The trees of a snapshot, and what they mean for the cache."""
-
-    tree: ObjectId = NO_OBJECT
-    meta: ObjectId = NO_OBJECT
-    files: int = 0
-    size: int = 0
-    rows: list[tuple[bytes, Row, bytes]] = field(default_factory=list)
-    moved: list[tuple[bytes, bytes, bytes]] = field(default_factory=list)
-    changed: set[bytes] = field(default_factory=set)
-
-    def same_below(self, prefix: bytes, folders: list[bytes]) -> bool:
-        """Whether no subfolder's trees are new."""
-        return not any(prefix + name in self.changed for name in folders)
+    def attach(self, files: Iterable[tuple[bytes, bytes]]) -> ObjectId | None:
+        """Add what goes beside the project's own files to the pack, as a tree; None for nothing."""
+        folders: dict[bytes, list[tuple[bytes, int, ObjectId]]] = {b"": []}
+        for path, content in files:
+            folder, _, name = path.rpartition(b"/")
+            folders.setdefault(folder, []).append((name, MODE_FILE, self.pack.add(b"blob", content)))
+        own = folders.pop(b"")
+        own += [(name, MODE_TREE, self.pack.add(b"tree", encode_tree(below))) for name, below in folders.items()]
+        return self.pack.add(b"tree", encode_tree(own)) if own else None
 
 
 @collection_paused()
@@ -477,12 +400,14 @@ def take_snapshot(
     limits: Limits,
     redundancy: int = 0,
     admit: Callable[[int], None] = lambda size: None,
+    attachments: Callable[[], Iterable[tuple[bytes, bytes]]] = tuple,
     progress: Progress | None = None,
 ) -> SnapshotReport:
     """Save `root` as the project's next snapshot; it survives a power cut when this returns.
 
     `redundancy`: per cent of parity. `admit`: told the bytes of git packs before they get their names; raises
-    StorageFullError to keep them out.
+    StorageFullError to keep them out. `attachments`: asked after the walk for what belongs to the snapshot beside the
+    project's own files: (path, content), a path having one `/` at the most and names as git takes them.
     The message, files and bytes of `details` are filled in. The caller holds the vault's lock.
     Raises OSError when the root cannot be read, StorageFullError, and CacheDamaged before anything is saved.
     """
@@ -494,7 +419,7 @@ def take_snapshot(
     if source := history.refs.read(origin):
         details = replace(details, restored_from=history.identify(source))
     parent = history.tip(details.project)
-    number = prepare_cache(cache, history, parent, root, rules) + 1
+    number = prepare_cache(cache, history, parent, root) + 1
     rows = cache.rows()
     run = _Run(root, history, store, cache, limits, number, progress)
     with suppress(CorruptionError, NotFoundError):
@@ -503,12 +428,15 @@ def take_snapshot(
         run.notes.append(limit)
     try:
         visited: set[bytes] = set()
-        for folder in walk(root, rows, rules, run.problems, run.notes):
+        for folder in walk(root, rows, rules, run.problems, run.notes, vault=history.git_dir):
             visited.add(folder.path)
             run.take(folder)
         run.collect()
         gone = run.settle_missing(rows, visited)
-        trees = run.trees()
+        tree = run.attach(attachments())
+        trees = build_trees(history, run.pack, cache, run.done, run.kept, tree)
+        trees.files += run.kept_files
+        trees.size += run.kept_bytes
         unchanged = last_trees(history, parent) == (trees.tree, trees.meta)
         if unchanged:
             assert parent is not None
@@ -539,7 +467,6 @@ def take_snapshot(
     about = {
         "snapshot": snapshot.encode(),
         "root": os.fsencode(root),
-        "rules": rules.fingerprint(),
         "number": b"%d" % (number - unchanged),
         "time": b"%d" % int(details.time.timestamp()),
         "problems": b"%d" % len(run.problems),

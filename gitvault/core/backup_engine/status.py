@@ -8,9 +8,12 @@ import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
+from gitvault.core.interfaces import Rules
 from gitvault.core.models import PathState, Pointer, Problem, Project, SnapshotId
-from gitvault.core.scan import Known, Rules, Same, Stat, StatCache, collection_paused, stat_of, walk
+from gitvault.core.scan import Same, collection_paused, scopes, walk
+from gitvault.core.stat_cache import Known, Stat, StatCache, stat_of
 from gitvault.core.storage import pointers
 from gitvault.core.utils.files import open_source, read_link
 from gitvault.core.utils.layout import is_within
@@ -30,7 +33,7 @@ class Places:
 
     history: GitHistory
     cache: Callable[[str], StatCache]
-    rules: Rules
+    rules: Callable[[Project], Rules]
     projects: Sequence[Project]
     now: datetime
 
@@ -60,7 +63,8 @@ def _state_inside(
         return _state(path, "new", None, "the project has no snapshot yet; git-vault snapshot saves it")
     newest = places.history.identify(tip)
     is_folder = os.path.isdir(real) and not os.path.islink(real)
-    if excluded := _excluded(places.rules, inside, is_folder):
+    rules = places.rules(project)
+    if excluded := _excluded(rules, project.path, inside, is_folder):
         return _state(path, "excluded", None, excluded)
     cached = cache.about().get("snapshot") == newest.encode()
     row = cache.row(inside) if cached else None
@@ -88,13 +92,12 @@ def _project(projects: Sequence[Project], path: str) -> Project | None:
     return max(around, key=lambda project: len(project.path), default=None)
 
 
-def _excluded(rules: Rules, path: bytes, is_folder: bool) -> str | None:
-    parts = path.split(b"/") if path else []
-    for depth in range(1, len(parts) + 1):
-        rule = rules.excluded_by(b"/".join(parts[:depth]), depth < len(parts) or is_folder)
-        if rule:
-            return f"left out by vault.ignore = {rule}"
-    return None
+def _excluded(rules: Rules, root: str, path: bytes, is_folder: bool) -> str:
+    depth = path.count(b"/")
+    for number, (scope, name) in enumerate(scopes(Path(root), rules, path)):
+        if reason := scope.omits(name, number < depth or is_folder):
+            return reason
+    return ""
 
 
 def _known(history: GitHistory, cache: StatCache | None, path: bytes, newest: SnapshotId) -> Known | None:
@@ -208,13 +211,12 @@ def _folder_state(
 
 def _scan(places: Places, project: Project, cache: StatCache, inside: bytes) -> dict[str, int]:
     """Files that the next snapshot would find new, changed, deleted or unreadable below a folder."""
-    from pathlib import Path
-
     counts = {"new": 0, "changed": 0, "deleted": 0, "unreadable": 0}
     problems: list[Problem] = []
     rows = cache.rows()
     visited = set()
-    for folder in walk(Path(project.path), rows, places.rules, problems, [], start=inside):
+    rules, vault = places.rules(project), places.history.git_dir
+    for folder in walk(Path(project.path), rows, rules, problems, [], start=inside, vault=vault):
         visited.add(folder.path)
         if isinstance(folder, Same):
             continue

@@ -60,6 +60,8 @@ class Project:
     """Absolute, on `host`."""
     host: str
     added: datetime
+    mode: str = "protect"
+    """Of a checkout: `protect` (what its version control does not hold), `full` or `ignore-vcs`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,6 +140,7 @@ def _encode(project: Project) -> str:
     record = {
         "added": project.added.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "host": project.host,
+        **({"mode": project.mode} if project.mode != "protect" else {}),
         "name": project.name,
         "path": project.path,
     }
@@ -151,4 +152,5 @@ def _decode(line: str) -> Project:
     record = json.loads(line)
     # Not strptime, whose import is 2 ms of every `git vault status`.
     added = datetime.fromisoformat(record["added"]).astimezone(UTC)
-    return Project(str(record["name"]), str(record["path"]), str(record["host"]), added)
+    mode = str(record.get("mode", "protect"))
+    return Project(str(record["name"]), str(record["path"]), str(record["host"]), added, mode)

@@ -17,6 +17,12 @@ from gitvault.errors import CorruptionError, GitVaultError, NotFoundError
 if TYPE_CHECKING:
     from gitvault.core.versioning.packfile import PackWriter
 
+ATTACHED = b"%00vcs"
+"""A tree beside the root's entries for what belongs to a snapshot and is no file of the project.
+
+No escaped name begins so. It is not listed, and not restored.
+"""
+
 # A longer blob is no git-lfs pointer.
 _POINTER_MAX = 1024
 
@@ -53,6 +59,8 @@ def listing(
         tell_lost(damaged, path, error)
     out: list[tuple[Entry, meta.Attributes | None, ObjectId | None]] = []
     for stored, (mode, oid) in entries.items():
+        if stored == ATTACHED:
+            continue
         name = from_tree_name(stored)
         if mode == MODE_TREE:
             out.append((Entry(name, "folder", 0o755, 0, 0, oid), None, mirrored.pop(stored, None)))
@@ -69,6 +77,12 @@ def listing(
     ]
     out.sort(key=lambda item: item[0].path)
     return own, out
+
+
+def attached(history: GitHistory, tree: ObjectId | None) -> ObjectId | None:
+    """The tree that is attached to a snapshot's; None when nothing is. Raises CorruptionError, NotFoundError."""
+    found = history.tree(tree).get(ATTACHED)
+    return found[1] if found else None
 
 
 def mirror(history: GitHistory, meta_tree: ObjectId | None) -> tuple[ObjectId | None, dict[bytes, ObjectId]]:

@@ -1,0 +1,275 @@
+"""What the last look at a project saw: a SQLite table, one row per folder.
+
+It is valid for exactly one snapshot and may always be deleted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import msgpack
+
+from gitvault.core.utils.files import Disk, create_private
+from gitvault.core.utils.names import ref_component
+
+_T = TypeVar("_T")
+
+
+class Stat(NamedTuple):
+    """What tells whether a file is the one that was saved."""
+
+    mode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+
+
+class Known(NamedTuple):
+    """A file or symlink as the last snapshot holds it."""
+
+    stat: Stat
+    tree_mode: int
+    """The mode in the git tree: 0o100644, 0o100755 or 0o120000."""
+    tree_name: bytes
+    blob: bytes
+    since: int
+    """Number of the snapshot, counted along the chain, that first held this content; 0: not known."""
+
+
+@dataclass(slots=True)
+class Row:
+    """What the cache knows about a folder as a whole."""
+
+    signature: bytes
+    """SHA-1 of its listing; empty when it must be looked at again."""
+    scope: bytes
+    """Of the rules that held for it, see `Scope.digest`."""
+    tree: bytes
+    """Its git tree, subfolders included; empty for a folder without files."""
+    meta: bytes
+    """Its tree in the meta chain; `meta_blob` itself where no folder is below."""
+    meta_blob: bytes
+    files: int
+    """Of its own, subfolders not counted; likewise `size`."""
+    size: int
+
+
+def _database(file: Path | str) -> sqlite3.Connection:
+    db = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+    # It can be rebuilt, so it need not survive a power cut: no fsync at all.
+    db.execute("PRAGMA synchronous=OFF")
+    db.execute("PRAGMA journal_mode=MEMORY")
+    db.executescript(
+        "CREATE TABLE IF NOT EXISTS about(key TEXT PRIMARY KEY, value BLOB);"
+        "CREATE TABLE IF NOT EXISTS folder(path BLOB PRIMARY KEY, signature BLOB, scope BLOB, tree BLOB,"
+        " meta BLOB, meta_blob BLOB, files INT, bytes INT, entries BLOB) WITHOUT ROWID;"
+        "CREATE TABLE IF NOT EXISTS version(number INT PRIMARY KEY, snapshot TEXT);"
+    )
+    db.execute("SELECT key, value FROM about").fetchall()
+    return db
+
+
+# SQLite's own errors, text that is none, and rows that are not what was put in.
+_DAMAGE = (sqlite3.DatabaseError, ValueError, TypeError)
+
+
+class CacheDamaged(Exception):
+    """Damage that showed while the cache was used: `StatCache.forget`, and begin again."""
+
+
+@contextlib.contextmanager
+def _damage_named() -> Iterator[None]:
+    try:
+        yield
+    except _DAMAGE as error:
+        raise CacheDamaged(str(error)) from error
+
+
+class Caches:
+    """The caches of a vault's projects, by project."""
+
+    def __init__(self, folder: Path, disk: Disk) -> None:
+        self._folder = folder
+        self._disk = disk
+
+    def open(self, project: str) -> StatCache:
+        """That of a project, made when it is missing."""
+        self._disk.make_folder(self._folder)
+        return StatCache(self._file(project))
+
+    def remove(self, project: str) -> None:
+        """Remove what is known of a project, durably: after a power cut it must not come back."""
+        self._disk.make_folder(self._folder)
+        self._disk.unlink(self._file(project))
+        self._disk.sync_folder(self._folder)
+
+    def rename(self, old: str, new: str) -> None:
+        """Let a project have what is known of another, whose name it takes; without it everything is read once."""
+        with contextlib.suppress(OSError):
+            self._disk.rename(self._file(old), self._file(new))
+
+    def _file(self, project: str) -> Path:
+        return self._folder / f"stat-{ref_component(project)}.db"
+
+
+class StatCache:
+    """The cached rows of one project. A damaged or foreign file is as good as none.
+
+    Where damage shows after opening, reading and `replace` raise CacheDamaged.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._db = self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        # A damaged file is made anew; where none can be written there is one for this run.
+        for _ in range(2):
+            try:
+                with contextlib.suppress(FileNotFoundError, PermissionError):
+                    create_private(self.file)
+                return _database(self.file)
+            except (*_DAMAGE, OSError):
+                with contextlib.suppress(OSError):
+                    self.file.unlink()
+        return _database(":memory:")
+
+    def forget(self) -> None:
+        """Make the file anew; where that cannot be, do without one."""
+        self.close()
+        try:
+            self.file.unlink(missing_ok=True)
+        except OSError:
+            self._db = _database(":memory:")
+        else:
+            self._db = self._open()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def use(self, work: Callable[[], _T]) -> _T:
+        """Do what uses the cache, and again from nothing when it turns out damaged; closed when this returns."""
+        try:
+            return work()
+        except CacheDamaged:
+            self.forget()
+            return work()
+        finally:
+            self.close()
+
+    def about(self) -> dict[str, bytes]:
+        """What the rows are valid for: `snapshot`, `root`, `rules`, `time` and what the last run reported."""
+        try:
+            found = dict(self._db.execute("SELECT key, value FROM about"))
+            for key in ("number", "time", "problems"):
+                int(found.get(key, b"0"))
+        except _DAMAGE:
+            return {}
+        return found
+
+    def rows(self) -> dict[bytes, Row]:
+        """Every folder's row, entries left on disk."""
+        query = "SELECT path, signature, scope, tree, meta, meta_blob, files, bytes FROM folder"
+        with _damage_named():
+            return {path: Row(*rest) for path, *rest in self._db.execute(query)}
+
+    def row(self, path: bytes) -> Row | None:
+        """One folder's row."""
+        query = "SELECT signature, scope, tree, meta, meta_blob, files, bytes FROM folder WHERE path=?"
+        with _damage_named():
+            found = self._db.execute(query, (path,)).fetchone()
+            return Row(*found) if found else None
+
+    def entries(self, path: bytes) -> dict[bytes, Known]:
+        """The files and symlinks of a folder, by name."""
+        with _damage_named():
+            found = self._db.execute("SELECT entries FROM folder WHERE path=?", (path,)).fetchone()
+            if not found:
+                return {}
+            packed, said = found[0][:-4], found[0][-4:]
+            if zlib.crc32(packed).to_bytes(4, "big") != said:
+                # A wrong blob id in here would become part of a snapshot.
+                raise ValueError("entries with a wrong checksum")
+            return {
+                name: Known(Stat._make(numbers), mode, tree_name or name, blob, since)
+                for name, numbers, mode, tree_name, blob, since in msgpack.unpackb(packed, use_list=False)
+            }
+
+    def replace(
+        self,
+        about: dict[str, bytes],
+        rows: Iterable[tuple[bytes, Row, bytes]],
+        moved: Iterable[tuple[bytes, bytes, bytes]],
+        gone: Iterable[bytes],
+        version: tuple[int, str] | None = None,
+    ) -> None:
+        """In one transaction: new rows, each with its packed entries; (path, tree, meta) of folders
+        where only something deeper changed; rows to drop."""
+        db = self._db
+        try:
+            db.execute("BEGIN")
+            db.executemany("DELETE FROM folder WHERE path=?", ((path,) for path in gone))
+            db.executemany(
+                "INSERT OR REPLACE INTO folder VALUES(?,?,?,?,?,?,?,?,?)",
+                (
+                    (path, r.signature, r.scope, r.tree, r.meta, r.meta_blob, r.files, r.size, packed)
+                    for path, r, packed in rows
+                ),
+            )
+            db.executemany(
+                "UPDATE folder SET tree=?, meta=? WHERE path=?", ((tree, meta, path) for path, tree, meta in moved)
+            )
+            db.executemany("INSERT OR REPLACE INTO about VALUES(?,?)", about.items())
+            if version:
+                db.execute("INSERT OR REPLACE INTO version VALUES(?,?)", version)
+            db.execute("COMMIT")
+        except sqlite3.DatabaseError as error:
+            raise CacheDamaged(str(error)) from error
+        finally:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with _damage_named():
+            self._db.executescript("DELETE FROM about; DELETE FROM folder; DELETE FROM version;")
+
+    def replace_versions(self, replaced: Mapping[str, str]) -> None:
+        """Let other snapshots stand in the place of these: such that hold the same content."""
+        with _damage_named():
+            pairs = ((new, old) for old, new in replaced.items())
+            self._db.executemany("UPDATE version SET snapshot=? WHERE snapshot=?", pairs)
+
+    def version(self, number: int) -> str | None:
+        """The snapshot with this number along the chain."""
+        with _damage_named():
+            found = self._db.execute("SELECT snapshot FROM version WHERE number=?", (number,)).fetchone()
+            return found[0] if found else None
+
+
+def pack_entries(entries: dict[bytes, Known]) -> bytes:
+    """A folder's entries as the cache stores them, their checksum behind them."""
+    packed: bytes = msgpack.packb(
+        [
+            (name, k.stat, k.tree_mode, k.tree_name if k.tree_name != name else b"", k.blob, k.since)
+            for name, k in entries.items()
+        ],
+        # A time beyond the year 2554, which tmpfs and btrfs hold, is no number for msgpack: as text it fits no stat,
+        # and the file is read again.
+        default=str,
+    )
+    return packed + zlib.crc32(packed).to_bytes(4, "big")
+
+
+def stat_of(found: os.stat_result) -> Stat:
+    """The part of a stat that is compared."""
+    return Stat(found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
