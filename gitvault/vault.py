@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from gitvault.core.stat_cache import Caches
     from gitvault.core.storage.store import ChunkStore
     from gitvault.core.utils.lock import VaultLock
+    from gitvault.core.versioning.edits import Edit
     from gitvault.core.versioning.operations import Operation
 
 WHOLE_LIMIT = 16 << 20
@@ -229,6 +230,7 @@ class Vault:
         taken by a folder that still exists, GitVaultError for a folder inside the vault.
         """
         from gitvault.core.versioning import catalog
+        from gitvault.policy.stack import stack_of
 
         folder = catalog.folder_of(path)
         if layout.is_within(folder, os.path.realpath(self.path)):
@@ -238,9 +240,10 @@ class Vault:
             return found
         with self._lock("add"):
             # Another process may have been quicker.
-            projects = self.projects()
-            if not (found := catalog.find(projects, folder, host, name)):
-                found, *others = catalog.add(projects, folder, host, name, self._now())
+            if not (found := catalog.find(self.projects(), folder, host, name)):
+                known = catalog.lines(self.history)
+                found, *others = catalog.add(known, folder, host, name, self._now())
+                found = replace(found, detected=stack_of(folder))
                 catalog.save(self.history, [found, *others], f"Add {to_line(os.fsencode(found.name))}")
         return found
 
@@ -262,6 +265,27 @@ class Vault:
             done = rename(self.history, old, new, time=self._now(), host=self.config.machine)
             self._caches.rename(old, new)
         return done
+
+    def edit_projects(self, names: Collection[str], change: Edit) -> list[Project]:
+        """Edit what is said of projects, all of them at once; as they are then.
+
+        A `path` says where one project lies on this machine from now on; nothing is moved or copied.
+        Raises NotFoundError, ExistsError for a folder that is another project, LockedError, StorageFullError.
+        """
+        from gitvault.core.versioning import catalog
+
+        with self._lock("edit"):
+            edited = catalog.edit(self.history, names, change, self.config.machine, self._now())
+        for project in edited:
+            if "path" in change.values and project.host == self.config.machine:
+                self._caches.move(project.name, project.path)
+        return edited
+
+    def snapshot_counts(self, names: Iterable[str]) -> dict[str, int]:
+        """How many snapshots each of the projects has."""
+        from gitvault.core.versioning.counts import counts
+
+        return counts(self.history, names, self.path / "cache", self._disk)
 
     def _expect(self, name: str) -> None:
         """Raises NotFoundError for a project that nobody knows."""
@@ -295,8 +319,19 @@ class Vault:
         if quota and (note := quota.note()):
             report = replace(report, notes=(*report.notes, note))
         if not report.unchanged:
+            self._detect(registered)
             self._upkeep()
         return report
+
+    def _detect(self, project: Project) -> None:
+        """See what a project that has changed is made with now."""
+        from gitvault.core.versioning.edits import Edit
+        from gitvault.policy.stack import stack_of
+
+        if (stack := stack_of(project.path)) != project.detected:
+            # The snapshot is taken; the next one sees it too.
+            with contextlib.suppress(OSError, GitVaultError):
+                self.edit_projects([project.name], Edit({"detected": stack}))
 
     def _make_room(self, full: StorageFullError) -> None:
         """At the quota: prune by the settings, and sweep. Raises StorageFullError when that cannot be."""
@@ -432,7 +467,7 @@ class Vault:
 
         here = [project for project in self.projects() if project.host == self.config.machine]
         places = Places(self.history, self._caches.open, self._rules, here, self._now())
-        named = [os.fspath(path) for path in paths] or [project.path for project in here]
+        named = [os.fspath(path) for path in paths] or [project.path for project in here if not project.archived]
         return [path_state(places, path, scan) for path in named]
 
     def get_storage_stats(self) -> models.StorageStats:

@@ -116,6 +116,17 @@ class Caches:
         with contextlib.suppress(OSError):
             self._disk.rename(self._file(old), self._file(new))
 
+    def move(self, project: str, root: str) -> None:
+        """Let what is known of a project hold for another folder: its own, that was moved.
+
+        Files are compared by inode and change time too, so whatever else lies there is read.
+        """
+        if self._file(project).exists():
+            cache = self.open(project)
+            with contextlib.suppress(CacheDamaged):
+                cache.replace({"root": os.fsencode(root)}, (), (), ())
+            cache.close()
+
     def _file(self, project: str) -> Path:
         return self._folder / f"stat-{ref_component(project)}.db"
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gitvault.core.models import ObjectId, Project
 from gitvault.core.utils.names import ref_component, to_line
@@ -16,6 +15,7 @@ from gitvault.core.versioning.history import GitHistory
 from gitvault.errors import CorruptionError, ExistsError, GitVaultError, NotFoundError
 
 if TYPE_CHECKING:
+    from gitvault.core.versioning.edits import Edit
     from gitvault.core.versioning.packfile import PackWriter
 
 REF = "refs/vault/catalog"
@@ -27,16 +27,23 @@ _NAME_MAX = 220
 
 def load(history: GitHistory) -> list[Project]:
     """The projects by name. Raises CorruptionError."""
+    return [project for project in lines(history) if not project.removed]
+
+
+def lines(history: GitHistory) -> list[Project]:
+    """The same with those that were removed. Raises CorruptionError."""
     text = history.read_file(REF, FILE)
     try:
         return [_decode(line) for line in text.decode().splitlines()]
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise CorruptionError(f"{REF}: a line cannot be read ({error}); run git-vault verify") from error
 
 
-def save(history: GitHistory, projects: list[Project], why: str) -> None:
-    """Replace the list; durable when it returns."""
-    history.write_file(REF, FILE, encode(projects), why)
+def save(history: GitHistory, projects: Iterable[Project], why: str) -> None:
+    """Replace the list, all but what was removed from it; durable when it returns."""
+    known = {(project.name, project.host): project for project in lines(history) if project.removed}
+    known |= {(project.name, project.host): project for project in projects}
+    history.write_file(REF, FILE, encode(known.values()), why)
 
 
 def get(history: GitHistory, name: str, host: str) -> Project:
@@ -79,9 +86,13 @@ def add(projects: Sequence[Project], folder: str, host: str, name: str | None, a
     It takes the place of one whose folder is gone. Raises ExistsError when another has the name, or one that differs
     only in case; GitVaultError for one that is empty or too long.
     """
-    name = _unique(projects, folder) if name is None else _free(projects, host, name)
+    from gitvault.core.versioning import edits
+
+    live = [p for p in projects if not p.removed]
+    name = _unique(live, folder) if name is None else _free(live, host, name)
     others = [p for p in projects if (p.name, p.host) != (name, host)]
-    return [Project(name, folder, host, added), *others]
+    gone = next((p for p in projects if (p.name, p.host) == (name, host) and p.removed), None)
+    return [edits.registered(Project(name, folder, host, added), others, gone), *others]
 
 
 def _free(projects: Iterable[Project], host: str, name: str) -> str:
@@ -105,8 +116,54 @@ def check_new(projects: Iterable[Project], name: str) -> None:
 
 def rename(history: GitHistory, pack: PackWriter, names: Mapping[str, str]) -> tuple[ObjectId | None, ObjectId]:
     """Add to the pack a list in which projects have other names; where the list was, and where it is."""
-    projects = [replace(project, name=names.get(project.name, project.name)) for project in load(history)]
+    from gitvault.core.versioning import edits
+
+    held = lines(history)
+    gone = {(p.name, p.host): p for p in held if p.removed and p.name in names.values()}
+    projects = [edits.renamed(project, names) for project in held if (project.name, project.host) not in gone]
+    for number, project in enumerate(projects):
+        if found := gone.get((project.name, project.host)):
+            projects[number] = edits.revived(project, found)
     return history.add_file(pack, REF, FILE, encode(projects), "Rename")
+
+
+def edit(history: GitHistory, names: Collection[str], change: Edit, host: str, now: datetime) -> list[Project]:
+    """Edit the projects of these names, in one commit; durable when it returns. As they are then; call it locked.
+
+    A `path` is for one project, and registers it on this machine where it is not yet. Raises NotFoundError for an
+    unknown project, ExistsError for a path that another has.
+    """
+    from gitvault.core.versioning import edits
+
+    held = lines(history)
+    live = {project.name for project in held if not project.removed}
+    for name in names:
+        if name not in live:
+            raise NotFoundError(f"{_shown(name)}: no such project; git-vault projects lists them")
+    if "path" in change.values:
+        [name] = names
+        path = str(change.values["path"])
+        other = next((p for p in held if p.path == path and p.host == host and p.name != name and not p.removed), None)
+        if other:
+            raise ExistsError(
+                f"{_shown(path)}: is the project {_shown(other.name)} already; git-vault projects remove it"
+            )
+        if not any((p.name, p.host, p.removed) == (name, host, False) for p in held):
+            gone = next((p for p in held if (p.name, p.host) == (name, host)), None)
+            new = edits.registered(Project(name, path, host, now), [p for p in held if p != gone], gone)
+            held = [new, *(p for p in held if p != gone)]
+    changed = [
+        change.applied(project, host, now) if project.name in names and not project.removed else project
+        for project in held
+    ]
+    if changed != lines(history):
+        shown = ", ".join(map(_shown, sorted(names)))
+        save(history, changed, f"Edit {shown if len(names) < 4 else f'{len(names)} projects'}")
+    return [project for project in changed if project.name in names]
+
+
+def _shown(text: str) -> str:
+    return to_line(os.fsencode(text))
 
 
 def _check(name: str) -> None:
@@ -137,10 +194,15 @@ def encode(projects: Iterable[Project]) -> bytes:
 
 
 def _encode(project: Project) -> str:
-    record = {
+    record: dict[str, Any] = {key: json.loads(value) for key, value in project.unknown}
+    for key, default in _DEFAULTS.items():
+        if (value := getattr(project, key)) != default:
+            record[key] = value
+    if project.edited:
+        record["edited"] = dict(project.edited)
+    record |= {
         "added": project.added.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "host": project.host,
-        **({"mode": project.mode} if project.mode != "protect" else {}),
         "name": project.name,
         "path": project.path,
     }
@@ -148,9 +210,43 @@ def _encode(project: Project) -> str:
     return json.dumps(record, sort_keys=True, separators=(",", ":")) + "\n"
 
 
+# What is not written, and not read, is this.
+_DEFAULTS = {
+    key: field.default
+    for key, field in Project.__dataclass_fields__.items()
+    if key not in ("added", "edited", "host", "name", "path", "unknown")
+}
+_FIELDS = {"added", "edited", "host", "name", "path", *_DEFAULTS}
+
+
 def _decode(line: str) -> Project:
     record = json.loads(line)
+    name, path, host = (str(record[key]) for key in ("name", "path", "host"))
     # Not strptime, whose import is 2 ms of every `git vault status`.
     added = datetime.fromisoformat(record["added"]).astimezone(UTC)
-    mode = str(record.get("mode", "protect"))
-    return Project(str(record["name"]), str(record["path"]), str(record["host"]), added, mode)
+    if len(record) == 4:
+        return Project(name, path, host, added)
+    unknown = {key: json.dumps(record[key], sort_keys=True) for key in record.keys() - _FIELDS}
+    return Project(
+        name,
+        path,
+        host,
+        added,
+        mode=str(record.get("mode", "protect")),
+        client=str(record.get("client", "")),
+        chosen=str(record.get("chosen", "")),
+        phase=str(record.get("phase", "")),
+        tags=tuple(sorted(map(str, record.get("tags", ())))),
+        relations=tuple(sorted((str(kind), str(other)) for kind, other in record.get("relations", ()))),
+        archived=bool(record.get("archived")),
+        detected=str(record.get("detected", "")),
+        removed=bool(record.get("removed")),
+        edited=tuple(sorted((str(key), _time(text)) for key, text in record.get("edited", {}).items())),
+        unknown=tuple(sorted(unknown.items())),
+    )
+
+
+def _time(text: str) -> str:
+    if datetime.fromisoformat(text) and text.endswith("Z"):
+        return text
+    raise ValueError(f"{text}: not a time in UTC")
