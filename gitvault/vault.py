@@ -232,9 +232,7 @@ class Vault:
         from gitvault.core.versioning import catalog
         from gitvault.policy.stack import stack_of
 
-        folder = catalog.folder_of(path)
-        if layout.is_within(folder, os.path.realpath(self.path)):
-            raise GitVaultError(f"{folder}: lies inside the vault {self.path}; save it into another vault")
+        folder = self._outside(catalog.folder_of(path))
         host = self.config.machine
         if found := catalog.find(self.projects(), folder, host, name):
             return found
@@ -246,6 +244,12 @@ class Vault:
                 found = replace(found, detected=stack_of(folder))
                 catalog.save(self.history, [found, *others], f"Add {to_line(os.fsencode(found.name))}")
         return found
+
+    def _outside(self, folder: str) -> str:
+        """The folder, given resolved, if it is no part of the vault. Raises GitVaultError."""
+        if layout.is_within(folder, os.path.realpath(self.path)):
+            raise GitVaultError(f"{folder}: lies inside the vault {self.path}; save it into another vault")
+        return folder
 
     def project(self, name: str) -> Project:
         """The registered project of this name, on this machine if there are several. Raises NotFoundError."""
@@ -267,19 +271,29 @@ class Vault:
         return done
 
     def edit_projects(self, names: Collection[str], change: Edit) -> list[Project]:
-        """Edit what is said of projects, all of them at once; as they are then.
+        """Edit what is said of projects, all of them in one go; as they are then.
 
-        A `path` says where one project lies on this machine from now on; nothing is moved or copied.
-        Raises NotFoundError, ExistsError for a folder that is another project, LockedError, StorageFullError.
+        Raises NotFoundError for an unknown one, LockedError, StorageFullError; nothing is edited then.
         """
         from gitvault.core.versioning import catalog
 
         with self._lock("edit"):
-            edited = catalog.edit(self.history, names, change, self.config.machine, self._now())
-        for project in edited:
-            if "path" in change.values and project.host == self.config.machine:
-                self._caches.move(project.name, project.path)
-        return edited
+            return catalog.edit(self.history, names, change, self.config.machine, self._now())
+
+    def move_project(self, name: str, path: Path | str) -> Project:
+        """Say where a project lies on this machine from now on; nothing is moved or copied, its history goes on.
+
+        The folder need not be there yet. Raises NotFoundError, ExistsError for a folder that is another project,
+        GitVaultError for one inside the vault, LockedError, StorageFullError.
+        """
+        from gitvault.core.versioning import catalog
+        from gitvault.policy.stack import stack_of
+
+        folder = self._outside(os.path.realpath(path))
+        with self._lock("move"):
+            project = catalog.move(self.history, name, folder, stack_of(folder), self.config.machine, self._now())
+            self._caches.move(name, folder)
+        return project
 
     def snapshot_counts(self, names: Iterable[str]) -> dict[str, int]:
         """How many snapshots each of the projects has."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from functools import cached_property, partial
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 VERBS = {
     "init": "save",
     "add": "save",
-    "projects": "save",
+    "projects": "projects",
     "snapshot": "save",
     "status": "save",
     "log": "history",
@@ -162,6 +163,7 @@ class Session:
 _Formatter = argparse.RawDescriptionHelpFormatter
 # Before each word behind `--`: argparse forgets in between that those are no options. No word can hold a NUL.
 _OPERAND = "\0"
+_TURNED = re.compile("-(?:name|client|stack|phase|tag|path|host|mode|related|archived):")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -179,6 +181,10 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         render.say(f"{message.replace(_OPERAND, '')}; see: {self.prog} -h")
         raise SystemExit(USAGE)
+
+    def _parse_optional(self, arg_string: str) -> Any:
+        # `-tag:old` of a selection; no option of ours is like that.
+        return None if _TURNED.match(arg_string) else super()._parse_optional(arg_string)
 
     def _get_value(self, action: argparse.Action, arg_string: str) -> object:
         return super()._get_value(action, arg_string.removeprefix(_OPERAND))

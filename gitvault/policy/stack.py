@@ -6,8 +6,8 @@ import os
 from collections import Counter
 from fnmatch import fnmatchcase
 from functools import cache
-from importlib.resources import files
 from itertools import islice
+from pathlib import Path
 from typing import NamedTuple
 
 # Names in one folder, and folders in the project's, that are looked at: 2 ms at most for what is cached.
@@ -41,9 +41,9 @@ def stack_of(folder: str) -> str:
     if found := [stack for name, _ in top for stack in _marked(table, name)]:
         return min(found, key=table.order.__getitem__)
     below: list[str] = []
-    for name, is_folder in islice(((n, d) for n, d in top if d and n[0] != "." and n not in _FOREIGN), _FOLDERS):
-        if is_folder:
-            below += (inner for inner, _ in _names(os.path.join(folder, name)))
+    folders = (name for name, is_folder in top if is_folder and name[0] != "." and name not in _FOREIGN)
+    for name in islice(folders, _FOLDERS):
+        below += (inner for inner, _ in _names(os.path.join(folder, name)))
     counted = Counter(stack for name in below for stack in _marked(table, name))
     if not counted:
         sources = (name.rpartition(".")[2] for name in (*below, *(name for name, is_folder in top if not is_folder)))
@@ -69,7 +69,7 @@ def _names(folder: str) -> list[tuple[str, bool]]:
 def _table() -> _Table:
     import tomllib
 
-    listed = tomllib.loads(files(__package__).joinpath("stacks.toml").read_text("utf-8"))["stack"]
+    listed = tomllib.loads(Path(__file__).with_name("stacks.toml").read_text("utf-8"))["stack"]
     marked = [(marker, stack["name"]) for stack in listed for marker in stack.get("marker", ())]
     return _Table(
         {stack["name"]: number for number, stack in enumerate(listed)},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,38 +129,49 @@ def rename(history: GitHistory, pack: PackWriter, names: Mapping[str, str]) -> t
 
 
 def edit(history: GitHistory, names: Collection[str], change: Edit, host: str, now: datetime) -> list[Project]:
-    """Edit the projects of these names, in one commit; durable when it returns. As they are then; call it locked.
+    """Edit the projects of these names, in one commit; as they are then, removed ones left out. Call it locked.
 
-    A `path` is for one project, and registers it on this machine where it is not yet. Raises NotFoundError for an
-    unknown project, ExistsError for a path that another has.
+    Raises NotFoundError for an unknown project.
     """
-    from gitvault.core.versioning import edits
-
     held = lines(history)
     live = {project.name for project in held if not project.removed}
     for name in names:
         if name not in live:
             raise NotFoundError(f"{_shown(name)}: no such project; git-vault projects lists them")
-    if "path" in change.values:
-        [name] = names
-        path = str(change.values["path"])
-        other = next((p for p in held if p.path == path and p.host == host and p.name != name and not p.removed), None)
-        if other:
-            raise ExistsError(
-                f"{_shown(path)}: is the project {_shown(other.name)} already; git-vault projects remove it"
-            )
-        if not any((p.name, p.host, p.removed) == (name, host, False) for p in held):
-            gone = next((p for p in held if (p.name, p.host) == (name, host)), None)
-            new = edits.registered(Project(name, path, host, now), [p for p in held if p != gone], gone)
-            held = [new, *(p for p in held if p != gone)]
     changed = [
         change.applied(project, host, now) if project.name in names and not project.removed else project
         for project in held
     ]
-    if changed != lines(history):
-        shown = ", ".join(map(_shown, sorted(names)))
-        save(history, changed, f"Edit {shown if len(names) < 4 else f'{len(names)} projects'}")
-    return [project for project in changed if project.name in names]
+    if changed != held:
+        _save(history, changed, names)
+    return [project for project in changed if project.name in names and not project.removed]
+
+
+def move(history: GitHistory, name: str, folder: str, stack: str, host: str, now: datetime) -> Project:
+    """Say that a project lies in a folder of this machine, where it may be new; call it locked.
+
+    Raises NotFoundError for an unknown project, ExistsError for a folder that is another one.
+    """
+    from gitvault.core.versioning import edits
+
+    held = lines(history)
+    get(history, name, host)
+    other = next((p for p in held if (p.path, p.host, p.removed) == (folder, host, False) and p.name != name), None)
+    if other:
+        raise ExistsError(f"{_shown(folder)}: is the project {_shown(other.name)}; git-vault projects remove it first")
+    before = next((project for project in held if (project.name, project.host) == (name, host)), None)
+    others = [project for project in held if project != before]
+    if before and not before.removed:
+        moved = edits.edited(before, {"path": folder, "detected": stack or before.detected}, now)
+    else:
+        moved = replace(edits.registered(Project(name, folder, host, now), others, before), detected=stack)
+    _save(history, [moved, *others], [name])
+    return moved
+
+
+def _save(history: GitHistory, projects: Sequence[Project], names: Collection[str]) -> None:
+    shown = ", ".join(map(_shown, sorted(names))) if len(names) < 4 else f"{len(names)} projects"
+    save(history, projects, f"Edit {shown}")
 
 
 def _shown(text: str) -> str:
