@@ -46,8 +46,9 @@ def stack_of(folder: str) -> str:
         below += (inner for inner, _ in _names(os.path.join(folder, name)))
     counted = Counter(stack for name in below for stack in _marked(table, name))
     if not counted:
-        sources = (name.rpartition(".")[2] for name in (*below, *(name for name, is_folder in top if not is_folder)))
-        counted = Counter(table.suffixes[suffix] for suffix in sources if suffix in table.suffixes)
+        names = (*below, *(name for name, is_folder in top if not is_folder))
+        suffixes = (name.rpartition(".")[2] for name in names if "." in name)
+        counted = Counter(table.suffixes[suffix] for suffix in suffixes if suffix in table.suffixes)
     return min(counted, key=lambda stack: (-counted[stack], table.order[stack]), default="")
 
 

@@ -22,10 +22,8 @@ _OWN = ("detected", "mode", "path")
 _TICK = timedelta(microseconds=1)
 
 
-def stamp(moment: datetime | str) -> str:
-    """A time as edits are compared by. Raises ValueError, TypeError."""
-    if isinstance(moment, str):
-        moment = datetime.fromisoformat(moment)
+def stamp(moment: datetime) -> str:
+    """A time as edits are compared by."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
@@ -67,8 +65,9 @@ def registered(new: Project, others: Sequence[Project], gone: Project | None) ->
 
 
 def revived(project: Project, gone: Project) -> Project:
-    """A project that takes the name of one that was removed on its machine."""
-    return edited(_taken(project, gone, ("removed",)), {"removed": False}, project.added)
+    """A project that takes the name of one that was removed on its machine: all of it is later."""
+    over = edited(gone, {key: getattr(project, key) for key in (*MACHINE, *SHARED)}, project.added)
+    return replace(project, edited=tuple(sorted(dict(sorted((*project.edited, *over.edited))).items())))
 
 
 def renamed(project: Project, names: Mapping[str, str]) -> Project:
