@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
@@ -98,6 +98,12 @@ def test_each_field_is_as_it_was_edited_last() -> None:
         ("desk", "/shop", "acme", "live"),
         ("couch", "/c", "acme", "live"),
     }
+
+
+def test_every_field_is_shared_or_a_machines_own() -> None:
+    """A field that is neither would be lost in a merge."""
+    named = {"name", "host", "added", "edited", "unknown"}
+    assert {*edits.SHARED, *edits.MACHINE} == {field.name for field in fields(Project)} - named
 
 
 def test_what_is_not_changed_gets_no_new_time() -> None:
