@@ -356,8 +356,8 @@ class Vault:
         self.sweep()
 
     def _take(self, project: Project, details: Details, progress: Progress | None) -> models.SnapshotReport:
-        from gitvault.core.backup_engine.intake import Limits
         from gitvault.core.backup_engine.quota import Quota
+        from gitvault.core.backup_engine.reading import Limits
         from gitvault.core.backup_engine.snapshot import take_snapshot
 
         config = self.config

@@ -150,10 +150,20 @@ def scopes(root: Path, rules: Rules, path: bytes) -> Iterator[tuple[Scope, bytes
     for part in path.split(b"/") if path else ():
         names: list[str] = []
         with contextlib.suppress(OSError):
-            names = os.listdir(_join(base, at))
+            names = _names(_join(base, at))
         scope = rules.scope(at, rules.marks(names), scope)
         yield scope, part
         at = at + b"/" + part if at else part
+
+
+def _names(full: str) -> list[str]:
+    if not _POSIX:
+        return os.listdir(full)
+    fd = open_source(full)
+    try:
+        return os.listdir(fd)
+    finally:
+        os.close(fd)
 
 
 def _marks(rules: Rules, folders: list[str], found: list[tuple[str, os.stat_result]]) -> Sequence[str]:

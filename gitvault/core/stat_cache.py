@@ -267,18 +267,26 @@ class StatCache:
             return found[0] if found else None
 
 
+def pack_known(name: bytes, known: Known) -> bytes:
+    """A file or symlink as the cache stores it."""
+    tree_name = known.tree_name if known.tree_name != name else b""
+    # A time beyond the year 2554, which tmpfs and btrfs hold, is no number for msgpack: as text it fits no stat,
+    # and the file is read again.
+    return _packer.pack((name, known.stat, known.tree_mode, tree_name, known.blob, known.since))  # type: ignore[no-any-return]
+
+
+_packer = msgpack.Packer(default=str)
+
+
+def join_packed(count: int, packed: Iterable[bytes]) -> bytes:
+    """A folder's entries as the cache stores them, from what `pack_known` made of each; their checksum behind them."""
+    whole: bytes = msgpack.Packer().pack_array_header(count) + b"".join(packed)
+    return whole + zlib.crc32(whole).to_bytes(4, "big")
+
+
 def pack_entries(entries: dict[bytes, Known]) -> bytes:
-    """A folder's entries as the cache stores them, their checksum behind them."""
-    packed: bytes = msgpack.packb(
-        [
-            (name, k.stat, k.tree_mode, k.tree_name if k.tree_name != name else b"", k.blob, k.since)
-            for name, k in entries.items()
-        ],
-        # A time beyond the year 2554, which tmpfs and btrfs hold, is no number for msgpack: as text it fits no stat,
-        # and the file is read again.
-        default=str,
-    )
-    return packed + zlib.crc32(packed).to_bytes(4, "big")
+    """The same, from all of them."""
+    return join_packed(len(entries), (pack_known(name, known) for name, known in entries.items()))
 
 
 def stat_of(found: os.stat_result) -> Stat:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from trees import NS, contents, differences, records, write
 
-from gitvault.core.backup_engine import intake
+from gitvault.core.backup_engine import intake, reading
 from gitvault.core.models import Problem, SnapshotReport
 from gitvault.core.utils.files import open_source
 from gitvault.vault import Vault
@@ -586,16 +586,16 @@ def test_a_write_that_leaves_the_same_stat_is_seen_by_the_next_run(
     """A file replaced right after it was read, same size, same mtime."""
     write(project, {"file": b"before"})
     os.utime(project / "file", ns=(NS, NS))
-    real = intake.Reader.read
+    real = reading.Reader.read_slice
 
-    def then_write(self: intake.Reader, job: intake.Job) -> intake.Outcome | intake.NotYet:
-        found = real(self, job)
-        if isinstance(found, intake.Outcome):
+    def then_write(self: reading.Reader, part: reading.Slice) -> reading.Batch:
+        found = real(self, part)
+        if not found.put_off:
             (project / "file").write_bytes(b"after!")
             os.utime(project / "file", ns=(NS, NS))
         return found
 
-    monkeypatch.setattr(intake.Reader, "read", then_write)
+    monkeypatch.setattr(reading.Reader, "read_slice", then_write)
     vault.create_snapshot(project)
     monkeypatch.undo()
     assert vault.create_snapshot(project).changed == 1
@@ -610,10 +610,11 @@ def test_files_that_vanish_while_the_run_goes_on(
     write(project, {"gone": b"\0" * size, "stays": b"\1\0" * size, "folder/gone-too": b"x"})
     real = intake.Intake.submit
 
-    def submit(self: intake.Intake, job: intake.Job) -> None:
-        if b"gone" in job.path:
-            os.unlink(os.path.join(project, os.fsdecode(job.path)))
-        real(self, job)
+    def submit(self: intake.Intake, part: reading.Slice) -> None:
+        for name, _ in part.files:
+            if b"gone" in name:
+                os.unlink(os.path.join(project, os.fsdecode(part.folder), os.fsdecode(name)))
+        real(self, part)
 
     monkeypatch.setattr(intake.Intake, "submit", submit)
     report = vault.create_snapshot(project)
@@ -625,17 +626,17 @@ def test_files_that_vanish_while_the_run_goes_on(
 
 
 @pytest.mark.parametrize("size", [0, 1, 6, 100_000])
-@pytest.mark.parametrize("module", ["intake", "snapshot"])
+@pytest.mark.parametrize("module", ["reading", "snapshot"])
 def test_a_fifo_that_takes_a_files_place_is_not_read(
     module: str, size: int, project: Path, vault: Vault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At the last moment, before either of the two places that open files; what is in the pipe stays in it."""
-    write(project, {"file": b"\0" * (size if module == "intake" else 100_000 + size), "other": b"y"})
+    write(project, {"file": b"\0" * (size if module == "reading" else 100_000 + size), "other": b"y"})
     real = open_source
     pipes: list[int] = []
 
     def swapped(path: str) -> int:
-        if path.endswith("/file"):
+        if path.endswith("/file") and not pipes:
             os.unlink(path)
             os.mkfifo(path)
             pipes.append(os.open(path, os.O_RDWR | os.O_NONBLOCK))
@@ -647,7 +648,7 @@ def test_a_fifo_that_takes_a_files_place_is_not_read(
     left = os.read(pipes[0], 100)
     os.close(pipes[0])
     assert left == b"pipe's"
-    assert reasons(report) == {b"file": intake.NOT_REGULAR}
+    assert reasons(report) == {b"file": reading.NOT_REGULAR}
     assert report.files == 1
 
 

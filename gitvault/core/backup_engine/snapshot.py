@@ -19,20 +19,30 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gitvault.core.backup_engine.baseline import last_trees, prepare_cache
-from gitvault.core.backup_engine.intake import NOT_REGULAR, Intake, Job, Limits, Outcome, read_stable, saved
+from gitvault.core.backup_engine.intake import Intake
+from gitvault.core.backup_engine.reading import (
+    NOT_REGULAR,
+    Batch,
+    Limits,
+    Outcome,
+    Slice,
+    read_stable,
+    saved,
+    tree_mode,
+)
 from gitvault.core.backup_engine.secrets import secret
 from gitvault.core.backup_engine.trees import Done, build_trees
 from gitvault.core.interfaces import Progress, Rules, StorageManager
 from gitvault.core.models import ObjectId, Pointer, Problem, Secret, SnapshotId, SnapshotReport
 from gitvault.core.scan import Folder, Same, collection_paused, racy_ns, walk
-from gitvault.core.stat_cache import CacheDamaged, Known, Row, Stat, StatCache, pack_entries, stat_of
+from gitvault.core.stat_cache import CacheDamaged, Known, Row, Stat, StatCache, join_packed, pack_known, stat_of
 from gitvault.core.storage import pointers
 from gitvault.core.utils.attributes import not_kept
 from gitvault.core.utils.files import open_source, read_link
 from gitvault.core.utils.names import is_special, to_line
 from gitvault.core.versioning import meta, operations, origins
 from gitvault.core.versioning.history import Details, GitHistory
-from gitvault.core.versioning.objects import MODE_EXECUTABLE, MODE_FILE, MODE_SYMLINK, MODE_TREE, encode_tree
+from gitvault.core.versioning.objects import MODE_FILE, MODE_SYMLINK, MODE_TREE, encode_tree
 from gitvault.core.versioning.packfile import NewPack
 from gitvault.errors import CorruptionError, NotFoundError, StorageFullError
 
@@ -52,11 +62,13 @@ class _Pending:
     """Meta lines of the last snapshot that can be written again as they are."""
     results: dict[bytes, tuple[Known, str]] = field(default_factory=dict)
     """name -> what the snapshot holds and its meta line."""
+    ordinary: list[tuple[list[tuple[bytes, Stat]], Batch]] = field(default_factory=list)
+    """New files, not in `results`: their names and stats, and what was made of them."""
+    key: int = 0
+    """In `_Run.pending`, while files are under way."""
     waiting: int = 0
     steady: bool = True
     """Whether the folder's signature vouches for what was saved."""
-    found: dict[bytes, Stat] = field(default_factory=dict)
-    """What the walk saw."""
 
     def path(self, name: bytes) -> bytes:
         """Of an entry, relative to the root."""
@@ -89,10 +101,11 @@ class _Run:
         self.new = self.changed = self.deleted = 0
         self.bytes_read = self.bytes_found = 0
         self.pack = history.new_pack()
-        self.intake = Intake(root, limits, self.pack, history.objects, history.git_dir)
-        self.keys: dict[int, tuple[_Pending, bytes]] = {}
-        self.key = 0
-        self.large: dict[Future[Outcome], tuple[_Pending, bytes]] = {}
+        self.intake = Intake(root, limits, self.pack, history.objects, history.git_dir, number)
+        self.pending: dict[int, _Pending] = {}
+        """Folders with files under way, by number."""
+        self.folders = 0
+        self.large: dict[Future[Outcome], tuple[_Pending, bytes, Stat]] = {}
         # Two: one file's end (its last compression) overlaps with the next one's beginning.
         self.pool = ThreadPoolExecutor(2, thread_name_prefix="store")
         self.made: list[NewPack] = []
@@ -115,22 +128,23 @@ class _Run:
         self.deleted += len(previous.keys() - {name for name, _ in folder.entries})
         pending.steady = bool(folder.signature)
         owner = folder.stat.st_uid, folder.stat.st_gid
-        pending.waiting = 1
+        files: list[tuple[bytes, Stat]] = []
         for name, st in folder.entries:
             known = previous.get(name)
-            found = pending.found[name] = stat_of(st)
+            found = stat_of(st)
             if known and known.stat == found and name in pending.lines:
                 pending.results[name] = known, pending.lines[name]
             elif stat.S_ISLNK(st.st_mode):
                 self._take_symlink(pending, pending.path(name), st, owner)
             else:
-                pending.waiting += 1
-                self.key += 1
-                self.keys[self.key] = pending, name
+                files.append((name, found))
                 self.bytes_found += st.st_size
-                self.intake.submit(Job(self.key, pending.path(name), found, owner))
-        pending.waiting -= 1
-        if not pending.waiting:
+        if files:
+            self.folders += 1
+            self.pending[self.folders] = pending
+            pending.key, pending.waiting = self.folders, len(files)
+            self.intake.submit(Slice(pending.key, folder.path, owner, files))
+        else:
             self._finish(pending)
         self._collect(block_over=_FILES_UNDER_WAY)
 
@@ -158,15 +172,15 @@ class _Run:
         # Nothing reads a link twice to be sure: a fresh one is looked at again next time.
         torn = racy_ns(st, time.time_ns()) > 0
         outcome = saved(path, blob, st, None, len(target), owner, kind="symlink", torn=torn, escape=is_special(name))
-        self._saved(pending, name, outcome)
+        self._saved(pending, name, stat_of(st), outcome)
 
     def _collect(self, block_over: int = 0) -> None:
         """Take what has come back; wait while more than `block_over` files are under way."""
-        outcomes = self.intake.ready()
-        while outcomes or self.intake.under_way > block_over:
-            for key, outcome in outcomes or self.intake.next():
-                self._returned(*self.keys.pop(key), outcome)
-            outcomes = self.intake.ready()
+        done = self.intake.ready()
+        while done or self.intake.under_way > block_over:
+            for part, batch in done or self.intake.next():
+                self._returned(part, batch)
+            done = self.intake.ready()
             self._report()
         for future in [f for f in self.large if f.done()]:
             self._stored(future)
@@ -179,15 +193,32 @@ class _Run:
         if self.progress:
             self.progress("saving", self.bytes_read, self.bytes_found)
 
-    def _returned(self, pending: _Pending, name: bytes, outcome: Outcome) -> None:
-        if not outcome.large:
-            self._settle(pending, name, outcome)
-            return
+    def _returned(self, part: Slice, batch: Batch) -> None:
+        pending = self.pending[part.key]
+        for place, outcome in batch.odd:
+            name, found = part.files[place]
+            if outcome.large:
+                self._begin_large(pending, name, found)
+            else:
+                self._settle(pending, name, found, outcome)
+        files = batch.ordinary(part)
+        if pending.previous or self.forgotten:
+            for number, (name, found) in enumerate(files):
+                outcome = Outcome(batch.blobs[20 * number : 20 * number + 20], batch.lines[number])
+                self.bytes_read += self._saved(pending, name, found, outcome)
+        elif files:
+            self.new += len(files)
+            self.bytes_read += sum(found.size for _, found in files)
+            pending.ordinary.append((files, batch))
+        if files:
+            self._settled(pending, len(files))
+
+    def _begin_large(self, pending: _Pending, name: bytes, found: Stat) -> None:
         known = pending.previous.get(name)
         base = self._pointer(known.blob) if known and known.tree_mode != MODE_SYMLINK else None
         path = pending.path(name)
         owner = pending.folder.stat.st_uid, pending.folder.stat.st_gid
-        self.large[self.pool.submit(self._store, path, base, owner)] = pending, name
+        self.large[self.pool.submit(self._store, path, base, owner)] = pending, name, found
 
     def _store(self, path: bytes, base: Pointer | None, owner: tuple[int, int]) -> Outcome:
         """Runs on a thread of the pool: one large file into the chunk store. The blob is the pointer's text."""
@@ -223,32 +254,33 @@ class _Run:
             os.close(fd)
 
     def _stored(self, future: Future[Outcome]) -> None:
-        pending, name = self.large.pop(future)
+        pending, name, found = self.large.pop(future)
         outcome = future.result()
         if outcome.line:
             if self.forgotten and (pointer := pointers.decode(outcome.blob)):
                 self._note_forgotten(pending.path(name), pointer.oid)
             outcome = outcome._replace(blob=self.pack.add(b"blob", outcome.blob))
-        self._settle(pending, name, outcome)
+        self._settle(pending, name, found, outcome)
 
-    def _settle(self, pending: _Pending, name: bytes, outcome: Outcome) -> None:
+    def _settle(self, pending: _Pending, name: bytes, found: Stat, outcome: Outcome) -> None:
         if outcome.line:
-            self.bytes_read += self._saved(pending, name, outcome)
+            self.bytes_read += self._saved(pending, name, found, outcome)
         else:
             self._keep(pending, name, outcome.problem)
-        pending.waiting -= 1
+        self._settled(pending, 1)
+
+    def _settled(self, pending: _Pending, files: int) -> None:
+        pending.waiting -= files
         if not pending.waiting:
+            del self.pending[pending.key]
             self._finish(pending)
 
-    def _saved(self, pending: _Pending, name: bytes, outcome: Outcome) -> int:
-        """Take in what was read; its size."""
+    def _saved(self, pending: _Pending, name: bytes, found: Stat, outcome: Outcome) -> int:
+        """Take in what was read, given the walk's stat; its size."""
         blob, line, said, size, tree_name, torn = outcome[:6]
-        found = pending.found[name]
         if said is None:
             said, size = found, found.size
-        mode = MODE_EXECUTABLE if said.mode & 0o100 else MODE_FILE
-        if stat.S_ISLNK(said.mode):
-            mode = MODE_SYMLINK
+        mode = MODE_SYMLINK if stat.S_ISLNK(said.mode) else tree_mode(said.mode)
         since = self.number
         known = pending.previous.get(name)
         if self.forgotten and (known is None or known.blob != blob):
@@ -304,28 +336,40 @@ class _Run:
     def _finish(self, pending: _Pending) -> None:
         """Everything in the folder is read: its meta blob, its row, its part of the tree."""
         folder = pending.folder
-        results = dict(sorted(pending.results.items()))
+        rows: list[tuple[bytes, str, tuple[bytes, int, ObjectId]]] = []
+        packed: list[bytes] = []
+        size = 0
+        for name, (known, line) in pending.results.items():
+            rows.append((name, line, (known.tree_name, known.tree_mode, ObjectId(known.blob))))
+            packed.append(pack_known(name, known))
+            size += known.stat.size
+        for files, batch in pending.ordinary:
+            packed.append(batch.packed)
+            for number, (name, found) in enumerate(files):
+                blob = ObjectId(batch.blobs[20 * number : 20 * number + 20])
+                rows.append((name, batch.lines[number], (name, tree_mode(found.mode), blob)))
+                size += found.size
+        rows.sort()
         st = folder.stat
         text = meta.encode(
             stat.S_IMODE(st.st_mode),
             st.st_mtime_ns,
             (st.st_uid, st.st_gid),
-            (line for _, line in results.values()),
+            (line for _, line, _ in rows),
             folder.xattrs,
         )
-        blob = self.pack.add(b"blob", text)
         self.done.append(
             Done(
                 folder.path,
                 folder.folders,
                 None,
-                [(known.tree_name, known.tree_mode, ObjectId(known.blob)) for known, _ in results.values()],
-                blob,
+                [entry for _, _, entry in rows],
+                self.pack.add(b"blob", text),
                 folder.signature if pending.steady else b"",
                 folder.scope,
-                len(results),
-                sum(known.stat.size for known, _ in results.values()),
-                pack_entries({name: known for name, (known, _) in results.items()}),
+                len(rows),
+                size,
+                join_packed(len(rows), packed),
             )
         )
 
