@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from gitvault.core.storage.store import ChunkStore
     from gitvault.core.utils.lock import VaultLock
     from gitvault.core.versioning.operations import Operation
+    from gitvault.policy.policy import Policy
 
 WHOLE_LIMIT = 16 << 20
 """Every file over this is stored in chunks, whatever it holds."""
@@ -210,9 +211,24 @@ class Vault:
         return Caches(self.path / "cache", self._disk)
 
     def _rules(self, project: Project) -> Rules:
-        from gitvault.core.patterns import Patterns
+        if self.config.policy == "off":
+            from gitvault.core.patterns import Patterns
 
-        return Patterns(self.config.ignore)
+            return Patterns(self.config.ignore)
+        return self.policy(project.path, project.mode)
+
+    def policy(self, root: Path | str, mode: str = "protect") -> Policy:
+        """What is saved of a folder, were it a project of that mode, and why."""
+        from gitvault.policy.policy import Policy
+
+        config = self.config
+        return Policy(
+            root,
+            ignore=config.ignore,
+            ignore_source=partial(settings.origin, self.path, "vault.ignore"),
+            everywhere=config.policy_file,
+            conventions=mode != "full" and config.policy == "on",
+        )
 
     # -- projects --------------------------------------------------------------------------------
 
