@@ -157,7 +157,7 @@ def scopes(root: Path, rules: Rules, path: bytes) -> Iterator[tuple[Scope, bytes
 
 
 def _marks(rules: Rules, folders: list[str], found: list[tuple[str, os.stat_result]]) -> Sequence[str]:
-    return rules.marks([*folders, *(name for name, _ in found)])
+    return rules.marks([name for name, _ in found] + folders)
 
 
 def _join(base: str, path: bytes) -> str:

@@ -122,10 +122,10 @@ class Ecosystems:
         return next((rule for has, lacks, rule in self._inside if has <= held and not lacks & held), None)
 
     @cached_property
-    def manifests(self) -> dict[str, tuple[str, int]]:
-        """The ecosystem of each manifest and lock file, and its line."""
+    def manifests(self) -> dict[str, int]:
+        """The line of each manifest and lock file."""
         return {
-            file: (name, self._lines[name, file])
+            file: self._lines[name, file]
             for name, table in self._named()
             for file in (*table.get("manifests", ()), *table.get("locks", ()))
         }

@@ -73,12 +73,14 @@ _TRAILING = re.compile(rb"(?<!\\) +\Z")
 class Live:
     """The rules that can match a name in a folder, or below it, the strongest last."""
 
-    __slots__ = ("_added", "_files", "_folders", "_still", "digest", "rests")
+    __slots__ = ("_added", "_files", "_folders", "_heads", "_still", "digest", "rests")
 
     def __init__(self, rests: Iterable[tuple[Rule, Segments]] = ()) -> None:
         self.rests = tuple(rests)
         still = tuple(rest for rest in self.rests if _is_still(rest[1]))
         self._still: Live = self if len(still) == len(self.rests) else Live(still)
+        heads = {rest[0] for _, rest in self.rests if len(rest) > 1 and not _is_still(rest)}
+        self._heads = None if any(map(_WILD.search, heads)) else frozenset(heads)
         self._files: _Names | None = None
         self._folders: _Names | None = None
         self._added: dict[int, tuple[Sequence[Rule], Live]] = {}
@@ -101,8 +103,8 @@ class Live:
 
     def below(self, name: bytes) -> Live:
         """What holds in the folder `name` of this one."""
-        if self._still is self:
-            return self
+        if self._still is self or (self._heads is not None and name not in self._heads):
+            return self._still
         rests = tuple(dict.fromkeys((rule, left) for rule, rest in self.rests for left in _left(rest, name)))
         if len(rests) == len(self._still.rests):
             return self._still

@@ -10,8 +10,9 @@ import fnmatch
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -158,9 +159,11 @@ class Policy:
         """How many entries each rule left out: by its text, the name of its file, and whether they are folders."""
         self.files: dict[str, Said] = {}
         """What each `.gitvault.toml` that was met says, and the global file."""
+        self.errors: list[ConfigError] = []
+        """Those that could not be understood."""
+        self.everywhere = os.fspath(everywhere) if everywhere else ""
         self._ignore = tuple(ignore)
         self._ignore_source = ignore_source
-        self._everywhere = os.fspath(everywhere) if everywhere else ""
         self._conventions = conventions
 
     # -- Rules -----------------------------------------------------------------------------------
@@ -181,6 +184,8 @@ class Policy:
     # -- the way down ----------------------------------------------------------------------------
 
     def _root(self, marks: Sequence[str]) -> Place:
+        for held in (self.problems, self.left_out, self.files, self.errors):
+            held.clear()
         nowhere = Place(self, os.path.dirname(self.root), Live())
         name = os.fsencode(os.path.basename(self.root))
         around = self._around(nowhere, marks)
@@ -190,14 +195,20 @@ class Policy:
             place = self._enter(nowhere, name, self.root, marks)
         return place
 
-    def _own_rules(self) -> Iterator[Rule]:
-        """What holds from the root on."""
-        if self._everywhere:
-            yield from self._said(self._everywhere, EVERYWHERE).rules
+    @cached_property
+    def ignored(self) -> tuple[Rule, ...]:
+        """The rules of `vault.ignore`."""
+        rules = []
         for text in self._ignore:
             if pattern := parse(text.encode("utf-8", "surrogateescape")):
                 source, line = self._ignore_source(text)
-                yield Rule(text, pattern.negated, VAULT, source, line, pattern.segments, pattern.folders_only)
+                rules.append(Rule(text, pattern.negated, VAULT, source, line, pattern.segments, pattern.folders_only))
+        return tuple(rules)
+
+    def _own_rules(self) -> tuple[Rule, ...]:
+        """What holds from the root on."""
+        everywhere = self._said(self.everywhere, EVERYWHERE).rules if self.everywhere else ()
+        return (*everywhere, *self.ignored)
 
     def _around(self, nowhere: Place, marks: Sequence[str]) -> Place:
         """The folder around the root, when the root lies within a git work tree."""
@@ -219,16 +230,17 @@ class Policy:
 
     def _enter(self, outer: Place, name: bytes, at: str, marks: Sequence[str]) -> Place:
         live = outer.live.below(name)
-        place = Place(self, at, live, outer.closed, outer.kept, outer.tracked)
-        place.inner = outer.inner + b"/" + name if outer.inner else name
+        inner = outer.inner + b"/" + name if outer.inner else name
+        place = Place(self, at, live, outer.closed, outer.kept, outer.tracked, inner)
         if not outer.kept:
             self._judge(outer, name, place)
         if at == self.root:
-            place.live = place.live.add(tuple(self._own_rules()))
-        if marks and not place.kept:
-            self._take_in(place, marks, outer)
-        if project_file.NAME in marks:
-            place.live = place.live.add(self._said(f"{at}/{project_file.NAME}", PROJECT).rules)
+            place.live = place.live.add(self._own_rules())
+        if marks:
+            if not place.kept:
+                self._take_in(place, marks)
+            if project_file.NAME in marks:
+                place.live = place.live.add(self._said(f"{at}/{project_file.NAME}", PROJECT).rules)
         if place.closed is None and place.tracked is None:
             place.digest = place.live.digest
         else:
@@ -251,12 +263,16 @@ class Policy:
         place.kept, place.closed, place.tracked = True, None, None
         place.live = place.live.only(*_USERS)
 
-    def _take_in(self, place: Place, marks: Sequence[str], outer: Place) -> None:
+    def _take_in(self, place: Place, marks: Sequence[str]) -> None:
         """What the folder's own entries say of it."""
         at = place.at
         if not MARKS.isdisjoint(marks):
             self._begin_work_tree(place, marks)
-        elif place.closed is None and at != self.root and (rule := self._cache_tag(at, marks) or self._closes(marks)):
+        elif (
+            place.closed is None
+            and at != self.root
+            and (rule := self._cache_tag(at, marks) or self.built_in.closes(marks))
+        ):
             place.closed = rule
         if place.tracked and place.inner in place.tracked.whole:
             self._keep_whole(place)
@@ -266,9 +282,6 @@ class Policy:
             place.live = place.live.add(rules)
         if ".gitignore" in marks and place.tracked and place.tracked.reads_gitignore:
             place.live = place.live.add(self._ignore_file(f"{at}/.gitignore"))
-
-    def _closes(self, marks: Sequence[str]) -> Rule | None:
-        return self.built_in.closes(marks)
 
     def _cache_tag(self, at: str, marks: Sequence[str]) -> Rule | None:
         if CACHE_TAG not in marks:
@@ -310,9 +323,7 @@ class Policy:
         for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
             if pattern := parse(line):
                 text = line.decode("utf-8", "surrogateescape").strip()
-                rules.append(
-                    Rule(text, pattern.negated, IGNORED, path, number, pattern.segments, pattern.folders_only)
-                )
+                rules.append(Rule(text, pattern.negated, IGNORED, path, number, pattern.segments, pattern.folders_only))
         return rules
 
     def _said(self, path: str, level: int) -> Said:
@@ -320,6 +331,7 @@ class Policy:
             try:
                 self.files[path] = project_file.load(Path(path), level)
             except ConfigError as error:
+                self.errors.append(error)
                 self._problem(path, str(error))
                 self.files[path] = Said()
         return self.files[path]
@@ -344,12 +356,18 @@ class Policy:
         """What was left out, in one line; empty when nothing was."""
         if not self.left_out:
             return ""
-        folders = sum(count for (*_, is_folder), count in self.left_out.items() if is_folder)
-        files = sum(count for (*_, is_folder), count in self.left_out.items() if not is_folder)
-        counts = [f"{count:,} {what}{'' if count == 1 else 's'}" for count, what in ((folders, "folder"), (files, "file")) if count]
-        most = [f"{text} {count:,} ({source})" if source else f"{text} {count:,}" for (text, source, _), count in self.left_out.most_common(_SHOWN)]
-        more = len(self.left_out) - len(most)
-        return f"left out {' and '.join(counts)}: {', '.join(most)}{f' and {more} rules more' if more > 0 else ''}; policy explain PATH tells why"
+        counts = {
+            what: sum(count for (_, _, is_folder), count in self.left_out.items() if is_folder == (what == "folder"))
+            for what in ("folder", "file")
+        }
+        said = [f"{count:,} {what}{'' if count == 1 else 's'}" for what, count in counts.items() if count]
+        most = [
+            f"{text} ({source or 'vault.ignore'}) {count:,}"
+            for (text, source, _), count in self.left_out.most_common(_SHOWN)
+        ]
+        if more := len(self.left_out) - len(most):
+            most.append(f"{more} rules more")
+        return f"left out {' and '.join(said)}: {', '.join(most)}; git vault policy explain PATH tells why"
 
 
 _SHOWN = 5

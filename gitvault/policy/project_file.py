@@ -118,7 +118,9 @@ class _Reader:
 
     def _line(self, key: str, text: str) -> int:
         """Where a key is set, or below that, where `text` stands."""
-        start = next((n for n, line in enumerate(self.lines) if re.match(rf"\s*\[?\s*[\"']?{re.escape(key)}\b", line)), 0)
+        start = next(
+            (n for n, line in enumerate(self.lines) if re.match(rf"\s*\[?\s*[\"']?{re.escape(key)}\b", line)), 0
+        )
         if not text:
             return start + 1
         # In TOML a backslash of a pattern may be written twice.
