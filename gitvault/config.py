@@ -48,6 +48,10 @@ class Config:
     """Lower case with their dot: binary whatever the content."""
     ignore: tuple[str, ...] = ()
     """gitignore patterns, for every project."""
+    policy: str = "on"
+    """`on` or `off`: whether what can be made again is left out, and version control's ignore files count."""
+    policy_file: str = ""
+    """A file of the form of `.gitvault.toml` that holds for every project; empty for none."""
     maintenance: str = "auto"
     """`auto` or `off`: whether a snapshot starts what is due in the background."""
     quota: int = 0
@@ -144,6 +148,12 @@ def _folder(text: str) -> tuple[str, ...]:
     return (text,)
 
 
+def _file(text: str) -> str:
+    if not os.path.isabs(text):
+        raise ValueError("expected a file's absolute path")
+    return text
+
+
 def _name(text: str) -> str:
     if not text.strip() or not text.isprintable():
         raise ValueError("expected a name")
@@ -176,6 +186,8 @@ SETTINGS: dict[str, Setting] = {
         Setting("vault.inlineLimit", "inline_limit", _number(0, 16 * MIB, _SIZE)),
         Setting("vault.binaryExtensions", "binary_extensions", _extensions, many=True),
         Setting("vault.ignore", "ignore", _pattern, many=True),
+        Setting("vault.policy", "policy", _one_of("on", "off")),
+        Setting("vault.policyFile", "policy_file", _file),
         Setting("vault.maintenance", "maintenance", _one_of("auto", "off")),
         Setting("vault.quota", "quota", _number(0, 1 << 60, _SIZE)),
         Setting("vault.quotaPolicy", "quota_policy", _one_of("refuse", "prune")),
@@ -273,6 +285,20 @@ def set(vault: Path, key: str, value: str | int | Sequence[str]) -> None:
     process.git(vault, "config", "-f", file, "--unset-all", setting.key, ok=(0, 5))
     for text in texts:
         process.git(vault, "config", "-f", file, "--add", setting.key, text)
+
+
+def origin(vault: Path, key: str, value: str) -> tuple[str, int]:
+    """The file that sets one of a setting's values, and the line; ("", 0) where that cannot be told."""
+    try:
+        listing = process.git(vault, "config", "-z", "--show-origin", "--get-all", key, ok=(0, 1))
+    except ToolFailed:
+        return "", 0
+    fields = listing.decode("utf-8", "surrogateescape").split("\0")
+    for where, text in reversed(list(zip(fields[::2], fields[1::2], strict=False))):
+        if text == value and where.startswith("file:"):
+            file, _, line = _place(vault, where, key.lower(), value).rpartition(": ")[0].partition(", line ")
+            return file, int(line or 0)
+    return "", 0
 
 
 def is_setting(name: str, value: str) -> bool:

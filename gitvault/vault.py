@@ -38,12 +38,15 @@ if TYPE_CHECKING:
 
     from gitvault.core.backup_engine.quota import Quota
     from gitvault.core.backup_engine.retention import Retention
-    from gitvault.core.interfaces import Progress, Rules
+    from gitvault.core.interfaces import Progress
     from gitvault.core.stat_cache import Caches
     from gitvault.core.storage.store import ChunkStore
     from gitvault.core.utils.lock import VaultLock
     from gitvault.core.versioning.edits import Edit
     from gitvault.core.versioning.operations import Operation
+    from gitvault.policy.explain import Decision
+    from gitvault.policy.patterns import Rule
+    from gitvault.policy.policy import Policy
 
 WHOLE_LIMIT = 16 << 20
 """Every file over this is stored in chunks, whatever it holds."""
@@ -210,10 +213,53 @@ class Vault:
 
         return Caches(self.path / "cache", self._disk)
 
-    def _rules(self, project: Project) -> Rules:
-        from gitvault.core.patterns import Patterns
+    def _rules(self, project: Project) -> Policy:
+        return self.policy(project.path, project.mode)
 
-        return Patterns(self.config.ignore)
+    def policy(self, root: Path | str, mode: str = "protect") -> Policy:
+        """What is saved of a folder, were it a project of that mode, and why."""
+        from gitvault.policy.policy import Policy
+
+        config = self.config
+        return Policy(
+            root,
+            ignore=config.ignore,
+            ignore_source=partial(settings.origin, self.path, "vault.ignore"),
+            everywhere=config.policy_file,
+            conventions=mode != "full" and config.policy == "on",
+        )
+
+    def explain(self, path: str) -> Decision:
+        """What is saved of a path, and why, whether anything is there and in a project or not. Raises ConfigError."""
+        from gitvault.policy.explain import changes, explain_path, raised
+
+        folder, name = os.path.split(os.path.abspath(path))
+        real = os.path.join(os.path.realpath(folder), name)
+        around = [project for project in self._here() if layout.is_within(real, project.path)]
+        if not around:
+            return explain_path(path, make=self.policy)
+        project = max(around, key=lambda project: len(project.path))
+        decision = explain_path(path, project.path, partial(self.policy, mode=project.mode))
+        return raised(decision, *changes(self.history, project.name, decision.path))
+
+    def unused_rules(self, paths: Sequence[Path | str] = ()) -> list[Rule]:
+        """Rules that users wrote and that match nothing in these folders; none named: in any project of this machine.
+
+        Raises ConfigError.
+        """
+        from gitvault.policy.explain import unused
+        from gitvault.policy.patterns import PROJECT
+
+        modes = {project.path: project.mode for project in self._here()}
+        roots = [os.path.realpath(path) for path in paths] or list(modes)
+        found = [unused(self.policy(root, modes.get(root, "protect"))) for root in roots]
+        # A rule that holds for all projects is of no use when none of them has anything for it.
+        shared = set.intersection(*map(set, found)) if found else set()
+        local = {rule for rules in found for rule in rules if rule.level == PROJECT}
+        return sorted(shared | local, key=lambda rule: (rule.source, rule.line, rule.text))
+
+    def _here(self) -> list[Project]:
+        return [project for project in self.projects() if project.host == self.config.machine]
 
     # -- projects --------------------------------------------------------------------------------
 
@@ -367,7 +413,8 @@ class Vault:
                 raise LockedError(f"{project.name}: got another name meanwhile; run again")
             self._quota = Quota(self.path, config.quota, disk_usage(self.path)) if config.quota else None
             cache = self._caches.open(project.name)
-            return cache.use(
+            rules = self._rules(project)
+            report = cache.use(
                 partial(
                     take_snapshot,
                     Path(project.path),
@@ -375,13 +422,16 @@ class Vault:
                     history=self.history,
                     store=self.store,
                     cache=cache,
-                    rules=self._rules(project),
+                    rules=rules,
                     limits=limits,
                     redundancy=config.parity,
                     admit=self._admit,
                     progress=progress,
                 )
             )
+        note = rules.note()
+        problems = sorted((*report.problems, *rules.problems), key=lambda problem: problem.path)
+        return replace(report, notes=(*report.notes, note) if note else report.notes, problems=tuple(problems))
 
     def list_snapshots(self, filter_criteria: models.Filter | None = None) -> list[models.Snapshot]:
         """See BackupEngine. Raises NotFoundError for an unknown project."""
@@ -479,7 +529,7 @@ class Vault:
         """
         from gitvault.core.backup_engine.status import Places, path_state
 
-        here = [project for project in self.projects() if project.host == self.config.machine]
+        here = self._here()
         places = Places(self.history, self._caches.open, self._rules, here, self._now())
         named = [os.fspath(path) for path in paths] or [project.path for project in here if not project.archived]
         return [path_state(places, path, scan) for path in named]

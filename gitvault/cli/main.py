@@ -45,6 +45,7 @@ VERBS = {
     "forget": "retain",
     "op": "retain",
     "copy": "copy",
+    "policy": "policy",
     "doctor": "doctor",
 }
 """Each verb with the module of `gitvault.cli` whose `VERBS` has it."""

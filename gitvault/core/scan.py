@@ -167,7 +167,7 @@ def _names(full: str) -> list[str]:
 
 
 def _marks(rules: Rules, folders: list[str], found: list[tuple[str, os.stat_result]]) -> Sequence[str]:
-    return rules.marks([*folders, *(name for name, _ in found)])
+    return rules.marks([name for name, _ in found] + folders)
 
 
 def _join(base: str, path: bytes) -> str:
