@@ -212,8 +212,8 @@ def _silent(folder: Path, remote: Remote, answer: Answer | None, now: datetime, 
     """Why a remote counts as gone."""
     if not answer or not answer.trouble:
         return ""
-    if (place := remote.folder(folder)) and not place.exists():
-        return f"{remote.name} is gone: {place}"
+    if place := remote.folder(folder):
+        return f"{remote.name} refused: {answer.trouble}" if place.exists() else f"{remote.name} is gone: {place}"
     last = max(answer.answered, last_fetch(folder, remote))
     if now.timestamp() - last < limit.total_seconds():
         return ""
