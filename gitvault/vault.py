@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from gitvault.core.storage.store import ChunkStore
     from gitvault.core.utils.lock import VaultLock
     from gitvault.core.versioning.operations import Operation
+    from gitvault.vcs.verdict import Safety
 
 WHOLE_LIMIT = 16 << 20
 """Every file over this is stored in chunks, whatever it holds."""
@@ -434,6 +435,36 @@ class Vault:
         places = Places(self.history, self._caches.open, self._rules, here, self._now())
         named = [os.fspath(path) for path in paths] or [project.path for project in here]
         return [path_state(places, path, scan) for path in named]
+
+    def vcs_status(self, projects: Sequence[str] = (), *, probe: bool = False) -> list[Safety]:
+        """What of the named projects, or all of this machine, exists nowhere else. `probe`: ask every remote now.
+
+        Raises NotFoundError for an unknown project.
+        """
+        from gitvault.core.backup_engine import status
+        from gitvault.vcs import verdict
+        from gitvault.vcs.git_state import Asking
+
+        host, now = self.config.machine, self._now()
+        here = [project for project in self.projects() if project.host == host]
+        named = [self.project(name) for name in projects] if projects else here
+        looking = status.Places(self.history, self._caches.open, self._rules, here, now)
+        with contextlib.ExitStack() as opened:
+            copies = {}
+            for path in self.config.copies:
+                # One that is not there just now, or is damaged, counts for nothing.
+                with contextlib.suppress(GitVaultError, OSError):
+                    copies[path] = opened.enter_context(Vault.open(path)).history
+            places = verdict.Places(
+                self.path,
+                self.history,
+                self._caches.open,
+                self._rules,
+                lambda project: status.path_state(looking, project.path, True).state == "saved",
+                copies,
+                Asking(now, settings.remote_limit(self.config, now), self.path / "cache", self._disk, probe),
+            )
+            return verdict.verdicts(places, named)
 
     def get_storage_stats(self) -> models.StorageStats:
         """See BackupEngine."""
