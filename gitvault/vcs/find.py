@@ -87,13 +87,17 @@ class Finder:
                 else:
                     yield prefix + name
 
+    def inner(self, folder: Path) -> bytes:
+        """A folder's path inside the project with a slash behind it; b"" for the project's own."""
+        relative = os.path.relpath(folder, self.root)
+        return b"" if relative == "." else os.fsencode(relative).replace(os.fsencode(os.sep), b"/") + b"/"
+
     def inside(self, checkout: Checkout) -> Iterator[Checkout]:
         """The checkouts within one, of a kind that does not tell of them itself."""
-        relative = os.path.relpath(checkout.path, self.root)
-        top = b"" if relative == "." else os.fsencode(relative).replace(os.fsencode(os.sep), b"/")
+        top = self.inner(checkout.path)
         with contextlib.suppress(OSError):
             for name in sorted(os.listdir(checkout.path)):
-                path = top + b"/" + os.fsencode(name) if top else os.fsencode(name)
+                path = top + os.fsencode(name)
                 full = checkout.path / name
                 if name in MARKERS or full.is_symlink() or not full.is_dir() or self.omits(path, True):
                     continue

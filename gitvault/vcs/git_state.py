@@ -108,7 +108,7 @@ def _state(checkout: Checkout, finder: Finder, asking: Asking) -> State:
 def _work_tree(checkout: Checkout, settings: git.Settings, finder: Finder) -> State:
     folder = checkout.path
     fields = git.read(folder, *_STATUS, settings=settings).split(b"\0")
-    top = _inner(finder, folder)
+    top = finder.inner(folder)
     base = branch = ""
     stashes = conflicts = staged = untracked = 0
     changed: dict[bytes, bytes] = {}
@@ -159,12 +159,6 @@ def _work_tree(checkout: Checkout, settings: git.Settings, finder: Finder) -> St
         ),
         nested=tuple(nested),
     )
-
-
-def _inner(finder: Finder, folder: Path) -> bytes:
-    """A checkout's folder as a path inside the project, with a slash behind it; b"" for the project's own."""
-    relative = os.path.relpath(folder, finder.root)
-    return b"" if relative == "." else os.fsencode(relative).replace(os.fsencode(os.sep), b"/") + b"/"
 
 
 def _kept(finder: Finder, folder: Path, top: bytes, path: bytes, *, ignored: bool) -> Iterator[bytes | Checkout]:

@@ -16,7 +16,7 @@ from gitvault.core.utils import dates
 from gitvault.core.utils.device import same_device
 from gitvault.core.versioning.history import GitHistory
 from gitvault.errors import GitVaultError
-from gitvault.vcs import git_state
+from gitvault.vcs import git_state, hg, others, svn
 from gitvault.vcs.find import Finder, checkout_at
 from gitvault.vcs.git_state import Asking
 from gitvault.vcs.state import Checkout, State
@@ -73,7 +73,13 @@ def verdicts(places: Places, projects: Sequence[Project]) -> list[Safety]:
 
 def read_state(checkout: Checkout, finder: Finder, asking: Asking) -> State:
     """What of a checkout exists only here, whatever version control it is of; never raises for what is on disk."""
-    return git_state.state(checkout, finder, asking)
+    if checkout.vcs == "git":
+        return git_state.state(checkout, finder, asking)
+    if checkout.vcs == "hg":
+        return hg.state(checkout, finder)
+    if checkout.vcs == "svn":
+        return svn.state(checkout, finder)
+    return others.state(checkout)
 
 
 def _look(project: Project, rules: Rules, asking: Asking) -> tuple[list[State], int]:
@@ -202,7 +208,9 @@ def _in_vault(places: Places, project: Project, states: Sequence[State], loose: 
         # Nothing is there that could differ from it.
         complete = True
     else:
-        complete = _holds(places, project, newest, states) and not (loose and not places.is_saved(project))
+        # What could not be asked what it changed, has to be compared file by file.
+        unasked = any(state.trouble and not state.local for state in states)
+        complete = _holds(places, project, newest, states) and (not (loose or unasked) or places.is_saved(project))
     if not complete:
         return f"the vault has the state of {age} ago, not the latest changes", False
     has = f"the vault has all of it since {age}"
@@ -251,6 +259,6 @@ def _holds(places: Places, project: Project, newest: SnapshotId, states: Sequenc
                 found = None
             if known[folder].get(os.fsencode(name)) != found:
                 return False
-        return not any(state.trouble and not state.local for state in states)
+        return True
 
     return cache.use(work)
