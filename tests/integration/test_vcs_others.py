@@ -164,7 +164,9 @@ def test_one_command_server_answers_and_is_started_again_when_it_is_gone(hg_work
         with pytest.raises(ToolFailed, match="no-such-command failed with code 255"):
             server.ask(hg_work, "no-such-command")
         with pytest.raises(ToolTimeout, match="no answer after"):
-            server.ask(hg_work, "debugshell", "--command", "import time; time.sleep(60)", timeout=0.5)
+            # A pipe that nobody writes into.
+            os.mkfifo(hg_work / ".hg" / "bookmarks")
+            server.ask(hg_work, "log", "-T", "{bookmarks}", timeout=0.5)
         assert server.ask(hg_work, "root").strip() == os.fsencode(hg_work)
     finally:
         server.close()
