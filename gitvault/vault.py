@@ -217,7 +217,13 @@ class Vault:
 
     def _rules_by_mode(self, project: Project) -> Rules:
         """The rules of a project, and what its mode leaves to version control."""
+        from gitvault.vcs import remotes
         from gitvault.vcs.protect import rules
+
+        def trusted(git_dir: str) -> str:
+            now = self._now()
+            limit = settings.remote_limit(self.config, now)
+            return remotes.trusted(Path(git_dir), now, limit, self.path / "cache")
 
         tip = self.history.tip(project.name)
         return rules.of_mode(
@@ -226,7 +232,7 @@ class Vault:
             self._rules(project),
             history=self.history,
             tip=tip,
-            trusted=lambda git_dir: "",
+            trusted=trusted,
         )
 
     # -- projects --------------------------------------------------------------------------------
@@ -353,7 +359,7 @@ class Vault:
                 )
 
             report = cache.use(take)
-            notes = getattr(rules[0], "notes", list)()
+            notes: list[str] = getattr(rules[0], "notes", list)()
             return replace(report, notes=(*report.notes, *notes)) if notes else report
 
     def list_snapshots(self, filter_criteria: models.Filter | None = None) -> list[models.Snapshot]:

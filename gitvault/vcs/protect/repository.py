@@ -12,11 +12,12 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from gitvault.core.utils.files import open_source
-from gitvault.core.utils.process import run
 from gitvault.errors import GitVaultError, ToolFailed
+from gitvault.vcs import git
 from gitvault.vcs.protect import index
 
 REMOTES = "refs/remotes/"
@@ -30,6 +31,8 @@ _OPERATION_MAX = 64 << 10
 # More than this is stored as the files it lies in, which are read piece by piece.
 _LOCAL_MAX = 256 << 20
 _FILE_MAX = 64 << 20
+# A pack of what is on no remote may take its time.
+_PATIENCE = 3600.0
 
 
 class NotProtected(GitVaultError):
@@ -52,16 +55,8 @@ class Repository:
 
     def git(self, *arguments: str, stdin: bytes = b"", ok: Sequence[int] = (0,)) -> bytes:
         """What git says. Raises ToolFailed, ToolMissing."""
-        return run(
-            [
-                *("git", "--no-optional-locks", "--no-replace-objects"),
-                *("-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}", "-c", "protocol.allow=never"),
-                *("-c", "core.commitGraph=true", f"--git-dir={self.git_dir}"),
-                *arguments,
-            ],
-            stdin=stdin,
-            ok=ok,
-        )
+        where = f"--git-dir={self.git_dir}"
+        return git.read(Path(self.git_dir), where, *arguments, stdin=stdin, ok=ok, timeout=_PATIENCE)
 
     def git_dirs(self) -> list[str]:
         """Those of all its checkouts, this one's first."""
