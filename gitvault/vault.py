@@ -243,11 +243,11 @@ class Vault:
 
         return catalog.load(self.history)
 
-    def add_project(self, path: Path | str, name: str | None = None) -> Project:
-        """Register a folder; a registered one is returned as it is.
+    def add_project(self, path: Path | str, name: str | None = None, *, mode: str | None = None) -> Project:
+        """Register a folder; a registered one is returned as it is, but for its `mode` when one is given.
 
-        Without `name` it is the folder's, made unique. Raises NotFoundError, ExistsError when the name is
-        taken by a folder that still exists, GitVaultError for a folder inside the vault.
+        Without `name` it is the folder's, made unique. `mode`: of `MODES`. Raises NotFoundError, ExistsError when the
+        name is taken by a folder that still exists, GitVaultError for a folder inside the vault.
         """
         from gitvault.core.versioning import catalog
 
@@ -255,13 +255,18 @@ class Vault:
         if layout.is_within(folder, os.path.realpath(self.path)):
             raise GitVaultError(f"{folder}: lies inside the vault {self.path}; save it into another vault")
         host = self.config.machine
-        if found := catalog.find(self.projects(), folder, host, name):
+        found = catalog.find(self.projects(), folder, host, name)
+        if found and mode in (None, found.mode):
             return found
         with self._lock("add"):
             # Another process may have been quicker.
             projects = self.projects()
-            if not (found := catalog.find(projects, folder, host, name)):
+            if found := catalog.find(projects, folder, host, name):
+                others = [project for project in projects if project != found]
+            else:
                 found, *others = catalog.add(projects, folder, host, name, self._now())
+            found = replace(found, mode=mode or found.mode)
+            if found not in projects:
                 catalog.save(self.history, [found, *others], f"Add {to_line(os.fsencode(found.name))}")
         return found
 
@@ -468,11 +473,12 @@ class Vault:
         A file is looked at. Of a folder the last look's result is told, and its age; `scan` looks again.
         """
         from gitvault.core.backup_engine.status import Places, path_state
+        from gitvault.vcs.protect.saved import settled
 
         here = [project for project in self.projects() if project.host == self.config.machine]
         places = Places(self.history, self._caches.open, self._rules_by_mode, here, self._now())
         named = [os.fspath(path) for path in paths] or [project.path for project in here]
-        return [path_state(places, path, scan) for path in named]
+        return [settled(self.history, here, path, path_state(places, path, scan)) for path in named]
 
     def get_storage_stats(self) -> models.StorageStats:
         """See BackupEngine."""
@@ -503,6 +509,7 @@ class Vault:
         from gitvault.core.backup_engine.extent import ReadExtent
         from gitvault.core.backup_engine.verify import verify_vault
         from gitvault.core.versioning import losses
+        from gitvault.vcs.protect.view import missing_bases
 
         if repair:
             return self._repaired(copies, progress)
@@ -516,6 +523,7 @@ class Vault:
         if drill:
             drilled, found = exercise(self.history, self.store, drill, chance, progress)
             report = replace(report, drilled=drilled, defects=(*report.defects, *found))
+        report = replace(report, defects=(*report.defects, *missing_bases(self.history, self.history.projects())))
         return losses.divide(self.history, report, losses.known(self.history))
 
     def _repaired(self, copies: Iterable[Path | str], progress: Progress | None) -> models.VerifyReport:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
+from gitvault.core.interfaces import PROTECTED
 from gitvault.core.scan import racy_ns
 from gitvault.core.utils.files import open_source, read_link
 from gitvault.core.utils.names import to_line
@@ -26,9 +27,6 @@ from gitvault.vcs.protect import index, record, repository
 from gitvault.vcs.protect.index import IndexEntry
 from gitvault.vcs.protect.record import Attached, Part, Record
 from gitvault.vcs.protect.repository import NotProtected, Repository, State
-
-PROTECTED = "protected by git: "
-"""How the reason begins for which a protected file is left out."""
 
 # A kind of repository that older gits do not know either.
 _OTHER_KIND = re.compile(rb"(?im)^\s*(?:objectformat\s*=\s*(?!sha1\b)\w|refstorage\s*=\s*(?!files\b)\w)")
@@ -225,7 +223,7 @@ class Checkout:
         if entry is None or not entry.is_file:
             return "", False
         same, late = _is_as_tracked(os.path.join(self.folder, os.fsdecode(entry.path)), entry)
-        return (f"{PROTECTED}{self._place()}" if same else ""), late
+        return (f"{PROTECTED}git: {self._place()}" if same else ""), late
 
     def _place(self) -> str:
         head, base = self._head()

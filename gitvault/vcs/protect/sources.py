@@ -16,7 +16,8 @@ from gitvault.core.models import ObjectId
 from gitvault.core.utils.process import run
 from gitvault.core.versioning.history import GitHistory
 from gitvault.core.versioning.objects import object_id
-from gitvault.errors import CorruptionError, NotFoundError, ToolError
+from gitvault.errors import CorruptionError, NotFoundError, ToolError, ToolFailed
+from gitvault.vcs import git
 from gitvault.vcs.protect import record, repository
 from gitvault.vcs.protect.record import Attached
 from gitvault.vcs.protect.repository import Repository
@@ -63,8 +64,7 @@ class Sources:
 
     def reason(self) -> str:
         """Why an object is nowhere to be had."""
-        tried = "; ".join(self.failed)
-        return f"git protected it, and neither {self._attached.record.home} nor a remote has it ({tried or 'none'})"
+        return f"git protected it, and nobody has it any more: {'; '.join(self.failed)}"
 
     def _places(self) -> Iterator[Repository]:
         home = self._attached.record.home
@@ -173,7 +173,7 @@ def _fetch(into: Repository, url: str, refspecs: list[str]) -> str:
             ]
         )
     except ToolError as error:
-        return str(error)
+        return git.said(error) if isinstance(error, ToolFailed) else str(error)
     return ""
 
 
