@@ -138,9 +138,8 @@ def walk(
                     elsewhere: set[bytes] = set()
                     entries, complete = _entries(path, found, scope, problems, elsewhere)
                     signature = signature if complete else b""
-                    folder = Folder(
-                        path, kept, row, own, signature, scope.digest, _folder_xattrs(full), entries, omitted
-                    )
+                    xattrs = _folder_xattrs(full)
+                    folder = Folder(path, kept, row, own, signature, scope.digest, xattrs, entries, elsewhere)
             prefix = path + b"/" if path else b""
             pending.extend((prefix + name, scope) for name in reversed(folder.folders))
             yield folder
