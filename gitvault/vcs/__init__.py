@@ -1,1 +1,1 @@
-"""Version control: which checkouts there are, in what state, and what of them exists nowhere else. Only read."""
+"""Version control: what it protects already, and what it does not."""

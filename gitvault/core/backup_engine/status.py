@@ -231,7 +231,7 @@ def _scan(places: Places, project: Project, cache: StatCache, inside: bytes) -> 
                 os.path.join(at, os.fsdecode(name)), found, before
             ):
                 counts["changed"] += 1
-        counts["deleted"] += len(known)
+        counts["deleted"] += len(known.keys() - folder.elsewhere)
     prefix = inside + b"/" if inside else b""
     counts["deleted"] += sum(row.files for path, row in rows.items() if path.startswith(prefix) and path not in visited)
     counts["unreadable"] = len(problems)
