@@ -112,6 +112,7 @@ def _work_tree(checkout: Checkout, settings: git.Settings, finder: Finder) -> St
     base = branch = ""
     stashes = conflicts = staged = untracked = 0
     changed: dict[bytes, bytes] = {}
+    unlike: dict[bytes, None] = {}
     local: list[bytes] = []
     nested: list[Checkout] = []
     for line in fields:
@@ -125,9 +126,13 @@ def _work_tree(checkout: Checkout, settings: git.Settings, finder: Finder) -> St
             state, blob, path = line[2:4], line.split(b" ", 8)[7], line.split(b" ", 8)[8]
             staged += state[:1] != b"."
             changed[path] = blob if state == b".M" else b""
+            # Of what is only staged, the index says all.
+            if state[1:] != b".":
+                unlike[path] = None
         elif kind == b"u ":
             conflicts += 1
             changed[line.split(b" ", 10)[10]] = b""
+            unlike[line.split(b" ", 10)[10]] = None
         elif kind in (b"? ", b"! "):
             for inside in _kept(finder, folder, top, line[2:], ignored=kind == b"! "):
                 if isinstance(inside, Checkout):
@@ -137,10 +142,11 @@ def _work_tree(checkout: Checkout, settings: git.Settings, finder: Finder) -> St
                     local.append(inside)
     if any(key.startswith("filter.lfs.") for key in settings):
         for path in _as_pointers_say(folder, {path: blob for path, blob in changed.items() if blob}):
-            del changed[path]
+            del changed[path], unlike[path]
     index = git.read(folder, "ls-files", "-v", "-s", "-z")
     for path in _changed_unseen(folder, index):
         changed[path] = b""
+        unlike[path] = None
     for match in _GITLINK.finditer(index):
         if inner := checkout_at(folder / os.fsdecode(match[1])):
             nested.append(inner)
@@ -154,7 +160,7 @@ def _work_tree(checkout: Checkout, settings: git.Settings, finder: Finder) -> St
         untracked=untracked,
         stashes=stashes,
         local=(
-            *(folder / os.fsdecode(path) for path in (*changed, *local)),
+            *(folder / os.fsdecode(path) for path in (*unlike, *local)),
             *((git.own_folder(folder) / "index",) if staged or conflicts else ()),
         ),
         nested=tuple(nested),

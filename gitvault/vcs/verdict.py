@@ -14,11 +14,13 @@ from gitvault.core.models import Project, SnapshotId
 from gitvault.core.stat_cache import StatCache, stat_of
 from gitvault.core.utils import dates
 from gitvault.core.utils.device import same_device
+from gitvault.core.utils.layout import is_within
 from gitvault.core.versioning.history import GitHistory
 from gitvault.errors import GitVaultError
-from gitvault.vcs import git_state, hg, others, svn
+from gitvault.vcs import git, git_state, hg, others, svn
 from gitvault.vcs.find import Finder, checkout_at
 from gitvault.vcs.git_state import Asking
+from gitvault.vcs.protect import index, record
 from gitvault.vcs.state import Checkout, State
 
 if TYPE_CHECKING:
@@ -241,6 +243,8 @@ def _away(project: Project, folder: str) -> bool:
 def _holds(places: Places, project: Project, newest: SnapshotId, states: Sequence[State]) -> bool:
     """Whether the newest snapshot has every file that says what exists only here, as it is now."""
     cache = places.cache(project.name)
+    taken = places.history.get_version(newest).time.timestamp()
+    indexes = {git.own_folder(state.checkout.path) / "index": state.checkout for state in states}
 
     def work() -> bool:
         about = cache.about()
@@ -254,11 +258,31 @@ def _holds(places: Places, project: Project, newest: SnapshotId, states: Sequenc
                 path = b"" if inside == "." else os.fsencode(inside).replace(os.fsencode(os.sep), b"/")
                 known[folder] = {name: one.stat for name, one in cache.entries(path).items()}
             try:
-                found = stat_of(os.lstat(file))
+                found = os.lstat(file)
             except OSError:
                 found = None
-            if known[folder].get(os.fsencode(name)) != found:
+            if known[folder].get(os.fsencode(name)) == (found and stat_of(found)):
+                continue
+            if not is_within(folder, project.path):
+                # Of a repository that lies elsewhere, attached to the snapshot: no row tells of its files.
+                same = found is not None and found.st_mtime < taken
+            else:
+                same = file in indexes and _has_index(places.history, newest, project, indexes[file])
+            if not same:
                 return False
         return True
 
     return cache.use(work)
+
+
+def _has_index(history: GitHistory, newest: SnapshotId, project: Project, checkout: Checkout) -> bool:
+    """Whether what is staged in a checkout is attached to a snapshot."""
+    inside = os.path.relpath(checkout.path, project.path)
+    path = b"" if inside == "." else os.fsencode(inside).replace(os.fsencode(os.sep), b"/")
+    try:
+        staged = index.encode(index.parse((git.own_folder(checkout.path) / "index").read_bytes()))
+        tree, _ = history.trees(newest, lambda _: None)
+        attached = record.attached(history, tree)
+        return any(one.record.path == path and one.joined(history, record.INDEX) == staged for one in attached)
+    except (GitVaultError, OSError):
+        return False
