@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from gitvault.core.backup_engine.quota import Quota
     from gitvault.core.backup_engine.retention import Retention
-    from gitvault.core.interfaces import Progress
+    from gitvault.core.interfaces import Progress, Rules
     from gitvault.core.stat_cache import Caches
     from gitvault.core.storage.store import ChunkStore
     from gitvault.core.utils.lock import VaultLock
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from gitvault.policy.explain import Decision
     from gitvault.policy.patterns import Rule
     from gitvault.policy.policy import Policy
+    from gitvault.vcs.protect.view import View
+    from gitvault.vcs.verdict import Safety
 
 WHOLE_LIMIT = 16 << 20
 """Every file over this is stored in chunks, whatever it holds."""
@@ -261,6 +263,26 @@ class Vault:
     def _here(self) -> list[Project]:
         return [project for project in self.projects() if project.host == self.config.machine]
 
+    def _rules_by_mode(self, project: Project, policy: Policy | None = None) -> Rules:
+        """The rules of a project, and what its mode leaves to version control."""
+        from gitvault.vcs import remotes
+        from gitvault.vcs.protect import rules
+
+        def trusted(git_dir: str) -> str:
+            now = self._now()
+            limit = settings.remote_limit(self.config, now)
+            return remotes.trusted(Path(git_dir), now, limit, self.path / "cache")
+
+        tip = self.history.tip(project.name)
+        return rules.of_mode(
+            project.mode,
+            project.path,
+            policy or self._rules(project),
+            history=self.history,
+            tip=tip,
+            trusted=trusted,
+        )
+
     # -- projects --------------------------------------------------------------------------------
 
     def projects(self) -> list[Project]:
@@ -269,11 +291,11 @@ class Vault:
 
         return catalog.load(self.history)
 
-    def add_project(self, path: Path | str, name: str | None = None) -> Project:
-        """Register a folder; a registered one is returned as it is.
+    def add_project(self, path: Path | str, name: str | None = None, *, mode: str | None = None) -> Project:
+        """Register a folder; a registered one is returned as it is, but for its `mode` when one is given.
 
-        Without `name` it is the folder's, made unique. Raises NotFoundError, ExistsError when the name is
-        taken by a folder that still exists, GitVaultError for a folder inside the vault.
+        Without `name` it is the folder's, made unique. `mode`: of `MODES`. Raises NotFoundError, ExistsError when the
+        name is taken by a folder that still exists, GitVaultError for a folder inside the vault.
         """
         from gitvault.core.versioning import catalog
         from gitvault.policy.stack import stack_of
@@ -281,7 +303,7 @@ class Vault:
         folder = self._outside(catalog.folder_of(path))
         host = self.config.machine
         if found := catalog.find(self.projects(), folder, host, name):
-            return found
+            return self._in_mode(found, mode)
         with self._lock("add"):
             # Another process may have been quicker.
             if not (found := catalog.find(self.projects(), folder, host, name)):
@@ -289,7 +311,15 @@ class Vault:
                 found, *others = catalog.add(known, folder, host, name, self._now())
                 found = replace(found, detected=stack_of(folder))
                 catalog.save(self.history, [found, *others], f"Add {to_line(os.fsencode(found.name))}")
-        return found
+        return self._in_mode(found, mode)
+
+    def _in_mode(self, project: Project, mode: str | None) -> Project:
+        from gitvault.core.versioning.edits import Edit
+
+        if mode in (None, project.mode):
+            return project
+        edited = self.edit_projects([project.name], Edit({"mode": mode}))
+        return next(one for one in edited if one.host == project.host)
 
     def _outside(self, folder: str) -> str:
         """The folder, given resolved, if it is no part of the vault. Raises GitVaultError."""
@@ -413,25 +443,31 @@ class Vault:
                 raise LockedError(f"{project.name}: got another name meanwhile; run again")
             self._quota = Quota(self.path, config.quota, disk_usage(self.path)) if config.quota else None
             cache = self._caches.open(project.name)
-            rules = self._rules(project)
-            report = cache.use(
-                partial(
-                    take_snapshot,
+            rules: list[tuple[Policy, Rules]] = []
+
+            def take() -> models.SnapshotReport:
+                # Made anew when a damaged cache has the walk begin again.
+                policy = self._rules(project)
+                rules[:] = [(policy, self._rules_by_mode(project, policy))]
+                return take_snapshot(
                     Path(project.path),
                     replace(details, project=project.name, time=self._now()),
                     history=self.history,
                     store=self.store,
                     cache=cache,
-                    rules=rules,
+                    rules=rules[0][1],
                     limits=limits,
                     redundancy=config.parity,
                     admit=self._admit,
+                    attachments=getattr(rules[0][1], "attachments", tuple),
                     progress=progress,
                 )
-            )
-        note = rules.note()
-        problems = sorted((*report.problems, *rules.problems), key=lambda problem: problem.path)
-        return replace(report, notes=(*report.notes, note) if note else report.notes, problems=tuple(problems))
+
+            report = cache.use(take)
+        (policy, whole), *_ = rules
+        left: list[str] = [*getattr(whole, "notes", list)(), policy.note()]
+        problems = sorted((*report.problems, *policy.problems), key=lambda problem: problem.path)
+        return replace(report, notes=(*report.notes, *filter(None, left)), problems=tuple(problems))
 
     def list_snapshots(self, filter_criteria: models.Filter | None = None) -> list[models.Snapshot]:
         """See BackupEngine. Raises NotFoundError for an unknown project."""
@@ -455,7 +491,7 @@ class Vault:
 
         Where attributes are lost, `damaged` is told and what git's trees know is given; without it that is raised.
         """
-        return self.history.entries(self.resolve(snapshot), path, recursive=recursive, damaged=damaged)
+        return self._view(snapshot).entries(path, recursive=recursive, damaged=damaged)
 
     def read_file(self, snapshot: str, path: bytes, target: BinaryIO, *, damaged: Damaged = lambda _: None) -> None:
         """Write a file's content to `target`; a symlink's is the path it names.
@@ -464,7 +500,11 @@ class Vault:
         """
         from gitvault.core.versioning import contents
 
-        entry = contents.find_file(self.history, self.resolve(snapshot), path, damaged)
+        view = self._view(snapshot)
+        if based := view.find(path):
+            target.write(view.read(based))
+            return
+        entry = contents.find_file(self.history, view.snapshot, path, damaged)
         if entry.pointer:
             self.store.retrieve_file(entry.pointer, target)
         else:
@@ -472,7 +512,15 @@ class Vault:
 
     def get_version_diff(self, a: str, b: str) -> models.Difference:
         """See BackupEngine."""
-        return self.history.compare(self.resolve(a), self.resolve(b))
+        from gitvault.vcs.protect.view import compare
+
+        return compare(self._view(a), self._view(b), self.store)
+
+    def _view(self, snapshot: str) -> View:
+        """A snapshot with what it relies on version control for."""
+        from gitvault.vcs.protect.view import View
+
+        return View(self.history, self.resolve(snapshot))
 
     def restore_snapshot(
         self,
@@ -485,8 +533,8 @@ class Vault:
         progress: Progress | None = None,
     ) -> models.RestoreReport:
         """See BackupEngine."""
-        from gitvault.core.backup_engine.restore import restore_snapshot
         from gitvault.core.versioning import origins
+        from gitvault.vcs.protect.rebuild import restore
 
         resolved = self.resolve(snapshot)
         safety = None
@@ -505,10 +553,9 @@ class Vault:
             folder = Path(os.path.abspath(target))
             if layout.is_within(os.path.realpath(folder), os.path.realpath(self.path)):
                 raise GitVaultError(f"{folder}: lies inside the vault; restore into another folder")
-        done = restore_snapshot(
-            resolved,
+        done = restore(
+            self._view(resolved),
             folder,
-            history=self.history,
             store=self.store,
             paths=[_raw_path(path) for path in paths],
             excluded=[_raw_path(path) for path in excluded_paths],
@@ -528,11 +575,42 @@ class Vault:
         A file is looked at. Of a folder the last look's result is told, and its age; `scan` looks again.
         """
         from gitvault.core.backup_engine.status import Places, path_state
+        from gitvault.vcs.protect.saved import settled
 
         here = self._here()
-        places = Places(self.history, self._caches.open, self._rules, here, self._now())
+        places = Places(self.history, self._caches.open, self._rules_by_mode, here, self._now())
         named = [os.fspath(path) for path in paths] or [project.path for project in here if not project.archived]
-        return [path_state(places, path, scan) for path in named]
+        return [settled(self.history, here, path, path_state(places, path, scan)) for path in named]
+
+    def vcs_status(self, projects: Sequence[str] = (), *, probe: bool = False) -> list[Safety]:
+        """What of the named projects, or all of this machine, exists nowhere else. `probe`: ask every remote now.
+
+        Raises NotFoundError for an unknown project.
+        """
+        from gitvault.core.backup_engine import status
+        from gitvault.vcs import verdict
+        from gitvault.vcs.git_state import Asking
+
+        host, now = self.config.machine, self._now()
+        here = [project for project in self.projects() if project.host == host]
+        named = [self.project(name) for name in projects] if projects else here
+        looking = status.Places(self.history, self._caches.open, self._rules_by_mode, here, now)
+        with contextlib.ExitStack() as opened:
+            copies = {}
+            for path in self.config.copies:
+                # One that is not there just now, or is damaged, counts for nothing.
+                with contextlib.suppress(GitVaultError, OSError):
+                    copies[path] = opened.enter_context(Vault.open(path)).history
+            places = verdict.Places(
+                self.path,
+                self.history,
+                self._caches.open,
+                self._rules,
+                lambda project: status.path_state(looking, project.path, True).state == "saved",
+                copies,
+                Asking(now, settings.remote_limit(self.config, now), self.path / "cache", self._disk, probe),
+            )
+            return verdict.verdicts(places, named)
 
     def get_storage_stats(self) -> models.StorageStats:
         """See BackupEngine."""
@@ -563,6 +641,7 @@ class Vault:
         from gitvault.core.backup_engine.extent import ReadExtent
         from gitvault.core.backup_engine.verify import verify_vault
         from gitvault.core.versioning import losses
+        from gitvault.vcs.protect.view import missing_bases
 
         if repair:
             return self._repaired(copies, progress)
@@ -576,6 +655,7 @@ class Vault:
         if drill:
             drilled, found = exercise(self.history, self.store, drill, chance, progress)
             report = replace(report, drilled=drilled, defects=(*report.defects, *found))
+        report = replace(report, defects=(*report.defects, *missing_bases(self.history, self.history.projects())))
         return losses.divide(self.history, report, losses.known(self.history))
 
     def _repaired(self, copies: Iterable[Path | str], progress: Progress | None) -> models.VerifyReport:

@@ -31,6 +31,7 @@ VERBS = {
     "projects": "projects",
     "snapshot": "save",
     "status": "save",
+    "vcs": "vcs",
     "log": "history",
     "show": "history",
     "ls": "history",

@@ -125,7 +125,7 @@ class _Run:
             return
         previous = self.cache.entries(folder.path) if folder.row else {}
         pending = _Pending(folder, previous, self._lines(folder))
-        self.deleted += len(previous.keys() - {name for name, _ in folder.entries})
+        self.deleted += len(previous.keys() - {name for name, _ in folder.entries} - folder.elsewhere)
         pending.steady = bool(folder.signature)
         owner = folder.stat.st_uid, folder.stat.st_gid
         files: list[tuple[bytes, Stat]] = []
