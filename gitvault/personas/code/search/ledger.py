@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import NamedTuple
 
 from gitvault.core.utils.files import create_private
 from gitvault.personas.code.search.languages import language_of
+from gitvault.personas.code.search.model import Change
 from gitvault.personas.code.search.symbols import Follower, Symbol
 
 _FORMAT = 1
@@ -24,18 +24,6 @@ _FORMAT = 1
 LEAST_TOKENS = 24
 # A line of a program's own making: over this many bytes on average a file is minified.
 _LONG_LINES = 400
-
-
-class Change(NamedTuple):
-    """A file that differs between a version and the one before it."""
-
-    version: int
-    """Numbers rise along each project's history."""
-    project: str
-    path: bytes
-    old: bytes
-    """Ids of blobs; empty for none."""
-    new: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,12 +126,12 @@ class Ledger:
         self,
         project: str,
         changes: Iterable[Change],
-        read: Callable[[Sequence[bytes]], Iterator[bytes]],
+        read: Callable[[int, bytes], bytes],
         upto: int,
     ) -> int:
         """Read the changes of a project up to version `upto`; how many files were parsed. One transaction.
 
-        `read` gives the contents of blobs in the order of their ids.
+        `read` gives the content of a blob that a version has.
         """
         files: dict[bytes, list[Change]] = defaultdict(list)
         for change in changes:
@@ -158,7 +146,7 @@ class Ledger:
         return parsed
 
     def _add_file(
-        self, project: int, path: bytes, steps: list[Change], read: Callable[[Sequence[bytes]], Iterator[bytes]]
+        self, project: int, path: bytes, steps: list[Change], read: Callable[[int, bytes], bytes]
     ) -> int:
         reader = _Reader(path)
         rows = []
@@ -273,19 +261,18 @@ class _Reader:
         self._follower: Follower | None = None
 
     def steps(
-        self, steps: list[Change], read: Callable[[Sequence[bytes]], Iterator[bytes]]
+        self, steps: list[Change], read: Callable[[int, bytes], bytes]
     ) -> Iterator[tuple[Change, list[Symbol], list[Symbol]]]:
         """Each change with the symbols before and after it."""
         needed = Counter(blob for step in steps for blob in (step.old, step.new))
         del needed[b""]
-        # In the order of history: each version is parsed from one that it shares most with.
-        contents = read([*needed])
         found: dict[bytes, list[Symbol]] = {}
+        # In the order of history: each version is parsed from the one before, which it shares most with.
         for step in steps:
             sides = []
             for blob in (step.old, step.new):
                 if blob and blob not in found:
-                    found[blob] = self._symbols(next(contents))
+                    found[blob] = self._symbols(read(step.version, blob))
                 sides.append(found.get(blob, []))
             yield step, sides[0], sides[1]
             # A file of 300 functions has thousands of versions: they are not all held.
@@ -309,6 +296,10 @@ def _may_have_symbols(path: bytes) -> bool:
 
 def _differences(old: list[Symbol], new: list[Symbol]) -> Iterator[tuple[Symbol | None, Symbol | None]]:
     """Definitions that came, went or have another body; several of one name are paired in their order."""
+    if not old or not new:
+        yield from ((symbol, None) for symbol in old)
+        yield from ((None, symbol) for symbol in new)
+        return
     before, after = _by_name(old), _by_name(new)
     for name in before.keys() | after.keys():
         left, right = before.get(name, []), after.get(name, [])
