@@ -62,9 +62,10 @@ def named(name: str) -> str:
     return wanted
 
 
-def extensions(language: str) -> tuple[str, ...]:
-    """The endings of files in a language, without the dot."""
-    return tuple(_table()[language].get("extensions", ()))
+def globs(language: str) -> tuple[str, ...]:
+    """Patterns, as in .gitignore, for the names of files in a language."""
+    row = _table()[language]
+    return (*(f"*.{ending}" for ending in row.get("extensions", ())), *row.get("names", ()))
 
 
 def language_of(path: bytes, head: bytes = b"") -> str | None:

@@ -11,6 +11,7 @@ import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 
@@ -69,9 +70,44 @@ class SymbolHistory:
         return None if self.alive else self.events[-1].version
 
     @property
-    def last(self) -> tuple[bytes, Place]:
-        """Path and place of the newest definition there was."""
-        return next((event.path, place) for event in reversed(self.events) if (place := event.new or event.old))
+    def last(self) -> Event:
+        """The newest event that left it somewhere, or, of what never came, the newest."""
+        return next((event for event in reversed(self.events) if event.new), self.events[-1])
+
+    @property
+    def place(self) -> Place:
+        """Where it is, or was last."""
+        place = self.last.new or self.last.old
+        assert place
+        return place
+
+    @property
+    def moves(self) -> tuple[Event, ...]:
+        """The events, what went from one path and came to another in one version taken as one, of the new path."""
+        made: list[Event] = []
+        for _, group in groupby(self.events, key=attrgetter("version")):
+            events = list(group)
+            came = [event for event in events if not event.old]
+            went = [event for event in events if not event.new]
+            made += [event for event in events if event.old and event.new]
+            made += [Event(b.version, b.path, a.old, b.new) for a, b in zip(went, came, strict=False)]
+            made += went[len(came) :] + came[len(went) :]
+        return tuple(made)
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A function with a body that others have too."""
+
+    project: str
+    path: bytes
+    name: str
+    language: str
+    place: Place
+    introduced: int
+    """The version that brought this body."""
+    removed: int | None
+    """The version that took it away, or gave it another body; None: it is there in the newest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +116,7 @@ class Copies:
 
     body: int
     tokens: int
-    places: tuple[tuple[str, bytes, str, Place, bool], ...]
-    """Project, path, name, where, and whether it is there in the newest version."""
+    copies: tuple[Copy, ...]
 
 
 class Ledger:
@@ -107,46 +142,31 @@ class Ledger:
                 self._file.unlink()
         return _database(":memory:")
 
-    def known(self, project: str) -> int:
-        """The newest version of a project that has been read; -1 for none."""
-        row = self._db.execute("SELECT version FROM project WHERE name=?", (project,)).fetchone()
-        return row[0] if row and row[0] is not None else -1
+    def known(self) -> int:
+        """The newest version that has been read; -1 for none."""
+        row = self._db.execute("SELECT version FROM known").fetchone()
+        return int(row[0]) if row else -1
 
-    def forget(self, project: str) -> None:
-        """Take all of a project out."""
-        with self._db:
-            self._db.execute(
-                "DELETE FROM event WHERE place IN (SELECT place.id FROM place JOIN project ON project.id=place.project"
-                " WHERE project.name=?)",
-                (project,),
-            )
-            self._db.execute("UPDATE project SET version=NULL WHERE name=?", (project,))
+    def add(self, changes: Iterable[Change], read: Callable[[int, bytes], bytes | None], upto: int) -> int:
+        """Read what changed until version `upto`; how many files were parsed. One transaction.
 
-    def add(
-        self,
-        project: str,
-        changes: Iterable[Change],
-        read: Callable[[int, bytes], bytes],
-        upto: int,
-    ) -> int:
-        """Read the changes of a project up to version `upto`; how many files were parsed. One transaction.
-
-        `read` gives the content of a blob that a version has.
+        `read` gives the content of a blob that a version has, None where it cannot be had.
         """
-        files: dict[bytes, list[Change]] = defaultdict(list)
+        files: dict[tuple[str, bytes], list[Change]] = defaultdict(list)
         for change in changes:
-            files[change.path].append(change)
+            files[change.project, change.path].append(change)
         parsed = 0
         with self._db:
-            at = self._id("project", {"name": project})
-            for path, steps in files.items():
+            for (project, path), steps in files.items():
                 if _may_have_symbols(path):
+                    at = self._id("project", {"name": project})
                     parsed += self._add_file(at, path, sorted(steps, key=attrgetter("version")), read)
-            self._db.execute("UPDATE project SET version=? WHERE id=?", (upto, at))
+            self._db.execute("DELETE FROM known")
+            self._db.execute("INSERT INTO known VALUES(?)", (upto,))
         return parsed
 
     def _add_file(
-        self, project: int, path: bytes, steps: list[Change], read: Callable[[int, bytes], bytes]
+        self, project: int, path: bytes, steps: list[Change], read: Callable[[int, bytes], bytes | None]
     ) -> int:
         reader = _Reader(path)
         rows = []
@@ -228,27 +248,21 @@ class Ledger:
             " GROUP BY new_body HAVING COUNT(DISTINCT project.id)>1 ORDER BY size DESC, new_body LIMIT ?",
             (LEAST_TOKENS, language, language, projects is None, _json(projects or ()), limit),
         )
-        return [Copies(body, size, tuple(self._places(body, projects))) for body, size in bodies.fetchall()]
+        return [Copies(body, size, tuple(self._copies(body, projects))) for body, size in bodies.fetchall()]
 
-    def _places(
-        self, body: int, projects: frozenset[str] | None
-    ) -> Iterator[tuple[str, bytes, str, Place, bool]]:
-        where = "symbol.id IN (SELECT symbol FROM event WHERE new_body=?)"
-        for found in self._histories(where, [body]):
+    def _copies(self, body: int, projects: frozenset[str] | None) -> Iterator[Copy]:
+        for found in self._histories("symbol.id IN (SELECT symbol FROM event WHERE new_body=?)", [body]):
             if projects is not None and found.project not in projects:
                 continue
             here: dict[bytes, list[Event]] = defaultdict(list)
             for event in found.events:
                 here[event.path].append(event)
             for path, events in here.items():
-                count = sum(
-                    (event.new is not None and event.new.body == body)
-                    - (event.old is not None and event.old.body == body)
-                    for event in events
-                )
-                place = next((e.new for e in reversed(events) if e.new and e.new.body == body), None)
-                if place:
-                    yield found.project, path, found.name, place, count > 0
+                came = [event for event in events if event.new and event.new.body == body]
+                went = [event for event in events if event.old and event.old.body == body]
+                if came and (place := came[-1].new):
+                    removed = went[-1].version if len(went) >= len(came) else None
+                    yield Copy(found.project, path, found.name, found.language, place, came[0].version, removed)
 
 
 class _Reader:
@@ -261,7 +275,7 @@ class _Reader:
         self._follower: Follower | None = None
 
     def steps(
-        self, steps: list[Change], read: Callable[[int, bytes], bytes]
+        self, steps: list[Change], read: Callable[[int, bytes], bytes | None]
     ) -> Iterator[tuple[Change, list[Symbol], list[Symbol]]]:
         """Each change with the symbols before and after it."""
         needed = Counter(blob for step in steps for blob in (step.old, step.new))
@@ -271,8 +285,9 @@ class _Reader:
         for step in steps:
             sides = []
             for blob in (step.old, step.new):
-                if blob and blob not in found:
-                    found[blob] = self._symbols(read(step.version, blob))
+                # A submodule's commit is no blob.
+                if len(blob) == 20 and blob not in found:
+                    found[blob] = self._symbols(read(step.version, blob) or b"")
                 sides.append(found.get(blob, []))
             yield step, sides[0], sides[1]
             # A file of 300 functions has thousands of versions: they are not all held.
@@ -342,7 +357,8 @@ def _database(file: Path | str) -> sqlite3.Connection:
         db.close()
         raise sqlite3.DatabaseError("of another version")
     db.executescript(
-        "CREATE TABLE IF NOT EXISTS project(id INTEGER PRIMARY KEY, name TEXT UNIQUE, version INT);"
+        "CREATE TABLE IF NOT EXISTS project(id INTEGER PRIMARY KEY, name TEXT UNIQUE);"
+        "CREATE TABLE IF NOT EXISTS known(version INT);"
         "CREATE TABLE IF NOT EXISTS place(id INTEGER PRIMARY KEY, project INT, path BLOB, UNIQUE(path, project));"
         "CREATE TABLE IF NOT EXISTS symbol(id INTEGER PRIMARY KEY, language TEXT, kind TEXT, name TEXT, parent TEXT,"
         " UNIQUE(name, parent, kind, language));"

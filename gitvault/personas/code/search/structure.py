@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -44,7 +44,6 @@ class Life(NamedTuple):
     removed: int | None
     line: int
     """In the file's last content that held it."""
-    last: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,69 +92,86 @@ class Pattern:
             for node in root.find_all({"rule": self.rule})
         ]
 
-    def lives(self, changes: Iterable[Change], read: Callable[[int, bytes], bytes]) -> Iterator[Life]:
-        """What fitted in any version of one file, given the changes of that file in their order."""
+    @property
+    def line(self) -> str:
+        """A regular expression for one line of whatever fits, as it is mostly written; "" for a pattern of holes."""
+        words = (_WORD.findall(_HOLE.sub(" ", line)) for line in self.text.splitlines())
+        return ".*".join(rf"\b{word}\b" for word in max(words, key=lambda found: sum(map(len, found))))
+
+    def lives(
+        self, changes: Iterable[Change], read: Callable[[int, bytes], bytes | None], *, whole: bool
+    ) -> Iterator[Life]:
+        """What fitted in any version of one file, given its changes in their order; not `whole`: only some of them."""
         memory: dict[bytes, list[Match]] = {}
 
         def found(version: int, blob: bytes) -> list[Match]:
             if blob and blob not in memory:
-                memory[blob] = self.matches(read(version, blob))
+                memory[blob] = self.matches(read(version, blob) or b"")
             return memory.get(blob, [])
 
-        open_: dict[str, _Open] = {}
+        lives: dict[str, _Open] = {}
         for change in changes:
             old, new = found(change.version, change.old), found(change.version, change.new)
+            if not whole:
+                _catch_up(lives, [match.text for match in old], change.version)
             difference = Counter(match.text for match in new)
             difference.subtract(match.text for match in old)
-            came = [text for text, count in difference.items() for _ in range(count)]
-            for text, count in difference.items():
-                for _ in range(-count):
-                    if not (life := open_.get(text)):
-                        continue
-                    life.count -= 1
-                    if life.count:
-                        continue
-                    del open_[text]
-                    # What takes its place in the same version, and fits too, goes on with its life.
-                    if came and came[0] not in open_:
-                        life.modified.append(change.version)
-                        life.text = came.pop(0)
-                        life.count = 1
-                        open_[life.text] = life
-                    else:
-                        yield life.ended(change)
+            came = list((+difference).elements())
+            for text in (-difference).elements():
+                if not (life := lives.get(text)):
+                    continue
+                life.count -= 1
+                if life.count:
+                    continue
+                del lives[text]
+                # What takes its place in the same version, and fits too, goes on with its life.
+                heir = next((other for other in came if other not in lives), None)
+                if heir is None:
+                    yield life.ended(change)
+                    continue
+                came.remove(heir)
+                life.modified.append(change.version)
+                life.text, life.count = heir, 1
+                lives[heir] = life
             for text in came:
-                if text in open_:
-                    open_[text].count += 1
-                else:
-                    open_[text] = _Open(text, change.version)
+                lives.setdefault(text, _Open(text, change.version)).count += 1
             for match in new:
-                if life := open_.get(match.text):
-                    life.line, life.last, life.at = match.line, change.version, change
-        for life in open_.values():
+                if life := lives.get(match.text):
+                    life.line, life.at = match.line, change
+        for life in lives.values():
             yield life.ended(None)
 
 
 @dataclass(slots=True)
 class _Open:
+    """A life that goes on."""
+
     text: str
     introduced: int
-    count: int = 1
+    count: int = 0
     line: int = 0
-    last: int = 0
     at: Change | None = None
-    modified: list[int] = None  # type: ignore[assignment]
-
-    def __post_init__(self) -> None:
-        self.modified = []
+    modified: list[int] = field(default_factory=list)
 
     def ended(self, change: Change | None) -> Life:
         at = self.at or change
         assert at
-        removed = change.version if change else None
-        return Life(
-            at.project, at.path, self.text, self.introduced, tuple(self.modified), removed, self.line, self.last
-        )
+        gone = change.version if change else None
+        return Life(at.project, at.path, self.text, self.introduced, tuple(self.modified), gone, self.line)
+
+
+def _catch_up(lives: dict[str, _Open], texts: list[str], version: int) -> None:
+    """Between two versions that were looked at, others may have changed what fits: its life goes on as it is now."""
+    strangers = [text for text in dict.fromkeys(texts) if text not in lives]
+    for text in [text for text in lives if text not in texts]:
+        life = lives.pop(text)
+        if strangers:
+            life.text = strangers.pop(0)
+            lives[life.text] = life
+    for text in strangers:
+        lives[text] = _Open(text, version)
+    for text in texts:
+        lives[text].count = texts.count(text)
 
 
 @cache

@@ -208,9 +208,7 @@ def _places(known: Grammar, source: bytes, tree: Tree, within: tuple[int, int] |
             )
 
 
-def _hashed(
-    known: Grammar, source: bytes, tree: Tree, found: _Found, cuts: list[tuple[int, int]]
-) -> dict[str, int]:
+def _hashed(known: Grammar, source: bytes, tree: Tree, found: _Found, cuts: list[tuple[int, int]]) -> dict[str, int]:
     cuts = [*cuts, (found.name_start, found.name_end)]
     for node in _captures(known.comments, tree.root_node, (found.start, found.end)).get("comment", []):
         cuts.append((node.start_byte, node.end_byte))
