@@ -285,9 +285,8 @@ def _copies(page: Page, groups: Sequence[Copies]) -> Answer:
             yield f"{render.plural(group.tokens, 'token')}:"
             for copy in group.copies:
                 gone = "" if copy.removed is None else "  (gone)"
-                yield (
-                    f"  {render.line(copy.project)}:{to_line(copy.path)}:{copy.place.start}: {render.line(copy.name)}{gone}"
-                )
+                where = f"{render.line(copy.project)}:{to_line(copy.path)}:{copy.place.start}"
+                yield f"  {where}: {render.line(copy.name)}{gone}"
         if not groups:
             yield "nothing found"
 

@@ -169,6 +169,21 @@ def versions(index: Index, text: str, wanted: Wanted, *, occurrences: bool, igno
     return sorted(index.pickaxe(asked), key=attrgetter("number"), reverse=True)
 
 
+def _finder(asked: Query) -> Callable[[bytes], tuple[int, int] | None]:
+    """Where a pattern is in a line: start and end; of an expression the end is not told."""
+    from gitvault.personas.code.search.pattern import Pattern
+
+    pattern = Pattern(asked)
+
+    def find(line: bytes) -> tuple[int, int] | None:
+        start = next(iter(pattern.places(line + b"\n")), None)
+        if start is None:
+            return None
+        return start, start + len(pattern.raw) if pattern.literal else start
+
+    return find
+
+
 def _line_of(content: bytes | None, text: bytes) -> int:
     held = (line.rstrip(b"\r") for line in (content or b"").split(b"\n"))
     return next((number for number, line in enumerate(held, 1) if line == text.rstrip(b"\r")), 0)

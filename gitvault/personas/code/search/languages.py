@@ -15,7 +15,6 @@ from gitvault.errors import NotFoundError, ToolMissing
 if TYPE_CHECKING:
     from tree_sitter import Language, Query
 
-_SHEBANG = re.compile(rb"#!\s*\S*?/?(?:env\s+(?:-\S+\s+|\w+=\S*\s+)*)?([\w.+-]+)[^\n]*(?:\n|$)")
 _VERSION = re.compile(r"[\d.]+$")
 _ALIASES = {"c++": "cpp", "c#": "csharp", "js": "javascript", "ts": "typescript", "py": "python", "sh": "bash"}
 
@@ -73,10 +72,16 @@ def language_of(path: bytes, head: bytes = b"") -> str | None:
     name = path.rpartition(b"/")[2].decode("utf-8", "replace")
     stem, dot, ending = name.rpartition(".")
     found = _by("names").get(name) or (_by("extensions").get(ending.lower()) if dot and stem else None)
-    if found or (dot and stem) or not (first := _SHEBANG.match(head[:200])):
+    if found or (dot and stem) or not head.startswith(b"#!"):
         return found
-    program = _VERSION.sub("", first[1].decode("ascii", "replace"))
-    return _by("programs").get(program) or _by("programs").get(first[1].decode("ascii", "replace"))
+    program = _program(head[2:200].partition(b"\n")[0].decode("utf-8", "replace").split())
+    return _by("programs").get(program) or _by("programs").get(_VERSION.sub("", program))
+
+
+def _program(words: list[str]) -> str:
+    """The interpreter that a `#!` line names, also through `env`."""
+    names = [word.rpartition("/")[2] for word in words if not word.startswith("-") and "=" not in word]
+    return next((name for name in names if name != "env"), "")
 
 
 @cache

@@ -45,8 +45,9 @@ _LONG = 500
 def scorer(search: Callable[[bytes], tuple[int, int] | None]) -> Callable[[Hit], Score]:
     """A function that gives a hit its score, higher for what comes first.
 
-    `search` gives the place of the pattern in a line, or None. First what people wrote, then exact before word before
-    a part of one; a definition before a use before a comment; what is alive; what is in more projects; what is newer.
+    `search` gives the place of the pattern in a line, its end the same where that is not known, or None.
+    First what people wrote, then exact before word before a part of one; a definition before a use before a comment;
+    what is alive; what is in more projects; what is newer.
     """
 
     def score(hit: Hit) -> Score:
@@ -77,6 +78,8 @@ def _exactness(line: bytes, text: bytes, found: tuple[int, int] | None) -> int:
     start, end = found
     if line[start:end].strip() == text:
         return 3
+    if start == end:
+        return 1 if _is_word(line[start - 1 : start]) else 2
     return 2 if not (_is_word(line[start - 1 : start]) or _is_word(line[end : end + 1])) else 1
 
 
@@ -93,7 +96,7 @@ def _role(path: bytes, text: bytes, found: tuple[int, int] | None, line: bytes) 
         return 1
     indent = len(line) - len(line.lstrip())
     defining = _DEFINING.match(line, indent)
-    return 2 if defining and found[0] <= defining.end() and found[1] > defining.end() - 1 else 1
+    return 2 if defining and found[0] <= defining.end() else 1
 
 
 @lru_cache(100_000)

@@ -112,7 +112,7 @@ def comment_lines(source: bytes, language: str) -> set[int]:
 class Follower:
     """Reads the versions of one file, each from what it knows of the one before."""
 
-    def __init__(self, language: str, bodies: dict[bytes, dict[str, int]] | None = None) -> None:
+    def __init__(self, language: str, bodies: dict[bytes, tuple[int, int]] | None = None) -> None:
         """`bodies`: a memory of hashes, shared by those who read copies of the same files."""
         self._grammar = grammar(language)
         self._bodies = {} if bodies is None else bodies
@@ -176,14 +176,16 @@ class Follower:
                 if inner.start >= at:
                     cuts.append((inner.start, inner.end))
                     at = inner.end
-            return found._replace(**_hashed(self._grammar, source, tree, found, cuts))
+            body, tokens = _hashed(self._grammar, source, tree, found, cuts)
+            return found._replace(body=body, tokens=tokens)
         text = source[found.start : found.name_start] + b"\0" + source[found.name_end : found.end]
         key = blake2b(text, digest_size=16, person=self._grammar.name.encode()).digest()
         if key not in self._bodies:
             if len(self._bodies) >= _MEMORY:
                 self._bodies.clear()
             self._bodies[key] = _hashed(self._grammar, source, tree, found, [])
-        return found._replace(**self._bodies[key])
+        body, tokens = self._bodies[key]
+        return found._replace(body=body, tokens=tokens)
 
 
 def _places(known: Grammar, source: bytes, tree: Tree, within: tuple[int, int] | None) -> Iterator[_Found]:
@@ -208,7 +210,7 @@ def _places(known: Grammar, source: bytes, tree: Tree, within: tuple[int, int] |
             )
 
 
-def _hashed(known: Grammar, source: bytes, tree: Tree, found: _Found, cuts: list[tuple[int, int]]) -> dict[str, int]:
+def _hashed(known: Grammar, source: bytes, tree: Tree, found: _Found, cuts: list[tuple[int, int]]) -> tuple[int, int]:
     cuts = [*cuts, (found.name_start, found.name_end)]
     for node in _captures(known.comments, tree.root_node, (found.start, found.end)).get("comment", []):
         cuts.append((node.start_byte, node.end_byte))
@@ -220,7 +222,7 @@ def _hashed(known: Grammar, source: bytes, tree: Tree, found: _Found, cuts: list
     tokens += _TOKEN.findall(source, at, max(found.end, at))
     digest = blake2b(b"\0".join(tokens), digest_size=8).digest()
     # SQLite's numbers are signed.
-    return {"body": int.from_bytes(digest, "big", signed=True), "tokens": len(tokens)}
+    return int.from_bytes(digest, "big", signed=True), len(tokens)
 
 
 def _nested(ordered: Iterable[_Found]) -> Iterator[Symbol]:
