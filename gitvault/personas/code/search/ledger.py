@@ -294,7 +294,7 @@ class _Reader:
             for blob in filter(None, (step.old, step.new)):
                 needed[blob] -= 1
                 if not needed[blob]:
-                    del found[blob]
+                    found.pop(blob, None)
 
     def _symbols(self, content: bytes) -> list[Symbol]:
         self.language = self.language or language_of(self._path, content) or ""

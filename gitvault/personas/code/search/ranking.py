@@ -22,7 +22,7 @@ _DEFINING = re.compile(
     rb"(?:(?:export|default|public|private|protected|internal|static|abstract|final|async|pub(?:\(\w+\))?|unsafe|open"
     rb"|override|virtual|inline|extern|local|sealed|partial|data|case)\s+)*"
     rb"(?:def|class|function\*?|func|fun|fn|interface|struct|enum|union|trait|type|typedef|module|namespace|package"
-    rb"|macro_rules!|#\s*define|protocol|object|record|impl|const|let|var|val)\b[\s*&(<]*"
+    rb"|macro_rules!|#\s*define|protocol|object|record|impl|const|let|var|val)\b(?:\s*\([^)]*\)\s+)?[\s*&(<]*"
 )
 _COMMENTS = {
     "#": (b"#",),
