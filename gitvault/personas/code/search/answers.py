@@ -8,31 +8,33 @@ from __future__ import annotations
 import heapq
 import math
 import re
+import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from difflib import unified_diff
-from itertools import groupby
+from itertools import groupby, islice, takewhile
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from gitvault.core.utils.names import to_text
 from gitvault.personas.code.search.languages import globs, language_of
-from gitvault.personas.code.search.ledger import Copies, Event, Ledger, Place, SymbolHistory
+from gitvault.personas.code.search.ledger import Copies, Event, Ledger, Place, SymbolHistory, When
 from gitvault.personas.code.search.ranking import is_foreign, scorer
 
 if TYPE_CHECKING:
     from gitvault.personas.code.search.index import Index
-    from gitvault.personas.code.search.model import Change, Hit, Query, Version
+    from gitvault.personas.code.search.model import Change, Query, Version
     from gitvault.personas.code.search.structure import Pattern
 
 LIMIT = 50
 """How many answers are given in full."""
 _BATCH = 20_000
 """Changes that the ledger reads in one transaction."""
-_TIMELINE_LIMIT = 200
+_RANKED = 5_000
+"""Lines that are ranked: those that are there first, the newest of them; of more only the number is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,18 +138,11 @@ def lines(index: Index, asked: Query, *, reused: bool = False, limit: int = LIMI
 
     Raises GitVaultError for a pattern that does not compile, or that takes too long.
     """
-    count = 0
-
-    def counted() -> Iterator[Hit]:
-        nonlocal count
-        for hit in index.find(asked):
-            if not reused or len(hit.projects) > 1:
-                count += 1
-                yield hit
-
-    best = heapq.nlargest(limit, counted(), key=scorer(_finder(asked)))
+    found = index.find(asked)
+    hits = [hit for hit in found if len(hit.projects) > 1] if reused else list(islice(found, _RANKED))
+    best = heapq.nlargest(limit, hits, key=scorer(_finder(asked)))
     with index.reader() as read:
-        found = tuple(
+        page = tuple(
             Found(
                 hit.project,
                 hit.path,
@@ -160,13 +155,12 @@ def lines(index: Index, asked: Query, *, reused: bool = False, limit: int = LIMI
             )
             for hit in best
         )
-    return Page(count, found)
+    return Page(len(hits) if reused else len(found), page)
 
 
 def versions(index: Index, text: str, wanted: Wanted, *, occurrences: bool, ignore_case: bool = False) -> list[Version]:
     """The versions that `git log -S` names (`occurrences`), or `-G`; of each project the newest first."""
-    asked = query([text], wanted, fixed=occurrences, ignore_case=ignore_case)
-    return sorted(index.pickaxe(asked), key=attrgetter("number"), reverse=True)
+    return index.pickaxe(query([text], wanted, fixed=occurrences, ignore_case=ignore_case))
 
 
 def _finder(asked: Query) -> Callable[[bytes], tuple[int, int] | None]:
@@ -191,11 +185,14 @@ def _line_of(content: bytes | None, text: bytes) -> int:
 
 def catch_up(index: Index, ledger: Ledger) -> int:
     """Let the ledger read what the index has and it has not; how many files were parsed."""
+    # A repository that could not be read to its end: what comes after is read when that was.
+    end = min((number for number, _ in index.catalog.waiting()), default=sys.maxsize)
     parsed = 0
     with index.reader() as read:
         batch: list[Change] = []
-        version = -1
-        for version, changes in groupby(index.changes(after=ledger.known()), key=attrgetter("version")):
+        version = 0
+        fresh = takewhile(lambda change: change.version < end, index.changes(after=ledger.known()))
+        for version, changes in groupby(fresh, key=attrgetter("version")):
             batch += changes
             if len(batch) >= _BATCH:
                 parsed += ledger.add(batch, read, version)
@@ -203,6 +200,10 @@ def catch_up(index: Index, ledger: Ledger) -> int:
         if batch:
             parsed += ledger.add(batch, read, version)
     return parsed
+
+
+def _history_lines(index: Index) -> dict[int, When]:
+    return {number: When((source << 24) + line, when) for number, line, source, when in index.catalog.states()}
 
 
 def symbols(
@@ -215,7 +216,8 @@ def symbols(
     limit: int = LIMIT,
 ) -> tuple[Page, list[SymbolHistory]]:
     """The definitions of a name, those that are alive first, then the newest; and the history of each."""
-    histories = ledger.find(name, ignore_case=ignore_case, projects=wanted.projects, language=wanted.language)
+    at = _history_lines(index)
+    histories = ledger.find(name, at, ignore_case=ignore_case, projects=wanted.projects, language=wanted.language)
     homes: dict[tuple[str, str], set[str]] = defaultdict(set)
     for history in histories:
         homes[history.kind, history.name].add(history.project)
@@ -229,7 +231,7 @@ def symbols(
             is_foreign(pair[0].path),
             pair[0].removed is not None,
             -len(pair[0].projects),
-            -pair[1].events[-1].version,
+            -at[pair[1].events[-1].version].time,
         )
     )
     shown = found[:limit]
@@ -241,15 +243,16 @@ def symbols(
 
 
 def _symbol(index: Index, history: SymbolHistory, projects: tuple[str, ...]) -> Found:
-    steps = _versions(history.events)
-    removed = history.removed
+    numbers = list(dict.fromkeys(event.version for event in history.steps))
+    known = index.catalog.versions(numbers)
+    removed = None if history.alive else history.events[-1].version
     return Found(
         history.project,
         history.last.path,
         history.place.start,
         b"",
-        index.version(steps[0]),
-        tuple(index.version(number) for number in steps[1:] if number != removed),
+        known[numbers[0]],
+        tuple(known[number] for number in numbers[1:] if number != removed),
         None if removed is None else index.version(removed),
         projects,
         history.kind,
@@ -269,7 +272,7 @@ def timeline(index: Index, history: SymbolHistory) -> list[Step]:
             content = read(event.version, place.blob) or b""
             return content.decode("utf-8", "replace").splitlines()[place.start - 1 : place.end]
 
-        for event in history.moves:
+        for event in history.steps:
             before, after = text(event, event.old), text(event, event.new)
             name = to_text(event.path)
             diff = "\n".join(unified_diff(before, after, name, name, lineterm=""))
@@ -282,7 +285,7 @@ def timeline(index: Index, history: SymbolHistory) -> list[Step]:
 
 def copies(index: Index, ledger: Ledger, wanted: Wanted, limit: int = LIMIT) -> tuple[Page, list[Copies]]:
     """Functions with the same body in two projects or more, the largest first; and where each is."""
-    found = ledger.copies(projects=wanted.projects, language=wanted.language, limit=limit)
+    found = ledger.copies(_history_lines(index), projects=wanted.projects, language=wanted.language, limit=limit)
     page = []
     with index.reader() as read:
         for group in found:
@@ -323,16 +326,17 @@ def structures(
     have gone by.
     """
     touched = None if exhaustive or not pattern.line else _touched(index, pattern, wanted)
-    files: dict[tuple[str, bytes, bool], list[Change]] = defaultdict(list)
-    for change in index.changes():
+
+    def at(project: str, path: bytes) -> bool:
+        return wanted.has(project, path, pattern.language) and (touched is None or (project, path) in touched)
+
+    lines_of = _history_lines(index)
+    files: dict[tuple[str, bytes, int], list[Change]] = defaultdict(list)
+    for change in index.changes(at=at):
         key = change.project, change.path
-        if touched is None:
-            if not wanted.has(change.project, change.path, pattern.language):
-                continue
-        elif change.version not in touched.get(key, ()):
-            continue
-        # A project's snapshots and its commits are two histories.
-        files[(*key, index.version(change.version).snapshot)].append(change)
+        if touched is None or change.version in touched[key]:
+            # A project's snapshots and its commits are two histories.
+            files[(*key, lines_of[change.version].line >> 24)].append(change)
     found: list[Found] = []
     end = now() + budget
     left = 0

@@ -9,6 +9,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+
 from gitvault.core.utils.files import Disk
 from gitvault.errors import CorruptionError, ToolError
 from gitvault.personas.code.search import history
@@ -221,9 +222,12 @@ class Index:
         with self.reader() as read:
             return pickaxe(self.catalog, self.segments(), query, read)
 
-    def changes(self, after: int = 0) -> Iterator[Change]:
-        """Every file that differs between a version, numbered above `after`, and the one before it, oldest first."""
-        return changes(self.catalog, self.segments(), after)
+    def changes(self, after: int = 0, at: Callable[[str, bytes], bool] | None = None) -> Iterator[Change]:
+        """Every file that differs between a version, numbered above `after`, and the one before it, oldest first.
+
+        `at`: asked once for the project and path of each file, whether it is wanted.
+        """
+        return changes(self.catalog, self.segments(), after, at)
 
     def version(self, number: int) -> Version:
         """A version by its number. Raises NotFoundError."""

@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
+from typing import NamedTuple
 
 from gitvault.core.utils.files import create_private
 from gitvault.personas.code.search.languages import language_of
@@ -27,11 +28,23 @@ LEAST_TOKENS = 24
 _LONG_LINES = 400
 
 
+class When(NamedTuple):
+    """Where a version stands: which line of which repository's history it is on, and its time."""
+
+    line: int
+    time: int
+
+
+Lines = Mapping[int, When]
+"""The versions that count, by number."""
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """What one version did to one symbol: `old` and `new` are its places before and after, None for none."""
 
     version: int
+    line: int
     path: bytes
     old: Place | None
     new: Place | None
@@ -50,7 +63,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class SymbolHistory:
-    """A symbol of one project with all that happened to it, oldest first."""
+    """A symbol of one project with all that happened to it, in the order of time."""
 
     project: str
     language: str
@@ -61,13 +74,11 @@ class SymbolHistory:
 
     @property
     def alive(self) -> bool:
-        """Whether it is defined in the newest version."""
-        return sum((event.new is not None) - (event.old is not None) for event in self.events) > 0
-
-    @property
-    def removed(self) -> int | None:
-        """The version that removed the last definition."""
-        return None if self.alive else self.events[-1].version
+        """Whether the newest version of a line defines it."""
+        count: Counter[int] = Counter()
+        for event in self.events:
+            count[event.line] += (event.new is not None) - (event.old is not None)
+        return any(number > 0 for number in count.values())
 
     @property
     def last(self) -> Event:
@@ -82,16 +93,26 @@ class SymbolHistory:
         return place
 
     @property
-    def moves(self) -> tuple[Event, ...]:
-        """The events, what went from one path and came to another in one version taken as one, of the new path."""
+    def steps(self) -> tuple[Event, ...]:
+        """The events, each told once.
+
+        What went from one path and came to another in one version is one event, at the new path. What a second line of
+        history brings that an earlier one brought already, such as a snapshot of a commit, is none.
+        """
         made: list[Event] = []
+        bodies: dict[int, int] = {}
         for _, group in groupby(self.events, key=attrgetter("version")):
             events = list(group)
             came = [event for event in events if not event.old]
             went = [event for event in events if not event.new]
-            made += [event for event in events if event.old and event.new]
-            made += [Event(b.version, b.path, a.old, b.new) for a, b in zip(went, came, strict=False)]
-            made += went[len(came) :] + came[len(went) :]
+            steps = [event for event in events if event.old and event.new]
+            steps += [replace(to, old=of.old) for of, to in zip(went, came, strict=False)]
+            steps += went[len(came) :] + came[len(went) :]
+            made += [
+                event
+                for event in steps
+                if event.new is None or bodies.setdefault(event.new.body, event.line) == event.line
+            ]
         return tuple(made)
 
 
@@ -202,9 +223,18 @@ class Ledger:
         return made
 
     def find(
-        self, name: str, *, ignore_case: bool = False, projects: frozenset[str] | None = None, language: str = ""
+        self,
+        name: str,
+        lines: Lines,
+        *,
+        ignore_case: bool = False,
+        projects: frozenset[str] | None = None,
+        language: str = "",
     ) -> list[SymbolHistory]:
-        """The symbols of a name, `Class.method` with what is around it; `*` and `?` stand for letters."""
+        """The symbols of a name, `Class.method` with what is around it; `*` and `?` stand for letters.
+
+        Only what versions of `lines` did counts.
+        """
         parent, _, last = name.rpartition(".")
         where = "symbol.name GLOB ?" if any(sign in last for sign in "*?") else "symbol.name=?"
         given: list[object] = [last.replace("[", "[[]") if "GLOB" in where else last]
@@ -217,28 +247,31 @@ class Ledger:
             where += " AND symbol.language=?"
             given.append(language)
         return [
-            found
-            for found in self._histories(where, given)
-            if found.events and (projects is None or found.project in projects)
+            found for found in self._histories(where, given, lines) if (projects is None or found.project in projects)
         ]
 
-    def _histories(self, where: str, given: Sequence[object]) -> Iterator[SymbolHistory]:
+    def _histories(self, where: str, given: Sequence[object], lines: Lines) -> Iterator[SymbolHistory]:
         rows = self._db.execute(
             "SELECT project.name, language, kind, symbol.name, parent, event.version, path,"
             " old_blob, old_start, old_end, old_body, old_tokens, new_blob, new_start, new_end, new_body, new_tokens"
             " FROM symbol JOIN event ON event.symbol=symbol.id JOIN place ON place.id=event.place"
-            f" JOIN project ON project.id=place.project WHERE {where} ORDER BY event.version",
+            f" JOIN project ON project.id=place.project WHERE {where}",
             [*given],
         )
         grouped: dict[tuple[str, ...], list[Event]] = defaultdict(list)
         for *key, version, path, ob, os, oe, oh, ot, nb, ns, ne, nh, nt in rows:
+            if not (when := lines.get(version)):
+                continue
             old = Place(ob, os, oe, oh, ot) if ob else None
             new = Place(nb, ns, ne, nh, nt) if nb else None
-            grouped[tuple(key)].append(Event(version, path, old, new))
+            grouped[tuple(key)].append(Event(version, when.line, path, old, new))
         for (project, language, kind, name, parent), events in grouped.items():
+            events.sort(key=lambda event: (lines[event.version].time, event.version))
             yield SymbolHistory(project, language, kind, name, parent, tuple(events))
 
-    def copies(self, *, projects: frozenset[str] | None = None, language: str = "", limit: int = 50) -> list[Copies]:
+    def copies(
+        self, lines: Lines, *, projects: frozenset[str] | None = None, language: str = "", limit: int = 50
+    ) -> list[Copies]:
         """Functions whose body is in two projects or more, the largest first."""
         bodies = self._db.execute(
             "SELECT new_body, MAX(new_tokens) AS size FROM event JOIN place ON place.id=event.place"
@@ -248,10 +281,10 @@ class Ledger:
             " GROUP BY new_body HAVING COUNT(DISTINCT project.id)>1 ORDER BY size DESC, new_body LIMIT ?",
             (LEAST_TOKENS, language, language, projects is None, _json(projects or ()), limit),
         )
-        return [Copies(body, size, tuple(self._copies(body, projects))) for body, size in bodies.fetchall()]
+        return [Copies(body, size, tuple(self._copies(body, projects, lines))) for body, size in bodies.fetchall()]
 
-    def _copies(self, body: int, projects: frozenset[str] | None) -> Iterator[Copy]:
-        for found in self._histories("symbol.id IN (SELECT symbol FROM event WHERE new_body=?)", [body]):
+    def _copies(self, body: int, projects: frozenset[str] | None, lines: Lines) -> Iterator[Copy]:
+        for found in self._histories("symbol.id IN (SELECT symbol FROM event WHERE new_body=?)", [body], lines):
             if projects is not None and found.project not in projects:
                 continue
             here: dict[bytes, list[Event]] = defaultdict(list)
