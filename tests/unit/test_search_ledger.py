@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gitvault.personas.code.search.ledger import LEAST_TOKENS, Ledger, SymbolHistory
+from gitvault.personas.code.search.ledger import LEAST_TOKENS, Ledger, SymbolHistory, When
 from gitvault.personas.code.search.model import Change
 
 PUT = b"def put(self, x):\n    return self.items.append(x) or len(self.items)\n"
@@ -26,19 +26,21 @@ class Past:
         self.changes: list[Change] = []
         self.blobs: dict[bytes, bytes] = {}
         self.reads = 0
-        self._now: dict[tuple[str, bytes], bytes] = {}
+        self._now: dict[tuple[str, int, bytes], bytes] = {}
         self._version = 0
+        self.lines: dict[int, When] = {}
 
-    def version(self, project: str, files: dict[str, bytes | None]) -> int:
+    def version(self, project: str, files: dict[str, bytes | None], line: int = 0) -> int:
         self._version += 1
+        self.lines[self._version] = When(line, self._version)
         for name, content in files.items():
             path = name.encode()
-            old = self._now.get((project, path), b"")
+            old = self._now.get((project, line, path), b"")
             new = b""
             if content is not None:
                 new = sha1(content).digest()
                 self.blobs[new] = content
-            self._now[project, path] = new
+            self._now[project, line, path] = new
             self.changes.append(Change(self._version, project, path, old, new))
         return self._version
 
@@ -62,9 +64,7 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 def what(history: SymbolHistory) -> list[tuple[int, str]]:
-    return [
-        (event.version, "~" if event.old and event.new else "+" if event.new else "-") for event in history.moves
-    ]
+    return [(event.version, "~" if event.old and event.new else "+" if event.new else "-") for event in history.steps]
 
 
 def test_a_symbol_comes_changes_goes_and_comes_back(past: Past, ledger: Ledger) -> None:
@@ -73,25 +73,52 @@ def test_a_symbol_comes_changes_goes_and_comes_back(past: Past, ledger: Ledger) 
     past.version("acme", {"box.py": PUT.replace(b"append", b"insert")})
     past.version("acme", {"box.py": b"import os\n"})
     past.tell(ledger)
-    (put,) = ledger.find("put")
+    (put,) = ledger.find("put", past.lines)
     assert what(put) == [(1, "+"), (3, "~"), (4, "-")], "moving down its file changes nothing"
-    assert (put.alive, put.removed, put.kind, put.language, put.project) == (False, 4, "function", "python", "acme")
+    assert (put.alive, put.kind, put.language, put.project) == (False, "function", "python", "acme")
     assert (put.place.start, put.place.end, put.last.version) == (1, 2, 3)
     past.version("acme", {"box.py": PUT})
     past.tell(ledger)
-    (put,) = ledger.find("put")
-    assert (put.alive, put.removed) == (True, None)
+    (put,) = ledger.find("put", past.lines)
+    assert put.alive
 
 
 def test_it_moves_to_another_file(past: Past, ledger: Ledger) -> None:
     past.version("acme", {"box.py": PUT})
     past.version("acme", {"box.py": None, "crate.py": PUT})
     past.tell(ledger)
-    (put,) = ledger.find("put")
+    (put,) = ledger.find("put", past.lines)
     assert what(put) == [(1, "+"), (2, "~")]
-    moved = put.moves[1]
+    moved = put.steps[1]
     assert (moved.path, moved.old and moved.old.body) == (b"crate.py", moved.new and moved.new.body)
     assert put.alive
+
+
+def test_what_a_second_line_of_history_has_too_is_told_once(past: Past, ledger: Ledger) -> None:
+    """Snapshots of a checkout whose commits are known: what was saved between two commits is told, nothing else."""
+    edited, committed = PUT.replace(b"append", b"insert"), PUT.replace(b"append", b"extend")
+    past.version("acme", {"box.py": PUT})
+    past.version("acme", {"box.py": PUT}, line=7)
+    past.version("acme", {"box.py": edited}, line=7)
+    past.version("acme", {"box.py": committed})
+    past.version("acme", {"box.py": committed}, line=7)
+    past.tell(ledger)
+    (put,) = ledger.find("put", past.lines)
+    assert what(put) == [(1, "+"), (3, "~"), (4, "~")]
+    past.version("acme", {"box.py": None})
+    past.tell(ledger)
+    (put,) = ledger.find("put", past.lines)
+    assert put.alive, "the snapshot still has it"
+
+
+def test_versions_that_no_longer_count_are_left_out(past: Past, ledger: Ledger) -> None:
+    past.version("acme", {"box.py": PUT})
+    past.version("acme", {"box.py": PUT.replace(b"append", b"insert")})
+    past.tell(ledger)
+    del past.lines[2]
+    (put,) = ledger.find("put", past.lines)
+    assert what(put) == [(1, "+")]
+    assert ledger.find("put", {}) == []
 
 
 def test_several_of_one_name_in_a_file(past: Past, ledger: Ledger) -> None:
@@ -100,7 +127,7 @@ def test_several_of_one_name_in_a_file(past: Past, ledger: Ledger) -> None:
     past.version("acme", {"box.py": two + one})
     past.version("acme", {"box.py": two})
     past.tell(ledger)
-    (put,) = ledger.find("put")
+    (put,) = ledger.find("put", past.lines)
     assert what(put) == [(1, "+"), (1, "+"), (3, "-")]
     assert put.alive
 
@@ -111,7 +138,7 @@ def test_names_are_found_exactly_with_what_is_around_them_or_by_signs(past: Past
     past.tell(ledger)
 
     def names(asked: str, **options: object) -> set[tuple[str, str, str]]:
-        return {(h.project, h.parent, h.name) for h in ledger.find(asked, **options)}  # type: ignore[arg-type]
+        return {(h.project, h.parent, h.name) for h in ledger.find(asked, past.lines, **options)}  # type: ignore[arg-type]
 
     assert names("put") == {("acme", "Box", "put"), ("blue", "", "put")}
     assert names("Box.put") == {("acme", "Box", "put")}
@@ -134,16 +161,16 @@ def test_copied_functions_are_found_by_their_bodies(past: Past, ledger: Ledger) 
     past.version("acme", {"short.py": b"def g(): return 1\n"})
     gone = past.version("blue", {"lib/util.py": copy.replace(b"<=", b"<")})
     past.tell(ledger)
-    (group,) = ledger.copies()
+    (group,) = ledger.copies(past.lines)
     assert group.tokens >= LEAST_TOKENS
     assert {(c.project, c.path, c.name, c.language, c.introduced, c.removed) for c in group.copies} == {
         ("acme", b"sort.py", "merge", "python", first, None),
         ("blue", b"lib/util.py", "both", "python", 2, gone),
     }
     assert {copy.place.start for copy in group.copies} == {1, 2}
-    assert ledger.copies(projects=frozenset({"acme"})) == []
-    assert ledger.copies(language="go") == []
-    assert ledger.copies(limit=0) == []
+    assert ledger.copies(past.lines, projects=frozenset({"acme"})) == []
+    assert ledger.copies(past.lines, language="go") == []
+    assert ledger.copies(past.lines, limit=0) == []
 
 
 def test_only_files_that_can_have_symbols_are_read(past: Past, ledger: Ledger) -> None:
@@ -162,7 +189,7 @@ def test_only_files_that_can_have_symbols_are_read(past: Past, ledger: Ledger) -
     del past.blobs[sha1(b"def lost(): pass\n").digest()]
     past.tell(ledger)
     assert past.reads == 4, "notes.txt and the submodule are left alone"
-    assert [history.name for history in ledger.find("*")] == ["put"]
+    assert [history.name for history in ledger.find("*", past.lines)] == ["put"]
 
 
 def test_what_was_read_is_not_read_again(past: Past, tmp_path: Path) -> None:
@@ -173,8 +200,8 @@ def test_what_was_read_is_not_read_again(past: Past, tmp_path: Path) -> None:
         assert past.tell(ledger) == 0
         past.version("acme", {"box.py": PUT + b"\n" + LONG})
         assert past.tell(ledger) == 2, "the version before, and the new one"
-        assert len(ledger.find("merge")) == 1
-        assert len(ledger.find("put")[0].events) == 1
+        assert len(ledger.find("merge", past.lines)) == 1
+        assert len(ledger.find("put", past.lines)[0].events) == 1
 
 
 @pytest.mark.parametrize("content", [b"no database at all" * 100, b"", b"other"])
@@ -189,7 +216,7 @@ def test_a_damaged_or_foreign_file_is_begun_anew(tmp_path: Path, past: Past, con
     past.version("acme", {"box.py": PUT})
     with Ledger(file) as ledger:
         past.tell(ledger)
-        assert len(ledger.find("put")) == 1
+        assert len(ledger.find("put", past.lines)) == 1
     with Ledger(file) as ledger:
         assert ledger.known() == 1
     if os.name == "posix" and content:
@@ -200,4 +227,4 @@ def test_where_no_file_can_be_written_the_ledger_lives_for_one_run(tmp_path: Pat
     past.version("acme", {"box.py": PUT})
     with Ledger(tmp_path / "missing" / "symbols.db") as ledger:
         past.tell(ledger)
-        assert len(ledger.find("put")) == 1
+        assert len(ledger.find("put", past.lines)) == 1

@@ -62,7 +62,7 @@ def test_what_was_copied_in_or_generated_comes_last() -> None:
     mine = hit("# input", "mine.py", gone=True)
     vendored = hit("put", "vendor/x.py")
     minified = hit("put;" * 200, "src/app.js")
-    assert [line.partition(":")[0] for line in order(minified, vendored, mine)][0] == "mine.py"
+    assert next(line.partition(":")[0] for line in order(minified, vendored, mine)) == "mine.py"
     for path in ("a/node_modules/x.js", "x.min.js", "Cargo.lock", "api_pb2.py", "Third_Party/a.c"):
         assert is_foreign(path.encode()), path
     for path in ("src/vendors.py", "builder.py", "distance/a.py", "min.js"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from hashlib import sha1
 
@@ -91,8 +92,7 @@ class Past:
         self.blobs = {sha1(content).digest(): content for content in contents}
         ids = [b"", *(sha1(content).digest() if content else b"" for content in contents)]
         self.changes = [
-            Change(number, "acme", b"a.py", old, new)
-            for number, (old, new) in enumerate(zip(ids, ids[1:], strict=False), 1)
+            Change(number, "acme", b"a.py", old, new) for number, (old, new) in enumerate(itertools.pairwise(ids), 1)
         ]
 
     def read(self, version: int, blob: bytes) -> bytes | None:

@@ -27,7 +27,8 @@ SAMPLES = {
     ),
     "tsx": ("function View(): any { return <div>{pack()}</div> }\n", {"View"}),
     "go": (
-        "package box\n\ntype Box struct{}\n\nconst Limit = 3\n\nfunc (b *Box) Put() {}\n\nfunc Pack() { new(Box).Put() }\n",
+        "package box\n\ntype Box struct{}\n\nconst Limit = 3\n\n"
+        "func (b *Box) Put() {}\n\nfunc Pack() { new(Box).Put() }\n",
         {"Box", "Limit", "Put", "Pack"},
     ),
     "rust": (
