@@ -39,6 +39,8 @@ class Catalog:
     def __init__(self, folder: Path) -> None:
         file = folder / "catalog.db"
         create_private(file)
+        self._file = file
+        self._inode = file.stat().st_ino
         self.db = sqlite3.connect(file, isolation_level=None, timeout=30)
         # It can be rebuilt: no sync.
         self.db.execute("PRAGMA synchronous=OFF")
@@ -48,6 +50,12 @@ class Catalog:
     def is_ours(self) -> bool:
         """Whether it was written by this version of the program, and to its end."""
         return bool(self.db.execute("SELECT value FROM about WHERE key = 'format'").fetchall() == [(FORMAT,)])
+
+    def is_there(self) -> bool:
+        """Whether its file is still the one that was opened."""
+        with contextlib.suppress(OSError):
+            return self._file.stat().st_ino == self._inode
+        return False
 
     @contextlib.contextmanager
     def change(self) -> Iterator[None]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from gitvault.core.utils.files import Disk
-from gitvault.errors import CorruptionError, ToolError
+from gitvault.errors import CorruptionError, LockedError, ToolError
 from gitvault.personas.code.search import history
 from gitvault.personas.code.search.catalog import Catalog, alone
 from gitvault.personas.code.search.lines import difference, is_binary
@@ -49,8 +49,8 @@ class Index:
             usable = False
         if not usable:
             index.close()
-            remove(folder, disk)
-            disk.make_folder(folder)
+            for path in folder.iterdir():
+                disk.unlink(path)
             index._catalog = Catalog(folder)
         return index
 
@@ -165,8 +165,13 @@ class Index:
     def _save(self, draft: Draft, instead: Iterable[str], what: str) -> None:
         size = draft.size
         name = f"{what}-{hashlib.sha256(os.urandom(16)).hexdigest()[:8]}.lines"
-        draft.write(self.folder / name, self._disk)
+        path = self.folder / name
+        draft.write(path, self._disk)
         self._disk.sync_folder(self.folder)
+        if not self.catalog.is_there():
+            # A purge removed the index meanwhile, and this may hold what it was about.
+            self._disk.unlink(path)
+            raise LockedError(f"{self.folder}: was removed meanwhile, by a purge; run again")
         self.catalog.replace(instead, name, size)
 
     def _merge(self) -> None:
@@ -248,14 +253,6 @@ class Index:
                 return readers[number].read(blob or history.NONE)
 
             yield read
-
-
-def remove(folder: Path, disk: Disk) -> None:
-    """Remove an index, durably: what was purged must not be found in it."""
-    if folder.is_dir():
-        for path in folder.iterdir():
-            disk.unlink(path)
-        disk.sync_folder(folder)
 
 
 _Commits = Iterable[tuple[int, history.Commit]]

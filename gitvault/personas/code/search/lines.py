@@ -48,7 +48,8 @@ def difference(old: bytes, new: bytes, *, binary: bool = False) -> list[tuple[by
         after = Counter(_split(new[start : len(new) - stop]))
     if not before:
         return list(after.items())
-    found = [(line, count - before.get(line, 0)) for line, count in after.items() - before.items()]
+    # Faster than the difference of the two as sets, which would hash each pair.
+    found = [(line, by) for line, count in after.items() if (by := count - before.get(line, 0))]
     found += [(line, -count) for line, count in before.items() if line not in after]
     return found
 

@@ -330,7 +330,7 @@ def pickaxe(catalog: Catalog, segments: Sequence[Segment], query: Query, read: R
     pattern = Pattern(query)
     states = _States(catalog)
     if query.fixed and "\n" in query.text:
-        found = _counted(catalog, segments, states, query, _near(catalog, segments, query), read)
+        found = _counted(catalog, segments, states, query, _near(segments, query), read)
     else:
         events = _matching(segments, pattern)
         binary = events.kind & BINARY != 0
@@ -351,18 +351,21 @@ def pickaxe(catalog: Catalog, segments: Sequence[Segment], query: Query, read: R
 
 def _newest_first(catalog: Catalog, states: _States, numbers: Iterable[int]) -> list[Version]:
     known = catalog.versions(numbers)
-    chains: dict[int, list[Version]] = {}
+    chains: dict[tuple[int, int], list[Version]] = {}
     for number in sorted(known, reverse=True):
-        chains.setdefault(int(states.source[number]), []).append(known[number])
+        chains.setdefault((int(states.source[number]), int(states.line[number])), []).append(known[number])
+    # As git does: along each line, the newest of all lines first.
     return list(heapq.merge(*chains.values(), key=lambda version: version.time, reverse=True))
 
 
-def _near(catalog: Catalog, segments: Sequence[Segment], query: Query) -> Array:
-    """The numbers of the paths that ever had a line with the longest part of a text of several lines."""
+def _near(segments: Sequence[Segment], query: Query) -> Array:
+    """The numbers of the paths that ever had a line with the longest part of a text of several lines, or may have."""
     longest = max(query.text.split("\n"), key=len)
     if not longest:
         return np.unique(np.concatenate([segment["path"] for segment in segments] or [np.zeros(0, np.int64)]))
-    return np.unique(_matching(segments, Pattern(replace(query, text=longest))).path)
+    # The lines of binary files are not known.
+    binary = [segment["path"][segment["kind"] & BINARY != 0] for segment in segments]
+    return np.unique(np.concatenate([_matching(segments, Pattern(replace(query, text=longest))).path, *binary]))
 
 
 def _counted(
