@@ -25,6 +25,8 @@ _CONTAINERS = frozenset({"class", "struct", "interface", "module", "enum", "scop
 # Of a definition's name and of the classes around it.
 _NAME_LIMIT = 200
 _TOKEN = re.compile(rb"[\w\x80-\xff]+|[^\w\s\x80-\xff]")
+# How comments begin, and code that is none sometimes too.
+_MAYBE_COMMENT = re.compile(rb"#|/[/*]|--|=begin")
 _MEMORY = 50_000
 
 
@@ -89,7 +91,7 @@ def uses(source: bytes, language: str) -> list[Use]:
     known = grammar(language)
     if len(source) > SIZE_LIMIT:
         return []
-    root = _parse(known, source, None).root_node
+    root = _parse(known, source).root_node
     found = _captures(known.calls, root).get("name", [])
     return [
         Use(source[node.start_byte : node.end_byte].decode("utf-8", "replace"), node.start_point[0] + 1)
@@ -103,7 +105,7 @@ def comment_lines(source: bytes, language: str) -> set[int]:
     if len(source) > SIZE_LIMIT:
         return set()
     lines: set[int] = set()
-    for node in _captures(known.comments, _parse(known, source, None).root_node).get("comment", []):
+    for node in _captures(known.comments, _parse(known, source).root_node).get("comment", []):
         alone = not source[source.rfind(b"\n", 0, node.start_byte) + 1 : node.start_byte].strip()
         lines.update(range(node.start_point[0] + (1 if alone else 2), node.end_point[0] + 2))
     return lines
@@ -114,8 +116,11 @@ class Follower:
 
     def __init__(self, language: str, bodies: dict[bytes, tuple[int, int]] | None = None) -> None:
         """`bodies`: a memory of hashes, shared by those who read copies of the same files."""
+        from tree_sitter import Parser
+
         self._grammar = grammar(language)
         self._bodies = {} if bodies is None else bodies
+        self._parser = Parser(self._grammar.language)
         self._source = b""
         self._tree: Tree | None = None
         self._found: list[_Found] = []
@@ -126,7 +131,7 @@ class Follower:
             self._source, self._tree, self._found = b"", None, []
             return []
         if self._tree is None:
-            self._tree = _parse(self._grammar, source, None)
+            self._tree = self._parser.parse(source)
             self._found = self._read(source, self._tree, [])
         elif source != self._source:
             self._advance(source, self._tree)
@@ -139,7 +144,7 @@ class Follower:
         tail = _common_tail(old, source, head)
         before, after = len(old) - tail, len(source) - tail
         tree.edit(head, before, after, _point(old, head), _point(old, before), _point(source, after))
-        new = _parse(self._grammar, source, tree)
+        new = self._parser.parse(source, tree)
         first, last = head, after
         for changed in tree.changed_ranges(new):
             first, last = min(first, changed.start_byte), max(last, changed.end_byte)
@@ -211,18 +216,28 @@ def _places(known: Grammar, source: bytes, tree: Tree, within: tuple[int, int] |
 
 
 def _hashed(known: Grammar, source: bytes, tree: Tree, found: _Found, cuts: list[tuple[int, int]]) -> tuple[int, int]:
-    cuts = [*cuts, (found.name_start, found.name_end)]
-    for node in _captures(known.comments, tree.root_node, (found.start, found.end)).get("comment", []):
-        cuts.append((node.start_byte, node.end_byte))
     tokens: list[bytes] = []
-    at = found.start
-    for start, end in sorted(cuts):
-        tokens += _TOKEN.findall(source, at, max(start, at))
-        at = max(at, end)
-    tokens += _TOKEN.findall(source, at, max(found.end, at))
+    for start, end in _between(found.start, found.end, [*cuts, (found.name_start, found.name_end)]):
+        comments: list[tuple[int, int]] = []
+        # Asking costs ten times what this does, and most bodies have none.
+        if _MAYBE_COMMENT.search(source, start, end):
+            nodes = _captures(known.comments, tree.root_node, (start, end)).get("comment", [])
+            comments = [(node.start_byte, node.end_byte) for node in nodes]
+        for first, last in _between(start, end, comments):
+            tokens += _TOKEN.findall(source, first, last)
     digest = blake2b(b"\0".join(tokens), digest_size=8).digest()
     # SQLite's numbers are signed.
     return int.from_bytes(digest, "big", signed=True), len(tokens)
+
+
+def _between(start: int, end: int, cuts: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """What is left of a span without what is cut from it."""
+    for first, last in sorted(cuts):
+        if start < first < end:
+            yield start, first
+        start = max(start, last)
+    if start < end:
+        yield start, end
 
 
 def _nested(ordered: Iterable[_Found]) -> Iterator[Symbol]:
@@ -246,11 +261,10 @@ def _captures(query: Query, root: Node, within: tuple[int, int] | None = None) -
     return cursor.captures(root)
 
 
-def _parse(known: Grammar, source: bytes, old: Tree | None) -> Tree:
+def _parse(known: Grammar, source: bytes) -> Tree:
     from tree_sitter import Parser
 
-    parser = Parser(known.language)
-    return parser.parse(source, old) if old else parser.parse(source)
+    return Parser(known.language).parse(source)
 
 
 def _common_head(a: bytes, b: bytes) -> int:
