@@ -74,7 +74,9 @@ def _matching(segments: Iterable[Segment], pattern: Pattern) -> _Events:
         local: list[int] = []
         for block in segment.candidates(pattern.required).tolist():
             if time.monotonic() > deadline:
-                raise GitVaultError(f"stopped after {LIMIT:g} seconds; search for more than so little, or a simpler pattern")
+                raise GitVaultError(
+                    f"stopped after {LIMIT:g} seconds; search for more than so little, or a simpler pattern"
+                )
             text = segment.text(block)
             places = pattern.places(text)
             if not places:
@@ -94,7 +96,9 @@ def _matching(segments: Iterable[Segment], pattern: Pattern) -> _Events:
         which, change, count = segment.events(np.concatenate(lines))
         blobs = np.stack([segment["old"][change], segment["new"][change]], axis=1)
         text_of = np.array(local, np.int64)[which]
-        parts.append((text_of, segment["path"][change], segment["version"][change], count, blobs, segment["kind"][change]))
+        parts.append(
+            (text_of, segment["path"][change], segment["version"][change], count, blobs, segment["kind"][change])
+        )
     if not parts:
         none = np.zeros(0, np.int64)
         return _Events([], none, none, none, none, none, np.zeros((0, 2, 20), np.uint8), none)
@@ -127,7 +131,9 @@ def _below(patterns: Patterns, path: bytes) -> bool:
     """Whether a pattern means a path or a folder above it."""
     parts = path.split(b"/")
     folders = (b"/".join(parts[:depth]) for depth in range(1, len(parts)))
-    return any(patterns.excluded_by(folder, True) for folder in folders) or patterns.excluded_by(path, False) is not None
+    return (
+        any(patterns.excluded_by(folder, True) for folder in folders) or patterns.excluded_by(path, False) is not None
+    )
 
 
 class Found:
@@ -140,7 +146,9 @@ class Found:
         self._texts = events.texts
         keep = self._states.counts(events.version) & (events.kind & BINARY == 0)
         keep[keep] = _chosen(catalog, query, events.path[keep])
-        self._events = _Events(events.texts, *(a[keep] for a in events[1:5]), events.times, events.blobs[keep], events.kind[keep])
+        self._events = _Events(
+            events.texts, *(a[keep] for a in events[1:5]), events.times, events.blobs[keep], events.kind[keep]
+        )
         self._lives()
         self._order(query)
 

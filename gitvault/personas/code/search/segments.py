@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import struct
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,8 @@ class Draft:
         """Bytes of text."""
         self.rows = 0
         """Of events."""
+        self.unread: Counter[int] = Counter()
+        """Of paths that were not read, in how many versions."""
         self._events: list[tuple[Array, Array, Array]] = []
         self._recent: list[tuple[int, int, int]] = []
         self._changes: list[tuple[int, int, int, bytes, bytes]] = []
@@ -60,6 +63,8 @@ class Draft:
         kind |= (len(old) > 20) * OLD_LINK | (len(new) > 20) * NEW_LINK
         change = len(self._changes)
         self._changes.append((version, path, kind, old[-20:], new[-20:]))
+        if kind & UNREAD:
+            self.unread[path] += 1
         before = len(self._recent)
         self._recent += [(self._number(line), change, by) for line, by in differing]
         self.rows += len(self._recent) - before
@@ -152,7 +157,9 @@ class Segment:
             self._base = -(-(start + length) // _ALIGNED) * _ALIGNED
             self.size = int(self["first"][-1])
         except (ValueError, struct.error, KeyError, IndexError, TypeError) as error:
-            raise CorruptionError(f"{path}: no segment of the search index; git-vault search --index makes it") from error
+            raise CorruptionError(
+                f"{path}: no segment of the search index; git-vault search --index makes it"
+            ) from error
 
     def __getitem__(self, name: str) -> Array:
         kind, shape, offset = self._described[name]
@@ -196,5 +203,7 @@ class Segment:
 
 def linked(kind: int, old: bytes, new: bytes) -> tuple[bytes, bytes]:
     """The ids of a change's blobs as a Reader takes them."""
-    return b"L" + old if kind & OLD_LINK and old != NONE else old, b"L" + new if kind & NEW_LINK and new != NONE else new
-
+    return (
+        b"L" + old if kind & OLD_LINK and old != NONE else old,
+        b"L" + new if kind & NEW_LINK and new != NONE else new,
+    )
