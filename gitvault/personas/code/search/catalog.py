@@ -150,11 +150,13 @@ class Catalog:
             [(c.id, min(c.time, _LAST_SECOND), c.author, c.subject, number) for number, c in read],
         )
 
-    def states(self) -> list[tuple[int, int, int, int]]:
-        """Number, line, source and time of every version that counts."""
-        return self.db.execute(
-            "SELECT number, line, source, time FROM version WHERE line >= 0 AND id NOTNULL"
-        ).fetchall()
+    def states(self, numbers: Sequence[int] | None = None) -> list[tuple[int, int, int, int]]:
+        """Number, line, source and time of every version, or of these, that counts."""
+        query = "SELECT number, line, source, time FROM version WHERE line >= 0 AND id NOTNULL"
+        if numbers is None:
+            return self.db.execute(query).fetchall()
+        parts = ((part, ",".join("?" * len(part))) for part in _parts(numbers))
+        return [row for part, marks in parts for row in self.db.execute(f"{query} AND number IN ({marks})", part)]
 
     def source_of(self, number: int) -> int:
         """The source of a version. Raises NotFoundError."""

@@ -9,6 +9,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+
 from gitvault.core.utils.files import Disk
 from gitvault.core.utils.names import to_line
 from gitvault.errors import CorruptionError, ToolError

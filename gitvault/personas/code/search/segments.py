@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 import struct
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,7 @@ import numpy.typing as npt
 
 from gitvault.core.utils.files import Disk, open_plain
 from gitvault.errors import CorruptionError
-from gitvault.personas.code.search.history import NONE
-from gitvault.personas.code.search.lines import Blocks, slots, texts
+from gitvault.personas.code.search.lines import Blocks, expander, slots
 from gitvault.personas.code.search.pattern import Required
 
 MAGIC = b"GVSEGM01"
@@ -86,7 +85,7 @@ class Draft:
 
     def number_paths(self, numbers: Sequence[int]) -> None:
         """Let each path that changes were added with stand for another number: its place in `numbers`."""
-        self._changes = [(version, numbers[path], *rest) for version, path, *rest in self._changes]
+        self._changes = [(version, numbers[path], *rest) for version, path, *rest in self._changes]  # type: ignore[misc]
 
     def merge(self, other: Segment) -> None:
         """Add all that another segment has."""
@@ -135,7 +134,7 @@ class Draft:
         with disk.create(path) as file:
             file.write(head + bytes(-len(head) % _ALIGNED))
             for array in arrays.values():
-                file.write(memoryview(np.ascontiguousarray(array)).cast("B") if array.size else b"")
+                file.write(np.ascontiguousarray(array).tobytes())
                 file.write(bytes(-array.nbytes % _ALIGNED))
             file.sync()
 
@@ -180,15 +179,17 @@ class Segment:
             held &= either
         return np.flatnonzero(np.unpackbits(held, count=blocks))
 
-    def text(self, block: int) -> bytes:
-        """A block's lines."""
-        start, stop = self["frame"][block : block + 2].tolist()
-        return next(texts([self["frames"][start:stop]]))
+    def texts(self, blocks: Array) -> Iterator[tuple[int, bytes]]:
+        """Blocks by number, with their lines, each with its end."""
+        expand = expander()
+        frames, starts = self["frames"], self["frame"].tolist()
+        for block in blocks.tolist():
+            yield block, expand(frames[starts[block] : starts[block + 1]])
 
     def lines(self) -> Iterable[bytes]:
         """All lines, by number."""
-        for block in range(len(self["first"]) - 1):
-            yield from self.text(block)[:-1].split(b"\n")
+        for _, text in self.texts(np.arange(len(self["first"]) - 1)):
+            yield from text[:-1].split(b"\n")
 
     def events(self, lines: Array) -> tuple[Array, Array, Array]:
         """What happened to lines, given by number: of each event the place in `lines`, its change, its count."""
@@ -204,6 +205,6 @@ class Segment:
 def linked(kind: int, old: bytes, new: bytes) -> tuple[bytes, bytes]:
     """The ids of a change's blobs as a Reader takes them."""
     return (
-        b"L" + old if kind & OLD_LINK and old != NONE else old,
-        b"L" + new if kind & NEW_LINK and new != NONE else new,
+        b"L" + old if kind & OLD_LINK else old,
+        b"L" + new if kind & NEW_LINK else new,
     )
