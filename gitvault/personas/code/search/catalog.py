@@ -28,7 +28,7 @@ CREATE TABLE IF NOT EXISTS version(number INTEGER PRIMARY KEY, source INT, oid B
 CREATE INDEX IF NOT EXISTS by_source ON version(source);
 CREATE TABLE IF NOT EXISTS path(id INTEGER PRIMARY KEY, project TEXT, path BLOB, UNIQUE(project, path));
 CREATE TABLE IF NOT EXISTS segment(name TEXT PRIMARY KEY, size INT);
-CREATE TABLE IF NOT EXISTS problem(source INT, said TEXT, UNIQUE(source, said));
+CREATE TABLE IF NOT EXISTS unread(source INT, path BLOB, versions INT, PRIMARY KEY(source, path));
 """
 _SOME = 500
 
@@ -51,22 +51,27 @@ class Catalog:
         """Whether it was written by this version of the program, and to its end."""
         return bool(self.db.execute("SELECT value FROM about WHERE key = 'format'").fetchall() == [(FORMAT,)])
 
-    def is_there(self) -> bool:
-        """Whether its file is still the one that was opened."""
+    @contextlib.contextmanager
+    def change(self) -> Iterator[None]:
+        """All or nothing of what is written inside. Raises LockedError when the index was removed meanwhile."""
+        try:
+            self.db.execute("BEGIN IMMEDIATE")
+            yield
+            if self._is_there():
+                self.db.execute("COMMIT")
+                return
+        except sqlite3.OperationalError:
+            if self._is_there():
+                raise
+        finally:
+            if self.db.in_transaction:
+                self.db.execute("ROLLBACK")
+        raise LockedError(f"{self._file.parent}: was removed meanwhile, by a purge; run again")
+
+    def _is_there(self) -> bool:
         with contextlib.suppress(OSError):
             return self._file.stat().st_ino == self._inode
         return False
-
-    @contextlib.contextmanager
-    def change(self) -> Iterator[None]:
-        """All or nothing of what is written inside."""
-        self.db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self.db.execute("ROLLBACK")
-            raise
-        self.db.execute("COMMIT")
 
     # -- sources ---------------------------------------------------------------------------------
 
@@ -97,12 +102,13 @@ class Catalog:
         (before,) = self.db.execute("SELECT shallow FROM source WHERE id = ?", (source,)).fetchone()
         if before is not None and before != shallow:
             self.db.execute("DELETE FROM version WHERE source = ?", (source,))
+            self.db.execute("DELETE FROM unread WHERE source = ?", (source,))
         self.db.execute("UPDATE source SET shallow = ? WHERE id = ?", (shallow, source))
 
     def forget(self, source: int) -> None:
         """Remove a source; what segments hold of it counts no more."""
         self.db.execute("DELETE FROM version WHERE source = ?", (source,))
-        self.db.execute("DELETE FROM problem WHERE source = ?", (source,))
+        self.db.execute("DELETE FROM unread WHERE source = ?", (source,))
         self.db.execute("DELETE FROM source WHERE id = ?", (source,))
 
     # -- versions --------------------------------------------------------------------------------
@@ -144,9 +150,13 @@ class Catalog:
             [(c.id, min(c.time, _LAST_SECOND), c.author, c.subject, number) for number, c in read],
         )
 
-    def states(self) -> list[tuple[int, int, int, int]]:
-        """Number, line, source and time of every version that counts."""
-        return self.db.execute("SELECT number, line, source, time FROM version WHERE line >= 0 AND id NOTNULL").fetchall()
+    def states(self, numbers: Sequence[int] | None = None) -> list[tuple[int, int, int, int]]:
+        """Number, line, source and time of every version, or of these, that counts."""
+        query = "SELECT number, line, source, time FROM version WHERE line >= 0 AND id NOTNULL"
+        if numbers is None:
+            return self.db.execute(query).fetchall()
+        parts = ((part, ",".join("?" * len(part))) for part in _parts(numbers))
+        return [row for part, marks in parts for row in self.db.execute(f"{query} AND number IN ({marks})", part)]
 
     def source_of(self, number: int) -> int:
         """The source of a version. Raises NotFoundError."""
@@ -196,13 +206,18 @@ class Catalog:
         self.db.executemany("DELETE FROM segment WHERE name = ?", [(old,) for old in names])
         self.db.execute("INSERT INTO segment VALUES(?, ?)", (name, size))
 
-    def complain(self, source: int, said: str) -> None:
-        """Note what could not be read."""
-        self.db.execute("INSERT OR IGNORE INTO problem VALUES(?, ?)", (source, said))
+    def skip(self, source: int, path: bytes, versions: int) -> None:
+        """Note that a path's content could not be read in so many more versions."""
+        self.db.execute(
+            "INSERT INTO unread VALUES(?1, ?2, ?3) ON CONFLICT DO UPDATE SET versions = versions + ?3",
+            (source, path, versions),
+        )
 
-    def problems(self) -> list[str]:
-        """What could not be read."""
-        return [said for (said,) in self.db.execute("SELECT said FROM problem ORDER BY rowid")]
+    def unread(self) -> list[tuple[str, bytes, int]]:
+        """Project, path and number of versions of what could not be read."""
+        return self.db.execute(
+            "SELECT project, path, versions FROM unread JOIN source ON source.id = source ORDER BY project, path"
+        ).fetchall()
 
     def close(self) -> None:
         """Close the file."""

@@ -1,4 +1,4 @@
-"""Where versions come from: repositories, read in place by git's own program, nothing written and nothing of theirs run.
+"""Where versions come from: repositories, read in place by git's own program; nothing of theirs is written or run.
 
 The history of a checkout is the first-parent line of HEAD and of each local branch that is not merged in it; that of
 a project in the vault the chain of its snapshots.
@@ -119,10 +119,10 @@ def lines_of(source: Source) -> list[tuple[str, list[bytes]]]:
     for name, tip in tips.items():
         if not tip.strip():
             continue
-        listed = _git(source, "rev-list", "--first-parent", "--stdin", stdin=tip.strip() + b"\n").decode().splitlines()
-        line = [oid for oid in map(bytes.fromhex, listed) if oid not in known]
-        known.update(line)
-        found.append((name, line[::-1]))
+        listed = _git(source, "rev-list", "--first-parent", "--stdin", stdin=tip.strip() + b"\n").decode().split()
+        oids = [oid for oid in map(bytes.fromhex, listed) if oid not in known]
+        known.update(oids)
+        found.append((name, oids[::-1]))
     return found
 
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from gitvault.core.utils.files import Disk
-from gitvault.errors import CorruptionError, LockedError, ToolError
+from gitvault.core.utils.names import to_line
+from gitvault.errors import CorruptionError, ToolError
 from gitvault.personas.code.search import history
 from gitvault.personas.code.search.catalog import Catalog, alone
 from gitvault.personas.code.search.lines import difference, is_binary
@@ -112,11 +113,18 @@ class Index:
                     problems.append(f"{self.catalog.sources()[number].project}: {error}")
             self._merge()
         now = self.catalog.count()
-        return Progress(now, now - before, len(self.catalog.waiting()), (*self.catalog.problems(), *problems))
+        return Progress(now, now - before, len(self.catalog.waiting()), (*self._unread(), *problems))
 
     def progress(self) -> Progress:
         """How far it is, as of the last update."""
-        return Progress(self.catalog.count(), 0, len(self.catalog.waiting()), tuple(self.catalog.problems()))
+        return Progress(self.catalog.count(), 0, len(self.catalog.waiting()), self._unread())
+
+    def _unread(self) -> tuple[str, ...]:
+        why = f"larger than {history.LARGEST >> 20} MiB or missing"
+        return tuple(
+            f"{project}: {to_line(path)}: {why} in {count} version{'s' * (count > 1)}; not searched"
+            for project, path, count in self.catalog.unread()
+        )
 
     def _arrange(self, source: Source) -> int:
         cut = history.shallow(source)
@@ -146,33 +154,41 @@ class Index:
                 done.append((version, commit))
                 told += 1
                 if draft.full:
-                    self._write(draft, done, source.project, paths)
+                    self._write(draft, done, number, paths)
                     draft, done, paths = Draft(), [], {}
                     tell(told)
         if done:
-            self._write(draft, done, source.project, paths)
+            self._write(draft, done, number, paths)
             tell(told)
 
     def _write(
-        self, draft: Draft, done: list[tuple[int, history.Commit]], project: str, paths: dict[bytes, int]
+        self, draft: Draft, done: list[tuple[int, history.Commit]], number: int, paths: dict[bytes, int]
     ) -> None:
+        project = self.catalog.sources()[number].project
         with self.catalog.change():
-            numbers = [self.catalog.path_number(project, path) for path in paths]
-            draft.number_paths(numbers)
-            self._save(draft, (), f"{done[-1][0]}-{done[0][0]}")
-            self.catalog.enter(done)
+            draft.number_paths([self.catalog.path_number(project, path) for path in paths])
 
-    def _save(self, draft: Draft, instead: Iterable[str], what: str) -> None:
+        def enter() -> None:
+            self.catalog.enter(done)
+            named = list(paths)
+            for path, versions in draft.unread.items():
+                self.catalog.skip(number, named[path], versions)
+
+        self._save(draft, (), f"{done[-1][0]}-{done[0][0]}", enter)
+
+    def _save(self, draft: Draft, instead: Iterable[str], what: str, enter: Callable[[], None] = lambda: None) -> None:
         size = draft.size
-        name = f"{what}-{hashlib.sha256(os.urandom(16)).hexdigest()[:8]}.lines"
-        path = self.folder / name
-        draft.write(path, self._disk)
-        self._disk.sync_folder(self.folder)
-        if not self.catalog.is_there():
-            # A purge removed the index meanwhile, and this may hold what it was about.
+        path = self.folder / f"{what}-{hashlib.sha256(os.urandom(16)).hexdigest()[:8]}.lines"
+        try:
+            draft.write(path, self._disk)
+            self._disk.sync_folder(self.folder)
+            with self.catalog.change():
+                self.catalog.replace(instead, path.name, size)
+                enter()
+        except BaseException:
+            # After a purge it must not stay.
             self._disk.unlink(path)
-            raise LockedError(f"{self.folder}: was removed meanwhile, by a purge; run again")
-        self.catalog.replace(instead, name, size)
+            raise
 
     def _merge(self) -> None:
         """Make one of many small segments, so that a search opens few."""
@@ -183,8 +199,7 @@ class Index:
             draft = Draft()
             for name in small:
                 draft.merge(self._segment(name))
-            with self.catalog.change():
-                self._save(draft, small, "merged")
+            self._save(draft, small, "merged")
             for name in small:
                 self._opened.pop(name, None)
                 self._disk.unlink(self.folder / name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,6 @@ SLOTS = 1 << 16
 # A byte of which the first so many hold NUL is binary, as git has it.
 _LOOKED_AT = 8000
 _RUN = re.compile(rb"[\t\x20-\x7e]{%d,}" % SHORTEST_RUN)
-_PRINTABLE = re.compile(rb"[\t\x20-\x7e]{%d,}" % SHORTEST_RUN)
 _LEVEL = 3
 
 Bits = npt.NDArray[np.uint8]
@@ -35,7 +34,7 @@ def is_binary(content: bytes) -> bool:
 
 def in_runs(text: bytes) -> bool:
     """Whether all places where a binary file holds `text` are in its runs."""
-    return _PRINTABLE.fullmatch(text) is not None
+    return _RUN.fullmatch(text) is not None
 
 
 def difference(old: bytes, new: bytes, *, binary: bool = False) -> list[tuple[bytes, int]]:
@@ -101,8 +100,8 @@ def slots(text: bytes) -> npt.NDArray[np.uint32]:
         return np.zeros(0, np.uint32)
     one = np.frombuffer(fold(text), np.uint8).astype(np.uint32)
     # Fibonacci hashing: the upper half of a product with the golden ratio.
-    found: npt.NDArray[np.uint32] = ((one[:-2] << 16 | one[1:-1] << 8 | one[2:]) * np.uint32(2654435769)) >> 16
-    return found
+    three = one[:-2] << 16 | one[1:-1] << 8 | one[2:]
+    return (three * np.uint32(2654435769) >> 16).astype(np.uint32)
 
 
 class Blocks:
@@ -145,8 +144,7 @@ class Blocks:
         return rows
 
 
-def texts(frames: Iterable[bytes | memoryview]) -> Iterator[bytes]:
-    """The texts of blocks."""
+def expander() -> Callable[[Bits], bytes]:
+    """What gives the text of a compressed block."""
     decompressor = zstandard.ZstdDecompressor()
-    for frame in frames:
-        yield decompressor.decompress(frame)
+    return lambda frame: decompressor.decompress(frame.data)

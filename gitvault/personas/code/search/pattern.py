@@ -1,7 +1,7 @@
 """What is looked for: a text, or a regular expression of RE2, whose time grows with what it looks at and no faster.
 
-git's extended expressions are taken as git takes them where RE2 differs: `\\<` and `\\>`, `{,3}`, and that `[^a]` never is
-the end of a line, while `\\s` may be.
+Where RE2 differs, git's extended expressions are taken as git takes them: `\\<` and `\\>`, `{,3}`, and that `[^a]`
+never is the end of a line, while `\\s` may be.
 """
 
 from __future__ import annotations

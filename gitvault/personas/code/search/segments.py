@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,7 @@ import numpy.typing as npt
 
 from gitvault.core.utils.files import Disk, open_plain
 from gitvault.errors import CorruptionError
-from gitvault.personas.code.search.history import NONE
-from gitvault.personas.code.search.lines import Blocks, slots, texts
+from gitvault.personas.code.search.lines import Blocks, expander, slots
 from gitvault.personas.code.search.pattern import Required
 
 MAGIC = b"GVSEGM01"
@@ -44,6 +44,8 @@ class Draft:
         """Bytes of text."""
         self.rows = 0
         """Of events."""
+        self.unread: Counter[int] = Counter()
+        """Of paths that were not read, in how many versions."""
         self._events: list[tuple[Array, Array, Array]] = []
         self._recent: list[tuple[int, int, int]] = []
         self._changes: list[tuple[int, int, int, bytes, bytes]] = []
@@ -60,6 +62,8 @@ class Draft:
         kind |= (len(old) > 20) * OLD_LINK | (len(new) > 20) * NEW_LINK
         change = len(self._changes)
         self._changes.append((version, path, kind, old[-20:], new[-20:]))
+        if kind & UNREAD:
+            self.unread[path] += 1
         before = len(self._recent)
         self._recent += [(self._number(line), change, by) for line, by in differing]
         self.rows += len(self._recent) - before
@@ -81,7 +85,7 @@ class Draft:
 
     def number_paths(self, numbers: Sequence[int]) -> None:
         """Let each path that changes were added with stand for another number: its place in `numbers`."""
-        self._changes = [(version, numbers[path], *rest) for version, path, *rest in self._changes]
+        self._changes = [(version, numbers[path], *rest) for version, path, *rest in self._changes]  # type: ignore[misc]
 
     def merge(self, other: Segment) -> None:
         """Add all that another segment has."""
@@ -130,7 +134,7 @@ class Draft:
         with disk.create(path) as file:
             file.write(head + bytes(-len(head) % _ALIGNED))
             for array in arrays.values():
-                file.write(memoryview(np.ascontiguousarray(array)).cast("B") if array.size else b"")
+                file.write(np.ascontiguousarray(array).tobytes())
                 file.write(bytes(-array.nbytes % _ALIGNED))
             file.sync()
 
@@ -152,7 +156,9 @@ class Segment:
             self._base = -(-(start + length) // _ALIGNED) * _ALIGNED
             self.size = int(self["first"][-1])
         except (ValueError, struct.error, KeyError, IndexError, TypeError) as error:
-            raise CorruptionError(f"{path}: no segment of the search index; git-vault search --index makes it") from error
+            raise CorruptionError(
+                f"{path}: no segment of the search index; git-vault search --index makes it"
+            ) from error
 
     def __getitem__(self, name: str) -> Array:
         kind, shape, offset = self._described[name]
@@ -173,15 +179,17 @@ class Segment:
             held &= either
         return np.flatnonzero(np.unpackbits(held, count=blocks))
 
-    def text(self, block: int) -> bytes:
-        """A block's lines."""
-        start, stop = self["frame"][block : block + 2].tolist()
-        return next(texts([self["frames"][start:stop]]))
+    def texts(self, blocks: Array) -> Iterator[tuple[int, bytes]]:
+        """Blocks by number, with their lines, each with its end."""
+        expand = expander()
+        frames, starts = self["frames"], self["frame"].tolist()
+        for block in blocks.tolist():
+            yield block, expand(frames[starts[block] : starts[block + 1]])
 
     def lines(self) -> Iterable[bytes]:
         """All lines, by number."""
-        for block in range(len(self["first"]) - 1):
-            yield from self.text(block)[:-1].split(b"\n")
+        for _, text in self.texts(np.arange(len(self["first"]) - 1)):
+            yield from text[:-1].split(b"\n")
 
     def events(self, lines: Array) -> tuple[Array, Array, Array]:
         """What happened to lines, given by number: of each event the place in `lines`, its change, its count."""
@@ -196,5 +204,7 @@ class Segment:
 
 def linked(kind: int, old: bytes, new: bytes) -> tuple[bytes, bytes]:
     """The ids of a change's blobs as a Reader takes them."""
-    return b"L" + old if kind & OLD_LINK and old != NONE else old, b"L" + new if kind & NEW_LINK and new != NONE else new
-
+    return (
+        b"L" + old if kind & OLD_LINK else old,
+        b"L" + new if kind & NEW_LINK else new,
+    )
