@@ -422,15 +422,10 @@ def changes(
     if not parts:
         return
     version, path, kind, old, new = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-<<<<<<< HEAD
-    known = catalog.paths(np.unique(path).tolist())
+    known = catalog.paths(_unique(path).tolist())
     chosen = np.array([number for number, where in known.items() if at is None or at(*where)], np.int64)
     rows = np.flatnonzero(np.isin(path, chosen))
     for row in rows[np.lexsort((path[rows], version[rows]))].tolist():
-=======
-    known = catalog.paths(_unique(path).tolist())
-    for row in np.lexsort((path, version)).tolist():
->>>>>>> i5-lines
         ids = linked(int(kind[row]), bytes(old[row]), bytes(new[row]))
         before, now = (b"" if blob == NONE else blob for blob in ids)
         yield Change(int(version[row]), *known[int(path[row])], before, now)
