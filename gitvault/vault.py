@@ -764,7 +764,11 @@ class Vault:
             return search(self.history, patterns, catalog.saved(self.history, projects))[1]
         with self._lock("forget"), self._reserve():
             names = catalog.saved(self.history, projects)
-            clear = self._caches.remove
+
+            def clear(project: str) -> None:
+                self._caches.remove(project)
+                layout.clear_search(self.path, self._disk)
+
             return forget(self.history, patterns, names, now=self._now(), host=self.config.machine, clear=clear)
 
     def operations(self) -> list[Operation]:

@@ -48,6 +48,7 @@ VERBS = {
     "copy": "copy",
     "policy": "policy",
     "doctor": "doctor",
+    "search": "search",
 }
 """Each verb with the module of `gitvault.cli` whose `VERBS` has it."""
 

@@ -164,6 +164,26 @@ def _python() -> tuple[list[str], dict[str, str]]:
     return [sys.executable, "-P"], environment
 
 
+def start(command: Sequence[str | Path], *, cwd: Path | None = None) -> subprocess.Popen[bytes]:
+    """A program that is spoken to through its standard input and output; what it complains of is dropped.
+
+    Raises ToolMissing.
+    """
+    environment = clean_environment()
+    try:
+        return subprocess.Popen(
+            [_program(str(command[0]), environment), *map(str, command[1:])],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=cwd,
+            env=environment,
+            umask=_UMASK,
+        )
+    except FileNotFoundError as error:
+        raise ToolMissing(f"{command[0]}: not found; install it and make sure it is on PATH") from error
+
+
 def start_python(module: str, arguments: Sequence[str] = ()) -> subprocess.Popen[bytes]:
     """A worker: this Python running `module`, spoken to through its standard input and output."""
     python, environment = _python()
