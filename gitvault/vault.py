@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from gitvault.core.interfaces import Progress, Rules
     from gitvault.core.stat_cache import Caches
     from gitvault.core.storage.store import ChunkStore
+    from gitvault.core.touched import Watch
     from gitvault.core.utils.lock import VaultLock
     from gitvault.core.versioning.operations import Operation
 
@@ -214,6 +215,11 @@ class Vault:
 
         return Patterns(self.config.ignore)
 
+    def _watch(self, project: Project) -> Watch:
+        from gitvault.core.touched import Watch
+
+        return Watch(self.path / "cache", project.path, self._rules(project).digest)
+
     # -- projects --------------------------------------------------------------------------------
 
     def projects(self) -> list[Project]:
@@ -279,18 +285,22 @@ class Vault:
         tags: Sequence[str] = (),
         metadata: Mapping[str, str] | None = None,
         trigger: str = "manual",
+        scan: bool = False,
         progress: Progress | None = None,
     ) -> models.SnapshotReport:
-        """See BackupEngine. Registers the folder as a project when it is new."""
+        """See BackupEngine. Registers the folder as a project when it is new.
+
+        `scan`: look at everything, also while a watcher knows what was touched.
+        """
         details = Details("", message, self._now(), 0, 0, tags, metadata, trigger)
         registered = self.add_project(path, project)
         try:
-            report = self._take(registered, details, progress)
+            report = self._take(registered, details, scan, progress)
         except StorageFullError as full:
             if not (self._quota and self._quota.reached and self.config.quota_policy == "prune"):
                 raise
             self._make_room(full)
-            report = self._take(registered, details, progress)
+            report = self._take(registered, details, scan, progress)
         quota, self._quota = self._quota, None
         if quota and (note := quota.note()):
             report = replace(report, notes=(*report.notes, note))
@@ -306,7 +316,7 @@ class Vault:
             raise StorageFullError(f"{full}; vault.quotaPolicy is prune, but {error}") from full
         self.sweep()
 
-    def _take(self, project: Project, details: Details, progress: Progress | None) -> models.SnapshotReport:
+    def _take(self, project: Project, details: Details, scan: bool, progress: Progress | None) -> models.SnapshotReport:
         from gitvault.core.backup_engine.intake import Limits
         from gitvault.core.backup_engine.quota import Quota
         from gitvault.core.backup_engine.snapshot import take_snapshot
@@ -327,6 +337,8 @@ class Vault:
                     store=self.store,
                     cache=cache,
                     rules=self._rules(project),
+                    watch=self._watch(project),
+                    scan=scan,
                     limits=limits,
                     redundancy=config.parity,
                     admit=self._admit,
@@ -426,12 +438,13 @@ class Vault:
     def status(self, paths: Sequence[Path | str] = (), *, scan: bool = False) -> list[models.PathState]:
         """Whether paths are saved, as they are now; nothing named: every project on this machine.
 
-        A file is looked at. Of a folder the last look's result is told, and its age; `scan` looks again.
+        A file is looked at. Of a folder that is watched, what its watcher says has changed; of another the last look's
+        result is told, and its age. `scan` looks at everything.
         """
         from gitvault.core.backup_engine.status import Places, path_state
 
         here = [project for project in self.projects() if project.host == self.config.machine]
-        places = Places(self.history, self._caches.open, self._rules, here, self._now())
+        places = Places(self.history, self._caches.open, self._rules, here, self._now(), self._watch)
         named = [os.fspath(path) for path in paths] or [project.path for project in here]
         return [path_state(places, path, scan) for path in named]
 
