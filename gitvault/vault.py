@@ -215,6 +215,10 @@ class Vault:
 
         return Patterns(self.config.ignore)
 
+    def rules(self, project: Project) -> Rules:
+        """What of a project is saved."""
+        return self._rules(project)
+
     def _watch(self, project: Project) -> Watch:
         from gitvault.core.touched import Watch
 

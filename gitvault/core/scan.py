@@ -83,7 +83,9 @@ class KeptFolder:
 
     path: bytes
     left_out: list[bytes] = field(default_factory=list)
-    """Names of its subfolders that are; known when the next folder is told."""
+    """Names of its subfolders that are; this and the next are known when the next folder is told."""
+    git: str = ""
+    """`folder` or `file` for what is called `.git` in it: a file in a linked worktree or a submodule."""
 
 
 def racy_ns(found: os.stat_result, now_ns: int) -> int:
@@ -188,6 +190,8 @@ def kept_folders(root: Path, rules: Rules, start: bytes = b"", vault: Path | Non
         with contextlib.suppress(OSError), os.scandir(full) as listed:
             for entry in listed:
                 names.append(entry.name)
+                if entry.name == ".git":
+                    told.git = "folder" if entry.is_dir() else "file"
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(entry.name)
         scope = rules.scope(path, rules.marks(names), outer)

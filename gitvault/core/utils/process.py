@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from gitvault.errors import StorageFullError, ToolFailed, ToolMissing, ToolStopped
 
@@ -195,19 +196,28 @@ def in_child(task: Callable[[], bytes]) -> Child | None:
 
 def start_detached(arguments: Sequence[str]) -> None:
     """Start this Python with `arguments` in the background at idle priority; it outlives this process."""
+    start_idle(arguments, None)
+
+
+def start_idle(arguments: Sequence[str], output: BinaryIO | None) -> subprocess.Popen[bytes]:
+    """Start this Python with `arguments` at idle priority, out of reach of this terminal's signals.
+
+    What it prints, errors too, goes to the file `output`, or nowhere.
+    """
     options: dict[str, object] = (
         {"creationflags": 0x00000008 | 0x00000040} if sys.platform == "win32" else {"start_new_session": True}
     )
     python, environment = _python()
-    subprocess.Popen(
+    started: subprocess.Popen[bytes] = subprocess.Popen(
         [*_idle_prefix(), *python, *arguments],
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stdout=output or subprocess.DEVNULL,
+        stderr=output or subprocess.DEVNULL,
         env=environment,
         umask=_UMASK,
         **options,  # type: ignore[call-overload]
     )
+    return started
 
 
 def _idle_prefix() -> tuple[str, ...]:
