@@ -14,7 +14,7 @@ import hashlib
 import os
 import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,6 +77,16 @@ class Folder:
     """Its files and symlinks, sorted by name."""
 
 
+@dataclass(frozen=True, slots=True)
+class Partly:
+    """What a walk needs that does not look at everything."""
+
+    touched: Touched
+    """All that may have changed since the rows were right."""
+    rows_below: Callable[[bytes], dict[bytes, Row]]
+    """The rows of a folder and all below it, should the rules there have changed."""
+
+
 @dataclass(slots=True)
 class KeptFolder:
     """A folder that is not left out."""
@@ -118,25 +128,25 @@ def walk(
     *,
     start: bytes = b"",
     vault: Path | None = None,
-    touched: Touched | None = None,
+    partly: Partly | None = None,
 ) -> Iterator[Same | Folder | Untouched]:
     """Every folder from `start` (b"": the root) down, a folder before its subfolders, each once.
 
     What cannot be read, and what is neither file, folder nor symlink, is added to `problems`. The folder `vault` is
-    left out, and added to `notes`. `touched`: all that may have changed since `rows` were right; of the rest only
-    the topmost folders are told, as `Untouched`. Raises OSError when the first folder cannot be read.
+    left out, and added to `notes`. `partly`: look only at what was touched; of the rest the topmost folders are told,
+    as `Untouched`, and `rows` may lack what is below them. Raises OSError when the first folder cannot be read.
     """
     base = os.fsdecode(os.fspath(root))
     forbidden = os.path.realpath(vault) if vault else ""
     above = [scope for scope, _ in scopes(root, rules, start)]
     pending = [(start, above[-1] if above else None, False)]
-    ahead = _Ahead({} if start or touched else rows, base, rules)
-    on_the_way = touched.on_the_way() if touched else frozenset()
+    ahead = _Ahead({} if start or partly else rows, base, rules)
+    on_the_way = partly.touched.on_the_way() if partly else frozenset()
     try:
         while pending:
             path, outer, doubtful = pending.pop()
             row = rows.get(path)
-            if touched and row and not doubtful and path not in on_the_way and not touched.covers(path):
+            if partly and row and not doubtful and path not in on_the_way and not partly.touched.covers(path):
                 yield Untouched(path, row)
                 continue
             full = _join(base, path)
@@ -162,8 +172,10 @@ def walk(
                     signature = signature if complete else b""
                     folder = Folder(path, kept, row, own, signature, scope.digest, _folder_xattrs(full), entries)
             prefix = path + b"/" if path else b""
-            # Other rules than before hold for what is below, too.
-            doubtful = doubtful or row is None or row.scope != scope.digest
+            if partly and row and not doubtful and row.scope != scope.digest:
+                # Other rules hold for what is below, too.
+                rows.update(partly.rows_below(path))
+                doubtful = True
             pending.extend((prefix + name, scope, doubtful) for name in reversed(folder.folders))
             yield folder
     finally:

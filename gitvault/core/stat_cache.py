@@ -170,7 +170,7 @@ class StatCache:
         """What the rows are valid for: `snapshot`, `root`, `rules`, `time` and what the last run reported."""
         try:
             found = dict(self._db.execute("SELECT key, value FROM about"))
-            for key in ("number", "time", "problems"):
+            for key in ("number", "time", "problems", "files", "bytes"):
                 int(found.get(key, b"0"))
         except _DAMAGE:
             return {}
@@ -199,7 +199,9 @@ class StatCache:
         return found
 
     def rows_below(self, path: bytes) -> dict[bytes, Row]:
-        """The rows of a folder, not the root, and of all below it."""
+        """The rows of a folder and of all below it."""
+        if not path:
+            return self.rows()
         query = (
             "SELECT path, signature, scope, tree, meta, meta_blob, files, bytes FROM folder"
             " WHERE path=? OR (path>? AND path<?)"
@@ -207,13 +209,6 @@ class StatCache:
         with _damage_named():
             found = self._db.execute(query, (path, path + b"/", path + b"0"))
             return {path: Row(*rest) for path, *rest in found}
-
-    def size_below(self, path: bytes) -> tuple[int, int]:
-        """Files and bytes in a folder, not the root, and all below it."""
-        query = "SELECT TOTAL(files), TOTAL(bytes) FROM folder WHERE path=? OR (path>? AND path<?)"
-        with _damage_named():
-            files, size = self._db.execute(query, (path, path + b"/", path + b"0")).fetchone()
-            return int(files), int(size)
 
     def _below(self, path: bytes) -> list[bytes]:
         """The folders directly in one. Sought one by one: what is deeper is jumped over."""

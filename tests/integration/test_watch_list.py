@@ -23,6 +23,7 @@ from gitvault.vault import Vault
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the list is kept where the system tells of losses")
 
+
 def put(folder: Path, files: dict[str, str]) -> None:
     """Write files, with their folders."""
     for name, text in files.items():
@@ -169,8 +170,8 @@ def test_an_overflow_means_a_scan(vault: Vault, project: Project) -> None:
     touched = TouchedList("t")
     source = Inotify(Path(project.path), Patterns(), touched)
     mark = touched.answer(b"").mark
-    one, two = (open(Path(project.path, f"f0/s0/{name}"), "ab", buffering=0) for name in "ab")
-    with one, two:
+    first, second = (Path(project.path, f"f0/s0/{name}") for name in "ab")
+    with first.open("ab", buffering=0) as one, second.open("ab", buffering=0) as two:
         limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
         for _ in range(limit // 2 + 100):
             one.write(b"x")

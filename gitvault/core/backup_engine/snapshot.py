@@ -24,7 +24,7 @@ from gitvault.core.backup_engine.secrets import secret
 from gitvault.core.backup_engine.trees import Done, build_trees
 from gitvault.core.interfaces import Progress, Rules, StorageManager
 from gitvault.core.models import ObjectId, Pointer, Problem, Secret, SnapshotId, SnapshotReport
-from gitvault.core.scan import Folder, Same, Untouched, collection_paused, racy_ns, walk
+from gitvault.core.scan import Folder, Partly, Same, Untouched, collection_paused, racy_ns, walk
 from gitvault.core.stat_cache import CacheDamaged, Known, Row, Stat, StatCache, pack_entries, stat_of
 from gitvault.core.storage import pointers
 from gitvault.core.touched import Touched, Watch
@@ -109,7 +109,7 @@ class _Run:
     def take(self, folder: Same | Folder | Untouched) -> None:
         """Begin with a folder the walk found."""
         if isinstance(folder, Untouched):
-            self.keep_below(folder.path, folder.row)
+            self.kept[folder.path] = folder.row
             return
         if isinstance(folder, Same):
             self.done.append(Done(folder.path, folder.folders, folder.row))
@@ -363,12 +363,12 @@ class _Run:
         counts = [f"{count} {what}" for count, what in found if count]
         return f"{project}: {', '.join(counts) or 'attributes only'}"
 
-    def keep_below(self, path: bytes, row: Row) -> None:
-        """A folder that is, with all below it, as the last snapshot has it."""
-        self.kept[path] = row
-        files, size = self.cache.size_below(path)
-        self.kept_files += files
-        self.kept_bytes += size
+    def count_untouched(self, rows: Mapping[bytes, Row]) -> None:
+        """What is in folders that nobody looked at: all that there was, but for that of the given rows."""
+        about = self.cache.about()
+        looked_at = [row for path, row in rows.items() if path not in self.kept]
+        self.kept_files += int(about["files"]) - sum(row.files for row in looked_at)
+        self.kept_bytes += int(about["bytes"]) - sum(row.size for row in looked_at)
 
     def settle_missing(self, rows: dict[bytes, Row], visited: set[bytes]) -> list[bytes]:
         """Folders that the walk did not reach: unreadable ones stay as they were, the others' paths are returned."""
@@ -445,7 +445,8 @@ def take_snapshot(
     try:
         visited: set[bytes] = set()
         missed: list[bytes] = []
-        for folder in walk(root, rows, rules, run.problems, run.notes, vault=history.git_dir, touched=touched):
+        partly = Partly(touched, cache.rows_below) if touched else None
+        for folder in walk(root, rows, rules, run.problems, run.notes, vault=history.git_dir, partly=partly):
             visited.add(folder.path)
             if seen and not seen.covers(folder.path) and _differs(folder):
                 missed.append(folder.path)
@@ -453,6 +454,7 @@ def take_snapshot(
         run.collect()
         if touched:
             rows |= rows_of_gone(rows, visited, cache)
+            run.count_untouched(rows)
         gone = run.settle_missing(rows, visited)
         tree = run.attach(attachments())
         trees = build_trees(history, run.pack, cache, run.done, run.kept, tree)
@@ -492,6 +494,8 @@ def take_snapshot(
         "snapshot": snapshot.encode(),
         "root": os.fsencode(root),
         "number": b"%d" % (number - unchanged),
+        "files": b"%d" % trees.files,
+        "bytes": b"%d" % trees.size,
         "time": b"%d" % int(details.time.timestamp()),
         "problems": b"%d" % len(run.problems),
     }

@@ -13,7 +13,7 @@ from pathlib import Path
 from gitvault.core.backup_engine.baseline import rows_for, rows_of_gone, to_look_at
 from gitvault.core.interfaces import Rules
 from gitvault.core.models import PathState, Pointer, Problem, Project, SnapshotId
-from gitvault.core.scan import Folder, collection_paused, scopes, walk
+from gitvault.core.scan import Folder, Partly, collection_paused, scopes, walk
 from gitvault.core.stat_cache import Known, Stat, StatCache, stat_of
 from gitvault.core.storage import pointers
 from gitvault.core.touched import Touched, Watch
@@ -218,10 +218,12 @@ def _scan(places: Places, project: Project, cache: StatCache, inside: bytes, tou
     """Files that the next snapshot would find new, changed, deleted or unreadable below a folder."""
     counts = {"new": 0, "changed": 0, "deleted": 0, "unreadable": 0}
     problems: list[Problem] = []
-    rows = rows_for(touched, cache)
+    prefix = inside + b"/" if inside else b""
+    rows = {path: row for path, row in rows_for(touched, cache).items() if path == inside or path.startswith(prefix)}
     visited = set()
     rules, vault = places.rules(project), places.history.git_dir
-    for folder in walk(Path(project.path), rows, rules, problems, [], start=inside, vault=vault, touched=touched):
+    partly = Partly(touched, cache.rows_below) if touched else None
+    for folder in walk(Path(project.path), rows, rules, problems, [], start=inside, vault=vault, partly=partly):
         visited.add(folder.path)
         if not isinstance(folder, Folder):
             continue
@@ -236,10 +238,9 @@ def _scan(places: Places, project: Project, cache: StatCache, inside: bytes, tou
             ):
                 counts["changed"] += 1
         counts["deleted"] += len(known)
-    prefix = inside + b"/" if inside else b""
     if touched:
         rows |= rows_of_gone(rows, visited, cache)
-    counts["deleted"] += sum(row.files for path, row in rows.items() if path.startswith(prefix) and path not in visited)
+    counts["deleted"] += sum(row.files for path, row in rows.items() if path not in visited)
     counts["unreadable"] = len(problems)
     return counts
 
