@@ -46,6 +46,8 @@ VERBS = {
     "copy": "copy",
     "doctor": "doctor",
     "watch": "activity",
+    "service": "activity",
+    "hook": "activity",
 }
 """Each verb with the module of `gitvault.cli` whose `VERBS` has it."""
 
