@@ -143,6 +143,7 @@ def observe(state: State, notices: Iterable[Notice], now: float) -> State:
             ref = changed = True
         elif what == "editor":
             editors.add(notice.path)
+            state = _present(state, now)
         elif what == "vcs" or (what == "scratch" and notice.kept):
             pass
         elif not notice.kept:
@@ -178,14 +179,14 @@ def _saved(state: State, count: int, now: float) -> State:
     if begun is None and (len(saves) >= SESSION_SAVES or state.editors):
         begun = saves[0]
     # The save that came before it was known to be a session is one of its saves.
-    counted = state.session_saves + count if state.session_since is not None else (len(saves) if begun else 0)
+    counted = state.session_saves + count if state.session_since is not None else len(saves) * (begun is not None)
     return replace(state, saves=saves, session_since=begun, session_saves=counted)
 
 
 def _present(state: State, now: float) -> State:
     """Somebody is there; after a long pause it is another session."""
     if now - state.last_sign > PAUSE_SECONDS:
-        state = replace(state, session_since=None, session_saves=0, saves=(), editors=frozenset())
+        state = replace(state, session_since=None, session_saves=0, saves=())
     return replace(state, last_sign=now)
 
 
