@@ -25,6 +25,7 @@ from gitvault.core.utils.names import from_text, to_line
 from gitvault.core.versioning.history import Damaged, Details, GitHistory
 from gitvault.errors import (
     ConfigError,
+    CorruptionError,
     GitVaultError,
     LockedError,
     NotFoundError,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from gitvault.core.interfaces import Progress, Rules
     from gitvault.core.stat_cache import Caches
     from gitvault.core.storage.store import ChunkStore
+    from gitvault.core.touched import Watch
     from gitvault.core.utils.lock import VaultLock
     from gitvault.core.versioning.edits import Edit
     from gitvault.core.versioning.operations import Operation
@@ -283,6 +285,23 @@ class Vault:
             trusted=trusted,
         )
 
+    def rules(self, project: Project) -> Rules:
+        """What of a project is saved."""
+        return self._rules(project)
+
+    def _watch(self, project: Project) -> Watch | None:
+        """The project's watcher; none for a checkout, where what git says of a file changes without its being touched."""
+        from gitvault.core.touched import Watch
+        from gitvault.core.versioning import contents
+
+        tip = self.history.tip(project.name)
+        with contextlib.suppress(CorruptionError, NotFoundError):
+            if tip and contents.attached(self.history, self.history.commit(tip).tree):
+                return None
+        if project.mode != "full" and os.path.lexists(os.path.join(project.path, ".git")):
+            return None
+        return Watch(self.path / "cache", project.path, self._rules(project).digest)
+
     # -- projects --------------------------------------------------------------------------------
 
     def projects(self) -> list[Project]:
@@ -393,18 +412,22 @@ class Vault:
         tags: Sequence[str] = (),
         metadata: Mapping[str, str] | None = None,
         trigger: str = "manual",
+        scan: bool = False,
         progress: Progress | None = None,
     ) -> models.SnapshotReport:
-        """See BackupEngine. Registers the folder as a project when it is new."""
+        """See BackupEngine. Registers the folder as a project when it is new.
+
+        `scan`: look at everything, also while a watcher knows what was touched.
+        """
         details = Details("", message, self._now(), 0, 0, tags, metadata, trigger)
         registered = self.add_project(path, project)
         try:
-            report = self._take(registered, details, progress)
+            report = self._take(registered, details, scan, progress)
         except StorageFullError as full:
             if not (self._quota and self._quota.reached and self.config.quota_policy == "prune"):
                 raise
             self._make_room(full)
-            report = self._take(registered, details, progress)
+            report = self._take(registered, details, scan, progress)
         quota, self._quota = self._quota, None
         if quota and (note := quota.note()):
             report = replace(report, notes=(*report.notes, note))
@@ -431,7 +454,7 @@ class Vault:
             raise StorageFullError(f"{full}; vault.quotaPolicy is prune, but {error}") from full
         self.sweep()
 
-    def _take(self, project: Project, details: Details, progress: Progress | None) -> models.SnapshotReport:
+    def _take(self, project: Project, details: Details, scan: bool, progress: Progress | None) -> models.SnapshotReport:
         from gitvault.core.backup_engine.quota import Quota
         from gitvault.core.backup_engine.reading import Limits
         from gitvault.core.backup_engine.snapshot import take_snapshot
@@ -456,6 +479,8 @@ class Vault:
                     store=self.store,
                     cache=cache,
                     rules=rules[0][1],
+                    watch=self._watch(project),
+                    scan=scan,
                     limits=limits,
                     redundancy=config.parity,
                     admit=self._admit,
@@ -572,13 +597,14 @@ class Vault:
     def status(self, paths: Sequence[Path | str] = (), *, scan: bool = False) -> list[models.PathState]:
         """Whether paths are saved, as they are now; nothing named: every project on this machine.
 
-        A file is looked at. Of a folder the last look's result is told, and its age; `scan` looks again.
+        A file is looked at. Of a folder that is watched, what its watcher says has changed; of another the last look's
+        result is told, and its age. `scan` looks at everything.
         """
         from gitvault.core.backup_engine.status import Places, path_state
         from gitvault.vcs.protect.saved import settled
 
         here = self._here()
-        places = Places(self.history, self._caches.open, self._rules_by_mode, here, self._now())
+        places = Places(self.history, self._caches.open, self._rules_by_mode, here, self._now(), self._watch)
         named = [os.fspath(path) for path in paths] or [project.path for project in here if not project.archived]
         return [settled(self.history, here, path, path_state(places, path, scan)) for path in named]
 

@@ -49,6 +49,9 @@ VERBS = {
     "policy": "policy",
     "doctor": "doctor",
     "search": "search",
+    "watch": "activity",
+    "service": "activity",
+    "hook": "activity",
 }
 """Each verb with the module of `gitvault.cli` whose `VERBS` has it."""
 

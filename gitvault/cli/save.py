@@ -101,6 +101,8 @@ def _configure_snapshot(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--meta", metavar="KEY=VALUE", type=pair, action="append", default=[], help="a fact to find it by; repeatable"
     )
+    parser.add_argument("--scan", action="store_true", help="look at everything, whatever a watcher says")
+    parser.add_argument("--trigger", metavar="WORD", type=filled(str), default="manual", help="what had it taken")
 
 
 def _snapshot(session: Session, arguments: Namespace) -> Answer:
@@ -145,6 +147,8 @@ def _save(session: Session, path: str, project: str | None, arguments: Namespace
         message=arguments.message,
         tags=arguments.tag,
         metadata=metadata,
+        trigger=arguments.trigger,
+        scan=arguments.scan,
         progress=session.progress,
     )
 

@@ -60,6 +60,10 @@ class Scope(Protocol):
 class Rules(Protocol):
     """What of a project is saved, told folder by folder on the way down. Used by one walk at a time."""
 
+    @property
+    def digest(self) -> bytes:
+        """Changes whenever an answer may for another reason than a file within the project: settings, built-in data."""
+
     def marks(self, names: Iterable[str]) -> Sequence[str]:
         """Those of a folder's entries whose presence says something of it: `package.json`, `.gitignore`, `.git`.
 

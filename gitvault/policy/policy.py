@@ -6,6 +6,7 @@ the keep list, version control's ignore files, the built-in ecosystems. What not
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import hashlib
 import os
@@ -167,6 +168,15 @@ class Policy:
         self._conventions = conventions
 
     # -- Rules -----------------------------------------------------------------------------------
+
+    @property
+    def digest(self) -> bytes:
+        """See Rules."""
+        said = b""
+        with contextlib.suppress(OSError):
+            said = Path(self.everywhere).read_bytes() if self.everywhere else b""
+        settings = repr((self._ignore, self._conventions, self.everywhere, said))
+        return hashlib.sha1(settings.encode("utf-8", "surrogateescape"), usedforsecurity=False).digest()
 
     def marks(self, names: Iterable[str]) -> Sequence[str]:
         """See Rules."""

@@ -90,7 +90,7 @@ class Server:
         if self._process and self._process.poll() is not None:
             self._drop()
         if self._process is None:
-            self._process = process.start(_SERVE, _ALONE)
+            self._process = process.start(_SERVE, variables=_ALONE)
             with contextlib.suppress(OSError, struct.error):
                 _message(self._process)
         return self._process

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from gitvault.errors import NotFoundError, StorageFullError, ToolFailed, ToolMissing, ToolStopped, ToolTimeout
 
@@ -164,26 +165,6 @@ def _python() -> tuple[list[str], dict[str, str]]:
     return [sys.executable, "-P"], environment
 
 
-def start(command: Sequence[str | Path], *, cwd: Path | None = None) -> subprocess.Popen[bytes]:
-    """A program that is spoken to through its standard input and output; what it complains of is dropped.
-
-    Raises ToolMissing.
-    """
-    environment = clean_environment()
-    try:
-        return subprocess.Popen(
-            [_program(str(command[0]), environment), *map(str, command[1:])],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd=cwd,
-            env=environment,
-            umask=_UMASK,
-        )
-    except FileNotFoundError as error:
-        raise ToolMissing(f"{command[0]}: not found; install it and make sure it is on PATH") from error
-
-
 def start_python(module: str, arguments: Sequence[str] = ()) -> subprocess.Popen[bytes]:
     """A worker: this Python running `module`, spoken to through its standard input and output."""
     python, environment = _python()
@@ -196,18 +177,21 @@ def start_python(module: str, arguments: Sequence[str] = ()) -> subprocess.Popen
     )
 
 
-def start(command: Sequence[str], variables: Mapping[str, str]) -> Program:
+def start(
+    command: Sequence[str | Path], *, cwd: Path | None = None, variables: Mapping[str, str] | None = None
+) -> Program:
     """A program that is spoken to through its standard input and output, without a terminal; `end` ends it.
 
-    It goes by itself when this process does. Raises ToolMissing.
+    `variables`: added to its environment. It goes by itself when this process does. Raises ToolMissing.
     """
-    environment = {**clean_environment(), **variables}
+    environment = {**clean_environment(), **(variables or {})}
     try:
         return subprocess.Popen(
-            [_program(command[0], environment), *command[1:]],
+            [_program(str(command[0]), environment), *map(str, command[1:])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            cwd=cwd,
             env=environment,
             umask=_UMASK,
             start_new_session=True,
@@ -259,19 +243,28 @@ def in_child(task: Callable[[], bytes]) -> Child | None:
 
 def start_detached(arguments: Sequence[str]) -> None:
     """Start this Python with `arguments` in the background at idle priority; it outlives this process."""
+    start_idle(arguments, None)
+
+
+def start_idle(arguments: Sequence[str], output: BinaryIO | None) -> subprocess.Popen[bytes]:
+    """Start this Python with `arguments` at idle priority, out of reach of this terminal's signals.
+
+    What it prints, errors too, goes to the file `output`, or nowhere.
+    """
     options: dict[str, object] = (
         {"creationflags": 0x00000008 | 0x00000040} if sys.platform == "win32" else {"start_new_session": True}
     )
     python, environment = _python()
-    subprocess.Popen(
+    started: subprocess.Popen[bytes] = subprocess.Popen(
         [*_idle_prefix(), *python, *arguments],
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stdout=output or subprocess.DEVNULL,
+        stderr=output or subprocess.DEVNULL,
         env=environment,
         umask=_UMASK,
         **options,  # type: ignore[call-overload]
     )
+    return started
 
 
 def _idle_prefix() -> tuple[str, ...]:

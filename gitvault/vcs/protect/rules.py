@@ -65,6 +65,11 @@ class Protecting:
             # `verify` names it; what it held is stored anew.
             return {}
 
+    @property
+    def digest(self) -> bytes:
+        """See Rules."""
+        return self._inner.digest
+
     def marks(self, names: Iterable[str]) -> Sequence[str]:
         """See Rules. All of them: what the index names and a folder does not hold was deleted."""
         return list(names)
@@ -184,6 +189,11 @@ class WithoutRepositories:
     """Leaves out what version control keeps of its own; `inner` decides about all else. Rules."""
 
     inner: Rules
+
+    @property
+    def digest(self) -> bytes:
+        """See Rules."""
+        return b"without repositories " + self.inner.digest
 
     def marks(self, names: Iterable[str]) -> Sequence[str]:
         """See Rules."""

@@ -112,8 +112,8 @@ def lines_of(source: Source) -> list[tuple[str, list[bytes]]]:
         chosen = ["--no-merged=HEAD"] if tips["HEAD"] else []
         form = "--format=%(objectname) %(refname)"
         for line in _git(source, "for-each-ref", *chosen, form, "refs/heads").splitlines():
-            oid, _, name = line.partition(b" ")
-            tips[os.fsdecode(name)] = oid
+            oid, _, ref = line.partition(b" ")
+            tips[os.fsdecode(ref)] = oid
     found: list[tuple[str, list[bytes]]] = []
     known: set[bytes] = set()
     for name, tip in tips.items():
