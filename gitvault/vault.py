@@ -290,7 +290,7 @@ class Vault:
         return self._rules(project)
 
     def _watch(self, project: Project) -> Watch | None:
-        """The project's watcher; none for a checkout, where what git says of a file changes without its being touched."""
+        """The project's watcher; none for a checkout: what git says of a file changes without its being touched."""
         from gitvault.core.touched import Watch
         from gitvault.core.versioning import contents
 

@@ -165,7 +165,7 @@ class _Names(NamedTuple):
     @classmethod
     def of(cls, globs: Iterable[bytes]) -> _Names:
         exact, ends, starts, other = set(), set(), set(), set()
-        for glob in (one for glob in globs for one in _spelt_out(glob)):
+        for glob in (one for written in globs for one in _spelt_out(written)):
             if not _WILD.search(glob):
                 exact.add(glob)
             elif glob[:1] == b"*" and not _WILD.search(glob[1:]):
