@@ -55,7 +55,9 @@ class Remote:
             return Path(self.url.removeprefix("file://"))
         if "://" in self.url or (_SCP.match(self.url) and not os.path.isabs(self.url)):
             return None
-        return Path(os.path.normpath(around / self.url))
+        # git goes to the top of the work tree first.
+        top = around.parent if around.name == ".git" else around
+        return Path(os.path.normpath(top / self.url))
 
 
 @dataclass(frozen=True, slots=True)

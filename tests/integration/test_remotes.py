@@ -39,6 +39,11 @@ def test_a_remote_that_has_it_all_is_trusted(work: Path) -> None:
     assert trusted(work / ".git") == ""
 
 
+def test_a_relative_folder_is_seen_from_the_top_of_the_work_tree(work: Path) -> None:
+    git(work, "remote", "set-url", "origin", "../work.git")
+    assert (trusted(work), trusted(work / ".git")) == ("", "")
+
+
 def test_without_a_remote_nothing_is(tmp_path: Path) -> None:
     git(tmp_path, "init", "-q", "lone")
     assert trusted(tmp_path / "lone") == "it has no remote"
