@@ -205,9 +205,11 @@ def _complete(attached: Attached, place: Repository, found: Sources, done: Rebui
     tried: list[str] = []
     home = said.home
     if os.path.realpath(home) == place.common_dir:
-        # Restored in place: they are there.
-        return
-    if repository.is_git_dir(home):
+        # Restored in place, where they are unless the whole checkout had been lost.
+        if repository.existing(place, wanted) == wanted:
+            return
+        tried.append(f"{home} was gone")
+    elif repository.is_git_dir(home):
         try:
             if repository.existing(Repository(home, home), wanted) == wanted:
                 sources.copy_objects(os.path.join(home, "objects"), place.objects)
