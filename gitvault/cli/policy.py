@@ -52,7 +52,7 @@ def _explain(session: Session, path: str) -> Answer:
             "language": decision.language,
             "rule": decision.rule,
             "source": render.disk_text(decision.source),
-            "line": decision.line,
+            "line": decision.line or None,
         },
         _lines(path, decision),
     )
@@ -65,7 +65,8 @@ def _lines(path: str, decision: Decision) -> Iterator[str]:
     where = f"{render.line(decision.source)}{f', line {decision.line}' if decision.line else ''}"
     yield f"  from        {where or 'the settings'}"
     if decision.keep:
-        yield f"  importance  {decision.importance} of 100; worth saving every {decision.every}, keeping {decision.keep_for}"
+        yield f"  importance  {decision.importance} of 100"
+        yield f"  worth       saving every {decision.every}, keeping {decision.keep_for}"
         yield f"  goes to     {'the chunk store, when it is large' if decision.where == 'store' else 'git'}"
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 from gitvault.core.scan import scopes
@@ -102,7 +102,7 @@ def changes(history: GitHistory, project: str, path: bytes) -> tuple[int, int]:
     """In how many of a project's last snapshots a path is not what it was in the one before, and of how many."""
     tip = history.tip(project)
     blobs = [history.blob_at(commit, path) for _, commit in islice(history.walk(tip), RECENT + 1)] if tip else []
-    return sum(a != b for a, b in zip(blobs, blobs[1:], strict=False)), max(0, len(blobs) - 1)
+    return sum(a != b for a, b in pairwise(blobs)), max(0, len(blobs) - 1)
 
 
 def likely_root(path: str) -> str:

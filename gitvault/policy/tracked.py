@@ -1,4 +1,4 @@
-"""What version control holds in a work tree, read from its own files: git's index, Mercurial's dirstate, Subversion's wc.db.
+"""What version control tracks, read from its own files: git's index, Mercurial's dirstate, Subversion's wc.db.
 
 Only paths are read. No program is started: 50,000 tracked files take 25 ms.
 """
