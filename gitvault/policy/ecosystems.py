@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterator, Sequence
 from functools import cache, cached_property
 from pathlib import Path
@@ -16,8 +15,9 @@ ECOSYSTEMS = _HERE / "ecosystems.toml"
 KEEP = _HERE / "keep.toml"
 _CATEGORIES = ("dependency", "generated", "cache")
 CACHE_TAG = "CACHEDIR.TAG"
+PROJECT_FILE = ".gitvault.toml"
 CACHE_SIGNATURE = b"Signature: 8a477f597d28d172789f06886806bc55"
-OWN_MARKS = frozenset((".git", ".hg", ".svn", ".gitignore", ".hgignore", ".gitvault.toml", CACHE_TAG))
+OWN_MARKS = frozenset((".git", ".hg", ".svn", ".gitignore", ".hgignore", PROJECT_FILE, CACHE_TAG))
 """Names that say something of a folder in any project."""
 _STEM = "stem:"
 _COMPILED = (".aux", ".fls", ".fdb_latexmk")
@@ -32,6 +32,8 @@ class Ecosystems:
 
     @cached_property
     def _tables(self) -> dict[str, Any]:
+        import tomllib
+
         return tomllib.loads(ECOSYSTEMS.read_text("utf-8"))
 
     @cached_property
@@ -133,6 +135,8 @@ class Ecosystems:
     @cached_property
     def keep(self) -> Live:
         """What is saved though version control ignores it: the keep list, and lock files."""
+        import tomllib
+
         text = KEEP.read_text("utf-8")
         lines = string_lines(text)
         listed = [_rule(one, True, KEPT, KEEP, lines["", one]) for one in tomllib.loads(text)["keep"]]

@@ -6,7 +6,6 @@ the keep list, version control's ignore files, the built-in ecosystems. What not
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 import os
 from collections import Counter
@@ -15,12 +14,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from gitvault.core.interfaces import Scope
 from gitvault.core.models import Problem
 from gitvault.errors import ConfigError
-from gitvault.policy import project_file, tracked
-from gitvault.policy.ecosystems import CACHE_SIGNATURE, CACHE_TAG, Ecosystems, ecosystems
+from gitvault.policy import tracked
+from gitvault.policy.ecosystems import CACHE_SIGNATURE, CACHE_TAG, PROJECT_FILE, Ecosystems, ecosystems
 from gitvault.policy.patterns import (
     BUILT_IN,
     EVERYWHERE,
@@ -32,8 +31,11 @@ from gitvault.policy.patterns import (
     Rule,
     parse,
 )
-from gitvault.policy.project_file import Said
 from gitvault.policy.tracked import MARKS, GitTop, Tracked, Unreadable
+
+if TYPE_CHECKING:
+    from gitvault.core.interfaces import Scope
+    from gitvault.policy.project_file import Said
 
 _USERS = (EVERYWHERE, PROJECT, VAULT)
 _IGNORE_LIMIT = 1 << 20
@@ -105,6 +107,8 @@ class Place:
             held = os.listdir(self._path(name))
         except OSError:
             return False
+        import fnmatch
+
         return any(fnmatch.filter(held, one) for one in wanted)
 
     def _holds_treasure(self, path: str) -> bool:
@@ -171,7 +175,7 @@ class Policy:
     def marks(self, names: Iterable[str]) -> Sequence[str]:
         """See Rules."""
         if not self._conventions:
-            return [name for name in names if name == project_file.NAME]
+            return [name for name in names if name == PROJECT_FILE]
         return self.built_in.marks(names if isinstance(names, list) else list(names))
 
     def scope(self, path: bytes, marks: Sequence[str], outer: Scope | None) -> Place:
@@ -239,8 +243,8 @@ class Policy:
         if marks:
             if not place.kept:
                 self._take_in(place, marks)
-            if project_file.NAME in marks:
-                place.live = place.live.add(self._said(f"{at}/{project_file.NAME}", PROJECT).rules)
+            if PROJECT_FILE in marks:
+                place.live = place.live.add(self._said(f"{at}/{PROJECT_FILE}", PROJECT).rules)
         if place.closed is None and place.tracked is None:
             place.digest = place.live.digest
         else:
@@ -328,6 +332,8 @@ class Policy:
 
     def _said(self, path: str, level: int) -> Said:
         if path not in self.files:
+            from gitvault.policy import project_file
+
             try:
                 self.files[path] = project_file.load(Path(path), level)
             except ConfigError as error:
