@@ -238,6 +238,8 @@ class Policy:
         place = Place(self, at, live, outer.closed, outer.kept, outer.tracked, inner)
         if not outer.kept:
             self._judge(outer, name, place)
+            if place.tracked and place.inner in place.tracked.whole:
+                self._keep_whole(place)
         if at == self.root:
             place.live = place.live.add(self._own_rules())
         if marks:
@@ -278,8 +280,6 @@ class Policy:
             and (rule := self._cache_tag(at, marks) or self.built_in.closes(marks))
         ):
             place.closed = rule
-        if place.tracked and place.inner in place.tracked.whole:
-            self._keep_whole(place)
         if place.kept or place.closed:
             return
         if rules := self.built_in.rules(marks):

@@ -138,13 +138,12 @@ def _index_paths(data: bytes, whole: list[bytes]) -> Iterator[bytes]:
     if data[:4] != b"DIRC" or version not in (2, 3, 4):
         raise ValueError(f"begins with {data[:4]!r}, version {version}")
     count = int.from_bytes(data[8:12], "big")
-    width = _hash_width(data)
-    fixed = 42 + width
-    flags = 40 + width
+    # Before the name there are ten numbers, a hash and two bytes of flags.
+    flags = 40 + _hash_width(data)
     at, previous = 12, b""
     find = data.find
     for _ in range(count):
-        start = at + fixed
+        start = at + flags + 2
         if version > 2 and data[at + flags] & 0x40:
             start += 2
         if version == 4:
@@ -170,6 +169,9 @@ def _index_paths(data: bytes, whole: list[bytes]) -> Iterator[bytes]:
             whole.append(path)
         if path:
             yield path
+        elif b"link" not in data:
+            # Only an index that adds to another one has entries without a name.
+            raise ValueError("an entry has no name")
 
 
 def _hash_width(data: bytes) -> int:
