@@ -339,7 +339,7 @@ class Policy:
             except ConfigError as error:
                 self.errors.append(error)
                 self._problem(path, str(error))
-                self.files[path] = Said()
+                self.files[path] = project_file.Said()
         return self.files[path]
 
     def _problem(self, path: str, what: str) -> None:

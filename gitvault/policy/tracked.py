@@ -77,11 +77,14 @@ class Tracked:
 def read_small(path: str, limit: int) -> bytes:
     """A plain file's bytes. Raises OSError, also for what is no plain file or longer than `limit`."""
     fd = open_source(path)
-    with open(fd, "rb") as file:
+    try:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode) or found.st_size > limit:
             raise OSError(f"no plain file of at most {limit} bytes")
-        return file.read(limit + 1)
+        with open(fd, "rb", closefd=False) as file:
+            return file.read(limit)
+    finally:
+        os.close(fd)
 
 
 class GitTop:

@@ -24,7 +24,8 @@ KB = 1000
 # Sizes in kilobytes; an output ends in `!`, what is tracked in `*`. Nothing here relies on a .gitignore.
 REPRODUCED: dict[str, dict[str, int]] = {
     "django": {
-        "manage.py*": 1, "shop/models.py*": 9, "requirements.txt*": 1, "db.sqlite3": 900, ".env": 1, "notes/idea.txt": 2,
+        "manage.py*": 1, "shop/models.py*": 9, "requirements.txt*": 1, "db.sqlite3": 900, ".env": 1,
+        "notes/idea.txt": 2,
         "shop/__pycache__/models.cpython-311.pyc!": 12, "shop/migrations/0001_initial.py*": 3,
         "shop/migrations/__pycache__/0001_initial.cpython-311.pyc!": 3, ".venv/pyvenv.cfg!": 1,
         ".venv/lib/python3.11/site-packages/django/__init__.py!": 9000, ".pytest_cache/CACHEDIR.TAG!": 1,
@@ -49,7 +50,8 @@ REPRODUCED: dict[str, dict[str, int]] = {
     "pnpm monorepo": {
         "package.json*": 1, "pnpm-lock.yaml*": 500, "pnpm-workspace.yaml*": 1, "node_modules/.pnpm/a/index.js!": 9000,
         "packages/ui/package.json*": 1, "packages/ui/src/index.ts*": 5, "packages/ui/dist/index.js!": 60,
-        "packages/ui/dist/index.d.ts!": 9, "packages/ui/node_modules/x/package.json!": 1, ".turbo/cache/a.tar.zst!": 2000,
+        "packages/ui/dist/index.d.ts!": 9, "packages/ui/node_modules/x/package.json!": 1,
+        ".turbo/cache/a.tar.zst!": 2000,
         "packages/web/package.json*": 1, "packages/web/build/webpack.config.js*": 4, "packages/web/build/paths.js": 2,
     },
     "svelte": {
@@ -65,12 +67,14 @@ REPRODUCED: dict[str, dict[str, int]] = {
         "core/pom.xml*": 1, "core/target/core.jar!": 300, "core/src/main/java/target/B.java*": 2,
     },
     "gradle": {
-        "build.gradle*": 2, "settings.gradle*": 1, "gradle/wrapper/gradle-wrapper.jar*": 60, ".gradle/8.5/checksums.bin!": 90,
+        "build.gradle*": 2, "settings.gradle*": 1, "gradle/wrapper/gradle-wrapper.jar*": 60,
+        ".gradle/8.5/checksums.bin!": 90,
         "build/libs/app.jar!": 4000, "app/build.gradle.kts*": 2, "app/build/classes/java/main/A.class!": 60,
         "app/src/main/java/A.java*": 3, "build/tmp/x!": 1, ".kotlin/sessions/a!": 1,
     },
     "android": {
-        "settings.gradle.kts*": 1, "local.properties": 1, "app/build.gradle.kts*": 3, "app/src/main/AndroidManifest.xml*": 1,
+        "settings.gradle.kts*": 1, "local.properties": 1, "app/build.gradle.kts*": 3,
+        "app/src/main/AndroidManifest.xml*": 1,
         "app/build/outputs/apk/debug/app-debug.apk!": 9000, "app/.cxx/Debug/a.o!": 700, "app/google-services.json": 1,
         "release.keystore": 3, ".gradle/a.lock!": 1,
     },
@@ -80,7 +84,8 @@ REPRODUCED: dict[str, dict[str, int]] = {
         "src/App.csproj.user": 1, "tools/bin/deploy.sh": 2, "TestResults/a.trx!": 30,
     },
     "autotools": {
-        "configure.ac*": 2, "Makefile.am*": 1, "Makefile": 30, "src/main.c*": 9, "src/main.o!": 40, "src/.deps/main.Po!": 2,
+        "configure.ac*": 2, "Makefile.am*": 1, "Makefile": 30, "src/main.c*": 9, "src/main.o!": 40,
+        "src/.deps/main.Po!": 2,
         "src/.libs/libx.so!": 300, "autom4te.cache/output.0!": 900,
     },
     "bazel": {"MODULE.bazel*": 1, "BUILD.bazel*": 1, "MODULE.bazel.lock*": 30, "lib/a.cc*": 8},
@@ -95,7 +100,8 @@ REPRODUCED: dict[str, dict[str, int]] = {
         ".env": 1, "app/Models/User.php*": 2, "storage/framework/views/a.php!": 20, "storage/app/upload.png": 300,
     },
     "rails": {
-        "Gemfile*": 2, "Gemfile.lock*": 9, "vendor/bundle/ruby/3.2.0/gems/rails/a.rb!": 9000, "tmp/cache/bootsnap/x!": 2000,
+        "Gemfile*": 2, "Gemfile.lock*": 9, "vendor/bundle/ruby/3.2.0/gems/rails/a.rb!": 9000,
+        "tmp/cache/bootsnap/x!": 2000,
         "config/master.key": 1, "app/models/user.rb*": 2, "public/assets/.sprockets-manifest-1.json!": 1,
         "public/assets/app-1.css!": 90, "vendor/javascript/mine.js*": 3,
     },
@@ -117,19 +123,24 @@ REPRODUCED: dict[str, dict[str, int]] = {
         "Builds/Game_Data/level0!": 9000, "Assets/Library/Books.asset*": 3, "UserSettings/EditorUserSettings.asset": 2,
     },
     "unreal": {
-        "Game.uproject*": 1, "Content/Maps/Main.umap*": 9000, "Config/DefaultEngine.ini*": 3, "Source/Game/Game.cpp*": 5,
+        "Game.uproject*": 1, "Content/Maps/Main.umap*": 9000, "Config/DefaultEngine.ini*": 3,
+        "Source/Game/Game.cpp*": 5,
         "Binaries/Linux/Game.so!": 9000, "Intermediate/Build/a.o!": 9000, "DerivedDataCache/a.udd!": 20_000,
         "Saved/Cooked/a.uasset!": 9000, "Saved/Config/Linux/Game.ini": 2, "Saved/SaveGames/slot1.sav": 40,
     },
-    "godot": {"project.godot*": 2, "main.tscn*": 5, "art/a.png*": 900, "art/a.png.import*": 1, ".godot/imported/a.ctex!": 3000},
+    "godot": {"project.godot*": 2, "main.tscn*": 5, "art/a.png*": 900, "art/a.png.import*": 1,
+        ".godot/imported/a.ctex!": 3000},
     "terraform": {"main.tf*": 3, ".terraform.lock.hcl*": 2, ".terraform/providers/a!": 300_000, "prod.tfvars": 1,
                   "terraform.tfstate": 40},
     "zig": {"build.zig*": 1, "src/main.zig*": 4, "zig-out/bin/a!": 900, ".zig-cache/o/a!": 2000},
     "ocaml": {"dune-project*": 1, "bin/main.ml*": 3, "_build/default/bin/main.exe!": 4000, "app.opam*": 1},
-    "r": {"app.Rproj*": 1, "renv.lock*": 30, "renv/activate.R*": 30, "renv/library/R-4.3/a!": 90_000, ".Rproj.user/a!": 20,
+    "r": {"app.Rproj*": 1, "renv.lock*": 30, "renv/activate.R*": 30, "renv/library/R-4.3/a!": 90_000,
+        ".Rproj.user/a!": 20,
           "R/a.R*": 4, "data/a.rds": 500},
-    "latex": {"thesis.tex*": 90, "refs.bib*": 20, "figures/plot.pdf*": 300, "thesis.aux!": 40, "thesis.log!": 60, "thesis.toc!": 6,
-              "thesis.pdf!": 3000, "thesis.fdb_latexmk!": 9, "thesis.synctex.gz!": 300, "letter.tex*": 2, "letter.pdf": 90,
+    "latex": {"thesis.tex*": 90, "refs.bib*": 20, "figures/plot.pdf*": 300, "thesis.aux!": 40, "thesis.log!": 60,
+        "thesis.toc!": 6,
+              "thesis.pdf!": 3000, "thesis.fdb_latexmk!": 9, "thesis.synctex.gz!": 300, "letter.tex*": 2,
+              "letter.pdf": 90,
               "measurements.log": 70},
 }  # fmt: skip
 
@@ -205,7 +216,9 @@ def test_built_by_python(tmp_path: Path) -> None:
 
 @pytest.mark.needs("cargo")
 def test_built_by_cargo(tmp_path: Path) -> None:
-    run(tmp_path, "cargo", "init", "--offline", "--vcs", "none", "--name", "app")
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src/main.rs").write_text("fn main() {}\n")
+    (tmp_path / "Cargo.toml").write_text('[package]\nname = "app"\nversion = "1.0.0"\n')
     run(tmp_path, "cargo", "build", "--offline", "-q")
     judged(tmp_path, lambda path: path.startswith("target/"))
     assert "Cargo.lock" in saved(tmp_path)
@@ -226,7 +239,9 @@ def test_built_by_npm(tmp_path: Path) -> None:
 
 @pytest.mark.needs("cmake", "make")
 def test_built_by_cmake_in_a_folder_of_any_name(tmp_path: Path) -> None:
-    (tmp_path / "CMakeLists.txt").write_text("cmake_minimum_required(VERSION 3.10)\nproject(a C)\nadd_executable(a a.c)\n")
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.10)\nproject(a C)\nadd_executable(a a.c)\n"
+    )
     (tmp_path / "a.c").write_text("int main(void) { return 0; }\n")
     run(tmp_path, "cmake", "-S", ".", "-B", "somewhere")
     run(tmp_path, "make", "-C", "somewhere")
