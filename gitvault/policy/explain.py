@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from gitvault.core.scan import scopes
 from gitvault.policy.ecosystems import PROJECT_FILE
 from gitvault.policy.kinds import hint, kind_of
-from gitvault.policy.patterns import EVERYWHERE, Live, Rule
+from gitvault.policy.patterns import EVERYWHERE, IGNORED, Live, Rule
 from gitvault.policy.policy import Place, Policy
 from gitvault.policy.tracked import MARKS
 
@@ -60,7 +60,9 @@ def explain(policy: Policy, path: bytes, is_folder: bool) -> Decision:
         raise policy.errors[0]
     kind = kind_of(os.fsdecode(path), is_folder)
     keep = rule is None or rule.keep
-    category = kind.category if keep or rule is None else rule.category or _category_of_ignored(kind.category)
+    category = kind.category
+    if rule and not keep:
+        category = rule.category or (_category_of_ignored(category) if rule.level == IGNORED else category)
     text, source, line = (rule.text, rule.source, rule.line) if rule else kind[2:]
     said = list(_said(policy, path))
     for file, inside in said:

@@ -201,8 +201,12 @@ def test_tracked_output_is_saved(tmp_path: Path, name: str) -> None:
     assert not missing
 
 
+# The tests' home is not that of the tools.
+TOOLS = {**os.environ, "RUSTUP_HOME": os.environ.get("RUSTUP_HOME", str(Path.home() / ".rustup"))}
+
+
 def run(folder: Path, *command: str) -> None:
-    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=240)
+    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=240, env=TOOLS)
 
 
 def test_built_by_python(tmp_path: Path) -> None:
