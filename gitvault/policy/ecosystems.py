@@ -74,10 +74,14 @@ class Ecosystems:
         )
 
     @cached_property
+    def _closing(self) -> frozenset[str]:
+        return frozenset[str]().union(*(has | lacks for has, lacks, _ in self._inside))
+
+    @cached_property
     def _exact(self) -> frozenset[str]:
         """Names that say something of a folder."""
         names = {marker for marker in self._by_marker if not marker.startswith("*")}
-        return frozenset(names.union(OWN_MARKS, *(has | lacks for has, lacks, _ in self._inside)))
+        return frozenset(names.union(OWN_MARKS, self._closing))
 
     @cached_property
     def _endings(self) -> re.Pattern[str]:
@@ -96,7 +100,7 @@ class Ecosystems:
 
     def rules(self, marks: Sequence[str]) -> tuple[Rule, ...]:
         """What begins to hold in a folder with these marks."""
-        key = tuple(mark for mark in marks if mark in self._by_marker or mark.startswith(_STEM))
+        key = tuple(marks)
         if key not in self._made:
             names = dict.fromkeys(name for mark in key for name in self._by_marker.get(mark, ()))
             stems = [mark.removeprefix(_STEM) for mark in key if mark.startswith(_STEM)]
@@ -120,7 +124,9 @@ class Ecosystems:
 
     def closes(self, marks: Sequence[str]) -> Rule | None:
         """What a folder with these marks is left out by; a CACHEDIR.TAG has to be read yet."""
-        held = frozenset(marks)
+        held = self._closing.intersection(marks)
+        if not held:
+            return None
         return next((rule for has, lacks, rule in self._inside if has <= held and not lacks & held), None)
 
     @cached_property
