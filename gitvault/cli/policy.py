@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gitvault.policy.explain import Decision
     from gitvault.policy.patterns import Rule
 
-UNUSED = 1
+_UNUSED = 1
 
 
 def _configure(parser: ArgumentParser) -> None:
@@ -52,7 +52,7 @@ def _explain(session: Session, path: str) -> Answer:
             "language": decision.language,
             "rule": decision.rule,
             "source": render.disk_text(decision.source),
-            "line": decision.line,
+            "line": decision.line or None,
         },
         _lines(path, decision),
     )
@@ -73,7 +73,7 @@ def _lines(path: str, decision: Decision) -> Iterator[str]:
 def _check(session: Session, path: str | None) -> Answer:
     found = session.vault.unused_rules([path] if path else [])
     document = [{"rule": rule.text, "source": render.disk_text(rule.source), "line": rule.line} for rule in found]
-    return Answer(document, _unused_lines(found), code=UNUSED if found else 0)
+    return Answer(document, _unused_lines(found), code=_UNUSED if found else 0)
 
 
 def _unused_lines(found: Sequence[Rule]) -> Iterator[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterator, Sequence
 from functools import cache, cached_property
 from pathlib import Path
@@ -16,8 +15,9 @@ ECOSYSTEMS = _HERE / "ecosystems.toml"
 KEEP = _HERE / "keep.toml"
 _CATEGORIES = ("dependency", "generated", "cache")
 CACHE_TAG = "CACHEDIR.TAG"
+PROJECT_FILE = ".gitvault.toml"
 CACHE_SIGNATURE = b"Signature: 8a477f597d28d172789f06886806bc55"
-OWN_MARKS = frozenset((".git", ".hg", ".svn", ".gitignore", ".hgignore", ".gitvault.toml", CACHE_TAG))
+OWN_MARKS = frozenset((".git", ".hg", ".svn", ".gitignore", ".hgignore", PROJECT_FILE, CACHE_TAG))
 """Names that say something of a folder in any project."""
 _STEM = "stem:"
 _COMPILED = (".aux", ".fls", ".fdb_latexmk")
@@ -32,6 +32,8 @@ class Ecosystems:
 
     @cached_property
     def _tables(self) -> dict[str, Any]:
+        import tomllib
+
         return tomllib.loads(ECOSYSTEMS.read_text("utf-8"))
 
     @cached_property
@@ -72,10 +74,14 @@ class Ecosystems:
         )
 
     @cached_property
+    def _closing(self) -> frozenset[str]:
+        return frozenset[str]().union(*(has | lacks for has, lacks, _ in self._inside))
+
+    @cached_property
     def _exact(self) -> frozenset[str]:
         """Names that say something of a folder."""
         names = {marker for marker in self._by_marker if not marker.startswith("*")}
-        return frozenset(names.union(OWN_MARKS, *(has | lacks for has, lacks, _ in self._inside)))
+        return frozenset(names.union(OWN_MARKS, self._closing))
 
     @cached_property
     def _endings(self) -> re.Pattern[str]:
@@ -94,7 +100,7 @@ class Ecosystems:
 
     def rules(self, marks: Sequence[str]) -> tuple[Rule, ...]:
         """What begins to hold in a folder with these marks."""
-        key = tuple(mark for mark in marks if mark in self._by_marker or mark.startswith(_STEM))
+        key = tuple(marks)
         if key not in self._made:
             names = dict.fromkeys(name for mark in key for name in self._by_marker.get(mark, ()))
             stems = [mark.removeprefix(_STEM) for mark in key if mark.startswith(_STEM)]
@@ -118,7 +124,9 @@ class Ecosystems:
 
     def closes(self, marks: Sequence[str]) -> Rule | None:
         """What a folder with these marks is left out by; a CACHEDIR.TAG has to be read yet."""
-        held = frozenset(marks)
+        held = self._closing.intersection(marks)
+        if not held:
+            return None
         return next((rule for has, lacks, rule in self._inside if has <= held and not lacks & held), None)
 
     @cached_property
@@ -133,6 +141,8 @@ class Ecosystems:
     @cached_property
     def keep(self) -> Live:
         """What is saved though version control ignores it: the keep list, and lock files."""
+        import tomllib
+
         text = KEEP.read_text("utf-8")
         lines = string_lines(text)
         listed = [_rule(one, True, KEPT, KEEP, lines["", one]) for one in tomllib.loads(text)["keep"]]

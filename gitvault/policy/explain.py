@@ -8,14 +8,18 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gitvault.core.scan import scopes
-from gitvault.core.versioning.history import GitHistory
+from gitvault.policy.ecosystems import PROJECT_FILE
 from gitvault.policy.kinds import hint, kind_of
-from gitvault.policy.patterns import EVERYWHERE, Live, Rule
+from gitvault.policy.patterns import EVERYWHERE, IGNORED, Live, Rule
 from gitvault.policy.policy import Place, Policy
-from gitvault.policy.project_file import Said
 from gitvault.policy.tracked import MARKS
+
+if TYPE_CHECKING:
+    from gitvault.core.versioning.history import GitHistory
+    from gitvault.policy.project_file import Said
 
 RECENT = 20
 """Snapshots that say how often a path changes."""
@@ -56,7 +60,9 @@ def explain(policy: Policy, path: bytes, is_folder: bool) -> Decision:
         raise policy.errors[0]
     kind = kind_of(os.fsdecode(path), is_folder)
     keep = rule is None or rule.keep
-    category = kind.category if keep or rule is None else rule.category or _category_of_ignored(kind.category)
+    category = kind.category
+    if rule and not keep:
+        category = rule.category or (_category_of_ignored(category) if rule.level == IGNORED else category)
     text, source, line = (rule.text, rule.source, rule.line) if rule else kind[2:]
     said = list(_said(policy, path))
     for file, inside in said:
@@ -201,7 +207,7 @@ def _said(policy: Policy, path: bytes) -> Iterator[tuple[Said, bytes]]:
         yield policy.files[policy.everywhere], path
     at, left = policy.root, path
     while True:
-        if found := policy.files.get(f"{at}/.gitvault.toml"):
+        if found := policy.files.get(f"{at}/{PROJECT_FILE}"):
             yield found, left
         name, slash, left = left.partition(b"/")
         if not slash:

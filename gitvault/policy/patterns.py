@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from typing import NamedTuple
 
 Segments = tuple[bytes, ...]
@@ -165,7 +166,7 @@ class _Names(NamedTuple):
     @classmethod
     def of(cls, globs: Iterable[bytes]) -> _Names:
         exact, ends, starts, other = set(), set(), set(), set()
-        for glob in (one for written in globs for one in _spelt_out(written)):
+        for glob in chain.from_iterable(map(_spelt_out, globs)):
             if not _WILD.search(glob):
                 exact.add(glob)
             elif glob[:1] == b"*" and not _WILD.search(glob[1:]):

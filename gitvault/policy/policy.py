@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from gitvault.core.interfaces import Scope
 from gitvault.core.models import Problem
 from gitvault.errors import ConfigError
-from gitvault.policy import project_file, tracked
-from gitvault.policy.ecosystems import CACHE_SIGNATURE, CACHE_TAG, Ecosystems, ecosystems
+from gitvault.policy import tracked
+from gitvault.policy.ecosystems import CACHE_SIGNATURE, CACHE_TAG, PROJECT_FILE, Ecosystems, ecosystems
 from gitvault.policy.patterns import (
     BUILT_IN,
     EVERYWHERE,
@@ -33,8 +33,11 @@ from gitvault.policy.patterns import (
     Rule,
     parse,
 )
-from gitvault.policy.project_file import Said
 from gitvault.policy.tracked import MARKS, GitTop, Tracked, Unreadable
+
+if TYPE_CHECKING:
+    from gitvault.core.interfaces import Scope
+    from gitvault.policy.project_file import Said
 
 _USERS = (EVERYWHERE, PROJECT, VAULT)
 _IGNORE_LIMIT = 1 << 20
@@ -106,6 +109,7 @@ class Place:
             held = os.listdir(self._path(name))
         except OSError:
             return False
+
         return any(fnmatch.filter(held, one) for one in wanted)
 
     def _holds_treasure(self, path: str) -> bool:
@@ -181,7 +185,7 @@ class Policy:
     def marks(self, names: Iterable[str]) -> Sequence[str]:
         """See Rules."""
         if not self._conventions:
-            return [name for name in names if name == project_file.NAME]
+            return [name for name in names if name == PROJECT_FILE]
         return self.built_in.marks(names if isinstance(names, list) else list(names))
 
     def scope(self, path: bytes, marks: Sequence[str], outer: Scope | None) -> Place:
@@ -244,13 +248,15 @@ class Policy:
         place = Place(self, at, live, outer.closed, outer.kept, outer.tracked, inner)
         if not outer.kept:
             self._judge(outer, name, place)
+            if place.tracked and place.inner in place.tracked.whole:
+                self._keep_whole(place)
         if at == self.root:
             place.live = place.live.add(self._own_rules())
         if marks:
             if not place.kept:
                 self._take_in(place, marks)
-            if project_file.NAME in marks:
-                place.live = place.live.add(self._said(f"{at}/{project_file.NAME}", PROJECT).rules)
+            if PROJECT_FILE in marks:
+                place.live = place.live.add(self._said(f"{at}/{PROJECT_FILE}", PROJECT).rules)
         if place.closed is None and place.tracked is None:
             place.digest = place.live.digest
         else:
@@ -284,8 +290,6 @@ class Policy:
             and (rule := self._cache_tag(at, marks) or self.built_in.closes(marks))
         ):
             place.closed = rule
-        if place.tracked and place.inner in place.tracked.whole:
-            self._keep_whole(place)
         if place.kept or place.closed:
             return
         if rules := self.built_in.rules(marks):
@@ -338,12 +342,14 @@ class Policy:
 
     def _said(self, path: str, level: int) -> Said:
         if path not in self.files:
+            from gitvault.policy import project_file
+
             try:
                 self.files[path] = project_file.load(Path(path), level)
             except ConfigError as error:
                 self.errors.append(error)
                 self._problem(path, str(error))
-                self.files[path] = Said()
+                self.files[path] = project_file.Said()
         return self.files[path]
 
     def _problem(self, path: str, what: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from collections.abc import Mapping
@@ -12,8 +11,8 @@ from typing import Any
 
 from gitvault.errors import ConfigError
 from gitvault.policy.patterns import Rule, parse
+from gitvault.policy.tracked import read_small
 
-NAME = ".gitvault.toml"
 LONGEST = 1 << 20
 """Bytes of such a file."""
 CATEGORIES = ("source", "configuration", "asset", "documentation", "generated", "dependency", "secret", "cache")
@@ -64,6 +63,8 @@ class _Reader:
     def said(self, table: dict[str, Any]) -> Said:
         for key in table:
             if key not in _KEYS:
+                import difflib
+
                 near = difflib.get_close_matches(key, _KEYS, n=1)
                 hint = f"; did you mean {near[0]}?" if near else ""
                 raise self._wrong(key, "", f"unknown key {key!r}; allowed are {', '.join(_KEYS)}{hint}")
@@ -133,8 +134,6 @@ class _Reader:
 
 def load(path: Path, level: int) -> Said:
     """What the file at `path` says. Raises ConfigError, also when there is none that can be read."""
-    from gitvault.policy.tracked import read_small
-
     try:
         data = read_small(str(path), LONGEST)
     except OSError as error:
