@@ -190,6 +190,50 @@ def test_a_rename_to_the_name_of_one_that_was_removed(vault: Vault, tmp_path: Pa
     assert line(vault, "new")["path"] == str(tmp_path / "old")
 
 
+def test_an_edit_is_taken_back_and_done_again(
+    ask: Callable[..., Any], work: Path, vault: Vault, tmp_path: Path, command: Command
+) -> None:
+    before = vault.projects()
+    ask("projects", "edit", "client:*", "--client", "oops", "--tag", "x")
+    vault.edit_projects(["blog"], Edit({"phase": "since"}))
+    write(work / "api", {"go.mod": b"module api\n"})
+    vault.create_snapshot(work / "api")
+    assert [one["name"] for one in ask("projects", "undo")] == ["blog"]
+    assert [one["phase"] for one in ask("projects", "undo")] == ["since"]
+    for _ in range(3):
+        ask("projects", "edit", "client:*", "--client", "worse", "--tag", "y")
+        vault.add_project(write(tmp_path / "new", {"x": b""}))
+        changed = ask("projects", "undo")
+        assert {one["client"] for one in changed} == {"oops"}
+    assert {p.client for p in vault.projects() if p.name != "new"} == {"oops"} != {p.client for p in before}
+    ask("projects", "move", "shop", tmp_path / "elsewhere")
+    assert ask("projects", "undo")[0]["path"] == str(work / "shop")
+    assert vault.create_snapshot(work / "shop").bytes_read == 0
+    ask("projects", "remove", "shop")
+    assert [one["name"] for one in ask("projects", "undo")] == ["shop"]
+    assert ask("projects", "undo") == [] and "shop" not in {p.name for p in vault.projects()}
+    ask("projects", "undo")
+    ask("projects", "archive", "shop")
+    vault.rename_project("shop", "store")
+    assert "nothing of it stands any more" in command("projects", "undo").stderr
+
+
+def test_a_place_that_an_edit_made_goes_with_it(vault: Vault, work: Path, tmp_path: Path) -> None:
+    there = [replace(p, host="couch") for p in vault.projects()]
+    vault.history.write_file(catalog.REF, catalog.FILE, catalog.encode(there), "Elsewhere")
+    vault.move_project("shop", tmp_path / "mine")
+    assert [p.removed for p in vault.undo_edit()] == [True]
+    assert {p.host for p in vault.projects()} == {"couch"}
+
+
+def test_without_an_edit_there_is_nothing_to_take_back(vault: Vault, tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="no edit of projects is on record"):
+        vault.undo_edit()
+    vault.add_project(write(tmp_path / "new", {"x": b""}))
+    with pytest.raises(NotFoundError, match="no edit of projects is on record"):
+        vault.undo_edit()
+
+
 # -- selections where a project could be named
 
 
@@ -271,6 +315,7 @@ WRONG = [
     ["projects", "archive"],
     ["projects", "unarchive"],
     ["projects", "remove"],
+    ["projects", "undo", "shop"],
     ["projects", "move", "shop"],
     ["projects", "relate", "api", "likes", "shop"],
     ["projects", "edit", "client:acme", "--name", "x"],

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 REF = "refs/vault/catalog"
 FILE = b"projects.jsonl"
+_EDIT = "Edit "
 # Of a project's name as a ref's: with what comes before and behind it (`stat-`, `.db-journal`, `.lock`) it must be
 # the name of a file, 255 at most; a letter that is not ASCII counts up to 12.
 _NAME_MAX = 220
@@ -33,7 +34,10 @@ def load(history: GitHistory) -> list[Project]:
 
 def lines(history: GitHistory) -> list[Project]:
     """The same with those that were removed. Raises CorruptionError."""
-    text = history.read_file(REF, FILE)
+    return _parsed(history.read_file(REF, FILE))
+
+
+def _parsed(text: bytes) -> list[Project]:
     try:
         return [_decode(line) for line in text.decode().splitlines()]
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
@@ -169,9 +173,51 @@ def move(history: GitHistory, name: str, folder: str, stack: str, host: str, now
     return moved
 
 
+def detect(history: GitHistory, project: Project, stack: str, now: datetime) -> None:
+    """Note the stack of a project on its machine; call it locked. No edit that `undo` would take back."""
+    from gitvault.core.versioning import edits
+
+    key = project.name, project.host
+    found = [edits.edited(p, {"detected": stack}, now) if (p.name, p.host) == key else p for p in lines(history)]
+    save(history, found, f"Stack of {_shown(project.name)}")
+
+
+def undo(history: GitHistory, now: datetime) -> list[Project]:
+    """Take the newest edit back, as far as nothing was edited over it; call it locked. That is an edit too.
+
+    The projects that are different now. Raises NotFoundError when there is nothing to take back.
+    """
+    from gitvault.core.versioning import edits
+
+    found = (commit for _, commit in history.walk(history.refs.read(REF)) if commit.message.startswith(_EDIT))
+    if not (commit := next(found, None)):
+        raise NotFoundError("no edit of projects is on record; git-vault op undo takes back a rename")
+    trees = [history.commit(parent).tree for parent in commit.parents[:1]], [commit.tree]
+    was, became = (
+        {(p.name, p.host): p for tree in side for p in _parsed(history.blob(history.tree(tree)[FILE][1]))}
+        for side in trees
+    )
+    held = lines(history)
+    changed: list[Project] = []
+    for project in held:
+        key = project.name, project.host
+        before = was.get(key) or (replace(became[key], removed=True) if key in became else project)
+        values = {
+            field: getattr(before, field)
+            for field in (*edits.MACHINE, *edits.SHARED)
+            if getattr(before, field) != getattr(became.get(key, before), field) == getattr(project, field)
+        }
+        changed.append(edits.edited(project, values, now))
+    different = [project for project in changed if project not in held]
+    if not different:
+        raise NotFoundError(f"{commit.message.strip()}: nothing of it stands any more")
+    _save(history, changed, {project.name for project in different})
+    return different
+
+
 def _save(history: GitHistory, projects: Sequence[Project], names: Collection[str]) -> None:
     shown = ", ".join(map(_shown, sorted(names))) if len(names) < 4 else f"{len(names)} projects"
-    save(history, projects, f"Edit {shown}")
+    save(history, projects, f"{_EDIT}{shown}")
 
 
 def _shown(text: str) -> str:
