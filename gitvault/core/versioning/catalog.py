@@ -86,15 +86,21 @@ def find(projects: Iterable[Project], folder: str, host: str, name: str | None) 
 
 
 def add(projects: Sequence[Project], folder: str, host: str, name: str | None, added: datetime) -> list[Project]:
-    """The list with a new project, which comes first; its name is `name`, or made from the folder's and unique.
+    """The list, removed ones in it, with a new project, which comes first.
 
+    Its name is `name`, or that under which this folder was removed, or made from the folder's and unique.
     It takes the place of one whose folder is gone. Raises ExistsError when another has the name, or one that differs
     only in case; GitVaultError for one that is empty or too long.
     """
     from gitvault.core.versioning import edits
 
     live = [p for p in projects if not p.removed]
-    name = _unique(live, folder) if name is None else _free(live, host, name)
+    if name is None:
+        # Another folder of that name must not go on in the history of one that was removed.
+        again = (p.name for p in projects if p.removed and (p.path, p.host) == (folder, host))
+        name = next((n for n in again if _in_another_case(live, n) is None), None) or _unique(projects, folder)
+    else:
+        name = _free(live, host, name)
     others = [p for p in projects if (p.name, p.host) != (name, host)]
     gone = next((p for p in projects if (p.name, p.host) == (name, host) and p.removed), None)
     return [edits.registered(Project(name, folder, host, added), others, gone), *others]
@@ -105,10 +111,13 @@ def _free(projects: Iterable[Project], host: str, name: str) -> str:
     taken = next((p for p in projects if p.name == name and p.host == host), None)
     if taken and os.path.isdir(taken.path):
         raise ExistsError(f"{name}: is {taken.path} already; choose another name with --project")
-    same = next((p.name for p in projects if p.name != name and p.name.casefold() == name.casefold()), None)
-    if same:
+    if same := _in_another_case(projects, name):
         raise ExistsError(f"{name}: differs from the project {same} only in case; choose another name")
     return name
+
+
+def _in_another_case(projects: Iterable[Project], name: str) -> str | None:
+    return next((p.name for p in projects if p.name != name and p.name.casefold() == name.casefold()), None)
 
 
 def check_new(projects: Iterable[Project], name: str) -> None:
@@ -192,20 +201,20 @@ def undo(history: GitHistory, now: datetime) -> list[Project]:
     found = (commit for _, commit in history.walk(history.refs.read(REF)) if commit.message.startswith(_EDIT))
     if not (commit := next(found, None)):
         raise NotFoundError("no edit of projects is on record; git-vault op undo takes back a rename")
-    trees = [history.commit(parent).tree for parent in commit.parents[:1]], [commit.tree]
     was, became = (
-        {(p.name, p.host): p for tree in side for p in _parsed(history.blob(history.tree(tree)[FILE][1]))}
-        for side in trees
+        {(p.name, p.host): p for p in _parsed(history.blob(history.tree(tree)[FILE][1]))}
+        for tree in (history.commit(commit.parents[0]).tree, commit.tree)
     )
     held = lines(history)
     changed: list[Project] = []
     for project in held:
-        key = project.name, project.host
-        before = was.get(key) or (replace(became[key], removed=True) if key in became else project)
+        after = became.get((project.name, project.host), project)
+        # What the edit made goes.
+        before = was.get((project.name, project.host), replace(after, removed=after is not project))
         values = {
-            field: getattr(before, field)
-            for field in (*edits.MACHINE, *edits.SHARED)
-            if getattr(before, field) != getattr(became.get(key, before), field) == getattr(project, field)
+            key: getattr(before, key)
+            for key in (*edits.MACHINE, *edits.SHARED)
+            if getattr(before, key) != getattr(after, key) == getattr(project, key)
         }
         changed.append(edits.edited(project, values, now))
     different = [project for project in changed if project not in held]
