@@ -124,6 +124,16 @@ def test_a_stack_that_was_set_stays_and_one_that_was_seen_follows_the_files(
     assert vault.project("blog").stack == "rust"
 
 
+def test_a_stack_is_what_lies_on_that_machine(work: Path, vault: Vault) -> None:
+    """One has the old checkout, the other the new one: neither machine's snapshots change what the other shows."""
+    mine = vault.project("shop")
+    catalog.save(vault.history, [*vault.projects(), replace(mine, host="couch")], "Add shop")
+    catalog.detect(vault.history, mine, "rust", vault._now())
+    assert {p.host == "couch": p.stack for p in vault.projects() if p.name == "shop"} == {True: "python", False: "rust"}
+    vault.edit_projects(["shop"], Edit({"chosen": "go"}))
+    assert {p.stack for p in vault.projects() if p.name == "shop"} == {"go"}
+
+
 def test_add_says_it_all_at_once(ask: Callable[..., Any], tmp_path: Path, vault: Vault) -> None:
     write(tmp_path / "new", {"main.go": b"package main\n"})
     words = ("--client", " Acme ", "--stack", "tinygo", "--phase", "idea", "--tag", "a", "--tag", "b")
