@@ -21,6 +21,8 @@ from gitvault.core.utils.layout import FORMAT_VERSION, LONGEST
 from gitvault.errors import ConfigError, ToolFailed, UnsupportedFormatVersion
 
 if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+
     from gitvault.core.backup_engine.retention import Retention
     from gitvault.core.interfaces import ChunkingStrategy
     from gitvault.plugins import Plugin
@@ -48,6 +50,10 @@ class Config:
     """Lower case with their dot: binary whatever the content."""
     ignore: tuple[str, ...] = ()
     """gitignore patterns, for every project."""
+    policy: str = "on"
+    """`on` or `off`: whether what can be made again is left out, and version control's ignore files count."""
+    policy_file: str = ""
+    """A file of the form of `.gitvault.toml` that holds for every project; empty for none."""
     maintenance: str = "auto"
     """`auto` or `off`: whether a snapshot starts what is due in the background."""
     quota: int = 0
@@ -74,6 +80,8 @@ class Config:
     format_version: int = FORMAT_VERSION
     user_name: str = ""
     user_email: str = ""
+    remote_timeout: str = "7d"
+    """For how long a remote may fail to answer until what it held counts as gone."""
     copies: tuple[str, ...] = ()
     """Folders of vaults that hold the same: what is damaged here may be whole there."""
     machine: str = ""
@@ -144,6 +152,12 @@ def _folder(text: str) -> tuple[str, ...]:
     return (text,)
 
 
+def _file(text: str) -> str:
+    if not os.path.isabs(text):
+        raise ValueError("expected a file's absolute path")
+    return text
+
+
 def _name(text: str) -> str:
     if not text.strip() or not text.isprintable():
         raise ValueError("expected a name")
@@ -176,6 +190,8 @@ SETTINGS: dict[str, Setting] = {
         Setting("vault.inlineLimit", "inline_limit", _number(0, 16 * MIB, _SIZE)),
         Setting("vault.binaryExtensions", "binary_extensions", _extensions, many=True),
         Setting("vault.ignore", "ignore", _pattern, many=True),
+        Setting("vault.policy", "policy", _one_of("on", "off")),
+        Setting("vault.policyFile", "policy_file", _file),
         Setting("vault.maintenance", "maintenance", _one_of("auto", "off")),
         Setting("vault.quota", "quota", _number(0, 1 << 60, _SIZE)),
         Setting("vault.quotaPolicy", "quota_policy", _one_of("refuse", "prune")),
@@ -190,6 +206,7 @@ SETTINGS: dict[str, Setting] = {
         Setting("vault.keepWithin", "keep_within", _duration),
         Setting("vault.keepMilestones", "keep_milestones", _flag),
         Setting("vault.formatVersion", "format_version", _number(1, 1 << 30)),
+        Setting("vault.remoteTimeout", "remote_timeout", _duration),
         Setting("vault.copies", "copies", _folder, many=True),
         Setting("vault.machine", "machine", _name),
         Setting("vault.dir", "", _name),
@@ -275,6 +292,20 @@ def set(vault: Path, key: str, value: str | int | Sequence[str]) -> None:
         process.git(vault, "config", "-f", file, "--add", setting.key, text)
 
 
+def origin(vault: Path, key: str, value: str) -> tuple[str, int]:
+    """The file that sets one of a setting's values, and the line; ("", 0) where that cannot be told."""
+    try:
+        listing = process.git(vault, "config", "-z", "--show-origin", "--get-all", key, ok=(0, 1))
+    except ToolFailed:
+        return "", 0
+    fields = listing.decode("utf-8", "surrogateescape").split("\0")
+    for where, text in reversed(list(zip(fields[::2], fields[1::2], strict=False))):
+        if text == value and where.startswith("file:"):
+            file, _, line = _place(vault, where, key.lower(), value).rpartition(": ")[0].partition(", line ")
+            return file, int(line or 0)
+    return "", 0
+
+
 def is_setting(name: str, value: str) -> bool:
     """Whether a line `name = value` of the section `vault` is a setting that could be read; the format's is none."""
     key = f"vault.{name.lower()}"
@@ -335,6 +366,17 @@ def retention(config: Config) -> Retention:
     from gitvault.core.backup_engine.retention import Retention
 
     return Retention(**{field.name: getattr(config, f"keep_{field.name}") for field in fields(Retention)})
+
+
+def remote_limit(config: Config, now: datetime) -> timedelta:
+    """`vault.remoteTimeout`, counted back from `now`."""
+    from gitvault.core.backup_engine.retention import duration
+    from gitvault.core.utils.dates import earlier
+
+    moment = now
+    for count, unit in duration(config.remote_timeout):
+        moment = earlier(moment, count, unit)
+    return now - moment
 
 
 def _hostname() -> str:

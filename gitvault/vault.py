@@ -25,6 +25,7 @@ from gitvault.core.utils.names import from_text, to_line
 from gitvault.core.versioning.history import Damaged, Details, GitHistory
 from gitvault.errors import (
     ConfigError,
+    CorruptionError,
     GitVaultError,
     LockedError,
     NotFoundError,
@@ -41,9 +42,15 @@ if TYPE_CHECKING:
     from gitvault.core.interfaces import Progress, Rules
     from gitvault.core.stat_cache import Caches
     from gitvault.core.storage.store import ChunkStore
+    from gitvault.core.touched import Watch
     from gitvault.core.utils.lock import VaultLock
     from gitvault.core.versioning.edits import Edit
     from gitvault.core.versioning.operations import Operation
+    from gitvault.policy.explain import Decision
+    from gitvault.policy.patterns import Rule
+    from gitvault.policy.policy import Policy
+    from gitvault.vcs.protect.view import View
+    from gitvault.vcs.verdict import Safety
 
 WHOLE_LIMIT = 16 << 20
 """Every file over this is stored in chunks, whatever it holds."""
@@ -210,10 +217,90 @@ class Vault:
 
         return Caches(self.path / "cache", self._disk)
 
-    def _rules(self, project: Project) -> Rules:
-        from gitvault.core.patterns import Patterns
+    def _rules(self, project: Project) -> Policy:
+        return self.policy(project.path, project.mode)
 
-        return Patterns(self.config.ignore)
+    def policy(self, root: Path | str, mode: str = "protect") -> Policy:
+        """What is saved of a folder, were it a project of that mode, and why."""
+        from gitvault.policy.policy import Policy
+
+        config = self.config
+        return Policy(
+            root,
+            ignore=config.ignore,
+            ignore_source=partial(settings.origin, self.path, "vault.ignore"),
+            everywhere=config.policy_file,
+            conventions=mode != "full" and config.policy == "on",
+        )
+
+    def explain(self, path: str) -> Decision:
+        """What is saved of a path, and why, whether anything is there and in a project or not. Raises ConfigError."""
+        from gitvault.policy.explain import changes, explain_path, raised
+
+        folder, name = os.path.split(os.path.abspath(path))
+        real = os.path.join(os.path.realpath(folder), name)
+        around = [project for project in self._here() if layout.is_within(real, project.path)]
+        if not around:
+            return explain_path(path, make=self.policy)
+        project = max(around, key=lambda project: len(project.path))
+        decision = explain_path(path, project.path, partial(self.policy, mode=project.mode))
+        return raised(decision, *changes(self.history, project.name, decision.path))
+
+    def unused_rules(self, paths: Sequence[Path | str] = ()) -> list[Rule]:
+        """Rules that users wrote and that match nothing in these folders; none named: in any project of this machine.
+
+        Raises ConfigError.
+        """
+        from gitvault.policy.explain import unused
+        from gitvault.policy.patterns import PROJECT
+
+        modes = {project.path: project.mode for project in self._here()}
+        roots = [os.path.realpath(path) for path in paths] or list(modes)
+        found = [unused(self.policy(root, modes.get(root, "protect"))) for root in roots]
+        # A rule that holds for all projects is of no use when none of them has anything for it.
+        shared = set.intersection(*map(set, found)) if found else set()
+        local = {rule for rules in found for rule in rules if rule.level == PROJECT}
+        return sorted(shared | local, key=lambda rule: (rule.source, rule.line, rule.text))
+
+    def _here(self) -> list[Project]:
+        return [project for project in self.projects() if project.host == self.config.machine]
+
+    def _rules_by_mode(self, project: Project, policy: Policy | None = None) -> Rules:
+        """The rules of a project, and what its mode leaves to version control."""
+        from gitvault.vcs import remotes
+        from gitvault.vcs.protect import rules
+
+        def trusted(git_dir: str) -> str:
+            now = self._now()
+            limit = settings.remote_limit(self.config, now)
+            return remotes.trusted(Path(git_dir), now, limit, self.path / "cache")
+
+        tip = self.history.tip(project.name)
+        return rules.of_mode(
+            project.mode,
+            project.path,
+            policy or self._rules(project),
+            history=self.history,
+            tip=tip,
+            trusted=trusted,
+        )
+
+    def rules(self, project: Project) -> Rules:
+        """What of a project is saved."""
+        return self._rules(project)
+
+    def _watch(self, project: Project) -> Watch | None:
+        """The project's watcher; none for a checkout: what git says of a file changes without its being touched."""
+        from gitvault.core.touched import Watch
+        from gitvault.core.versioning import contents
+
+        tip = self.history.tip(project.name)
+        with contextlib.suppress(CorruptionError, NotFoundError):
+            if tip and contents.attached(self.history, self.history.commit(tip).tree):
+                return None
+        if project.mode != "full" and os.path.lexists(os.path.join(project.path, ".git")):
+            return None
+        return Watch(self.path / "cache", project.path, self._rules(project).digest)
 
     # -- projects --------------------------------------------------------------------------------
 
@@ -223,11 +310,11 @@ class Vault:
 
         return catalog.load(self.history)
 
-    def add_project(self, path: Path | str, name: str | None = None) -> Project:
-        """Register a folder; a registered one is returned as it is.
+    def add_project(self, path: Path | str, name: str | None = None, *, mode: str | None = None) -> Project:
+        """Register a folder; a registered one is returned as it is, but for its `mode` when one is given.
 
-        Without `name` it is the folder's, made unique. Raises NotFoundError, ExistsError when the name is
-        taken by a folder that still exists, GitVaultError for a folder inside the vault.
+        Without `name` it is the folder's, made unique. `mode`: of `MODES`. Raises NotFoundError, ExistsError when the
+        name is taken by a folder that still exists, GitVaultError for a folder inside the vault.
         """
         from gitvault.core.versioning import catalog
         from gitvault.policy.stack import stack_of
@@ -235,7 +322,7 @@ class Vault:
         folder = self._outside(catalog.folder_of(path))
         host = self.config.machine
         if found := catalog.find(self.projects(), folder, host, name):
-            return found
+            return self._in_mode(found, mode)
         with self._lock("add"):
             # Another process may have been quicker.
             if not (found := catalog.find(self.projects(), folder, host, name)):
@@ -243,7 +330,15 @@ class Vault:
                 found, *others = catalog.add(known, folder, host, name, self._now())
                 found = replace(found, detected=stack_of(folder))
                 catalog.save(self.history, [found, *others], f"Add {to_line(os.fsencode(found.name))}")
-        return found
+        return self._in_mode(found, mode)
+
+    def _in_mode(self, project: Project, mode: str | None) -> Project:
+        from gitvault.core.versioning.edits import Edit
+
+        if mode in (None, project.mode):
+            return project
+        edited = self.edit_projects([project.name], Edit({"mode": mode}))
+        return next(one for one in edited if one.host == project.host)
 
     def _outside(self, folder: str) -> str:
         """The folder, given resolved, if it is no part of the vault. Raises GitVaultError."""
@@ -333,18 +428,22 @@ class Vault:
         tags: Sequence[str] = (),
         metadata: Mapping[str, str] | None = None,
         trigger: str = "manual",
+        scan: bool = False,
         progress: Progress | None = None,
     ) -> models.SnapshotReport:
-        """See BackupEngine. Registers the folder as a project when it is new."""
+        """See BackupEngine. Registers the folder as a project when it is new.
+
+        `scan`: look at everything, also while a watcher knows what was touched.
+        """
         details = Details("", message, self._now(), 0, 0, tags, metadata, trigger)
         registered = self.add_project(path, project)
         try:
-            report = self._take(registered, details, progress)
+            report = self._take(registered, details, scan, progress)
         except StorageFullError as full:
             if not (self._quota and self._quota.reached and self.config.quota_policy == "prune"):
                 raise
             self._make_room(full)
-            report = self._take(registered, details, progress)
+            report = self._take(registered, details, scan, progress)
         quota, self._quota = self._quota, None
         if quota and (note := quota.note()):
             report = replace(report, notes=(*report.notes, note))
@@ -371,7 +470,7 @@ class Vault:
             raise StorageFullError(f"{full}; vault.quotaPolicy is prune, but {error}") from full
         self.sweep()
 
-    def _take(self, project: Project, details: Details, progress: Progress | None) -> models.SnapshotReport:
+    def _take(self, project: Project, details: Details, scan: bool, progress: Progress | None) -> models.SnapshotReport:
         from gitvault.core.backup_engine.quota import Quota
         from gitvault.core.backup_engine.reading import Limits
         from gitvault.core.backup_engine.snapshot import take_snapshot
@@ -383,21 +482,33 @@ class Vault:
                 raise LockedError(f"{project.name}: got another name meanwhile; run again")
             self._quota = Quota(self.path, config.quota, disk_usage(self.path)) if config.quota else None
             cache = self._caches.open(project.name)
-            return cache.use(
-                partial(
-                    take_snapshot,
+            rules: list[tuple[Policy, Rules]] = []
+
+            def take() -> models.SnapshotReport:
+                # Made anew when a damaged cache has the walk begin again.
+                policy = self._rules(project)
+                rules[:] = [(policy, self._rules_by_mode(project, policy))]
+                return take_snapshot(
                     Path(project.path),
                     replace(details, project=project.name, time=self._now()),
                     history=self.history,
                     store=self.store,
                     cache=cache,
-                    rules=self._rules(project),
+                    rules=rules[0][1],
+                    watch=self._watch(project),
+                    scan=scan,
                     limits=limits,
                     redundancy=config.parity,
                     admit=self._admit,
+                    attachments=getattr(rules[0][1], "attachments", tuple),
                     progress=progress,
                 )
-            )
+
+            report = cache.use(take)
+        (policy, whole), *_ = rules
+        left: list[str] = [*getattr(whole, "notes", list)(), policy.note()]
+        problems = sorted((*report.problems, *policy.problems), key=lambda problem: problem.path)
+        return replace(report, notes=(*report.notes, *filter(None, left)), problems=tuple(problems))
 
     def list_snapshots(self, filter_criteria: models.Filter | None = None) -> list[models.Snapshot]:
         """See BackupEngine. Raises NotFoundError for an unknown project."""
@@ -421,7 +532,7 @@ class Vault:
 
         Where attributes are lost, `damaged` is told and what git's trees know is given; without it that is raised.
         """
-        return self.history.entries(self.resolve(snapshot), path, recursive=recursive, damaged=damaged)
+        return self._view(snapshot).entries(path, recursive=recursive, damaged=damaged)
 
     def read_file(self, snapshot: str, path: bytes, target: BinaryIO, *, damaged: Damaged = lambda _: None) -> None:
         """Write a file's content to `target`; a symlink's is the path it names.
@@ -430,7 +541,11 @@ class Vault:
         """
         from gitvault.core.versioning import contents
 
-        entry = contents.find_file(self.history, self.resolve(snapshot), path, damaged)
+        view = self._view(snapshot)
+        if based := view.find(path):
+            target.write(view.read(based))
+            return
+        entry = contents.find_file(self.history, view.snapshot, path, damaged)
         if entry.pointer:
             self.store.retrieve_file(entry.pointer, target)
         else:
@@ -438,7 +553,15 @@ class Vault:
 
     def get_version_diff(self, a: str, b: str) -> models.Difference:
         """See BackupEngine."""
-        return self.history.compare(self.resolve(a), self.resolve(b))
+        from gitvault.vcs.protect.view import compare
+
+        return compare(self._view(a), self._view(b), self.store)
+
+    def _view(self, snapshot: str) -> View:
+        """A snapshot with what it relies on version control for."""
+        from gitvault.vcs.protect.view import View
+
+        return View(self.history, self.resolve(snapshot))
 
     def restore_snapshot(
         self,
@@ -451,8 +574,8 @@ class Vault:
         progress: Progress | None = None,
     ) -> models.RestoreReport:
         """See BackupEngine."""
-        from gitvault.core.backup_engine.restore import restore_snapshot
         from gitvault.core.versioning import origins
+        from gitvault.vcs.protect.rebuild import restore
 
         resolved = self.resolve(snapshot)
         safety = None
@@ -471,10 +594,9 @@ class Vault:
             folder = Path(os.path.abspath(target))
             if layout.is_within(os.path.realpath(folder), os.path.realpath(self.path)):
                 raise GitVaultError(f"{folder}: lies inside the vault; restore into another folder")
-        done = restore_snapshot(
-            resolved,
+        done = restore(
+            self._view(resolved),
             folder,
-            history=self.history,
             store=self.store,
             paths=[_raw_path(path) for path in paths],
             excluded=[_raw_path(path) for path in excluded_paths],
@@ -491,14 +613,46 @@ class Vault:
     def status(self, paths: Sequence[Path | str] = (), *, scan: bool = False) -> list[models.PathState]:
         """Whether paths are saved, as they are now; nothing named: every project on this machine.
 
-        A file is looked at. Of a folder the last look's result is told, and its age; `scan` looks again.
+        A file is looked at. Of a folder that is watched, what its watcher says has changed; of another the last look's
+        result is told, and its age. `scan` looks at everything.
         """
         from gitvault.core.backup_engine.status import Places, path_state
+        from gitvault.vcs.protect.saved import settled
 
-        here = [project for project in self.projects() if project.host == self.config.machine]
-        places = Places(self.history, self._caches.open, self._rules, here, self._now())
+        here = self._here()
+        places = Places(self.history, self._caches.open, self._rules_by_mode, here, self._now(), self._watch)
         named = [os.fspath(path) for path in paths] or [project.path for project in here if not project.archived]
-        return [path_state(places, path, scan) for path in named]
+        return [settled(self.history, here, path, path_state(places, path, scan)) for path in named]
+
+    def vcs_status(self, projects: Sequence[str] = (), *, probe: bool = False) -> list[Safety]:
+        """What of the named projects, or all of this machine, exists nowhere else. `probe`: ask every remote now.
+
+        Raises NotFoundError for an unknown project.
+        """
+        from gitvault.core.backup_engine import status
+        from gitvault.vcs import verdict
+        from gitvault.vcs.git_state import Asking
+
+        host, now = self.config.machine, self._now()
+        here = [project for project in self.projects() if project.host == host]
+        named = [self.project(name) for name in projects] if projects else here
+        looking = status.Places(self.history, self._caches.open, self._rules_by_mode, here, now)
+        with contextlib.ExitStack() as opened:
+            copies = {}
+            for path in self.config.copies:
+                # One that is not there just now, or is damaged, counts for nothing.
+                with contextlib.suppress(GitVaultError, OSError):
+                    copies[path] = opened.enter_context(Vault.open(path)).history
+            places = verdict.Places(
+                self.path,
+                self.history,
+                self._caches.open,
+                self._rules,
+                lambda project: status.path_state(looking, project.path, True).state == "saved",
+                copies,
+                Asking(now, settings.remote_limit(self.config, now), self.path / "cache", self._disk, probe),
+            )
+            return verdict.verdicts(places, named)
 
     def get_storage_stats(self) -> models.StorageStats:
         """See BackupEngine."""
@@ -529,6 +683,7 @@ class Vault:
         from gitvault.core.backup_engine.extent import ReadExtent
         from gitvault.core.backup_engine.verify import verify_vault
         from gitvault.core.versioning import losses
+        from gitvault.vcs.protect.view import missing_bases
 
         if repair:
             return self._repaired(copies, progress)
@@ -542,6 +697,7 @@ class Vault:
         if drill:
             drilled, found = exercise(self.history, self.store, drill, chance, progress)
             report = replace(report, drilled=drilled, defects=(*report.defects, *found))
+        report = replace(report, defects=(*report.defects, *missing_bases(self.history, self.history.projects())))
         return losses.divide(self.history, report, losses.known(self.history))
 
     def _repaired(self, copies: Iterable[Path | str], progress: Progress | None) -> models.VerifyReport:
@@ -650,7 +806,11 @@ class Vault:
             return search(self.history, patterns, catalog.saved(self.history, projects))[1]
         with self._lock("forget"), self._reserve():
             names = catalog.saved(self.history, projects)
-            clear = self._caches.remove
+
+            def clear(project: str) -> None:
+                self._caches.remove(project)
+                layout.clear_search(self.path, self._disk)
+
             return forget(self.history, patterns, names, now=self._now(), host=self.config.machine, clear=clear)
 
     def operations(self) -> list[Operation]:

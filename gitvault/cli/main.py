@@ -31,6 +31,7 @@ VERBS = {
     "projects": "projects",
     "snapshot": "save",
     "status": "save",
+    "vcs": "vcs",
     "log": "history",
     "show": "history",
     "ls": "history",
@@ -45,7 +46,12 @@ VERBS = {
     "forget": "retain",
     "op": "retain",
     "copy": "copy",
+    "policy": "policy",
     "doctor": "doctor",
+    "search": "search",
+    "watch": "activity",
+    "service": "activity",
+    "hook": "activity",
 }
 """Each verb with the module of `gitvault.cli` whose `VERBS` has it."""
 
@@ -105,12 +111,9 @@ class Session:
     @cached_property
     def vault_path(self) -> Path:
         """`--vault`, else GIT_VAULT_DIR, else the default vault."""
-        given = self._given or os.environ.get("GIT_VAULT_DIR")
-        if given:
-            return Path(given).absolute()
-        from gitvault import config
+        from gitvault.personas.base import chosen_vault
 
-        return config.default_vault()
+        return chosen_vault(self._given)
 
     @cached_property
     def vault(self) -> Vault:

@@ -21,6 +21,7 @@ from gitvault.cli.arguments import (
     tag,
     wrong,
 )
+from gitvault.core.models import MODES
 from gitvault.core.utils.names import to_line, to_text
 from gitvault.errors import GitVaultError, VaultNotFound
 from gitvault.personas.base import Answer, Session, Verb
@@ -63,6 +64,8 @@ def _init(session: Session, arguments: Namespace) -> Answer:
 def _configure_add(parser: ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", type=filled(disk_path), help="the project's folder")
     parser.add_argument("--name", type=filled(str), help="what to call it (else: the folder's name, made unique)")
+    what = "of a checkout save what version control does not protect (the default), all of it, or the work tree alone"
+    parser.add_argument("--mode", choices=MODES, help=f"{what}; also changes a registered project's")
     add_facts(parser)
 
 
@@ -70,12 +73,13 @@ def _add(session: Session, arguments: Namespace) -> Answer:
     from gitvault.core.versioning.edits import Edit
 
     values = {key: given for key in FACTS if (given := getattr(arguments, key)) is not None}
-    project = session.vault.add_project(arguments.path, arguments.name)
+    project = session.vault.add_project(arguments.path, arguments.name, mode=arguments.mode)
+    mode = f" ({project.mode})" if arguments.mode else ""
     if values or arguments.tag:
         [project] = here(session, session.vault.edit_projects([project.name], Edit(values, {"tags": arguments.tag})))
     return Answer(
         render.project_document(project),
-        [f"added {render.line(project.name)}: {render.line(project.path)}"],
+        [f"added {render.line(project.name)}: {render.line(project.path)}{mode}"],
         hints=[f"{session.command} snapshot {_word(project.path)}"],
     )
 
@@ -97,6 +101,8 @@ def _configure_snapshot(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--meta", metavar="KEY=VALUE", type=pair, action="append", default=[], help="a fact to find it by; repeatable"
     )
+    parser.add_argument("--scan", action="store_true", help="look at everything, whatever a watcher says")
+    parser.add_argument("--trigger", metavar="WORD", type=filled(str), default="manual", help="what had it taken")
 
 
 def _snapshot(session: Session, arguments: Namespace) -> Answer:
@@ -141,6 +147,8 @@ def _save(session: Session, path: str, project: str | None, arguments: Namespace
         message=arguments.message,
         tags=arguments.tag,
         metadata=metadata,
+        trigger=arguments.trigger,
+        scan=arguments.scan,
         progress=session.progress,
     )
 

@@ -181,7 +181,7 @@ class StatCache:
         """What the rows are valid for: `snapshot`, `root`, `rules`, `time` and what the last run reported."""
         try:
             found = dict(self._db.execute("SELECT key, value FROM about"))
-            for key in ("number", "time", "problems"):
+            for key in ("number", "time", "problems", "files", "bytes"):
                 int(found.get(key, b"0"))
         except _DAMAGE:
             return {}
@@ -199,6 +199,41 @@ class StatCache:
         with _damage_named():
             found = self._db.execute(query, (path,)).fetchone()
             return Row(*found) if found else None
+
+    def rows_around(self, folders: Iterable[bytes]) -> dict[bytes, Row]:
+        """The rows of these folders and of those directly in them."""
+        found: dict[bytes, Row] = {}
+        for path in folders:
+            for one in (path, *self._below(path)):
+                if one not in found and (row := self.row(one)):
+                    found[one] = row
+        return found
+
+    def rows_below(self, path: bytes) -> dict[bytes, Row]:
+        """The rows of a folder and of all below it."""
+        if not path:
+            return self.rows()
+        query = (
+            "SELECT path, signature, scope, tree, meta, meta_blob, files, bytes FROM folder"
+            " WHERE path=? OR (path>? AND path<?)"
+        )
+        with _damage_named():
+            found = self._db.execute(query, (path, path + b"/", path + b"0"))
+            return {path: Row(*rest) for path, *rest in found}
+
+    def _below(self, path: bytes) -> list[bytes]:
+        """The folders directly in one. Sought one by one: what is deeper is jumped over."""
+        prefix = path + b"/" if path else b""
+        found: dict[bytes, None] = {}
+        # "0" is what comes after "/".
+        at, end = prefix or b"\x01", path + b"0" if path else b"\xff" * 256
+        query = "SELECT path FROM folder WHERE path>=? AND path<? ORDER BY path LIMIT 1"
+        with _damage_named():
+            while row := self._db.execute(query, (at, end)).fetchone():
+                name, deeper, _ = row[0][len(prefix) :].partition(b"/")
+                found[prefix + name] = None
+                at = prefix + name + b"0" if deeper else row[0] + b"\0"
+        return list(found)
 
     def entries(self, path: bytes) -> dict[bytes, Known]:
         """The files and symlinks of a folder, by name."""

@@ -43,7 +43,7 @@ NOT_NEEDED = {
     "sync_folder of chunks/trash by rounds.replace": "only a second sweep that is cut too would miss it",
     "sync of cache/swept.*.tmp by sweep._remember_forgotten": "a cache",
     "sync_folder of cache by sweep._remember_forgotten": "a cache",
-    "sync_folder of cache by scan.remove": "old caches are tried in every state, synced or not",
+    "sync_folder of cache by stat_cache.remove": "old caches are tried in every state, synced or not",
     "sync_folder of vault.git by operations.complete": "what is completed again stays as it is",
     "sync_folder of refs/vault by refs.delete": "a list of losses that is back names what is whole: no loss",
     "sync_folder of vault.git by repair.constants": "the list of losses goes afterwards, which syncs it again",

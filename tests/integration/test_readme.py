@@ -65,6 +65,41 @@ def make_project(folder: Path) -> None:
         os.utime(path, (1_700_000_000, 1_700_000_000))
 
 
+def make_checkout(home: Path) -> None:
+    """The project of the page for developers: a clone with three commits on its remote, one not pushed, and work."""
+
+    def git(*arguments: str, day: int = 1, who: str = "Mariana") -> None:
+        date = f"2026-03-{day:02}T10:00:00Z"
+        names = {f"GIT_{role}_{what}": value for role in ("AUTHOR", "COMMITTER") for what, value in
+                 (("NAME", who), ("EMAIL", f"{who.lower()}@example.invalid"), ("DATE", date))}
+        environment = {**os.environ, **names, "HOME": os.fspath(home), "GIT_CONFIG_NOSYSTEM": "1"}
+        command = ["git", "-c", "init.defaultBranch=main", "-c", "advice.detachedHead=false", *arguments]
+        subprocess.run(command, cwd=home, env=environment, check=True, capture_output=True)
+
+    def commit(message: str, files: dict[str, str], day: int, who: str = "Mariana") -> None:
+        for name, text in files.items():
+            (home / "shop" / name).parent.mkdir(exist_ok=True)
+            (home / "shop" / name).write_text(text)
+        git("-C", "shop", "add", "-A", day=day, who=who)
+        git("-C", "shop", "commit", "-q", "-m", message, day=day, who=who)
+
+    git("init", "-q", "--bare", "shop.git")
+    git("clone", "-q", "shop.git", "shop")
+    basket = "def total(basket):\n    return sum(item.price for item in basket)\n"
+    ignored = {".gitignore": "node_modules/\n*.log\n.env\n", "package.json": "{}\n", "package-lock.json": "{}\n"}
+    commit("A basket", {"shop/basket.py": basket, **ignored}, 2)
+    basket = basket.replace("price for", "price * item.count for")
+    commit("Items are counted", {"shop/basket.py": basket}, 3, "Noor")
+    commit("Legal texts", {"terms.md": "# Terms\n"}, 4)
+    git("-C", "shop", "push", "-q", "origin", "main")
+    commit("Vouchers", {"shop/voucher.py": "def redeem(voucher):\n    return voucher.value\n"}, 5)
+    (home / "shop" / "terms.md").write_text("# Terms and conditions\n")
+    (home / "shop" / ".env").write_text("SHOP_KEY=not-a-real-one\n")
+    (home / "shop" / "debug.log").write_text("noise\n" * 100)
+    (home / "shop" / "node_modules").mkdir()
+    (home / "shop" / "node_modules" / "left-pad.js").write_text("// not ours\n")
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     (tmp_path / ".gitconfig").write_text("[user]\n\tname = You\n\temail = you@example.invalid\n")

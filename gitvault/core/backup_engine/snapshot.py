@@ -12,13 +12,13 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from gitvault.core.backup_engine.baseline import last_trees, prepare_cache
+from gitvault.core.backup_engine.baseline import last_trees, prepare_cache, rows_for, rows_of_gone, to_look_at
 from gitvault.core.backup_engine.intake import Intake
 from gitvault.core.backup_engine.reading import (
     NOT_REGULAR,
@@ -34,9 +34,10 @@ from gitvault.core.backup_engine.secrets import secret
 from gitvault.core.backup_engine.trees import Done, build_trees
 from gitvault.core.interfaces import Progress, Rules, StorageManager
 from gitvault.core.models import ObjectId, Pointer, Problem, Secret, SnapshotId, SnapshotReport
-from gitvault.core.scan import Folder, Same, collection_paused, racy_ns, walk
+from gitvault.core.scan import Folder, Partly, Same, Untouched, collection_paused, racy_ns, walk
 from gitvault.core.stat_cache import CacheDamaged, Known, Row, Stat, StatCache, join_packed, pack_known, stat_of
 from gitvault.core.storage import pointers
+from gitvault.core.touched import Touched, Watch
 from gitvault.core.utils.attributes import not_kept
 from gitvault.core.utils.files import open_source, read_link
 from gitvault.core.utils.names import is_special, to_line
@@ -118,14 +119,17 @@ class _Run:
 
     # -- one folder ------------------------------------------------------------------------------
 
-    def take(self, folder: Same | Folder) -> None:
+    def take(self, folder: Same | Folder | Untouched) -> None:
         """Begin with a folder the walk found."""
+        if isinstance(folder, Untouched):
+            self.kept[folder.path] = folder.row
+            return
         if isinstance(folder, Same):
             self.done.append(Done(folder.path, folder.folders, folder.row))
             return
         previous = self.cache.entries(folder.path) if folder.row else {}
         pending = _Pending(folder, previous, self._lines(folder))
-        self.deleted += len(previous.keys() - {name for name, _ in folder.entries})
+        self.deleted += len(previous.keys() - {name for name, _ in folder.entries} - folder.elsewhere)
         pending.steady = bool(folder.signature)
         owner = folder.stat.st_uid, folder.stat.st_gid
         files: list[tuple[bytes, Stat]] = []
@@ -403,6 +407,13 @@ class _Run:
         counts = [f"{count} {what}" for count, what in found if count]
         return f"{project}: {', '.join(counts) or 'attributes only'}"
 
+    def count_untouched(self, rows: Mapping[bytes, Row]) -> None:
+        """What is in folders that nobody looked at: all that there was, but for that of the given rows."""
+        about = self.cache.about()
+        looked_at = [row for path, row in rows.items() if path not in self.kept]
+        self.kept_files += int(about["files"]) - sum(row.files for row in looked_at)
+        self.kept_bytes += int(about["bytes"]) - sum(row.size for row in looked_at)
+
     def settle_missing(self, rows: dict[bytes, Row], visited: set[bytes]) -> list[bytes]:
         """Folders that the walk did not reach: unreadable ones stay as they were, the others' paths are returned."""
         unreadable = {problem.path for problem in self.problems} & rows.keys() - visited
@@ -445,6 +456,8 @@ def take_snapshot(
     redundancy: int = 0,
     admit: Callable[[int], None] = lambda size: None,
     attachments: Callable[[], Iterable[tuple[bytes, bytes]]] = tuple,
+    watch: Watch | None = None,
+    scan: bool = False,
     progress: Progress | None = None,
 ) -> SnapshotReport:
     """Save `root` as the project's next snapshot; it survives a power cut when this returns.
@@ -452,6 +465,7 @@ def take_snapshot(
     `redundancy`: per cent of parity. `admit`: told the bytes of git packs before they get their names; raises
     StorageFullError to keep them out. `attachments`: asked after the walk for what belongs to the snapshot beside the
     project's own files: (path, content), a path having one `/` at the most and names as git takes them.
+    `watch`: asked what to look at; with `scan` all is looked at nevertheless, and it is told what it missed.
     The message, files and bytes of `details` are filled in. The caller holds the vault's lock.
     Raises OSError when the root cannot be read, StorageFullError, and CacheDamaged before anything is saved.
     """
@@ -464,7 +478,9 @@ def take_snapshot(
         details = replace(details, restored_from=history.identify(source))
     parent = history.tip(details.project)
     number = prepare_cache(cache, history, parent, root) + 1
-    rows = cache.rows()
+    seen = watch.touched(cache.about().get("watch", b"")) if watch else None
+    touched = None if scan else to_look_at(seen, cache)
+    rows = rows_for(touched, cache)
     run = _Run(root, history, store, cache, limits, number, progress)
     with suppress(CorruptionError, NotFoundError):
         run.forgotten = operations.tombstones(history)
@@ -472,10 +488,17 @@ def take_snapshot(
         run.notes.append(limit)
     try:
         visited: set[bytes] = set()
-        for folder in walk(root, rows, rules, run.problems, run.notes, vault=history.git_dir):
+        missed: list[bytes] = []
+        partly = Partly(touched, cache.rows_below) if touched else None
+        for folder in walk(root, rows, rules, run.problems, run.notes, vault=history.git_dir, partly=partly):
             visited.add(folder.path)
+            if seen and not seen.covers(folder.path) and _differs(folder):
+                missed.append(folder.path)
             run.take(folder)
         run.collect()
+        if touched:
+            rows |= rows_of_gone(rows, visited, cache)
+            run.count_untouched(rows)
         gone = run.settle_missing(rows, visited)
         tree = run.attach(attachments())
         trees = build_trees(history, run.pack, cache, run.done, run.kept, tree)
@@ -508,10 +531,15 @@ def take_snapshot(
     if source:
         # Said now; or nothing changed, and the newest snapshot is where the content comes from.
         history.refs.delete(origin)
+    if watch and seen and missed:
+        run.notes.extend(_missed(watch, cache.about().get("watch", b""), missed))
     about = {
+        **_watched(seen, run.problems, trees.rows),
         "snapshot": snapshot.encode(),
         "root": os.fsencode(root),
         "number": b"%d" % (number - unchanged),
+        "files": b"%d" % trees.files,
+        "bytes": b"%d" % trees.size,
         "time": b"%d" % int(details.time.timestamp()),
         "problems": b"%d" % len(run.problems),
     }
@@ -543,3 +571,29 @@ def take_snapshot(
         tuple(run.notes),
         tuple(sorted(run.secrets, key=lambda secret: secret.path)),
     )
+
+
+def _watched(
+    seen: Touched | None, problems: Sequence[Problem], rows: Iterable[tuple[bytes, Row, bytes]]
+) -> dict[str, bytes]:
+    """From when on the table can be believed, but for the folders that have to be looked at again."""
+    # What could not be read is looked at, and said, every time.
+    if seen is None or problems:
+        return {"watch": b"", "again": b""}
+    return {"watch": seen.mark, "again": b"\0".join(path for path, row, _ in rows if not row.signature)}
+
+
+def _differs(folder: Same | Folder | Untouched) -> bool:
+    """Whether a folder is not as it was seen, under the same rules, when all of it could be saved."""
+    row = folder.row
+    return isinstance(folder, Folder) and row is not None and row.signature != b"" and row.scope == folder.scope
+
+
+def _missed(watch: Watch, mark: bytes, found: Iterable[bytes]) -> Iterator[str]:
+    """Changes that a watcher did not tell of, though it was asked after they were seen: it is not to be believed."""
+    now = watch.touched(mark)
+    if now is None or not (wrong := [path for path in found if not now.covers(path)]):
+        return
+    watch.distrust(wrong[0])
+    where = to_line(wrong[0]) or "the project's own folder"
+    yield f"the watcher missed a change in {where}; what it says is not believed until it is started again"

@@ -1,0 +1,303 @@
+"""The index of lines: kept up to date, and asked. A cache: it may be deleted at any time."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from gitvault.core.utils.files import Disk
+from gitvault.core.utils.names import to_line
+from gitvault.errors import CorruptionError, ToolError
+from gitvault.personas.code.search import history
+from gitvault.personas.code.search.catalog import Catalog, alone
+from gitvault.personas.code.search.lines import difference, is_binary
+from gitvault.personas.code.search.model import Change, Progress, Query, Source, Version
+from gitvault.personas.code.search.query import Found, Read, changes, find, pickaxe
+from gitvault.personas.code.search.segments import BINARY, UNREAD, Draft, Segment
+
+Tell = Callable[[int, int], None]
+"""Told how many versions of how many are done."""
+# Changes whose blobs git is asked for before they are needed.
+_AHEAD = 64
+# So many segments of about one size are made one; larger than the last size they stay.
+_SIZES = (1 << 16, 1 << 20, 8 << 20, 32 << 20)
+_TOGETHER = 6
+
+
+class Index:
+    """An index in a folder. For one thread; several processes may read while one updates."""
+
+    def __init__(self, folder: Path, disk: Disk) -> None:
+        self.folder = folder
+        self._disk = disk
+        self._catalog: Catalog | None = None
+        self._opened: dict[str, Segment] = {}
+
+    @classmethod
+    def open(cls, folder: Path, disk: Disk) -> Index:
+        """Open an index; an empty one is made when there is none, or none that this version can read."""
+        disk.make_folder(folder)
+        index = cls(folder, disk)
+        try:
+            index._catalog = Catalog(folder)
+            usable = index._catalog.is_ours()
+        except sqlite3.DatabaseError:
+            usable = False
+        if not usable:
+            index.close()
+            for path in folder.iterdir():
+                disk.unlink(path)
+            index._catalog = Catalog(folder)
+        return index
+
+    @property
+    def catalog(self) -> Catalog:
+        """Its versions and paths."""
+        if self._catalog is None:
+            self._catalog = Catalog(self.folder)
+        return self._catalog
+
+    def close(self) -> None:
+        """Close its files."""
+        self._opened.clear()
+        if self._catalog:
+            self._catalog.close()
+            self._catalog = None
+
+    def __enter__(self) -> Index:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # -- keeping it up to date -------------------------------------------------------------------
+
+    def stale(self, sources: Iterable[Source]) -> list[Source]:
+        """The sources that changed since they were read last."""
+        known = self.catalog.stamps()
+        return [source for source in sources if known.get(source) != history.stamp(source)]
+
+    def update(self, sources: Iterable[Source], tell: Tell | None = None) -> Progress:
+        """Read what is new in these sources, and forget those that are not among them.
+
+        A source that cannot be read is a problem, and keeps what was read. Raises LockedError, StorageFullError.
+        """
+        wanted = list(dict.fromkeys(sources))
+        with alone(self.folder):
+            self._clear()
+            for number, source in self.catalog.sources().items():
+                if source not in wanted:
+                    with self.catalog.change():
+                        self.catalog.forget(number)
+            stamps: dict[int, bytes] = {}
+            problems = []
+            for source in self.stale(wanted):
+                stamp = history.stamp(source)
+                try:
+                    stamps[self._arrange(source)] = stamp
+                except (ToolError, OSError) as error:
+                    problems.append(f"{source.project}: {error}")
+            before = self.catalog.count()
+            todo = len(self.catalog.waiting())
+            for number, stamp in stamps.items():
+                try:
+                    self._read(number, lambda done: tell(done, todo) if tell else None)
+                    with self.catalog.change():
+                        self.catalog.settle(number, stamp)
+                except (ToolError, OSError) as error:
+                    problems.append(f"{self.catalog.sources()[number].project}: {error}")
+            self._merge()
+        now = self.catalog.count()
+        return Progress(now, now - before, len(self.catalog.waiting()), (*self._unread(), *problems))
+
+    def progress(self) -> Progress:
+        """How far it is, as of the last update."""
+        return Progress(self.catalog.count(), 0, len(self.catalog.waiting()), self._unread())
+
+    def _unread(self) -> tuple[str, ...]:
+        why = f"larger than {history.LARGEST >> 20} MiB or missing"
+        return tuple(
+            f"{project}: {to_line(path)}: {why} in {count} version{'s' * (count > 1)}; not searched"
+            for project, path, count in self.catalog.unread()
+        )
+
+    def _arrange(self, source: Source) -> int:
+        cut = history.shallow(source)
+        lines = history.lines_of(source)
+        with self.catalog.change():
+            number = self.catalog.number_of(source)
+            self.catalog.settle(number, None)
+            self.catalog.cut_off(number, cut)
+            self.catalog.arrange(number, lines)
+        return number
+
+    def _read(self, number: int, tell: Callable[[int], None]) -> None:
+        source = self.catalog.sources()[number]
+        waiting = self.catalog.waiting(number)
+        done: list[tuple[int, history.Commit]] = []
+        draft = Draft()
+        told = 0
+        paths: dict[bytes, int] = {}
+        with history.Reader(source) as reader:
+            # Newest first, as git stores it: older contents are coded against newer ones.
+            versions = zip((n for n, _ in waiting), history.commits(source, [oid for _, oid in waiting]), strict=True)
+            for version, commit, change in _asked_ahead(versions, reader):
+                if change:
+                    path, old, new = change
+                    _add(draft, reader, version, paths.setdefault(path, len(paths)), old, new)
+                    continue
+                done.append((version, commit))
+                told += 1
+                if draft.full:
+                    self._write(draft, done, number, paths)
+                    draft, done, paths = Draft(), [], {}
+                    tell(told)
+        if done:
+            self._write(draft, done, number, paths)
+            tell(told)
+
+    def _write(
+        self, draft: Draft, done: list[tuple[int, history.Commit]], number: int, paths: dict[bytes, int]
+    ) -> None:
+        project = self.catalog.sources()[number].project
+        with self.catalog.change():
+            draft.number_paths([self.catalog.path_number(project, path) for path in paths])
+
+        def enter() -> None:
+            self.catalog.enter(done)
+            named = list(paths)
+            for path, versions in draft.unread.items():
+                self.catalog.skip(number, named[path], versions)
+
+        self._save(draft, (), f"{done[-1][0]}-{done[0][0]}", enter)
+
+    def _save(self, draft: Draft, instead: Iterable[str], what: str, enter: Callable[[], None] = lambda: None) -> None:
+        size = draft.size
+        path = self.folder / f"{what}-{hashlib.sha256(os.urandom(16)).hexdigest()[:8]}.lines"
+        try:
+            draft.write(path, self._disk)
+            self._disk.sync_folder(self.folder)
+            with self.catalog.change():
+                self.catalog.replace(instead, path.name, size)
+                enter()
+        except BaseException:
+            # After a purge it must not stay.
+            self._disk.unlink(path)
+            raise
+
+    def _merge(self) -> None:
+        """Make one of many small segments, so that a search opens few."""
+        for largest in _SIZES:
+            small = [name for name, size in self.catalog.segments() if size <= largest]
+            if len(small) < _TOGETHER:
+                continue
+            draft = Draft()
+            for name in small:
+                draft.merge(self._segment(name))
+            self._save(draft, small, "merged")
+            for name in small:
+                self._opened.pop(name, None)
+                self._disk.unlink(self.folder / name)
+
+    def _clear(self) -> None:
+        """Remove what a killed run left."""
+        named = {name for name, _ in self.catalog.segments()}
+        for path in self.folder.glob("*.lines"):
+            if path.name not in named:
+                self._disk.unlink(path)
+
+    # -- asking ----------------------------------------------------------------------------------
+
+    def _segment(self, name: str) -> Segment:
+        if name not in self._opened:
+            self._opened[name] = Segment(self.folder / name)
+        return self._opened[name]
+
+    def segments(self) -> list[Segment]:
+        """Its segments. Raises CorruptionError."""
+        try:
+            return [self._segment(name) for name, _ in self.catalog.segments()]
+        except FileNotFoundError:
+            # Merged meanwhile; or removed by somebody.
+            try:
+                return [self._segment(name) for name, _ in self.catalog.segments()]
+            except FileNotFoundError as error:
+                raise CorruptionError(f"{error.filename}: gone; delete {self.folder} and search again") from error
+
+    def find(self, query: Query) -> Found:
+        """The lines that fit. Raises GitVaultError for a pattern that does not compile or takes too long."""
+        return find(self.catalog, self.segments(), query)
+
+    def pickaxe(self, query: Query) -> list[Version]:
+        """The versions that `git log --first-parent --no-renames` names, newest first of each repository.
+
+        `fixed`: with -S, those that changed how often the text is there; else with -G, those of which an added or
+        removed line fits, moves within a file aside. Raises GitVaultError as `find`.
+        """
+        with self.reader() as read:
+            return pickaxe(self.catalog, self.segments(), query, read)
+
+    def changes(self, after: int = 0, at: Callable[[str, bytes], bool] | None = None) -> Iterator[Change]:
+        """Every file that differs between a version, numbered above `after`, and the one before it, oldest first.
+
+        `at`: asked once for the project and path of each file, whether it is wanted.
+        """
+        return changes(self.catalog, self.segments(), after, at)
+
+    def version(self, number: int) -> Version:
+        """A version by its number. Raises NotFoundError."""
+        self.catalog.source_of(number)
+        return self.catalog.versions([number])[number]
+
+    @contextlib.contextmanager
+    def reader(self) -> Iterator[Read]:
+        """Reads blobs, given by a version of the repository that has them and their id; None for one not to be had."""
+        with contextlib.ExitStack() as stack:
+            readers: dict[int, history.Reader] = {}
+            known = self.catalog.sources()
+
+            def read(version: int, blob: bytes) -> bytes | None:
+                number = self.catalog.source_of(version)
+                if number not in readers:
+                    readers[number] = stack.enter_context(history.Reader(known[number]))
+                return readers[number].read(blob or history.NONE)
+
+            yield read
+
+
+_Commits = Iterable[tuple[int, history.Commit]]
+_Changed = tuple[bytes, bytes, bytes]
+
+
+def _flat(versions: _Commits) -> Iterator[tuple[int, history.Commit, _Changed | None]]:
+    for version, commit in versions:
+        for change in commit.changes:
+            yield version, commit, change
+        yield version, commit, None
+
+
+def _asked_ahead(versions: _Commits, reader: history.Reader) -> Iterator[tuple[int, history.Commit, _Changed | None]]:
+    """Each change, then None when a version's are through; git reads those that come next meanwhile."""
+    coming: deque[tuple[int, history.Commit, _Changed | None]] = deque()
+    for item in _flat(versions):
+        if item[2]:
+            reader.ahead(item[2][2])
+            reader.ahead(item[2][1])
+        coming.append(item)
+        if len(coming) > _AHEAD:
+            yield coming.popleft()
+    yield from coming
+
+
+def _add(draft: Draft, reader: history.Reader, version: int, path: int, old: bytes, new: bytes) -> None:
+    before, after = reader.read(old), reader.read(new)
+    if before is None or after is None:
+        draft.add(version, path, old, new, UNREAD, ())
+        return
+    binary = is_binary(before) or is_binary(after)
+    draft.add(version, path, old, new, BINARY * binary, difference(before, after, binary=binary))

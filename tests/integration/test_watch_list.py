@@ -1,0 +1,334 @@
+"""While a watcher runs, snapshots and status start from what was touched, and lose nothing by it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gitvault.core.models import Project
+from gitvault.core.touched import SOCKET, Touched, Watch, ask, is_socket
+from gitvault.personas.code.activity.detector import Around, Timing
+from gitvault.personas.code.activity.settings import Settings
+from gitvault.personas.code.activity.watcher import Happening, Watcher
+from gitvault.vault import Vault
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the list is kept where the system tells of losses")
+
+
+def put(folder: Path, files: dict[str, str]) -> None:
+    """Write files, with their folders."""
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+SLOW = Settings(Timing(quiet=3600, interval=3600), rescan=3600)
+
+
+def calm(_: object) -> Around:
+    return Around()
+
+
+class Running:
+    """A watcher in a thread."""
+
+    def __init__(self, vault: Path, settings: Settings = SLOW) -> None:
+        self.vault = vault
+        self.happened: list[Happening] = []
+        self._opened = Vault.open(vault)
+        self.watcher = Watcher(self._opened, (), settings, surroundings=calm)
+        self.failure: list[BaseException] = []
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            for happening in self.watcher.run():
+                self.happened.append(happening)
+        except BaseException as error:
+            self.failure.append(error)
+
+    def until(self, event: str, count: int = 1) -> Happening:
+        """Wait for something to have happened so often; the last of it."""
+        for _ in range(3000):
+            found = [h for h in self.happened if h.event == event]
+            if len(found) >= count:
+                return found[count - 1]
+            if self.failure:
+                raise self.failure[0]
+            time.sleep(0.01)
+        raise AssertionError(f"no {event} in {self.happened}")
+
+    def stop(self) -> None:
+        self.watcher.stop()
+        self.thread.join(20)
+        self._opened.close()
+        assert not self.thread.is_alive()
+        if self.failure:
+            raise self.failure[0]
+
+
+@contextlib.contextmanager
+def watching(vault: Vault, settings: Settings = SLOW) -> Iterator[Running]:
+    running = Running(vault.path, settings)
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture
+def project(tmp_path: Path, vault: Vault) -> Project:
+    root = tmp_path / "work"
+    for folder in range(12):
+        put(root, {f"f{folder}/s{sub}/{name}": f"{folder} {sub} {name}" for sub in range(3) for name in "abc"})
+    return vault.add_project(root)
+
+
+def told(vault: Vault, project: Project) -> Touched | None:
+    """What the watcher would tell the next snapshot."""
+    cache = vault._caches.open(project.name)
+    mark = cache.about().get("watch", b"")
+    cache.close()
+    return Watch(vault.path / "cache", project.path, vault.rules(project).digest).touched(mark)
+
+
+def settled(running: Running, vault: Vault, project: Project) -> None:
+    """The watcher's own first snapshot is there, and the list in use."""
+    running.until("snapshot")
+    vault.create_snapshot(project.path)
+    seen = told(vault, project)
+    assert seen and seen.folders == frozenset()
+
+
+def proven(vault: Vault, project: Project) -> None:
+    """The last snapshot is what a look at everything finds, and the list was right."""
+    seen = told(vault, project)
+    assert seen is not None and seen.folders == frozenset(), seen
+    report = vault.create_snapshot(project.path, scan=True)
+    assert report.unchanged, report
+    assert report.notes == ()
+
+
+def test_only_what_was_touched_is_looked_at(vault: Vault, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gitvault.core import scan
+
+    with watching(vault) as running:
+        settled(running, vault, project)
+        looked: list[str] = []
+        real = scan._look
+        monkeypatch.setattr(scan, "_look", lambda full: looked.append(full) or real(full))
+        put(Path(project.path), {"f3/s1/a": "other", "f3/new/deep/x": "new"})
+        report = vault.create_snapshot(project.path)
+        assert (report.new, report.changed, report.files) == (1, 1, 109)
+        inside = {os.path.relpath(full, project.path) for full in looked}
+        assert inside == {".", "f3", "f3/s1", "f3/new", "f3/new/deep"}
+        proven(vault, project)
+
+
+def test_status_says_it_at_once(vault: Vault, project: Project) -> None:
+    with watching(vault) as running:
+        settled(running, vault, project)
+        assert [(s.state, s.reason) for s in vault.status()] == [("saved", "nothing changed since, its watcher says")]
+        shutil.rmtree(Path(project.path, "f5"))
+        put(Path(project.path), {"f6/s0/a": "other"})
+        (state,) = vault.status()
+        assert (state.state, state.reason) == ("changed", "1 changed, 9 deleted since the newest snapshot")
+        assert vault.status([Path(project.path, "f7")])[0].state == "saved"
+        report = vault.create_snapshot(project.path)
+        assert (report.changed, report.deleted, report.files) == (1, 9, 99)
+        proven(vault, project)
+
+
+def test_a_watcher_that_begins_knows_nothing_of_before(vault: Vault, project: Project) -> None:
+    with watching(vault) as running:
+        settled(running, vault, project)
+    put(Path(project.path), {"f1/s1/a": "changed while nobody watched"})
+    assert told(vault, project) is None
+    with watching(vault) as running:
+        assert running.until("snapshot").detail == "the watcher begins"
+        proven_after = vault.create_snapshot(project.path)
+        assert proven_after.unchanged
+        proven(vault, project)
+
+
+def test_an_overflow_means_a_scan(vault: Vault, project: Project) -> None:
+    """The system drops what does not fit into its queue, and says that it did."""
+    from gitvault.core.patterns import Patterns
+    from gitvault.personas.code.activity.inotify import Inotify
+    from gitvault.personas.code.activity.touched_list import TouchedList
+
+    touched = TouchedList("t")
+    source = Inotify(Path(project.path), Patterns(), touched)
+    mark = touched.answer(b"").mark
+    first, second = (Path(project.path, f"f0/s0/{name}") for name in "ab")
+    with first.open("ab", buffering=0) as one, second.open("ab", buffering=0) as two:
+        limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+        for _ in range(limit // 2 + 100):
+            one.write(b"x")
+            two.write(b"x")
+    put(Path(project.path), {"f9/s0/a": "this one is lost"})
+    source.read()
+    answer = touched.answer(mark)
+    assert answer.folders is None and answer.reason == "too many changes at once for the system's queue"
+    put(Path(project.path), {"f9/s0/b": "this one is told"})
+    source.read()
+    assert touched.answer(answer.mark).folders == {b"f9/s0"}
+    source.close()
+
+
+def test_other_rules_mean_a_scan_and_then_hold(vault: Vault, project: Project) -> None:
+    with watching(vault) as running:
+        settled(running, vault, project)
+        with (vault.path / "config").open("a") as config:
+            config.write("\tignore = f2/\n")
+        vault.__dict__.pop("config")
+        assert vault.create_snapshot(project.path).deleted == 9
+        vault.create_snapshot(project.path)
+        proven(vault, project)
+        put(Path(project.path), {"f2/s0/a": "left out", "f4/s0/a": "kept"})
+        assert vault.create_snapshot(project.path).changed == 1
+        proven(vault, project)
+
+
+def test_a_list_that_was_wrong_is_not_believed_again(
+    vault: Vault, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with watching(vault) as running:
+        settled(running, vault, project)
+        (watched,) = running.watcher._watched.values()
+        monkeypatch.setattr(watched.touched, "touch", lambda folder: None)
+        put(Path(project.path), {"f8/s0/a": "nobody hears of this"})
+        assert vault.create_snapshot(project.path).unchanged
+        report = vault.create_snapshot(project.path, scan=True)
+        assert report.changed == 1
+        assert "the watcher missed a change in f8/s0" in report.notes[0]
+        monkeypatch.undo()
+        put(Path(project.path), {"f8/s1/a": "heard, and looked for in vain"})
+        seen = told(vault, project)
+        assert seen and seen.folders is None and "missed a change in f8/s0" in seen.reason
+        assert vault.create_snapshot(project.path).changed == 1
+
+
+def test_a_folder_that_moved_away_and_another_in_its_place(vault: Vault, project: Project, tmp_path: Path) -> None:
+    root = Path(project.path)
+    with watching(vault) as running:
+        settled(running, vault, project)
+        # Same names, other content, and no change within the folders themselves.
+        os.rename(root / "f0", tmp_path / "aside")
+        os.rename(root / "f1", root / "f0")
+        os.rename(tmp_path / "aside", root / "f1")
+        report = vault.create_snapshot(root)
+        assert report.changed == 18
+        proven(vault, project)
+        # The project's own folder, by a rename around it that the system tells nobody of.
+        os.rename(root, tmp_path / "old")
+        shutil.copytree(tmp_path / "old", root)
+        put(root, {"f3/s0/a": "in the copy"})
+        seen = told(vault, project)
+        assert seen and seen.folders is None and "its folder" in seen.reason
+        assert vault.create_snapshot(root).changed >= 1
+        put(root, {"f3/s0/b": "in the copy, later"})
+        assert vault.create_snapshot(root).changed == 1
+        proven(vault, project)
+
+
+def test_what_could_not_be_saved_is_said_every_time(vault: Vault, project: Project) -> None:
+    os.mkfifo(Path(project.path, "f0", "pipe"))
+    with watching(vault) as running:
+        running.until("snapshot")
+        for _ in range(2):
+            assert [p.path for p in vault.create_snapshot(project.path).problems] == [b"f0/pipe"]
+
+
+def edit(chance: random.Random, root: Path) -> None:
+    """One random change of one of many kinds."""
+    folders = [Path(at) for at, _, _ in os.walk(root)]
+    files = [Path(at, name) for at, _, names in os.walk(root) for name in names]
+    folder = chance.choice(folders)
+    name = f"n{chance.randrange(6)}"
+    what = chance.randrange(10)
+    with contextlib.suppress(OSError):
+        if what <= 2:
+            (folder / name).write_text(str(chance.random()))
+        elif what == 3 and files:
+            with chance.choice(files).open("a") as file:
+                file.write("more")
+        elif what == 4 and files:
+            chance.choice(files).unlink()
+        elif what == 5:
+            (folder / name / "deep" / "er").mkdir(parents=True)
+            (folder / name / "deep" / "er" / "x").write_text(str(chance.random()))
+        elif what == 6 and folder != root:
+            os.rename(folder, chance.choice(folders) / name)
+        elif what == 7 and files:
+            os.rename(chance.choice(files), chance.choice(folders) / name)
+        elif what == 8 and folder != root and len(folders) > 25:
+            shutil.rmtree(folder)
+        elif what == 9:
+            os.symlink("target", folder / f"l{chance.randrange(4)}")
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_whatever_happens_a_snapshot_is_what_a_scan_would_find(vault: Vault, project: Project, seed: int) -> None:
+    chance = random.Random(seed)
+    root = Path(project.path)
+    with watching(vault) as running:
+        settled(running, vault, project)
+        for _ in range(8):
+            for _ in range(chance.randrange(12)):
+                edit(chance, root)
+            seen = told(vault, project)
+            assert seen and seen.folders is not None
+            vault.create_snapshot(root)
+            proven(vault, project)
+
+
+def test_edits_while_snapshots_are_taken(vault: Vault, project: Project) -> None:
+    """What changes during a snapshot is in the next one, told by the list."""
+    root = Path(project.path)
+    chance = random.Random(7)
+    ended = threading.Event()
+
+    def work() -> None:
+        while not ended.is_set():
+            edit(chance, root)
+            time.sleep(0.001)
+
+    with watching(vault) as running:
+        settled(running, vault, project)
+        worker = threading.Thread(target=work)
+        worker.start()
+        for _ in range(5):
+            vault.create_snapshot(root)
+            report = vault.create_snapshot(root, scan=True)
+            assert not [note for note in report.notes if "missed" in note]
+        ended.set()
+        worker.join()
+        vault.create_snapshot(root)
+        vault.create_snapshot(root)
+        proven(vault, project)
+
+
+def test_who_asks_nonsense_gets_an_answer(vault: Vault, project: Project) -> None:
+    caches = vault.path / "cache"
+    with watching(vault) as running:
+        settled(running, vault, project)
+        assert is_socket(caches / SOCKET)
+        assert ask(caches, {"entity": "relative"}) == {
+            "error": "expected an absolute path as `entity`, found 'relative'"
+        }
+        assert ask(caches, {"root": "/elsewhere", "touched": ""}) == {"error": "not watched"}
+        state = ask(caches, {"state": True})
+        assert state and state["projects"][0]["list"] == "kept"
+    assert not is_socket(caches / SOCKET)
+    assert ask(caches, {"state": True}) is None
