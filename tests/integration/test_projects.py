@@ -288,6 +288,15 @@ def test_prune_forget_and_copy_take_selections(
         assert [project.name for project in second.projects()] == second.history.projects() == ["blog", "shop"]
 
 
+def test_searches_and_the_verdict_take_selections(ask: Callable[..., Any], work: Path, vault: Vault) -> None:
+    for name in ("shop", "blog", "api"):
+        write(work / name, {"common.txt": b"the same line everywhere\n"})
+        vault.create_snapshot(work / name)
+    found = ask("search", "same line", "--select", "client:acme -stack:python")
+    assert {hit["project"] for hit in found["hits"]} == {"blog"}
+    assert {one["project"] for one in ask("vcs", "status", "--select", "client:acme", code=1)} == {"blog", "shop"}
+
+
 def test_a_selection_of_nothing_is_not_everything(work: Path, vault: Vault, tmp_path: Path, command: Command) -> None:
     """A prune of a client that is spelled wrong must not prune all clients."""
     refs = vault.history.refs.list("refs/heads/")
@@ -298,6 +307,8 @@ def test_a_selection_of_nothing_is_not_everything(work: Path, vault: Vault, tmp_
         ["snapshot"],
         ["log"],
         ["status"],
+        ["vcs", "status"],
+        ["search", "x"],
         ["restore", "--to", tmp_path / "x"],
     ):
         done = command(*words, "--select", "client:acmee")
