@@ -506,7 +506,9 @@ class Vault:
 
             report = cache.use(take)
         (policy, whole), *_ = rules
-        left: list[str] = [*getattr(whole, "notes", list)(), policy.note()]
+        # What is left out is said with each snapshot, not with each look.
+        said = "" if report.unchanged else policy.note()
+        left: list[str] = [*getattr(whole, "notes", list)(), said]
         problems = sorted((*report.problems, *policy.problems), key=lambda problem: problem.path)
         return replace(report, notes=(*report.notes, *filter(None, left)), problems=tuple(problems))
 
