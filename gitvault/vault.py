@@ -390,6 +390,22 @@ class Vault:
             self._caches.move(name, folder)
         return project
 
+    def undo_edit(self) -> list[Project]:
+        """Take the newest edit of projects back, or, after that, do it again; those that are different now.
+
+        What was edited since stays. Raises NotFoundError when there is nothing to take back, LockedError,
+        StorageFullError.
+        """
+        from gitvault.core.versioning import catalog
+
+        with self._lock("undo"):
+            before = {(project.name, project.host): project.path for project in self.projects()}
+            changed = catalog.undo(self.history, self._now())
+            for project in changed:
+                if project.host == self.config.machine and before.get((project.name, project.host)) != project.path:
+                    self._caches.move(project.name, project.path)
+        return changed
+
     def snapshot_counts(self, names: Iterable[str]) -> dict[str, int]:
         """How many snapshots each of the projects has."""
         from gitvault.core.versioning.counts import counts
@@ -438,13 +454,13 @@ class Vault:
 
     def _detect(self, project: Project) -> None:
         """See what a project that has changed is made with now."""
-        from gitvault.core.versioning.edits import Edit
+        from gitvault.core.versioning import catalog
         from gitvault.policy.stack import stack_of
 
         if (stack := stack_of(project.path)) != project.detected:
             # The snapshot is taken; the next one sees it too.
-            with contextlib.suppress(OSError, GitVaultError):
-                self.edit_projects([project.name], Edit({"detected": stack}))
+            with contextlib.suppress(OSError, GitVaultError), self._lock("stack"):
+                catalog.detect(self.history, project, stack, self._now())
 
     def _make_room(self, full: StorageFullError) -> None:
         """At the quota: prune by the settings, and sweep. Raises StorageFullError when that cannot be."""

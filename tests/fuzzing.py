@@ -319,7 +319,13 @@ TARGETS = {
         [b"# pack-refs with: peeled fully-peeled sorted \n" + b"ab" * 20 + b" refs/tags/x\n^" + b"cd" * 20 + b"\n"],
     ),
     "catalog": Target(
-        _catalog, [b'{"added":"2026-01-02T03:15:05Z","host":"h","name":"Caf\\u00e9","path":"/x\\udcff"}\n']
+        _catalog,
+        [
+            b'{"added":"2026-01-02T03:15:05Z","host":"h","name":"Caf\\u00e9","path":"/x\\udcff"}\n',
+            b'{"added":"2026-01-02T03:15:05Z","archived":true,"client":"c","edited":{"client":"2026-01-02T03:15:05.000006Z"'
+            b',"x":"2026-01-02T03:15:05.000006Z"},"host":"h","name":"n","path":"/x","relations":[["succeeds","m"]],'
+            b'"tags":["a","b"],"x":{"y":[1]}}\n',
+        ],
     ),
     "names": Target(_names, [b".git", b"a%2Eb", b"\\x41", "é\u200c.GIT ".encode(), b"con.txt", b"\xff"]),
     "dates": Target(_dates, [b"2026-01-02T03:04:05Z", b"yesterday 14:30", b"3 weeks ago"], (ValueError,)),

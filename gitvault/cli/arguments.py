@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -114,6 +113,8 @@ def add_selection(parser: argparse.ArgumentParser, what: str) -> None:
 
 
 def _words(text: str) -> list[str]:
+    import shlex
+
     try:
         return shlex.split(text)
     except ValueError as error:

@@ -25,7 +25,7 @@ def _configure(parser: ArgumentParser) -> None:
         "patterns as in *.py, -KEY:VALUE for all others, KEY: for none; all must fit"
     )
     actions = "edit SELECTION ... | rename OLD NEW | move NAME PATH | archive SELECTION | unarchive SELECTION |"
-    actions += " relate A succeeds B | unrelate A shares-code-with B | remove SELECTION"
+    actions += " relate A succeeds B | unrelate A shares-code-with B | remove SELECTION | undo"
     parser.add_argument("words", metavar="SELECTION", type=filled(str), nargs="*", help=f"{what}. Or: {actions}")
     parser.add_argument("--name", metavar="N", type=filled(str), help="edit: another name")
     parser.add_argument("--path", metavar="DIR", type=filled(disk_path), help="edit: where it lies on this machine")
@@ -177,6 +177,16 @@ def _related(session: Session, words: list[str], action: str) -> Answer:
     return _changed(session, [one], Edit(put={"relations": [(kind, session.vault.project(other).name)]}))
 
 
+def _undo(session: Session, words: list[str]) -> Answer:
+    if words:
+        raise wrong("expected: projects undo")
+    changed = session.vault.undo_edit()
+    gone = [project for project in changed if project.removed]
+    lines = [*map(_line, (project for project in changed if not project.removed))]
+    lines += [f"{render.line(project.name)}: no longer registered" for project in gone]
+    return Answer([render.project_document(project) for project in changed if not project.removed], lines)
+
+
 def _remove(session: Session, words: list[str]) -> Answer:
     from gitvault.core.versioning.edits import Edit
 
@@ -196,6 +206,7 @@ _ACTIONS: dict[str, Callable[[Session, list[str]], Answer]] = {
     "relate": _relate,
     "unrelate": _unrelate,
     "remove": _remove,
+    "undo": _undo,
 }
 
 VERBS = (

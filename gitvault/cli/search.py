@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gitvault.cli import render
-from gitvault.cli.arguments import count, date, filled, wrong
+from gitvault.cli.arguments import add_selection, count, date, filled, names, wrong
 from gitvault.core.utils.names import to_line, to_text
 from gitvault.errors import NotFoundError
 from gitvault.personas.base import Answer, Session, Verb
@@ -54,6 +54,7 @@ def _configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--project", metavar="PROJECT", type=text, action="append", default=[], help="only in it; repeatable"
     )
+    add_selection(parser, "only in those projects")
     parser.add_argument("--introduced", action="store_true", help="with --since, --until: what came then")
     parser.add_argument("--removed", action="store_true", help="only what is gone; with --since, --until: went then")
     parser.add_argument("--alive", action="store_true", help="only what is still there")
@@ -164,7 +165,7 @@ def _wanted(session: Session, arguments: Namespace) -> Wanted:
         if name not in known:
             raise NotFoundError(f"{render.line(name)}: no such project; git-vault projects lists them")
     return Wanted(
-        frozenset(arguments.project) or None,
+        frozenset((*arguments.project, *names(session, arguments.select))) or None,
         named(arguments.lang) if arguments.lang else "",
         arguments.since,
         arguments.until,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from gitvault.cli import render
-from gitvault.cli.arguments import filled
+from gitvault.cli.arguments import add_selection, filled, here, selected
 from gitvault.personas.base import Answer, Session, Verb
 
 if TYPE_CHECKING:
@@ -19,11 +19,15 @@ UNSAFE = 1
 def _configure(parser: ArgumentParser) -> None:
     parser.add_argument("action", metavar="status", choices=("status",), help="what would be lost with this machine")
     parser.add_argument("projects", metavar="PROJECT", type=filled(str), nargs="*", help="(else: every project)")
+    add_selection(parser, "those projects of this machine")
     parser.add_argument("--probe", action="store_true", help="ask each remote now, whatever it said last")
 
 
 def _vcs(session: Session, arguments: Namespace) -> Answer:
-    found = session.vault.vcs_status(arguments.projects, probe=arguments.probe)
+    projects = arguments.projects
+    if arguments.select:
+        projects = [*projects, *(project.name for project in here(session, selected(session, arguments.select)))]
+    found = session.vault.vcs_status(projects, probe=arguments.probe) if projects or not arguments.select else []
     return Answer(
         [_document(one) for one in found],
         _lines(session, found),

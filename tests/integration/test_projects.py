@@ -124,6 +124,16 @@ def test_a_stack_that_was_set_stays_and_one_that_was_seen_follows_the_files(
     assert vault.project("blog").stack == "rust"
 
 
+def test_a_stack_is_what_lies_on_that_machine(work: Path, vault: Vault) -> None:
+    """One has the old checkout, the other the new one: neither machine's snapshots change what the other shows."""
+    mine = vault.project("shop")
+    catalog.save(vault.history, [*vault.projects(), replace(mine, host="couch")], "Add shop")
+    catalog.detect(vault.history, mine, "rust", vault._now())
+    assert {p.host == "couch": p.stack for p in vault.projects() if p.name == "shop"} == {True: "python", False: "rust"}
+    vault.edit_projects(["shop"], Edit({"chosen": "go"}))
+    assert {p.stack for p in vault.projects() if p.name == "shop"} == {"go"}
+
+
 def test_add_says_it_all_at_once(ask: Callable[..., Any], tmp_path: Path, vault: Vault) -> None:
     write(tmp_path / "new", {"main.go": b"package main\n"})
     words = ("--client", " Acme ", "--stack", "tinygo", "--phase", "idea", "--tag", "a", "--tag", "b")
@@ -190,6 +200,50 @@ def test_a_rename_to_the_name_of_one_that_was_removed(vault: Vault, tmp_path: Pa
     assert line(vault, "new")["path"] == str(tmp_path / "old")
 
 
+def test_an_edit_is_taken_back_and_done_again(
+    ask: Callable[..., Any], work: Path, vault: Vault, tmp_path: Path, command: Command
+) -> None:
+    before = vault.projects()
+    ask("projects", "edit", "client:*", "--client", "oops", "--tag", "x")
+    vault.edit_projects(["blog"], Edit({"phase": "since"}))
+    write(work / "api", {"go.mod": b"module api\n"})
+    vault.create_snapshot(work / "api")
+    assert [one["name"] for one in ask("projects", "undo")] == ["blog"]
+    assert [one["phase"] for one in ask("projects", "undo")] == ["since"]
+    for _ in range(3):
+        ask("projects", "edit", "client:*", "--client", "worse", "--tag", "y")
+        vault.add_project(write(tmp_path / "new", {"x": b""}))
+        changed = ask("projects", "undo")
+        assert {one["client"] for one in changed} == {"oops"}
+    assert {p.client for p in vault.projects() if p.name != "new"} == {"oops"} != {p.client for p in before}
+    ask("projects", "move", "shop", tmp_path / "elsewhere")
+    assert ask("projects", "undo")[0]["path"] == str(work / "shop")
+    assert vault.create_snapshot(work / "shop").bytes_read == 0
+    ask("projects", "remove", "shop")
+    assert [one["name"] for one in ask("projects", "undo")] == ["shop"]
+    assert ask("projects", "undo") == [] and "shop" not in {p.name for p in vault.projects()}
+    ask("projects", "undo")
+    ask("projects", "archive", "shop")
+    vault.rename_project("shop", "store")
+    assert "nothing of it stands any more" in command("projects", "undo").stderr
+
+
+def test_a_place_that_an_edit_made_goes_with_it(vault: Vault, work: Path, tmp_path: Path) -> None:
+    there = [replace(p, host="couch") for p in vault.projects()]
+    vault.history.write_file(catalog.REF, catalog.FILE, catalog.encode(there), "Elsewhere")
+    vault.move_project("shop", tmp_path / "mine")
+    assert [p.removed for p in vault.undo_edit()] == [True]
+    assert {p.host for p in vault.projects()} == {"couch"}
+
+
+def test_without_an_edit_there_is_nothing_to_take_back(vault: Vault, tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="no edit of projects is on record"):
+        vault.undo_edit()
+    vault.add_project(write(tmp_path / "new", {"x": b""}))
+    with pytest.raises(NotFoundError, match="no edit of projects is on record"):
+        vault.undo_edit()
+
+
 # -- selections where a project could be named
 
 
@@ -234,6 +288,15 @@ def test_prune_forget_and_copy_take_selections(
         assert [project.name for project in second.projects()] == second.history.projects() == ["blog", "shop"]
 
 
+def test_searches_and_the_verdict_take_selections(ask: Callable[..., Any], work: Path, vault: Vault) -> None:
+    for name in ("shop", "blog", "api"):
+        write(work / name, {"common.txt": b"the same line everywhere\n"})
+        vault.create_snapshot(work / name)
+    found = ask("search", "same line", "--select", "client:acme -stack:python")
+    assert {hit["project"] for hit in found["hits"]} == {"blog"}
+    assert {one["project"] for one in ask("vcs", "status", "--select", "client:acme", code=1)} == {"blog", "shop"}
+
+
 def test_a_selection_of_nothing_is_not_everything(work: Path, vault: Vault, tmp_path: Path, command: Command) -> None:
     """A prune of a client that is spelled wrong must not prune all clients."""
     refs = vault.history.refs.list("refs/heads/")
@@ -244,6 +307,8 @@ def test_a_selection_of_nothing_is_not_everything(work: Path, vault: Vault, tmp_
         ["snapshot"],
         ["log"],
         ["status"],
+        ["vcs", "status"],
+        ["search", "x"],
         ["restore", "--to", tmp_path / "x"],
     ):
         done = command(*words, "--select", "client:acmee")
@@ -271,6 +336,7 @@ WRONG = [
     ["projects", "archive"],
     ["projects", "unarchive"],
     ["projects", "remove"],
+    ["projects", "undo", "shop"],
     ["projects", "move", "shop"],
     ["projects", "relate", "api", "likes", "shop"],
     ["projects", "edit", "client:acme", "--name", "x"],

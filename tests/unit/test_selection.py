@@ -42,6 +42,7 @@ def named(*words: str) -> list[str]:
         ("client:ACME stack:python", "Shop"),
         ("stack:python client:*", "Shop blog"),
         ("stack:rust", "shop-rs"),
+        ("-client:*", "a[1] b:c"),
         ("tag:urgent tag:paid", "Shop"),
         ("tag:urgent tag:old", ""),
         ("client:acme -tag:urgent", "shop-rs"),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 REF = "refs/vault/catalog"
 FILE = b"projects.jsonl"
+_EDIT = "Edit "
 # Of a project's name as a ref's: with what comes before and behind it (`stat-`, `.db-journal`, `.lock`) it must be
 # the name of a file, 255 at most; a letter that is not ASCII counts up to 12.
 _NAME_MAX = 220
@@ -33,7 +34,10 @@ def load(history: GitHistory) -> list[Project]:
 
 def lines(history: GitHistory) -> list[Project]:
     """The same with those that were removed. Raises CorruptionError."""
-    text = history.read_file(REF, FILE)
+    return _parsed(history.read_file(REF, FILE))
+
+
+def _parsed(text: bytes) -> list[Project]:
     try:
         return [_decode(line) for line in text.decode().splitlines()]
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
@@ -82,15 +86,21 @@ def find(projects: Iterable[Project], folder: str, host: str, name: str | None) 
 
 
 def add(projects: Sequence[Project], folder: str, host: str, name: str | None, added: datetime) -> list[Project]:
-    """The list with a new project, which comes first; its name is `name`, or made from the folder's and unique.
+    """The list, removed ones in it, with a new project, which comes first.
 
+    Its name is `name`, or that under which this folder was removed, or made from the folder's and unique.
     It takes the place of one whose folder is gone. Raises ExistsError when another has the name, or one that differs
     only in case; GitVaultError for one that is empty or too long.
     """
     from gitvault.core.versioning import edits
 
     live = [p for p in projects if not p.removed]
-    name = _unique(live, folder) if name is None else _free(live, host, name)
+    if name is None:
+        # Another folder of that name must not go on in the history of one that was removed.
+        again = (p.name for p in projects if p.removed and (p.path, p.host) == (folder, host))
+        name = next((n for n in again if _in_another_case(live, n) is None), None) or _unique(projects, folder)
+    else:
+        name = _free(live, host, name)
     others = [p for p in projects if (p.name, p.host) != (name, host)]
     gone = next((p for p in projects if (p.name, p.host) == (name, host) and p.removed), None)
     return [edits.registered(Project(name, folder, host, added), others, gone), *others]
@@ -101,10 +111,13 @@ def _free(projects: Iterable[Project], host: str, name: str) -> str:
     taken = next((p for p in projects if p.name == name and p.host == host), None)
     if taken and os.path.isdir(taken.path):
         raise ExistsError(f"{name}: is {taken.path} already; choose another name with --project")
-    same = next((p.name for p in projects if p.name != name and p.name.casefold() == name.casefold()), None)
-    if same:
+    if same := _in_another_case(projects, name):
         raise ExistsError(f"{name}: differs from the project {same} only in case; choose another name")
     return name
+
+
+def _in_another_case(projects: Iterable[Project], name: str) -> str | None:
+    return next((p.name for p in projects if p.name != name and p.name.casefold() == name.casefold()), None)
 
 
 def check_new(projects: Iterable[Project], name: str) -> None:
@@ -169,9 +182,51 @@ def move(history: GitHistory, name: str, folder: str, stack: str, host: str, now
     return moved
 
 
+def detect(history: GitHistory, project: Project, stack: str, now: datetime) -> None:
+    """Note the stack of a project on its machine; call it locked. No edit that `undo` would take back."""
+    from gitvault.core.versioning import edits
+
+    key = project.name, project.host
+    found = [edits.edited(p, {"detected": stack}, now) if (p.name, p.host) == key else p for p in lines(history)]
+    save(history, found, f"Stack of {_shown(project.name)}")
+
+
+def undo(history: GitHistory, now: datetime) -> list[Project]:
+    """Take the newest edit back, as far as nothing was edited over it; call it locked. That is an edit too.
+
+    The projects that are different now. Raises NotFoundError when there is nothing to take back.
+    """
+    from gitvault.core.versioning import edits
+
+    found = (commit for _, commit in history.walk(history.refs.read(REF)) if commit.message.startswith(_EDIT))
+    if not (commit := next(found, None)):
+        raise NotFoundError("no edit of projects is on record; git-vault op undo takes back a rename")
+    was, became = (
+        {(p.name, p.host): p for p in _parsed(history.blob(history.tree(tree)[FILE][1]))}
+        for tree in (history.commit(commit.parents[0]).tree, commit.tree)
+    )
+    held = lines(history)
+    changed: list[Project] = []
+    for project in held:
+        after = became.get((project.name, project.host), project)
+        # What the edit made goes.
+        before = was.get((project.name, project.host), replace(after, removed=after is not project))
+        values = {
+            key: getattr(before, key)
+            for key in (*edits.MACHINE, *edits.SHARED)
+            if getattr(before, key) != getattr(after, key) == getattr(project, key)
+        }
+        changed.append(edits.edited(project, values, now))
+    different = [project for project in changed if project not in held]
+    if not different:
+        raise NotFoundError(f"{commit.message.strip()}: nothing of it stands any more")
+    _save(history, changed, {project.name for project in different})
+    return different
+
+
 def _save(history: GitHistory, projects: Sequence[Project], names: Collection[str]) -> None:
     shown = ", ".join(map(_shown, sorted(names))) if len(names) < 4 else f"{len(names)} projects"
-    save(history, projects, f"Edit {shown}")
+    save(history, projects, f"{_EDIT}{shown}")
 
 
 def _shown(text: str) -> str:

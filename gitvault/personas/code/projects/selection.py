@@ -101,8 +101,8 @@ def _read(word: str, home: str) -> _Word:
 
 def _like(value: str, pattern: str) -> bool:
     value, pattern = value.casefold(), pattern.casefold()
-    # A name may hold brackets.
-    return value == pattern or fnmatchcase(value, pattern)
+    # A name may hold brackets; `client:*` is any client, not none.
+    return value == pattern or (value != "" and fnmatchcase(value, pattern))
 
 
 def _shown(text: str) -> str:
