@@ -1,4 +1,4 @@
-"""What another program left unsynced, or a disk that does not give back what it took: mutants that no run alone shows."""
+"""What others left unsynced, or a disk that does not keep what it was given: mutants that no run alone shows."""
 
 from __future__ import annotations
 
@@ -103,8 +103,8 @@ def test_old_packs_are_safe_until_the_new_ones_read_back(ground: Path, monkeypat
     ops = [replace(op, data=bytes(len(op.data))) if op.kind == "write" and op.file in new else op for op in disk.ops]
 
     def moved(ops: Sequence[Op]) -> list[int]:
-        ends = [at for at, op in enumerate(ops, 1) if op.caller == "rounds.move"]
-        return [at for at in ends if at + 1 not in ends]
+        syncs = [at for at, op in enumerate(ops, 1) if op.kind == "sync_folder" and op.caller == "rounds.move"]
+        return [at for at in syncs if at + 1 not in syncs]
 
     assert len(moved(ops)) == 2 and new
 
