@@ -19,6 +19,9 @@ from gitvault.core.utils.files import Disk
 from gitvault.errors import CorruptionError
 from gitvault.vault import Vault
 
+# What the other tests of these scenarios run, over and over.
+pytestmark = pytest.mark.no_cover
+
 STATES = 6
 
 
