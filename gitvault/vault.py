@@ -744,17 +744,21 @@ class Vault:
                     other.history,
                     other.store,
                     projects=wanted or None,
-                    back=here in map(os.path.realpath, other.config.copies),
+                    back=other._has_copy(here, self.config.id),
                     progress=progress,
                 )
             if report.packs:
                 other._upkeep()
-        if there not in self.config.copies:
-            # Where a repair finds it. A vault that cannot be written is copied all the same.
-            with contextlib.suppress(ToolFailed):
-                settings.set(self.path, "vault.copies", [*self.config.copies, there])
-                self.__dict__.pop("config", None)
+        # Where a repair finds it. A vault that cannot be written is copied all the same.
+        with contextlib.suppress(ToolFailed):
+            settings.remember_copy(self.path, there, other.config.id)
+            self.__dict__.pop("config", None)
         return report
+
+    def _has_copy(self, folder: str, name: str) -> bool:
+        """Whether a vault, by its folder or its id, is a copy of this one."""
+        names = {self.config.id, *(known for known, _ in self.config.known_copies)} - {""}
+        return name in names or folder in map(os.path.realpath, self.config.copies)
 
     def maintain(self, *, idle: bool = False, progress: Progress | None = None) -> models.MaintenanceReport:
         """Do all that is due; returns when it is done, or, `idle`, as soon as another run wants the vault.

@@ -212,7 +212,9 @@ def _names(data: bytes) -> None:
     names.from_tree_name(data)
     names.is_special(data)
     names.is_harmless(b".gitmodules", data)
-    names.windows_holds(data)
+    assert names.from_windows_name(mapped := names.windows_name(data)) == data
+    assert names.windows_name(mapped) == mapped or b"\xef" in mapped
+    assert names.from_windows_name(names.spelled(data)) == data
     names.loose_name(data)
     text = data.decode("utf-8", "surrogateescape")
     names.from_text(text)

@@ -18,7 +18,7 @@ from packed import entry
 from gitvault.core.models import ObjectId
 from gitvault.core.utils.files import Disk, NewFile
 from gitvault.core.utils.process import git
-from gitvault.core.versioning import repack as module
+from gitvault.core.versioning import rolling as module
 from gitvault.core.versioning.objects import (
     MODE_FILE,
     MODE_TREE,

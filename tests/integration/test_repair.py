@@ -350,7 +350,7 @@ def test_settings_survive_a_damaged_config(plain: Saved, tmp_path: Path) -> None
     shutil.copytree(plain.vault, path)
     config.set(path, "vault.avgChunk", "256k")
     change(path / "config", lambda data: data.__setitem__(data.index(b"[core"), 0x5B - 0x20))
-    assert Vault.mend(path) == [Repair("vault", "config", "written anew, settings kept: 3")]
+    assert Vault.mend(path) == [Repair("vault", "config", "written anew, settings kept: 4")]
     loaded = config.load(path)
     assert (loaded.avg_chunk, loaded.maintenance, loaded.format_version) == (256 << 10, "off", config.FORMAT_VERSION)
     assert Vault.mend(path) == []
