@@ -218,7 +218,7 @@ class Vault:
 
     def _rules_by_mode(self, project: Project) -> Rules:
         """The rules of a project, and what its mode leaves to version control."""
-        from gitvault.vcs import remotes
+        from gitvault.vcs import lean, remotes
         from gitvault.vcs.protect import rules
 
         def trusted(git_dir: str) -> str:
@@ -227,7 +227,7 @@ class Vault:
             return remotes.trusted(Path(git_dir), now, limit, self.path / "cache")
 
         tip = self.history.tip(project.name)
-        return rules.of_mode(
+        found = rules.of_mode(
             project.mode,
             project.path,
             self._rules(project),
@@ -235,6 +235,7 @@ class Vault:
             tip=tip,
             trusted=trusted,
         )
+        return lean.Lean(project.path, found) if project.mode == "protect" else found
 
     # -- projects --------------------------------------------------------------------------------
 
@@ -433,6 +434,7 @@ class Vault:
     ) -> models.RestoreReport:
         """See BackupEngine."""
         from gitvault.core.versioning import origins
+        from gitvault.vcs import lean
         from gitvault.vcs.protect.rebuild import restore
 
         resolved = self.resolve(snapshot)
@@ -461,6 +463,8 @@ class Vault:
             overwrite=overwrite,
             progress=progress,
         )
+        if lacking := lean.complete(self.history, resolved, folder):
+            done = replace(done, problems=(*done.problems, *lacking))
         # A vault that is read-only, on a full disk or has a stale lock restores all the same.
         with contextlib.suppress(OSError, StorageFullError, LockedError):
             origins.note(self.path, self.history.refs, os.path.realpath(folder), self.history.locate(resolved))
