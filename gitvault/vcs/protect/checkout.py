@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
+from gitvault.core.backup_engine.snapshot import Attachment
 from gitvault.core.interfaces import PROTECTED
 from gitvault.core.scan import racy_ns
 from gitvault.core.utils.files import open_source, read_link
 from gitvault.core.utils.names import to_line
-from gitvault.core.versioning.history import GitHistory
 from gitvault.core.versioning.objects import object_id
 from gitvault.errors import GitVaultError, ToolError
 from gitvault.vcs.protect import index, record, repository
@@ -42,7 +42,8 @@ class _Local:
 
     remotes: dict[str, str]
     relied: dict[str, str]
-    parts: tuple[tuple[Part, bytes], ...]
+    parts: tuple[tuple[Part, bytes | None], ...]
+    """Each with its pack; None where the last snapshot has it, under the same number."""
 
 
 class Checkout:
@@ -57,7 +58,6 @@ class Checkout:
         path: bytes,
         where: Repository,
         *,
-        history: GitHistory,
         previous: Attached | None,
         trusted: Callable[[str], str],
     ) -> None:
@@ -69,7 +69,6 @@ class Checkout:
         self.full = ""
         self.entries: list[IndexEntry] = []
         self.notes: list[str] = []
-        self._history = history
         self._previous = previous
         self._trusted = trusted
         self._plain = b""
@@ -78,6 +77,7 @@ class Checkout:
         self._tracked: dict[bytes, dict[bytes, IndexEntry]] = {}
         self._below: dict[bytes, set[bytes]] = {}
         self._deleted: set[bytes] = set()
+        self._visited: set[bytes] = set()
         try:
             self._read()
         except (NotProtected, index.UnreadableIndex, ToolError) as error:
@@ -103,7 +103,7 @@ class Checkout:
         self.full = reason
         self.entries = []
         borrowed = os.path.exists(os.path.join(self.repository.objects, "info", "alternates"))
-        parts: tuple[tuple[Part, bytes], ...] = ()
+        parts: tuple[tuple[Part, bytes | None], ...] = ()
         if self.git_dir is None or self.common_dir is None or borrowed:
             # Its objects lie elsewhere: no walk of the project finds them.
             try:
@@ -129,7 +129,7 @@ class Checkout:
         previous = self._previous
         if previous and not previous.record.full and previous.record.state == state.key and not more_tips:
             known = previous.record
-            return _Local(dict(known.remotes), dict(known.relied), self._parts_of(previous))
+            return _Local(dict(known.remotes), dict(known.relied), tuple((part, None) for part in known.parts))
         remotes = repository.read_remotes(self.repository)
         relied = repository.relied_on(state.refs, remotes)
         if not relied:
@@ -152,26 +152,18 @@ class Checkout:
             tips |= repository.staged(self.repository, git_dir, entries)
         return tips
 
-    def _parts_of(self, previous: Attached) -> tuple[tuple[Part, bytes], ...]:
-        """The packs that the last snapshot has."""
-        found = []
-        for number, part in enumerate(previous.record.parts):
-            bundle = previous.joined(self._history, record.part_name(number))
-            found.append((part, repository.packed_in(bundle)))
-        return tuple(found)
-
-    def _grown(self, previous: Attached, tips: set[str], without: set[str]) -> tuple[tuple[Part, bytes], ...]:
+    def _grown(self, previous: Attached, tips: set[str], without: set[str]) -> tuple[tuple[Part, bytes | None], ...]:
         """The packs of the last snapshot and what came since; nothing where those do not lead to all the rest."""
         parts = previous.record.parts
         known = {oid for part in parts for oid in part.tips}
-        relied = {oid for part in parts for oid in part.without}
+        relied = {oid for part in parts for oid in part.without} - known
         if not parts or len(parts) >= _PARTS_MAX or repository.existing(self.repository, known) != known:
             return ()
         if not repository.is_within_history(self.repository, relied, without):
             return ()
         packed = repository.pack(self.repository, tips, without | known)
         part = Part(tuple(sorted(tips)), tuple(sorted(without | known)), 0)
-        return (*self._parts_of(previous), *(((part, packed),) if packed else ()))
+        return (*((part, None) for part in parts), *(((part, packed),) if packed else ()))
 
     # -- while the project is walked -------------------------------------------------------------
 
@@ -201,6 +193,7 @@ class Checkout:
         tracked, below = self._tracked.get(folder), self._below.get(folder)
         if not tracked and not below:
             return
+        self._visited.add(folder)
         present = set(map(os.fsencode, names))
         prefix = folder + b"/" if folder else b""
         for name, entry in (tracked or {}).items():
@@ -208,6 +201,15 @@ class Checkout:
                 self._deleted.add(entry.path)
         for name in (below or set()) - present:
             self._lost(prefix + name)
+
+    def _look_for_folders(self, folder: bytes = b"") -> None:
+        """Where the index has a folder, there may be a file now."""
+        for name in self._below.get(folder, ()) if folder in self._visited else ():
+            inner = folder + b"/" + name if folder else name
+            path = os.path.join(self.folder, os.fsdecode(inner))
+            if inner not in self._visited and (os.path.islink(path) or not os.path.isdir(path)):
+                self._lost(inner)
+            self._look_for_folders(inner)
 
     def _lost(self, folder: bytes) -> None:
         for name in self._below.get(folder, ()):
@@ -241,20 +243,26 @@ class Checkout:
 
     # -- what the snapshot says of it ------------------------------------------------------------
 
-    def attachments(self) -> Iterator[tuple[bytes, bytes]]:
+    def attachments(self) -> Iterator[Attachment]:
         """The record and what belongs to it, by the names they are attached under. After the walk."""
         if not self.full:
+            self._look_for_folders()
             self._look_again()
         parts = []
         for number, (part, packed) in enumerate(self._local.parts):
-            bundle = repository.bundle(packed, part.tips, part.without)
-            cut = list(record.pieces(record.part_name(number), bundle))
-            parts.append(Part(part.tips, part.without, len(cut)))
-            yield from cut
+            name = record.part_name(number)
+            if packed is None and self._previous:
+                parts.append(part)
+                yield from self._previous.stored(name)
+            elif packed:
+                cut = list(record.pieces(name, repository.bundle(packed, part.tips, part.without)))
+                parts.append(Part(part.tips, part.without, len(cut)))
+                yield from cut
         if self.git_dir is None or self.common_dir is None:
             from gitvault.vcs.protect.outside import archived
 
-            yield from record.pieces(record.REPOSITORY, archived(self.repository, self.notes))
+            archive = archived(self.repository, self.notes, with_index=bool(self.full))
+            yield from record.pieces(record.REPOSITORY, archive)
         if self._plain and not self.full:
             yield from record.pieces(record.INDEX, self._plain)
         branch, base = "", ""

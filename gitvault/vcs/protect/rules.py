@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from gitvault.core.backup_engine.snapshot import Attachment
 from gitvault.core.interfaces import Rules, Scope
 from gitvault.core.models import ObjectId
 from gitvault.core.versioning.history import GitHistory
@@ -92,7 +93,7 @@ class Protecting:
             self._checkouts[path] = None
             return None
         previous = self._previous.get(path)
-        made = Checkout(self._root, path, where, history=self._history, previous=previous, trusted=self._trusted)
+        made = Checkout(self._root, path, where, previous=previous, trusted=self._trusted)
         self._checkouts[path] = made
         for place, omitted in ((made.git_dir, b"index"), (made.common_dir, b"objects")):
             if place is not None:
@@ -122,7 +123,7 @@ class Protecting:
         """Those that the walk has come by."""
         return [one for _, one in sorted(self._checkouts.items()) if one]
 
-    def attachments(self) -> Iterator[tuple[bytes, bytes]]:
+    def attachments(self) -> Iterator[Attachment]:
         """What the snapshot says of the checkouts; see `take_snapshot`."""
         for number, checkout in enumerate(self.checkouts):
             for name, content in checkout.attachments():
