@@ -232,11 +232,11 @@ def test_an_hg_checkout_is_saved_without_its_store_and_comes_back(hg_pair: Path,
     assert not [path for path in held if path.startswith((".hg/store/0", ".hg/store/data", ".hg/cache"))]
     ((record, local),) = lean.attached(vault.history, report.snapshot)
     assert (record.vcs, record.url) == ("hg", str(hg_pair / "theirs")) and local.startswith(b"HG20")
+    assert vault.create_snapshot(work).unchanged
     done = vault.restore_snapshot(report.snapshot, tmp_path / "out")
     assert not done.problems
     assert hg_state(tmp_path / "out") == hg_state(work) and tree(tmp_path / "out") == tree(work)
     tool(tmp_path / "out", "hg", "verify", "-q")
-    assert vault.create_snapshot(work).unchanged
     expected = hg_state(work)
     moved = hg_pair / "moved"
     work.rename(moved)
