@@ -324,6 +324,7 @@ class Vault:
             report = replace(report, notes=(*report.notes, note))
         if not report.unchanged:
             self._upkeep()
+        self._ask_remotes(registered)
         return report
 
     def _make_room(self, full: StorageFullError) -> None:
@@ -707,6 +708,15 @@ class Vault:
     def _reserve(self) -> contextlib.AbstractContextManager[None]:
         """What was put by for a full disk may be used inside."""
         return reserve.room(self.path, self.config.reserve, self._disk)
+
+    def _ask_remotes(self, project: Project) -> None:
+        """In the background, once a day: so that a remote that is gone is known before it is needed."""
+        from gitvault.core.utils import process
+        from gitvault.vcs import remotes
+
+        if self.config.maintenance == "auto" and remotes.is_due(Path(project.path), self._now(), self.path / "cache"):
+            words = ("--vault", os.fspath(self.path), "vcs", "status", "--probe", "--", project.name)
+            process.start_detached(["-m", "gitvault", *words])
 
     def _upkeep(self) -> None:
         if self.config.maintenance == "auto":

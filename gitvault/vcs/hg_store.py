@@ -34,7 +34,7 @@ _TEMPLATE = '{ifcontains(rev, revset("parents()"), "base", "")} {phase} {node} {
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Place:
     """Where a checkout stands."""
 
     url: str
@@ -44,7 +44,7 @@ class Standing:
     """Whether there are changesets to attach."""
 
 
-def standing(folder: Path, server: hg.Server) -> Standing:
+def place_of(folder: Path, server: hg.Server) -> Place:
     """Where a checkout stands. Raises ToolError; ValueError, in words, for what has to be stored in full."""
     needs = _requirements(folder / ".hg")
     if strange := needs - _OF_STORE - _OF_FOLDER:
@@ -59,7 +59,7 @@ def standing(folder: Path, server: hg.Server) -> Standing:
     if not any(phase == "public" for _, phase, _, _ in rows):
         raise ValueError("nothing of it was ever pushed or pulled")
     base = next((row for row in rows if row[0]), ["", "", "", ""])
-    return Standing(url, base[2], base[3], any(phase != "public" for _, phase, _, _ in rows))
+    return Place(url, base[2], base[3], any(phase != "public" for _, phase, _, _ in rows))
 
 
 def bundle(folder: Path, server: hg.Server) -> bytes:

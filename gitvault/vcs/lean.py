@@ -29,7 +29,7 @@ from gitvault.vcs.find import MARKERS, checkout_at
 from gitvault.vcs.protect.record import pieces
 from gitvault.vcs.state import Checkout
 
-VERSION = 1
+_VERSION = 1
 _RECORD = b"checkout.json"
 _BUNDLE = b"local.hg"
 
@@ -102,7 +102,7 @@ class Lean:
                     raise ValueError(lost)
                 self._leave_svn(prefix + b".svn", svn_store.only_here(folder))
             elif checkout.vcs == "hg":
-                where = hg_store.standing(folder, self._server)
+                where = hg_store.place_of(folder, self._server)
                 facts = {"url": where.url, "branch": where.branch, "revision": where.base}
                 has_local = where.has_local
                 self._left[prefix + b".hg"] = _Left("hg", hg_store.CACHES)
@@ -181,14 +181,14 @@ class _Inside:
 
 def encode(record: Record) -> bytes:
     """One line of canonical JSON."""
-    return json.dumps({"version": VERSION, **asdict(record)}, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+    return json.dumps({"version": _VERSION, **asdict(record)}, sort_keys=True, separators=(",", ":")).encode() + b"\n"
 
 
 def decode(text: bytes) -> Record:
     """Raises CorruptionError."""
     try:
         document: dict[str, Any] = json.loads(text)
-        if document.pop("version") != VERSION or not all(isinstance(value, str) for value in document.values()):
+        if document.pop("version") != _VERSION or not all(isinstance(value, str) for value in document.values()):
             raise ValueError("of another version")
         record = Record(**document)
         if any(part in (b".", b"..") or b"\0" in part for part in from_text(record.path).split(b"/")):

@@ -27,6 +27,7 @@ from gitvault.vcs import git
 PATIENCE = 10.0
 """Seconds that a remote has for its answer."""
 _DEEP_PATIENCE = 60.0
+_DAY = 86_400.0
 _SCP = re.compile(r"[^/]+:")
 # What servers say that were reached and will not answer us.
 _REFUSED = re.compile(
@@ -90,7 +91,7 @@ def remotes_of(settings: git.Settings) -> list[Remote]:
     return found
 
 
-def tracked(remote: Remote, refs: git.Refs) -> dict[str, str]:
+def _tracked(remote: Remote, refs: git.Refs) -> dict[str, str]:
     """The remote-tracking refs of a remote with their commits."""
     return {
         name: commit
@@ -128,7 +129,7 @@ def _listed(folder: Path, url: str) -> dict[str, str]:
 def _lost(folder: Path, remote: Remote, answered: Mapping[str, str]) -> tuple[str, ...]:
     """Commits of remote-tracking refs that none of the remote's refs leads to."""
     refs = git.refs_of(folder)
-    tips = set(tracked(remote, refs).values()) - set(answered.values())
+    tips = set(_tracked(remote, refs).values()) - set(answered.values())
     if not tips:
         return ()
     local = _local_commits(refs)
@@ -223,7 +224,7 @@ def standing(
         answer = answers.get(remote.name, Answer())
         if remote.folder(folder) and answer.asked != now.timestamp():
             answer = ask(folder, remote, now, answer)
-        known = set(tracked(remote, refs).values())
+        known = set(_tracked(remote, refs).values())
         tips |= known
         answered = max(answered, answer.answered, last_fetch(folder, remote))
         if reason := _silent(folder, remote, answer, now, limit):
@@ -349,6 +350,15 @@ def probe(folder: Path, now: datetime, cache: Path, disk: Disk) -> Answers:
     }
     keep(folder, answers, cache, disk)
     return answers
+
+
+def is_due(folder: Path, now: datetime, cache: Path) -> bool:
+    """Whether the remotes of a git checkout were not asked for a day. It costs one look at a file."""
+    if not (folder / ".git").exists():
+        return False
+    with contextlib.suppress(OSError):
+        return now.timestamp() - _file(folder, cache).stat().st_mtime > _DAY
+    return True
 
 
 def keep(folder: Path, answers: Answers, cache: Path, disk: Disk) -> None:

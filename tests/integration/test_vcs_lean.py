@@ -268,7 +268,11 @@ def test_hg_checkouts_that_have_to_be_stored_in_full(hg_pair: Path, vault: Vault
     tool(tmp_path, "hg", "init", "alone")
     (alone / ".hg" / "hgrc").write_text(f"[paths]\ndefault = {hg_pair / 'theirs'}\n")
     with pytest.raises(ValueError, match="nothing of it was ever pushed or pulled"):
-        hg_store.standing(alone, hg.SERVER)
+        hg_store.place_of(alone, hg.SERVER)
+    place = hg_store.place_of(hg_pair / "work", hg.SERVER)
+    assert place == hg_store.Place(str(hg_pair / "theirs"), place.base, "default", True)
+    assert hg_store.bundle(hg_pair / "work", hg.SERVER) == hg_store.bundle(hg_pair / "work", hg.SERVER)
+    assert not hg_store.CACHES & hg_store.KEPT
 
 
 def test_a_tool_that_is_missing_is_said_once(vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
