@@ -13,9 +13,10 @@ from gitvault.core.interfaces import Rules, Scope
 from gitvault.core.models import ObjectId
 from gitvault.core.versioning.history import GitHistory
 from gitvault.errors import CorruptionError, NotFoundError
-from gitvault.vcs.protect import index, record, repository
+from gitvault.vcs.protect import record, repository
 from gitvault.vcs.protect.checkout import Checkout
 from gitvault.vcs.protect.record import Attached
+from gitvault.vcs.protect.tracked import TrackedCache
 
 _MARKER = ".git"
 _MARKERS = (b".git", b".hg", b".svn")
@@ -93,7 +94,14 @@ class Protecting:
             self._checkouts[path] = None
             return None
         previous = self._previous.get(path)
-        made = Checkout(self._root, path, where, previous=previous, trusted=self._trusted)
+        made = Checkout(
+            self._root,
+            path,
+            where,
+            previous=previous,
+            cache=TrackedCache(self._history.git_dir / "cache", folder, self._history.disk),
+            trusted=self._trusted,
+        )
         self._checkouts[path] = made
         for place, omitted in ((made.git_dir, b"index"), (made.common_dir, b"objects")):
             if place is not None:
@@ -106,11 +114,9 @@ class Protecting:
     def _others(self, made: Checkout) -> None:
         """Submodules and worktrees have their repositories in this one's, which is walked before they are."""
         prefix = made.path + b"/" if made.path else b""
-        for entry in made.entries:
-            if entry.mode == index.MODE_GITLINK:
-                place = prefix + entry.path
-                if os.path.lexists(os.path.join(self._root, os.fsdecode(place), _MARKER)):
-                    self._checkout(place)
+        for link in made.tracked.links:
+            if os.path.lexists(os.path.join(self._root, os.fsdecode(prefix + link), _MARKER)):
+                self._checkout(prefix + link)
         for git_dir in made.repository.git_dirs():
             marker = os.fsdecode(repository.read(os.path.join(git_dir, "gitdir")).strip())
             folder = os.path.realpath(os.path.dirname(marker)) if marker else ""
