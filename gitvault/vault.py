@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from gitvault.core.utils.lock import VaultLock
     from gitvault.core.versioning.operations import Operation
     from gitvault.vcs.protect.view import View
+    from gitvault.vcs.verdict import Safety
 
 WHOLE_LIMIT = 16 << 20
 """Every file over this is stored in chunks, whatever it holds."""
@@ -217,7 +218,7 @@ class Vault:
 
     def _rules_by_mode(self, project: Project) -> Rules:
         """The rules of a project, and what its mode leaves to version control."""
-        from gitvault.vcs import remotes
+        from gitvault.vcs import lean, remotes
         from gitvault.vcs.protect import rules
 
         def trusted(git_dir: str) -> str:
@@ -226,7 +227,7 @@ class Vault:
             return remotes.trusted(Path(git_dir), now, limit, self.path / "cache")
 
         tip = self.history.tip(project.name)
-        return rules.of_mode(
+        found = rules.of_mode(
             project.mode,
             project.path,
             self._rules(project),
@@ -234,6 +235,7 @@ class Vault:
             tip=tip,
             trusted=trusted,
         )
+        return lean.Lean(project.path, found) if project.mode == "protect" else found
 
     # -- projects --------------------------------------------------------------------------------
 
@@ -432,6 +434,7 @@ class Vault:
     ) -> models.RestoreReport:
         """See BackupEngine."""
         from gitvault.core.versioning import origins
+        from gitvault.vcs import lean
         from gitvault.vcs.protect.rebuild import restore
 
         resolved = self.resolve(snapshot)
@@ -460,6 +463,8 @@ class Vault:
             overwrite=overwrite,
             progress=progress,
         )
+        if lacking := lean.complete(self.history, resolved, folder):
+            done = replace(done, problems=(*done.problems, *lacking))
         # A vault that is read-only, on a full disk or has a stale lock restores all the same.
         with contextlib.suppress(OSError, StorageFullError, LockedError):
             origins.note(self.path, self.history.refs, os.path.realpath(folder), self.history.locate(resolved))
@@ -479,6 +484,36 @@ class Vault:
         places = Places(self.history, self._caches.open, self._rules_by_mode, here, self._now())
         named = [os.fspath(path) for path in paths] or [project.path for project in here]
         return [settled(self.history, here, path, path_state(places, path, scan)) for path in named]
+
+    def vcs_status(self, projects: Sequence[str] = (), *, probe: bool = False) -> list[Safety]:
+        """What of the named projects, or all of this machine, exists nowhere else. `probe`: ask every remote now.
+
+        Raises NotFoundError for an unknown project.
+        """
+        from gitvault.core.backup_engine import status
+        from gitvault.vcs import verdict
+        from gitvault.vcs.git_state import Asking
+
+        host, now = self.config.machine, self._now()
+        here = [project for project in self.projects() if project.host == host]
+        named = [self.project(name) for name in projects] if projects else here
+        looking = status.Places(self.history, self._caches.open, self._rules_by_mode, here, now)
+        with contextlib.ExitStack() as opened:
+            copies = {}
+            for path in self.config.copies:
+                # One that is not there just now, or is damaged, counts for nothing.
+                with contextlib.suppress(GitVaultError, OSError):
+                    copies[path] = opened.enter_context(Vault.open(path)).history
+            places = verdict.Places(
+                self.path,
+                self.history,
+                self._caches.open,
+                self._rules,
+                lambda project: status.path_state(looking, project.path, True).state == "saved",
+                copies,
+                Asking(now, settings.remote_limit(self.config, now), self.path / "cache", self._disk, probe),
+            )
+            return verdict.verdicts(places, named)
 
     def get_storage_stats(self) -> models.StorageStats:
         """See BackupEngine."""

@@ -30,6 +30,7 @@ VERBS = {
     "projects": "save",
     "snapshot": "save",
     "status": "save",
+    "vcs": "vcs",
     "log": "history",
     "show": "history",
     "ls": "history",

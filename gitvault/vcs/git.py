@@ -20,6 +20,9 @@ _SHORT = 1 << 16
 Settings = Mapping[str, Sequence[str]]
 """Keys as git lists them (section and variable in lower case) and their values, the last one counts."""
 
+Refs = Mapping[str, tuple[str, str]]
+"""Of every ref the object it names, and the commit that leads to ("" for none)."""
+
 # A list, for keys may hold `=`, which `-c` would split at. Partial clones fetch what they lack from wherever their
 # configuration says: no transport is allowed at all.
 _QUIET = (
@@ -68,8 +71,8 @@ def settings_of(folder: Path) -> Settings:
     return found
 
 
-def refs_of(folder: Path) -> dict[str, tuple[str, str]]:
-    """Every ref: the object it names, and the commit that leads to ("" for none). Raises what `read` raises."""
+def refs_of(folder: Path) -> Refs:
+    """The refs of a repository. Raises what `read` raises."""
     form = "--format=%(refname)%00%(objectname)%00%(objecttype)%00%(*objectname)%00%(*objecttype)"
     found = {}
     for line in os.fsdecode(read(folder, "for-each-ref", form)).splitlines():
@@ -96,6 +99,17 @@ def common_folder(folder: Path) -> Path:
     with contextlib.suppress(OSError, CorruptionError):
         return Path(os.path.normpath(own / os.fsdecode(read_plain(own / "commondir", _SHORT)).strip()))
     return own
+
+
+def detached_heads(folder: Path) -> list[str]:
+    """Commits that work trees of a repository are at without a branch. Raises OSError."""
+    common = common_folder(folder)
+    found = []
+    for head in (common / "HEAD", *sorted(common.glob("worktrees/*/HEAD"))):
+        text = head.read_text("utf-8", "replace").strip() if head.is_file() else ""
+        if re.fullmatch(r"[0-9a-f]{40,64}", text):
+            found.append(text)
+    return list(dict.fromkeys(found))
 
 
 def said(error: ToolFailed) -> str:

@@ -46,8 +46,8 @@ class Remote:
 
     name: str
     url: str
-    tracking: tuple[str, ...]
-    """Patterns of the refs that say what was on it at the last fetch."""
+    specs: tuple[tuple[str, str], ...]
+    """Patterns of its refs, and of those here that say what was on it at the last fetch."""
 
     def folder(self, around: Path) -> Path | None:
         """Where it is when it is a folder of this machine, seen from the repository `around` it; else None."""
@@ -85,18 +85,17 @@ def remotes_of(settings: git.Settings) -> list[Remote]:
     for key, urls in settings.items():
         match = re.fullmatch(r"remote\.(.+)\.url", key, re.DOTALL)
         if match and urls[0]:
-            specs = settings.get(f"remote.{match[1]}.fetch", ())
-            tracking = tuple(target for spec in specs if (target := spec.partition(":")[2]))
-            found.append(Remote(match[1], urls[0], tracking))
+            pairs = (spec.lstrip("+").partition(":") for spec in settings.get(f"remote.{match[1]}.fetch", ()))
+            found.append(Remote(match[1], urls[0], tuple((source, target) for source, _, target in pairs if target)))
     return found
 
 
-def tracked(remote: Remote, refs: Mapping[str, tuple[str, str]]) -> dict[str, str]:
+def tracked(remote: Remote, refs: git.Refs) -> dict[str, str]:
     """The remote-tracking refs of a remote with their commits."""
     return {
         name: commit
         for name, (_, commit) in refs.items()
-        if commit and any(fnmatch.fnmatchcase(name, pattern) for pattern in remote.tracking)
+        if commit and any(fnmatch.fnmatchcase(name, target) for _, target in remote.specs)
     }
 
 
@@ -132,7 +131,7 @@ def _lost(folder: Path, remote: Remote, answered: Mapping[str, str]) -> tuple[st
     tips = set(tracked(remote, refs).values()) - set(answered.values())
     if not tips:
         return ()
-    local = {oid for oid, commit in refs.values() if commit} | {commit for _, commit in refs.values()}
+    local = _local_commits(refs)
     known = [oid for oid in set(answered.values()) if oid in local]
     tips -= _reached(folder, tips, known)
     strange = [name for name, oid in answered.items() if oid not in local and name.startswith("refs/heads/")]
@@ -174,38 +173,122 @@ def _reached_there(folder: Path, remote: Remote, tips: Iterable[str], names: Seq
         return _reached(Path(scratch), tips, heads)
 
 
-def trusted(folder: Path, now: datetime, limit: timedelta, cache: Path) -> str:
-    """Why what a repository's remotes had at the last fetch cannot be relied on; "" when it can.
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the remotes of a repository hold, as far as is known."""
 
-    `folder`: the git folder or the work tree. `limit`: for how long a remote may fail to answer. `cache`: where
-    `probe` keeps answers. A remote that is a folder of this machine is looked at now.
-    Raises ToolError when the repository itself cannot be read.
+    names: tuple[str, ...]
+    good: frozenset[str] = frozenset()
+    """Commits of this repository that remotes have which can be relied on."""
+    tips: frozenset[str] = frozenset()
+    """Commits that remote-tracking refs name, whether they can be relied on or not."""
+    heads: frozenset[str] = frozenset()
+    """Local branches (`refs/heads/...`) that a remote has, too."""
+    refs: frozenset[tuple[str, str]] = frozenset()
+    """What remotes answered: names and objects."""
+    tracking: tuple[str, ...] = ()
+    """Patterns of the refs here that a fetch writes."""
+    reasons: tuple[str, ...] = ()
+    """Why commits that some remote had cannot be relied on."""
+    needed: bool = False
+    """Whether something here builds on such commits."""
+    answered: float = 0
+    """When a remote last said what it has, in seconds since 1970; 0: not known."""
+
+    def has(self, name: str, oid: str) -> bool:
+        """Whether a ref is a remote's: it has this very ref, or a fetch wrote it."""
+        return (name, oid) in self.refs or any(fnmatch.fnmatchcase(name, pattern) for pattern in self.tracking)
+
+    def reason(self) -> str:
+        """Why what remotes had cannot be relied on; "" when it can, or when nothing builds on what is lost."""
+        return self.reasons[0] if self.reasons and self.needed else ""
+
+
+def standing(
+    folder: Path, settings: git.Settings, refs: git.Refs, answers: Answers, now: datetime, limit: timedelta
+) -> Standing:
+    """What remotes hold. `answers`: what they said; those that are folders of this machine are asked now.
+
+    `limit`: for how long a remote may fail to answer. Raises ToolError.
     """
-    remotes = remotes_of(git.settings_of(folder))
-    if not remotes:
-        return "it has no remote"
-    refs = git.refs_of(folder)
-    answers = load(folder, cache)
+    found = remotes_of(settings)
     reasons: list[str] = []
     good: set[str] = set()
     tips: set[str] = set()
-    for remote in remotes:
-        answer = answers.get(remote.name)
-        if remote.folder(folder):
+    heads: set[str] = set()
+    held: set[tuple[str, str]] = set()
+    local = _local_commits(refs)
+    answered = 0.0
+    for remote in found:
+        answer = answers.get(remote.name, Answer())
+        if remote.folder(folder) and answer.asked != now.timestamp():
             answer = ask(folder, remote, now, answer)
         known = set(tracked(remote, refs).values())
         tips |= known
+        answered = max(answered, answer.answered, last_fetch(folder, remote))
         if reason := _silent(folder, remote, answer, now, limit):
             reasons.append(reason)
             continue
-        lost = known & set(answer.lost if answer else ())
-        good |= known - lost
-        reasons += [f"commit {oid[:12]} is no longer on {remote.name}" for oid in sorted(lost)]
-    if not tips:
-        return f"nothing was ever fetched from {remotes[0].name}"
-    if not reasons or not _relied(folder, refs, tips, good):
+        good |= known - set(answer.lost)
+        good |= local.intersection(answer.refs.values())
+        reasons += [f"commit {oid[:12]} is no longer on {remote.name}" for oid in answer.lost if oid in known]
+        heads |= {name for name in refs if _on(remote, name, settings, refs, answer)}
+        held |= set(answer.refs.items())
+    return Standing(
+        tuple(remote.name for remote in found),
+        frozenset(good),
+        frozenset(tips),
+        frozenset(heads),
+        frozenset(held),
+        tuple(target for remote in found for _, target in remote.specs),
+        tuple(reasons),
+        bool(reasons) and _relied(folder, refs, tips, good),
+        answered,
+    )
+
+
+def _local_commits(refs: git.Refs) -> set[str]:
+    return {commit for _, commit in refs.values()} | {oid for oid, commit in refs.values() if commit}
+
+
+def _on(remote: Remote, name: str, settings: git.Settings, refs: git.Refs, answer: Answer) -> bool:
+    """Whether a remote has a local branch, under its name or the one that the branch follows."""
+    if not name.startswith("refs/heads/"):
+        return False
+    branch = name.removeprefix("refs/heads/")
+    theirs = {name}
+    if settings.get(f"branch.{branch}.remote", ("",))[-1] == remote.name:
+        theirs.add(settings.get(f"branch.{branch}.merge", (name,))[-1])
+    if answer.refs and theirs & answer.refs.keys():
+        return True
+    # What an answer of just now does not name is gone, whatever the last fetch saw.
+    if answer.asked and remote.folder(Path()) and not answer.trouble:
+        return False
+    return any(_mapped(source, target, one) in refs for source, target in remote.specs for one in theirs)
+
+
+def _mapped(source: str, target: str, name: str) -> str:
+    """The name here of a remote's ref by a pair of patterns; "" for one that they do not speak of."""
+    before, star, behind = source.partition("*")
+    if not star:
+        return target if name == source else ""
+    if not (name.startswith(before) and name.endswith(behind)):
         return ""
-    return reasons[0]
+    return target.replace("*", name[len(before) : len(name) - len(behind)], 1)
+
+
+def trusted(folder: Path, now: datetime, limit: timedelta, cache: Path) -> str:
+    """Why what a repository's remotes had at the last fetch cannot be relied on; "" when it can.
+
+    `folder`: the git folder or the work tree. `cache`: where `probe` keeps answers. For the rest see `standing`.
+    """
+    settings = git.settings_of(folder)
+    found = standing(folder, settings, git.refs_of(folder), load(folder, cache), now, limit)
+    if not found.names:
+        return "it has no remote"
+    if not found.tips:
+        return f"nothing was ever fetched from {found.names[0]}"
+    return found.reason()
 
 
 def _silent(folder: Path, remote: Remote, answer: Answer | None, now: datetime, limit: timedelta) -> str:
@@ -223,12 +306,13 @@ def _silent(folder: Path, remote: Remote, answer: Answer | None, now: datetime, 
     return f"{remote.name} has not answered since {since}: {answer.trouble}"
 
 
-def _relied(folder: Path, refs: Mapping[str, tuple[str, str]], tips: set[str], good: set[str]) -> bool:
+def _relied(folder: Path, refs: git.Refs, tips: set[str], good: set[str]) -> bool:
     """Whether something here builds on commits that only remotes have which cannot be relied on."""
     mine = {commit for name, (_, commit) in refs.items() if commit and not name.startswith("refs/remotes/")}
+    mine.update(git.detached_heads(folder))
     counts = []
     for held in (good, tips):
-        revisions = "".join(f"{line}\n" for line in ("HEAD", *sorted(mine), *(f"^{oid}" for oid in sorted(held))))
+        revisions = "".join(f"{line}\n" for line in (*sorted(mine), *(f"^{oid}" for oid in sorted(held))))
         counts.append(git.read(folder, "rev-list", "--count", "--ignore-missing", "--stdin", stdin=revisions.encode()))
     return counts[0] != counts[1]
 

@@ -17,6 +17,9 @@ _STOP_POLL = 0.1
 # What children write into a vault is for its owner alone, whatever the shell's umask.
 _UMASK = 0o077
 
+Program = subprocess.Popen[bytes]
+"""A program that runs, see `start`."""
+
 FORK_SAFE = "fork-safe"
 """Names of threads that hold nothing a copy of the process would wait for begin so."""
 
@@ -108,7 +111,7 @@ def run(
                     process.kill()
                     raise ToolStopped(waits) from None
                 if not stop:
-                    _kill_all(process)
+                    end(process)
                     raise ToolTimeout(f"{command[0]}: no answer after {timeout:g} seconds; it was ended") from None
             except BaseException:
                 process.kill()
@@ -133,7 +136,7 @@ def git(
     return run(command, stdin=stdin, ok=ok, idle=idle, stop=stop)
 
 
-def _kill_all(process: subprocess.Popen[bytes]) -> None:
+def end(process: Program) -> None:
     """End a program in a session of its own, and what it started: ssh outlives a git that is killed."""
     if sys.platform == "win32":
         process.kill()
@@ -171,6 +174,26 @@ def start_python(module: str, arguments: Sequence[str] = ()) -> subprocess.Popen
         env=environment,
         umask=_UMASK,
     )
+
+
+def start(command: Sequence[str], variables: Mapping[str, str]) -> Program:
+    """A program that is spoken to through its standard input and output, without a terminal; `end` ends it.
+
+    It goes by itself when this process does. Raises ToolMissing.
+    """
+    environment = {**clean_environment(), **variables}
+    try:
+        return subprocess.Popen(
+            [_program(command[0], environment), *command[1:]],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            umask=_UMASK,
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        raise ToolMissing(f"{command[0]}: not found; install it and make sure it is on PATH") from error
 
 
 class Child:
