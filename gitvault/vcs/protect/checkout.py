@@ -28,6 +28,7 @@ from gitvault.vcs.protect.index import IndexEntry
 from gitvault.vcs.protect.record import Attached, Part, Record
 from gitvault.vcs.protect.repository import NotProtected, Repository, State
 from gitvault.vcs.protect.tracked import Tracked, TrackedCache
+from gitvault.vcs.remotes import Standing
 
 # A kind of repository that older gits do not know either.
 _OTHER_KIND = re.compile(rb"(?im)^\s*(?:objectformat\s*=\s*(?!sha1\b)\w|refstorage\s*=\s*(?!files\b)\w)")
@@ -50,8 +51,8 @@ class _Local:
 class Checkout:
     """A checkout in the folder `path` of the project at `root`.
 
-    `previous`: how the last snapshot holds it. `cache`: of its index. `trusted`: says why a repository's remote is not
-    to be relied on.
+    `previous`: how the last snapshot holds it. `cache`: of its index. `standing`: tells what a repository's remotes
+    hold.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class Checkout:
         *,
         previous: Attached | None,
         cache: TrackedCache,
-        trusted: Callable[[str], str],
+        standing: Callable[[str], Standing],
     ) -> None:
         self.path = path
         self.repository = where
@@ -73,7 +74,7 @@ class Checkout:
         self.tracked = Tracked(b"", cache)
         self.notes: list[str] = []
         self._previous = previous
-        self._trusted = trusted
+        self._standing = standing
         self._state = State("", {}, ())
         self._local = _Local({}, {}, ())
         self._deleted: set[bytes] = set()
@@ -92,10 +93,6 @@ class Checkout:
         self.tracked = Tracked(self.repository.index(), cache)
         self._state = repository.read_state(self.repository, self.tracked.checksum)
         self._local = self._find_local(self._state, set())
-        if not self._local.relied:
-            raise NotProtected("it has no remote with branches that were fetched")
-        if reason := self._trusted(self.repository.git_dir):
-            raise NotProtected(reason)
 
     def _store_in_full(self, reason: str) -> None:
         self.full = reason
@@ -123,14 +120,16 @@ class Checkout:
         yield from self.notes
 
     def _find_local(self, state: State, more_tips: set[str]) -> _Local:
+        standing = self._standing(self.repository.git_dir)
+        if doubt := standing.doubt():
+            raise NotProtected(doubt)
+        relied = standing.holds(state.refs)
         previous = self._previous
-        if previous and not previous.record.full and previous.record.state == state.key and not more_tips:
+        if previous and not more_tips:
             known = previous.record
-            return _Local(dict(known.remotes), dict(known.relied), tuple((part, None) for part in known.parts))
+            if (known.full, known.state, known.relied) == ("", state.key, relied):
+                return _Local(dict(known.remotes), relied, tuple((part, None) for part in known.parts))
         remotes = repository.read_remotes(self.repository)
-        relied = repository.relied_on(state.refs, remotes)
-        if not relied:
-            return _Local(remotes, relied, ())
         tips = self._tips(state, relied) | more_tips
         without = set(relied.values())
         packed = repository.pack(self.repository, tips, without)

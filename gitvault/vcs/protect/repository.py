@@ -20,8 +20,6 @@ from gitvault.errors import GitVaultError, ToolFailed
 from gitvault.vcs import git
 from gitvault.vcs.protect import index
 
-REMOTES = "refs/remotes/"
-
 _OID = re.compile(rb"\b[0-9a-f]{40}\b")
 _NOWHERE = "0" * 40
 # Where git keeps what an operation has come to. What FETCH_HEAD names is on a remote.
@@ -174,12 +172,6 @@ def without_credentials(url: str) -> str:
             user = who.partition(":")[0] + "@" if parts.scheme.endswith("ssh") else ""
             return urlunsplit(parts._replace(netloc=user + host))
     return url
-
-
-def relied_on(refs: dict[str, str], remotes: Iterable[str]) -> dict[str, str]:
-    """The remote-tracking refs of remotes that there are."""
-    prefixes = tuple(f"{REMOTES}{name}/" for name in remotes)
-    return {name: oid for name, oid in refs.items() if name.startswith(prefixes)}
 
 
 def staged(repository: Repository, git_dir: str, entries: Sequence[index.IndexEntry]) -> set[str]:

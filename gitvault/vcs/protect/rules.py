@@ -17,6 +17,7 @@ from gitvault.vcs.protect import record, repository
 from gitvault.vcs.protect.checkout import Checkout
 from gitvault.vcs.protect.record import Attached
 from gitvault.vcs.protect.tracked import TrackedCache
+from gitvault.vcs.remotes import Standing
 
 _MARKER = ".git"
 _MARKERS = (b".git", b".hg", b".svn")
@@ -29,31 +30,31 @@ def of_mode(
     *,
     history: GitHistory,
     tip: ObjectId | None,
-    trusted: Callable[[str], str],
+    standing: Callable[[str], Standing],
 ) -> Rules:
     """The rules of a project at `root` with a mode, around those it has anyway. `tip`: the last snapshot's commit."""
     if mode == "full":
         return inner
     if mode == "ignore-vcs":
         return WithoutRepositories(inner)
-    return Protecting(root, inner, history=history, tip=tip, trusted=trusted)
+    return Protecting(root, inner, history=history, tip=tip, standing=standing)
 
 
 class Protecting:
     """Leaves out what git protects, and of repositories the objects; `inner` decides about all else. Rules.
 
-    `tip`: the commit of the last snapshot. `trusted`: says why a repository, named by its folder, is to be stored
-    whole although it has a remote; empty where it is not.
+    `tip`: the commit of the last snapshot. `standing`: tells what the remotes of a repository, named by its folder,
+    hold.
     """
 
     def __init__(
-        self, root: str, inner: Rules, *, history: GitHistory, tip: ObjectId | None, trusted: Callable[[str], str]
+        self, root: str, inner: Rules, *, history: GitHistory, tip: ObjectId | None, standing: Callable[[str], Standing]
     ) -> None:
         self._root = root
         self._inner = inner
         self._history = history
         self._tip = tip
-        self._trusted = trusted
+        self._standing = standing
         self._checkouts: dict[bytes, Checkout | None] = {}
         self._omitted: dict[bytes, set[bytes]] = {}
         """What of a repository's folder is not saved as files."""
@@ -100,7 +101,7 @@ class Protecting:
             where,
             previous=previous,
             cache=TrackedCache(self._history.git_dir / "cache", folder, self._history.disk),
-            trusted=self._trusted,
+            standing=self._standing,
         )
         self._checkouts[path] = made
         for place, omitted in ((made.git_dir, b"index"), (made.common_dir, b"objects")):
