@@ -22,7 +22,7 @@ from gitvault.core.scan import racy_ns
 from gitvault.core.utils.files import open_source, read_link
 from gitvault.core.utils.names import to_line
 from gitvault.core.versioning.objects import object_id
-from gitvault.errors import GitVaultError, ToolError
+from gitvault.errors import GitVaultError
 from gitvault.vcs.protect import index, record, repository
 from gitvault.vcs.protect.index import IndexEntry
 from gitvault.vcs.protect.record import Attached, Part, Record
@@ -35,6 +35,7 @@ _OTHER_KIND = re.compile(rb"(?im)^\s*(?:objectformat\s*=\s*(?!sha1\b)\w|refstora
 # Objects that no remote has are packed anew up to here; of more only what came since is added, some times.
 _ANEW_UP_TO = 1 << 20
 _PARTS_MAX = 12
+_TRACKING = "refs/remotes/"
 _AT_ONCE = 1 << 20
 
 
@@ -81,7 +82,7 @@ class Checkout:
         self._visited: set[bytes] = set()
         try:
             self._read(cache)
-        except (NotProtected, index.UnreadableIndex, ToolError) as error:
+        except (GitVaultError, OSError) as error:
             self.tracked = Tracked(b"", cache)
             self._store_in_full(str(error))
 
@@ -214,8 +215,8 @@ class Checkout:
     def _place(self) -> str:
         head, base = self._head()
         branch = head.removeprefix("refs/heads/") or "a detached HEAD"
-        remote = next((name for name, oid in self._local.relied.items() if oid == base), "")
-        where = f" and {remote.removeprefix('refs/remotes/')}" if remote else ""
+        remotes = [name for name, oid in self._local.relied.items() if oid == base and name.startswith(_TRACKING)]
+        where = f" and {min(remotes).removeprefix(_TRACKING)}" if remotes else ""
         return f"at {base[:12] or 'no commit yet'} on {branch}{where}"
 
     def _head(self) -> tuple[str, str]:

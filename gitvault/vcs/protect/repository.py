@@ -245,17 +245,19 @@ def packed_in(bundle: bytes) -> bytes:
 
 def read(path: str, limit: int = _FILE_MAX) -> bytes:
     """A file of a repository; empty when there is none. Raises NotProtected."""
+    fd = -1
     try:
         fd = open_source(path)
+        found = b""
+        while len(found) <= limit and (more := os.read(fd, limit + 1 - len(found))):
+            found += more
     except (FileNotFoundError, NotADirectoryError):
         return b""
     except OSError as error:
         raise NotProtected(f"{os.path.basename(path)} cannot be read: {error.strerror}") from error
-    with open(fd, "rb") as file:
-        try:
-            found = file.read(limit + 1)
-        except OSError as error:
-            raise NotProtected(f"{os.path.basename(path)} cannot be read: {error.strerror}") from error
+    finally:
+        if fd >= 0:
+            os.close(fd)
     if len(found) > limit:
         raise NotProtected(f"{os.path.basename(path)} is larger than {limit} bytes")
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,10 +17,12 @@ from gitvault.errors import CorruptionError, NotFoundError
 from gitvault.vcs.protect import record, repository
 from gitvault.vcs.protect.checkout import Checkout
 from gitvault.vcs.protect.record import Attached
+from gitvault.vcs.protect.repository import NotProtected
 from gitvault.vcs.protect.tracked import TrackedCache
 from gitvault.vcs.remotes import Standing
 
 _MARKER = ".git"
+_SEPARATOR = os.fsencode(os.sep)
 _MARKERS = (b".git", b".hg", b".svn")
 
 
@@ -118,12 +121,13 @@ class Protecting:
         for link in made.tracked.links:
             if os.path.lexists(os.path.join(self._root, os.fsdecode(prefix + link), _MARKER)):
                 self._checkout(prefix + link)
-        for git_dir in made.repository.git_dirs():
-            marker = os.fsdecode(repository.read(os.path.join(git_dir, "gitdir")).strip())
-            folder = os.path.realpath(os.path.dirname(marker)) if marker else ""
-            found = repository.find(folder) if folder.startswith(self._root + os.sep) else None
-            if found and found.git_dir == git_dir:
-                self._checkout(os.fsencode(os.path.relpath(folder, self._root)).replace(os.fsencode(os.sep), b"/"))
+        with suppress(NotProtected, OSError):
+            for git_dir in made.repository.git_dirs():
+                marker = os.fsdecode(repository.read(os.path.join(git_dir, "gitdir")).strip())
+                folder = os.path.realpath(os.path.dirname(marker)) if marker else ""
+                found = repository.find(folder) if folder.startswith(self._root + os.sep) else None
+                if found and found.git_dir == git_dir:
+                    self._checkout(os.fsencode(os.path.relpath(folder, self._root)).replace(_SEPARATOR, b"/"))
 
     @property
     def checkouts(self) -> list[Checkout]:
