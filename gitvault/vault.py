@@ -221,10 +221,10 @@ class Vault:
         from gitvault.vcs import lean, remotes
         from gitvault.vcs.protect import rules
 
-        def trusted(git_dir: str) -> str:
+        def standing(git_dir: str) -> remotes.Standing:
             now = self._now()
             limit = settings.remote_limit(self.config, now)
-            return remotes.trusted(Path(git_dir), now, limit, self.path / "cache")
+            return remotes.standing_of(Path(git_dir), now, limit, self.path / "cache")
 
         tip = self.history.tip(project.name)
         found = rules.of_mode(
@@ -233,7 +233,7 @@ class Vault:
             self._rules(project),
             history=self.history,
             tip=tip,
-            trusted=trusted,
+            standing=standing,
         )
         return lean.Lean(project.path, found) if project.mode == "protect" else found
 

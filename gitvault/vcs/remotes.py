@@ -204,6 +204,22 @@ class Standing:
         """Why what remotes had cannot be relied on; "" when it can, or when nothing builds on what is lost."""
         return self.reasons[0] if self.reasons and self.needed else ""
 
+    def doubt(self) -> str:
+        """The same, also where there is nothing to rely on."""
+        if not self.names:
+            return "it has no remote"
+        if not self.tips:
+            return f"nothing was ever fetched from {self.names[0]}"
+        return self.reason()
+
+    def holds(self, refs: Mapping[str, str]) -> dict[str, str]:
+        """Those of some refs (names and objects) whose history is on a remote that can be relied on."""
+        return {
+            name: oid
+            for name, oid in refs.items()
+            if (name, oid) in self.refs or (oid in self.good and self.has(name, oid))
+        }
+
 
 def standing(
     folder: Path, settings: git.Settings, refs: git.Refs, answers: Answers, now: datetime, limit: timedelta
@@ -278,18 +294,15 @@ def _mapped(source: str, target: str, name: str) -> str:
     return target.replace("*", name[len(before) : len(name) - len(behind)], 1)
 
 
-def trusted(folder: Path, now: datetime, limit: timedelta, cache: Path) -> str:
-    """Why what a repository's remotes had at the last fetch cannot be relied on; "" when it can.
-
-    `folder`: the git folder or the work tree. `cache`: where `probe` keeps answers. For the rest see `standing`.
-    """
+def standing_of(folder: Path, now: datetime, limit: timedelta, cache: Path) -> Standing:
+    """The same, of a git folder or work tree. `cache`: where `probe` keeps answers."""
     settings = git.settings_of(folder)
-    found = standing(folder, settings, git.refs_of(folder), load(folder, cache), now, limit)
-    if not found.names:
-        return "it has no remote"
-    if not found.tips:
-        return f"nothing was ever fetched from {found.names[0]}"
-    return found.reason()
+    return standing(folder, settings, git.refs_of(folder), load(folder, cache), now, limit)
+
+
+def trusted(folder: Path, now: datetime, limit: timedelta, cache: Path) -> str:
+    """Why what a repository's remotes had at the last fetch cannot be relied on; "" when it can. See `standing_of`."""
+    return standing_of(folder, now, limit, cache).doubt()
 
 
 def _silent(folder: Path, remote: Remote, answer: Answer | None, now: datetime, limit: timedelta) -> str:

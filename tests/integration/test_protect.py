@@ -463,9 +463,7 @@ def test_a_worktree_without_a_remote_has_its_objects_in_the_snapshot(work: Path,
     git(work, "worktree", "add", "-q", "-b", "side", str(tmp_path / "side"))
     commit(tmp_path / "side", "s.txt", "only here\n")
     before = facts(tmp_path / "side")
-    assert vault.create_snapshot(tmp_path / "side").notes == (
-        ".: stored in full: it has no remote with branches that were fetched",
-    )
+    assert vault.create_snapshot(tmp_path / "side").notes == (".: stored in full: it has no remote",)
     (tmp_path / "side").rename(tmp_path / "lost")
     work.rename(tmp_path / "lost too")
     assert vault.restore_snapshot("side", tmp_path / "again").problems == ()
@@ -627,3 +625,33 @@ def test_credentials_are_not_in_the_record(work: Path, vault: Vault) -> None:
     assert attached.record.remotes["other"] == "https://example.invalid/x.git"
     assert without_credentials("ssh://me:pw@host/x") == "ssh://me@host/x"
     assert without_credentials("git@host:x.git") == "git@host:x.git"
+
+
+def test_tags_that_the_remote_has_are_not_stored(work: Path, vault: Vault) -> None:
+    git(work, "switch", "-q", "-c", "release")
+    (work / "big.bin").write_bytes(os.urandom(400_000))
+    git(work, "add", ".")
+    git(work, "commit", "-q", "-m", "only a tag leads here")
+    git(work, "tag", "-a", "-m", "version 1", "v1")
+    git(work, "push", "-q", "origin", "v1")
+    git(work, "switch", "-q", "main")
+    git(work, "branch", "-q", "-D", "release")
+    git(work, "reflog", "expire", "--expire=now", "--all")
+    assert vault.create_snapshot(work).bytes_stored < 100_000
+
+
+def test_what_only_a_lost_remote_has_is_stored(work: Path, vault: Vault, tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q", "--bare", "second.git")
+    git(work, "remote", "add", "second", str(tmp_path / "second.git"))
+    git(work, "switch", "-q", "-c", "theirs")
+    commit(work, "t.txt", "on the second remote only\n")
+    git(work, "push", "-q", "second", "theirs")
+    git(work, "switch", "-q", "main")
+    git(work, "branch", "-q", "-D", "theirs")
+    git(work, "reflog", "expire", "--expire=now", "--all")
+    shutil.rmtree(tmp_path / "second.git")
+    before = facts(work)
+    assert vault.create_snapshot(work).notes == ()
+    work.rename(tmp_path / "lost")
+    assert vault.restore_snapshot("work", tmp_path / "again").problems == ()
+    assert facts(tmp_path / "again") == before

@@ -20,8 +20,6 @@ from gitvault.errors import GitVaultError, ToolFailed
 from gitvault.vcs import git
 from gitvault.vcs.protect import index
 
-REMOTES = "refs/remotes/"
-
 _OID = re.compile(rb"\b[0-9a-f]{40}\b")
 _NOWHERE = "0" * 40
 # Where git keeps what an operation has come to. What FETCH_HEAD names is on a remote.
@@ -176,12 +174,6 @@ def without_credentials(url: str) -> str:
     return url
 
 
-def relied_on(refs: dict[str, str], remotes: Iterable[str]) -> dict[str, str]:
-    """The remote-tracking refs of remotes that there are."""
-    prefixes = tuple(f"{REMOTES}{name}/" for name in remotes)
-    return {name: oid for name, oid in refs.items() if name.startswith(prefixes)}
-
-
 def staged(repository: Repository, git_dir: str, entries: Sequence[index.IndexEntry]) -> set[str]:
     """What an index names that is not in the tree of its HEAD. Raises ToolFailed."""
     there = Repository(git_dir, repository.common_dir)
@@ -253,17 +245,19 @@ def packed_in(bundle: bytes) -> bytes:
 
 def read(path: str, limit: int = _FILE_MAX) -> bytes:
     """A file of a repository; empty when there is none. Raises NotProtected."""
+    fd = -1
     try:
         fd = open_source(path)
+        found = b""
+        while len(found) <= limit and (more := os.read(fd, limit + 1 - len(found))):
+            found += more
     except (FileNotFoundError, NotADirectoryError):
         return b""
     except OSError as error:
         raise NotProtected(f"{os.path.basename(path)} cannot be read: {error.strerror}") from error
-    with open(fd, "rb") as file:
-        try:
-            found = file.read(limit + 1)
-        except OSError as error:
-            raise NotProtected(f"{os.path.basename(path)} cannot be read: {error.strerror}") from error
+    finally:
+        if fd >= 0:
+            os.close(fd)
     if len(found) > limit:
         raise NotProtected(f"{os.path.basename(path)} is larger than {limit} bytes")
     return found
