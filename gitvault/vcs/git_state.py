@@ -246,7 +246,7 @@ def _unpushed(folder: Path, refs: git.Refs, standing: Standing) -> dict[str, int
     """Commits that no remote has, by the ref they are on, the one that is checked out first."""
     local = [name for name, (oid, commit) in refs.items() if commit and _is_local(name, oid, standing)]
     heads = {oid: "a detached HEAD" for oid in git.detached_heads(folder)}
-    if not (local or heads):
+    if standing.good.issuperset((*heads, *(refs[name][1] for name in local))):
         return {}
     current = _current(folder)
     local.sort(key=lambda name: (name != current, not name.startswith("refs/heads/"), name))

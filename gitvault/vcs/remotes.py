@@ -100,8 +100,11 @@ def _tracked(remote: Remote, refs: git.Refs) -> dict[str, str]:
     }
 
 
-def ask(folder: Path, remote: Remote, now: datetime, before: Answer | None = None) -> Answer:
-    """Ask a remote for its refs; what is known of it afterwards. `before`: what was known."""
+def ask(folder: Path, remote: Remote, refs: git.Refs, now: datetime, before: Answer | None = None) -> Answer:
+    """Ask a remote for its refs; what is known of it afterwards.
+
+    `refs`: those of the repository in `folder`. `before`: what was known.
+    """
     digest = hashlib.sha1(os.fsencode(remote.url), usedforsecurity=False).hexdigest()
     known = before if before and before.url == digest else Answer(digest)
     asked = now.timestamp()
@@ -109,14 +112,14 @@ def ask(folder: Path, remote: Remote, now: datetime, before: Answer | None = Non
     try:
         if place and place.is_dir():
             # One process instead of four.
-            refs = {name: oid for name, (oid, _) in git.refs_of(place).items()}
+            theirs = {name: oid for name, (oid, _) in git.refs_of(place).items()}
         else:
-            refs = _listed(folder, remote.url)
+            theirs = _listed(folder, remote.url)
     except ToolFailed as error:
         return replace(known, asked=asked, trouble=git.said(error), refused=bool(_REFUSED.search(error.stderr)))
     except ToolError as error:
         return replace(known, asked=asked, trouble=str(error), refused=False)
-    return Answer(digest, asked, asked, "", False, refs, _lost(folder, remote, refs))
+    return Answer(digest, asked, asked, "", False, theirs, _lost(folder, remote, refs, theirs))
 
 
 def _listed(folder: Path, url: str) -> dict[str, str]:
@@ -126,9 +129,8 @@ def _listed(folder: Path, url: str) -> dict[str, str]:
     return {name: oid for oid, name in pairs if name.startswith("refs/") and not name.endswith("^{}")}
 
 
-def _lost(folder: Path, remote: Remote, answered: Mapping[str, str]) -> tuple[str, ...]:
+def _lost(folder: Path, remote: Remote, refs: git.Refs, answered: Mapping[str, str]) -> tuple[str, ...]:
     """Commits of remote-tracking refs that none of the remote's refs leads to."""
-    refs = git.refs_of(folder)
     tips = set(_tracked(remote, refs).values()) - set(answered.values())
     if not tips:
         return ()
@@ -239,7 +241,7 @@ def standing(
     for remote in found:
         answer = answers.get(remote.name, Answer())
         if remote.folder(folder) and answer.asked != now.timestamp():
-            answer = ask(folder, remote, now, answer)
+            answer = ask(folder, remote, refs, now, answer)
         known = set(_tracked(remote, refs).values())
         tips |= known
         answered = max(answered, answer.answered, last_fetch(folder, remote))
@@ -358,8 +360,10 @@ def load(folder: Path, cache: Path) -> dict[str, Answer]:
 def probe(folder: Path, now: datetime, cache: Path, disk: Disk) -> Answers:
     """Ask every remote of a repository, and keep the answers. Raises ToolError, OSError, StorageFullError."""
     before = load(folder, cache)
+    refs = git.refs_of(folder)
     answers = {
-        remote.name: ask(folder, remote, now, before.get(remote.name)) for remote in remotes_of(git.settings_of(folder))
+        remote.name: ask(folder, remote, refs, now, before.get(remote.name))
+        for remote in remotes_of(git.settings_of(folder))
     }
     keep(folder, answers, cache, disk)
     return answers
