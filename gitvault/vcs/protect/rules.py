@@ -107,11 +107,18 @@ class Protecting:
             standing=self._standing,
         )
         self._checkouts[path] = made
-        for place, omitted in ((made.git_dir, b"index"), (made.common_dir, b"objects")):
+        for place in (made.git_dir, made.common_dir):
             if place is not None:
                 self._omitted.setdefault(place, set())
-                if not made.full:
-                    self._omitted[place].add(omitted)
+        if made.git_dir is not None and not made.full:
+            self._omitted[made.git_dir].add(b"index")
+        if made.common_dir is not None:
+            # One that is stored in full needs the objects that it shares with others.
+            sharing = [one for one in self.checkouts if one.common_dir == made.common_dir]
+            if any(one.full for one in sharing):
+                self._omitted[made.common_dir].discard(b"objects")
+            else:
+                self._omitted[made.common_dir].add(b"objects")
         self._others(made)
         return made
 
