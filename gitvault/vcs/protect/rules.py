@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -165,9 +164,9 @@ class _WorkTree:
     def digest(self) -> bytes:
         if not self.inside:
             return self.inner.digest
-        parts = [self.inner.digest, *(checkout.digest(at) for checkout, at in self.inside)]
+        parts = b"".join([checkout.digest(at) for checkout, at in self.inside])
         # Where a look may have been late, the next one has to be taken: nothing else has this digest.
-        return hashlib.sha1(b"".join(parts) + b"late" * self.late, usedforsecurity=False).digest()
+        return self.inner.digest + parts + b"late" * self.late
 
     def omits(self, name: bytes, is_folder: bool) -> str:
         if any(not at for _, at in self.inside) and name == b".git":
