@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -655,3 +658,32 @@ def test_what_only_a_lost_remote_has_is_stored(work: Path, vault: Vault, tmp_pat
     work.rename(tmp_path / "lost")
     assert vault.restore_snapshot("work", tmp_path / "again").problems == ()
     assert facts(tmp_path / "again") == before
+
+
+@pytest.mark.needs("zstd", "awk")
+@pytest.mark.parametrize("script", ["rescue.sh", "rescue.py"])
+def test_a_checkout_is_made_again_without_gitvault(script: str, work: Path, vault: Vault, tmp_path: Path) -> None:
+    """As version-control.md says it."""
+    stashes(work)
+    unpushed(work)
+    dirty(work)
+    before = facts(work)
+    snapshot = vault.create_snapshot(work).snapshot
+    again = tmp_path / "again"
+    runner = "sh" if script.endswith(".sh") else sys.executable
+    done = subprocess.run(
+        [runner, vault.path / script, "restore", snapshot, again], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    attached = again / ".gitvault-vcs" / "0"
+    git(tmp_path, "clone", "-q", "work.git", "other")
+    git(tmp_path / "other", "bundle", "unbundle", str(attached / "local-00.bundle.000"))
+    (tmp_path / "other" / ".git" / "objects").rename(again / ".git" / "objects")
+    shutil.copy(attached / "index.000", again / ".git" / "index")
+    deleted = json.loads((attached / "record.json").read_bytes())["deleted"]
+    shutil.rmtree(again / ".gitvault-vcs")
+    git(again, "checkout-index", "--all", "--quiet", ok=False)
+    for name in deleted:
+        (again / name).unlink()
+    git(again, "update-index", "-q", "--refresh", ok=False)
+    assert facts(again) == before

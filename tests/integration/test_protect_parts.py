@@ -172,7 +172,10 @@ def test_what_a_repository_says(work: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert repository.is_within_history(found, [first], [second])
     assert not repository.is_within_history(found, [second], [first])
     assert not repository.is_within_history(found, ["0" * 39 + "1"], [first])
-    assert repository.read_remotes(found) == {"origin": str(work) + ".git"}
+    git(work, "remote", "add", "near", "../near.git")
+    git(work, "remote", "add", "far", "host:far.git")
+    urls = {"origin": str(work) + ".git", "near": str(work.parent / "near.git"), "far": "host:far.git"}
+    assert repository.read_remotes(found, str(work)) == urls
     packed = repository.pack(found, [second], [first])
     assert repository.pack(found, [first], [second]) == b""
     bundle = repository.bundle(packed, [second], [first])

@@ -130,7 +130,7 @@ class Checkout:
             known = previous.record
             if (known.full, known.state, known.relied) == ("", state.key, relied):
                 return _Local(dict(known.remotes), relied, tuple((part, None) for part in known.parts))
-        remotes = repository.read_remotes(self.repository)
+        remotes = repository.read_remotes(self.repository, self.folder)
         tips = self._tips(state, relied) | more_tips
         without = set(relied.values())
         packed = repository.pack(self.repository, tips, without)
@@ -231,7 +231,8 @@ class Checkout:
     def attachments(self) -> Iterator[Attachment]:
         """The record and what belongs to it, by the names they are attached under. After the walk."""
         if not self.full:
-            self._look_for_folders()
+            if len(self._visited) < len(self.tracked):
+                self._look_for_folders()
             self._look_again()
         parts = []
         for number, (part, packed) in enumerate(self._local.parts):

@@ -152,13 +152,18 @@ def _logs(repository: Repository) -> Iterator[str]:
             yield from (os.path.join(folder, name) for name in sorted(names))
 
 
-def read_remotes(repository: Repository) -> dict[str, str]:
-    """The URLs of its remotes by name, without credentials. Raises ToolFailed, ToolMissing."""
+def read_remotes(repository: Repository, folder: str) -> dict[str, str]:
+    """The URLs of its remotes by name, without credentials; `folder`: where relative ones begin.
+
+    Raises ToolFailed, ToolMissing.
+    """
     found: dict[str, str] = {}
     said = repository.git("config", "-z", "--get-regexp", r"^remote\..*\.url$", ok=(0, 1))
     for item in os.fsdecode(said).split("\0"):
         key, _, url = item.partition("\n")
         if url:
+            if url.startswith(".") or ":" not in url:
+                url = os.path.normpath(os.path.join(folder, url))
             found.setdefault(key[len("remote.") : -len(".url")], without_credentials(url))
     return found
 

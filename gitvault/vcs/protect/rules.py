@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -107,11 +106,18 @@ class Protecting:
             standing=self._standing,
         )
         self._checkouts[path] = made
-        for place, omitted in ((made.git_dir, b"index"), (made.common_dir, b"objects")):
+        for place in (made.git_dir, made.common_dir):
             if place is not None:
                 self._omitted.setdefault(place, set())
-                if not made.full:
-                    self._omitted[place].add(omitted)
+        if made.git_dir is not None and not made.full:
+            self._omitted[made.git_dir].add(b"index")
+        if made.common_dir is not None:
+            # One that is stored in full needs the objects that it shares with others.
+            sharing = [one for one in self.checkouts if one.common_dir == made.common_dir]
+            if any(one.full for one in sharing):
+                self._omitted[made.common_dir].discard(b"objects")
+            else:
+                self._omitted[made.common_dir].add(b"objects")
         self._others(made)
         return made
 
@@ -158,9 +164,9 @@ class _WorkTree:
     def digest(self) -> bytes:
         if not self.inside:
             return self.inner.digest
-        parts = [self.inner.digest, *(checkout.digest(at) for checkout, at in self.inside)]
+        parts = b"".join([checkout.digest(at) for checkout, at in self.inside])
         # Where a look may have been late, the next one has to be taken: nothing else has this digest.
-        return hashlib.sha1(b"".join(parts) + b"late" * self.late, usedforsecurity=False).digest()
+        return self.inner.digest + parts + b"late" * self.late
 
     def omits(self, name: bytes, is_folder: bool) -> str:
         if any(not at for _, at in self.inside) and name == b".git":

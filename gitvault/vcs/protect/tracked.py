@@ -9,7 +9,6 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -27,8 +26,7 @@ _CACHED_FROM = 2000
 _FORM = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Folder:
+class Folder(NamedTuple):
     """A folder of a checkout."""
 
     digest: bytes
@@ -62,8 +60,12 @@ class Tracked:
 
     def folder(self, path: bytes) -> Folder:
         """What it says of a folder; nothing where it knows of none."""
-        found = self._folders.get(os.fsdecode(path))
+        found = self._folders.get(path)
         return Folder(*found) if found else _NOTHING
+
+    def __len__(self) -> int:
+        """How many folders it knows of."""
+        return len(self._folders)
 
     @cached_property
     def entries(self) -> list[IndexEntry]:
@@ -100,7 +102,7 @@ class Tracked:
             said = [b"%d %s %d %d %s" % (e[1], e[2], e[4], e[5], e[0]) for e in self.files(folder).values()]
             digest = hashlib.sha1(b"\0".join(said), usedforsecurity=False).digest()
             expected = [os.fsdecode(name) for name, entry in self.files(folder).items() if entry.is_expected]
-            folders[os.fsdecode(folder)] = digest, expected, below.get(folder, [])
+            folders[folder] = digest, expected, below.get(folder, [])
         pieces = [(name, object_id(b"blob", piece)) for name, piece in record.pieces(record.INDEX, self.plain)]
         links = [entry.path for entry in self.entries if entry.mode == index.MODE_GITLINK]
         return _Known(self.plain[-20:], pieces, links, folders)
@@ -112,7 +114,7 @@ class _Known(NamedTuple):
     checksum: bytes
     pieces: Sequence[tuple[bytes, bytes]]
     links: Sequence[bytes]
-    folders: Mapping[str, tuple[bytes, Sequence[str], Sequence[str]]]
+    folders: Mapping[bytes, tuple[bytes, Sequence[str], Sequence[str]]]
 
 
 class TrackedCache:
@@ -133,7 +135,10 @@ class TrackedCache:
         head, packed = data[:40], data[40:]
         if head != checksum + hashlib.sha1(packed, usedforsecurity=False).digest() or not any(checksum):
             return None
-        return _Known(*msgpack.unpackb(packed, unicode_errors="surrogateescape", use_list=False)[1:])
+        form, *known = msgpack.unpackb(
+            packed, unicode_errors="surrogateescape", use_list=False, strict_map_key=False, max_map_len=len(packed)
+        )
+        return _Known(*known) if form == _FORM else None
 
     def save(self, checksum: bytes, known: _Known) -> None:
         """Keep it; where that cannot be, it is made again."""
