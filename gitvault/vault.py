@@ -267,23 +267,24 @@ class Vault:
 
     def _rules_by_mode(self, project: Project, policy: Policy | None = None) -> Rules:
         """The rules of a project, and what its mode leaves to version control."""
-        from gitvault.vcs import remotes
+        from gitvault.vcs import lean, remotes
         from gitvault.vcs.protect import rules
 
-        def trusted(git_dir: str) -> str:
+        def standing(git_dir: str) -> remotes.Standing:
             now = self._now()
             limit = settings.remote_limit(self.config, now)
-            return remotes.trusted(Path(git_dir), now, limit, self.path / "cache")
+            return remotes.standing_of(Path(git_dir), now, limit, self.path / "cache")
 
         tip = self.history.tip(project.name)
-        return rules.of_mode(
+        found = rules.of_mode(
             project.mode,
             project.path,
             policy or self._rules(project),
             history=self.history,
             tip=tip,
-            trusted=trusted,
+            standing=standing,
         )
+        return lean.Lean(project.path, found) if project.mode == "protect" else found
 
     def rules(self, project: Project) -> Rules:
         """What of a project is saved."""
@@ -450,6 +451,7 @@ class Vault:
         if not report.unchanged:
             self._detect(registered)
             self._upkeep()
+        self._ask_remotes(registered)
         return report
 
     def _detect(self, project: Project) -> None:
@@ -577,6 +579,7 @@ class Vault:
     ) -> models.RestoreReport:
         """See BackupEngine."""
         from gitvault.core.versioning import origins
+        from gitvault.vcs import lean
         from gitvault.vcs.protect.rebuild import restore
 
         resolved = self.resolve(snapshot)
@@ -605,6 +608,8 @@ class Vault:
             overwrite=overwrite,
             progress=progress,
         )
+        if lacking := lean.complete(self.history, resolved, folder):
+            done = replace(done, problems=(*done.problems, *lacking))
         # A vault that is read-only, on a full disk or has a stale lock restores all the same.
         with contextlib.suppress(OSError, StorageFullError, LockedError):
             origins.note(self.path, self.history.refs, os.path.realpath(folder), self.history.locate(resolved))
@@ -856,6 +861,15 @@ class Vault:
     def _reserve(self) -> contextlib.AbstractContextManager[None]:
         """What was put by for a full disk may be used inside."""
         return reserve.room(self.path, self.config.reserve, self._disk)
+
+    def _ask_remotes(self, project: Project) -> None:
+        """In the background, once a day: so that a remote that is gone is known before it is needed."""
+        from gitvault.core.utils import process
+        from gitvault.vcs import remotes
+
+        if self.config.maintenance == "auto" and remotes.is_due(Path(project.path), self._now(), self.path / "cache"):
+            words = ("--vault", os.fspath(self.path), "vcs", "status", "--probe", "--", project.name)
+            process.start_detached(["-m", "gitvault", *words])
 
     def _upkeep(self) -> None:
         if self.config.maintenance == "auto":

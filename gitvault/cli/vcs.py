@@ -13,7 +13,7 @@ from gitvault.personas.base import Answer, Session, Verb
 if TYPE_CHECKING:
     from gitvault.vcs.verdict import Safety
 
-UNSAFE = 1
+_UNSAFE = 1
 
 
 def _configure(parser: ArgumentParser) -> None:
@@ -31,7 +31,7 @@ def _vcs(session: Session, arguments: Namespace) -> Answer:
     return Answer(
         [_document(one) for one in found],
         _lines(session, found),
-        code=0 if all(one.safe for one in found) else UNSAFE,
+        code=0 if all(one.safe for one in found) else _UNSAFE,
     )
 
 

@@ -147,7 +147,8 @@ def _work_tree(checkout: Checkout, settings: git.Settings, finder: Finder) -> St
     for path in _changed_unseen(folder, index):
         changed[path] = b""
         unlike[path] = None
-    for match in _GITLINK.finditer(index):
+    # Asked for first: 50,000 entries take a pattern 40 ms.
+    for match in _GITLINK.finditer(index) if b" 160000 " in index else ():
         if inner := checkout_at(folder / os.fsdecode(match[1])):
             nested.append(inner)
     return State(
@@ -221,6 +222,9 @@ def _changed_unseen(folder: Path, index: bytes) -> Iterator[bytes]:
 
     People do so to local settings. What a sparse checkout leaves out is not there, and is no change.
     """
+    if index.startswith(b"H ") and index.count(b"\0H ") + 1 == index.count(b"\0"):
+        # All are ordinary: 50,000 entries take the pattern 40 ms.
+        return
     for match in _HIDDEN.finditer(index):
         path = folder / os.fsdecode(match[3])
         try:
@@ -246,7 +250,7 @@ def _unpushed(folder: Path, refs: git.Refs, standing: Standing) -> dict[str, int
     """Commits that no remote has, by the ref they are on, the one that is checked out first."""
     local = [name for name, (oid, commit) in refs.items() if commit and _is_local(name, oid, standing)]
     heads = {oid: "a detached HEAD" for oid in git.detached_heads(folder)}
-    if not (local or heads):
+    if standing.good.issuperset((*heads, *(refs[name][1] for name in local))):
         return {}
     current = _current(folder)
     local.sort(key=lambda name: (name != current, not name.startswith("refs/heads/"), name))

@@ -130,9 +130,15 @@ def state(checkout: Checkout, finder: Finder, server: Server = SERVER) -> State:
     try:
         return _state(checkout, finder, server)
     except ToolFailed as error:
-        return State(checkout, trouble=f"hg cannot read it: {_told(error)}")
+        return State(checkout, trouble=f"hg cannot read it: {told(error)}")
     except (ToolError, OSError) as error:
         return State(checkout, trouble=str(error))
+
+
+def run(folder: Path, *arguments: str, timeout: float = 10 * LIMIT) -> bytes:
+    """A command that may write, into a repository of our own making. Raises ToolMissing, ToolFailed, ToolTimeout."""
+    command = ["hg", "--config", "ui.interactive=no", *arguments]
+    return process.run(command, cwd=folder, variables=_ALONE, timeout=timeout)
 
 
 def remotes_of(folder: Path) -> dict[str, str]:
@@ -149,7 +155,8 @@ def remotes_of(folder: Path) -> dict[str, str]:
     return found
 
 
-def _told(error: ToolFailed) -> str:
+def told(error: ToolFailed) -> str:
+    """What hg gave as the reason, in one line."""
     lines = [line for line in error.stderr.splitlines() if line.startswith("abort: ")] or [str(error)]
     return lines[0].removeprefix("abort: ")
 
@@ -169,7 +176,7 @@ def _state(checkout: Checkout, finder: Finder, server: Server) -> State:
     # No template writes NUL bytes: fields are lines, and names hold none.
     parents = os.fsdecode(server.ask(folder, "log", "-r", "parents()", "-T", "{node}\\n{branch}\\n")).splitlines()
     listed = [line for line in server.ask(folder, "status", "-mardui0").split(b"\0") if line]
-    lost = _gone(folder, remotes)
+    lost = gone(folder, remotes)
     revisions = "not public()" if remotes and not lost else "all()"
     label = "{if(activebookmark, activebookmark, if(bookmarks, word(0, bookmarks), branch))}\\n"
     unpushed = Counter(os.fsdecode(server.ask(folder, "log", "-r", revisions, "-T", label)).splitlines())
@@ -200,7 +207,7 @@ def _state(checkout: Checkout, finder: Finder, server: Server) -> State:
     )
 
 
-def _gone(folder: Path, remotes: dict[str, str]) -> str:
+def gone(folder: Path, remotes: dict[str, str]) -> str:
     """Why a repository that this one came from counts as gone: a folder of this machine that is no longer there."""
     url = remotes.get("default", "")
     place = Path(url.removeprefix("file://")) if url.startswith("file://") or "://" not in url else None

@@ -27,6 +27,7 @@ from gitvault.vcs import git
 PATIENCE = 10.0
 """Seconds that a remote has for its answer."""
 _DEEP_PATIENCE = 60.0
+_DAY = 86_400.0
 _SCP = re.compile(r"[^/]+:")
 # What servers say that were reached and will not answer us.
 _REFUSED = re.compile(
@@ -92,7 +93,7 @@ def remotes_of(settings: git.Settings) -> list[Remote]:
     return found
 
 
-def tracked(remote: Remote, refs: git.Refs) -> dict[str, str]:
+def _tracked(remote: Remote, refs: git.Refs) -> dict[str, str]:
     """The remote-tracking refs of a remote with their commits."""
     return {
         name: commit
@@ -101,8 +102,11 @@ def tracked(remote: Remote, refs: git.Refs) -> dict[str, str]:
     }
 
 
-def ask(folder: Path, remote: Remote, now: datetime, before: Answer | None = None) -> Answer:
-    """Ask a remote for its refs; what is known of it afterwards. `before`: what was known."""
+def ask(folder: Path, remote: Remote, refs: git.Refs, now: datetime, before: Answer | None = None) -> Answer:
+    """Ask a remote for its refs; what is known of it afterwards.
+
+    `refs`: those of the repository in `folder`. `before`: what was known.
+    """
     digest = hashlib.sha1(os.fsencode(remote.url), usedforsecurity=False).hexdigest()
     known = before if before and before.url == digest else Answer(digest)
     asked = now.timestamp()
@@ -110,14 +114,14 @@ def ask(folder: Path, remote: Remote, now: datetime, before: Answer | None = Non
     try:
         if place and place.is_dir():
             # One process instead of four.
-            refs = {name: oid for name, (oid, _) in git.refs_of(place).items()}
+            theirs = {name: oid for name, (oid, _) in git.refs_of(place).items()}
         else:
-            refs = _listed(folder, remote.url)
+            theirs = _listed(folder, remote.url)
     except ToolFailed as error:
         return replace(known, asked=asked, trouble=git.said(error), refused=bool(_REFUSED.search(error.stderr)))
     except ToolError as error:
         return replace(known, asked=asked, trouble=str(error), refused=False)
-    return Answer(digest, asked, asked, "", False, refs, _lost(folder, remote, refs))
+    return Answer(digest, asked, asked, "", False, theirs, _lost(folder, remote, refs, theirs))
 
 
 def _listed(folder: Path, url: str) -> dict[str, str]:
@@ -127,10 +131,9 @@ def _listed(folder: Path, url: str) -> dict[str, str]:
     return {name: oid for oid, name in pairs if name.startswith("refs/") and not name.endswith("^{}")}
 
 
-def _lost(folder: Path, remote: Remote, answered: Mapping[str, str]) -> tuple[str, ...]:
+def _lost(folder: Path, remote: Remote, refs: git.Refs, answered: Mapping[str, str]) -> tuple[str, ...]:
     """Commits of remote-tracking refs that none of the remote's refs leads to."""
-    refs = git.refs_of(folder)
-    tips = set(tracked(remote, refs).values()) - set(answered.values())
+    tips = set(_tracked(remote, refs).values()) - set(answered.values())
     if not tips:
         return ()
     local = _local_commits(refs)
@@ -205,6 +208,22 @@ class Standing:
         """Why what remotes had cannot be relied on; "" when it can, or when nothing builds on what is lost."""
         return self.reasons[0] if self.reasons and self.needed else ""
 
+    def doubt(self) -> str:
+        """The same, also where there is nothing to rely on."""
+        if not self.names:
+            return "it has no remote"
+        if not self.tips:
+            return f"nothing was ever fetched from {self.names[0]}"
+        return self.reason()
+
+    def holds(self, refs: Mapping[str, str]) -> dict[str, str]:
+        """Those of some refs (names and objects) whose history is on a remote that can be relied on."""
+        return {
+            name: oid
+            for name, oid in refs.items()
+            if (name, oid) in self.refs or (oid in self.good and self.has(name, oid))
+        }
+
 
 def standing(
     folder: Path, settings: git.Settings, refs: git.Refs, answers: Answers, now: datetime, limit: timedelta
@@ -224,8 +243,8 @@ def standing(
     for remote in found:
         answer = answers.get(remote.name, Answer())
         if remote.folder(folder) and answer.asked != now.timestamp():
-            answer = ask(folder, remote, now, answer)
-        known = set(tracked(remote, refs).values())
+            answer = ask(folder, remote, refs, now, answer)
+        known = set(_tracked(remote, refs).values())
         tips |= known
         answered = max(answered, answer.answered, last_fetch(folder, remote))
         if reason := _silent(folder, remote, answer, now, limit):
@@ -279,18 +298,15 @@ def _mapped(source: str, target: str, name: str) -> str:
     return target.replace("*", name[len(before) : len(name) - len(behind)], 1)
 
 
-def trusted(folder: Path, now: datetime, limit: timedelta, cache: Path) -> str:
-    """Why what a repository's remotes had at the last fetch cannot be relied on; "" when it can.
-
-    `folder`: the git folder or the work tree. `cache`: where `probe` keeps answers. For the rest see `standing`.
-    """
+def standing_of(folder: Path, now: datetime, limit: timedelta, cache: Path) -> Standing:
+    """The same, of a git folder or work tree. `cache`: where `probe` keeps answers."""
     settings = git.settings_of(folder)
-    found = standing(folder, settings, git.refs_of(folder), load(folder, cache), now, limit)
-    if not found.names:
-        return "it has no remote"
-    if not found.tips:
-        return f"nothing was ever fetched from {found.names[0]}"
-    return found.reason()
+    return standing(folder, settings, git.refs_of(folder), load(folder, cache), now, limit)
+
+
+def trusted(folder: Path, now: datetime, limit: timedelta, cache: Path) -> str:
+    """Why what a repository's remotes had at the last fetch cannot be relied on; "" when it can. See `standing_of`."""
+    return standing_of(folder, now, limit, cache).doubt()
 
 
 def _silent(folder: Path, remote: Remote, answer: Answer | None, now: datetime, limit: timedelta) -> str:
@@ -346,11 +362,22 @@ def load(folder: Path, cache: Path) -> dict[str, Answer]:
 def probe(folder: Path, now: datetime, cache: Path, disk: Disk) -> Answers:
     """Ask every remote of a repository, and keep the answers. Raises ToolError, OSError, StorageFullError."""
     before = load(folder, cache)
+    refs = git.refs_of(folder)
     answers = {
-        remote.name: ask(folder, remote, now, before.get(remote.name)) for remote in remotes_of(git.settings_of(folder))
+        remote.name: ask(folder, remote, refs, now, before.get(remote.name))
+        for remote in remotes_of(git.settings_of(folder))
     }
     keep(folder, answers, cache, disk)
     return answers
+
+
+def is_due(folder: Path, now: datetime, cache: Path) -> bool:
+    """Whether the remotes of a git checkout were not asked for a day. It costs one look at a file."""
+    if not (folder / ".git").exists():
+        return False
+    with contextlib.suppress(OSError):
+        return now.timestamp() - _file(folder, cache).stat().st_mtime > _DAY
+    return True
 
 
 def keep(folder: Path, answers: Answers, cache: Path, disk: Disk) -> None:

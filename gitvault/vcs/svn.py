@@ -82,7 +82,7 @@ def _state(checkout: Checkout, finder: Finder) -> State:
         untracked=len(others),
         stashes=len(list((folder / ".svn" / "experimental" / "shelves").glob("*/*.patch"))),
         remotes=(root,) if root else (),
-        trouble=_gone(root),
+        trouble=gone(root),
         local=(*changed, *others),
         nested=tuple(nested),
     )
@@ -103,7 +103,7 @@ def _kept(finder: Finder, path: Path) -> Iterator[Path | Checkout]:
             yield one if isinstance(one, Checkout) else finder.root / os.fsdecode(one)
 
 
-def _gone(root: str) -> str:
+def gone(root: str) -> str:
     """Why the repository counts as gone: a folder of this machine that is no longer there."""
     if root.startswith("file:///") and not Path(unquote(root.removeprefix("file://"))).exists():
         return f"its repository is gone: {root}"

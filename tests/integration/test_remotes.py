@@ -135,6 +135,34 @@ def test_kept_answers_that_cannot_be_read_count_as_none(work: Path) -> None:
         assert remotes.load(work, cache) == {}
 
 
+def test_remotes_are_due_to_be_asked_once_a_day(work: Path) -> None:
+    cache = work.parent / "cache"
+    now = datetime.now(UTC)
+    assert remotes.is_due(work, now, cache) and not remotes.is_due(work.parent, now, cache)
+    answers: remotes.Answers = remotes.probe(work, now, cache, Disk())
+    assert set(answers) == {"origin"}
+    assert not remotes.is_due(work, now + timedelta(hours=23), cache)
+    assert remotes.is_due(work, now + timedelta(hours=25), cache)
+    git(work, "remote", "remove", "origin")
+    assert remotes.probe(work, now, cache, Disk()) == {} and not remotes.is_due(work, now, cache)
+
+
+def test_what_remotes_hold_as_a_record(work: Path) -> None:
+    settings: vcs_git.Settings = vcs_git.settings_of(work)
+    refs: vcs_git.Refs = vcs_git.refs_of(work)
+    (origin,) = remotes.remotes_of(settings)
+    assert origin == remotes.Remote(
+        "origin", str(work.parent / "work.git"), (("refs/heads/*", "refs/remotes/origin/*"),)
+    )
+    found: remotes.Standing = remotes.standing(work, settings, refs, {}, NOW, WEEK)
+    head = git(work, "rev-parse", "HEAD")
+    assert found.has("refs/heads/main", head) and found.has("refs/remotes/origin/other", head)
+    assert (found.good, found.heads, found.reason()) == ({head}, {"refs/heads/main"}, "")
+    assert vcs_git.detached_heads(work) == []
+    git(work, "checkout", "-q", "--detach")
+    assert vcs_git.detached_heads(work) == [head]
+
+
 def test_fetch_and_push_leave_traces(work: Path) -> None:
     (origin,) = remotes.remotes_of(vcs_git.settings_of(work))
     assert abs(remotes.last_fetch(work, origin) - time.time()) < 60

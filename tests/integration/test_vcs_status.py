@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from repositories import cloned, commit, git
 
-from gitvault.core.utils import device
+from gitvault.core.utils import device, process
 from gitvault.errors import NotFoundError
 from gitvault.vault import Vault
 from gitvault.vcs.verdict import Safety
@@ -194,6 +194,23 @@ def test_probing_asks_the_remotes_and_remembers(work: Path, vault: Vault, comman
     vault_config.write_text(vault_config.read_text() + "\tremoteTimeout = 0h\n")
     done = command("vcs", "status")
     assert done.returncode == 1 and "origin has not answered since" in done.stdout
+
+
+def test_after_a_snapshot_remotes_are_asked_in_the_background_once_a_day(
+    work: Path, vault: Vault, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setattr(process, "start_detached", started.append)
+    vault.create_snapshot(work)
+    assert not started, "upkeep is off here"
+    config = vault.path / "config"
+    config.write_text(config.read_text().replace("maintenance = off", "maintenance = auto"))
+    with Vault.open(vault.path) as again:
+        again.create_snapshot(work)
+        assert started == [["-m", "gitvault", *started[0][2:]]]
+        assert command(*started[0][4:]).returncode == 0
+        again.create_snapshot(work)
+        assert len(started) == 1
 
 
 def test_names_that_are_no_text_and_look_like_commands(tmp_path: Path, vault: Vault, command: Command) -> None:

@@ -16,23 +16,26 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
+from gitvault.core.backup_engine.snapshot import Attachment, Stored
 from gitvault.core.interfaces import PROTECTED
 from gitvault.core.scan import racy_ns
 from gitvault.core.utils.files import open_source, read_link
 from gitvault.core.utils.names import to_line
-from gitvault.core.versioning.history import GitHistory
 from gitvault.core.versioning.objects import object_id
-from gitvault.errors import GitVaultError, ToolError
+from gitvault.errors import GitVaultError
 from gitvault.vcs.protect import index, record, repository
 from gitvault.vcs.protect.index import IndexEntry
 from gitvault.vcs.protect.record import Attached, Part, Record
 from gitvault.vcs.protect.repository import NotProtected, Repository, State
+from gitvault.vcs.protect.tracked import Tracked, TrackedCache
+from gitvault.vcs.remotes import Standing
 
 # A kind of repository that older gits do not know either.
 _OTHER_KIND = re.compile(rb"(?im)^\s*(?:objectformat\s*=\s*(?!sha1\b)\w|refstorage\s*=\s*(?!files\b)\w)")
 # Objects that no remote has are packed anew up to here; of more only what came since is added, some times.
 _ANEW_UP_TO = 1 << 20
 _PARTS_MAX = 12
+_TRACKING = "refs/remotes/"
 _AT_ONCE = 1 << 20
 
 
@@ -42,13 +45,15 @@ class _Local:
 
     remotes: dict[str, str]
     relied: dict[str, str]
-    parts: tuple[tuple[Part, bytes], ...]
+    parts: tuple[tuple[Part, bytes | None], ...]
+    """Each with its pack; None where the last snapshot has it, under the same number."""
 
 
 class Checkout:
     """A checkout in the folder `path` of the project at `root`.
 
-    `previous`: how the last snapshot holds it. `trusted`: says why a repository's remote is not to be relied on.
+    `previous`: how the last snapshot holds it. `cache`: of its index. `standing`: tells what a repository's remotes
+    hold.
     """
 
     def __init__(
@@ -57,9 +62,9 @@ class Checkout:
         path: bytes,
         where: Repository,
         *,
-        history: GitHistory,
         previous: Attached | None,
-        trusted: Callable[[str], str],
+        cache: TrackedCache,
+        standing: Callable[[str], Standing],
     ) -> None:
         self.path = path
         self.repository = where
@@ -67,43 +72,33 @@ class Checkout:
         self.git_dir = _inside(root, where.git_dir)
         self.common_dir = _inside(root, where.common_dir)
         self.full = ""
-        self.entries: list[IndexEntry] = []
+        self.tracked = Tracked(b"", cache)
         self.notes: list[str] = []
-        self._history = history
         self._previous = previous
-        self._trusted = trusted
-        self._plain = b""
+        self._standing = standing
         self._state = State("", {}, ())
         self._local = _Local({}, {}, ())
-        self._tracked: dict[bytes, dict[bytes, IndexEntry]] = {}
-        self._below: dict[bytes, set[bytes]] = {}
         self._deleted: set[bytes] = set()
+        self._visited: set[bytes] = set()
         try:
-            self._read()
-        except (NotProtected, index.UnreadableIndex, ToolError) as error:
+            self._read(cache)
+        except (GitVaultError, OSError) as error:
+            self.tracked = Tracked(b"", cache)
             self._store_in_full(str(error))
-        self._group()
 
     # -- what it is ------------------------------------------------------------------------------
 
-    def _read(self) -> None:
+    def _read(self, cache: TrackedCache) -> None:
         if _OTHER_KIND.search(repository.read(os.path.join(self.repository.common_dir, "config"))):
             raise NotProtected("its repository is of a kind that is not known here (SHA-256 or reftable)")
-        data = self.repository.index()
-        self.entries = index.parse(data) if data else []
-        self._plain = index.encode(self.entries)
-        self._state = repository.read_state(self.repository, self._plain[-20:])
+        self.tracked = Tracked(self.repository.index(), cache)
+        self._state = repository.read_state(self.repository, self.tracked.checksum)
         self._local = self._find_local(self._state, set())
-        if not self._local.relied:
-            raise NotProtected("it has no remote with branches that were fetched")
-        if reason := self._trusted(self.repository.git_dir):
-            raise NotProtected(reason)
 
     def _store_in_full(self, reason: str) -> None:
         self.full = reason
-        self.entries = []
         borrowed = os.path.exists(os.path.join(self.repository.objects, "info", "alternates"))
-        parts: tuple[tuple[Part, bytes], ...] = ()
+        parts: tuple[tuple[Part, bytes | None], ...] = ()
         if self.git_dir is None or self.common_dir is None or borrowed:
             # Its objects lie elsewhere: no walk of the project finds them.
             try:
@@ -126,14 +121,16 @@ class Checkout:
         yield from self.notes
 
     def _find_local(self, state: State, more_tips: set[str]) -> _Local:
+        standing = self._standing(self.repository.git_dir)
+        if doubt := standing.doubt():
+            raise NotProtected(doubt)
+        relied = standing.holds(state.refs)
         previous = self._previous
-        if previous and not previous.record.full and previous.record.state == state.key and not more_tips:
+        if previous and not more_tips:
             known = previous.record
-            return _Local(dict(known.remotes), dict(known.relied), self._parts_of(previous))
-        remotes = repository.read_remotes(self.repository)
-        relied = repository.relied_on(state.refs, remotes)
-        if not relied:
-            return _Local(remotes, relied, ())
+            if (known.full, known.state, known.relied) == ("", state.key, relied):
+                return _Local(dict(known.remotes), relied, tuple((part, None) for part in known.parts))
+        remotes = repository.read_remotes(self.repository, self.folder)
         tips = self._tips(state, relied) | more_tips
         without = set(relied.values())
         packed = repository.pack(self.repository, tips, without)
@@ -148,78 +145,68 @@ class Checkout:
         for git_dir in self.repository.git_dirs():
             own = git_dir == self.repository.git_dir
             data = b"" if own else Repository(git_dir, self.repository.common_dir).index()
-            entries = self.entries if own else index.parse(data) if data else []
+            entries = self.tracked.entries if own else index.parse(data) if data else []
             tips |= repository.staged(self.repository, git_dir, entries)
         return tips
 
-    def _parts_of(self, previous: Attached) -> tuple[tuple[Part, bytes], ...]:
-        """The packs that the last snapshot has."""
-        found = []
-        for number, part in enumerate(previous.record.parts):
-            bundle = previous.joined(self._history, record.part_name(number))
-            found.append((part, repository.packed_in(bundle)))
-        return tuple(found)
-
-    def _grown(self, previous: Attached, tips: set[str], without: set[str]) -> tuple[tuple[Part, bytes], ...]:
+    def _grown(self, previous: Attached, tips: set[str], without: set[str]) -> tuple[tuple[Part, bytes | None], ...]:
         """The packs of the last snapshot and what came since; nothing where those do not lead to all the rest."""
         parts = previous.record.parts
         known = {oid for part in parts for oid in part.tips}
-        relied = {oid for part in parts for oid in part.without}
+        relied = {oid for part in parts for oid in part.without} - known
         if not parts or len(parts) >= _PARTS_MAX or repository.existing(self.repository, known) != known:
             return ()
         if not repository.is_within_history(self.repository, relied, without):
             return ()
         packed = repository.pack(self.repository, tips, without | known)
         part = Part(tuple(sorted(tips)), tuple(sorted(without | known)), 0)
-        return (*self._parts_of(previous), *(((part, packed),) if packed else ()))
+        return (*((part, None) for part in parts), *(((part, packed),) if packed else ()))
 
     # -- while the project is walked -------------------------------------------------------------
 
-    def _group(self) -> None:
-        """The entries by folder."""
-        for entry in self.entries:
-            folder, _, name = entry.path.rpartition(b"/")
-            names = self._tracked.get(folder)
-            if names is None:
-                names = self._tracked[folder] = {}
-                while folder:
-                    outer, _, inner = folder.rpartition(b"/")
-                    below = self._below.setdefault(outer, set())
-                    if inner in below:
-                        break
-                    below.add(inner)
-                    folder = outer
-            names[name] = entry
-
     def digest(self, folder: bytes) -> bytes:
         """Changes with what the index says of a folder of the checkout."""
-        said = repr([(name, *entry[1:3], *entry[4:]) for name, entry in self._tracked.get(folder, {}).items()])
-        return hashlib.sha1(said.encode() + bool(self.full).to_bytes(), usedforsecurity=False).digest()
+        return self.tracked.folder(folder).digest + bool(self.full).to_bytes()
 
     def seen(self, folder: bytes, names: Iterable[str]) -> None:
         """What a folder of the checkout holds now."""
-        tracked, below = self._tracked.get(folder), self._below.get(folder)
-        if not tracked and not below:
+        said = self.tracked.folder(folder)
+        if not said.digest:
             return
-        present = set(map(os.fsencode, names))
+        self._visited.add(folder)
+        present = set(names)
         prefix = folder + b"/" if folder else b""
-        for name, entry in (tracked or {}).items():
-            if name not in present and _is_expected(entry):
-                self._deleted.add(entry.path)
-        for name in (below or set()) - present:
-            self._lost(prefix + name)
+        self._deleted.update(prefix + os.fsencode(name) for name in said.expected if name not in present)
+        for name in said.below:
+            if name not in present:
+                self._lose(prefix + os.fsencode(name))
 
-    def _lost(self, folder: bytes) -> None:
-        for name in self._below.get(folder, ()):
-            self._lost(folder + b"/" + name)
-        self._deleted |= {entry.path for entry in self._tracked.get(folder, {}).values() if _is_expected(entry)}
+    def _look_for_folders(self, folder: bytes = b"") -> None:
+        """Where the index has a folder, there may be a file now."""
+        for name in map(os.fsencode, self.tracked.folder(folder).below if folder in self._visited else ()):
+            inner = folder + b"/" + name if folder else name
+            if inner in self._visited:
+                self._look_for_folders(inner)
+                continue
+            path = os.path.join(self.folder, os.fsdecode(inner))
+            if os.path.islink(path) or not os.path.isdir(path):
+                self._lose(inner)
+
+    def _lose(self, folder: bytes) -> None:
+        """A folder that is no longer there."""
+        said = self.tracked.folder(folder)
+        self._deleted.update(folder + b"/" + os.fsencode(name) for name in said.expected)
+        for name in said.below:
+            self._lose(folder + b"/" + os.fsencode(name))
 
     def protects(self, folder: bytes, name: bytes) -> tuple[str, bool]:
         """Why a file or symlink of the checkout need not be stored, empty when it must be; whether a look may be late.
 
         A file written in the very moment it is hashed may have the same stat and other bytes.
         """
-        entry = self._tracked.get(folder, {}).get(name)
+        if self.full:
+            return "", False
+        entry = self.tracked.files(folder).get(name)
         if entry is None or not entry.is_file:
             return "", False
         same, late = _is_as_tracked(os.path.join(self.folder, os.fsdecode(entry.path)), entry)
@@ -228,8 +215,8 @@ class Checkout:
     def _place(self) -> str:
         head, base = self._head()
         branch = head.removeprefix("refs/heads/") or "a detached HEAD"
-        remote = next((name for name, oid in self._local.relied.items() if oid == base), "")
-        where = f" and {remote.removeprefix('refs/remotes/')}" if remote else ""
+        remotes = [name for name, oid in self._local.relied.items() if oid == base and name.startswith(_TRACKING)]
+        where = f" and {min(remotes).removeprefix(_TRACKING)}" if remotes else ""
         return f"at {base[:12] or 'no commit yet'} on {branch}{where}"
 
     def _head(self) -> tuple[str, str]:
@@ -241,22 +228,29 @@ class Checkout:
 
     # -- what the snapshot says of it ------------------------------------------------------------
 
-    def attachments(self) -> Iterator[tuple[bytes, bytes]]:
+    def attachments(self) -> Iterator[Attachment]:
         """The record and what belongs to it, by the names they are attached under. After the walk."""
         if not self.full:
+            if len(self._visited) < len(self.tracked):
+                self._look_for_folders()
             self._look_again()
         parts = []
         for number, (part, packed) in enumerate(self._local.parts):
-            bundle = repository.bundle(packed, part.tips, part.without)
-            cut = list(record.pieces(record.part_name(number), bundle))
-            parts.append(Part(part.tips, part.without, len(cut)))
-            yield from cut
+            name = record.part_name(number)
+            if packed is None and self._previous:
+                parts.append(part)
+                yield from self._previous.stored(name)
+            elif packed:
+                cut = list(record.pieces(name, repository.bundle(packed, part.tips, part.without)))
+                parts.append(Part(part.tips, part.without, len(cut)))
+                yield from cut
         if self.git_dir is None or self.common_dir is None:
             from gitvault.vcs.protect.outside import archived
 
-            yield from record.pieces(record.REPOSITORY, archived(self.repository, self.notes))
-        if self._plain and not self.full:
-            yield from record.pieces(record.INDEX, self._plain)
+            archive = archived(self.repository, self.notes, with_index=bool(self.full))
+            yield from record.pieces(record.REPOSITORY, archive)
+        if not self.full:
+            yield from self._index()
         branch, base = "", ""
         with suppress(NotProtected):
             branch, base = self._head()
@@ -281,22 +275,23 @@ class Checkout:
             ),
         )
 
+    def _index(self) -> Iterator[Attachment]:
+        before = [(name, stored.blob) for name, stored in self._previous.stored(record.INDEX)] if self._previous else []
+        if before == [(name, blob) for name, blob in self.tracked.pieces]:
+            yield from ((name, Stored(blob)) for name, blob in before)
+        else:
+            yield from record.pieces(record.INDEX, self.tracked.plain)
+
     def _look_again(self) -> None:
         """A commit that was made while the walk went on is in the refs that were saved: its objects have to be, too."""
         try:
-            now = repository.read_state(self.repository, self._plain[-20:])
+            now = repository.read_state(self.repository, self.tracked.checksum)
             if now.key != self._state.key:
                 before = repository.existing(self.repository, self._tips(self._state, self._local.relied))
                 self._local = self._find_local(now, before)
                 self._state = now
         except (GitVaultError, OSError) as error:
             self.notes.append(f"{self._name}: changed while it was saved ({error}); the next snapshot looks again")
-
-
-def _is_expected(entry: IndexEntry) -> bool:
-    """Whether a file that is not on the disk was deleted there."""
-    files = index.MODE_FILE, index.MODE_EXECUTABLE, index.MODE_SYMLINK
-    return entry.mode in files and not entry.stage and not entry.is_skipped
 
 
 def _is_as_tracked(path: str, entry: IndexEntry) -> tuple[bool, bool]:

@@ -18,6 +18,7 @@ MODE_FILE = 0o100644
 MODE_EXECUTABLE = 0o100755
 MODE_SYMLINK = 0o120000
 MODE_GITLINK = 0o160000
+_FILES = (MODE_FILE, MODE_EXECUTABLE, MODE_SYMLINK)
 
 _EXTENDED = 0x4000
 _SKIP_WORKTREE = 0x4000
@@ -51,14 +52,14 @@ class IndexEntry(NamedTuple):
         return self.flags >> _STAGE_SHIFT & 3
 
     @property
-    def is_skipped(self) -> bool:
-        """Whether a sparse checkout leaves it out."""
-        return bool(self.extended & _SKIP_WORKTREE)
+    def is_expected(self) -> bool:
+        """Whether a file that is not on the disk was deleted there: a sparse checkout leaves out others."""
+        return self.mode in _FILES and not self.stage and not self.extended & _SKIP_WORKTREE
 
     @property
     def is_file(self) -> bool:
         """Whether git checks it out as a file or symlink with this very content."""
-        return not (self.extended or self.stage) and self.mode in (MODE_FILE, MODE_EXECUTABLE, MODE_SYMLINK)
+        return not (self.extended or self.stage) and self.mode in _FILES
 
 
 class UnreadableIndex(GitVaultError):

@@ -19,13 +19,17 @@ _SHARED = ("config", "description", "hooks", "info", "logs", "packed-refs", "ref
 _LEFT = ("objects", "index", "worktrees", "commondir", "gitdir", "modules")
 
 
-def archived(where: Repository, notes: list[str]) -> bytes:
+def archived(where: Repository, notes: list[str], *, with_index: bool) -> bytes:
     """The tar file: the same bytes for the same files. What cannot be read is told in `notes`."""
     files: dict[str, tuple[str, os.stat_result]] = {}
     for top, shared in dict.fromkeys(((where.common_dir, True), (where.git_dir, False))):
         for name, path, found in _files(top):
             first = name.split("/", 1)[0]
-            if first in _LEFT or name.endswith(".lock") or first.startswith("fsmonitor--daemon"):
+            if (
+                (first in _LEFT and not (with_index and name == "index"))
+                or name.endswith(".lock")
+                or first.startswith("fsmonitor--daemon")
+            ):
                 continue
             if top == where.git_dir or (shared and first in _SHARED):
                 files[name] = path, found

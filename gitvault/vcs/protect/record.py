@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gitvault.core.backup_engine.snapshot import Stored
 from gitvault.core.models import ObjectId
 from gitvault.core.utils.names import from_text, to_text
 from gitvault.core.versioning import contents
@@ -67,10 +68,13 @@ class Attached:
     record: Record
     files: Mapping[bytes, ObjectId]
 
+    def stored(self, name: bytes) -> list[tuple[bytes, Stored]]:
+        """The pieces of a file, none when there is no such file."""
+        return [(known, Stored(self.files[known])) for known in sorted(self.files) if known.startswith(name + b".")]
+
     def joined(self, history: GitHistory, name: bytes) -> bytes:
         """The content of a file that is stored in pieces; empty when there is none. Raises CorruptionError."""
-        pieces = sorted(known for known in self.files if known.startswith(name + b"."))
-        return b"".join(history.blob(self.files[piece]) for piece in pieces)
+        return b"".join(history.blob(piece.blob) for _, piece in self.stored(name))
 
 
 def pieces(name: bytes, content: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -20,8 +20,6 @@ from gitvault.errors import GitVaultError, ToolFailed
 from gitvault.vcs import git
 from gitvault.vcs.protect import index
 
-REMOTES = "refs/remotes/"
-
 _OID = re.compile(rb"\b[0-9a-f]{40}\b")
 _NOWHERE = "0" * 40
 # Where git keeps what an operation has come to. What FETCH_HEAD names is on a remote.
@@ -154,13 +152,18 @@ def _logs(repository: Repository) -> Iterator[str]:
             yield from (os.path.join(folder, name) for name in sorted(names))
 
 
-def read_remotes(repository: Repository) -> dict[str, str]:
-    """The URLs of its remotes by name, without credentials. Raises ToolFailed, ToolMissing."""
+def read_remotes(repository: Repository, folder: str) -> dict[str, str]:
+    """The URLs of its remotes by name, without credentials; `folder`: where relative ones begin.
+
+    Raises ToolFailed, ToolMissing.
+    """
     found: dict[str, str] = {}
     said = repository.git("config", "-z", "--get-regexp", r"^remote\..*\.url$", ok=(0, 1))
     for item in os.fsdecode(said).split("\0"):
         key, _, url = item.partition("\n")
         if url:
+            if url.startswith(".") or ":" not in url:
+                url = os.path.normpath(os.path.join(folder, url))
             found.setdefault(key[len("remote.") : -len(".url")], without_credentials(url))
     return found
 
@@ -174,12 +177,6 @@ def without_credentials(url: str) -> str:
             user = who.partition(":")[0] + "@" if parts.scheme.endswith("ssh") else ""
             return urlunsplit(parts._replace(netloc=user + host))
     return url
-
-
-def relied_on(refs: dict[str, str], remotes: Iterable[str]) -> dict[str, str]:
-    """The remote-tracking refs of remotes that there are."""
-    prefixes = tuple(f"{REMOTES}{name}/" for name in remotes)
-    return {name: oid for name, oid in refs.items() if name.startswith(prefixes)}
 
 
 def staged(repository: Repository, git_dir: str, entries: Sequence[index.IndexEntry]) -> set[str]:
@@ -253,17 +250,19 @@ def packed_in(bundle: bytes) -> bytes:
 
 def read(path: str, limit: int = _FILE_MAX) -> bytes:
     """A file of a repository; empty when there is none. Raises NotProtected."""
+    fd = -1
     try:
         fd = open_source(path)
+        found = b""
+        while len(found) <= limit and (more := os.read(fd, limit + 1 - len(found))):
+            found += more
     except (FileNotFoundError, NotADirectoryError):
         return b""
     except OSError as error:
         raise NotProtected(f"{os.path.basename(path)} cannot be read: {error.strerror}") from error
-    with open(fd, "rb") as file:
-        try:
-            found = file.read(limit + 1)
-        except OSError as error:
-            raise NotProtected(f"{os.path.basename(path)} cannot be read: {error.strerror}") from error
+    finally:
+        if fd >= 0:
+            os.close(fd)
     if len(found) > limit:
         raise NotProtected(f"{os.path.basename(path)} is larger than {limit} bytes")
     return found

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
+from gitvault.core.backup_engine.snapshot import Attachment
 from gitvault.core.interfaces import Rules, Scope
 from gitvault.core.models import ObjectId
 from gitvault.core.versioning.history import GitHistory
 from gitvault.errors import CorruptionError, NotFoundError
-from gitvault.vcs.protect import index, record, repository
+from gitvault.vcs.protect import record, repository
 from gitvault.vcs.protect.checkout import Checkout
 from gitvault.vcs.protect.record import Attached
+from gitvault.vcs.protect.repository import NotProtected
+from gitvault.vcs.protect.tracked import TrackedCache
+from gitvault.vcs.remotes import Standing
 
 _MARKER = ".git"
+_SEPARATOR = os.fsencode(os.sep)
 _MARKERS = (b".git", b".hg", b".svn")
 
 
@@ -27,31 +32,31 @@ def of_mode(
     *,
     history: GitHistory,
     tip: ObjectId | None,
-    trusted: Callable[[str], str],
+    standing: Callable[[str], Standing],
 ) -> Rules:
     """The rules of a project at `root` with a mode, around those it has anyway. `tip`: the last snapshot's commit."""
     if mode == "full":
         return inner
     if mode == "ignore-vcs":
         return WithoutRepositories(inner)
-    return Protecting(root, inner, history=history, tip=tip, trusted=trusted)
+    return Protecting(root, inner, history=history, tip=tip, standing=standing)
 
 
 class Protecting:
     """Leaves out what git protects, and of repositories the objects; `inner` decides about all else. Rules.
 
-    `tip`: the commit of the last snapshot. `trusted`: says why a repository, named by its folder, is to be stored
-    whole although it has a remote; empty where it is not.
+    `tip`: the commit of the last snapshot. `standing`: tells what the remotes of a repository, named by its folder,
+    hold.
     """
 
     def __init__(
-        self, root: str, inner: Rules, *, history: GitHistory, tip: ObjectId | None, trusted: Callable[[str], str]
+        self, root: str, inner: Rules, *, history: GitHistory, tip: ObjectId | None, standing: Callable[[str], Standing]
     ) -> None:
         self._root = root
         self._inner = inner
         self._history = history
         self._tip = tip
-        self._trusted = trusted
+        self._standing = standing
         self._checkouts: dict[bytes, Checkout | None] = {}
         self._omitted: dict[bytes, set[bytes]] = {}
         """What of a repository's folder is not saved as files."""
@@ -97,37 +102,50 @@ class Protecting:
             self._checkouts[path] = None
             return None
         previous = self._previous.get(path)
-        made = Checkout(self._root, path, where, history=self._history, previous=previous, trusted=self._trusted)
+        made = Checkout(
+            self._root,
+            path,
+            where,
+            previous=previous,
+            cache=TrackedCache(self._history.git_dir / "cache", folder, self._history.disk),
+            standing=self._standing,
+        )
         self._checkouts[path] = made
-        for place, omitted in ((made.git_dir, b"index"), (made.common_dir, b"objects")):
+        for place in (made.git_dir, made.common_dir):
             if place is not None:
                 self._omitted.setdefault(place, set())
-                if not made.full:
-                    self._omitted[place].add(omitted)
+        if made.git_dir is not None and not made.full:
+            self._omitted[made.git_dir].add(b"index")
+        if made.common_dir is not None:
+            # One that is stored in full needs the objects that it shares with others.
+            sharing = [one for one in self.checkouts if one.common_dir == made.common_dir]
+            if any(one.full for one in sharing):
+                self._omitted[made.common_dir].discard(b"objects")
+            else:
+                self._omitted[made.common_dir].add(b"objects")
         self._others(made)
         return made
 
     def _others(self, made: Checkout) -> None:
         """Submodules and worktrees have their repositories in this one's, which is walked before they are."""
         prefix = made.path + b"/" if made.path else b""
-        for entry in made.entries:
-            if entry.mode == index.MODE_GITLINK:
-                place = prefix + entry.path
-                if os.path.lexists(os.path.join(self._root, os.fsdecode(place), _MARKER)):
-                    self._checkout(place)
-        for git_dir in made.repository.git_dirs():
-            marker = os.fsdecode(repository.read(os.path.join(git_dir, "gitdir")).strip())
-            folder = os.path.realpath(os.path.dirname(marker)) if marker else ""
-            found = repository.find(folder) if folder.startswith(self._root + os.sep) else None
-            if found and found.git_dir == git_dir:
-                self._checkout(os.fsencode(os.path.relpath(folder, self._root)).replace(os.fsencode(os.sep), b"/"))
+        for link in made.tracked.links:
+            if os.path.lexists(os.path.join(self._root, os.fsdecode(prefix + link), _MARKER)):
+                self._checkout(prefix + link)
+        with suppress(NotProtected, OSError):
+            for git_dir in made.repository.git_dirs():
+                marker = os.fsdecode(repository.read(os.path.join(git_dir, "gitdir")).strip())
+                folder = os.path.realpath(os.path.dirname(marker)) if marker else ""
+                found = repository.find(folder) if folder.startswith(self._root + os.sep) else None
+                if found and found.git_dir == git_dir:
+                    self._checkout(os.fsencode(os.path.relpath(folder, self._root)).replace(_SEPARATOR, b"/"))
 
     @property
     def checkouts(self) -> list[Checkout]:
         """Those that the walk has come by."""
         return [one for _, one in sorted(self._checkouts.items()) if one]
 
-    def attachments(self) -> Iterator[tuple[bytes, bytes]]:
+    def attachments(self) -> Iterator[Attachment]:
         """What the snapshot says of the checkouts; see `take_snapshot`."""
         for number, checkout in enumerate(self.checkouts):
             for name, content in checkout.attachments():
@@ -151,9 +169,9 @@ class _WorkTree:
     def digest(self) -> bytes:
         if not self.inside:
             return self.inner.digest
-        parts = [self.inner.digest, *(checkout.digest(at) for checkout, at in self.inside)]
+        parts = b"".join([checkout.digest(at) for checkout, at in self.inside])
         # Where a look may have been late, the next one has to be taken: nothing else has this digest.
-        return hashlib.sha1(b"".join(parts) + b"late" * self.late, usedforsecurity=False).digest()
+        return self.inner.digest + parts + b"late" * self.late
 
     def omits(self, name: bytes, is_folder: bool) -> str:
         if any(not at for _, at in self.inside) and name == b".git":

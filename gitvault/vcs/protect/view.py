@@ -190,6 +190,8 @@ def _missing_base(
 ) -> tuple[str, str] | None:
     """A commit that is needed and nowhere, with the reason; None where there is none, or only a remote can tell."""
     wanted = set(said.relied.values())
+    if not wanted:
+        return None
     key = (said.home, *sorted(said.remotes.values()), *sorted(wanted))
     if key in answers:
         return answers[key]
