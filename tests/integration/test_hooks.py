@@ -15,7 +15,7 @@ import pytest
 from gitvault.core.utils.files import Disk
 from gitvault.errors import NotFoundError
 from gitvault.personas.code.activity import hooks
-from gitvault.personas.code.activity.hooks import MARK, NAMES, shim, snippet
+from gitvault.personas.code.activity.hooks import MARK, NAMES, Found, shim, snippet
 from gitvault.vault import Vault
 
 ROOT = Path(__file__).parent.parent.parent
@@ -124,6 +124,8 @@ def test_where_there_is_no_repository(vault: Vault, tmp_path: Path, command: Com
     assert command("hook", "run", "nonsense").returncode == 129
     assert command("hook", "install", "a", "b").returncode == 129
     assert hooks.run(vault, tmp_path, "post-commit") is None
+    git(tmp_path, "init", "-q")
+    assert hooks.look(tmp_path) == Found(str(tmp_path / ".git" / "hooks"), (), "")
 
 
 @pytest.mark.needs("hg")

@@ -14,8 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from gitvault.core.backup_engine.baseline import rows_for, rows_of_gone, to_look_at
 from gitvault.core.models import Project
-from gitvault.core.touched import SOCKET, Touched, Watch, ask, is_socket
+from gitvault.core.patterns import Patterns
+from gitvault.core.scan import Folder, KeptFolder, Partly, Same, Untouched, kept_folders, walk
+from gitvault.core.touched import SOCKET, Touched, Watch, address, ask, connection, is_socket
 from gitvault.personas.code.activity.detector import Around, Timing
 from gitvault.personas.code.activity.settings import Settings
 from gitvault.personas.code.activity.watcher import Happening, Watcher
@@ -163,7 +166,6 @@ def test_a_watcher_that_begins_knows_nothing_of_before(vault: Vault, project: Pr
 
 def test_an_overflow_means_a_scan(vault: Vault, project: Project) -> None:
     """The system drops what does not fit into its queue, and says that it did."""
-    from gitvault.core.patterns import Patterns
     from gitvault.personas.code.activity.inotify import Inotify
     from gitvault.personas.code.activity.touched_list import TouchedList
 
@@ -330,5 +332,64 @@ def test_who_asks_nonsense_gets_an_answer(vault: Vault, project: Project) -> Non
         assert ask(caches, {"root": "/elsewhere", "touched": ""}) == {"error": "not watched"}
         state = ask(caches, {"state": True})
         assert state and state["projects"][0]["list"] == "kept"
+        with connection(caches) as talk, address(caches) as short:
+            assert len(short) < 100
+            talk.sendall(b"not JSON\n" + b'[{"entity": "/x"}]\n')
+            answers = b""
+            while answers.count(b"\n") < 2:
+                answers += talk.recv(4096)
+            assert b"error" in answers and b'{"taken": 0}' in answers
     assert not is_socket(caches / SOCKET)
     assert ask(caches, {"state": True}) is None
+    with pytest.raises(OSError), connection(caches):
+        pass
+
+
+def test_rows_for_a_part_of_a_project(vault: Vault, project: Project) -> None:
+    """A walk of a part loads the rows it needs, and learns of all that is below a folder that is gone."""
+    put(Path(project.path), {"f1-x/a": "sorts between f1 and what is in it", "f10/deep/er/x": "1"})
+    vault.create_snapshot(project.path)
+    cache = vault._caches.open(project.name)
+    everything = cache.rows()
+    touched = Touched(b"", frozenset({b"f1/s0"}), frozenset({b"f10"}))
+    rows = rows_for(touched, cache)
+    top = {path for path in everything if b"/" not in path}
+    below = {path for path in everything if path == b"f10" or path.startswith(b"f10/")}
+    assert rows.keys() == top | below | {b"f1/s0", b"f1/s1", b"f1/s2"}
+    assert cache.rows_below(b"f10").keys() == below
+    assert cache.rows_below(b"") == everything == rows_for(None, cache)
+    assert cache.rows_around([b""]).keys() == top
+    gone = rows_of_gone(rows, rows.keys() - {b"f1"}, cache)
+    assert gone.keys() == {b"f1", b"f1/s0", b"f1/s1", b"f1/s2"}
+    # Without a watcher at the last look nothing is known.
+    assert to_look_at(touched, cache) is None
+    cache.close()
+
+
+def test_a_walk_of_what_was_touched_follows_rules_that_changed(vault: Vault, project: Project) -> None:
+    vault.create_snapshot(project.path)
+    cache = vault._caches.open(project.name)
+    partly = Partly(Touched(b"", frozenset({b"f1"})), cache.rows_below)
+
+    def walked(rules: Patterns) -> list[Same | Folder | Untouched]:
+        return list(walk(Path(project.path), cache.rows_around([b""]), rules, [], [], partly=partly))
+
+    calm = walked(Patterns())
+    assert [f.path for f in calm if isinstance(f, Same)] == [b"", b"f1"]
+    assert {f.path for f in calm if isinstance(f, Untouched)} >= {b"f0", b"f1/s0", b"f11"}
+    assert not [f for f in walked(Patterns(["*.o"])) if isinstance(f, Untouched)]
+    cache.close()
+
+
+def test_kept_folders_are_those_a_snapshot_enters(tmp_path: Path) -> None:
+    put(tmp_path, {"a/out/x": "1", "a/b/x": "1", "c/.git": "gitdir: elsewhere", "vault.git/x": "1"})
+    (tmp_path / ".git").mkdir()
+    rules = Patterns(["out/", ".git/"])
+    found = list(kept_folders(tmp_path, rules, vault=tmp_path / "vault.git"))
+    assert [(f.path, sorted(f.left_out), f.git) for f in found] == [
+        (b"", [b".git", b"vault.git"], "folder"),
+        (b"a", [b"out"], ""),
+        (b"a/b", [], ""),
+        (b"c", [], "file"),
+    ]
+    assert list(kept_folders(tmp_path, rules, b"a/b")) == [KeptFolder(b"a/b")]
