@@ -321,11 +321,13 @@ class Vault:
         self.sweep()
 
     def _take(self, project: Project, details: Details, scan: bool, progress: Progress | None) -> models.SnapshotReport:
+        config = self.config
+        if not (scan or config.quota) and (report := self._untouched(project)):
+            return report
         from gitvault.core.backup_engine.intake import Limits
         from gitvault.core.backup_engine.quota import Quota
         from gitvault.core.backup_engine.snapshot import take_snapshot
 
-        config = self.config
         limits = Limits(config.inline_limit, WHOLE_LIMIT, config.binary_extensions, config.secrets == "note")
         with self._lock(f"snapshot of {project.name}"):
             if not any((known.name, known.host) == (project.name, project.host) for known in self.projects()):
@@ -349,6 +351,17 @@ class Vault:
                     progress=progress,
                 )
             )
+
+    def _untouched(self, project: Project) -> models.SnapshotReport | None:
+        """The newest snapshot, when a watcher knows that nothing was touched since."""
+        watch = self._watch(project)
+        if not watch.answers():
+            return None
+        from gitvault.core.backup_engine.untouched import untouched
+
+        cache = self._caches.open(project.name)
+        root, name, history = Path(project.path), project.name, self.history
+        return cache.use(lambda: untouched(root, name, history=history, cache=cache, watch=watch))
 
     def list_snapshots(self, filter_criteria: models.Filter | None = None) -> list[models.Snapshot]:
         """See BackupEngine. Raises NotFoundError for an unknown project."""

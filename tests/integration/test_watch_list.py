@@ -10,11 +10,15 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
 from gitvault.core.backup_engine.baseline import rows_for, rows_of_gone, to_look_at
+from gitvault.core.backup_engine.untouched import untouched
 from gitvault.core.models import Project
 from gitvault.core.patterns import Patterns
 from gitvault.core.scan import Folder, KeptFolder, Partly, Same, Untouched, kept_folders, walk
@@ -136,6 +140,27 @@ def test_only_what_was_touched_is_looked_at(vault: Vault, project: Project, monk
         inside = {os.path.relpath(full, project.path) for full in looked}
         assert inside == {".", "f3", "f3/s1", "f3/new", "f3/new/deep"}
         proven(vault, project)
+
+
+def test_with_nothing_touched_the_newest_snapshot_is_the_answer(vault: Vault, project: Project) -> None:
+    """... without a look at the disk and without the lock, unless what is attached to a snapshot is another now."""
+    with watching(vault) as running:
+        settled(running, vault, project)
+        before = vault.create_snapshot(project.path, scan=True)
+        with vault._lock("somebody else"), Vault.open(vault.path) as other:
+            report = other.create_snapshot(project.path)
+        assert (report.snapshot, report.unchanged, report.files) == (before.snapshot, True, 108)
+        cache = vault._caches.open(project.name)
+        watch = vault._watch(project)
+        assert watch.answers()
+        given: dict[str, Any] = {"history": vault.history, "cache": cache, "watch": watch}
+        root = Path(project.path)
+        assert untouched(root, project.name, **given) == replace(report, seconds=ANY)
+        assert untouched(root, project.name, **given, attachments=lambda: [(b"0/record.json", b"{}")]) is None
+        assert untouched(root, "never saved", **given) is None
+        cache.close()
+        put(root, {"f0/s0/a": "touched"})
+        assert vault.create_snapshot(root).changed == 1
 
 
 def test_status_says_it_at_once(vault: Vault, project: Project) -> None:
@@ -372,7 +397,7 @@ def test_a_walk_of_what_was_touched_follows_rules_that_changed(vault: Vault, pro
     partly = Partly(Touched(b"", frozenset({b"f1"})), cache.rows_below)
 
     def walked(rules: Patterns) -> list[Same | Folder | Untouched]:
-        return list(walk(Path(project.path), cache.rows_around([b""]), rules, [], [], partly=partly))
+        return list(walk(Path(project.path), rows_for(partly.touched, cache), rules, [], [], partly=partly))
 
     calm = walked(Patterns())
     assert [f.path for f in calm if isinstance(f, Same)] == [b"", b"f1"]

@@ -21,7 +21,7 @@ from pathlib import Path
 from gitvault.core.backup_engine.baseline import last_trees, prepare_cache, rows_for, rows_of_gone, to_look_at
 from gitvault.core.backup_engine.intake import NOT_REGULAR, Intake, Job, Limits, Outcome, read_stable, saved
 from gitvault.core.backup_engine.secrets import secret
-from gitvault.core.backup_engine.trees import Done, build_trees
+from gitvault.core.backup_engine.trees import Done, attach, build_trees
 from gitvault.core.interfaces import Progress, Rules, StorageManager
 from gitvault.core.models import ObjectId, Pointer, Problem, Secret, SnapshotId, SnapshotReport
 from gitvault.core.scan import Folder, Partly, Same, Untouched, collection_paused, racy_ns, walk
@@ -33,7 +33,7 @@ from gitvault.core.utils.files import open_source, read_link
 from gitvault.core.utils.names import is_special, to_line
 from gitvault.core.versioning import meta, operations, origins
 from gitvault.core.versioning.history import Details, GitHistory
-from gitvault.core.versioning.objects import MODE_EXECUTABLE, MODE_FILE, MODE_SYMLINK, MODE_TREE, encode_tree
+from gitvault.core.versioning.objects import MODE_EXECUTABLE, MODE_FILE, MODE_SYMLINK
 from gitvault.core.versioning.packfile import NewPack
 from gitvault.errors import CorruptionError, NotFoundError, StorageFullError
 
@@ -388,16 +388,6 @@ class _Run:
             self.kept_bytes += row.size
         return gone
 
-    def attach(self, files: Iterable[tuple[bytes, bytes]]) -> ObjectId | None:
-        """Add what goes beside the project's own files to the pack, as a tree; None for nothing."""
-        folders: dict[bytes, list[tuple[bytes, int, ObjectId]]] = {b"": []}
-        for path, content in files:
-            folder, _, name = path.rpartition(b"/")
-            folders.setdefault(folder, []).append((name, MODE_FILE, self.pack.add(b"blob", content)))
-        own = folders.pop(b"")
-        own += [(name, MODE_TREE, self.pack.add(b"tree", encode_tree(below))) for name, below in folders.items()]
-        return self.pack.add(b"tree", encode_tree(own)) if own else None
-
 
 @collection_paused()
 def take_snapshot(
@@ -456,7 +446,7 @@ def take_snapshot(
             rows |= rows_of_gone(rows, visited, cache)
             run.count_untouched(rows)
         gone = run.settle_missing(rows, visited)
-        tree = run.attach(attachments())
+        tree = attach(attachments(), run.pack.add)
         trees = build_trees(history, run.pack, cache, run.done, run.kept, tree)
         trees.files += run.kept_files
         trees.size += run.kept_bytes

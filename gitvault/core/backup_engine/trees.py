@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from gitvault.core.models import ObjectId
@@ -10,7 +10,7 @@ from gitvault.core.stat_cache import Row, StatCache
 from gitvault.core.utils.names import is_special, tree_name
 from gitvault.core.versioning import contents
 from gitvault.core.versioning.history import NO_OBJECT, GitHistory
-from gitvault.core.versioning.objects import MODE_TREE, encode_tree
+from gitvault.core.versioning.objects import MODE_FILE, MODE_TREE, encode_tree
 from gitvault.core.versioning.packfile import PackWriter
 
 
@@ -99,3 +99,14 @@ def build_trees(
             out.moved.append((done.path, tree, meta_tree))
     out.tree, out.meta = (ObjectId(oid) for oid in built[b""][:2])
     return out
+
+
+def attach(files: Iterable[tuple[bytes, bytes]], add: Callable[[bytes, bytes], ObjectId]) -> ObjectId | None:
+    """What goes beside a project's own files, as a tree; None for nothing. `add`: takes an object in, by its kind."""
+    folders: dict[bytes, list[tuple[bytes, int, ObjectId]]] = {b"": []}
+    for path, content in files:
+        folder, _, name = path.rpartition(b"/")
+        folders.setdefault(folder, []).append((name, MODE_FILE, add(b"blob", content)))
+    own = folders.pop(b"")
+    own += [(name, MODE_TREE, add(b"tree", encode_tree(below))) for name, below in folders.items()]
+    return add(b"tree", encode_tree(own)) if own else None
