@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from gitvault.core.interfaces import Progress, Rules
     from gitvault.core.stat_cache import Caches
     from gitvault.core.storage.store import ChunkStore
-    from gitvault.core.touched import Watch
+    from gitvault.core.touched import Touched, Watch
     from gitvault.core.utils.lock import VaultLock
     from gitvault.core.versioning.operations import Operation
 
@@ -223,6 +223,21 @@ class Vault:
         from gitvault.core.touched import Watch
 
         return Watch(self.path / "cache", project.path, self._rules(project).digest)
+
+    def touched(self, project: Project) -> Touched | None:
+        """What may have changed in a project since its newest snapshot, as its watcher says; None: anything."""
+        from gitvault.core.backup_engine.baseline import to_look_at
+
+        cache = self._caches.open(project.name)
+        tip = self.history.tip(project.name)
+
+        def ask() -> Touched | None:
+            about = cache.about()
+            if tip is None or about.get("snapshot") != self.history.identify(tip).encode():
+                return None
+            return to_look_at(self._watch(project).touched(about.get("watch", b"")), cache)
+
+        return cache.use(ask)
 
     # -- projects --------------------------------------------------------------------------------
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import random
 import shutil
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import ANY
@@ -23,8 +24,11 @@ from gitvault.core.models import Project
 from gitvault.core.patterns import Patterns
 from gitvault.core.scan import Folder, KeptFolder, Partly, Same, Untouched, kept_folders, walk
 from gitvault.core.touched import SOCKET, Touched, Watch, address, ask, connection, is_socket
+from gitvault.personas.code.activity import inotify
 from gitvault.personas.code.activity.detector import Around, Timing
+from gitvault.personas.code.activity.inotify import Inotify
 from gitvault.personas.code.activity.settings import Settings
+from gitvault.personas.code.activity.touched_list import TouchedList
 from gitvault.personas.code.activity.watcher import Happening, Watcher
 from gitvault.vault import Vault
 
@@ -172,6 +176,8 @@ def test_status_says_it_at_once(vault: Vault, project: Project) -> None:
         (state,) = vault.status()
         assert (state.state, state.reason) == ("changed", "1 changed, 9 deleted since the newest snapshot")
         assert vault.status([Path(project.path, "f7")])[0].state == "saved"
+        seen = vault.touched(project)
+        assert seen and seen.covers(b"f6/s0") and seen.covers(b"f5/s0") and not seen.covers(b"f7")
         report = vault.create_snapshot(project.path)
         assert (report.changed, report.deleted, report.files) == (1, 9, 99)
         proven(vault, project)
@@ -181,7 +187,7 @@ def test_a_watcher_that_begins_knows_nothing_of_before(vault: Vault, project: Pr
     with watching(vault) as running:
         settled(running, vault, project)
     put(Path(project.path), {"f1/s1/a": "changed while nobody watched"})
-    assert told(vault, project) is None
+    assert told(vault, project) is None and vault.touched(project) is None
     with watching(vault) as running:
         assert running.until("snapshot").detail == "the watcher begins"
         proven_after = vault.create_snapshot(project.path)
@@ -191,9 +197,6 @@ def test_a_watcher_that_begins_knows_nothing_of_before(vault: Vault, project: Pr
 
 def test_an_overflow_means_a_scan(vault: Vault, project: Project) -> None:
     """The system drops what does not fit into its queue, and says that it did."""
-    from gitvault.personas.code.activity.inotify import Inotify
-    from gitvault.personas.code.activity.touched_list import TouchedList
-
     touched = TouchedList("t")
     source = Inotify(Path(project.path), Patterns(), touched)
     mark = touched.answer(b"").mark
@@ -418,3 +421,101 @@ def test_kept_folders_are_those_a_snapshot_enters(tmp_path: Path) -> None:
         (b"c", [], "file"),
     ]
     assert list(kept_folders(tmp_path, rules, b"a/b")) == [KeptFolder(b"a/b")]
+
+
+@dataclass
+class ByFile:
+    """Rules that leave out what a file `rules` in the folder names. Rules and Scope."""
+
+    root: Path
+    path: bytes = b""
+    named: tuple[bytes, ...] = ()
+    digest: bytes = b"by file"
+
+    def marks(self, names: Iterable[str]) -> list[str]:
+        return [name for name in names if name == "rules"]
+
+    def scope(self, path: bytes, marks: Sequence[str], outer: object) -> ByFile:
+        named = (self.root / os.fsdecode(path) / "rules").read_bytes().split() if marks else []
+        return ByFile(self.root, path, tuple(named), repr(named).encode())
+
+    def omits(self, name: bytes, is_folder: bool) -> str:
+        return "named" if name in self.named else ""
+
+
+def test_what_rules_leave_out_is_not_watched_and_watched_again_when_they_change(tmp_path: Path) -> None:
+    """A build's output is noticed all the same, though not all of it, and never on the list."""
+    put(tmp_path, {"a/out/deep/er/x": "1", "a/src/x": "1", "a/rules": "out", ".git/HEAD": "ref: refs/heads/main"})
+    put(tmp_path, {".git/logs/HEAD": "", ".git/refs/heads/feature/x": "", "rules": ".git"})
+    touched = TouchedList()
+    source = Inotify(tmp_path, ByFile(tmp_path), touched)
+    assert source.fileno() > 0
+    assert set(source.repositories) == {b".git"}
+    mark = touched.answer(b"").mark
+
+    def told_of(**files: str) -> tuple[dict[bytes, bool], Touched]:
+        nonlocal mark
+        put(tmp_path, {name.replace("__", "/"): text for name, text in files.items()})
+        notices = {notice.path: notice.kept for notice in source.read()}
+        answer = touched.answer(mark)
+        mark = answer.mark
+        return notices, answer
+
+    notices, answer = told_of(a__out__deep__y="1")
+    assert notices == {b"a/out/deep/y": False} and answer.folders == frozenset() == answer.below
+    assert told_of(a__out__deep__er__y="1")[0] == {}
+    put(tmp_path, {".git/logs/HEAD": "moved", ".git/refs/heads/feature/x": "moved"})
+    notices, answer = told_of()
+    assert notices == {b".git/logs/HEAD": False, b".git/refs/heads/feature/x": False}
+    assert answer.folders == frozenset()
+    # The rules change: all below is doubtful, and what was left out is watched from now on.
+    assert b"a" in told_of(a__rules="nothing")[1].below
+    assert told_of(a__out__deep__er__z="1")[1].folders == {b"a/out/deep/er"}
+    assert told_of(a__rules="src out")[1].below == {b"a"}
+    assert told_of(a__src__y="1", a__out__deep__er__q="1")[1].folders == frozenset()
+    before = source.folders
+    source._cover_anew(b"")
+    assert source.folders == before
+    source.close()
+    source.close()
+
+
+def test_the_repository_of_a_linked_worktree_is_elsewhere(tmp_path: Path) -> None:
+    put(tmp_path, {"main/.git/worktrees/w/HEAD": "", "main/.git/worktrees/w/commondir": "../..\n"})
+    put(
+        tmp_path, {"main/.git/refs/heads/topic": "", "w/.git": f"gitdir: {tmp_path}/main/.git/worktrees/w\n", "w/a": ""}
+    )
+    source = Inotify(tmp_path / "w", Patterns(), TouchedList())
+    assert source.repositories == {b".git": os.fsencode(tmp_path / "main/.git/worktrees/w")}
+    put(tmp_path, {"main/.git/worktrees/w/HEAD": "moved", "main/.git/refs/heads/topic": "moved"})
+    assert {notice.path for notice in source.read()} == {b".git/HEAD", b".git/refs/heads/topic"}
+    source.close()
+
+
+def test_a_file_system_that_others_change_has_no_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inotify, "_mount_table", lambda: [("/", "ext4"), (str(tmp_path), "nfs4")])
+    touched = TouchedList()
+    Inotify(tmp_path, Patterns(), touched).close()
+    assert "others may change it unseen, the file system is nfs4" in touched.distrusted
+    # Something mounted within: what is below is another thing now.
+    mounts = [("/", "ext4")]
+    monkeypatch.setattr(inotify, "_mount_table", lambda: mounts)
+    touched = TouchedList()
+    source = Inotify(tmp_path, Patterns(), touched)
+    mark = touched.answer(b"").mark
+    mounts.append((f"{tmp_path}/sub", "tmpfs"))
+    source.check()
+    assert "something was mounted" in touched.answer(mark).reason
+    source.close()
+
+
+def test_a_system_that_watches_no_more_folders_has_no_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(result: int, what: str) -> int:
+        if what == "inotify":
+            return result
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(inotify, "_called", refuse)
+    touched = TouchedList()
+    Inotify(tmp_path, Patterns(), touched).close()
+    assert "raise fs.inotify.max_user_watches" in touched.distrusted
