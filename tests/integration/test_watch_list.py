@@ -19,12 +19,14 @@ from unittest.mock import ANY
 import pytest
 
 from gitvault.core.backup_engine.baseline import rows_for, rows_of_gone, to_look_at
+from gitvault.core.backup_engine.trees import attach
 from gitvault.core.backup_engine.untouched import untouched
 from gitvault.core.models import Project
 from gitvault.core.patterns import Patterns
 from gitvault.core.scan import Folder, KeptFolder, Partly, Same, Untouched, kept_folders, walk
 from gitvault.core.touched import SOCKET, Touched, Watch, address, ask, connection, is_socket
-from gitvault.personas.code.activity import inotify
+from gitvault.core.versioning.objects import MODE_FILE, MODE_TREE, encode_tree, object_id
+from gitvault.personas.code.activity import hooks, inotify
 from gitvault.personas.code.activity.detector import Around, Timing
 from gitvault.personas.code.activity.inotify import Inotify
 from gitvault.personas.code.activity.settings import Settings
@@ -163,6 +165,10 @@ def test_with_nothing_touched_the_newest_snapshot_is_the_answer(vault: Vault, pr
         assert untouched(root, project.name, **given, attachments=lambda: [(b"0/record.json", b"{}")]) is None
         assert untouched(root, "never saved", **given) is None
         cache.close()
+        blob, empty = object_id(b"blob", b"{}"), attach([], object_id)
+        folder = object_id(b"tree", encode_tree([(b"record.json", MODE_FILE, blob)]))
+        whole = object_id(b"tree", encode_tree([(b"0", MODE_TREE, folder)]))
+        assert (attach([(b"0/record.json", b"{}")], object_id), empty) == (whole, None)
         put(root, {"f0/s0/a": "touched"})
         assert vault.create_snapshot(root).changed == 1
 
@@ -421,6 +427,16 @@ def test_kept_folders_are_those_a_snapshot_enters(tmp_path: Path) -> None:
         (b"c", [], "file"),
     ]
     assert list(kept_folders(tmp_path, rules, b"a/b")) == [KeptFolder(b"a/b")]
+
+
+def test_a_hook_leaves_the_snapshot_to_the_watcher(vault: Vault, project: Project) -> None:
+    with watching(vault) as running:
+        settled(running, vault, project)
+        put(Path(project.path), {"f0/s0/a": "committed"})
+        assert hooks.run(vault, Path(project.path), "post-commit") is None
+        taken = running.until("snapshot", 2)
+        assert taken.detail == "a commit or a change of branch"
+        assert taken.snapshot and vault.get_snapshot_info(taken.snapshot).trigger == "session"
 
 
 @dataclass
