@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from gitvault.core.interfaces import Progress, Rules
     from gitvault.core.stat_cache import Caches
     from gitvault.core.storage.store import ChunkStore
-    from gitvault.core.touched import Watch
+    from gitvault.core.touched import Touched, Watch
     from gitvault.core.utils.lock import VaultLock
     from gitvault.core.versioning.edits import Edit
     from gitvault.core.versioning.operations import Operation
@@ -303,6 +303,22 @@ class Vault:
             return None
         return Watch(self.path / "cache", project.path, self._rules(project).digest)
 
+    def touched(self, project: Project) -> Touched | None:
+        """What may have changed in a project since its newest snapshot, as its watcher says; None: anything."""
+        from gitvault.core.backup_engine.baseline import to_look_at
+
+        cache = self._caches.open(project.name)
+        tip = self.history.tip(project.name)
+
+        def ask() -> Touched | None:
+            about = cache.about()
+            if tip is None or about.get("snapshot") != self.history.identify(tip).encode():
+                return None
+            watch = self._watch(project)
+            return to_look_at(watch.touched(about.get("watch", b"")), cache) if watch else None
+
+        return cache.use(ask)
+
     # -- projects --------------------------------------------------------------------------------
 
     def projects(self) -> list[Project]:
@@ -473,11 +489,13 @@ class Vault:
         self.sweep()
 
     def _take(self, project: Project, details: Details, scan: bool, progress: Progress | None) -> models.SnapshotReport:
+        config = self.config
+        if not (scan or config.quota) and (report := self._untouched(project)):
+            return report
         from gitvault.core.backup_engine.quota import Quota
         from gitvault.core.backup_engine.reading import Limits
         from gitvault.core.backup_engine.snapshot import take_snapshot
 
-        config = self.config
         limits = Limits(config.inline_limit, WHOLE_LIMIT, config.binary_extensions, config.secrets == "note")
         with self._lock(f"snapshot of {project.name}"):
             if not any((known.name, known.host) == (project.name, project.host) for known in self.projects()):
@@ -513,6 +531,17 @@ class Vault:
         left: list[str] = [*getattr(whole, "notes", list)(), said]
         problems = sorted((*report.problems, *policy.problems), key=lambda problem: problem.path)
         return replace(report, notes=(*report.notes, *filter(None, left)), problems=tuple(problems))
+
+    def _untouched(self, project: Project) -> models.SnapshotReport | None:
+        """The newest snapshot, when a watcher knows that nothing was touched since."""
+        watch = self._watch(project)
+        if not (watch and watch.answers()):
+            return None
+        from gitvault.core.backup_engine.untouched import untouched
+
+        cache = self._caches.open(project.name)
+        root, name, history = Path(project.path), project.name, self.history
+        return cache.use(lambda: untouched(root, name, history=history, cache=cache, watch=watch))
 
     def list_snapshots(self, filter_criteria: models.Filter | None = None) -> list[models.Snapshot]:
         """See BackupEngine. Raises NotFoundError for an unknown project."""

@@ -49,10 +49,10 @@ def _write_happenings(happenings: Iterator[Happening], out: TextIO) -> None:
     """A list, an element a line: one document when the watcher ends, and readable line by line before."""
     before = "["
     for happening in happenings:
-        out.write(f"{before}{render.json_text(_happening_document(happening))}")
+        out.write(f"{before}{render.json_text(_happening_document(happening))}\n")
         out.flush()
-        before = ",\n"
-    out.write("]\n" if before != "[" else "[]\n")
+        before = ","
+    out.write("]\n" if before == "," else "[]\n")
 
 
 def _happening_document(happening: Happening) -> dict[str, Any]:

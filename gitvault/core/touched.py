@@ -70,6 +70,10 @@ class Watch:
         self._caches = caches
         self._about = {"root": _text(os.fsencode(root)), "rules": rules.hex()}
 
+    def answers(self) -> bool:
+        """Whether there is somebody to ask, it seems."""
+        return is_socket(self._caches / SOCKET)
+
     def touched(self, mark: bytes) -> Touched | None:
         """What may have changed since a mark, b"" for none; None when no watcher answers."""
         answer = self._ask({"touched": mark.decode("ascii", "replace")})

@@ -72,6 +72,11 @@ class Lean:
         self._left: dict[bytes, _Left] = {}
         self._notes: list[str] = []
 
+    @property
+    def digest(self) -> bytes:
+        """See Rules."""
+        return self._inner.digest
+
     def marks(self, names: Iterable[str]) -> Sequence[str]:
         """See Rules."""
         names = list(names)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from repositories import cloned, commit, git
 
-from gitvault.core.backup_engine.snapshot import Attachment, Stored
+from gitvault.core.backup_engine.trees import Attachment, Stored
 from gitvault.core.interfaces import PROTECTED
 from gitvault.core.models import MODES, ObjectId
 from gitvault.core.patterns import Patterns

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import random
 import shutil
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
+from gitvault.core.backup_engine.baseline import rows_for, rows_of_gone, to_look_at
+from gitvault.core.backup_engine.untouched import untouched
 from gitvault.core.models import Project
-from gitvault.core.touched import SOCKET, Touched, Watch, ask, is_socket
+from gitvault.core.patterns import Patterns
+from gitvault.core.scan import Folder, KeptFolder, Partly, Same, Untouched, kept_folders, walk
+from gitvault.core.touched import SOCKET, Touched, Watch, address, ask, connection, is_socket
+from gitvault.personas.code.activity import hooks, inotify
 from gitvault.personas.code.activity.detector import Around, Timing
+from gitvault.personas.code.activity.inotify import Inotify
 from gitvault.personas.code.activity.settings import Settings
+from gitvault.personas.code.activity.touched_list import TouchedList
 from gitvault.personas.code.activity.watcher import Happening, Watcher
 from gitvault.vault import Vault
 
@@ -135,6 +146,26 @@ def test_only_what_was_touched_is_looked_at(vault: Vault, project: Project, monk
         proven(vault, project)
 
 
+def test_with_nothing_touched_the_newest_snapshot_is_the_answer(vault: Vault, project: Project) -> None:
+    """... without a look at the disk and without the lock, and nothing is attached to it."""
+    with watching(vault) as running:
+        settled(running, vault, project)
+        before = vault.create_snapshot(project.path, scan=True)
+        with vault._lock("somebody else"), Vault.open(vault.path) as other:
+            report = other.create_snapshot(project.path)
+        assert (report.snapshot, report.unchanged, report.files) == (before.snapshot, True, 108)
+        cache = vault._caches.open(project.name)
+        watch = vault._watch(project)
+        assert watch.answers()
+        given: dict[str, Any] = {"history": vault.history, "cache": cache, "watch": watch}
+        root = Path(project.path)
+        assert untouched(root, project.name, **given) == replace(report, seconds=ANY)
+        assert untouched(root, "never saved", **given) is None
+        cache.close()
+        put(root, {"f0/s0/a": "touched"})
+        assert vault.create_snapshot(root).changed == 1
+
+
 def test_status_says_it_at_once(vault: Vault, project: Project) -> None:
     with watching(vault) as running:
         settled(running, vault, project)
@@ -144,6 +175,8 @@ def test_status_says_it_at_once(vault: Vault, project: Project) -> None:
         (state,) = vault.status()
         assert (state.state, state.reason) == ("changed", "1 changed, 9 deleted since the newest snapshot")
         assert vault.status([Path(project.path, "f7")])[0].state == "saved"
+        seen = vault.touched(project)
+        assert seen and seen.covers(b"f6/s0") and seen.covers(b"f5/s0") and not seen.covers(b"f7")
         report = vault.create_snapshot(project.path)
         assert (report.changed, report.deleted, report.files) == (1, 9, 99)
         proven(vault, project)
@@ -153,7 +186,7 @@ def test_a_watcher_that_begins_knows_nothing_of_before(vault: Vault, project: Pr
     with watching(vault) as running:
         settled(running, vault, project)
     put(Path(project.path), {"f1/s1/a": "changed while nobody watched"})
-    assert told(vault, project) is None
+    assert told(vault, project) is None and vault.touched(project) is None
     with watching(vault) as running:
         assert running.until("snapshot").detail == "the watcher begins"
         proven_after = vault.create_snapshot(project.path)
@@ -163,10 +196,6 @@ def test_a_watcher_that_begins_knows_nothing_of_before(vault: Vault, project: Pr
 
 def test_an_overflow_means_a_scan(vault: Vault, project: Project) -> None:
     """The system drops what does not fit into its queue, and says that it did."""
-    from gitvault.core.patterns import Patterns
-    from gitvault.personas.code.activity.inotify import Inotify
-    from gitvault.personas.code.activity.touched_list import TouchedList
-
     touched = TouchedList("t")
     source = Inotify(Path(project.path), Patterns(), touched)
     mark = touched.answer(b"").mark
@@ -330,5 +359,172 @@ def test_who_asks_nonsense_gets_an_answer(vault: Vault, project: Project) -> Non
         assert ask(caches, {"root": "/elsewhere", "touched": ""}) == {"error": "not watched"}
         state = ask(caches, {"state": True})
         assert state and state["projects"][0]["list"] == "kept"
+        with connection(caches) as talk, address(caches) as short:
+            assert len(short) < 100
+            talk.sendall(b"not JSON\n" + b'[{"entity": "/x"}]\n')
+            answers = b""
+            while answers.count(b"\n") < 2:
+                answers += talk.recv(4096)
+            assert b"error" in answers and b'{"taken": 0}' in answers
     assert not is_socket(caches / SOCKET)
     assert ask(caches, {"state": True}) is None
+    with pytest.raises(OSError), connection(caches):
+        pass
+
+
+def test_rows_for_a_part_of_a_project(vault: Vault, project: Project) -> None:
+    """A walk of a part loads the rows it needs, and learns of all that is below a folder that is gone."""
+    put(Path(project.path), {"f1-x/a": "sorts between f1 and what is in it", "f10/deep/er/x": "1"})
+    vault.create_snapshot(project.path)
+    cache = vault._caches.open(project.name)
+    everything = cache.rows()
+    touched = Touched(b"", frozenset({b"f1/s0"}), frozenset({b"f10"}))
+    rows = rows_for(touched, cache)
+    top = {path for path in everything if b"/" not in path}
+    below = {path for path in everything if path == b"f10" or path.startswith(b"f10/")}
+    assert rows.keys() == top | below | {b"f1/s0", b"f1/s1", b"f1/s2"}
+    assert cache.rows_below(b"f10").keys() == below
+    assert cache.rows_below(b"") == everything == rows_for(None, cache)
+    assert cache.rows_around([b""]).keys() == top
+    gone = rows_of_gone(rows, rows.keys() - {b"f1"}, cache)
+    assert gone.keys() == {b"f1", b"f1/s0", b"f1/s1", b"f1/s2"}
+    # Without a watcher at the last look nothing is known.
+    assert to_look_at(touched, cache) is None
+    cache.close()
+
+
+def test_a_walk_of_what_was_touched_follows_rules_that_changed(vault: Vault, project: Project) -> None:
+    vault.create_snapshot(project.path)
+    cache = vault._caches.open(project.name)
+    partly = Partly(Touched(b"", frozenset({b"f1"})), cache.rows_below)
+
+    def walked(rules: Patterns) -> list[Same | Folder | Untouched]:
+        return list(walk(Path(project.path), rows_for(partly.touched, cache), rules, [], [], partly=partly))
+
+    calm = walked(Patterns())
+    assert [f.path for f in calm if isinstance(f, Same)] == [b"", b"f1"]
+    assert {f.path for f in calm if isinstance(f, Untouched)} >= {b"f0", b"f1/s0", b"f11"}
+    assert not [f for f in walked(Patterns(["*.o"])) if isinstance(f, Untouched)]
+    cache.close()
+
+
+def test_kept_folders_are_those_a_snapshot_enters(tmp_path: Path) -> None:
+    put(tmp_path, {"a/out/x": "1", "a/b/x": "1", "c/.git": "gitdir: elsewhere", "vault.git/x": "1"})
+    (tmp_path / ".git").mkdir()
+    rules = Patterns(["out/", ".git/"])
+    found = list(kept_folders(tmp_path, rules, vault=tmp_path / "vault.git"))
+    assert [(f.path, sorted(f.left_out), f.git) for f in found] == [
+        (b"", [b".git", b"vault.git"], "folder"),
+        (b"a", [b"out"], ""),
+        (b"a/b", [], ""),
+        (b"c", [], "file"),
+    ]
+    assert list(kept_folders(tmp_path, rules, b"a/b")) == [KeptFolder(b"a/b")]
+
+
+def test_a_hook_leaves_the_snapshot_to_the_watcher(vault: Vault, project: Project) -> None:
+    with watching(vault) as running:
+        settled(running, vault, project)
+        put(Path(project.path), {"f0/s0/a": "committed"})
+        assert hooks.run(vault, Path(project.path), "post-commit") is None
+        taken = running.until("snapshot", 2)
+        assert taken.detail == "a commit or a change of branch"
+        assert taken.snapshot and vault.get_snapshot_info(taken.snapshot).trigger == "session"
+
+
+@dataclass
+class ByFile:
+    """Rules that leave out what a file `rules` in the folder names. Rules and Scope."""
+
+    root: Path
+    path: bytes = b""
+    named: tuple[bytes, ...] = ()
+    digest: bytes = b"by file"
+
+    def marks(self, names: Iterable[str]) -> list[str]:
+        return [name for name in names if name == "rules"]
+
+    def scope(self, path: bytes, marks: Sequence[str], outer: object) -> ByFile:
+        named = (self.root / os.fsdecode(path) / "rules").read_bytes().split() if marks else []
+        return ByFile(self.root, path, tuple(named), repr(named).encode())
+
+    def omits(self, name: bytes, is_folder: bool) -> str:
+        return "named" if name in self.named else ""
+
+
+def test_what_rules_leave_out_is_not_watched_and_watched_again_when_they_change(tmp_path: Path) -> None:
+    """A build's output is noticed all the same, though not all of it, and never on the list."""
+    put(tmp_path, {"a/out/deep/er/x": "1", "a/src/x": "1", "a/rules": "out", ".git/HEAD": "ref: refs/heads/main"})
+    put(tmp_path, {".git/logs/HEAD": "", ".git/refs/heads/feature/x": "", "rules": ".git"})
+    touched = TouchedList()
+    source = Inotify(tmp_path, ByFile(tmp_path), touched)
+    assert source.fileno() > 0
+    assert set(source.repositories) == {b".git"}
+    mark = touched.answer(b"").mark
+
+    def told_of(**files: str) -> tuple[dict[bytes, bool], Touched]:
+        nonlocal mark
+        put(tmp_path, {name.replace("__", "/"): text for name, text in files.items()})
+        notices = {notice.path: notice.kept for notice in source.read()}
+        answer = touched.answer(mark)
+        mark = answer.mark
+        return notices, answer
+
+    notices, answer = told_of(a__out__deep__y="1")
+    assert notices == {b"a/out/deep/y": False} and answer.folders == frozenset() == answer.below
+    assert told_of(a__out__deep__er__y="1")[0] == {}
+    put(tmp_path, {".git/logs/HEAD": "moved", ".git/refs/heads/feature/x": "moved"})
+    notices, answer = told_of()
+    assert notices == {b".git/logs/HEAD": False, b".git/refs/heads/feature/x": False}
+    assert answer.folders == frozenset()
+    # The rules change: all below is doubtful, and what was left out is watched from now on.
+    assert b"a" in told_of(a__rules="nothing")[1].below
+    assert told_of(a__out__deep__er__z="1")[1].folders == {b"a/out/deep/er"}
+    assert told_of(a__rules="src out")[1].below == {b"a"}
+    assert told_of(a__src__y="1", a__out__deep__er__q="1")[1].folders == frozenset()
+    before = source.folders
+    source._cover_anew(b"")
+    assert source.folders == before
+    source.close()
+    source.close()
+
+
+def test_the_repository_of_a_linked_worktree_is_elsewhere(tmp_path: Path) -> None:
+    put(tmp_path, {"main/.git/worktrees/w/HEAD": "", "main/.git/worktrees/w/commondir": "../..\n"})
+    put(
+        tmp_path, {"main/.git/refs/heads/topic": "", "w/.git": f"gitdir: {tmp_path}/main/.git/worktrees/w\n", "w/a": ""}
+    )
+    source = Inotify(tmp_path / "w", Patterns(), TouchedList())
+    assert source.repositories == {b".git": os.fsencode(tmp_path / "main/.git/worktrees/w")}
+    put(tmp_path, {"main/.git/worktrees/w/HEAD": "moved", "main/.git/refs/heads/topic": "moved"})
+    assert {notice.path for notice in source.read()} == {b".git/HEAD", b".git/refs/heads/topic"}
+    source.close()
+
+
+def test_a_file_system_that_others_change_has_no_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inotify, "_mount_table", lambda: [("/", "ext4"), (str(tmp_path), "nfs4")])
+    touched = TouchedList()
+    Inotify(tmp_path, Patterns(), touched).close()
+    assert "others may change it unseen, the file system is nfs4" in touched.distrusted
+    # Something mounted within: what is below is another thing now.
+    mounts = [("/", "ext4")]
+    monkeypatch.setattr(inotify, "_mount_table", lambda: mounts)
+    touched = TouchedList()
+    source = Inotify(tmp_path, Patterns(), touched)
+    mark = touched.answer(b"").mark
+    mounts.append((f"{tmp_path}/sub", "tmpfs"))
+    source.check()
+    assert "something was mounted" in touched.answer(mark).reason
+    source.close()
+
+
+def test_a_system_that_watches_no_more_folders_has_no_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(result: int, what: str) -> int:
+        if what == "inotify":
+            return result
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(inotify, "_called", refuse)
+    touched = TouchedList()
+    Inotify(tmp_path, Patterns(), touched).close()
+    assert "raise fs.inotify.max_user_watches" in touched.distrusted

@@ -114,6 +114,7 @@ class FakeVault:
         tags: Sequence[str] = (),
         metadata: Mapping[str, str] | None = None,
         trigger: str = "manual",
+        scan: bool = False,
         progress: Callable[[str, int, int], None] | None = None,
     ) -> SnapshotReport:
         assert isinstance(path, str)

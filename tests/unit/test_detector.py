@@ -18,6 +18,7 @@ from gitvault.personas.code.activity.detector import (
     SESSION_SAVES,
     SESSION_SECONDS,
     Around,
+    Decision,
     Notice,
     State,
     Timing,
@@ -131,6 +132,7 @@ def test_a_lock_of_an_editor_is_nothing_to_save(lock: str) -> None:
     day = Day()
     day.change(lock)
     assert day.state.unsaved_since is None
+    assert decide(day.state, 9, CALM, day.timing) == Decision(False, "nothing changed")
     assert day.run(3600) == []
 
 

@@ -113,6 +113,14 @@ def test_what_is_detached_outlives_the_call(tmp_path: Path) -> None:
     raise AssertionError("the detached program did not run")
 
 
+def test_what_runs_idle_says_all_into_a_file_and_leaves_the_processor_to_others(tmp_path: Path) -> None:
+    code = "import os, sys; print(os.nice(0), flush=True); print('said', file=sys.stderr); sys.exit(3)"
+    with (tmp_path / "out").open("w+b") as output:
+        assert process.start_idle(["-c", code], output).wait(60) == 3
+        output.seek(0)
+        assert output.read() == (b"19\nsaid\n" if sys.platform == "linux" else b"0\nsaid\n")
+
+
 def test_a_program_ends_when_something_more_urgent_waits() -> None:
     began = time.monotonic()
     answers = iter([False, False, True])

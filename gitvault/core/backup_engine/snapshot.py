@@ -17,7 +17,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
 
 from gitvault.core.backup_engine.baseline import last_trees, prepare_cache, rows_for, rows_of_gone, to_look_at
 from gitvault.core.backup_engine.intake import Intake
@@ -32,7 +31,7 @@ from gitvault.core.backup_engine.reading import (
     tree_mode,
 )
 from gitvault.core.backup_engine.secrets import secret
-from gitvault.core.backup_engine.trees import Done, build_trees
+from gitvault.core.backup_engine.trees import Attachment, Done, attach, build_trees
 from gitvault.core.interfaces import Progress, Rules, StorageManager
 from gitvault.core.models import ObjectId, Pointer, Problem, Secret, SnapshotId, SnapshotReport
 from gitvault.core.scan import Folder, Partly, Same, Untouched, collection_paused, racy_ns, walk
@@ -44,7 +43,7 @@ from gitvault.core.utils.files import open_source, read_link
 from gitvault.core.utils.names import is_special, to_line
 from gitvault.core.versioning import meta, operations, origins
 from gitvault.core.versioning.history import Details, GitHistory
-from gitvault.core.versioning.objects import MODE_FILE, MODE_SYMLINK, MODE_TREE, encode_tree, object_id
+from gitvault.core.versioning.objects import MODE_SYMLINK
 from gitvault.core.versioning.packfile import NewPack
 from gitvault.errors import CorruptionError, NotFoundError, StorageFullError
 
@@ -52,16 +51,6 @@ from gitvault.errors import CorruptionError, NotFoundError, StorageFullError
 _FILES_UNDER_WAY = 60_000
 # What a snapshot that is safe already spends on parity; the background does the rest.
 _PARITY_SECONDS = 30
-
-
-class Stored(NamedTuple):
-    """Content that the vault holds already."""
-
-    blob: ObjectId
-
-
-Attachment = tuple[bytes, bytes | Stored]
-"""A path, with one `/` at the most and names as git takes them, and what is there."""
 
 
 @dataclass(slots=True)
@@ -443,22 +432,6 @@ class _Run:
             self.kept_bytes += row.size
         return gone
 
-    def attach(self, files: Iterable[Attachment]) -> ObjectId | None:
-        """Add what goes beside the project's own files to the pack, as a tree; None for nothing."""
-        folders: dict[bytes, list[tuple[bytes, int, ObjectId]]] = {b"": []}
-        for path, content in files:
-            folder, _, name = path.rpartition(b"/")
-            if isinstance(content, Stored):
-                blob = content.blob
-            else:
-                blob = object_id(b"blob", content)
-                if not self.history.objects.contains(blob):
-                    self.pack.add(b"blob", content)
-            folders.setdefault(folder, []).append((name, MODE_FILE, blob))
-        own = folders.pop(b"")
-        own += [(name, MODE_TREE, self.pack.add(b"tree", encode_tree(below))) for name, below in folders.items()]
-        return self.pack.add(b"tree", encode_tree(own)) if own else None
-
 
 @collection_paused()
 def take_snapshot(
@@ -517,7 +490,7 @@ def take_snapshot(
             rows |= rows_of_gone(rows, visited, cache)
             run.count_untouched(rows)
         gone = run.settle_missing(rows, visited)
-        tree = run.attach(attachments())
+        tree = attach(history, run.pack, attachments())
         trees = build_trees(history, run.pack, cache, run.done, run.kept, tree)
         trees.files += run.kept_files
         trees.size += run.kept_bytes

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from gitvault.core.backup_engine.snapshot import Attachment, Stored
+from gitvault.core.backup_engine.trees import Attachment, Stored
 from gitvault.core.interfaces import PROTECTED
 from gitvault.core.scan import racy_ns
 from gitvault.core.utils.files import open_source, read_link

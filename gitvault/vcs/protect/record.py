@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gitvault.core.backup_engine.snapshot import Stored
+from gitvault.core.backup_engine.trees import Stored
 from gitvault.core.models import ObjectId
 from gitvault.core.utils.names import from_text, to_text
 from gitvault.core.versioning import contents

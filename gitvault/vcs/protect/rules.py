@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
-from gitvault.core.backup_engine.snapshot import Attachment
+from gitvault.core.backup_engine.trees import Attachment
 from gitvault.core.interfaces import Rules, Scope
 from gitvault.core.models import ObjectId
 from gitvault.core.versioning.history import GitHistory

@@ -53,12 +53,18 @@ class Found:
     """Whose hooks are there, as a sentence; empty when ours can be."""
 
 
+def _background(run: str) -> str:
+    """A shell command that runs one in the background, at low priority where that can be had, and ends at once."""
+    low = "n=; command -v nice >/dev/null && n='nice -n 19'"
+    return f"(trap '' HUP INT; {low}; exec $n {run} </dev/null >/dev/null 2>&1) &"
+
+
 def shim(name: str, command: Sequence[str]) -> str:
     """What stands in a hook's file; `command`: how git-vault is run."""
     run = shlex.join([*command, "hook", "run", name])
     return (
         f"#!/bin/sh\n{MARK}: saves this project in the background, and never keeps git from anything.\n"
-        f"(trap '' HUP INT; exec {run} </dev/null >/dev/null 2>&1) &\nexit 0\n"
+        f"{_background(run)}\nexit 0\n"
     )
 
 
@@ -66,10 +72,10 @@ def snippet(command: Sequence[str], kind: str = "git") -> str:
     """What to add to the hooks that are there, for people; `kind`: `git` or `hg`."""
     if kind == "hg":
         run = shlex.join([*command, "hook", "run", "commit"])
-        lines = [f"{event}.vault = (trap '' HUP INT; exec {run} </dev/null >/dev/null 2>&1) &" for event in _HG]
+        lines = [f"{event}.vault = {_background(run)}" for event in _HG]
         return "\n".join(["[hooks]", *lines])
     run = shlex.join([*command, "hook", "run"])
-    return f"(trap '' HUP INT; exec {run} HOOK </dev/null >/dev/null 2>&1) &"
+    return _background(f"{run} HOOK")
 
 
 _HG = ("commit", "update")
