@@ -487,11 +487,18 @@ def test_an_index_that_is_damaged_or_of_another_version_is_made_anew(
         assert only(again, "fine")
         (segment,) = again.folder.glob("*.lines")
     segment.write_bytes(b"nothing")
-    with Index.open(index.folder, Disk()) as again, pytest.raises(CorruptionError, match="delete"):
-        list(again.find(Query("fine")))
+    with Index.open(index.folder, Disk()) as again:
+        with pytest.raises(CorruptionError, match="--index"):
+            list(again.find(Query("fine")))
+        again.update([Source("acme", repository.folder)])
+        assert only(again, "fine")
+        (segment,) = again.folder.glob("*.lines")
     segment.unlink()
-    with Index.open(index.folder, Disk()) as again, pytest.raises(CorruptionError, match="gone"):
-        list(again.find(Query("fine")))
+    with Index.open(index.folder, Disk()) as again:
+        with pytest.raises(CorruptionError, match="gone"):
+            list(again.find(Query("fine")))
+        again.update([Source("acme", repository.folder)])
+        assert only(again, "fine")
 
 
 def test_what_a_killed_run_left_is_cleared_away_and_its_rest_is_read(

@@ -111,6 +111,11 @@ class Catalog:
         self.db.execute("DELETE FROM unread WHERE source = ?", (source,))
         self.db.execute("DELETE FROM source WHERE id = ?", (source,))
 
+    def reset(self) -> None:
+        """Forget all but the numbers that were given."""
+        for table in ("source", "version", "path", "segment", "unread"):
+            self.db.execute(f"DELETE FROM {table}")
+
     # -- versions --------------------------------------------------------------------------------
 
     def arrange(self, source: int, lines: Sequence[tuple[str, Sequence[bytes]]]) -> None:

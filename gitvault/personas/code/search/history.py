@@ -116,13 +116,13 @@ def lines_of(source: Source) -> list[tuple[str, list[bytes]]]:
             tips[os.fsdecode(name)] = oid
     found: list[tuple[str, list[bytes]]] = []
     known: set[bytes] = set()
-    for name, tip in tips.items():
+    for branch, tip in tips.items():
         if not tip.strip():
             continue
         listed = _git(source, "rev-list", "--first-parent", "--stdin", stdin=tip.strip() + b"\n").decode().split()
         oids = [oid for oid in map(bytes.fromhex, listed) if oid not in known]
         known.update(oids)
-        found.append((name, oids[::-1]))
+        found.append((branch, oids[::-1]))
     return found
 
 

@@ -205,7 +205,12 @@ class Index:
                 self._disk.unlink(self.folder / name)
 
     def _clear(self) -> None:
-        """Remove what a killed run left."""
+        """Begin anew where a segment is damaged or gone; remove what a killed run left."""
+        try:
+            self.segments()
+        except CorruptionError:
+            with self.catalog.change():
+                self.catalog.reset()
         named = {name for name, _ in self.catalog.segments()}
         for path in self.folder.glob("*.lines"):
             if path.name not in named:
@@ -221,13 +226,16 @@ class Index:
     def segments(self) -> list[Segment]:
         """Its segments. Raises CorruptionError."""
         try:
-            return [self._segment(name) for name, _ in self.catalog.segments()]
+            return self._open_all()
         except FileNotFoundError:
-            # Merged meanwhile; or removed by somebody.
+            # Merged meanwhile, or lost.
             try:
-                return [self._segment(name) for name, _ in self.catalog.segments()]
+                return self._open_all()
             except FileNotFoundError as error:
-                raise CorruptionError(f"{error.filename}: gone; delete {self.folder} and search again") from error
+                raise CorruptionError(f"{error.filename}: gone; git-vault search --index makes it anew") from error
+
+    def _open_all(self) -> list[Segment]:
+        return [self._segment(name) for name, _ in self.catalog.segments()]
 
     def find(self, query: Query) -> Found:
         """The lines that fit. Raises GitVaultError for a pattern that does not compile or takes too long."""

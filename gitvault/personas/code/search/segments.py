@@ -157,7 +157,7 @@ class Segment:
             self.size = int(self["first"][-1])
         except (ValueError, struct.error, KeyError, IndexError, TypeError) as error:
             raise CorruptionError(
-                f"{path}: no segment of the search index; git-vault search --index makes it"
+                f"{path}: no segment of the search index; git-vault search --index makes it anew"
             ) from error
 
     def __getitem__(self, name: str) -> Array:
