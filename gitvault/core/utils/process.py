@@ -161,12 +161,14 @@ def _python() -> tuple[list[str], dict[str, str]]:
     return [sys.executable, "-P"], environment
 
 
-def start(command: Sequence[str | Path], *, cwd: Path | None = None) -> subprocess.Popen[bytes]:
+def start(
+    command: Sequence[str | Path], *, cwd: Path | None = None, variables: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
     """A program that is spoken to through its standard input and output; what it complains of is dropped.
 
-    Raises ToolMissing.
+    `variables`: set in its environment. Raises ToolMissing.
     """
-    environment = clean_environment()
+    environment = {**clean_environment(), **(variables or {})}
     try:
         return subprocess.Popen(
             [_program(str(command[0]), environment), *map(str, command[1:])],
