@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from gitvault.cli import render
 from gitvault.cli.arguments import count, date, filled, wrong
 from gitvault.core.utils.names import to_line, to_text
-from gitvault.errors import NotFoundError
+from gitvault.errors import LockedError, NotFoundError
 from gitvault.personas.base import Answer, Session, Verb
 
 if TYPE_CHECKING:
@@ -81,9 +81,16 @@ def _run(session: Session, arguments: Namespace) -> Answer:
     if arguments.struct is not None and arguments.lang is None:
         raise wrong("--struct needs --lang: a pattern is code of one language")
     with _opened(session) as index:
-        done = _up_to_date(session, index)
         if arguments.index:
-            return _indexed(session, index, done)
+            return _indexed(session, index, _up_to_date(session, index))
+        try:
+            done = _up_to_date(session, index)
+        except LockedError as error:
+            render.say(f"{error}; this answer lacks what it has not read yet")
+        else:
+            if done.problems:
+                said = f"{render.plural(len(done.problems), 'thing')} could not be read"
+                render.say(f"{said}; {session.command} search --index lists them")
         return _answer(session, arguments, index)
 
 
@@ -105,7 +112,7 @@ def _ledger(session: Session, index: Index) -> Iterator[Ledger]:
     from gitvault.personas.code.search.answers import catch_up
     from gitvault.personas.code.search.ledger import Ledger
 
-    with Ledger(_folder(session) / "symbols.db") as ledger:
+    with Ledger(_folder(session) / "symbols.db", index.catalog.identity) as ledger:
         catch_up(index, ledger)
         yield ledger
 
@@ -230,9 +237,9 @@ def _symbols(session: Session, arguments: Namespace, index: Index, wanted: Wante
         page, histories = answers.symbols(
             index, ledger, arguments.symbol, wanted, ignore_case=arguments.ignore_case, limit=arguments.limit
         )
-    if not arguments.timeline:
-        return _page(page)
-    timelines = [answers.timeline(index, history) for history in histories]
+        if not arguments.timeline:
+            return _page(page)
+        timelines = [answers.timeline(index, ledger, history) for history in histories]
     document = _document(page)
     hits = [
         {**_hit(one), "timeline": [_step(step) for step in steps]}
@@ -246,6 +253,7 @@ def _step(step: Step) -> dict[str, object]:
         **_version(step.version),
         "path": to_text(step.path),
         "change": step.change,
+        "former": step.former or None,
         "diff": step.diff,
     }
 
@@ -255,7 +263,8 @@ def _timeline_lines(page: Page, timelines: Sequence[Sequence[Step]]) -> Iterator
         yield f"{render.line(one.project)}: {one.kind} {render.line(one.name)} ({one.language})"
         for step in steps:
             short, time = step.version.id[: render.SHORT], render.local(step.version.time)
-            yield f"  {short}  {time}  {step.change:10}  {to_line(step.path)}  {_said(step.version)}"
+            change = f"renamed from {render.line(step.former)}" if step.former else step.change
+            yield f"  {short}  {time}  {change:10}  {to_line(step.path)}  {_said(step.version)}"
             yield from (f"      {render.line(text)}" for text in step.diff.splitlines()[2:])
     if not page.found:
         yield "nothing found"

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from gitvault.cli import main
+from gitvault.personas.code.search.catalog import alone
 from gitvault.vault import Vault
 
 MERGE = """def merge(left, right):
@@ -26,6 +27,8 @@ HIT = {
     "project", "path", "line", "text", "introduced", "introduced_at", "author", "message", "modified", "removed",
     "removed_at", "alive", "projects",
 }  # fmt: skip
+
+STEP = {"id", "project", "time", "author", "message", "snapshot", "path", "change", "former", "diff"}
 
 
 class Checkout:
@@ -232,12 +235,53 @@ def test_the_history_of_a_symbol(run: Run, acme: Checkout) -> None:
     steps = hit["timeline"]
     assert [step["change"] for step in steps] == ["introduced", "modified", "moved", "removed"]
     assert [step["id"] for step in steps] == [first, changed, moved, gone]
-    assert set(steps[0]) == {"id", "project", "time", "author", "message", "snapshot", "path", "change", "diff"}
+    assert set(steps[0]) == {
+        "id",
+        "project",
+        "time",
+        "author",
+        "message",
+        "snapshot",
+        "path",
+        "change",
+        "former",
+        "diff",
+    }
     assert "-            out.append(left.pop(0) if left[0] <= right[0]" in steps[1]["diff"]
     assert steps[2]["diff"] == ""
     lines = run("--symbol", "merge", "--timeline", text=True).splitlines()
     assert lines[0] == "acme: function Sorter.merge (python)"
     assert sum("      @@ " in line for line in lines) == 3
+
+
+def test_a_symbol_that_is_renamed_says_so(run: Run, acme: Checkout) -> None:
+    acme.commit("Begin", {"sort.py": MERGE})
+    renamed = acme.commit("Rename", {"sort.py": MERGE.replace("def merge", "def join")})
+    assert run("--symbol", "merge")["hits"][0]["removed"] == renamed
+    (hit,) = run("--symbol", "join", "--timeline")["hits"]
+    (step,) = hit["timeline"]
+    assert (step["id"], step["change"], step["former"]) == (renamed, "renamed", "merge")
+    assert "renamed from merge" in run("--symbol", "join", "--timeline", text=True)
+
+
+def test_while_the_index_is_being_built_there_is_an_answer(run: Run, acme: Checkout, vault: Vault) -> None:
+    acme.commit("Begin", {"a.py": "x = 1\n"})
+    assert run("x = ")["count"] == 1
+    acme.commit("More", {"a.py": "x = 2\n"})
+    with alone(vault.path / "cache" / "search"):
+        assert run("x = ")["count"] == 1
+        assert "another run brings the search index up to date" in run("--index", code=11)
+    assert run("x = ")["hits"][0]["text"] == "x = 2"
+
+
+def test_a_project_whose_repository_is_damaged_is_said_and_the_rest_found(
+    run: Run, acme: Checkout, blue: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    acme.commit("Begin", {"a.py": "x = 1\n"})
+    blue.commit("Begin", {"b.py": "x = 1\n"})
+    (acme.folder / ".git" / "HEAD").write_text("nonsense\n")
+    assert [hit["project"] for hit in run("x = ")["hits"]] == ["blue"]
+    assert run("--index")["problems"][0].startswith("acme: ")
 
 
 def indented(code: str) -> str:

@@ -104,7 +104,9 @@ class Step:
     version: Version
     path: bytes
     change: str
-    """`introduced`, `modified`, `moved` or `removed`."""
+    """`introduced`, `modified`, `moved`, `renamed` or `removed`."""
+    former: str
+    """The name before, when it was renamed."""
     diff: str
     """As `diff -u` has it."""
 
@@ -261,7 +263,7 @@ def _symbol(index: Index, history: SymbolHistory, projects: tuple[str, ...]) -> 
     )
 
 
-def timeline(index: Index, history: SymbolHistory) -> list[Step]:
+def timeline(index: Index, ledger: Ledger, history: SymbolHistory) -> list[Step]:
     """What happened to a symbol, oldest first, with the differences."""
     steps = []
     with index.reader() as read:
@@ -279,7 +281,8 @@ def timeline(index: Index, history: SymbolHistory) -> list[Step]:
             change = "modified" if event.old and event.new else "introduced" if event.new else "removed"
             if event.old and event.new and event.old.body == event.new.body:
                 change = "moved"
-            steps.append(Step(index.version(event.version), event.path, change, diff))
+            former = ledger.former(event, history.project)
+            steps.append(Step(index.version(event.version), event.path, "renamed" if former else change, former, diff))
     return steps
 
 
