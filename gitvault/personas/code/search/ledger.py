@@ -288,12 +288,12 @@ class Ledger:
             [*given],
         )
         grouped: dict[tuple[str, ...], list[Event]] = defaultdict(list)
-        for *key, version, path, old, *rest in rows:
+        for project, language, kind, name, parent, version, path, old, *rest in rows:
             if not (when := lines.get(version)):
                 continue
             before = Place(old, *rest[:4]) if old else None
             after = Place(*rest[4:]) if rest[4] else None
-            grouped[tuple(key)].append(Event(version, when.line, path, before, after))
+            grouped[project, language, kind, name, parent].append(Event(version, when.line, path, before, after))
         for (project, language, kind, name, parent), events in grouped.items():
             events.sort(key=lambda event: (lines[event.version].time, event.version))
             yield SymbolHistory(project, language, kind, name, parent, tuple(events))
