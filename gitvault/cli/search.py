@@ -47,6 +47,7 @@ def _configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--timeline", action="store_true", help="with --symbol: every change of it, with its difference"
     )
+    parser.add_argument("--uses", action="store_true", help="with --symbol: the lines that call it")
     parser.add_argument("--struct", metavar="CODE", type=text, help="code with holes, 'f($A, $$$)'; needs --lang")
     parser.add_argument("--exhaustive", action="store_true", help="with --struct: look at every version, however long")
     parser.add_argument("--reuse", action="store_true", help="only what two projects share; alone: functions")
@@ -78,6 +79,8 @@ def _run(session: Session, arguments: Namespace) -> Answer:
         raise wrong("--ids goes with -S or -G")
     if arguments.timeline and arguments.symbol is None:
         raise wrong("--timeline goes with --symbol")
+    if arguments.uses and (arguments.symbol is None or arguments.timeline or set("*?") & set(arguments.symbol)):
+        raise wrong("--uses goes with --symbol and a whole name, without --timeline")
     if arguments.struct is not None and arguments.lang is None:
         raise wrong("--struct needs --lang: a pattern is code of one language")
     with _opened(session) as index:
@@ -154,6 +157,8 @@ def _answer(session: Session, arguments: Namespace, index: Index) -> Answer:
                 index, pattern, wanted, exhaustive=arguments.exhaustive, budget=budget, limit=arguments.limit
             )
         )
+    if arguments.uses:
+        return _page(answers.callers(index, arguments.symbol, wanted, budget=_BUDGET, limit=arguments.limit))
     if arguments.symbol is not None:
         return _symbols(session, arguments, index, wanted)
     if not arguments.pattern and not arguments.patterns:

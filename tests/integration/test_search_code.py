@@ -288,6 +288,20 @@ def indented(code: str) -> str:
     return "".join(f"    {line}\n" for line in code.splitlines())
 
 
+def test_who_calls_a_function(run: Run, acme: Checkout) -> None:
+    """Not who defines it, speaks of it, or has its name in a text."""
+    source = "def put(x):\n    # put it\n    return 'put'\n\nput(1)\nself.put(2)\n"
+    acme.commit("Begin", {"a.py": source, "b.txt": "put(3)\n", "node_modules/c.js": "put(4)\n"})
+    acme.commit("Less", {"a.py": source.replace("put(1)\n", "")})
+    found = run("--symbol", "put", "--uses")
+    assert [(hit["path"], hit["line"], hit["text"], hit["alive"]) for hit in found["hits"]] == [
+        ("a.py", 5, "self.put(2)", True),
+        ("a.py", 5, "put(1)", False),
+        ("node_modules/c.js", 1, "put(4)", True),
+    ]
+    assert run("--symbol", "Box.put", "--uses", "--alive", "--lang", "python")["count"] == 1
+
+
 def test_functions_that_projects_share_are_found_by_what_they_do(run: Run, acme: Checkout, blue: Checkout) -> None:
     first = acme.commit("Begin", {"sort.py": MERGE, "own.py": MERGE.replace("<=", ">")})
     blue.commit("Begin", {"util.py": "import os\n"})
@@ -360,6 +374,8 @@ def test_the_index_is_a_cache(run: Run, acme: Checkout, vault: Vault) -> None:
         (["x", "-S", "y"], 129, "give one of PATTERN, -S, -G, --symbol and --struct"),
         (["x", "-e", "y"], 129, "a PATTERN beside -e"),
         (["x", "--ids"], 129, "--ids goes with -S or -G"),
+        (["--symbol", "pu*", "--uses"], 129, "--uses goes with --symbol and a whole name"),
+        (["x", "--uses"], 129, "--uses goes with --symbol"),
         (["x", "--timeline"], 129, "--timeline goes with --symbol"),
         ([""], 129, "cannot be empty"),
     ],

@@ -11,7 +11,7 @@ import re
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from difflib import unified_diff
@@ -23,10 +23,11 @@ from gitvault.core.utils.names import to_text
 from gitvault.personas.code.search.languages import globs, language_of
 from gitvault.personas.code.search.ledger import Copies, Event, Ledger, Place, SymbolHistory, When
 from gitvault.personas.code.search.ranking import is_foreign, scorer
+from gitvault.personas.code.search.symbols import uses
 
 if TYPE_CHECKING:
     from gitvault.personas.code.search.index import Index
-    from gitvault.personas.code.search.model import Change, Query, Version
+    from gitvault.personas.code.search.model import Change, Hit, Query, Version
     from gitvault.personas.code.search.structure import Pattern
 
 LIMIT = 50
@@ -144,19 +145,7 @@ def lines(index: Index, asked: Query, *, reused: bool = False, limit: int = LIMI
     hits = [hit for hit in found if len(hit.projects) > 1] if reused else list(islice(found, _RANKED))
     best = heapq.nlargest(limit, hits, key=scorer(_finder(asked)))
     with index.reader() as read:
-        page = tuple(
-            Found(
-                hit.project,
-                hit.path,
-                _line_of(read(hit.last.number, hit.blob), hit.text),
-                hit.text,
-                hit.introduced,
-                hit.modified,
-                hit.removed,
-                hit.projects,
-            )
-            for hit in best
-        )
+        page = tuple(_found(hit, next(_lines_of(read(hit.last.number, hit.blob) or b"", hit.text), 0)) for hit in best)
     return Page(len(hits) if reused else len(found), page)
 
 
@@ -180,9 +169,15 @@ def _finder(asked: Query) -> Callable[[bytes], tuple[int, int] | None]:
     return find
 
 
-def _line_of(content: bytes | None, text: bytes) -> int:
-    held = (line.rstrip(b"\r") for line in (content or b"").split(b"\n"))
-    return next((number for number, line in enumerate(held, 1) if line == text.rstrip(b"\r")), 0)
+def _lines_of(content: bytes, text: bytes) -> Iterator[int]:
+    """The numbers of the lines that a text is."""
+    for number, line in enumerate(content.split(b"\n"), 1):
+        if line.rstrip(b"\r") == text.rstrip(b"\r"):
+            yield number
+
+
+def _found(hit: Hit, line: int) -> Found:
+    return Found(hit.project, hit.path, line, hit.text, hit.introduced, hit.modified, hit.removed, hit.projects)
 
 
 def catch_up(index: Index, ledger: Ledger) -> int:
@@ -261,6 +256,40 @@ def _symbol(index: Index, history: SymbolHistory, projects: tuple[str, ...]) -> 
         f"{history.parent}.{history.name}" if history.parent else history.name,
         history.language,
     )
+
+
+def callers(
+    index: Index,
+    name: str,
+    wanted: Wanted,
+    *,
+    budget: float = math.inf,
+    now: Callable[[], float] = time.monotonic,
+    limit: int = LIMIT,
+) -> Page:
+    """The lines that call a function of a name, as their syntax has it; of what is above `budget` seconds none."""
+    asked = query([name.rpartition(".")[2]], wanted, fixed=True, word=True)
+    known: dict[bytes, set[tuple[str, int]]] = {}
+    found: list[tuple[Hit, int]] = []
+    end = now() + budget
+    left = 0
+    with index.reader() as read:
+        for hit in index.find(asked):
+            language = language_of(hit.path)
+            if not language:
+                continue
+            if hit.blob not in known and now() > end:
+                left += 1
+                continue
+            content = read(hit.last.number, hit.blob) or b""
+            if hit.blob not in known:
+                known[hit.blob] = set(uses(content, language))
+            calls = (number for number in _lines_of(content, hit.text) if (asked.text, number) in known[hit.blob])
+            if number := next(calls, 0):
+                found.append((hit, number))
+    found.sort(key=lambda pair: is_foreign(pair[0].path))
+    notes = [f"{left} lines were not looked at for want of time; --project and --alive ask for less"] if left else []
+    return Page(len(found), tuple(_found(hit, number) for hit, number in found[:limit]), tuple(notes))
 
 
 def timeline(index: Index, ledger: Ledger, history: SymbolHistory) -> list[Step]:
