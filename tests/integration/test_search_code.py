@@ -13,7 +13,11 @@ from typing import Any
 import pytest
 
 from gitvault.cli import main
+from gitvault.core.utils.files import Disk
+from gitvault.personas.code.search.answers import Wanted, callers, structures
 from gitvault.personas.code.search.catalog import alone
+from gitvault.personas.code.search.index import Index
+from gitvault.personas.code.search.structure import Pattern
 from gitvault.vault import Vault
 
 MERGE = """def merge(left, right):
@@ -385,3 +389,18 @@ def test_bad_input_is_one_clear_line(run: Run, acme: Checkout, words: list[str],
     line = run(*words, code=code)
     assert said in line
     assert len(line.splitlines()) == 1
+
+
+def test_what_takes_too_long_is_left_out_and_said(run: Run, acme: Checkout, vault: Vault) -> None:
+    acme.commit("Begin", {"a.py": "def f():\n    g(1)\n", "b.py": "def h():\n    g(2)\n"})
+    run("--index")
+    clock = iter(range(1000))
+    with Index.open(vault.path / "cache" / "search", Disk()) as index:
+        page = structures(index, Pattern("g($A)", "python"), Wanted(), budget=1, now=lambda: next(clock))
+        assert (page.count, page.notes) == (
+            1, ("1 of 2 files were not looked at for want of time; --exhaustive looks at all",),
+        )  # fmt: skip
+        page = callers(index, "g", Wanted(), budget=1, now=lambda: next(clock))
+        assert (page.count, page.notes) == (
+            1, ("1 line was not looked at for want of time; --project and --alive ask for less",),
+        )  # fmt: skip

@@ -14,19 +14,17 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from difflib import unified_diff
 from itertools import groupby, islice, takewhile
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from gitvault.core.utils.names import to_text
 from gitvault.personas.code.search.languages import globs, language_of
-from gitvault.personas.code.search.ledger import Copies, Event, Ledger, Place, SymbolHistory, When
 from gitvault.personas.code.search.ranking import is_foreign, scorer
-from gitvault.personas.code.search.symbols import uses
 
 if TYPE_CHECKING:
     from gitvault.personas.code.search.index import Index
+    from gitvault.personas.code.search.ledger import Copies, Event, Ledger, Place, SymbolHistory, When
     from gitvault.personas.code.search.model import Change, Hit, Query, Version
     from gitvault.personas.code.search.structure import Pattern
 
@@ -200,6 +198,8 @@ def catch_up(index: Index, ledger: Ledger) -> int:
 
 
 def _history_lines(index: Index) -> dict[int, When]:
+    from gitvault.personas.code.search.ledger import When
+
     return {number: When((source << 24) + line, when) for number, line, source, when in index.catalog.states()}
 
 
@@ -268,6 +268,8 @@ def callers(
     limit: int = LIMIT,
 ) -> Page:
     """The lines that call a function of a name, as their syntax has it; of what is above `budget` seconds none."""
+    from gitvault.personas.code.search.symbols import uses
+
     asked = query([name.rpartition(".")[2]], wanted, fixed=True, word=True)
     known: dict[bytes, set[tuple[str, int]]] = {}
     found: list[tuple[Hit, int]] = []
@@ -288,12 +290,15 @@ def callers(
             if number := next(calls, 0):
                 found.append((hit, number))
     found.sort(key=lambda pair: is_foreign(pair[0].path))
-    notes = [f"{left} lines were not looked at for want of time; --project and --alive ask for less"] if left else []
-    return Page(len(found), tuple(_found(hit, number) for hit, number in found[:limit]), tuple(notes))
+    said = f"{left} {'line was' if left == 1 else 'lines were'} not looked at for want of time"
+    notes = (f"{said}; --project and --alive ask for less",) if left else ()
+    return Page(len(found), tuple(_found(hit, number) for hit, number in found[:limit]), notes)
 
 
 def timeline(index: Index, ledger: Ledger, history: SymbolHistory) -> list[Step]:
     """What happened to a symbol, oldest first, with the differences."""
+    from difflib import unified_diff
+
     steps = []
     with index.reader() as read:
 
@@ -354,8 +359,8 @@ def structures(
 ) -> Page:
     """What has ever had the shape of a pattern.
 
-    Not `exhaustive`: only versions that changed a line with the pattern's words are looked at, until `budget` seconds
-    have gone by.
+    Not `exhaustive`: only versions that changed a line with the pattern's words are looked at. What takes longer than
+    `budget` seconds is left out, and said.
     """
     touched = None if exhaustive or not pattern.line else _touched(index, pattern, wanted)
 
@@ -373,12 +378,20 @@ def structures(
     end = now() + budget
     left = 0
     with index.reader() as read:
+
+        def in_time(version: int, blob: bytes) -> bytes | None:
+            if now() > end:
+                raise TimeoutError
+            return read(version, blob)
+
         # What changed last is what is asked about most.
         for changes in sorted(files.values(), key=lambda changes: -changes[-1].version):
-            if now() > end:
+            try:
+                lives = list(pattern.lives(changes, in_time, whole=touched is None))
+            except TimeoutError:
                 left += 1
                 continue
-            for life in pattern.lives(changes, read, whole=touched is None):
+            for life in lives:
                 one = Found(
                     life.project,
                     life.path,
