@@ -21,6 +21,8 @@ from gitvault.core.utils.layout import FORMAT_VERSION, LONGEST
 from gitvault.errors import ConfigError, ToolFailed, UnsupportedFormatVersion
 
 if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+
     from gitvault.core.backup_engine.retention import Retention
     from gitvault.core.interfaces import ChunkingStrategy
     from gitvault.plugins import Plugin
@@ -74,6 +76,8 @@ class Config:
     format_version: int = FORMAT_VERSION
     user_name: str = ""
     user_email: str = ""
+    remote_timeout: str = "7d"
+    """For how long a remote may fail to answer until what it held counts as gone."""
     copies: tuple[str, ...] = ()
     """Folders of vaults that hold the same: what is damaged here may be whole there."""
     machine: str = ""
@@ -190,6 +194,7 @@ SETTINGS: dict[str, Setting] = {
         Setting("vault.keepWithin", "keep_within", _duration),
         Setting("vault.keepMilestones", "keep_milestones", _flag),
         Setting("vault.formatVersion", "format_version", _number(1, 1 << 30)),
+        Setting("vault.remoteTimeout", "remote_timeout", _duration),
         Setting("vault.copies", "copies", _folder, many=True),
         Setting("vault.machine", "machine", _name),
         Setting("vault.dir", "", _name),
@@ -335,6 +340,17 @@ def retention(config: Config) -> Retention:
     from gitvault.core.backup_engine.retention import Retention
 
     return Retention(**{field.name: getattr(config, f"keep_{field.name}") for field in fields(Retention)})
+
+
+def remote_limit(config: Config, now: datetime) -> timedelta:
+    """`vault.remoteTimeout`, counted back from `now`."""
+    from gitvault.core.backup_engine.retention import duration
+    from gitvault.core.utils.dates import earlier
+
+    moment = now
+    for count, unit in duration(config.remote_timeout):
+        moment = earlier(moment, count, unit)
+    return now - moment
 
 
 def _hostname() -> str:

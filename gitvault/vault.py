@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from gitvault.core.storage.store import ChunkStore
     from gitvault.core.utils.lock import VaultLock
     from gitvault.core.versioning.operations import Operation
+    from gitvault.vcs.protect.view import View
 
 WHOLE_LIMIT = 16 << 20
 """Every file over this is stored in chunks, whatever it holds."""
@@ -214,6 +215,26 @@ class Vault:
 
         return Patterns(self.config.ignore)
 
+    def _rules_by_mode(self, project: Project) -> Rules:
+        """The rules of a project, and what its mode leaves to version control."""
+        from gitvault.vcs import remotes
+        from gitvault.vcs.protect import rules
+
+        def trusted(git_dir: str) -> str:
+            now = self._now()
+            limit = settings.remote_limit(self.config, now)
+            return remotes.trusted(Path(git_dir), now, limit, self.path / "cache")
+
+        tip = self.history.tip(project.name)
+        return rules.of_mode(
+            project.mode,
+            project.path,
+            self._rules(project),
+            history=self.history,
+            tip=tip,
+            trusted=trusted,
+        )
+
     # -- projects --------------------------------------------------------------------------------
 
     def projects(self) -> list[Project]:
@@ -222,11 +243,11 @@ class Vault:
 
         return catalog.load(self.history)
 
-    def add_project(self, path: Path | str, name: str | None = None) -> Project:
-        """Register a folder; a registered one is returned as it is.
+    def add_project(self, path: Path | str, name: str | None = None, *, mode: str | None = None) -> Project:
+        """Register a folder; a registered one is returned as it is, but for its `mode` when one is given.
 
-        Without `name` it is the folder's, made unique. Raises NotFoundError, ExistsError when the name is
-        taken by a folder that still exists, GitVaultError for a folder inside the vault.
+        Without `name` it is the folder's, made unique. `mode`: of `MODES`. Raises NotFoundError, ExistsError when the
+        name is taken by a folder that still exists, GitVaultError for a folder inside the vault.
         """
         from gitvault.core.versioning import catalog
 
@@ -234,13 +255,18 @@ class Vault:
         if layout.is_within(folder, os.path.realpath(self.path)):
             raise GitVaultError(f"{folder}: lies inside the vault {self.path}; save it into another vault")
         host = self.config.machine
-        if found := catalog.find(self.projects(), folder, host, name):
+        found = catalog.find(self.projects(), folder, host, name)
+        if found and mode in (None, found.mode):
             return found
         with self._lock("add"):
             # Another process may have been quicker.
             projects = self.projects()
-            if not (found := catalog.find(projects, folder, host, name)):
+            if found := catalog.find(projects, folder, host, name):
+                others = [project for project in projects if project != found]
+            else:
                 found, *others = catalog.add(projects, folder, host, name, self._now())
+            found = replace(found, mode=mode or found.mode)
+            if found not in projects:
                 catalog.save(self.history, [found, *others], f"Add {to_line(os.fsencode(found.name))}")
         return found
 
@@ -318,21 +344,28 @@ class Vault:
                 raise LockedError(f"{project.name}: got another name meanwhile; run again")
             self._quota = Quota(self.path, config.quota, disk_usage(self.path)) if config.quota else None
             cache = self._caches.open(project.name)
-            return cache.use(
-                partial(
-                    take_snapshot,
+            rules: list[Rules] = []
+
+            def take() -> models.SnapshotReport:
+                # Made anew when a damaged cache has the walk begin again.
+                rules[:] = [self._rules_by_mode(project)]
+                return take_snapshot(
                     Path(project.path),
                     replace(details, project=project.name, time=self._now()),
                     history=self.history,
                     store=self.store,
                     cache=cache,
-                    rules=self._rules(project),
+                    rules=rules[0],
                     limits=limits,
                     redundancy=config.parity,
                     admit=self._admit,
+                    attachments=getattr(rules[0], "attachments", tuple),
                     progress=progress,
                 )
-            )
+
+            report = cache.use(take)
+            notes: list[str] = getattr(rules[0], "notes", list)()
+            return replace(report, notes=(*report.notes, *notes)) if notes else report
 
     def list_snapshots(self, filter_criteria: models.Filter | None = None) -> list[models.Snapshot]:
         """See BackupEngine. Raises NotFoundError for an unknown project."""
@@ -356,7 +389,7 @@ class Vault:
 
         Where attributes are lost, `damaged` is told and what git's trees know is given; without it that is raised.
         """
-        return self.history.entries(self.resolve(snapshot), path, recursive=recursive, damaged=damaged)
+        return self._view(snapshot).entries(path, recursive=recursive, damaged=damaged)
 
     def read_file(self, snapshot: str, path: bytes, target: BinaryIO, *, damaged: Damaged = lambda _: None) -> None:
         """Write a file's content to `target`; a symlink's is the path it names.
@@ -365,7 +398,11 @@ class Vault:
         """
         from gitvault.core.versioning import contents
 
-        entry = contents.find_file(self.history, self.resolve(snapshot), path, damaged)
+        view = self._view(snapshot)
+        if based := view.find(path):
+            target.write(view.read(based))
+            return
+        entry = contents.find_file(self.history, view.snapshot, path, damaged)
         if entry.pointer:
             self.store.retrieve_file(entry.pointer, target)
         else:
@@ -373,7 +410,15 @@ class Vault:
 
     def get_version_diff(self, a: str, b: str) -> models.Difference:
         """See BackupEngine."""
-        return self.history.compare(self.resolve(a), self.resolve(b))
+        from gitvault.vcs.protect.view import compare
+
+        return compare(self._view(a), self._view(b), self.store)
+
+    def _view(self, snapshot: str) -> View:
+        """A snapshot with what it relies on version control for."""
+        from gitvault.vcs.protect.view import View
+
+        return View(self.history, self.resolve(snapshot))
 
     def restore_snapshot(
         self,
@@ -386,8 +431,8 @@ class Vault:
         progress: Progress | None = None,
     ) -> models.RestoreReport:
         """See BackupEngine."""
-        from gitvault.core.backup_engine.restore import restore_snapshot
         from gitvault.core.versioning import origins
+        from gitvault.vcs.protect.rebuild import restore
 
         resolved = self.resolve(snapshot)
         safety = None
@@ -406,10 +451,9 @@ class Vault:
             folder = Path(os.path.abspath(target))
             if layout.is_within(os.path.realpath(folder), os.path.realpath(self.path)):
                 raise GitVaultError(f"{folder}: lies inside the vault; restore into another folder")
-        done = restore_snapshot(
-            resolved,
+        done = restore(
+            self._view(resolved),
             folder,
-            history=self.history,
             store=self.store,
             paths=[_raw_path(path) for path in paths],
             excluded=[_raw_path(path) for path in excluded_paths],
@@ -429,11 +473,12 @@ class Vault:
         A file is looked at. Of a folder the last look's result is told, and its age; `scan` looks again.
         """
         from gitvault.core.backup_engine.status import Places, path_state
+        from gitvault.vcs.protect.saved import settled
 
         here = [project for project in self.projects() if project.host == self.config.machine]
-        places = Places(self.history, self._caches.open, self._rules, here, self._now())
+        places = Places(self.history, self._caches.open, self._rules_by_mode, here, self._now())
         named = [os.fspath(path) for path in paths] or [project.path for project in here]
-        return [path_state(places, path, scan) for path in named]
+        return [settled(self.history, here, path, path_state(places, path, scan)) for path in named]
 
     def get_storage_stats(self) -> models.StorageStats:
         """See BackupEngine."""
@@ -464,6 +509,7 @@ class Vault:
         from gitvault.core.backup_engine.extent import ReadExtent
         from gitvault.core.backup_engine.verify import verify_vault
         from gitvault.core.versioning import losses
+        from gitvault.vcs.protect.view import missing_bases
 
         if repair:
             return self._repaired(copies, progress)
@@ -477,6 +523,7 @@ class Vault:
         if drill:
             drilled, found = exercise(self.history, self.store, drill, chance, progress)
             report = replace(report, drilled=drilled, defects=(*report.defects, *found))
+        report = replace(report, defects=(*report.defects, *missing_bases(self.history, self.history.projects())))
         return losses.divide(self.history, report, losses.known(self.history))
 
     def _repaired(self, copies: Iterable[Path | str], progress: Progress | None) -> models.VerifyReport:

@@ -141,6 +141,7 @@ def project_document(project: Project) -> dict[str, object]:
         "path": disk_text(project.path),
         "host": project.host,
         "added": iso(project.added),
+        "mode": project.mode,
     }
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from gitvault.cli import render
 from gitvault.cli.arguments import disk_path, facts, filled, pair, tag, wrong
+from gitvault.core.models import MODES
 from gitvault.core.utils.names import to_line, to_text
 from gitvault.errors import GitVaultError, NotFoundError, VaultNotFound
 from gitvault.personas.base import Answer, Session, Verb
@@ -51,13 +52,16 @@ def _init(session: Session, arguments: Namespace) -> Answer:
 def _configure_add(parser: ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", type=filled(disk_path), help="the project's folder")
     parser.add_argument("--name", type=filled(str), help="what to call it (else: the folder's name, made unique)")
+    what = "of a checkout save what version control does not protect (the default), all of it, or the work tree alone"
+    parser.add_argument("--mode", choices=MODES, help=f"{what}; also changes a registered project's")
 
 
 def _add(session: Session, arguments: Namespace) -> Answer:
-    project = session.vault.add_project(arguments.path, arguments.name)
+    project = session.vault.add_project(arguments.path, arguments.name, mode=arguments.mode)
+    mode = f" ({project.mode})" if arguments.mode else ""
     return Answer(
         render.project_document(project),
-        [f"added {render.line(project.name)}: {render.line(project.path)}"],
+        [f"added {render.line(project.name)}: {render.line(project.path)}{mode}"],
         hints=[f"{session.command} snapshot {_word(project.path)}"],
     )
 

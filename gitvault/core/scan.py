@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import msgpack
 
+from gitvault.core.interfaces import PROTECTED
 from gitvault.core.models import Problem
 from gitvault.core.utils.attributes import read_xattrs
 from gitvault.core.utils.files import open_source
@@ -66,6 +67,8 @@ class Folder:
     xattrs: dict[str, bytes]
     entries: list[tuple[bytes, os.stat_result]]
     """Its files and symlinks, sorted by name."""
+    elsewhere: set[bytes]
+    """Names of those that are left out because somebody else keeps them."""
 
 
 def racy_ns(found: os.stat_result, now_ns: int) -> int:
@@ -132,9 +135,11 @@ def walk(
                 if row and row.signature == signature and row.scope == scope.digest:
                     folder = Same(path, kept, row)
                 else:
-                    entries, complete = _entries(path, found, scope, problems)
+                    elsewhere: set[bytes] = set()
+                    entries, complete = _entries(path, found, scope, problems, elsewhere)
                     signature = signature if complete else b""
-                    folder = Folder(path, kept, row, own, signature, scope.digest, _folder_xattrs(full), entries)
+                    xattrs = _folder_xattrs(full)
+                    folder = Folder(path, kept, row, own, signature, scope.digest, xattrs, entries, elsewhere)
             prefix = path + b"/" if path else b""
             pending.extend((prefix + name, scope) for name in reversed(folder.folders))
             yield folder
@@ -243,7 +248,11 @@ def _look(full: str) -> tuple[os.stat_result, bytes, list[str], list[tuple[str, 
 
 
 def _entries(
-    path: bytes, found: list[tuple[str, os.stat_result]], scope: Scope, problems: list[Problem]
+    path: bytes,
+    found: list[tuple[str, os.stat_result]],
+    scope: Scope,
+    problems: list[Problem],
+    elsewhere: set[bytes],
 ) -> tuple[list[tuple[bytes, os.stat_result]], bool]:
     """The files and symlinks that are not left out, sorted, and whether nothing else was there."""
     entries: list[tuple[bytes, os.stat_result]] = []
@@ -251,7 +260,9 @@ def _entries(
     prefix = path + b"/" if path else b""
     for name, st in found:
         raw = os.fsencode(name)
-        if scope.omits(raw, False):
+        if reason := scope.omits(raw, False):
+            if reason.startswith(PROTECTED):
+                elsewhere.add(raw)
             continue
         kind = stat.S_IFMT(st.st_mode)
         if kind in (stat.S_IFREG, stat.S_IFLNK):

@@ -433,19 +433,48 @@ def test_snapshots_are_versions(vault: Vault, tmp_path: Path) -> None:
 
 
 def test_snapshots_and_commits_are_one_history(vault: Vault, repository: Repository, tmp_path: Path) -> None:
-    commit = repository.commit({"a.py": b"def old():\n"})
-    snapshot = vault.create_snapshot(repository.folder).snapshot
-    (repository.folder / "a.py").write_bytes(b"def old():\ndef new():\n")
-    second = vault.create_snapshot(repository.folder).snapshot
-    # Later by its clock, too.
-    repository.time += 10**9
-    repository.commit({}, "later")
+    """Of a checkout a snapshot is what differs from its commit."""
+    remote = tmp_path / "remote.git"
+    commit = repository.commit({"a.py": b"def old():\n", "b.py": b"def other():\n"})
+    subprocess.run(["git", "clone", "-q", "--bare", repository.folder, remote], check=True)
+    repository.git("remote", "add", "origin", remote.as_uri())
+    repository.git("push", "-q", "origin", "main")
+    repository.git("fetch", "-q")
     assert is_repository(repository.folder)
+
+    def save(content: bytes | None = None) -> str:
+        if content is not None:
+            (repository.folder / "a.py").write_bytes(content)
+        # The vault's clock is the machine's; later commits come after.
+        repository.time = max(repository.time, 1_900_000_000)
+        return str(vault.create_snapshot(repository.folder, message="saved").snapshot)
+
+    first = save(b"def old():\ndef new():\n")
     with Index.open(tmp_path / "index", Disk()) as index:
         index.update(sources(vault))
         assert only(index, r"old\(").introduced.id == commit
-        assert only(index, r"new\(").introduced.id == second
-        assert set(ids(index, "old", fixed=True)) == {commit, snapshot}
+        hit = only(index, r"new\(")
+        assert (hit.introduced.id, hit.introduced.subject, hit.alive) == (first, "saved", True)
+        assert ids(index, "other", fixed=True) == [commit]
+        assert ids(index, "new", fixed=True) == [first]
+
+        committed = repository.commit({})
+        second = save(b"def old():\ndef new():\ndef newer():\n")
+        index.update(sources(vault))
+        hit = only(index, r"new\(")
+        assert (hit.introduced.id, hit.modified, hit.alive) == (first, (), True)
+        assert only(index, r"newer\(").introduced.id == second
+        assert set(ids(index, "new(", fixed=True)) == {first, committed}
+
+        undone = save(b"def old():\ndef new():\n")
+        index.update(sources(vault))
+        removed = only(index, r"newer\(").removed
+        assert removed
+        assert removed.id == undone
+        assert set(ids(index, "newer", fixed=True)) == {second, undone}
+        hit = only(index, r"new\(")
+        with index.reader() as read:
+            assert b"def new" in (read(hit.last.number, hit.blob) or b"")
 
 
 def test_a_purge_removes_the_index(vault: Vault, tmp_path: Path) -> None:
@@ -487,11 +516,18 @@ def test_an_index_that_is_damaged_or_of_another_version_is_made_anew(
         assert only(again, "fine")
         (segment,) = again.folder.glob("*.lines")
     segment.write_bytes(b"nothing")
-    with Index.open(index.folder, Disk()) as again, pytest.raises(CorruptionError, match="delete"):
-        list(again.find(Query("fine")))
+    with Index.open(index.folder, Disk()) as again:
+        with pytest.raises(CorruptionError, match="--index"):
+            list(again.find(Query("fine")))
+        again.update([Source("acme", repository.folder)])
+        assert only(again, "fine")
+        (segment,) = again.folder.glob("*.lines")
     segment.unlink()
-    with Index.open(index.folder, Disk()) as again, pytest.raises(CorruptionError, match="gone"):
-        list(again.find(Query("fine")))
+    with Index.open(index.folder, Disk()) as again:
+        with pytest.raises(CorruptionError, match="gone"):
+            list(again.find(Query("fine")))
+        again.update([Source("acme", repository.folder)])
+        assert only(again, "fine")
 
 
 def test_what_a_killed_run_left_is_cleared_away_and_its_rest_is_read(

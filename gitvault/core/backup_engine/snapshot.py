@@ -17,6 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from gitvault.core.backup_engine.baseline import last_trees, prepare_cache
 from gitvault.core.backup_engine.intake import NOT_REGULAR, Intake, Job, Limits, Outcome, read_stable, saved
@@ -32,7 +33,7 @@ from gitvault.core.utils.files import open_source, read_link
 from gitvault.core.utils.names import is_special, to_line
 from gitvault.core.versioning import meta, operations, origins
 from gitvault.core.versioning.history import Details, GitHistory
-from gitvault.core.versioning.objects import MODE_EXECUTABLE, MODE_FILE, MODE_SYMLINK, MODE_TREE, encode_tree
+from gitvault.core.versioning.objects import MODE_EXECUTABLE, MODE_FILE, MODE_SYMLINK, MODE_TREE, encode_tree, object_id
 from gitvault.core.versioning.packfile import NewPack
 from gitvault.errors import CorruptionError, NotFoundError, StorageFullError
 
@@ -40,6 +41,16 @@ from gitvault.errors import CorruptionError, NotFoundError, StorageFullError
 _FILES_UNDER_WAY = 60_000
 # What a snapshot that is safe already spends on parity; the background does the rest.
 _PARITY_SECONDS = 30
+
+
+class Stored(NamedTuple):
+    """Content that the vault holds already."""
+
+    blob: ObjectId
+
+
+Attachment = tuple[bytes, bytes | Stored]
+"""A path, with one `/` at the most and names as git takes them, and what is there."""
 
 
 @dataclass(slots=True)
@@ -112,7 +123,7 @@ class _Run:
             return
         previous = self.cache.entries(folder.path) if folder.row else {}
         pending = _Pending(folder, previous, self._lines(folder))
-        self.deleted += len(previous.keys() - {name for name, _ in folder.entries})
+        self.deleted += len(previous.keys() - {name for name, _ in folder.entries} - folder.elsewhere)
         pending.steady = bool(folder.signature)
         owner = folder.stat.st_uid, folder.stat.st_gid
         pending.waiting = 1
@@ -377,12 +388,18 @@ class _Run:
             self.kept_bytes += row.size
         return gone
 
-    def attach(self, files: Iterable[tuple[bytes, bytes]]) -> ObjectId | None:
+    def attach(self, files: Iterable[Attachment]) -> ObjectId | None:
         """Add what goes beside the project's own files to the pack, as a tree; None for nothing."""
         folders: dict[bytes, list[tuple[bytes, int, ObjectId]]] = {b"": []}
         for path, content in files:
             folder, _, name = path.rpartition(b"/")
-            folders.setdefault(folder, []).append((name, MODE_FILE, self.pack.add(b"blob", content)))
+            if isinstance(content, Stored):
+                blob = content.blob
+            else:
+                blob = object_id(b"blob", content)
+                if not self.history.objects.contains(blob):
+                    self.pack.add(b"blob", content)
+            folders.setdefault(folder, []).append((name, MODE_FILE, blob))
         own = folders.pop(b"")
         own += [(name, MODE_TREE, self.pack.add(b"tree", encode_tree(below))) for name, below in folders.items()]
         return self.pack.add(b"tree", encode_tree(own)) if own else None
@@ -400,14 +417,14 @@ def take_snapshot(
     limits: Limits,
     redundancy: int = 0,
     admit: Callable[[int], None] = lambda size: None,
-    attachments: Callable[[], Iterable[tuple[bytes, bytes]]] = tuple,
+    attachments: Callable[[], Iterable[Attachment]] = tuple,
     progress: Progress | None = None,
 ) -> SnapshotReport:
     """Save `root` as the project's next snapshot; it survives a power cut when this returns.
 
     `redundancy`: per cent of parity. `admit`: told the bytes of git packs before they get their names; raises
     StorageFullError to keep them out. `attachments`: asked after the walk for what belongs to the snapshot beside the
-    project's own files: (path, content), a path having one `/` at the most and names as git takes them.
+    project's own files.
     The message, files and bytes of `details` are filled in. The caller holds the vault's lock.
     Raises OSError when the root cannot be read, StorageFullError, and CacheDamaged before anything is saved.
     """

@@ -15,6 +15,7 @@ from gitvault.core.models import PathState, Pointer, Problem, Project, SnapshotI
 from gitvault.core.scan import Same, collection_paused, scopes, walk
 from gitvault.core.stat_cache import Known, Stat, StatCache, stat_of
 from gitvault.core.storage import pointers
+from gitvault.core.utils import dates
 from gitvault.core.utils.files import open_source, read_link
 from gitvault.core.utils.layout import is_within
 from gitvault.core.utils.names import to_text
@@ -193,7 +194,7 @@ def _folder_state(
     about = cache.about()
     if not scan:
         looked = datetime.fromtimestamp(int(about.get("time", b"0")), UTC)
-        age = _age((places.now - looked).total_seconds())
+        age = dates.age((places.now - looked).total_seconds())
         if inside and cache.row(inside) is None:
             return _state(path, "new", None, f"not in the newest snapshot, taken {age} ago; --scan looks now")
         failed = int(about.get("problems", b"0"))
@@ -230,15 +231,8 @@ def _scan(places: Places, project: Project, cache: StatCache, inside: bytes) -> 
                 os.path.join(at, os.fsdecode(name)), found, before
             ):
                 counts["changed"] += 1
-        counts["deleted"] += len(known)
+        counts["deleted"] += len(known.keys() - folder.elsewhere)
     prefix = inside + b"/" if inside else b""
     counts["deleted"] += sum(row.files for path, row in rows.items() if path.startswith(prefix) and path not in visited)
     counts["unreadable"] = len(problems)
     return counts
-
-
-def _age(seconds: float) -> str:
-    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
-        if seconds >= 2 * size:
-            return f"{int(seconds // size)} {unit}"
-    return f"{max(0, int(seconds))} seconds"

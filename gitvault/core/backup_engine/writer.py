@@ -250,7 +250,7 @@ class FolderWriter:
         for oid, _, data in self._history.objects.read_many(jobs, failed=failed):
             for job in jobs[oid]:
                 try:
-                    self._write(folder, job, data)
+                    self.write_file(folder, job, data)
                 except OSError as error:
                     self.failed(job.path, "not restored", error)
                     continue
@@ -258,7 +258,8 @@ class FolderWriter:
                 size += len(data)
         return files, size
 
-    def _write(self, folder: TargetFolder, job: Job, data: bytes) -> None:
+    def write_file(self, folder: TargetFolder, job: Job, data: bytes) -> None:
+        """Write one small file or symlink, whose content is known to be right. Raises OSError."""
         if job.entry.kind == "symlink":
             if b"\0" in data:
                 raise OSError(errno.EINVAL, "no link leads to a name with a NUL in it")

@@ -51,6 +51,10 @@ class Problem:
     reason: str
 
 
+MODES = ("protect", "full", "ignore-vcs")
+"""What is saved of a checkout: what its version control does not hold, everything, or the work tree alone."""
+
+
 @dataclass(frozen=True, slots=True)
 class Project:
     """A folder that the vault keeps snapshots of."""
@@ -61,7 +65,7 @@ class Project:
     host: str
     added: datetime
     mode: str = "protect"
-    """Of a checkout: `protect` (what its version control does not hold), `full` or `ignore-vcs`."""
+    """One of `MODES`."""
 
 
 @dataclass(frozen=True, slots=True)

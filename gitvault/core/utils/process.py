@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from gitvault.errors import StorageFullError, ToolFailed, ToolMissing, ToolStopped
+from gitvault.errors import NotFoundError, StorageFullError, ToolFailed, ToolMissing, ToolStopped, ToolTimeout
 
 _STOP_POLL = 0.1
 # What children write into a vault is for its owner alone, whatever the shell's umask.
@@ -63,16 +65,20 @@ def run(
     ok: Sequence[int] = (0,),
     idle: bool = False,
     stop: Callable[[], bool] | None = None,
+    timeout: float | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> bytes:
     """Run a program to its end; its standard output.
 
     `ok`: exit codes that are no error. `idle`: at the lowest CPU and disk priority. `stop`: asked ten times
-    a second; true ends the program. Raises ToolMissing, ToolFailed, ToolStopped, StorageFullError.
+    a second; true ends the program. `timeout`: seconds, after which it is ended with all that it started; such a
+    program has no terminal to ask anything on. `variables`: set in its environment.
+    Raises ToolMissing, ToolFailed, ToolStopped, ToolTimeout, StorageFullError.
     """
     waits = f"{command[0]}: stopped, another run waits; it goes on next time"
     if stop and stop():
         raise ToolStopped(waits)
-    environment = clean_environment()
+    environment = {**clean_environment(), **(variables or {})}
     argv = [*(_idle_prefix() if idle else ()), *map(str, command)]
     pipe = subprocess.PIPE
     try:
@@ -84,20 +90,26 @@ def run(
             cwd=cwd,
             env=environment,
             umask=_UMASK,
+            start_new_session=timeout is not None,
         )
     except FileNotFoundError as error:
+        if cwd is not None and not cwd.is_dir():
+            raise NotFoundError(f"{cwd}: no such folder") from error
         raise ToolMissing(f"{command[0]}: not found; install it and make sure it is on PATH") from error
     with process:
         given: bytes | None = stdin
         while True:
             try:
-                output, said = process.communicate(given, timeout=_STOP_POLL if stop else None)
+                output, said = process.communicate(given, timeout=_STOP_POLL if stop else timeout)
                 break
             except subprocess.TimeoutExpired:
                 given = None
                 if stop and stop():
                     process.kill()
                     raise ToolStopped(waits) from None
+                if not stop:
+                    _kill_all(process)
+                    raise ToolTimeout(f"{command[0]}: no answer after {timeout:g} seconds; it was ended") from None
             except BaseException:
                 process.kill()
                 raise
@@ -121,6 +133,15 @@ def git(
     return run(command, stdin=stdin, ok=ok, idle=idle, stop=stop)
 
 
+def _kill_all(process: subprocess.Popen[bytes]) -> None:
+    """End a program in a session of its own, and what it started: ssh outlives a git that is killed."""
+    if sys.platform == "win32":
+        process.kill()
+    else:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
 def _program(name: str, environment: Mapping[str, str]) -> str:
     """What to run for a name. Windows would look in the current folder: there, the file that PATH leads to."""
     if sys.platform != "win32" or os.path.dirname(name):
@@ -140,12 +161,14 @@ def _python() -> tuple[list[str], dict[str, str]]:
     return [sys.executable, "-P"], environment
 
 
-def start(command: Sequence[str | Path], *, cwd: Path | None = None) -> subprocess.Popen[bytes]:
+def start(
+    command: Sequence[str | Path], *, cwd: Path | None = None, variables: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
     """A program that is spoken to through its standard input and output; what it complains of is dropped.
 
-    Raises ToolMissing.
+    `variables`: set in its environment. Raises ToolMissing.
     """
-    environment = clean_environment()
+    environment = {**clean_environment(), **(variables or {})}
     try:
         return subprocess.Popen(
             [_program(str(command[0]), environment), *map(str, command[1:])],

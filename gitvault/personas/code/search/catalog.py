@@ -21,8 +21,8 @@ GONE = -1
 _LAST_SECOND = 253_370_764_800
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS about(key TEXT PRIMARY KEY, value);
-CREATE TABLE IF NOT EXISTS source(id INTEGER PRIMARY KEY, project TEXT, folder TEXT, branch TEXT, stamp BLOB,
-  shallow BLOB, UNIQUE(project, folder, branch));
+CREATE TABLE IF NOT EXISTS source(id INTEGER PRIMARY KEY, project TEXT, folder TEXT, branch TEXT, checkout TEXT,
+  stamp BLOB, shallow BLOB, UNIQUE(project, folder, branch, checkout));
 CREATE TABLE IF NOT EXISTS version(number INTEGER PRIMARY KEY, source INT, oid BLOB, line INT, id BLOB, time INT,
   author TEXT, subject TEXT);
 CREATE INDEX IF NOT EXISTS by_source ON version(source);
@@ -84,15 +84,19 @@ class Catalog:
 
     def sources(self) -> dict[int, Source]:
         """Those that are known, by number."""
-        rows = self.db.execute("SELECT id, project, folder, branch FROM source").fetchall()
-        return {number: Source(project, Path(folder), branch) for number, project, folder, branch in rows}
+        rows = self.db.execute("SELECT id, project, folder, branch, checkout FROM source").fetchall()
+        return {
+            number: Source(project, Path(folder), branch, Path(checkout) if checkout else None)
+            for number, project, folder, branch, checkout in rows
+        }
 
     def number_of(self, source: Source) -> int:
         """A source's number, new when it has none."""
-        key = source.project, os.fspath(source.folder), source.branch
-        self.db.execute("INSERT OR IGNORE INTO source(project, folder, branch) VALUES(?, ?, ?)", key)
-        found = self.db.execute("SELECT id FROM source WHERE project=? AND folder=? AND branch=?", key).fetchone()
-        return int(found[0])
+        checkout = os.fspath(source.checkout) if source.checkout else ""
+        key = source.project, os.fspath(source.folder), source.branch, checkout
+        self.db.execute("INSERT OR IGNORE INTO source(project, folder, branch, checkout) VALUES(?, ?, ?, ?)", key)
+        which = "project = ? AND folder = ? AND branch = ? AND checkout = ?"
+        return int(self.db.execute(f"SELECT id FROM source WHERE {which}", key).fetchone()[0])
 
     def stamps(self) -> dict[Source, bytes]:
         """What each source looked like when all of it was in the index."""
@@ -117,6 +121,11 @@ class Catalog:
         self.db.execute("DELETE FROM version WHERE source = ?", (source,))
         self.db.execute("DELETE FROM unread WHERE source = ?", (source,))
         self.db.execute("DELETE FROM source WHERE id = ?", (source,))
+
+    def reset(self) -> None:
+        """Forget all but the numbers that were given."""
+        for table in ("source", "version", "path", "segment", "unread"):
+            self.db.execute(f"DELETE FROM {table}")
 
     # -- versions --------------------------------------------------------------------------------
 

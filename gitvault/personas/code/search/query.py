@@ -19,7 +19,7 @@ from gitvault.personas.code.search.history import NONE
 from gitvault.personas.code.search.lines import in_runs
 from gitvault.personas.code.search.model import Change, Hit, Query, Version
 from gitvault.personas.code.search.pattern import Pattern
-from gitvault.personas.code.search.segments import BINARY, UNREAD, Segment, linked
+from gitvault.personas.code.search.segments import BINARY, SETTLED, UNREAD, Segment, linked
 
 LIMIT = 30.0
 """Seconds after which a search is given up."""
@@ -54,10 +54,37 @@ class _States:
         self.source = np.zeros(size, np.int32)
         self.time = np.zeros(size, np.int64)
         self.line[rows[:, 0]], self.source[rows[:, 0]], self.time[rows[:, 0]] = rows[:, 1], rows[:, 2], rows[:, 3]
+        sources = catalog.sources()
+        places = {(source.project, source.folder): at for at, source in sources.items() if not source.branch}
+        self._joined = {
+            at: places[source.project, source.checkout]
+            for at, source in sources.items()
+            if source.checkout and (source.project, source.checkout) in places
+        }
 
     def counts(self, versions: Array) -> Array:
         """Which of these versions count."""
         found: Array = self.line[versions] >= 0
+        return found
+
+    def lines(self, versions: Array) -> Array:
+        """The line of history of each of these: a checkout's snapshots are on the line of its commits."""
+        source = self.source[versions].astype(np.int64)
+        for snapshots, commits in self._joined.items():
+            source[source == snapshots] = commits
+        found: Array = (source << 24) + self.line[versions]
+        return found
+
+    def order(self, versions: Array) -> Array:
+        """What rises along each line of history: the time, but never less than before."""
+        if not self._joined:
+            return versions
+        unique = np.unique(versions)
+        times = self.time[unique].copy()
+        line = (self.source[unique].astype(np.int64) << 24) + self.line[unique]
+        for one in np.unique(line).tolist():
+            times[line == one] = np.maximum.accumulate(times[line == one])
+        found: Array = times[np.searchsorted(unique, versions)]
         return found
 
 
@@ -168,10 +195,8 @@ class Found:
     def _lives(self) -> None:
         """A life: a text at a path on a line of history, from the version that brought it until it was gone."""
         e, states = self._events, self._states
-        line = states.line[e.version].astype(np.int64) if len(e.version) else e.version
-        # Lines of the vault and of the project's own version control are not one.
-        line = line + (states.source[e.version].astype(np.int64) << 24)
-        order = np.lexsort((e.version, line, e.path, e.text))
+        line = states.lines(e.version)
+        order = np.lexsort((e.version, states.order(e.version), line, e.path, e.text))
         text, path, line, version, count = (a[order] for a in (e.text, e.path, line, e.version, e.by))
         group = np.ones(len(text), np.bool_)
         group[1:] = (text[1:] != text[:-1]) | (path[1:] != path[:-1]) | (line[1:] != line[:-1])
@@ -354,7 +379,7 @@ def pickaxe(catalog: Catalog, segments: Sequence[Segment], query: Query, read: R
         states = _States(catalog, events.version)
         binary = events.kind & BINARY != 0
         searched = query.fixed and in_runs(pattern.raw)
-        keep = states.counts(events.version) & (searched | ~binary)
+        keep = states.counts(events.version) & (searched | ~binary) & (events.kind & SETTLED == 0)
         keep[keep] = _chosen(catalog, query, events.path[keep])
         events = events.where(keep)
         if query.fixed:
@@ -396,7 +421,7 @@ def _counted(catalog: Catalog, segments: Iterable[Segment], query: Query, paths:
     found: set[int] = set()
     for segment in segments:
         chosen = segment["kind"] & BINARY != 0 if paths is None else np.isin(segment["path"], paths)
-        rows = np.flatnonzero(chosen & (segment["kind"] & UNREAD == 0))
+        rows = np.flatnonzero(chosen & (segment["kind"] & (UNREAD | SETTLED) == 0))
         rows = rows[_States(catalog, segment["version"][rows]).counts(segment["version"][rows])]
         rows = rows[_chosen(catalog, query, segment["path"][rows])]
         for row in rows[np.argsort(-segment["version"][rows].astype(np.int64))].tolist():

@@ -23,8 +23,8 @@ from gitvault.personas.code.search.lines import Blocks, expander, slots
 from gitvault.personas.code.search.pattern import Required
 
 MAGIC = b"GVSEGM01"
-BINARY, UNREAD, OLD_LINK, NEW_LINK = 1, 2, 4, 8
-"""Kinds of a change: a side is binary; a side was not read; a side is a submodule's commit."""
+BINARY, UNREAD, OLD_LINK, NEW_LINK, SETTLED = 1, 2, 4, 8, 16
+"""Kinds of a change: a side is binary; a side was not read; a side is a submodule's commit; see `history.Changed`."""
 # Lines of so many bytes, or so many events, are written as one segment: what is held of them takes 300 MiB.
 _FULL = 48 << 20
 _MANY = 6_000_000
@@ -157,7 +157,7 @@ class Segment:
             self.size = int(self["first"][-1])
         except (ValueError, struct.error, KeyError, IndexError, TypeError) as error:
             raise CorruptionError(
-                f"{path}: no segment of the search index; git-vault search --index makes it"
+                f"{path}: no segment of the search index; git-vault search --index makes it anew"
             ) from error
 
     def __getitem__(self, name: str) -> Array:
