@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -434,6 +435,7 @@ def test_snapshots_are_versions(vault: Vault, tmp_path: Path) -> None:
 
 def test_snapshots_and_commits_are_one_history(vault: Vault, repository: Repository, tmp_path: Path) -> None:
     """Of a checkout a snapshot is what differs from its commit."""
+    vault = Vault.open(vault.path, now=lambda: datetime.fromtimestamp(repository.time, UTC))
     remote = tmp_path / "remote.git"
     commit = repository.commit({"a.py": b"def old():\n", "b.py": b"def other():\n"})
     subprocess.run(["git", "clone", "-q", "--bare", repository.folder, remote], check=True)
@@ -445,8 +447,7 @@ def test_snapshots_and_commits_are_one_history(vault: Vault, repository: Reposit
     def save(content: bytes | None = None) -> str:
         if content is not None:
             (repository.folder / "a.py").write_bytes(content)
-        # The vault's clock is the machine's; later commits come after.
-        repository.time = max(repository.time, 1_900_000_000)
+        repository.time += 60
         return str(vault.create_snapshot(repository.folder, message="saved").snapshot)
 
     first = save(b"def old():\ndef new():\n")
@@ -587,6 +588,9 @@ def test_a_pattern_that_takes_too_long_is_cut_off(
     bring()
     # This one costs other engines the age of the universe.
     assert ids(index, "(a+)+b") == []
+    monkeypatch.setattr(query, "MOST", 0)
+    with pytest.raises(GitVaultError, match="rarer"):
+        list(index.find(Query("a")))
     monkeypatch.setattr(query, "LIMIT", -1.0)
     with pytest.raises(GitVaultError, match="stopped after"):
         ids(index, "a")

@@ -28,6 +28,7 @@ CREATE TABLE IF NOT EXISTS version(number INTEGER PRIMARY KEY, source INT, oid B
 CREATE INDEX IF NOT EXISTS by_source ON version(source);
 CREATE TABLE IF NOT EXISTS path(id INTEGER PRIMARY KEY, project TEXT, path BLOB, UNIQUE(project, path));
 CREATE TABLE IF NOT EXISTS segment(name TEXT PRIMARY KEY, size INT);
+CREATE TABLE IF NOT EXISTS part(segment TEXT, project TEXT, UNIQUE(segment, project));
 CREATE TABLE IF NOT EXISTS unread(source INT, path BLOB, versions INT, PRIMARY KEY(source, path));
 """
 _SOME = 500
@@ -124,7 +125,7 @@ class Catalog:
 
     def reset(self) -> None:
         """Forget all but the numbers that were given."""
-        for table in ("source", "version", "path", "segment", "unread"):
+        for table in ("source", "version", "path", "segment", "part", "unread"):
             self.db.execute(f"DELETE FROM {table}")
 
     # -- versions --------------------------------------------------------------------------------
@@ -213,14 +214,27 @@ class Catalog:
             found |= {number: (project, path) for number, project, path in rows}
         return found
 
-    def segments(self) -> list[tuple[str, int]]:
-        """Their names and bytes of text."""
-        return self.db.execute("SELECT name, size FROM segment ORDER BY rowid").fetchall()
+    def segments(self, projects: Sequence[str] = ()) -> list[tuple[str, int]]:
+        """Their names and bytes of text; those with something of these projects, of all when none is given."""
+        if not projects:
+            return self.db.execute("SELECT name, size FROM segment ORDER BY rowid").fetchall()
+        marks = ",".join("?" * len(projects))
+        chosen = f"SELECT segment FROM part WHERE project IN ({marks})"
+        query = f"SELECT name, size FROM segment WHERE name IN ({chosen}) ORDER BY rowid"
+        return self.db.execute(query, projects).fetchall()
 
-    def replace(self, names: Iterable[str], name: str, size: int) -> None:
-        """Let a segment stand for others."""
-        self.db.executemany("DELETE FROM segment WHERE name = ?", [(old,) for old in names])
+    def add_segment(self, name: str, size: int, project: str) -> None:
+        """Let a segment of one project count."""
         self.db.execute("INSERT INTO segment VALUES(?, ?)", (name, size))
+        self.db.execute("INSERT INTO part VALUES(?, ?)", (name, project))
+
+    def replace(self, names: Sequence[str], name: str, size: int) -> None:
+        """Let a segment stand for others."""
+        self.db.execute("INSERT INTO segment VALUES(?, ?)", (name, size))
+        for old in names:
+            self.db.execute("INSERT OR IGNORE INTO part SELECT ?, project FROM part WHERE segment = ?", (name, old))
+            self.db.execute("DELETE FROM part WHERE segment = ?", (old,))
+            self.db.execute("DELETE FROM segment WHERE name = ?", (old,))
 
     def skip(self, source: int, path: bytes, versions: int) -> None:
         """Note that a path's content could not be read in so many more versions."""

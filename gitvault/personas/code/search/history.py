@@ -55,7 +55,7 @@ class Changed(NamedTuple):
     old: bytes
     new: bytes
     settled: bool = False
-    """A snapshot no longer differs from the commit, because that has caught up."""
+    """What commits between two snapshots changed, taken back: only for adding up, since they have it themselves."""
 
 
 class Commit(NamedTuple):

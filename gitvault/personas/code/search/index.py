@@ -7,7 +7,8 @@ import hashlib
 import os
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -192,23 +193,23 @@ class Index:
         with self.catalog.change():
             draft.number_paths([self.catalog.path_number(project, path) for path in paths])
 
-        def enter() -> None:
+        def enter(name: str, size: int) -> None:
+            self.catalog.add_segment(name, size, project)
             self.catalog.enter(done)
             named = list(paths)
             for path, versions in draft.unread.items():
                 self.catalog.skip(number, named[path], versions)
 
-        self._save(draft, (), f"{done[-1][0]}-{done[0][0]}", enter)
+        self._save(draft, f"{done[-1][0]}-{done[0][0]}", enter)
 
-    def _save(self, draft: Draft, instead: Iterable[str], what: str, enter: Callable[[], None] = lambda: None) -> None:
+    def _save(self, draft: Draft, what: str, enter: Callable[[str, int], None]) -> None:
         size = draft.size
         path = self.folder / f"{what}-{hashlib.sha256(os.urandom(16)).hexdigest()[:8]}.lines"
         try:
             draft.write(path, self._disk)
             self._disk.sync_folder(self.folder)
             with self.catalog.change():
-                self.catalog.replace(instead, path.name, size)
-                enter()
+                enter(path.name, size)
         except BaseException:
             # After a purge it must not stay.
             self._disk.unlink(path)
@@ -223,7 +224,7 @@ class Index:
             draft = Draft()
             for name in small:
                 draft.merge(self._segment(name))
-            self._save(draft, small, "merged")
+            self._save(draft, "merged", partial(self.catalog.replace, small))
             for name in small:
                 self._opened.pop(name, None)
                 self._disk.unlink(self.folder / name)
@@ -247,23 +248,23 @@ class Index:
             self._opened[name] = Segment(self.folder / name)
         return self._opened[name]
 
-    def segments(self) -> list[Segment]:
-        """Its segments. Raises CorruptionError."""
+    def segments(self, projects: Sequence[str] = ()) -> list[Segment]:
+        """Its segments, all or those with something of these projects. Raises CorruptionError."""
         try:
-            return self._open_all()
+            return self._open_all(projects)
         except FileNotFoundError:
             # Merged meanwhile, or lost.
             try:
-                return self._open_all()
+                return self._open_all(projects)
             except FileNotFoundError as error:
                 raise CorruptionError(f"{error.filename}: gone; git-vault search --index makes it anew") from error
 
-    def _open_all(self) -> list[Segment]:
-        return [self._segment(name) for name, _ in self.catalog.segments()]
+    def _open_all(self, projects: Sequence[str]) -> list[Segment]:
+        return [self._segment(name) for name, _ in self.catalog.segments(projects)]
 
     def find(self, query: Query) -> Found:
         """The lines that fit. Raises GitVaultError for a pattern that does not compile or takes too long."""
-        return find(self.catalog, self.segments(), query)
+        return find(self.catalog, self.segments(query.projects), query)
 
     def pickaxe(self, query: Query) -> list[Version]:
         """The versions that `git log --first-parent --no-renames` names, newest first of each repository.
@@ -272,7 +273,7 @@ class Index:
         removed line fits, moves within a file aside. Raises GitVaultError as `find`.
         """
         with self.reader() as read:
-            return pickaxe(self.catalog, self.segments(), query, read)
+            return pickaxe(self.catalog, self.segments(query.projects), query, read)
 
     def changes(self, after: int = 0, at: Callable[[str, bytes], bool] | None = None) -> Iterator[Change]:
         """Every file that differs between a version, numbered above `after`, and the one before it, oldest first.

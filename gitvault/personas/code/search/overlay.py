@@ -19,12 +19,10 @@ from gitvault.personas.code.search.model import Source
 from gitvault.vcs.protect import record
 from gitvault.vcs.protect.view import index_of
 
-Pairs = dict[bytes, tuple[bytes, bytes]]
-"""By path: the blob in the commit that was checked out, and the snapshot's; only where they differ."""
-
 
 class _Seen(NamedTuple):
-    pairs: Pairs
+    pairs: dict[bytes, bytes]
+    """The snapshot's blobs by path, only where the commit has others."""
     base: dict[bytes, bytes]
     """The commit's blobs by path."""
 
@@ -40,24 +38,22 @@ class Overlays:
 
     def changes(self, snapshot: bytes, parent: bytes | None, plain: list[Changed]) -> list[Changed]:
         """What one changed against its parent; `plain`, when neither knows of a commit. Raises CorruptionError."""
-        now, before = self._of(snapshot), self._of(parent) if parent else _Seen({}, {})
+        now, before = self._of(snapshot), self._of(parent) if parent else None
         # Each is asked about twice, one after the other.
         self._known = {parent: before} if parent else {}
-        if now is None and (before is None or not parent):
+        if now is None and before is None:
             return plain
-        now, before = now or self._alone(snapshot), before or self._alone(parent or b"")
+        now = now or self._alone(snapshot)
+        before = before or (self._alone(parent) if parent else _Seen({}, now.base))
         found: list[Changed] = []
         for path in sorted(now.pairs.keys() | before.pairs.keys()):
-            base, held = before.pairs.get(path, (NONE, NONE))
-            new_base, new = now.pairs.get(path, (NONE, NONE))
-            if path not in before.pairs:
-                found.append(Changed(path, new_base, new))
-            elif path not in now.pairs:
-                found.append(Changed(path, held, base, settled=now.base.get(path, NONE) != base))
-            elif base == new_base:
-                found += [Changed(path, held, new)] if held != new else []
-            else:
-                found += [Changed(path, held, base), Changed(path, new_base, new)]
+            old_base, new_base = before.base.get(path, NONE), now.base.get(path, NONE)
+            old, new = before.pairs.get(path, old_base), now.pairs.get(path, new_base)
+            if old != new:
+                found.append(Changed(path, old, new))
+            if old_base != new_base:
+                # The commits between say so, too.
+                found.append(Changed(path, new_base, old_base, settled=True))
         return found
 
     def homes(self, tips: Iterable[bytes]) -> list[Path]:
@@ -78,7 +74,7 @@ class Overlays:
         return self._known[snapshot]
 
     def _alone(self, snapshot: bytes) -> _Seen:
-        return _Seen({path: (NONE, blob) for path, blob in self._stored(snapshot).items()}, {})
+        return _Seen(self._stored(snapshot), {})
 
     def _read(self, snapshot: bytes) -> _Seen | None:
         attached = record.attached(self._history, self._history.commit(ObjectId(snapshot)).tree)
@@ -101,8 +97,7 @@ class Overlays:
         # git's own files are no work of the user's.
         view |= {path: blob for path, blob in self._stored(snapshot).items() if not path.startswith(inner)}
         paths = view.keys() | base.keys()
-        pairs = {path: (base.get(path, NONE), view.get(path, NONE)) for path in paths}
-        return _Seen({path: pair for path, pair in pairs.items() if pair[0] != pair[1]}, base)
+        return _Seen({path: blob for path in paths if (blob := view.get(path, NONE)) != base.get(path, NONE)}, base)
 
     def _stored(self, snapshot: bytes) -> dict[bytes, bytes]:
         listed = history.tree(self._source, snapshot.hex())

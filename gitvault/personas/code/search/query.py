@@ -23,11 +23,14 @@ from gitvault.personas.code.search.segments import BINARY, SETTLED, UNREAD, Segm
 
 LIMIT = 30.0
 """Seconds after which a search is given up."""
+MOST = 500_000
+"""Different lines that are looked at for their lives: with more the search would take over 400 MiB."""
 Read = Callable[[int, bytes], bytes | None]
 """Reads a blob of the repository that has this version."""
 
 Array = npt.NDArray[Any]
 _BATCH = 512
+# Versions that are asked for one by one, rather than all.
 _SOME = 4000
 
 
@@ -109,6 +112,31 @@ class _Events(NamedTuple):
         return _Events(self.texts, self.times, *(column[keep] for column in self[2:]))
 
 
+class _Block(NamedTuple):
+    """The lines of a block that fit."""
+
+    text: bytes
+    rows: Array
+    """Their numbers in the segment."""
+    starts: Array
+    ends: Array
+    times: Array
+    """How often the pattern is in each."""
+
+
+def _blocks(segment: Segment, pattern: Pattern, deadline: float) -> Iterator[_Block]:
+    firsts = segment["first"]
+    for block, text in segment.texts(segment.candidates(pattern.required)):
+        if time.monotonic() > deadline:
+            raise GitVaultError(f"stopped after {LIMIT:g} seconds; search for more, or for something simpler")
+        places = pattern.places(text)
+        if not places:
+            continue
+        ends = np.flatnonzero(np.frombuffer(text, np.uint8) == 10)
+        rows, times = np.unique(np.searchsorted(ends, places), return_counts=True)
+        yield _Block(text, rows + int(firsts[block]), np.where(rows > 0, ends[rows - 1] + 1, 0), ends[rows], times)
+
+
 def _matching(segments: Iterable[Segment], pattern: Pattern) -> _Events:
     deadline = time.monotonic() + LIMIT
     numbers: dict[bytes, int] = {}
@@ -117,29 +145,24 @@ def _matching(segments: Iterable[Segment], pattern: Pattern) -> _Events:
     for segment in segments:
         lines: list[Array] = []
         local: list[int] = []
-        firsts = segment["first"]
-        for block, text in segment.texts(segment.candidates(pattern.required)):
-            if time.monotonic() > deadline:
-                raise GitVaultError(f"stopped after {LIMIT:g} seconds; search for more, or for something simpler")
-            places = pattern.places(text)
-            if not places:
-                continue
-            ends = np.flatnonzero(np.frombuffer(text, np.uint8) == 10)
-            rows, times = np.unique(np.searchsorted(ends, places), return_counts=True)
-            starts = np.where(rows > 0, ends[rows - 1] + 1, 0).tolist()
-            lines.append(rows + int(firsts[block]))
-            for start, stop, some in zip(starts, ends[rows].tolist(), times.tolist(), strict=True):
-                line = text[start:stop]
+        for text, rows, starts, ends, times in _blocks(segment, pattern, deadline):
+            lines.append(rows)
+            for start, end, some in zip(starts.tolist(), ends.tolist(), times.tolist(), strict=True):
+                line = text[start:end]
                 number = numbers.setdefault(line, len(numbers))
                 if number == len(often):
                     often.append(some)
                 local.append(number)
+            if len(numbers) > MOST:
+                raise GitVaultError(
+                    f"more than {MOST:,} different lines fit; search for something rarer, or use -S or -G"
+                )
         if not lines:
             continue
-        which, change, count = segment.events(np.concatenate(lines))
+        which, change, by = segment.events(np.concatenate(lines))
         columns = (segment[name][change] for name in ("path", "version", "kind"))
         blobs = np.stack([segment["old"][change], segment["new"][change]], axis=1)
-        parts.append((np.array(local, np.int64)[which], *columns, count, blobs))
+        parts.append((np.array(local, np.int64)[which], *columns, by, blobs))
     if not parts:
         none = np.zeros(0, np.int64)
         return _Events([], none, none, none, none, none, none, np.zeros((0, 2, 20), np.uint8))
@@ -375,23 +398,34 @@ def pickaxe(catalog: Catalog, segments: Sequence[Segment], query: Query, read: R
     if query.fixed and "\n" in query.text:
         found = _counted(catalog, segments, query, _near(segments, query), read)
     else:
-        events = _matching(segments, pattern)
-        states = _States(catalog, events.version)
-        binary = events.kind & BINARY != 0
-        searched = query.fixed and in_runs(pattern.raw)
-        keep = states.counts(events.version) & (searched | ~binary) & (events.kind & SETTLED == 0)
-        keep[keep] = _chosen(catalog, query, events.path[keep])
-        events = events.where(keep)
-        if query.fixed:
-            size = int(events.path.max(initial=0)) + 1
-            change, where = np.unique(events.version * size + events.path, return_inverse=True)
-            sums = np.bincount(where, weights=events.by * events.times[events.text], minlength=len(change))
-            found = set((change[sums != 0] // size).tolist())
-            if not searched:
-                found |= _counted(catalog, segments, query, None, read)
-        else:
-            found = set(_unique(events.version).tolist())
+        found = _differing(catalog, segments, query, pattern)
+        if query.fixed and not in_runs(pattern.raw):
+            found |= _counted(catalog, segments, query, None, read)
     return _newest_first(catalog, found)
+
+
+def _differing(catalog: Catalog, segments: Iterable[Segment], query: Query, pattern: Pattern) -> set[int]:
+    """The versions with more or fewer of the text in a file, or with more or fewer of a line that fits."""
+    deadline = time.monotonic() + LIMIT
+    unwanted = SETTLED if query.fixed and in_runs(pattern.raw) else SETTLED | BINARY
+    found: set[int] = set()
+    # A version's change of a path is in one segment, so that each can be looked at alone.
+    for segment in segments:
+        blocks = [(rows, times) for _, rows, _, _, times in _blocks(segment, pattern, deadline)]
+        if not blocks:
+            continue
+        rows, times = (np.concatenate(part) for part in zip(*blocks, strict=True))
+        which, change, by = segment.events(rows)
+        if query.fixed:
+            changes = np.flatnonzero(np.bincount(change, weights=by * times[which]))
+        else:
+            changes = _unique(change)
+        changes = changes[segment["kind"][changes] & unwanted == 0]
+        versions = segment["version"][changes].astype(np.int64)
+        keep = _States(catalog, versions).counts(versions)
+        keep[keep] = _chosen(catalog, query, segment["path"][changes[keep]])
+        found.update(_unique(versions[keep]).tolist())
+    return found
 
 
 def _newest_first(catalog: Catalog, numbers: set[int]) -> list[Version]:
@@ -411,7 +445,14 @@ def _near(segments: Sequence[Segment], query: Query) -> Array:
         return np.unique(np.concatenate([segment["path"] for segment in segments] or [np.zeros(0, np.int64)]))
     # The lines of binary files are not known.
     binary = [segment["path"][segment["kind"] & BINARY != 0] for segment in segments]
-    return np.unique(np.concatenate([_matching(segments, Pattern(replace(query, text=longest))).path, *binary]))
+    deadline = time.monotonic() + LIMIT
+    pattern = Pattern(replace(query, text=longest))
+    found = [
+        segment["path"][segment.events(block.rows)[1]]
+        for segment in segments
+        for block in _blocks(segment, pattern, deadline)
+    ]
+    return np.unique(np.concatenate([*found, *binary, np.zeros(0, np.uint32)]))
 
 
 def _counted(catalog: Catalog, segments: Iterable[Segment], query: Query, paths: Array | None, read: Read) -> set[int]:
