@@ -45,6 +45,7 @@ VERBS = {
     "op": "retain",
     "copy": "copy",
     "doctor": "doctor",
+    "search": "search",
 }
 """Each verb with the module of `gitvault.cli` whose `VERBS` has it."""
 

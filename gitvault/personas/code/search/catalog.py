@@ -48,6 +48,13 @@ class Catalog:
         self.db.executescript(_SCHEMA)
         self.db.execute("INSERT OR IGNORE INTO about VALUES('format', ?)", (FORMAT,))
 
+    @property
+    def identity(self) -> str:
+        """Another one for each index that was ever made: its versions' numbers are its own."""
+        self.db.execute("INSERT OR IGNORE INTO about VALUES('identity', hex(randomblob(8)))")
+        found = self.db.execute("SELECT value FROM about WHERE key = 'identity'").fetchone()
+        return str(found[0])
+
     def is_ours(self) -> bool:
         """Whether it was written by this version of the program, and to its end."""
         return bool(self.db.execute("SELECT value FROM about WHERE key = 'format'").fetchall() == [(FORMAT,)])

@@ -275,9 +275,12 @@ class Index:
         with self.reader() as read:
             return pickaxe(self.catalog, self.segments(query.projects), query, read)
 
-    def changes(self, after: int = 0) -> Iterator[Change]:
-        """Every file that differs between a version, numbered above `after`, and the one before it, oldest first."""
-        return changes(self.catalog, self.segments(), after)
+    def changes(self, after: int = 0, at: Callable[[str, bytes], bool] | None = None) -> Iterator[Change]:
+        """Every file that differs between a version, numbered above `after`, and the one before it, oldest first.
+
+        `at`: asked once for the project and path of each file, whether it is wanted.
+        """
+        return changes(self.catalog, self.segments(), after, at)
 
     def version(self, number: int) -> Version:
         """A version by its number. Raises NotFoundError."""

@@ -472,7 +472,9 @@ def _counted(catalog: Catalog, segments: Iterable[Segment], query: Query, paths:
     return found
 
 
-def changes(catalog: Catalog, segments: Iterable[Segment], after: int) -> Iterator[Change]:
+def changes(
+    catalog: Catalog, segments: Iterable[Segment], after: int, at: Callable[[str, bytes], bool] | None = None
+) -> Iterator[Change]:
     """See Index.changes."""
     names = ("version", "path", "kind", "old", "new")
     parts = []
@@ -484,7 +486,9 @@ def changes(catalog: Catalog, segments: Iterable[Segment], after: int) -> Iterat
         return
     version, path, kind, old, new = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     known = catalog.paths(_unique(path).tolist())
-    for row in np.lexsort((path, version)).tolist():
+    chosen = np.array([number for number, where in known.items() if at is None or at(*where)], np.int64)
+    rows = np.flatnonzero(np.isin(path, chosen))
+    for row in rows[np.lexsort((path[rows], version[rows]))].tolist():
         ids = linked(int(kind[row]), bytes(old[row]), bytes(new[row]))
         before, now = (b"" if blob == NONE else blob for blob in ids)
         yield Change(int(version[row]), *known[int(path[row])], before, now)
