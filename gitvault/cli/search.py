@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from gitvault.cli import render
 from gitvault.cli.arguments import add_selection, count, date, filled, names, wrong
 from gitvault.core.utils.names import to_line, to_text
-from gitvault.errors import NotFoundError
+from gitvault.errors import LockedError, NotFoundError
 from gitvault.personas.base import Answer, Session, Verb
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def _configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--timeline", action="store_true", help="with --symbol: every change of it, with its difference"
     )
+    parser.add_argument("--uses", action="store_true", help="with --symbol: the lines that call it")
     parser.add_argument("--struct", metavar="CODE", type=text, help="code with holes, 'f($A, $$$)'; needs --lang")
     parser.add_argument("--exhaustive", action="store_true", help="with --struct: look at every version, however long")
     parser.add_argument("--reuse", action="store_true", help="only what two projects share; alone: functions")
@@ -79,12 +80,21 @@ def _run(session: Session, arguments: Namespace) -> Answer:
         raise wrong("--ids goes with -S or -G")
     if arguments.timeline and arguments.symbol is None:
         raise wrong("--timeline goes with --symbol")
+    if arguments.uses and (arguments.symbol is None or arguments.timeline or set("*?") & set(arguments.symbol)):
+        raise wrong("--uses goes with --symbol and a whole name, without --timeline")
     if arguments.struct is not None and arguments.lang is None:
         raise wrong("--struct needs --lang: a pattern is code of one language")
     with _opened(session) as index:
-        done = _up_to_date(session, index)
         if arguments.index:
-            return _indexed(session, index, done)
+            return _indexed(session, index, _up_to_date(session, index))
+        try:
+            done = _up_to_date(session, index)
+        except LockedError as error:
+            render.say(f"{error}; this answer lacks what it has not read yet")
+        else:
+            if done.problems:
+                said = f"{render.plural(len(done.problems), 'thing')} could not be read"
+                render.say(f"{said}; {session.command} search --index lists them")
         return _answer(session, arguments, index)
 
 
@@ -106,7 +116,7 @@ def _ledger(session: Session, index: Index) -> Iterator[Ledger]:
     from gitvault.personas.code.search.answers import catch_up
     from gitvault.personas.code.search.ledger import Ledger
 
-    with Ledger(_folder(session) / "symbols.db") as ledger:
+    with Ledger(_folder(session) / "symbols.db", index.catalog.identity) as ledger:
         catch_up(index, ledger)
         yield ledger
 
@@ -148,6 +158,8 @@ def _answer(session: Session, arguments: Namespace, index: Index) -> Answer:
                 index, pattern, wanted, exhaustive=arguments.exhaustive, budget=budget, limit=arguments.limit
             )
         )
+    if arguments.uses:
+        return _page(answers.callers(index, arguments.symbol, wanted, budget=_BUDGET, limit=arguments.limit))
     if arguments.symbol is not None:
         return _symbols(session, arguments, index, wanted)
     if not arguments.pattern and not arguments.patterns:
@@ -231,9 +243,9 @@ def _symbols(session: Session, arguments: Namespace, index: Index, wanted: Wante
         page, histories = answers.symbols(
             index, ledger, arguments.symbol, wanted, ignore_case=arguments.ignore_case, limit=arguments.limit
         )
-    if not arguments.timeline:
-        return _page(page)
-    timelines = [answers.timeline(index, history) for history in histories]
+        if not arguments.timeline:
+            return _page(page)
+        timelines = [answers.timeline(index, ledger, history) for history in histories]
     document = _document(page)
     hits = [
         {**_hit(one), "timeline": [_step(step) for step in steps]}
@@ -247,6 +259,7 @@ def _step(step: Step) -> dict[str, object]:
         **_version(step.version),
         "path": to_text(step.path),
         "change": step.change,
+        "former": step.former or None,
         "diff": step.diff,
     }
 
@@ -256,7 +269,8 @@ def _timeline_lines(page: Page, timelines: Sequence[Sequence[Step]]) -> Iterator
         yield f"{render.line(one.project)}: {one.kind} {render.line(one.name)} ({one.language})"
         for step in steps:
             short, time = step.version.id[: render.SHORT], render.local(step.version.time)
-            yield f"  {short}  {time}  {step.change:10}  {to_line(step.path)}  {_said(step.version)}"
+            change = f"renamed from {render.line(step.former)}" if step.former else step.change
+            yield f"  {short}  {time}  {change:10}  {to_line(step.path)}  {_said(step.version)}"
             yield from (f"      {render.line(text)}" for text in step.diff.splitlines()[2:])
     if not page.found:
         yield "nothing found"

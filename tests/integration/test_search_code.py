@@ -13,6 +13,11 @@ from typing import Any
 import pytest
 
 from gitvault.cli import main
+from gitvault.core.utils.files import Disk
+from gitvault.personas.code.search.answers import Wanted, callers, structures
+from gitvault.personas.code.search.catalog import alone
+from gitvault.personas.code.search.index import Index
+from gitvault.personas.code.search.structure import Pattern
 from gitvault.vault import Vault
 
 MERGE = """def merge(left, right):
@@ -26,6 +31,8 @@ HIT = {
     "project", "path", "line", "text", "introduced", "introduced_at", "author", "message", "modified", "removed",
     "removed_at", "alive", "projects",
 }  # fmt: skip
+
+STEP = {"id", "project", "time", "author", "message", "snapshot", "path", "change", "former", "diff"}
 
 
 class Checkout:
@@ -232,7 +239,18 @@ def test_the_history_of_a_symbol(run: Run, acme: Checkout) -> None:
     steps = hit["timeline"]
     assert [step["change"] for step in steps] == ["introduced", "modified", "moved", "removed"]
     assert [step["id"] for step in steps] == [first, changed, moved, gone]
-    assert set(steps[0]) == {"id", "project", "time", "author", "message", "snapshot", "path", "change", "diff"}
+    assert set(steps[0]) == {
+        "id",
+        "project",
+        "time",
+        "author",
+        "message",
+        "snapshot",
+        "path",
+        "change",
+        "former",
+        "diff",
+    }
     assert "-            out.append(left.pop(0) if left[0] <= right[0]" in steps[1]["diff"]
     assert steps[2]["diff"] == ""
     lines = run("--symbol", "merge", "--timeline", text=True).splitlines()
@@ -240,8 +258,52 @@ def test_the_history_of_a_symbol(run: Run, acme: Checkout) -> None:
     assert sum("      @@ " in line for line in lines) == 3
 
 
+def test_a_symbol_that_is_renamed_says_so(run: Run, acme: Checkout) -> None:
+    acme.commit("Begin", {"sort.py": MERGE})
+    renamed = acme.commit("Rename", {"sort.py": MERGE.replace("def merge", "def join")})
+    assert run("--symbol", "merge")["hits"][0]["removed"] == renamed
+    (hit,) = run("--symbol", "join", "--timeline")["hits"]
+    (step,) = hit["timeline"]
+    assert (step["id"], step["change"], step["former"]) == (renamed, "renamed", "merge")
+    assert "renamed from merge" in run("--symbol", "join", "--timeline", text=True)
+
+
+def test_while_the_index_is_being_built_there_is_an_answer(run: Run, acme: Checkout, vault: Vault) -> None:
+    acme.commit("Begin", {"a.py": "x = 1\n"})
+    assert run("x = ")["count"] == 1
+    acme.commit("More", {"a.py": "x = 2\n"})
+    with alone(vault.path / "cache" / "search"):
+        assert run("x = ")["count"] == 1
+        assert "another run brings the search index up to date" in run("--index", code=11)
+    assert run("x = ")["hits"][0]["text"] == "x = 2"
+
+
+def test_a_project_whose_repository_is_damaged_is_said_and_the_rest_found(
+    run: Run, acme: Checkout, blue: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    acme.commit("Begin", {"a.py": "x = 1\n"})
+    blue.commit("Begin", {"b.py": "x = 1\n"})
+    (acme.folder / ".git" / "HEAD").write_text("nonsense\n")
+    assert [hit["project"] for hit in run("x = ")["hits"]] == ["blue"]
+    assert run("--index")["problems"][0].startswith("acme: ")
+
+
 def indented(code: str) -> str:
     return "".join(f"    {line}\n" for line in code.splitlines())
+
+
+def test_who_calls_a_function(run: Run, acme: Checkout) -> None:
+    """Not who defines it, speaks of it, or has its name in a text."""
+    source = "def put(x):\n    # put it\n    return 'put'\n\nput(1)\nself.put(2)\n"
+    acme.commit("Begin", {"a.py": source, "b.txt": "put(3)\n", "node_modules/c.js": "put(4)\n"})
+    acme.commit("Less", {"a.py": source.replace("put(1)\n", "")})
+    found = run("--symbol", "put", "--uses")
+    assert [(hit["path"], hit["line"], hit["text"], hit["alive"]) for hit in found["hits"]] == [
+        ("a.py", 5, "self.put(2)", True),
+        ("a.py", 5, "put(1)", False),
+        ("node_modules/c.js", 1, "put(4)", True),
+    ]
+    assert run("--symbol", "Box.put", "--uses", "--alive", "--lang", "python")["count"] == 1
 
 
 def test_functions_that_projects_share_are_found_by_what_they_do(run: Run, acme: Checkout, blue: Checkout) -> None:
@@ -316,6 +378,8 @@ def test_the_index_is_a_cache(run: Run, acme: Checkout, vault: Vault) -> None:
         (["x", "-S", "y"], 129, "give one of PATTERN, -S, -G, --symbol and --struct"),
         (["x", "-e", "y"], 129, "a PATTERN beside -e"),
         (["x", "--ids"], 129, "--ids goes with -S or -G"),
+        (["--symbol", "pu*", "--uses"], 129, "--uses goes with --symbol and a whole name"),
+        (["x", "--uses"], 129, "--uses goes with --symbol"),
         (["x", "--timeline"], 129, "--timeline goes with --symbol"),
         ([""], 129, "cannot be empty"),
     ],
@@ -325,3 +389,18 @@ def test_bad_input_is_one_clear_line(run: Run, acme: Checkout, words: list[str],
     line = run(*words, code=code)
     assert said in line
     assert len(line.splitlines()) == 1
+
+
+def test_what_takes_too_long_is_left_out_and_said(run: Run, acme: Checkout, vault: Vault) -> None:
+    acme.commit("Begin", {"a.py": "def f():\n    g(1)\n", "b.py": "def h():\n    g(2)\n"})
+    run("--index")
+    clock = iter(range(1000))
+    with Index.open(vault.path / "cache" / "search", Disk()) as index:
+        page = structures(index, Pattern("g($A)", "python"), Wanted(), budget=1, now=lambda: next(clock))
+        assert (page.count, page.notes) == (
+            1, ("1 of 2 files were not looked at for want of time; --exhaustive looks at all",),
+        )  # fmt: skip
+        page = callers(index, "g", Wanted(), budget=1, now=lambda: next(clock))
+        assert (page.count, page.notes) == (
+            1, ("1 line was not looked at for want of time; --project and --alive ask for less",),
+        )  # fmt: skip

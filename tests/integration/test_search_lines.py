@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import subprocess
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from gitvault.core.backup_engine.maintain import start_if_due
+from gitvault.core.utils import layout, process
 from gitvault.core.utils.files import Disk
 from gitvault.errors import CorruptionError, GitVaultError, LockedError, NotFoundError
 from gitvault.personas.code.search import history, query
+from gitvault.personas.code.search import index as index_module
 from gitvault.personas.code.search.catalog import FORMAT, alone
-from gitvault.personas.code.search.history import is_repository, sources
+from gitvault.personas.code.search.history import NONE, Changed, is_repository, sources, stamp
 from gitvault.personas.code.search.index import Index
 from gitvault.personas.code.search.model import Hit, Query, Source
+from gitvault.personas.code.search.overlay import Overlays
+from gitvault.personas.code.search.query import Found, Read
 from gitvault.vault import Vault
 
 WORDS = [
@@ -89,7 +96,9 @@ def ids(index: Index, text: str, **how: bool) -> list[str]:
 
 
 def only(index: Index, text: str, **how: bool) -> Hit:
-    (hit,) = index.find(Query(text, **how))
+    found: Found = index.find(Query(text, **how))
+    assert len(found) == 1, list(found)
+    (hit,) = found
     return hit
 
 
@@ -200,6 +209,7 @@ def test_a_line_has_its_life(repository: Repository, index: Index, bring: Callab
     hit = only(index, "parse")
     assert hit.removed
     assert (hit.removed.id, hit.alive) == (gone, False)
+    read: Read
     with index.reader() as read:
         assert read(hit.last.number, hit.blob) == b"def parse(x, y):\n    pass\n"
     again = repository.commit({"a.py": b"def parse(x, y):\n"})
@@ -433,19 +443,83 @@ def test_snapshots_are_versions(vault: Vault, tmp_path: Path) -> None:
 
 
 def test_snapshots_and_commits_are_one_history(vault: Vault, repository: Repository, tmp_path: Path) -> None:
-    commit = repository.commit({"a.py": b"def old():\n"})
-    snapshot = vault.create_snapshot(repository.folder).snapshot
-    (repository.folder / "a.py").write_bytes(b"def old():\ndef new():\n")
-    second = vault.create_snapshot(repository.folder).snapshot
-    # Later by its clock, too.
-    repository.time += 10**9
-    repository.commit({}, "later")
+    """Of a checkout a snapshot is what differs from its commit."""
+    vault = Vault.open(vault.path, now=lambda: datetime.fromtimestamp(repository.time, UTC))
+    remote = tmp_path / "remote.git"
+    commit = repository.commit({"a.py": b"def old():\n", "b.py": b"def other():\n"})
+    subprocess.run(["git", "clone", "-q", "--bare", repository.folder, remote], check=True)
+    repository.git("remote", "add", "origin", remote.as_uri())
+    repository.git("push", "-q", "origin", "main")
+    repository.git("fetch", "-q")
     assert is_repository(repository.folder)
+
+    def save(content: bytes | None = None) -> str:
+        if content is not None:
+            (repository.folder / "a.py").write_bytes(content)
+        repository.time += 60
+        return str(vault.create_snapshot(repository.folder, message="saved").snapshot)
+
+    first = save(b"def old():\ndef new():\n")
     with Index.open(tmp_path / "index", Disk()) as index:
         index.update(sources(vault))
         assert only(index, r"old\(").introduced.id == commit
-        assert only(index, r"new\(").introduced.id == second
-        assert set(ids(index, "old", fixed=True)) == {commit, snapshot}
+        hit = only(index, r"new\(")
+        assert (hit.introduced.id, hit.introduced.subject, hit.alive) == (first, "saved", True)
+        assert ids(index, "other", fixed=True) == [commit]
+        assert ids(index, "new", fixed=True) == [first]
+
+        committed = repository.commit({})
+        second = save(b"def old():\ndef new():\ndef newer():\n")
+        index.update(sources(vault))
+        hit = only(index, r"new\(")
+        assert (hit.introduced.id, hit.modified, hit.alive) == (first, (), True)
+        assert only(index, r"newer\(").introduced.id == second
+        assert set(ids(index, "new(", fixed=True)) == {first, committed}
+
+        undone = save(b"def old():\ndef new():\n")
+        index.update(sources(vault))
+        removed = only(index, r"newer\(").removed
+        assert removed
+        assert removed.id == undone
+        assert set(ids(index, "newer", fixed=True)) == {second, undone}
+        hit = only(index, r"new\(")
+        with index.reader() as read:
+            assert b"def new" in (read(hit.last.number, hit.blob) or b"")
+
+
+def test_what_a_snapshot_of_a_checkout_changed(vault: Vault, repository: Repository) -> None:
+    repository.commit({"a.py": b"one\n", "gone.py": b"x\n"})
+    (repository.folder / "a.py").write_bytes(b"two\n")
+    (repository.folder / "gone.py").unlink()
+    (repository.folder / "new.py").write_bytes(b"new\n")
+    vault.create_snapshot(repository.folder)
+    saved, commits = sources(vault)
+    assert saved.checkout == repository.folder == commits.folder
+    ((_, (tip,)),) = history.lines_of(saved)
+    with contextlib.closing(Overlays(saved, repository.folder)) as overlays:
+        found = {change.path: change for change in overlays.changes(tip, None, [])}
+        assert found.keys() == {b"a.py", b"gone.py", b"new.py"}
+        assert (found[b"gone.py"].new, found[b"new.py"].old, NONE) == (NONE, NONE, bytes(20))
+        assert isinstance(found[b"a.py"], Changed)
+        with history.Reader(saved, overlays.homes([tip])) as reader:
+            reader.ahead(found[b"a.py"].new)
+            assert (reader.read(found[b"a.py"].old), reader.read(found[b"a.py"].new)) == (b"one\n", b"two\n")
+
+
+def test_a_stamp_changes_with_any_branch(repository: Repository) -> None:
+    repository.commit({"a": b"x\n"})
+    source = Source("acme", repository.folder)
+    seen = [stamp(source)]
+    repository.git("branch", "topic/one")
+    seen.append(stamp(source))
+    repository.git("pack-refs", "--all")
+    seen.append(stamp(source))
+    repository.git("worktree", "add", "-q", "../linked", "topic/one")
+    linked = Source("acme", repository.folder.parent / "linked")
+    before = stamp(linked)
+    repository.git("-C", "../linked", "commit", "-q", "--allow-empty", "-m", "more")
+    assert stamp(linked) != before
+    assert len(set(seen)) == 3
 
 
 def test_a_purge_removes_the_index(vault: Vault, tmp_path: Path) -> None:
@@ -454,7 +528,7 @@ def test_a_purge_removes_the_index(vault: Vault, tmp_path: Path) -> None:
     (folder / "key.pem").write_text("secret text\n")
     (folder / "a").write_text("x\n")
     vault.create_snapshot(folder)
-    where = vault.path / "cache" / "search"
+    where = vault.path / layout.SEARCH
     with Index.open(where, Disk()) as index:
         index.update(sources(vault))
         assert only(index, "secret text")
@@ -469,6 +543,8 @@ def test_a_purge_removes_the_index(vault: Vault, tmp_path: Path) -> None:
     with Index.open(where, Disk()) as index:
         index.update(sources(vault))
         assert list(index.find(Query("secret text"))) == []
+    layout.clear_search(vault.path, Disk())
+    assert list(where.iterdir()) == []
 
 
 def test_an_index_that_is_damaged_or_of_another_version_is_made_anew(
@@ -487,11 +563,18 @@ def test_an_index_that_is_damaged_or_of_another_version_is_made_anew(
         assert only(again, "fine")
         (segment,) = again.folder.glob("*.lines")
     segment.write_bytes(b"nothing")
-    with Index.open(index.folder, Disk()) as again, pytest.raises(CorruptionError, match="delete"):
-        list(again.find(Query("fine")))
+    with Index.open(index.folder, Disk()) as again:
+        with pytest.raises(CorruptionError, match="--index"):
+            list(again.find(Query("fine")))
+        again.update([Source("acme", repository.folder)])
+        assert only(again, "fine")
+        (segment,) = again.folder.glob("*.lines")
     segment.unlink()
-    with Index.open(index.folder, Disk()) as again, pytest.raises(CorruptionError, match="gone"):
-        list(again.find(Query("fine")))
+    with Index.open(index.folder, Disk()) as again:
+        with pytest.raises(CorruptionError, match="gone"):
+            list(again.find(Query("fine")))
+        again.update([Source("acme", repository.folder)])
+        assert only(again, "fine")
 
 
 def test_what_a_killed_run_left_is_cleared_away_and_its_rest_is_read(
@@ -517,11 +600,26 @@ def test_what_a_killed_run_left_is_cleared_away_and_its_rest_is_read(
     assert len(list(index.folder.glob("*.lines"))) == 1
 
 
-def test_one_updates_at_a_time(index: Index, repository: Repository, bring: Callable[[], object]) -> None:
+def test_one_updates_at_a_time(
+    index: Index, repository: Repository, bring: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
     repository.commit({"a": b"x\n"})
-    with alone(index.folder), pytest.raises(LockedError, match="wait"):
+    monkeypatch.setattr(index_module, "WAIT", 0.0)
+    with alone(index.folder, 0), pytest.raises(LockedError, match="wait"):
         bring()
     bring()
+
+
+def test_a_snapshot_has_an_index_that_is_there_brought_up_to_date(
+    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setattr(process, "start_detached", started.append)
+    start_if_due(vault.path, vault.store)
+    assert started == []
+    Index.open(vault.path / layout.SEARCH, Disk()).close()
+    start_if_due(vault.path, vault.store)
+    assert [words[4:] for words in started] == [["search", "--index", "--quiet"]]
 
 
 def test_changes_are_told_in_order_with_their_blobs(
@@ -551,6 +649,9 @@ def test_a_pattern_that_takes_too_long_is_cut_off(
     bring()
     # This one costs other engines the age of the universe.
     assert ids(index, "(a+)+b") == []
+    monkeypatch.setattr(query, "MOST", 0)
+    with pytest.raises(GitVaultError, match="rarer"):
+        list(index.find(Query("a")))
     monkeypatch.setattr(query, "LIMIT", -1.0)
     with pytest.raises(GitVaultError, match="stopped after"):
         ids(index, "a")

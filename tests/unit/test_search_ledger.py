@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gitvault.errors import LockedError
 from gitvault.personas.code.search.ledger import LEAST_TOKENS, Ledger, SymbolHistory, When
 from gitvault.personas.code.search.model import Change
 
@@ -202,6 +203,56 @@ def test_what_was_read_is_not_read_again(past: Past, tmp_path: Path) -> None:
         assert past.tell(ledger) == 2, "the version before, and the new one"
         assert len(ledger.find("merge", past.lines)) == 1
         assert len(ledger.find("put", past.lines)[0].events) == 1
+
+
+def test_a_table_of_another_index_is_begun_anew(past: Past, tmp_path: Path) -> None:
+    past.version("acme", {"box.py": PUT})
+    with Ledger(tmp_path / "symbols.db", "one") as ledger:
+        past.tell(ledger)
+    with Ledger(tmp_path / "symbols.db", "one") as ledger:
+        assert ledger.known() == 1
+    with Ledger(tmp_path / "symbols.db", "two") as ledger:
+        assert (ledger.known(), ledger.find("put", past.lines)) == (-1, [])
+
+
+def test_two_that_read_the_same_write_it_once(past: Past, tmp_path: Path) -> None:
+    past.version("acme", {"box.py": PUT})
+    with Ledger(tmp_path / "symbols.db") as one, Ledger(tmp_path / "symbols.db") as two:
+
+        def read(version: int, blob: bytes) -> bytes | None:
+            # While one is parsing the other one is through.
+            if two.known() < 0:
+                past.tell(two)
+            return past.read(version, blob)
+
+        assert one.add(past.changes, read, 1) == 1
+        assert [len(history.events) for history in one.find("put", past.lines)] == [1]
+
+
+def test_a_table_that_is_locked_is_left_alone(past: Past, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def locked(*_: object, **__: object) -> None:
+        raise sqlite3.OperationalError("database is locked")
+
+    past.version("acme", {"box.py": PUT})
+    with Ledger(tmp_path / "symbols.db") as ledger:
+        past.tell(ledger)
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite3, "connect", locked)
+        with pytest.raises(LockedError, match="another run writes to it"):
+            Ledger(tmp_path / "symbols.db")
+    with Ledger(tmp_path / "symbols.db") as ledger:
+        assert ledger.known() == 1
+
+
+def test_a_function_under_another_name_is_known_by_its_body(past: Past, ledger: Ledger) -> None:
+    past.version("acme", {"box.py": PUT})
+    past.version("acme", {"box.py": PUT.replace(b"def put", b"def place")})
+    past.tell(ledger)
+    (place,) = ledger.find("place", past.lines)
+    (put,) = ledger.find("put", past.lines)
+    assert ledger.former(place.events[0], "acme") == "put"
+    assert ledger.former(place.events[0], "blue") == ""
+    assert [ledger.former(event, "acme") for event in put.events] == ["", ""]
 
 
 @pytest.mark.parametrize("content", [b"no database at all" * 100, b"", b"other"])

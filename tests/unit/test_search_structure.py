@@ -55,6 +55,7 @@ def test_words_and_the_line_that_is_looked_for_first() -> None:
     assert pattern.words == ("connect_all", "for", "in")
     assert pattern.line == r"\bconnect_all\b"
     assert Pattern("for $A in $B: $$$", "python").line == r"\bfor\b.*\bin\b"
+    assert Pattern("if err != nil { return $$$ }", "go").line == r"\bif\b.*\berr\b.*\bnil\b"
     assert Pattern("$A = $B", "python").line == ""
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from gitvault.errors import NotFoundError, ToolMissing
 from gitvault.personas.code.search import languages
-from gitvault.personas.code.search.symbols import SIZE_LIMIT, Follower, Symbol, Use, comment_lines, symbols, uses
+from gitvault.personas.code.search.symbols import SIZE_LIMIT, Follower, Symbol, Use, symbols, uses
 
 SAMPLES = {
     "python": (
@@ -127,11 +127,6 @@ def test_uses_are_the_names_that_are_called() -> None:
     assert [use.name for use in uses(b"void f() { g(1); }", "c")] == ["g"]
 
 
-def test_lines_of_comments() -> None:
-    assert comment_lines(b"# one\nx = 1  # two\n'''no'''\n", "python") == {1}
-    assert comment_lines(b"int x; /* a\n b */\n// c\n", "c") == {2, 3}
-
-
 def test_a_version_is_read_from_the_one_before_it_as_if_it_were_read_anew() -> None:
     """Whatever is edited: also where a quote or a brace changes what everything after it is."""
     chance = random.Random(7)
@@ -149,7 +144,6 @@ def test_a_version_is_read_from_the_one_before_it_as_if_it_were_read_anew() -> N
 def test_hostile_sources_cost_nothing_much_and_stop_nothing() -> None:
     assert symbols(b"def f(): pass\n" * (SIZE_LIMIT // 10), "python") == []
     assert uses(b"f()\n" * SIZE_LIMIT, "python") == []
-    assert comment_lines(b"#\n" * SIZE_LIMIT, "python") == set()
     deep = b"x = " + b"(" * 50_000 + b")" * 50_000
     assert [symbol.name for symbol in symbols(deep, "python")] == ["x"]
     assert symbols(b"\xff\xfe\x00 def \xc3(", "python") == []

@@ -11,22 +11,21 @@ import re
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from difflib import unified_diff
 from itertools import groupby, islice, takewhile
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from gitvault.core.utils.names import to_text
 from gitvault.personas.code.search.languages import globs, language_of
-from gitvault.personas.code.search.ledger import Copies, Event, Ledger, Place, SymbolHistory, When
 from gitvault.personas.code.search.ranking import is_foreign, scorer
 
 if TYPE_CHECKING:
     from gitvault.personas.code.search.index import Index
-    from gitvault.personas.code.search.model import Change, Query, Version
+    from gitvault.personas.code.search.ledger import Copies, Event, Ledger, Place, SymbolHistory, When
+    from gitvault.personas.code.search.model import Change, Hit, Query, Version
     from gitvault.personas.code.search.structure import Pattern
 
 LIMIT = 50
@@ -104,7 +103,9 @@ class Step:
     version: Version
     path: bytes
     change: str
-    """`introduced`, `modified`, `moved` or `removed`."""
+    """`introduced`, `modified`, `moved`, `renamed` or `removed`."""
+    former: str
+    """The name before, when it was renamed."""
     diff: str
     """As `diff -u` has it."""
 
@@ -142,19 +143,7 @@ def lines(index: Index, asked: Query, *, reused: bool = False, limit: int = LIMI
     hits = [hit for hit in found if len(hit.projects) > 1] if reused else list(islice(found, _RANKED))
     best = heapq.nlargest(limit, hits, key=scorer(_finder(asked)))
     with index.reader() as read:
-        page = tuple(
-            Found(
-                hit.project,
-                hit.path,
-                _line_of(read(hit.last.number, hit.blob), hit.text),
-                hit.text,
-                hit.introduced,
-                hit.modified,
-                hit.removed,
-                hit.projects,
-            )
-            for hit in best
-        )
+        page = tuple(_found(hit, next(_lines_of(read(hit.last.number, hit.blob) or b"", hit.text), 0)) for hit in best)
     return Page(len(hits) if reused else len(found), page)
 
 
@@ -178,9 +167,15 @@ def _finder(asked: Query) -> Callable[[bytes], tuple[int, int] | None]:
     return find
 
 
-def _line_of(content: bytes | None, text: bytes) -> int:
-    held = (line.rstrip(b"\r") for line in (content or b"").split(b"\n"))
-    return next((number for number, line in enumerate(held, 1) if line == text.rstrip(b"\r")), 0)
+def _lines_of(content: bytes, text: bytes) -> Iterator[int]:
+    """The numbers of the lines that a text is."""
+    for number, line in enumerate(content.split(b"\n"), 1):
+        if line.rstrip(b"\r") == text.rstrip(b"\r"):
+            yield number
+
+
+def _found(hit: Hit, line: int) -> Found:
+    return Found(hit.project, hit.path, line, hit.text, hit.introduced, hit.modified, hit.removed, hit.projects)
 
 
 def catch_up(index: Index, ledger: Ledger) -> int:
@@ -203,6 +198,8 @@ def catch_up(index: Index, ledger: Ledger) -> int:
 
 
 def _history_lines(index: Index) -> dict[int, When]:
+    from gitvault.personas.code.search.ledger import When
+
     return {number: When((source << 24) + line, when) for number, line, source, when in index.catalog.states()}
 
 
@@ -261,8 +258,47 @@ def _symbol(index: Index, history: SymbolHistory, projects: tuple[str, ...]) -> 
     )
 
 
-def timeline(index: Index, history: SymbolHistory) -> list[Step]:
+def callers(
+    index: Index,
+    name: str,
+    wanted: Wanted,
+    *,
+    budget: float = math.inf,
+    now: Callable[[], float] = time.monotonic,
+    limit: int = LIMIT,
+) -> Page:
+    """The lines that call a function of a name, as their syntax has it; of what is above `budget` seconds none."""
+    from gitvault.personas.code.search.symbols import uses
+
+    asked = query([name.rpartition(".")[2]], wanted, fixed=True, word=True)
+    known: dict[bytes, set[tuple[str, int]]] = {}
+    found: list[tuple[Hit, int]] = []
+    end = now() + budget
+    left = 0
+    with index.reader() as read:
+        for hit in index.find(asked):
+            language = language_of(hit.path)
+            if not language:
+                continue
+            if hit.blob not in known and now() > end:
+                left += 1
+                continue
+            content = read(hit.last.number, hit.blob) or b""
+            if hit.blob not in known:
+                known[hit.blob] = set(uses(content, language))
+            calls = (number for number in _lines_of(content, hit.text) if (asked.text, number) in known[hit.blob])
+            if number := next(calls, 0):
+                found.append((hit, number))
+    found.sort(key=lambda pair: is_foreign(pair[0].path))
+    said = f"{left} {'line was' if left == 1 else 'lines were'} not looked at for want of time"
+    notes = (f"{said}; --project and --alive ask for less",) if left else ()
+    return Page(len(found), tuple(_found(hit, number) for hit, number in found[:limit]), notes)
+
+
+def timeline(index: Index, ledger: Ledger, history: SymbolHistory) -> list[Step]:
     """What happened to a symbol, oldest first, with the differences."""
+    from difflib import unified_diff
+
     steps = []
     with index.reader() as read:
 
@@ -279,7 +315,8 @@ def timeline(index: Index, history: SymbolHistory) -> list[Step]:
             change = "modified" if event.old and event.new else "introduced" if event.new else "removed"
             if event.old and event.new and event.old.body == event.new.body:
                 change = "moved"
-            steps.append(Step(index.version(event.version), event.path, change, diff))
+            former = ledger.former(event, history.project)
+            steps.append(Step(index.version(event.version), event.path, "renamed" if former else change, former, diff))
     return steps
 
 
@@ -322,8 +359,8 @@ def structures(
 ) -> Page:
     """What has ever had the shape of a pattern.
 
-    Not `exhaustive`: only versions that changed a line with the pattern's words are looked at, until `budget` seconds
-    have gone by.
+    Not `exhaustive`: only versions that changed a line with the pattern's words are looked at. What takes longer than
+    `budget` seconds is left out, and said.
     """
     touched = None if exhaustive or not pattern.line else _touched(index, pattern, wanted)
 
@@ -341,12 +378,20 @@ def structures(
     end = now() + budget
     left = 0
     with index.reader() as read:
+
+        def in_time(version: int, blob: bytes) -> bytes | None:
+            if now() > end:
+                raise TimeoutError
+            return read(version, blob)
+
         # What changed last is what is asked about most.
         for changes in sorted(files.values(), key=lambda changes: -changes[-1].version):
-            if now() > end:
+            try:
+                lives = list(pattern.lives(changes, in_time, whole=touched is None))
+            except TimeoutError:
                 left += 1
                 continue
-            for life in pattern.lives(changes, read, whole=touched is None):
+            for life in lives:
                 one = Found(
                     life.project,
                     life.path,

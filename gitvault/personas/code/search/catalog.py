@@ -16,18 +16,19 @@ from gitvault.personas.code.search.model import Source, Version
 
 FORMAT = 1
 """Of all files of an index; one with another number is made anew."""
-GONE = -1
+_GONE = -1
 """The line of versions that are no longer on any."""
 _LAST_SECOND = 253_370_764_800
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS about(key TEXT PRIMARY KEY, value);
-CREATE TABLE IF NOT EXISTS source(id INTEGER PRIMARY KEY, project TEXT, folder TEXT, branch TEXT, stamp BLOB,
-  shallow BLOB, UNIQUE(project, folder, branch));
+CREATE TABLE IF NOT EXISTS source(id INTEGER PRIMARY KEY, project TEXT, folder TEXT, branch TEXT, checkout TEXT,
+  stamp BLOB, shallow BLOB, UNIQUE(project, folder, branch, checkout));
 CREATE TABLE IF NOT EXISTS version(number INTEGER PRIMARY KEY, source INT, oid BLOB, line INT, id BLOB, time INT,
   author TEXT, subject TEXT);
 CREATE INDEX IF NOT EXISTS by_source ON version(source);
 CREATE TABLE IF NOT EXISTS path(id INTEGER PRIMARY KEY, project TEXT, path BLOB, UNIQUE(project, path));
 CREATE TABLE IF NOT EXISTS segment(name TEXT PRIMARY KEY, size INT);
+CREATE TABLE IF NOT EXISTS part(segment TEXT, project TEXT, UNIQUE(segment, project));
 CREATE TABLE IF NOT EXISTS unread(source INT, path BLOB, versions INT, PRIMARY KEY(source, path));
 """
 _SOME = 500
@@ -46,6 +47,13 @@ class Catalog:
         self.db.execute("PRAGMA synchronous=OFF")
         self.db.executescript(_SCHEMA)
         self.db.execute("INSERT OR IGNORE INTO about VALUES('format', ?)", (FORMAT,))
+
+    @property
+    def identity(self) -> str:
+        """Another one for each index that was ever made: its versions' numbers are its own."""
+        self.db.execute("INSERT OR IGNORE INTO about VALUES('identity', hex(randomblob(8)))")
+        found = self.db.execute("SELECT value FROM about WHERE key = 'identity'").fetchone()
+        return str(found[0])
 
     def is_ours(self) -> bool:
         """Whether it was written by this version of the program, and to its end."""
@@ -77,15 +85,19 @@ class Catalog:
 
     def sources(self) -> dict[int, Source]:
         """Those that are known, by number."""
-        rows = self.db.execute("SELECT id, project, folder, branch FROM source").fetchall()
-        return {number: Source(project, Path(folder), branch) for number, project, folder, branch in rows}
+        rows = self.db.execute("SELECT id, project, folder, branch, checkout FROM source").fetchall()
+        return {
+            number: Source(project, Path(folder), branch, Path(checkout) if checkout else None)
+            for number, project, folder, branch, checkout in rows
+        }
 
     def number_of(self, source: Source) -> int:
         """A source's number, new when it has none."""
-        key = source.project, os.fspath(source.folder), source.branch
-        self.db.execute("INSERT OR IGNORE INTO source(project, folder, branch) VALUES(?, ?, ?)", key)
-        found = self.db.execute("SELECT id FROM source WHERE project=? AND folder=? AND branch=?", key).fetchone()
-        return int(found[0])
+        checkout = os.fspath(source.checkout) if source.checkout else ""
+        key = source.project, os.fspath(source.folder), source.branch, checkout
+        self.db.execute("INSERT OR IGNORE INTO source(project, folder, branch, checkout) VALUES(?, ?, ?, ?)", key)
+        which = "project = ? AND folder = ? AND branch = ? AND checkout = ?"
+        return int(self.db.execute(f"SELECT id FROM source WHERE {which}", key).fetchone()[0])
 
     def stamps(self) -> dict[Source, bytes]:
         """What each source looked like when all of it was in the index."""
@@ -111,6 +123,11 @@ class Catalog:
         self.db.execute("DELETE FROM unread WHERE source = ?", (source,))
         self.db.execute("DELETE FROM source WHERE id = ?", (source,))
 
+    def reset(self) -> None:
+        """Forget all but the numbers that were given."""
+        for table in ("source", "version", "path", "segment", "part", "unread"):
+            self.db.execute(f"DELETE FROM {table}")
+
     # -- versions --------------------------------------------------------------------------------
 
     def arrange(self, source: int, lines: Sequence[tuple[str, Sequence[bytes]]]) -> None:
@@ -126,7 +143,7 @@ class Catalog:
                     new.append((last + 1 + len(new), source, oid, number))
                 elif line != number:
                     moved.append((number, source, oid))
-        moved += [(GONE, source, oid) for oid, line in known.items() if line != GONE]
+        moved += [(_GONE, source, oid) for oid, line in known.items() if line != _GONE]
         self.db.executemany("INSERT INTO version(number, source, oid, line) VALUES(?, ?, ?, ?)", new)
         self.db.executemany("UPDATE version SET line = ? WHERE source = ? AND oid = ?", moved)
         # Numbers are never given twice: segments may still have them.
@@ -197,14 +214,27 @@ class Catalog:
             found |= {number: (project, path) for number, project, path in rows}
         return found
 
-    def segments(self) -> list[tuple[str, int]]:
-        """Their names and bytes of text."""
-        return self.db.execute("SELECT name, size FROM segment ORDER BY rowid").fetchall()
+    def segments(self, projects: Sequence[str] = ()) -> list[tuple[str, int]]:
+        """Their names and bytes of text; those with something of these projects, of all when none is given."""
+        if not projects:
+            return self.db.execute("SELECT name, size FROM segment ORDER BY rowid").fetchall()
+        marks = ",".join("?" * len(projects))
+        chosen = f"SELECT segment FROM part WHERE project IN ({marks})"
+        query = f"SELECT name, size FROM segment WHERE name IN ({chosen}) ORDER BY rowid"
+        return self.db.execute(query, projects).fetchall()
 
-    def replace(self, names: Iterable[str], name: str, size: int) -> None:
-        """Let a segment stand for others."""
-        self.db.executemany("DELETE FROM segment WHERE name = ?", [(old,) for old in names])
+    def add_segment(self, name: str, size: int, project: str) -> None:
+        """Let a segment of one project count."""
         self.db.execute("INSERT INTO segment VALUES(?, ?)", (name, size))
+        self.db.execute("INSERT INTO part VALUES(?, ?)", (name, project))
+
+    def replace(self, names: Sequence[str], name: str, size: int) -> None:
+        """Let a segment stand for others."""
+        self.db.execute("INSERT INTO segment VALUES(?, ?)", (name, size))
+        for old in names:
+            self.db.execute("INSERT OR IGNORE INTO part SELECT ?, project FROM part WHERE segment = ?", (name, old))
+            self.db.execute("DELETE FROM part WHERE segment = ?", (old,))
+            self.db.execute("DELETE FROM segment WHERE name = ?", (old,))
 
     def skip(self, source: int, path: bytes, versions: int) -> None:
         """Note that a path's content could not be read in so many more versions."""
@@ -225,12 +255,12 @@ class Catalog:
 
 
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Update an index alone. Raises LockedError when somebody else does."""
+def alone(folder: Path, wait: float) -> Iterator[None]:
+    """Update an index alone. Raises LockedError when somebody else does, for longer than `wait` seconds."""
     file = folder / "lock.db"
     create_private(file)
     # SQLite's lock: it is gone however its holder ends, on every system.
-    lock = sqlite3.connect(file, isolation_level=None, timeout=0)
+    lock = sqlite3.connect(file, isolation_level=None, timeout=wait)
     try:
         try:
             lock.execute("BEGIN EXCLUSIVE")

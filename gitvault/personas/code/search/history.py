@@ -45,7 +45,17 @@ _QUIET = (
         "safe.bareRepository=all",
     ) for part in ("-c", setting)),
 )  # fmt: skip
-_FORM = "--format=tformat:%x01%H%x00%ct%x00%an%x00%s%x00%(trailers:key=Vault-Snapshot,valueonly,separator=%x20)"
+_FORM = "--format=tformat:%x01%H%x00%ct%x00%an%x00%s%x00%(trailers:key=Vault-Snapshot,valueonly,separator=%x20)%x00%P"
+
+
+class Changed(NamedTuple):
+    """A file that a version changed; blobs: NONE for none, a submodule's commit behind `L`."""
+
+    path: bytes
+    old: bytes
+    new: bytes
+    settled: bool = False
+    """What commits between two snapshots changed, taken back: only for adding up, since they have it themselves."""
 
 
 class Commit(NamedTuple):
@@ -57,15 +67,20 @@ class Commit(NamedTuple):
     time: int
     author: str
     subject: str
-    changes: list[tuple[bytes, bytes, bytes]]
-    """Path, old blob, new blob: NONE for none, a submodule's commit behind `LINK`."""
+    parent: bytes | None
+    changes: list[Changed]
 
 
 def sources(vault: Vault) -> list[Source]:
     """Where the past of a vault's projects is, as far as this machine has it."""
-    found = [Source(name, vault.path, HEADS + ref_component(name)) for name in vault.history.projects()]
     here = [project for project in vault.projects() if project.host == vault.config.machine]
-    return found + [Source(p.name, Path(p.path)) for p in here if p.mode != "ignore-vcs" and is_repository(p.path)]
+    checkouts = {p.name: Path(p.path) for p in here if p.mode != "ignore-vcs" and is_repository(p.path)}
+    beneath = {p.name: checkouts.get(p.name) for p in here if p.mode == "protect"}
+    saved = vault.history.projects()
+    return [
+        *(Source(name, vault.path, HEADS + ref_component(name), beneath.get(name)) for name in saved),
+        *(Source(name, folder) for name, folder in checkouts.items()),
+    ]
 
 
 def is_repository(path: str | Path) -> bool:
@@ -94,7 +109,7 @@ def stamp(source: Source) -> bytes:
 
 def shallow(source: Source) -> bytes:
     """What a shallow clone lacks; its oldest commits bring whole trees, until the rest is fetched."""
-    said = _git(source, "rev-parse", "--git-path", "shallow").rstrip(b"\n")
+    said = git(source, "rev-parse", "--git-path", "shallow").rstrip(b"\n")
     with suppress(OSError):
         return source.folder.joinpath(os.fsdecode(said)).read_bytes()
     return b""
@@ -106,23 +121,23 @@ def lines_of(source: Source) -> list[tuple[str, list[bytes]]]:
     The first is HEAD's; one commit each is in. Raises ToolError.
     """
     if source.branch:
-        tips = {source.branch: _git(source, "rev-parse", "-q", "--verify", f"{source.branch}^{{commit}}", ok=(0, 1))}
+        tips = {source.branch: git(source, "rev-parse", "-q", "--verify", f"{source.branch}^{{commit}}", ok=(0, 1))}
     else:
-        tips = {"HEAD": _git(source, "rev-parse", "-q", "--verify", "HEAD^{commit}", ok=(0, 1))}
+        tips = {"HEAD": git(source, "rev-parse", "-q", "--verify", "HEAD^{commit}", ok=(0, 1))}
         chosen = ["--no-merged=HEAD"] if tips["HEAD"] else []
         form = "--format=%(objectname) %(refname)"
-        for line in _git(source, "for-each-ref", *chosen, form, "refs/heads").splitlines():
-            oid, _, ref = line.partition(b" ")
-            tips[os.fsdecode(ref)] = oid
+        for line in git(source, "for-each-ref", *chosen, form, "refs/heads").splitlines():
+            oid, _, name = line.partition(b" ")
+            tips[os.fsdecode(name)] = oid
     found: list[tuple[str, list[bytes]]] = []
     known: set[bytes] = set()
-    for name, tip in tips.items():
+    for branch, tip in tips.items():
         if not tip.strip():
             continue
-        listed = _git(source, "rev-list", "--first-parent", "--stdin", stdin=tip.strip() + b"\n").decode().split()
+        listed = git(source, "rev-list", "--first-parent", "--stdin", stdin=tip.strip() + b"\n").decode().split()
         oids = [oid for oid in map(bytes.fromhex, listed) if oid not in known]
         known.update(oids)
-        found.append((name, oids[::-1]))
+        found.append((branch, oids[::-1]))
     return found
 
 
@@ -130,7 +145,7 @@ def commits(source: Source, oids: Sequence[bytes]) -> Iterator[Commit]:
     """These commits with what each changed against its first parent, in the order given. Raises ToolError."""
     for at in range(0, len(oids), 1000):
         part = b"".join(oid.hex().encode() + b"\n" for oid in oids[at : at + 1000])
-        said = _git(
+        said = git(
             source,
             *("log", "--no-walk=unsorted", "--stdin", "--diff-merges=first-parent", "--raw", "-z", "--no-abbrev"),
             *("--no-renames", "--no-relative", "--ignore-submodules=none", "--no-ext-diff", "--no-textconv"),
@@ -147,7 +162,7 @@ def _parsed(source: Source, said: bytes) -> Iterator[Commit]:
         if token.startswith(b"\1"):
             if found:
                 yield found
-            time, author, subject, named = (next(tokens) for _ in range(4))
+            time, author, subject, named, parents = (next(tokens) for _ in range(5))
             oid = bytes.fromhex(token[1:].decode())
             found = Commit(
                 oid,
@@ -155,19 +170,34 @@ def _parsed(source: Source, said: bytes) -> Iterator[Commit]:
                 int(time),
                 author.decode("utf-8", "replace"),
                 subject.decode("utf-8", "replace"),
+                bytes.fromhex(parents[:40].decode()) if parents else None,
                 [],
             )
         elif found and token.lstrip(b"\n").startswith(b":"):
             old_mode, new_mode, old, new, _ = token.lstrip(b"\n")[1:].split(b" ")
             path = next(tokens)
-            if source.branch:
-                if path.startswith(ATTACHED + b"/"):
-                    continue
-                path = b"/".join(map(from_tree_name, path.split(b"/")))
-            if old != new:
-                found.changes.append((path, _named(old_mode, old), _named(new_mode, new)))
+            inside = in_project(path) if source.branch else path
+            if old != new and inside is not None:
+                found.changes.append(Changed(inside, _named(old_mode, old), _named(new_mode, new)))
     if found:
         yield found
+
+
+def in_project(stored: bytes) -> bytes | None:
+    """The path that a snapshot's tree holds as `stored`; None for what is attached to the snapshot."""
+    if stored.startswith(ATTACHED + b"/"):
+        return None
+    return b"/".join(map(from_tree_name, stored.split(b"/")))
+
+
+def tree(source: Source, commit: str) -> dict[bytes, bytes]:
+    """The blobs of a commit by their paths in its tree. Raises ToolFailed."""
+    found: dict[bytes, bytes] = {}
+    for item in git(source, "ls-tree", "-r", "-z", "--full-tree", commit).split(b"\0"):
+        said, _, path = item.partition(b"\t")
+        if said and said.split(b" ")[1] == b"blob":
+            found[path] = bytes.fromhex(said.split(b" ")[2].decode())
+    return found
 
 
 def _named(mode: bytes, oid: bytes) -> bytes:
@@ -178,9 +208,11 @@ def _named(mode: bytes, oid: bytes) -> bytes:
 class Reader:
     """Reads blobs through one `git cat-file`; what is asked ahead is read while the caller works. Close it."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, also: Sequence[Path] = ()) -> None:
+        """`also`: more folders with objects."""
         self._source = source
-        self._git = process.start([*_QUIET, "cat-file", "--batch"], cwd=source.folder)
+        more = {"GIT_ALTERNATE_OBJECT_DIRECTORIES": os.pathsep.join(map(str, also))} if also else {}
+        self._git = process.start([*_QUIET, "cat-file", "--batch"], cwd=source.folder, variables=more)
         self._asked: deque[bytes] = deque()
         self._waiting: set[bytes] = set()
         self._known: OrderedDict[bytes, bytes | None] = OrderedDict()
@@ -253,7 +285,8 @@ class Reader:
         self.close()
 
 
-def _git(source: Source, *arguments: str, stdin: bytes = b"", ok: Sequence[int] = (0,)) -> bytes:
+def git(source: Source, *arguments: str, stdin: bytes = b"", ok: Sequence[int] = (0,)) -> bytes:
+    """What git says of a repository, run so that nothing of the repository's is. Raises ToolError."""
     return process.run([*_QUIET, *arguments], cwd=source.folder, stdin=stdin, ok=ok)
 
 

@@ -7,21 +7,29 @@ import hashlib
 import os
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gitvault.core.utils.files import Disk
 from gitvault.core.utils.names import to_line
-from gitvault.errors import CorruptionError, ToolError
+from gitvault.errors import CorruptionError, NotFoundError, ToolError
 from gitvault.personas.code.search import history
 from gitvault.personas.code.search.catalog import Catalog, alone
 from gitvault.personas.code.search.lines import difference, is_binary
 from gitvault.personas.code.search.model import Change, Progress, Query, Source, Version
 from gitvault.personas.code.search.query import Found, Read, changes, find, pickaxe
-from gitvault.personas.code.search.segments import BINARY, UNREAD, Draft, Segment
+from gitvault.personas.code.search.segments import BINARY, SETTLED, UNREAD, Draft, Segment
 
-Tell = Callable[[int, int], None]
+if TYPE_CHECKING:
+    from gitvault.personas.code.search.overlay import Overlays
+
+WAIT = 10.0
+"""Seconds: the run that a snapshot starts in the background takes less than one."""
+_Tell = Callable[[int, int], None]
 """Told how many versions of how many are done."""
+_UNREADABLE = (ToolError, CorruptionError, NotFoundError, OSError)
 # Changes whose blobs git is asked for before they are needed.
 _AHEAD = 64
 # So many segments of about one size are made one; larger than the last size they stay.
@@ -82,13 +90,14 @@ class Index:
         known = self.catalog.stamps()
         return [source for source in sources if known.get(source) != history.stamp(source)]
 
-    def update(self, sources: Iterable[Source], tell: Tell | None = None) -> Progress:
+    def update(self, sources: Iterable[Source], tell: _Tell | None = None) -> Progress:
         """Read what is new in these sources, and forget those that are not among them.
 
-        A source that cannot be read is a problem, and keeps what was read. Raises LockedError, StorageFullError.
+        A source that cannot be read is a problem, and keeps what was read. Raises StorageFullError; LockedError when
+        another run is at it for longer than WAIT.
         """
         wanted = list(dict.fromkeys(sources))
-        with alone(self.folder):
+        with alone(self.folder, WAIT):
             self._clear()
             for number, source in self.catalog.sources().items():
                 if source not in wanted:
@@ -100,7 +109,7 @@ class Index:
                 stamp = history.stamp(source)
                 try:
                     stamps[self._arrange(source)] = stamp
-                except (ToolError, OSError) as error:
+                except _UNREADABLE as error:
                     problems.append(f"{source.project}: {error}")
             before = self.catalog.count()
             todo = len(self.catalog.waiting())
@@ -109,7 +118,7 @@ class Index:
                     self._read(number, lambda done: tell(done, todo) if tell else None)
                     with self.catalog.change():
                         self.catalog.settle(number, stamp)
-                except (ToolError, OSError) as error:
+                except _UNREADABLE as error:
                     problems.append(f"{self.catalog.sources()[number].project}: {error}")
             self._merge()
         now = self.catalog.count()
@@ -143,13 +152,15 @@ class Index:
         draft = Draft()
         told = 0
         paths: dict[bytes, int] = {}
-        with history.Reader(source) as reader:
+        with self._opening(source) as (reader, overlays):
             # Newest first, as git stores it: older contents are coded against newer ones.
-            versions = zip((n for n, _ in waiting), history.commits(source, [oid for _, oid in waiting]), strict=True)
+            read = history.commits(source, [oid for _, oid in waiting])
+            if overlays:
+                read = (c._replace(changes=overlays.changes(c.oid, c.parent, c.changes)) for c in read)
+            versions = zip((n for n, _ in waiting), read, strict=True)
             for version, commit, change in _asked_ahead(versions, reader):
                 if change:
-                    path, old, new = change
-                    _add(draft, reader, version, paths.setdefault(path, len(paths)), old, new)
+                    _add(draft, reader, version, paths.setdefault(change.path, len(paths)), change)
                     continue
                 done.append((version, commit))
                 told += 1
@@ -161,6 +172,23 @@ class Index:
             self._write(draft, done, number, paths)
             tell(told)
 
+    @contextlib.contextmanager
+    def _opening(self, source: Source) -> Iterator[tuple[history.Reader, Overlays | None]]:
+        """A reader, and what makes changes of snapshots of a checkout."""
+        if not source.checkout:
+            with history.Reader(source) as reader:
+                yield reader, None
+            return
+        # Not needed where projects are no checkouts.
+        from gitvault.personas.code.search.overlay import Overlays
+
+        tips = [oids[-1] for _, oids in history.lines_of(source)]
+        with (
+            contextlib.closing(Overlays(source, source.checkout)) as overlays,
+            history.Reader(source, overlays.homes(tips)) as reader,
+        ):
+            yield reader, overlays
+
     def _write(
         self, draft: Draft, done: list[tuple[int, history.Commit]], number: int, paths: dict[bytes, int]
     ) -> None:
@@ -168,23 +196,23 @@ class Index:
         with self.catalog.change():
             draft.number_paths([self.catalog.path_number(project, path) for path in paths])
 
-        def enter() -> None:
+        def enter(name: str, size: int) -> None:
+            self.catalog.add_segment(name, size, project)
             self.catalog.enter(done)
             named = list(paths)
             for path, versions in draft.unread.items():
                 self.catalog.skip(number, named[path], versions)
 
-        self._save(draft, (), f"{done[-1][0]}-{done[0][0]}", enter)
+        self._save(draft, f"{done[-1][0]}-{done[0][0]}", enter)
 
-    def _save(self, draft: Draft, instead: Iterable[str], what: str, enter: Callable[[], None] = lambda: None) -> None:
+    def _save(self, draft: Draft, what: str, enter: Callable[[str, int], None]) -> None:
         size = draft.size
         path = self.folder / f"{what}-{hashlib.sha256(os.urandom(16)).hexdigest()[:8]}.lines"
         try:
             draft.write(path, self._disk)
             self._disk.sync_folder(self.folder)
             with self.catalog.change():
-                self.catalog.replace(instead, path.name, size)
-                enter()
+                enter(path.name, size)
         except BaseException:
             # After a purge it must not stay.
             self._disk.unlink(path)
@@ -199,13 +227,18 @@ class Index:
             draft = Draft()
             for name in small:
                 draft.merge(self._segment(name))
-            self._save(draft, small, "merged")
+            self._save(draft, "merged", partial(self.catalog.replace, small))
             for name in small:
                 self._opened.pop(name, None)
                 self._disk.unlink(self.folder / name)
 
     def _clear(self) -> None:
-        """Remove what a killed run left."""
+        """Begin anew where a segment is damaged or gone; remove what a killed run left."""
+        try:
+            self.segments()
+        except CorruptionError:
+            with self.catalog.change():
+                self.catalog.reset()
         named = {name for name, _ in self.catalog.segments()}
         for path in self.folder.glob("*.lines"):
             if path.name not in named:
@@ -218,20 +251,23 @@ class Index:
             self._opened[name] = Segment(self.folder / name)
         return self._opened[name]
 
-    def segments(self) -> list[Segment]:
-        """Its segments. Raises CorruptionError."""
+    def segments(self, projects: Sequence[str] = ()) -> list[Segment]:
+        """Its segments, all or those with something of these projects. Raises CorruptionError."""
         try:
-            return [self._segment(name) for name, _ in self.catalog.segments()]
+            return self._open_all(projects)
         except FileNotFoundError:
-            # Merged meanwhile; or removed by somebody.
+            # Merged meanwhile, or lost.
             try:
-                return [self._segment(name) for name, _ in self.catalog.segments()]
+                return self._open_all(projects)
             except FileNotFoundError as error:
-                raise CorruptionError(f"{error.filename}: gone; delete {self.folder} and search again") from error
+                raise CorruptionError(f"{error.filename}: gone; git-vault search --index makes it anew") from error
+
+    def _open_all(self, projects: Sequence[str]) -> list[Segment]:
+        return [self._segment(name) for name, _ in self.catalog.segments(projects)]
 
     def find(self, query: Query) -> Found:
         """The lines that fit. Raises GitVaultError for a pattern that does not compile or takes too long."""
-        return find(self.catalog, self.segments(), query)
+        return find(self.catalog, self.segments(query.projects), query)
 
     def pickaxe(self, query: Query) -> list[Version]:
         """The versions that `git log --first-parent --no-renames` names, newest first of each repository.
@@ -240,7 +276,7 @@ class Index:
         removed line fits, moves within a file aside. Raises GitVaultError as `find`.
         """
         with self.reader() as read:
-            return pickaxe(self.catalog, self.segments(), query, read)
+            return pickaxe(self.catalog, self.segments(query.projects), query, read)
 
     def changes(self, after: int = 0, at: Callable[[str, bytes], bool] | None = None) -> Iterator[Change]:
         """Every file that differs between a version, numbered above `after`, and the one before it, oldest first.
@@ -264,40 +300,42 @@ class Index:
             def read(version: int, blob: bytes) -> bytes | None:
                 number = self.catalog.source_of(version)
                 if number not in readers:
-                    readers[number] = stack.enter_context(history.Reader(known[number]))
+                    readers[number] = stack.enter_context(self._opening(known[number]))[0]
                 return readers[number].read(blob or history.NONE)
 
             yield read
 
 
 _Commits = Iterable[tuple[int, history.Commit]]
-_Changed = tuple[bytes, bytes, bytes]
+_Item = tuple[int, history.Commit, history.Changed | None]
 
 
-def _flat(versions: _Commits) -> Iterator[tuple[int, history.Commit, _Changed | None]]:
+def _flat(versions: _Commits) -> Iterator[_Item]:
     for version, commit in versions:
         for change in commit.changes:
             yield version, commit, change
         yield version, commit, None
 
 
-def _asked_ahead(versions: _Commits, reader: history.Reader) -> Iterator[tuple[int, history.Commit, _Changed | None]]:
+def _asked_ahead(versions: _Commits, reader: history.Reader) -> Iterator[_Item]:
     """Each change, then None when a version's are through; git reads those that come next meanwhile."""
-    coming: deque[tuple[int, history.Commit, _Changed | None]] = deque()
+    coming: deque[_Item] = deque()
     for item in _flat(versions):
         if item[2]:
-            reader.ahead(item[2][2])
-            reader.ahead(item[2][1])
+            reader.ahead(item[2].new)
+            reader.ahead(item[2].old)
         coming.append(item)
         if len(coming) > _AHEAD:
             yield coming.popleft()
     yield from coming
 
 
-def _add(draft: Draft, reader: history.Reader, version: int, path: int, old: bytes, new: bytes) -> None:
-    before, after = reader.read(old), reader.read(new)
+def _add(draft: Draft, reader: history.Reader, version: int, path: int, change: history.Changed) -> None:
+    before, after = reader.read(change.old), reader.read(change.new)
+    kind = SETTLED * change.settled
     if before is None or after is None:
-        draft.add(version, path, old, new, UNREAD, ())
+        draft.add(version, path, change.old, change.new, kind | UNREAD, ())
         return
     binary = is_binary(before) or is_binary(after)
-    draft.add(version, path, old, new, BINARY * binary, difference(before, after, binary=binary))
+    differing = difference(before, after, binary=binary)
+    draft.add(version, path, change.old, change.new, kind | BINARY * binary, differing)

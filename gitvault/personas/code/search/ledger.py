@@ -7,6 +7,7 @@ commits make about as many rows as they have changed functions. The blobs themse
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,11 +18,28 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gitvault.core.utils.files import create_private
+from gitvault.errors import LockedError
 from gitvault.personas.code.search.languages import language_of
 from gitvault.personas.code.search.model import Change
 from gitvault.personas.code.search.symbols import Follower, Symbol
 
 _FORMAT = 1
+_SCHEMA = """
+BEGIN EXCLUSIVE;
+CREATE TABLE IF NOT EXISTS about(value TEXT);
+CREATE TABLE IF NOT EXISTS known(version INT);
+CREATE TABLE IF NOT EXISTS project(id INTEGER PRIMARY KEY, name TEXT UNIQUE);
+CREATE TABLE IF NOT EXISTS place(id INTEGER PRIMARY KEY, project INT, path BLOB, UNIQUE(path, project));
+CREATE TABLE IF NOT EXISTS symbol(id INTEGER PRIMARY KEY, language TEXT, kind TEXT, name TEXT, parent TEXT,
+  UNIQUE(name, parent, kind, language));
+CREATE TABLE IF NOT EXISTS event(symbol INT, place INT, version INT,
+  old_blob BLOB, old_start INT, old_end INT, old_body INT, old_tokens INT,
+  new_blob BLOB, new_start INT, new_end INT, new_body INT, new_tokens INT);
+CREATE INDEX IF NOT EXISTS event_symbol ON event(symbol);
+CREATE INDEX IF NOT EXISTS event_came ON event(new_body) WHERE new_tokens >= 24;
+CREATE INDEX IF NOT EXISTS event_went ON event(old_body) WHERE new_blob IS NULL;
+COMMIT;
+"""
 # Of functions that are copied: shorter ones are getters and the like, which agree by chance.
 LEAST_TOKENS = 24
 # A line of a program's own making: over this many bytes on average a file is minified.
@@ -143,8 +161,10 @@ class Copies:
 class Ledger:
     """The table in one file; a damaged one, or that of another version of this program, is begun anew."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, index: str = "") -> None:
+        """`index`: which index the versions' numbers are of; a table of another one is begun anew."""
         self._file = file
+        self._index = index
         self._db = self._open()
 
     def __enter__(self) -> Ledger:
@@ -155,13 +175,17 @@ class Ledger:
 
     def _open(self) -> sqlite3.Connection:
         for _ in range(2):
-            with contextlib.suppress(sqlite3.DatabaseError, OSError):
+            try:
                 with contextlib.suppress(FileNotFoundError, PermissionError):
                     create_private(self._file)
-                return _database(self._file)
-            with contextlib.suppress(OSError):
-                self._file.unlink()
-        return _database(":memory:")
+                return _database(self._file, self._index)
+            except (sqlite3.DatabaseError, OSError) as error:
+                if "locked" in str(error):
+                    raise LockedError(f"{self._file}: another run writes to it; wait for it") from error
+            for ending in ("", "-wal", "-shm"):
+                with contextlib.suppress(OSError):
+                    os.unlink(f"{self._file}{ending}")
+        return _database(":memory:", self._index)
 
     def known(self) -> int:
         """The newest version that has been read; -1 for none."""
@@ -169,7 +193,7 @@ class Ledger:
         return int(row[0]) if row else -1
 
     def add(self, changes: Iterable[Change], read: Callable[[int, bytes], bytes | None], upto: int) -> int:
-        """Read what changed until version `upto`; how many files were parsed. One transaction.
+        """Read what changed until version `upto`; how many files were parsed. Nothing when somebody else was quicker.
 
         `read` gives the content of a blob that a version has, None where it cannot be had.
         """
@@ -177,38 +201,43 @@ class Ledger:
         for change in changes:
             files[change.project, change.path].append(change)
         parsed = 0
+        before = self.known()
+        rows: list[_Row] = []
+        for (project, path), steps in files.items():
+            if _may_have_symbols(path):
+                reader = _Reader(path)
+                rows += reader.rows(project, sorted(steps, key=attrgetter("version")), read)
+                parsed += reader.parsed
+        # Parsing takes minutes, and nobody waits for it.
+        self._db.execute("BEGIN IMMEDIATE")
         with self._db:
-            for (project, path), steps in files.items():
-                if _may_have_symbols(path):
-                    at = self._id("project", {"name": project})
-                    parsed += self._add_file(at, path, sorted(steps, key=attrgetter("version")), read)
-            self._db.execute("DELETE FROM known")
-            self._db.execute("INSERT INTO known VALUES(?)", (upto,))
+            if self.known() == before:
+                self._write(rows)
+                self._db.execute("DELETE FROM known")
+                self._db.execute("INSERT INTO known VALUES(?)", (upto,))
         return parsed
 
-    def _add_file(
-        self, project: int, path: bytes, steps: list[Change], read: Callable[[int, bytes], bytes | None]
-    ) -> int:
-        reader = _Reader(path)
-        rows = []
-        place = None
-        for step, left, right in reader.steps(steps, read):
-            for old, new in _differences(left, right):
-                place = place or self._id("place", {"project": project, "path": path})
-                symbol = new or old
-                assert symbol
-                key = self._id(
-                    "symbol",
-                    {
-                        "language": reader.language,
-                        "kind": symbol.kind,
-                        "name": symbol.name,
-                        "parent": symbol.parent,
-                    },
+    def _write(self, rows: Iterable[_Row]) -> None:
+        numbers: dict[tuple[str, tuple[object, ...]], int] = {}
+
+        def number(table: str, **values: object) -> int:
+            key = table, tuple(values.values())
+            if key not in numbers:
+                numbers[key] = self._id(table, values)
+            return numbers[key]
+
+        self._db.executemany(
+            "INSERT INTO event VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            (
+                (
+                    number("symbol", language=row.language, kind=row.kind, name=row.name, parent=row.parent),
+                    number("place", project=number("project", name=row.project), path=row.path),
+                    row.version,
+                    *row.columns,
                 )
-                rows.append((key, place, step.version, *_columns(step.old, old), *_columns(step.new, new)))
-        self._db.executemany("INSERT INTO event VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)", rows)
-        return reader.parsed
+                for row in rows
+            ),
+        )
 
     def _id(self, table: str, values: dict[str, object]) -> int:
         columns = ", ".join(values)
@@ -259,15 +288,27 @@ class Ledger:
             [*given],
         )
         grouped: dict[tuple[str, ...], list[Event]] = defaultdict(list)
-        for *key, version, path, ob, os, oe, oh, ot, nb, ns, ne, nh, nt in rows:
+        for project, language, kind, name, parent, version, path, old, *rest in rows:
             if not (when := lines.get(version)):
                 continue
-            old = Place(ob, os, oe, oh, ot) if ob else None
-            new = Place(nb, ns, ne, nh, nt) if nb else None
-            grouped[tuple(key)].append(Event(version, when.line, path, old, new))
+            before = Place(old, *rest[:4]) if old else None
+            after = Place(*rest[4:]) if rest[4] else None
+            grouped[project, language, kind, name, parent].append(Event(version, when.line, path, before, after))
         for (project, language, kind, name, parent), events in grouped.items():
             events.sort(key=lambda event: (lines[event.version].time, event.version))
             yield SymbolHistory(project, language, kind, name, parent, tuple(events))
+
+    def former(self, event: Event, project: str) -> str:
+        """The name under which a definition with this body went in the version that brought it; "" for none."""
+        if not event.new or event.old:
+            return ""
+        row = self._db.execute(
+            "SELECT symbol.name FROM event JOIN symbol ON symbol.id=event.symbol JOIN place ON place.id=event.place"
+            " JOIN project ON project.id=place.project"
+            " WHERE old_body=? AND new_blob IS NULL AND version=? AND project.name=? ORDER BY symbol.name",
+            (event.new.body, event.version, project),
+        ).fetchone()
+        return str(row[0]) if row else ""
 
     def copies(
         self, lines: Lines, *, projects: frozenset[str] | None = None, language: str = "", limit: int = 50
@@ -298,6 +339,17 @@ class Ledger:
                     yield Copy(found.project, path, found.name, found.language, place, came[0].version, removed)
 
 
+class _Row(NamedTuple):
+    project: str
+    path: bytes
+    language: str
+    kind: str
+    name: str
+    parent: str
+    version: int
+    columns: tuple[bytes | int | None, ...]
+
+
 class _Reader:
     """The symbols of a file's versions; its language is told by its name, or by the first version that has a `#!`."""
 
@@ -307,7 +359,17 @@ class _Reader:
         self._path = path
         self._follower: Follower | None = None
 
-    def steps(
+    def rows(self, project: str, steps: list[Change], read: Callable[[int, bytes], bytes | None]) -> Iterator[_Row]:
+        """What each change did to symbols."""
+        for step, left, right in self._steps(steps, read):
+            for old, new in _differences(left, right):
+                symbol = new or old
+                assert symbol
+                named = symbol.kind, symbol.name, symbol.parent
+                columns = *_columns(step.old, old), *_columns(step.new, new)
+                yield _Row(project, self._path, self.language, *named, step.version, columns)
+
+    def _steps(
         self, steps: list[Change], read: Callable[[int, bytes], bytes | None]
     ) -> Iterator[tuple[Change, list[Symbol], list[Symbol]]]:
         """Each change with the symbols before and after it."""
@@ -381,25 +443,22 @@ def _json(names: Iterable[str]) -> str:
     return json.dumps(sorted(names))
 
 
-def _database(file: Path | str) -> sqlite3.Connection:
-    db = sqlite3.connect(file)
-    # A cache: it need not survive a power cut.
-    db.execute("PRAGMA synchronous=OFF")
-    db.execute("PRAGMA journal_mode=WAL")
-    if db.execute("PRAGMA user_version").fetchone()[0] not in (0, _FORMAT):
+def _database(file: Path | str, index: str) -> sqlite3.Connection:
+    db = sqlite3.connect(file, isolation_level=None, timeout=30)
+    try:
+        # A cache: it need not survive a power cut.
+        db.execute("PRAGMA synchronous=OFF")
+        if db.execute("PRAGMA user_version").fetchone()[0] == 0:
+            db.execute("PRAGMA journal_mode=WAL")
+            db.executescript(_SCHEMA)
+            db.execute("INSERT INTO about VALUES(?)", (index,))
+            db.execute(f"PRAGMA user_version={_FORMAT}")
+        if (
+            db.execute("PRAGMA user_version").fetchone()[0] != _FORMAT
+            or db.execute("SELECT value FROM about").fetchone()[0] != index
+        ):
+            raise sqlite3.DatabaseError("of another version, or another index")
+    except BaseException:
         db.close()
-        raise sqlite3.DatabaseError("of another version")
-    db.executescript(
-        "CREATE TABLE IF NOT EXISTS project(id INTEGER PRIMARY KEY, name TEXT UNIQUE);"
-        "CREATE TABLE IF NOT EXISTS known(version INT);"
-        "CREATE TABLE IF NOT EXISTS place(id INTEGER PRIMARY KEY, project INT, path BLOB, UNIQUE(path, project));"
-        "CREATE TABLE IF NOT EXISTS symbol(id INTEGER PRIMARY KEY, language TEXT, kind TEXT, name TEXT, parent TEXT,"
-        " UNIQUE(name, parent, kind, language));"
-        "CREATE TABLE IF NOT EXISTS event(symbol INT, place INT, version INT,"
-        " old_blob BLOB, old_start INT, old_end INT, old_body INT, old_tokens INT,"
-        " new_blob BLOB, new_start INT, new_end INT, new_body INT, new_tokens INT);"
-        "CREATE INDEX IF NOT EXISTS event_symbol ON event(symbol);"
-        f"CREATE INDEX IF NOT EXISTS event_body ON event(new_body) WHERE new_tokens>={LEAST_TOKENS};"
-        f"PRAGMA user_version={_FORMAT};"
-    )
+        raise
     return db

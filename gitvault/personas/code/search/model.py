@@ -17,6 +17,8 @@ class Source:
     """A checkout, a bare repository, or the vault."""
     branch: str = ""
     """In a vault, the ref of the project's snapshots; empty: HEAD and the local branches that are not merged in it."""
+    checkout: Path | None = None
+    """In a vault, where the checkout is whose commits these snapshots are changes of."""
 
 
 @dataclass(frozen=True, slots=True)

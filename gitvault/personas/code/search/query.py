@@ -19,19 +19,22 @@ from gitvault.personas.code.search.history import NONE
 from gitvault.personas.code.search.lines import in_runs
 from gitvault.personas.code.search.model import Change, Hit, Query, Version
 from gitvault.personas.code.search.pattern import Pattern
-from gitvault.personas.code.search.segments import BINARY, UNREAD, Segment, linked
+from gitvault.personas.code.search.segments import BINARY, SETTLED, UNREAD, Segment, linked
 
 LIMIT = 30.0
 """Seconds after which a search is given up."""
+MOST = 500_000
+"""Different lines that are looked at for their lives: with more the search would take over 400 MiB."""
 Read = Callable[[int, bytes], bytes | None]
 """Reads a blob of the repository that has this version."""
 
-Array = npt.NDArray[Any]
+_Array = npt.NDArray[Any]
 _BATCH = 512
+# Versions that are asked for one by one, rather than all.
 _SOME = 4000
 
 
-def _unique(numbers: Array) -> Array:
+def _unique(numbers: _Array) -> _Array:
     """Sorted, each once: by marking where there are many, which takes a tenth of the time of sorting them."""
     if len(numbers) < _SOME:
         return np.unique(numbers)
@@ -43,7 +46,7 @@ def _unique(numbers: Array) -> Array:
 class _States:
     """What is known of versions, by number; the line of those that do not count is negative."""
 
-    def __init__(self, catalog: Catalog, versions: Array) -> None:
+    def __init__(self, catalog: Catalog, versions: _Array) -> None:
         """`versions`: those that will be asked about."""
         some = _unique(versions)
         # A search for something rare does not wait for 70,000 rows, 80 ms.
@@ -54,10 +57,37 @@ class _States:
         self.source = np.zeros(size, np.int32)
         self.time = np.zeros(size, np.int64)
         self.line[rows[:, 0]], self.source[rows[:, 0]], self.time[rows[:, 0]] = rows[:, 1], rows[:, 2], rows[:, 3]
+        sources = catalog.sources()
+        places = {(source.project, source.folder): at for at, source in sources.items() if not source.branch}
+        self._joined = {
+            at: places[source.project, source.checkout]
+            for at, source in sources.items()
+            if source.checkout and (source.project, source.checkout) in places
+        }
 
-    def counts(self, versions: Array) -> Array:
+    def counts(self, versions: _Array) -> _Array:
         """Which of these versions count."""
-        found: Array = self.line[versions] >= 0
+        found: _Array = self.line[versions] >= 0
+        return found
+
+    def lines(self, versions: _Array) -> _Array:
+        """The line of history of each of these: a checkout's snapshots are on the line of its commits."""
+        source = self.source[versions].astype(np.int64)
+        for snapshots, commits in self._joined.items():
+            source[source == snapshots] = commits
+        found: _Array = (source << 24) + self.line[versions]
+        return found
+
+    def order(self, versions: _Array) -> _Array:
+        """What rises along each line of history: the time, but never less than before."""
+        if not self._joined:
+            return versions
+        unique = np.unique(versions)
+        times = self.time[unique].copy()
+        line = (self.source[unique].astype(np.int64) << 24) + self.line[unique]
+        for one in np.unique(line).tolist():
+            times[line == one] = np.maximum.accumulate(times[line == one])
+        found: _Array = times[np.searchsorted(unique, versions)]
         return found
 
 
@@ -65,54 +95,74 @@ class _Events(NamedTuple):
     """Events of lines that fit, a row each, of all segments."""
 
     texts: list[bytes]
-    times: Array
+    times: _Array
     """Of each of `texts`: how often the pattern is in it."""
-    text: Array
+    text: _Array
     """Place in `texts`."""
-    path: Array
-    version: Array
-    kind: Array
-    by: Array
+    path: _Array
+    version: _Array
+    kind: _Array
+    by: _Array
     """By how many lines the new file has more."""
-    blobs: Array
+    blobs: _Array
     """Old and new, shape (rows, 2, 20)."""
 
-    def where(self, keep: Array) -> _Events:
+    def where(self, keep: _Array) -> _Events:
         """These rows."""
         return _Events(self.texts, self.times, *(column[keep] for column in self[2:]))
+
+
+class _Block(NamedTuple):
+    """The lines of a block that fit."""
+
+    text: bytes
+    rows: _Array
+    """Their numbers in the segment."""
+    starts: _Array
+    ends: _Array
+    times: _Array
+    """How often the pattern is in each."""
+
+
+def _blocks(segment: Segment, pattern: Pattern, deadline: float) -> Iterator[_Block]:
+    firsts = segment["first"]
+    for block, text in segment.texts(segment.candidates(pattern.required)):
+        if time.monotonic() > deadline:
+            raise GitVaultError(f"stopped after {LIMIT:g} seconds; search for more, or for something simpler")
+        places = pattern.places(text)
+        if not places:
+            continue
+        ends = np.flatnonzero(np.frombuffer(text, np.uint8) == 10)
+        rows, times = np.unique(np.searchsorted(ends, places), return_counts=True)
+        yield _Block(text, rows + int(firsts[block]), np.where(rows > 0, ends[rows - 1] + 1, 0), ends[rows], times)
 
 
 def _matching(segments: Iterable[Segment], pattern: Pattern) -> _Events:
     deadline = time.monotonic() + LIMIT
     numbers: dict[bytes, int] = {}
     often: list[int] = []
-    parts: list[tuple[Array, ...]] = []
+    parts: list[tuple[_Array, ...]] = []
     for segment in segments:
-        lines: list[Array] = []
+        lines: list[_Array] = []
         local: list[int] = []
-        firsts = segment["first"]
-        for block, text in segment.texts(segment.candidates(pattern.required)):
-            if time.monotonic() > deadline:
-                raise GitVaultError(f"stopped after {LIMIT:g} seconds; search for more, or for something simpler")
-            places = pattern.places(text)
-            if not places:
-                continue
-            ends = np.flatnonzero(np.frombuffer(text, np.uint8) == 10)
-            rows, times = np.unique(np.searchsorted(ends, places), return_counts=True)
-            starts = np.where(rows > 0, ends[rows - 1] + 1, 0).tolist()
-            lines.append(rows + int(firsts[block]))
-            for start, stop, some in zip(starts, ends[rows].tolist(), times.tolist(), strict=True):
-                line = text[start:stop]
+        for text, rows, starts, ends, times in _blocks(segment, pattern, deadline):
+            lines.append(rows)
+            for start, end, some in zip(starts.tolist(), ends.tolist(), times.tolist(), strict=True):
+                line = text[start:end]
                 number = numbers.setdefault(line, len(numbers))
                 if number == len(often):
                     often.append(some)
                 local.append(number)
+            if len(numbers) > MOST:
+                raise GitVaultError(
+                    f"more than {MOST:,} different lines fit; search for something rarer, or use -S or -G"
+                )
         if not lines:
             continue
-        which, change, count = segment.events(np.concatenate(lines))
+        which, change, by = segment.events(np.concatenate(lines))
         columns = (segment[name][change] for name in ("path", "version", "kind"))
         blobs = np.stack([segment["old"][change], segment["new"][change]], axis=1)
-        parts.append((np.array(local, np.int64)[which], *columns, count, blobs))
+        parts.append((np.array(local, np.int64)[which], *columns, by, blobs))
     if not parts:
         none = np.zeros(0, np.int64)
         return _Events([], none, none, none, none, none, none, np.zeros((0, 2, 20), np.uint8))
@@ -121,7 +171,7 @@ def _matching(segments: Iterable[Segment], pattern: Pattern) -> _Events:
     return _Events(list(numbers), np.array(often, np.int64), text_of, path, version, kind, by, blobs)
 
 
-def _chosen(catalog: Catalog, query: Query, path: Array) -> Array:
+def _chosen(catalog: Catalog, query: Query, path: _Array) -> _Array:
     """Which of these rows are at a path that is asked about."""
     if not query.projects and not query.paths:
         return np.ones(len(path), np.bool_)
@@ -135,7 +185,7 @@ def _chosen(catalog: Catalog, query: Query, path: Array) -> Array:
             return False
         return not query.paths or _below(patterns, name)
 
-    found: Array = np.array([fits(number) for number in unique.tolist()], np.bool_)[where]
+    found: _Array = np.array([fits(number) for number in unique.tolist()], np.bool_)[where]
     return found
 
 
@@ -168,10 +218,8 @@ class Found:
     def _lives(self) -> None:
         """A life: a text at a path on a line of history, from the version that brought it until it was gone."""
         e, states = self._events, self._states
-        line = states.line[e.version].astype(np.int64) if len(e.version) else e.version
-        # Lines of the vault and of the project's own version control are not one.
-        line = line + (states.source[e.version].astype(np.int64) << 24)
-        order = np.lexsort((e.version, line, e.path, e.text))
+        line = states.lines(e.version)
+        order = np.lexsort((e.version, states.order(e.version), line, e.path, e.text))
         text, path, line, version, count = (a[order] for a in (e.text, e.path, line, e.version, e.by))
         group = np.ones(len(text), np.bool_)
         group[1:] = (text[1:] != text[:-1]) | (path[1:] != path[:-1]) | (line[1:] != line[:-1])
@@ -191,7 +239,7 @@ class Found:
         self._to = np.where(over, np.append(version, -1)[end], -1)
         self._next = self._linked()
 
-    def _linked(self) -> Array:
+    def _linked(self) -> _Array:
         """Of each life the one that takes its place at its path in the version that ends it; -1 for none."""
         follows = np.full(len(self._from), -1, np.int64)
         ended = np.flatnonzero(self._to >= 0)
@@ -224,7 +272,7 @@ class Found:
         came = self._states.time[self._from[heads]]
         self._heads = heads[np.lexsort((-came, self._to[last[heads]] >= 0))]
 
-    def _once(self, heads: Array) -> Array:
+    def _once(self, heads: _Array) -> _Array:
         """A text that several lines of history have at a path is told once: as of the one that had it first."""
         if len(np.unique(self._line[heads])) < 2:
             return heads
@@ -235,10 +283,10 @@ class Found:
         lines = self._line[heads][order]
         # One that goes and comes again on one line has a life each time.
         chosen = lines == lines[first][inverse.reshape(-1)]
-        kept: Array = heads[order[chosen]]
+        kept: _Array = heads[order[chosen]]
         return kept
 
-    def _asked(self, query: Query, heads: Array) -> Array:
+    def _asked(self, query: Query, heads: _Array) -> _Array:
         """Which of these the query's filters let through."""
         came, went = self._from[heads], self._to[self._last[heads]]
         keep = np.ones(len(heads), np.bool_)
@@ -327,7 +375,7 @@ class Found:
         return found
 
 
-def _ranked(keys: Array) -> tuple[Array, Array]:
+def _ranked(keys: _Array) -> tuple[_Array, _Array]:
     """Keys, and the place of each among those that are the same."""
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
@@ -350,23 +398,31 @@ def pickaxe(catalog: Catalog, segments: Sequence[Segment], query: Query, read: R
     if query.fixed and "\n" in query.text:
         found = _counted(catalog, segments, query, _near(segments, query), read)
     else:
-        events = _matching(segments, pattern)
-        states = _States(catalog, events.version)
-        binary = events.kind & BINARY != 0
-        searched = query.fixed and in_runs(pattern.raw)
-        keep = states.counts(events.version) & (searched | ~binary)
-        keep[keep] = _chosen(catalog, query, events.path[keep])
-        events = events.where(keep)
-        if query.fixed:
-            size = int(events.path.max(initial=0)) + 1
-            change, where = np.unique(events.version * size + events.path, return_inverse=True)
-            sums = np.bincount(where, weights=events.by * events.times[events.text], minlength=len(change))
-            found = set((change[sums != 0] // size).tolist())
-            if not searched:
-                found |= _counted(catalog, segments, query, None, read)
-        else:
-            found = set(_unique(events.version).tolist())
+        found = _differing(catalog, segments, query, pattern)
+        if query.fixed and not in_runs(pattern.raw):
+            found |= _counted(catalog, segments, query, None, read)
     return _newest_first(catalog, found)
+
+
+def _differing(catalog: Catalog, segments: Iterable[Segment], query: Query, pattern: Pattern) -> set[int]:
+    """The versions with more or fewer of the text in a file, or with more or fewer of a line that fits."""
+    deadline = time.monotonic() + LIMIT
+    unwanted = SETTLED if query.fixed and in_runs(pattern.raw) else SETTLED | BINARY
+    found: set[int] = set()
+    # A version's change of a path is in one segment, so that each can be looked at alone.
+    for segment in segments:
+        blocks = [(rows, times) for _, rows, _, _, times in _blocks(segment, pattern, deadline)]
+        if not blocks:
+            continue
+        rows, times = (np.concatenate(part) for part in zip(*blocks, strict=True))
+        which, change, by = segment.events(rows)
+        changes = np.flatnonzero(np.bincount(change, weights=by * times[which])) if query.fixed else _unique(change)
+        changes = changes[segment["kind"][changes] & unwanted == 0]
+        versions = segment["version"][changes].astype(np.int64)
+        keep = _States(catalog, versions).counts(versions)
+        keep[keep] = _chosen(catalog, query, segment["path"][changes[keep]])
+        found.update(_unique(versions[keep]).tolist())
+    return found
 
 
 def _newest_first(catalog: Catalog, numbers: set[int]) -> list[Version]:
@@ -379,24 +435,31 @@ def _newest_first(catalog: Catalog, numbers: set[int]) -> list[Version]:
     return list(heapq.merge(*chains.values(), key=lambda version: version.time, reverse=True))
 
 
-def _near(segments: Sequence[Segment], query: Query) -> Array:
+def _near(segments: Sequence[Segment], query: Query) -> _Array:
     """The numbers of the paths that ever had a line with the longest part of a text of several lines, or may have."""
     longest = max(query.text.split("\n"), key=len)
     if not longest:
         return np.unique(np.concatenate([segment["path"] for segment in segments] or [np.zeros(0, np.int64)]))
     # The lines of binary files are not known.
     binary = [segment["path"][segment["kind"] & BINARY != 0] for segment in segments]
-    return np.unique(np.concatenate([_matching(segments, Pattern(replace(query, text=longest))).path, *binary]))
+    deadline = time.monotonic() + LIMIT
+    pattern = Pattern(replace(query, text=longest))
+    found = [
+        segment["path"][segment.events(block.rows)[1]]
+        for segment in segments
+        for block in _blocks(segment, pattern, deadline)
+    ]
+    return np.unique(np.concatenate([*found, *binary, np.zeros(0, np.uint32)]))
 
 
-def _counted(catalog: Catalog, segments: Iterable[Segment], query: Query, paths: Array | None, read: Read) -> set[int]:
+def _counted(catalog: Catalog, segments: Iterable[Segment], query: Query, paths: _Array | None, read: Read) -> set[int]:
     """The versions that changed how often a text is in a file at one of `paths`, or, None, in a binary one."""
     fold = bytes.lower if query.ignore_case else bytes
     text = fold(query.text.encode("utf-8", "surrogateescape"))
     found: set[int] = set()
     for segment in segments:
         chosen = segment["kind"] & BINARY != 0 if paths is None else np.isin(segment["path"], paths)
-        rows = np.flatnonzero(chosen & (segment["kind"] & UNREAD == 0))
+        rows = np.flatnonzero(chosen & (segment["kind"] & (UNREAD | SETTLED) == 0))
         rows = rows[_States(catalog, segment["version"][rows]).counts(segment["version"][rows])]
         rows = rows[_chosen(catalog, query, segment["path"][rows])]
         for row in rows[np.argsort(-segment["version"][rows].astype(np.int64))].tolist():

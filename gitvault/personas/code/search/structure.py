@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _HOLE = re.compile(r"\$\$\$[A-Z_]?[A-Z0-9_]*|\$[A-Z_][A-Z0-9_]*")
 _WORD = re.compile(r"[^\W\d]\w+")
+# Where code goes on in the next line, mostly.
+_LINE_END = re.compile(r"[{};\n]")
 _TEXT_LIMIT = 2000
 
 
@@ -95,7 +97,7 @@ class Pattern:
     @property
     def line(self) -> str:
         """A regular expression for one line of whatever fits, as it is mostly written; "" for a pattern of holes."""
-        words = (_WORD.findall(_HOLE.sub(" ", line)) for line in self.text.splitlines())
+        words = (_WORD.findall(_HOLE.sub(" ", line)) for line in _LINE_END.split(self.text))
         return ".*".join(rf"\b{word}\b" for word in max(words, key=lambda found: sum(map(len, found))))
 
     def lives(

@@ -99,18 +99,6 @@ def uses(source: bytes, language: str) -> list[Use]:
     ]
 
 
-def comment_lines(source: bytes, language: str) -> set[int]:
-    """The lines that hold nothing but a comment, or part of one. Raises as `symbols`."""
-    known = grammar(language)
-    if len(source) > SIZE_LIMIT:
-        return set()
-    lines: set[int] = set()
-    for node in _captures(known.comments, _parse(known, source).root_node).get("comment", []):
-        alone = not source[source.rfind(b"\n", 0, node.start_byte) + 1 : node.start_byte].strip()
-        lines.update(range(node.start_point[0] + (1 if alone else 2), node.end_point[0] + 2))
-    return lines
-
-
 class Follower:
     """Reads the versions of one file, each from what it knows of the one before."""
 
