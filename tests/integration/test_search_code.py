@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ class Checkout:
         self.git("init", "-q", str(folder))
 
     def git(self, *words: str) -> str:
-        when = f"2026-01-{1 + self.days:02}T12:00:00Z"
+        when = (datetime(2026, 1, 1, 12, tzinfo=UTC) + timedelta(days=self.days)).isoformat()
         environment = {**os.environ, "GIT_AUTHOR_DATE": when, "GIT_COMMITTER_DATE": when}
         command = ["git", *(() if words[0] == "init" else ("-C", str(self.folder))), *words]
         return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout.strip()
@@ -214,6 +215,25 @@ def test_snapshots_and_commits_are_one_answer(run: Run, acme: Checkout, vault: V
     assert (hits["notes"]["introduced"], hits["notes"]["modified"]) == (saved, [again])
     assert (hits["notes"]["message"], hits["notes"]["text"]) == ("By hand", "limit = 5")
     assert set(run("-S", "= 3", "--ids")) == {first, saved, again}
+
+
+def test_snapshots_of_a_checkout_tell_what_its_commits_do_not(run: Run, acme: Checkout, vault: Vault) -> None:
+    """What was saved before it was committed is told once, and belongs to the snapshot."""
+
+    def save(function: str) -> str:
+        (acme.folder / "sort.py").write_bytes(function.encode())
+        return str(vault.create_snapshot(acme.folder, message="Saved").snapshot)
+
+    acme.days = -400
+    first = acme.commit("Begin", {"sort.py": MERGE, "go.py": "f(1)\n"})
+    saved = save(MERGE.replace("<=", "<"))
+    acme.git("add", "-A")
+    subprocess.run(["git", "-C", str(acme.folder), "commit", "-q", "-m", "Strict"], check=True)
+    last = save(MERGE.replace("<=", "<").replace("out = []", "out = list()"))
+    (hit,) = run("--symbol", "merge")["hits"]
+    assert (hit["introduced"], hit["modified"], hit["alive"]) == (first, [saved, last], True)
+    found = run("--struct", "out = $A", "--lang", "python")
+    assert next((hit["text"], hit["introduced"]) for hit in found["hits"] if hit["alive"])[0] == "out = list()"
 
 
 def test_the_history_of_a_symbol(run: Run, acme: Checkout) -> None:
