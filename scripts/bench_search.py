@@ -27,11 +27,13 @@ MIB = 1 << 20
 
 
 def clones(folder: Path) -> list[Source]:
+    """The repositories in a folder."""
     found = [path for path in sorted([*folder.glob("*"), *folder.glob("*/*")]) if path.is_dir() and is_repository(path)]
     return [Source(path.relative_to(folder).as_posix(), path) for path in found]
 
 
 def build(index: Path, folder: Path) -> None:
+    """Make the index, and tell what that took."""
     with Index.open(index, Disk()) as opened:
         start = time.process_time()
         done = opened.update(clones(folder))
@@ -52,6 +54,7 @@ def build(index: Path, folder: Path) -> None:
 
 
 def ask(index: Path, query: Query) -> tuple[list[str], float]:
+    """The versions, and the seconds of asking a second time."""
     with Index.open(index, Disk()) as opened:
         opened.pickaxe(query)
         start = time.perf_counter()
@@ -68,6 +71,7 @@ def one(index: Path, text: str, kind: str) -> None:
 
 
 def of_git(sources: Sequence[Source], kind: str, text: str) -> tuple[set[str], float]:
+    """git's answer, and its seconds."""
     found: set[str] = set()
     start = time.perf_counter()
     for source in sources:
@@ -82,12 +86,14 @@ def of_git(sources: Sequence[Source], kind: str, text: str) -> tuple[set[str], f
 
 
 def again(*words: str) -> dict[str, float]:
+    """What another process of this script tells, and its seconds."""
     start = time.perf_counter()
     done = subprocess.run([sys.executable, __file__, *words], capture_output=True, text=True, check=True)
     return {**json.loads(done.stdout), "seconds": time.perf_counter() - start}
 
 
 def main() -> None:
+    """Run it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clones", type=Path)
     parser.add_argument("--index", type=Path, default=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import subprocess
@@ -11,13 +12,16 @@ from pathlib import Path
 
 import pytest
 
+from gitvault.core.utils import layout
 from gitvault.core.utils.files import Disk
 from gitvault.errors import CorruptionError, GitVaultError, LockedError, NotFoundError
 from gitvault.personas.code.search import history, query
 from gitvault.personas.code.search.catalog import FORMAT, alone
-from gitvault.personas.code.search.history import is_repository, sources
+from gitvault.personas.code.search.history import NONE, Changed, is_repository, sources, stamp
 from gitvault.personas.code.search.index import Index
 from gitvault.personas.code.search.model import Hit, Query, Source
+from gitvault.personas.code.search.overlay import Overlays
+from gitvault.personas.code.search.query import Found, Read
 from gitvault.vault import Vault
 
 WORDS = [
@@ -90,7 +94,9 @@ def ids(index: Index, text: str, **how: bool) -> list[str]:
 
 
 def only(index: Index, text: str, **how: bool) -> Hit:
-    (hit,) = index.find(Query(text, **how))
+    found: Found = index.find(Query(text, **how))
+    assert len(found) == 1, list(found)
+    (hit,) = found
     return hit
 
 
@@ -201,6 +207,7 @@ def test_a_line_has_its_life(repository: Repository, index: Index, bring: Callab
     hit = only(index, "parse")
     assert hit.removed
     assert (hit.removed.id, hit.alive) == (gone, False)
+    read: Read
     with index.reader() as read:
         assert read(hit.last.number, hit.blob) == b"def parse(x, y):\n    pass\n"
     again = repository.commit({"a.py": b"def parse(x, y):\n"})
@@ -478,13 +485,48 @@ def test_snapshots_and_commits_are_one_history(vault: Vault, repository: Reposit
             assert b"def new" in (read(hit.last.number, hit.blob) or b"")
 
 
+def test_what_a_snapshot_of_a_checkout_changed(vault: Vault, repository: Repository) -> None:
+    repository.commit({"a.py": b"one\n", "gone.py": b"x\n"})
+    (repository.folder / "a.py").write_bytes(b"two\n")
+    (repository.folder / "gone.py").unlink()
+    (repository.folder / "new.py").write_bytes(b"new\n")
+    vault.create_snapshot(repository.folder)
+    saved, commits = sources(vault)
+    assert saved.checkout == repository.folder == commits.folder
+    ((_, (tip,)),) = history.lines_of(saved)
+    with contextlib.closing(Overlays(saved, repository.folder)) as overlays:
+        found = {change.path: change for change in overlays.changes(tip, None, [])}
+        assert found.keys() == {b"a.py", b"gone.py", b"new.py"}
+        assert (found[b"gone.py"].new, found[b"new.py"].old, NONE) == (NONE, NONE, bytes(20))
+        assert isinstance(found[b"a.py"], Changed)
+        with history.Reader(saved, overlays.homes([tip])) as reader:
+            reader.ahead(found[b"a.py"].new)
+            assert (reader.read(found[b"a.py"].old), reader.read(found[b"a.py"].new)) == (b"one\n", b"two\n")
+
+
+def test_a_stamp_changes_with_any_branch(repository: Repository) -> None:
+    repository.commit({"a": b"x\n"})
+    source = Source("acme", repository.folder)
+    seen = [stamp(source)]
+    repository.git("branch", "topic/one")
+    seen.append(stamp(source))
+    repository.git("pack-refs", "--all")
+    seen.append(stamp(source))
+    repository.git("worktree", "add", "-q", "../linked", "topic/one")
+    linked = Source("acme", repository.folder.parent / "linked")
+    before = stamp(linked)
+    repository.git("-C", "../linked", "commit", "-q", "--allow-empty", "-m", "more")
+    assert stamp(linked) != before
+    assert len(set(seen)) == 3
+
+
 def test_a_purge_removes_the_index(vault: Vault, tmp_path: Path) -> None:
     folder = tmp_path / "plain"
     folder.mkdir()
     (folder / "key.pem").write_text("secret text\n")
     (folder / "a").write_text("x\n")
     vault.create_snapshot(folder)
-    where = vault.path / "cache" / "search"
+    where = vault.path / layout.SEARCH
     with Index.open(where, Disk()) as index:
         index.update(sources(vault))
         assert only(index, "secret text")
@@ -499,6 +541,8 @@ def test_a_purge_removes_the_index(vault: Vault, tmp_path: Path) -> None:
     with Index.open(where, Disk()) as index:
         index.update(sources(vault))
         assert list(index.find(Query("secret text"))) == []
+    layout.clear_search(vault.path, Disk())
+    assert list(where.iterdir()) == []
 
 
 def test_an_index_that_is_damaged_or_of_another_version_is_made_anew(

@@ -16,7 +16,7 @@ from gitvault.personas.code.search.model import Source, Version
 
 FORMAT = 1
 """Of all files of an index; one with another number is made anew."""
-GONE = -1
+_GONE = -1
 """The line of versions that are no longer on any."""
 _LAST_SECOND = 253_370_764_800
 _SCHEMA = """
@@ -143,7 +143,7 @@ class Catalog:
                     new.append((last + 1 + len(new), source, oid, number))
                 elif line != number:
                     moved.append((number, source, oid))
-        moved += [(GONE, source, oid) for oid, line in known.items() if line != GONE]
+        moved += [(_GONE, source, oid) for oid, line in known.items() if line != _GONE]
         self.db.executemany("INSERT INTO version(number, source, oid, line) VALUES(?, ?, ?, ?)", new)
         self.db.executemany("UPDATE version SET line = ? WHERE source = ? AND oid = ?", moved)
         # Numbers are never given twice: segments may still have them.

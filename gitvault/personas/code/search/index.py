@@ -25,7 +25,7 @@ from gitvault.personas.code.search.segments import BINARY, SETTLED, UNREAD, Draf
 if TYPE_CHECKING:
     from gitvault.personas.code.search.overlay import Overlays
 
-Tell = Callable[[int, int], None]
+_Tell = Callable[[int, int], None]
 """Told how many versions of how many are done."""
 _UNREADABLE = (ToolError, CorruptionError, NotFoundError, OSError)
 # Changes whose blobs git is asked for before they are needed.
@@ -88,7 +88,7 @@ class Index:
         known = self.catalog.stamps()
         return [source for source in sources if known.get(source) != history.stamp(source)]
 
-    def update(self, sources: Iterable[Source], tell: Tell | None = None) -> Progress:
+    def update(self, sources: Iterable[Source], tell: _Tell | None = None) -> Progress:
         """Read what is new in these sources, and forget those that are not among them.
 
         A source that cannot be read is a problem, and keeps what was read. Raises LockedError, StorageFullError.

@@ -24,7 +24,7 @@ _LOOKED_AT = 8000
 _RUN = re.compile(rb"[\t\x20-\x7e]{%d,}" % SHORTEST_RUN)
 _LEVEL = 3
 
-Bits = npt.NDArray[np.uint8]
+_Bits = npt.NDArray[np.uint8]
 
 
 def is_binary(content: bytes) -> bool:
@@ -111,7 +111,7 @@ class Blocks:
         self.texts: list[bytes] = []
         self.firsts: list[int] = [0]
         """One more than there are blocks."""
-        self._bits: list[Bits] = []
+        self._bits: list[_Bits] = []
         self._compressor = zstandard.ZstdCompressor(_LEVEL)
 
     def extend(self, lines: Iterable[bytes]) -> None:
@@ -135,7 +135,7 @@ class Blocks:
         present[slots(text)] = True
         self._bits.append(np.packbits(present))
 
-    def trigrams(self) -> Bits:
+    def trigrams(self) -> _Bits:
         """For each slot a row of bits, one for each block: whether it may hold the trigram. Shape (SLOTS, blocks/8)."""
         rows = np.zeros((SLOTS, (len(self._bits) + 7) // 8), np.uint8)
         for at in range(0, len(self._bits), 8):
@@ -144,7 +144,7 @@ class Blocks:
         return rows
 
 
-def expander() -> Callable[[Bits], bytes]:
+def expander() -> Callable[[_Bits], bytes]:
     """What gives the text of a compressed block."""
     decompressor = zstandard.ZstdDecompressor()
     return lambda frame: decompressor.decompress(frame.data)

@@ -14,7 +14,7 @@ from gitvault.errors import GitVaultError
 from gitvault.personas.code.search.model import Query
 
 Required = list[frozenset[bytes]]
-"""Texts that a line must hold, case aside, to match: of each set one at least."""
+"""_Texts that a line must hold, case aside, to match: of each set one at least."""
 
 _SPECIAL = re.compile(r"[\\^$.|?*+()\[\]{}]")
 _TOKEN = re.compile(r"\\.|\[\^?\]?(?:\[:\w+:\]|\\.|[^\]])*\]|\{,(?=\d+\})", re.DOTALL)
@@ -162,7 +162,7 @@ def required(expression: str, ignore_case: bool) -> Required:
     return out
 
 
-Texts = list[frozenset[str]]
+_Texts = list[frozenset[str]]
 
 
 class _Reader:
@@ -172,7 +172,7 @@ class _Reader:
         self._text = expression
         self.at = 0
 
-    def alternatives(self) -> Texts:
+    def alternatives(self) -> _Texts:
         branches = [self._sequence()]
         while self._peek() == "|":
             self.at += 1
@@ -185,8 +185,8 @@ class _Reader:
         best = [max(branch, key=lambda texts: min(map(len, texts))) for branch in branches]
         return [frozenset().union(*best)]
 
-    def _sequence(self) -> Texts:
-        found: Texts = []
+    def _sequence(self) -> _Texts:
+        found: _Texts = []
         held = ""
 
         def flush() -> str:
@@ -227,7 +227,7 @@ class _Reader:
             more = True
         return optional, more
 
-    def _atom(self) -> tuple[str | None, Texts]:
+    def _atom(self) -> tuple[str | None, _Texts]:
         """A text, or None and what is required."""
         sign = self._peek()
         self.at += 1
@@ -249,7 +249,7 @@ class _Reader:
             return escaped, []
         return (None, []) if sign in ".^$" else (sign, [])
 
-    def _group(self) -> tuple[str | None, Texts]:
+    def _group(self) -> tuple[str | None, _Texts]:
         if self._peek() == "?":
             match = re.compile(r"\?(?:P?<\w+>|[imsU-]*:)").match(self._text, self.at)
             flags = re.compile(r"\?[imsU-]+\)").match(self._text, self.at)

@@ -28,13 +28,13 @@ MOST = 500_000
 Read = Callable[[int, bytes], bytes | None]
 """Reads a blob of the repository that has this version."""
 
-Array = npt.NDArray[Any]
+_Array = npt.NDArray[Any]
 _BATCH = 512
 # Versions that are asked for one by one, rather than all.
 _SOME = 4000
 
 
-def _unique(numbers: Array) -> Array:
+def _unique(numbers: _Array) -> _Array:
     """Sorted, each once: by marking where there are many, which takes a tenth of the time of sorting them."""
     if len(numbers) < _SOME:
         return np.unique(numbers)
@@ -46,7 +46,7 @@ def _unique(numbers: Array) -> Array:
 class _States:
     """What is known of versions, by number; the line of those that do not count is negative."""
 
-    def __init__(self, catalog: Catalog, versions: Array) -> None:
+    def __init__(self, catalog: Catalog, versions: _Array) -> None:
         """`versions`: those that will be asked about."""
         some = _unique(versions)
         # A search for something rare does not wait for 70,000 rows, 80 ms.
@@ -65,20 +65,20 @@ class _States:
             if source.checkout and (source.project, source.checkout) in places
         }
 
-    def counts(self, versions: Array) -> Array:
+    def counts(self, versions: _Array) -> _Array:
         """Which of these versions count."""
-        found: Array = self.line[versions] >= 0
+        found: _Array = self.line[versions] >= 0
         return found
 
-    def lines(self, versions: Array) -> Array:
+    def lines(self, versions: _Array) -> _Array:
         """The line of history of each of these: a checkout's snapshots are on the line of its commits."""
         source = self.source[versions].astype(np.int64)
         for snapshots, commits in self._joined.items():
             source[source == snapshots] = commits
-        found: Array = (source << 24) + self.line[versions]
+        found: _Array = (source << 24) + self.line[versions]
         return found
 
-    def order(self, versions: Array) -> Array:
+    def order(self, versions: _Array) -> _Array:
         """What rises along each line of history: the time, but never less than before."""
         if not self._joined:
             return versions
@@ -87,7 +87,7 @@ class _States:
         line = (self.source[unique].astype(np.int64) << 24) + self.line[unique]
         for one in np.unique(line).tolist():
             times[line == one] = np.maximum.accumulate(times[line == one])
-        found: Array = times[np.searchsorted(unique, versions)]
+        found: _Array = times[np.searchsorted(unique, versions)]
         return found
 
 
@@ -95,19 +95,19 @@ class _Events(NamedTuple):
     """Events of lines that fit, a row each, of all segments."""
 
     texts: list[bytes]
-    times: Array
+    times: _Array
     """Of each of `texts`: how often the pattern is in it."""
-    text: Array
+    text: _Array
     """Place in `texts`."""
-    path: Array
-    version: Array
-    kind: Array
-    by: Array
+    path: _Array
+    version: _Array
+    kind: _Array
+    by: _Array
     """By how many lines the new file has more."""
-    blobs: Array
+    blobs: _Array
     """Old and new, shape (rows, 2, 20)."""
 
-    def where(self, keep: Array) -> _Events:
+    def where(self, keep: _Array) -> _Events:
         """These rows."""
         return _Events(self.texts, self.times, *(column[keep] for column in self[2:]))
 
@@ -116,11 +116,11 @@ class _Block(NamedTuple):
     """The lines of a block that fit."""
 
     text: bytes
-    rows: Array
+    rows: _Array
     """Their numbers in the segment."""
-    starts: Array
-    ends: Array
-    times: Array
+    starts: _Array
+    ends: _Array
+    times: _Array
     """How often the pattern is in each."""
 
 
@@ -141,9 +141,9 @@ def _matching(segments: Iterable[Segment], pattern: Pattern) -> _Events:
     deadline = time.monotonic() + LIMIT
     numbers: dict[bytes, int] = {}
     often: list[int] = []
-    parts: list[tuple[Array, ...]] = []
+    parts: list[tuple[_Array, ...]] = []
     for segment in segments:
-        lines: list[Array] = []
+        lines: list[_Array] = []
         local: list[int] = []
         for text, rows, starts, ends, times in _blocks(segment, pattern, deadline):
             lines.append(rows)
@@ -171,7 +171,7 @@ def _matching(segments: Iterable[Segment], pattern: Pattern) -> _Events:
     return _Events(list(numbers), np.array(often, np.int64), text_of, path, version, kind, by, blobs)
 
 
-def _chosen(catalog: Catalog, query: Query, path: Array) -> Array:
+def _chosen(catalog: Catalog, query: Query, path: _Array) -> _Array:
     """Which of these rows are at a path that is asked about."""
     if not query.projects and not query.paths:
         return np.ones(len(path), np.bool_)
@@ -185,7 +185,7 @@ def _chosen(catalog: Catalog, query: Query, path: Array) -> Array:
             return False
         return not query.paths or _below(patterns, name)
 
-    found: Array = np.array([fits(number) for number in unique.tolist()], np.bool_)[where]
+    found: _Array = np.array([fits(number) for number in unique.tolist()], np.bool_)[where]
     return found
 
 
@@ -239,7 +239,7 @@ class Found:
         self._to = np.where(over, np.append(version, -1)[end], -1)
         self._next = self._linked()
 
-    def _linked(self) -> Array:
+    def _linked(self) -> _Array:
         """Of each life the one that takes its place at its path in the version that ends it; -1 for none."""
         follows = np.full(len(self._from), -1, np.int64)
         ended = np.flatnonzero(self._to >= 0)
@@ -272,7 +272,7 @@ class Found:
         came = self._states.time[self._from[heads]]
         self._heads = heads[np.lexsort((-came, self._to[last[heads]] >= 0))]
 
-    def _once(self, heads: Array) -> Array:
+    def _once(self, heads: _Array) -> _Array:
         """A text that several lines of history have at a path is told once: as of the one that had it first."""
         if len(np.unique(self._line[heads])) < 2:
             return heads
@@ -283,10 +283,10 @@ class Found:
         lines = self._line[heads][order]
         # One that goes and comes again on one line has a life each time.
         chosen = lines == lines[first][inverse.reshape(-1)]
-        kept: Array = heads[order[chosen]]
+        kept: _Array = heads[order[chosen]]
         return kept
 
-    def _asked(self, query: Query, heads: Array) -> Array:
+    def _asked(self, query: Query, heads: _Array) -> _Array:
         """Which of these the query's filters let through."""
         came, went = self._from[heads], self._to[self._last[heads]]
         keep = np.ones(len(heads), np.bool_)
@@ -375,7 +375,7 @@ class Found:
         return found
 
 
-def _ranked(keys: Array) -> tuple[Array, Array]:
+def _ranked(keys: _Array) -> tuple[_Array, _Array]:
     """Keys, and the place of each among those that are the same."""
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
@@ -416,10 +416,7 @@ def _differing(catalog: Catalog, segments: Iterable[Segment], query: Query, patt
             continue
         rows, times = (np.concatenate(part) for part in zip(*blocks, strict=True))
         which, change, by = segment.events(rows)
-        if query.fixed:
-            changes = np.flatnonzero(np.bincount(change, weights=by * times[which]))
-        else:
-            changes = _unique(change)
+        changes = np.flatnonzero(np.bincount(change, weights=by * times[which])) if query.fixed else _unique(change)
         changes = changes[segment["kind"][changes] & unwanted == 0]
         versions = segment["version"][changes].astype(np.int64)
         keep = _States(catalog, versions).counts(versions)
@@ -438,7 +435,7 @@ def _newest_first(catalog: Catalog, numbers: set[int]) -> list[Version]:
     return list(heapq.merge(*chains.values(), key=lambda version: version.time, reverse=True))
 
 
-def _near(segments: Sequence[Segment], query: Query) -> Array:
+def _near(segments: Sequence[Segment], query: Query) -> _Array:
     """The numbers of the paths that ever had a line with the longest part of a text of several lines, or may have."""
     longest = max(query.text.split("\n"), key=len)
     if not longest:
@@ -455,7 +452,7 @@ def _near(segments: Sequence[Segment], query: Query) -> Array:
     return np.unique(np.concatenate([*found, *binary, np.zeros(0, np.uint32)]))
 
 
-def _counted(catalog: Catalog, segments: Iterable[Segment], query: Query, paths: Array | None, read: Read) -> set[int]:
+def _counted(catalog: Catalog, segments: Iterable[Segment], query: Query, paths: _Array | None, read: Read) -> set[int]:
     """The versions that changed how often a text is in a file at one of `paths`, or, None, in a binary one."""
     fold = bytes.lower if query.ignore_case else bytes
     text = fold(query.text.encode("utf-8", "surrogateescape"))

@@ -32,7 +32,7 @@ _MANY = 6_000_000
 _BLOCKS = 8
 _ALIGNED = 64
 
-Array = npt.NDArray[Any]
+_Array = npt.NDArray[Any]
 
 
 class Draft:
@@ -46,7 +46,7 @@ class Draft:
         """Of events."""
         self.unread: Counter[int] = Counter()
         """Of paths that were not read, in how many versions."""
-        self._events: list[tuple[Array, Array, Array]] = []
+        self._events: list[tuple[_Array, _Array, _Array]] = []
         self._recent: list[tuple[int, int, int]] = []
         self._changes: list[tuple[int, int, int, bytes, bytes]] = []
 
@@ -160,12 +160,12 @@ class Segment:
                 f"{path}: no segment of the search index; git-vault search --index makes it anew"
             ) from error
 
-    def __getitem__(self, name: str) -> Array:
+    def __getitem__(self, name: str) -> _Array:
         kind, shape, offset = self._described[name]
         size = int(np.prod(shape))
         return np.frombuffer(self._map, kind, size, self._base + offset).reshape(shape)
 
-    def candidates(self, required: Required) -> Array:
+    def candidates(self, required: Required) -> _Array:
         """The numbers of the blocks that may hold what is required."""
         rows = self["trigrams"]
         blocks = len(self["first"]) - 1
@@ -179,7 +179,7 @@ class Segment:
             held &= either
         return np.flatnonzero(np.unpackbits(held, count=blocks))
 
-    def texts(self, blocks: Array) -> Iterator[tuple[int, bytes]]:
+    def texts(self, blocks: _Array) -> Iterator[tuple[int, bytes]]:
         """Blocks by number, with their lines, each with its end."""
         expand = expander()
         frames, starts = self["frames"], self["frame"].tolist()
@@ -191,7 +191,7 @@ class Segment:
         for _, text in self.texts(np.arange(len(self["first"]) - 1)):
             yield from text[:-1].split(b"\n")
 
-    def events(self, lines: Array) -> tuple[Array, Array, Array]:
+    def events(self, lines: _Array) -> tuple[_Array, _Array, _Array]:
         """What happened to lines, given by number: of each event the place in `lines`, its change, its count."""
         starts = self["starts"]
         first = starts[lines].astype(np.int64)
