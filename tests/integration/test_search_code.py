@@ -15,9 +15,10 @@ import pytest
 
 from gitvault.cli import main
 from gitvault.core.utils.files import Disk
-from gitvault.personas.code.search.answers import Wanted, callers, structures
+from gitvault.personas.code.search.answers import Page, Step, Wanted, callers, catch_up, structures, symbols, timeline
 from gitvault.personas.code.search.catalog import alone
 from gitvault.personas.code.search.index import Index
+from gitvault.personas.code.search.ledger import Ledger
 from gitvault.personas.code.search.structure import Pattern
 from gitvault.vault import Vault
 
@@ -417,7 +418,7 @@ def test_what_takes_too_long_is_left_out_and_said(run: Run, acme: Checkout, vaul
     run("--index")
     clock = iter(range(1000))
     with Index.open(vault.path / "cache" / "search", Disk()) as index:
-        page = structures(index, Pattern("g($A)", "python"), Wanted(), budget=1, now=lambda: next(clock))
+        page: Page = structures(index, Pattern("g($A)", "python"), Wanted(), budget=1, now=lambda: next(clock))
         assert (page.count, page.notes) == (
             1, ("1 of 2 files were not looked at for want of time; --exhaustive looks at all",),
         )  # fmt: skip
@@ -425,3 +426,15 @@ def test_what_takes_too_long_is_left_out_and_said(run: Run, acme: Checkout, vaul
         assert (page.count, page.notes) == (
             1, ("1 line was not looked at for want of time; --project and --alive ask for less",),
         )  # fmt: skip
+
+
+def test_the_library_gives_what_the_verb_prints(run: Run, acme: Checkout, vault: Vault) -> None:
+    acme.commit("Begin", {"a.py": "def f():\n    g(1)\n", "b.py": "def h():\n    g(2)\n"})
+    run("g")
+    folder = vault.path / "cache" / "search"
+    with Index.open(folder, Disk()) as index, Ledger(folder / "symbols.db", index.catalog.identity) as ledger:
+        assert (catch_up(index, ledger), catch_up(index, ledger)) == (2, 0)
+        page, histories = symbols(index, ledger, "f", Wanted())
+        steps: list[Step] = timeline(index, ledger, histories[0])
+    assert [(one.path, one.text) for one in page.found] == [(b"a.py", b"def f():")]
+    assert [(step.change, step.former, step.path) for step in steps] == [("introduced", "", b"a.py")]
