@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ import pytest
 
 from gitvault.cli import main
 from gitvault.core.utils.files import Disk
-from gitvault.personas.code.search.answers import Wanted, callers, structures
+from gitvault.personas.code.search.answers import Page, Step, Wanted, callers, catch_up, structures, symbols, timeline
 from gitvault.personas.code.search.catalog import alone
 from gitvault.personas.code.search.index import Index
+from gitvault.personas.code.search.ledger import Ledger
 from gitvault.personas.code.search.structure import Pattern
 from gitvault.vault import Vault
 
@@ -44,7 +46,7 @@ class Checkout:
         self.git("init", "-q", str(folder))
 
     def git(self, *words: str) -> str:
-        when = f"2026-01-{1 + self.days:02}T12:00:00Z"
+        when = (datetime(2026, 1, 1, 12, tzinfo=UTC) + timedelta(days=self.days)).isoformat()
         environment = {**os.environ, "GIT_AUTHOR_DATE": when, "GIT_COMMITTER_DATE": when}
         command = ["git", *(() if words[0] == "init" else ("-C", str(self.folder))), *words]
         return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout.strip()
@@ -214,6 +216,26 @@ def test_snapshots_and_commits_are_one_answer(run: Run, acme: Checkout, vault: V
     assert (hits["notes"]["introduced"], hits["notes"]["modified"]) == (saved, [again])
     assert (hits["notes"]["message"], hits["notes"]["text"]) == ("By hand", "limit = 5")
     assert set(run("-S", "= 3", "--ids")) == {first, saved, again}
+
+
+def test_snapshots_of_a_checkout_tell_what_its_commits_do_not(run: Run, acme: Checkout, vault: Vault) -> None:
+    """What was saved before it was committed is told once, and belongs to the snapshot."""
+
+    def save(function: str) -> str:
+        (acme.folder / "sort.py").write_bytes(function.encode())
+        acme.days += 1
+        vault._now = lambda: datetime(2026, 1, 1, 12, tzinfo=UTC) + timedelta(days=acme.days)
+        return str(vault.create_snapshot(acme.folder, message="Saved").snapshot)
+
+    strict = MERGE.replace("<=", "<")
+    first = acme.commit("Begin", {"sort.py": MERGE})
+    saved = save(strict)
+    acme.commit("Strict", {"sort.py": strict})
+    last = save(strict.replace("out = []", "out = list()"))
+    (hit,) = run("--symbol", "merge")["hits"]
+    assert (hit["introduced"], hit["modified"], hit["alive"]) == (first, [saved, last], True)
+    found = run("--struct", "out = $A", "--lang", "python", "--alive")
+    assert "out = list()" in [hit["text"] for hit in found["hits"]]
 
 
 def test_the_history_of_a_symbol(run: Run, acme: Checkout) -> None:
@@ -396,7 +418,7 @@ def test_what_takes_too_long_is_left_out_and_said(run: Run, acme: Checkout, vaul
     run("--index")
     clock = iter(range(1000))
     with Index.open(vault.path / "cache" / "search", Disk()) as index:
-        page = structures(index, Pattern("g($A)", "python"), Wanted(), budget=1, now=lambda: next(clock))
+        page: Page = structures(index, Pattern("g($A)", "python"), Wanted(), budget=1, now=lambda: next(clock))
         assert (page.count, page.notes) == (
             1, ("1 of 2 files were not looked at for want of time; --exhaustive looks at all",),
         )  # fmt: skip
@@ -404,3 +426,15 @@ def test_what_takes_too_long_is_left_out_and_said(run: Run, acme: Checkout, vaul
         assert (page.count, page.notes) == (
             1, ("1 line was not looked at for want of time; --project and --alive ask for less",),
         )  # fmt: skip
+
+
+def test_the_library_gives_what_the_verb_prints(run: Run, acme: Checkout, vault: Vault) -> None:
+    acme.commit("Begin", {"a.py": "def f():\n    g(1)\n", "b.py": "def h():\n    g(2)\n"})
+    run("g")
+    folder = vault.path / "cache" / "search"
+    with Index.open(folder, Disk()) as index, Ledger(folder / "symbols.db", index.catalog.identity) as ledger:
+        assert (catch_up(index, ledger), catch_up(index, ledger)) == (2, 0)
+        page, histories = symbols(index, ledger, "f", Wanted())
+        steps: list[Step] = timeline(index, ledger, histories[0])
+    assert [(one.path, one.text) for one in page.found] == [(b"a.py", b"def f():")]
+    assert [(step.change, step.former, step.path) for step in steps] == [("introduced", "", b"a.py")]

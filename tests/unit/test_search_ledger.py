@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gitvault.errors import LockedError
-from gitvault.personas.code.search.ledger import LEAST_TOKENS, Ledger, SymbolHistory, When
+from gitvault.personas.code.search.ledger import LEAST_TOKENS, Copies, Ledger, Lines, SymbolHistory, When
 from gitvault.personas.code.search.model import Change
 
 PUT = b"def put(self, x):\n    return self.items.append(x) or len(self.items)\n"
@@ -119,7 +119,8 @@ def test_versions_that_no_longer_count_are_left_out(past: Past, ledger: Ledger) 
     del past.lines[2]
     (put,) = ledger.find("put", past.lines)
     assert what(put) == [(1, "+")]
-    assert ledger.find("put", {}) == []
+    none: Lines = {}
+    assert ledger.find("put", none) == []
 
 
 def test_several_of_one_name_in_a_file(past: Past, ledger: Ledger) -> None:
@@ -162,6 +163,7 @@ def test_copied_functions_are_found_by_their_bodies(past: Past, ledger: Ledger) 
     past.version("acme", {"short.py": b"def g(): return 1\n"})
     gone = past.version("blue", {"lib/util.py": copy.replace(b"<=", b"<")})
     past.tell(ledger)
+    group: Copies
     (group,) = ledger.copies(past.lines)
     assert group.tokens >= LEAST_TOKENS
     assert {(c.project, c.path, c.name, c.language, c.introduced, c.removed) for c in group.copies} == {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from gitvault.personas.code.search.model import Hit, Version
-from gitvault.personas.code.search.ranking import is_foreign, scorer
+from gitvault.personas.code.search.ranking import Score, is_foreign, scorer
 
 
 def version(number: int) -> Version:
@@ -74,6 +74,7 @@ def test_an_expression_of_which_only_the_beginning_is_known() -> None:
         return (line.find(b"put"),) * 2 if b"put" in line else None
 
     score = scorer(find)
-    assert score(hit("x put")) > score(hit("x input"))
+    best: Score = score(hit("x put"))
+    assert best > score(hit("x input"))
     assert score(hit("nothing")) < score(hit("input"))
     assert score(hit("def put")) > score(hit("x put"))

@@ -11,7 +11,7 @@ import pytest
 from gitvault.errors import GitVaultError, ToolMissing
 from gitvault.personas.code.search import structure
 from gitvault.personas.code.search.model import Change
-from gitvault.personas.code.search.structure import Pattern
+from gitvault.personas.code.search.structure import Life, Match, Pattern
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,7 @@ def test_code_with_holes_is_found_by_its_shape(language: str, pattern: str, sour
 
 
 def test_a_match_knows_its_lines() -> None:
+    match: Match
     (match,) = Pattern("print($A)", "python").matches(b"x = 1\nprint(\n    x\n)\n")
     assert (match.line, match.end_line, match.text) == (2, 4, "print( x )")
 
@@ -102,6 +103,7 @@ class Past:
 
 def test_what_fits_comes_is_modified_and_goes() -> None:
     past = Past(b"x = 1\n", b"f(1)\n", b"\nf(2)\ng()\n", b"\n\nf(2)\n", b"f(2)\nf(2)\n", b"f(2)\n", b"x = 2\n")
+    life: Life
     (life,) = Pattern("f($A)", "python").lives(past.changes, past.read, whole=True)
     assert (life.project, life.path, life.text) == ("acme", b"a.py", "f(2)")
     assert (life.introduced, life.modified, life.removed) == (2, (3,), 7)

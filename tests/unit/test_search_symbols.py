@@ -189,6 +189,8 @@ def test_a_language_has_several_names() -> None:
 
 
 def test_a_grammar_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    known: languages.Grammar = languages.grammar("lua")
+    assert known.name == "lua"
     languages.grammar.cache_clear()
     monkeypatch.setitem(sys.modules, "tree_sitter_lua", None)
     with pytest.raises(ToolMissing, match="tree-sitter-lua: not installed; get it with"):

@@ -200,7 +200,14 @@ def catch_up(index: Index, ledger: Ledger) -> int:
 def _history_lines(index: Index) -> dict[int, When]:
     from gitvault.personas.code.search.ledger import When
 
-    return {number: When((source << 24) + line, when) for number, line, source, when in index.catalog.states()}
+    # A checkout's snapshots are on the line of its commits.
+    known = index.catalog.sources()
+    commits = {(source.project, source.folder): number for number, source in known.items() if not source.branch}
+    home = {
+        number: commits.get((source.project, source.checkout), number) if source.checkout else number
+        for number, source in known.items()
+    }
+    return {number: When((home[source] << 24) + line, when) for number, line, source, when in index.catalog.states()}
 
 
 def symbols(
@@ -221,7 +228,8 @@ def symbols(
     found = [
         (one, history)
         for history in histories
-        if wanted.fits(one := _symbol(index, history, tuple(sorted(homes[history.kind, history.name]))))
+        if history.steps
+        and wanted.fits(one := _symbol(index, history, tuple(sorted(homes[history.kind, history.name]))))
     ]
     found.sort(
         key=lambda pair: (
@@ -242,7 +250,7 @@ def symbols(
 def _symbol(index: Index, history: SymbolHistory, projects: tuple[str, ...]) -> Found:
     numbers = list(dict.fromkeys(event.version for event in history.steps))
     known = index.catalog.versions(numbers)
-    removed = None if history.alive else history.events[-1].version
+    removed = None if history.alive else history.steps[-1].version
     return Found(
         history.project,
         history.last.path,
@@ -367,13 +375,16 @@ def structures(
     def at(project: str, path: bytes) -> bool:
         return wanted.has(project, path, pattern.language) and (touched is None or (project, path) in touched)
 
-    lines_of = _history_lines(index)
-    files: dict[tuple[str, bytes, int], list[Change]] = defaultdict(list)
-    for change in index.changes(at=at):
-        key = change.project, change.path
-        if touched is None or change.version in touched[key]:
-            # A project's snapshots and its commits are two histories.
-            files[(*key, lines_of[change.version].line >> 24)].append(change)
+    files: dict[tuple[str, bytes, bool], list[Change]] = defaultdict(list)
+    wanted_changes = [
+        change
+        for change in index.changes(at=at)
+        if not change.settled and (touched is None or change.version in touched[change.project, change.path])
+    ]
+    known = index.catalog.versions({change.version for change in wanted_changes})
+    for change in wanted_changes:
+        # A project's snapshots and its commits are two histories.
+        files[change.project, change.path, known[change.version].snapshot].append(change)
     found: list[Found] = []
     end = now() + budget
     left = 0
@@ -407,6 +418,7 @@ def structures(
                 )
                 if wanted.fits(one):
                     found.append(one)
+    found = _once(found)
     homes: dict[bytes, set[str]] = defaultdict(set)
     for one in found:
         homes[one.text].add(one.project)
@@ -419,6 +431,17 @@ def structures(
         tuple(replace(one, projects=tuple(sorted(homes[one.text]))) for one in found[:limit]),
         tuple(notes),
     )
+
+
+def _once(found: list[Found]) -> list[Found]:
+    """What snapshots and commits both have is told once: as of the one that had it first."""
+    best: dict[tuple[str, bytes, bytes, bool], Found] = {}
+    kept: list[Found] = []
+    for one in sorted(found, key=lambda one: one.introduced.time):
+        same = best.setdefault((one.project, one.path, one.text, one.removed is None), one)
+        if same.introduced.snapshot == one.introduced.snapshot:
+            kept.append(one)
+    return kept
 
 
 def _touched(index: Index, pattern: Pattern, wanted: Wanted) -> dict[tuple[str, bytes], set[int]]:

@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS symbol(id INTEGER PRIMARY KEY, language TEXT, kind TE
   UNIQUE(name, parent, kind, language));
 CREATE TABLE IF NOT EXISTS event(symbol INT, place INT, version INT,
   old_blob BLOB, old_start INT, old_end INT, old_body INT, old_tokens INT,
-  new_blob BLOB, new_start INT, new_end INT, new_body INT, new_tokens INT);
+  new_blob BLOB, new_start INT, new_end INT, new_body INT, new_tokens INT, settled INT);
 CREATE INDEX IF NOT EXISTS event_symbol ON event(symbol);
 CREATE INDEX IF NOT EXISTS event_came ON event(new_body) WHERE new_tokens >= 24;
 CREATE INDEX IF NOT EXISTS event_went ON event(old_body) WHERE new_blob IS NULL;
@@ -66,6 +66,8 @@ class Event:
     path: bytes
     old: Place | None
     new: Place | None
+    settled: bool = False
+    """Only for adding up, see Change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ class SymbolHistory:
     @property
     def last(self) -> Event:
         """The newest event that left it somewhere, or, of what never came, the newest."""
-        return next((event for event in reversed(self.events) if event.new), self.events[-1])
+        return next((event for event in reversed(self.events) if event.new and not event.settled), self.events[-1])
 
     @property
     def place(self) -> Place:
@@ -114,23 +116,35 @@ class SymbolHistory:
     def steps(self) -> tuple[Event, ...]:
         """The events, each told once.
 
-        What went from one path and came to another in one version is one event, at the new path. What a second line of
-        history brings that an earlier one brought already, such as a snapshot of a commit, is none.
+        What went from one path and came to another in one version is one event, at the new path. What a snapshot
+        brought before the commit of it, or a second line of history after the first, is not told again.
         """
         made: list[Event] = []
-        bodies: dict[int, int] = {}
+        first: dict[int, int] = {}
+        there: Counter[tuple[int, int]] = Counter()
         for _, group in groupby(self.events, key=attrgetter("version")):
             events = list(group)
-            came = [event for event in events if not event.old]
-            went = [event for event in events if not event.new]
-            steps = [event for event in events if event.old and event.new]
+            told = [event for event in events if not event.settled]
+            came = [event for event in told if not event.old]
+            went = [event for event in told if not event.new]
+            steps = [event for event in told if event.old and event.new]
             steps += [replace(to, old=of.old) for of, to in zip(went, came, strict=False)]
             steps += went[len(came) :] + came[len(went) :]
-            made += [
-                event
-                for event in steps
-                if event.new is None or bodies.setdefault(event.new.body, event.line) == event.line
-            ]
+            for event in steps:
+                if place := event.new:
+                    moved = event.old is not None and event.old.body == place.body
+                    if first.setdefault(place.body, event.line) != event.line:
+                        continue
+                    if there[event.line, place.body] > 0 and not moved and event.old:
+                        continue
+                elif event.old and there[event.line, event.old.body] <= 0:
+                    continue
+                made.append(event)
+            for event in events:
+                if event.old:
+                    there[event.line, event.old.body] -= 1
+                if event.new:
+                    there[event.line, event.new.body] += 1
         return tuple(made)
 
 
@@ -227,7 +241,7 @@ class Ledger:
             return numbers[key]
 
         self._db.executemany(
-            "INSERT INTO event VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            "INSERT INTO event VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
             (
                 (
                     number("symbol", language=row.language, kind=row.kind, name=row.name, parent=row.parent),
@@ -282,7 +296,8 @@ class Ledger:
     def _histories(self, where: str, given: Sequence[object], lines: Lines) -> Iterator[SymbolHistory]:
         rows = self._db.execute(
             "SELECT project.name, language, kind, symbol.name, parent, event.version, path,"
-            " old_blob, old_start, old_end, old_body, old_tokens, new_blob, new_start, new_end, new_body, new_tokens"
+            " old_blob, old_start, old_end, old_body, old_tokens, new_blob, new_start, new_end, new_body, new_tokens,"
+            " settled"
             " FROM symbol JOIN event ON event.symbol=symbol.id JOIN place ON place.id=event.place"
             f" JOIN project ON project.id=place.project WHERE {where}",
             [*given],
@@ -292,8 +307,10 @@ class Ledger:
             if not (when := lines.get(version)):
                 continue
             before = Place(old, *rest[:4]) if old else None
-            after = Place(*rest[4:]) if rest[4] else None
-            grouped[project, language, kind, name, parent].append(Event(version, when.line, path, before, after))
+            after = Place(*rest[4:9]) if rest[4] else None
+            grouped[project, language, kind, name, parent].append(
+                Event(version, when.line, path, before, after, bool(rest[9]))
+            )
         for (project, language, kind, name, parent), events in grouped.items():
             events.sort(key=lambda event: (lines[event.version].time, event.version))
             yield SymbolHistory(project, language, kind, name, parent, tuple(events))
@@ -366,7 +383,7 @@ class _Reader:
                 symbol = new or old
                 assert symbol
                 named = symbol.kind, symbol.name, symbol.parent
-                columns = *_columns(step.old, old), *_columns(step.new, new)
+                columns = *_columns(step.old, old), *_columns(step.new, new), step.settled
                 yield _Row(project, self._path, self.language, *named, step.version, columns)
 
     def _steps(

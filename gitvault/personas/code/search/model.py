@@ -48,6 +48,8 @@ class Change(NamedTuple):
     old: bytes
     """Ids of blobs; empty for none."""
     new: bytes
+    settled: bool = False
+    """What commits between two snapshots changed, taken back: only for adding up, since they have it themselves."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -491,4 +491,4 @@ def changes(
     for row in rows[np.lexsort((path[rows], version[rows]))].tolist():
         ids = linked(int(kind[row]), bytes(old[row]), bytes(new[row]))
         before, now = (b"" if blob == NONE else blob for blob in ids)
-        yield Change(int(version[row]), *known[int(path[row])], before, now)
+        yield Change(int(version[row]), *known[int(path[row])], before, now, bool(kind[row] & SETTLED))
