@@ -94,9 +94,9 @@ class FakeVault:
     def snapshot_counts(self, names: Sequence[str]) -> dict[str, int]:
         return {name: {"acme": 3, "other": 1}.get(name, 0) for name in names}
 
-    def add_project(self, path: str, name: str | None = None) -> Project:
+    def add_project(self, path: str, name: str | None = None, *, mode: str | None = None) -> Project:
         assert isinstance(path, str)
-        return Project(name or Path(path).name, os.path.abspath(path), "here", TIME)
+        return Project(name or Path(path).name, os.path.abspath(path), "here", TIME, mode or "protect")
 
     def resolve(self, name: str) -> SnapshotId:
         if name.startswith("two"):
@@ -359,6 +359,7 @@ def test_add_and_projects(run: Callable[..., Run]) -> None:
         "archived": False,
     }
     assert run("add", "/p/new").out.startswith("added new: /p/new\n")
+    assert run("add", "/p/new", "--mode", "full").out.startswith("added new: /p/new (full)\n")
     listed = run("projects", "--json").json
     assert listed[0]["snapshot"] == ID
     assert listed[0]["time"] == listed[0]["last"] == "2026-01-02T03:04:05Z"
