@@ -1,0 +1,52 @@
+"""The library for developers, on a real clone."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from repositories import cloned, commit, git
+
+from gitvault import CodeVault
+from gitvault.personas.base import chosen_vault
+
+pytestmark = pytest.mark.needs("git")
+
+
+def test_a_project_is_saved_judged_searched_and_brought_back(tmp_path: Path) -> None:
+    work = cloned(tmp_path)
+    (work / ".gitignore").write_text("*.log\n")
+    (work / "code.py").write_text("def answer():\n    return 42\n")
+    commit(work, text="two\n")
+    git(work, "add", "-A")
+    git(work, "commit", "-q", "-m", "An answer")
+    (work / "debug.log").write_text("noise")
+    (work / "new.txt").write_text("only here")
+    with CodeVault("work", work, vault=tmp_path / "vault.git") as project:
+        report = project.backup("Before", tags=["first"])
+        assert [snapshot.id for snapshot in project.snapshots()] == [report.snapshot]
+        assert not project.explain("debug.log").keep
+        safety = project.safety()
+        assert (safety.safe, safety.unpushed_commits, safety.untracked) == (False, 2, 1)
+        [found] = project.search("return 42").found
+        assert (found.path, found.introduced.subject) == (b"code.py", "An answer")
+        assert project.search("return 42", everywhere=True).count == 1
+        [symbol] = project.symbol("answer").found
+        assert (symbol.kind, symbol.line) == ("function", 1)
+        restored = project.restore("work", tmp_path / "back")
+        assert restored.problems == ()
+    assert git(tmp_path / "back", "log", "-1", "--format=%s").strip() == "An answer"
+    assert (tmp_path / "back" / "new.txt").read_text() == "only here"
+    assert not (tmp_path / "back" / "debug.log").exists()
+
+
+def test_the_vault_is_the_one_that_was_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_VAULT_DIR", os.fspath(tmp_path / "named.git"))
+    assert chosen_vault() == tmp_path / "named.git"
+    assert chosen_vault("other") == Path.cwd() / "other"
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "file").write_text("x")
+    with CodeVault("work", tmp_path / "work") as project:
+        assert project.backup().files == 1
+        assert project.vault.path == tmp_path / "named.git"
