@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from gitvault.core.interfaces import Rules
 from gitvault.core.models import PathState, Pointer, Problem, Project, SnapshotId
 from gitvault.core.scan import Same, collection_paused, scopes, walk
 from gitvault.core.stat_cache import Known, Stat, StatCache, stat_of
@@ -22,6 +22,9 @@ from gitvault.core.versioning.commits import identity
 from gitvault.core.versioning.history import GitHistory
 from gitvault.core.versioning.objects import MODE_FILE, MODE_SYMLINK, object_id
 from gitvault.errors import ContentMissing, NotFoundError
+
+if TYPE_CHECKING:
+    from gitvault.core.interfaces import Rules
 
 # A changed stat with the old content is worth reading for, up to here.
 _READ_LIMIT = 1 << 20
