@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         VerifyReport,
     )
     from gitvault.errors import GitVaultError
+    from gitvault.personas.code import CodeVault
     from gitvault.vault import Vault
 
 # Where each public name lives. Imported when asked for: a worker process or `git vault status` needs few of them.
@@ -53,10 +54,12 @@ _HOMES = {
         "VerifyReport",
     ),
     "gitvault.errors": ("GitVaultError",),
+    "gitvault.personas.code": ("CodeVault",),
     "gitvault.vault": ("Vault",),
 }
 
 __all__ = [
+    "CodeVault",
     "Config",
     "Difference",
     "Entry",

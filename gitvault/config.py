@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gitvault.core.utils import process
 from gitvault.core.utils.files import read_plain
-from gitvault.core.utils.layout import FORMAT_VERSION, LONGEST
-from gitvault.errors import ConfigError, ToolFailed, UnsupportedFormatVersion
+from gitvault.core.utils.layout import FORMAT_VERSION, LONGEST, is_vault
+from gitvault.errors import ConfigError, GitVaultError, ToolFailed, UnsupportedFormatVersion
 
 if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+
     from gitvault.core.backup_engine.retention import Retention
     from gitvault.core.interfaces import ChunkingStrategy
     from gitvault.plugins import Plugin
@@ -78,8 +80,14 @@ class Config:
     format_version: int = FORMAT_VERSION
     user_name: str = ""
     user_email: str = ""
+    remote_timeout: str = "7d"
+    """For how long a remote may fail to answer until what it held counts as gone."""
     copies: tuple[str, ...] = ()
     """Folders of vaults that hold the same: what is damaged here may be whole there."""
+    known_copies: tuple[tuple[str, str], ...] = ()
+    """The ids of vaults that were copied to, each with its folder then: one that was moved is still that copy."""
+    id: str = ""
+    """32 hex digits that `init` drew; empty for a vault made before there were any."""
     machine: str = ""
     """What snapshots name as the host they were taken on."""
 
@@ -154,6 +162,17 @@ def _file(text: str) -> str:
     return text
 
 
+def _id(text: str) -> str:
+    if not re.fullmatch("[0-9a-f]{32}", text):
+        raise ValueError("expected 32 hex digits, as init draws them")
+    return text
+
+
+def _known_copy(text: str) -> tuple[tuple[str, str], ...]:
+    name, _, folder = text.partition(" ")
+    return ((_id(name), _folder(folder)[0]),)
+
+
 def _name(text: str) -> str:
     if not text.strip() or not text.isprintable():
         raise ValueError("expected a name")
@@ -202,7 +221,10 @@ SETTINGS: dict[str, Setting] = {
         Setting("vault.keepWithin", "keep_within", _duration),
         Setting("vault.keepMilestones", "keep_milestones", _flag),
         Setting("vault.formatVersion", "format_version", _number(1, 1 << 30)),
+        Setting("vault.remoteTimeout", "remote_timeout", _duration),
         Setting("vault.copies", "copies", _folder, many=True),
+        Setting("vault.knownCopies", "known_copies", _known_copy, many=True),
+        Setting("vault.id", "id", _id),
         Setting("vault.machine", "machine", _name),
         Setting("vault.dir", "", _name),
         Setting("user.name", "user_name", str),
@@ -301,6 +323,33 @@ def origin(vault: Path, key: str, value: str) -> tuple[str, int]:
     return "", 0
 
 
+def remember_copy(vault: Path, folder: str, name: str) -> None:
+    """Note where a copy of the vault is, and its id; of one that was moved, the old place is forgotten.
+
+    Raises ConfigError, ToolFailed where the settings cannot be read or written.
+    """
+    config = load(vault)
+    left = [path for known, path in config.known_copies if known == name != _id_at(path) and path != folder]
+    copies = [path for path in config.copies if path not in left]
+    known = [(other, path) for other, path in config.known_copies if path not in (*left, folder)]
+    if folder not in copies:
+        copies.append(folder)
+    if name:
+        known.append((name, folder))
+    if tuple(copies) != config.copies:
+        set(vault, "vault.copies", copies)
+    if sorted(known) != sorted(config.known_copies):
+        set(vault, "vault.knownCopies", [" ".join(pair) for pair in known])
+
+
+def _id_at(folder: str) -> str:
+    """The id of the vault in a folder; empty when there is none any more."""
+    try:
+        return load(Path(folder)).id if is_vault(Path(folder)) else ""
+    except GitVaultError:
+        return ""
+
+
 def is_setting(name: str, value: str) -> bool:
     """Whether a line `name = value` of the section `vault` is a setting that could be read; the format's is none."""
     key = f"vault.{name.lower()}"
@@ -361,6 +410,17 @@ def retention(config: Config) -> Retention:
     from gitvault.core.backup_engine.retention import Retention
 
     return Retention(**{field.name: getattr(config, f"keep_{field.name}") for field in fields(Retention)})
+
+
+def remote_limit(config: Config, now: datetime) -> timedelta:
+    """`vault.remoteTimeout`, counted back from `now`."""
+    from gitvault.core.backup_engine.retention import duration
+    from gitvault.core.utils.dates import earlier
+
+    moment = now
+    for count, unit in duration(config.remote_timeout):
+        moment = earlier(moment, count, unit)
+    return now - moment
 
 
 def _hostname() -> str:

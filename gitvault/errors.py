@@ -16,6 +16,7 @@
         ToolMissing                128
         ToolFailed                 128
         ToolStopped                128
+        ToolTimeout                128
 
 Each message is one line: the thing, what was expected or found, and the way out.
 """
@@ -107,3 +108,7 @@ class ToolFailed(ToolError):
 
 class ToolStopped(ToolError):
     """A program was stopped because something more urgent waits; nothing it did counts."""
+
+
+class ToolTimeout(ToolError):
+    """A program gave no answer in the time it had, and was ended."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -25,6 +25,7 @@ from gitvault.core.utils.names import from_text, to_line
 from gitvault.core.versioning.history import Damaged, Details, GitHistory
 from gitvault.errors import (
     ConfigError,
+    CorruptionError,
     GitVaultError,
     LockedError,
     NotFoundError,
@@ -38,14 +39,18 @@ if TYPE_CHECKING:
 
     from gitvault.core.backup_engine.quota import Quota
     from gitvault.core.backup_engine.retention import Retention
-    from gitvault.core.interfaces import Progress
+    from gitvault.core.interfaces import Progress, Rules
     from gitvault.core.stat_cache import Caches
     from gitvault.core.storage.store import ChunkStore
+    from gitvault.core.touched import Touched, Watch
     from gitvault.core.utils.lock import VaultLock
+    from gitvault.core.versioning.edits import Edit
     from gitvault.core.versioning.operations import Operation
     from gitvault.policy.explain import Decision
     from gitvault.policy.patterns import Rule
     from gitvault.policy.policy import Policy
+    from gitvault.vcs.protect.view import View
+    from gitvault.vcs.verdict import Safety
 
 WHOLE_LIMIT = 16 << 20
 """Every file over this is stored in chunks, whatever it holds."""
@@ -260,6 +265,60 @@ class Vault:
     def _here(self) -> list[Project]:
         return [project for project in self.projects() if project.host == self.config.machine]
 
+    def _rules_by_mode(self, project: Project, policy: Policy | None = None) -> Rules:
+        """The rules of a project, and what its mode leaves to version control."""
+        from gitvault.vcs import lean, remotes
+        from gitvault.vcs.protect import rules
+
+        def standing(git_dir: str) -> remotes.Standing:
+            now = self._now()
+            limit = settings.remote_limit(self.config, now)
+            return remotes.standing_of(Path(git_dir), now, limit, self.path / "cache")
+
+        tip = self.history.tip(project.name)
+        found = rules.of_mode(
+            project.mode,
+            project.path,
+            policy or self._rules(project),
+            history=self.history,
+            tip=tip,
+            standing=standing,
+        )
+        return lean.Lean(project.path, found) if project.mode == "protect" else found
+
+    def rules(self, project: Project) -> Rules:
+        """What of a project is saved."""
+        return self._rules(project)
+
+    def _watch(self, project: Project) -> Watch | None:
+        """The project's watcher; none for a checkout: what git says of a file changes without its being touched."""
+        from gitvault.core.touched import Watch
+        from gitvault.core.versioning import contents
+
+        tip = self.history.tip(project.name)
+        with contextlib.suppress(CorruptionError, NotFoundError):
+            if tip and contents.attached(self.history, self.history.commit(tip).tree):
+                return None
+        if project.mode != "full" and os.path.lexists(os.path.join(project.path, ".git")):
+            return None
+        return Watch(self.path / "cache", project.path, self._rules(project).digest)
+
+    def touched(self, project: Project) -> Touched | None:
+        """What may have changed in a project since its newest snapshot, as its watcher says; None: anything."""
+        from gitvault.core.backup_engine.baseline import to_look_at
+
+        cache = self._caches.open(project.name)
+        tip = self.history.tip(project.name)
+
+        def ask() -> Touched | None:
+            about = cache.about()
+            if tip is None or about.get("snapshot") != self.history.identify(tip).encode():
+                return None
+            watch = self._watch(project)
+            return to_look_at(watch.touched(about.get("watch", b"")), cache) if watch else None
+
+        return cache.use(ask)
+
     # -- projects --------------------------------------------------------------------------------
 
     def projects(self) -> list[Project]:
@@ -268,27 +327,41 @@ class Vault:
 
         return catalog.load(self.history)
 
-    def add_project(self, path: Path | str, name: str | None = None) -> Project:
-        """Register a folder; a registered one is returned as it is.
+    def add_project(self, path: Path | str, name: str | None = None, *, mode: str | None = None) -> Project:
+        """Register a folder; a registered one is returned as it is, but for its `mode` when one is given.
 
-        Without `name` it is the folder's, made unique. Raises NotFoundError, ExistsError when the name is
-        taken by a folder that still exists, GitVaultError for a folder inside the vault.
+        Without `name` it is the folder's, made unique. `mode`: of `MODES`. Raises NotFoundError, ExistsError when the
+        name is taken by a folder that still exists, GitVaultError for a folder inside the vault.
         """
         from gitvault.core.versioning import catalog
+        from gitvault.policy.stack import stack_of
 
-        folder = catalog.folder_of(path)
-        if layout.is_within(folder, os.path.realpath(self.path)):
-            raise GitVaultError(f"{folder}: lies inside the vault {self.path}; save it into another vault")
+        folder = self._outside(catalog.folder_of(path))
         host = self.config.machine
         if found := catalog.find(self.projects(), folder, host, name):
-            return found
+            return self._in_mode(found, mode)
         with self._lock("add"):
             # Another process may have been quicker.
-            projects = self.projects()
-            if not (found := catalog.find(projects, folder, host, name)):
-                found, *others = catalog.add(projects, folder, host, name, self._now())
+            if not (found := catalog.find(self.projects(), folder, host, name)):
+                known = catalog.lines(self.history)
+                found, *others = catalog.add(known, folder, host, name, self._now())
+                found = replace(found, detected=stack_of(folder))
                 catalog.save(self.history, [found, *others], f"Add {to_line(os.fsencode(found.name))}")
-        return found
+        return self._in_mode(found, mode)
+
+    def _in_mode(self, project: Project, mode: str | None) -> Project:
+        from gitvault.core.versioning.edits import Edit
+
+        if mode in (None, project.mode):
+            return project
+        edited = self.edit_projects([project.name], Edit({"mode": mode}))
+        return next(one for one in edited if one.host == project.host)
+
+    def _outside(self, folder: str) -> str:
+        """The folder, given resolved, if it is no part of the vault. Raises GitVaultError."""
+        if layout.is_within(folder, os.path.realpath(self.path)):
+            raise GitVaultError(f"{folder}: lies inside the vault {self.path}; save it into another vault")
+        return folder
 
     def project(self, name: str) -> Project:
         """The registered project of this name, on this machine if there are several. Raises NotFoundError."""
@@ -309,6 +382,53 @@ class Vault:
             self._caches.rename(old, new)
         return done
 
+    def edit_projects(self, names: Collection[str], change: Edit) -> list[Project]:
+        """Edit what is said of projects, all of them in one go; as they are then.
+
+        Raises NotFoundError for an unknown one, LockedError, StorageFullError; nothing is edited then.
+        """
+        from gitvault.core.versioning import catalog
+
+        with self._lock("edit"):
+            return catalog.edit(self.history, names, change, self.config.machine, self._now())
+
+    def move_project(self, name: str, path: Path | str) -> Project:
+        """Say where a project lies on this machine from now on; nothing is moved or copied, its history goes on.
+
+        The folder need not be there yet. Raises NotFoundError, ExistsError for a folder that is another project,
+        GitVaultError for one inside the vault, LockedError, StorageFullError.
+        """
+        from gitvault.core.versioning import catalog
+        from gitvault.policy.stack import stack_of
+
+        folder = self._outside(os.path.realpath(path))
+        with self._lock("move"):
+            project = catalog.move(self.history, name, folder, stack_of(folder), self.config.machine, self._now())
+            self._caches.move(name, folder)
+        return project
+
+    def undo_edit(self) -> list[Project]:
+        """Take the newest edit of projects back, or, after that, do it again; those that are different now.
+
+        What was edited since stays. Raises NotFoundError when there is nothing to take back, LockedError,
+        StorageFullError.
+        """
+        from gitvault.core.versioning import catalog
+
+        with self._lock("undo"):
+            before = {(project.name, project.host): project.path for project in self.projects()}
+            changed = catalog.undo(self.history, self._now())
+            for project in changed:
+                if project.host == self.config.machine and before.get((project.name, project.host)) != project.path:
+                    self._caches.move(project.name, project.path)
+        return changed
+
+    def snapshot_counts(self, names: Iterable[str]) -> dict[str, int]:
+        """How many snapshots each of the projects has."""
+        from gitvault.core.versioning.counts import counts
+
+        return counts(self.history, names, self.path / "cache", self._disk)
+
     def _expect(self, name: str) -> None:
         """Raises NotFoundError for a project that nobody knows."""
         if self.history.tip(name) is None:
@@ -325,24 +445,40 @@ class Vault:
         tags: Sequence[str] = (),
         metadata: Mapping[str, str] | None = None,
         trigger: str = "manual",
+        scan: bool = False,
         progress: Progress | None = None,
     ) -> models.SnapshotReport:
-        """See BackupEngine. Registers the folder as a project when it is new."""
+        """See BackupEngine. Registers the folder as a project when it is new.
+
+        `scan`: look at everything, also while a watcher knows what was touched.
+        """
         details = Details("", message, self._now(), 0, 0, tags, metadata, trigger)
         registered = self.add_project(path, project)
         try:
-            report = self._take(registered, details, progress)
+            report = self._take(registered, details, scan, progress)
         except StorageFullError as full:
             if not (self._quota and self._quota.reached and self.config.quota_policy == "prune"):
                 raise
             self._make_room(full)
-            report = self._take(registered, details, progress)
+            report = self._take(registered, details, scan, progress)
         quota, self._quota = self._quota, None
         if quota and (note := quota.note()):
             report = replace(report, notes=(*report.notes, note))
         if not report.unchanged:
+            self._detect(registered)
             self._upkeep()
+        self._ask_remotes(registered)
         return report
+
+    def _detect(self, project: Project) -> None:
+        """See what a project that has changed is made with now."""
+        from gitvault.core.versioning import catalog
+        from gitvault.policy.stack import stack_of
+
+        if (stack := stack_of(project.path)) != project.detected:
+            # The snapshot is taken; the next one sees it too.
+            with contextlib.suppress(OSError, GitVaultError), self._lock("stack"):
+                catalog.detect(self.history, project, stack, self._now())
 
     def _make_room(self, full: StorageFullError) -> None:
         """At the quota: prune by the settings, and sweep. Raises StorageFullError when that cannot be."""
@@ -352,37 +488,60 @@ class Vault:
             raise StorageFullError(f"{full}; vault.quotaPolicy is prune, but {error}") from full
         self.sweep()
 
-    def _take(self, project: Project, details: Details, progress: Progress | None) -> models.SnapshotReport:
-        from gitvault.core.backup_engine.intake import Limits
+    def _take(self, project: Project, details: Details, scan: bool, progress: Progress | None) -> models.SnapshotReport:
+        config = self.config
+        if not (scan or config.quota) and (report := self._untouched(project)):
+            return report
         from gitvault.core.backup_engine.quota import Quota
+        from gitvault.core.backup_engine.reading import Limits
         from gitvault.core.backup_engine.snapshot import take_snapshot
 
-        config = self.config
         limits = Limits(config.inline_limit, WHOLE_LIMIT, config.binary_extensions, config.secrets == "note")
         with self._lock(f"snapshot of {project.name}"):
             if not any((known.name, known.host) == (project.name, project.host) for known in self.projects()):
                 raise LockedError(f"{project.name}: got another name meanwhile; run again")
             self._quota = Quota(self.path, config.quota, disk_usage(self.path)) if config.quota else None
             cache = self._caches.open(project.name)
-            rules = self._rules(project)
-            report = cache.use(
-                partial(
-                    take_snapshot,
+            rules: list[tuple[Policy, Rules]] = []
+
+            def take() -> models.SnapshotReport:
+                # Made anew when a damaged cache has the walk begin again.
+                policy = self._rules(project)
+                rules[:] = [(policy, self._rules_by_mode(project, policy))]
+                return take_snapshot(
                     Path(project.path),
                     replace(details, project=project.name, time=self._now()),
                     history=self.history,
                     store=self.store,
                     cache=cache,
-                    rules=rules,
+                    rules=rules[0][1],
+                    watch=self._watch(project),
+                    scan=scan,
                     limits=limits,
                     redundancy=config.parity,
                     admit=self._admit,
+                    attachments=getattr(rules[0][1], "attachments", tuple),
                     progress=progress,
                 )
-            )
-        note = rules.note()
-        problems = sorted((*report.problems, *rules.problems), key=lambda problem: problem.path)
-        return replace(report, notes=(*report.notes, note) if note else report.notes, problems=tuple(problems))
+
+            report = cache.use(take)
+        (policy, whole), *_ = rules
+        # What is left out is said with each snapshot, not with each look.
+        said = "" if report.unchanged else policy.note()
+        left: list[str] = [*getattr(whole, "notes", list)(), said]
+        problems = sorted((*report.problems, *policy.problems), key=lambda problem: problem.path)
+        return replace(report, notes=(*report.notes, *filter(None, left)), problems=tuple(problems))
+
+    def _untouched(self, project: Project) -> models.SnapshotReport | None:
+        """The newest snapshot, when a watcher knows that nothing was touched since."""
+        watch = self._watch(project)
+        if not (watch and watch.answers()):
+            return None
+        from gitvault.core.backup_engine.untouched import untouched
+
+        cache = self._caches.open(project.name)
+        root, name, history = Path(project.path), project.name, self.history
+        return cache.use(lambda: untouched(root, name, history=history, cache=cache, watch=watch))
 
     def list_snapshots(self, filter_criteria: models.Filter | None = None) -> list[models.Snapshot]:
         """See BackupEngine. Raises NotFoundError for an unknown project."""
@@ -406,7 +565,7 @@ class Vault:
 
         Where attributes are lost, `damaged` is told and what git's trees know is given; without it that is raised.
         """
-        return self.history.entries(self.resolve(snapshot), path, recursive=recursive, damaged=damaged)
+        return self._view(snapshot).entries(path, recursive=recursive, damaged=damaged)
 
     def read_file(self, snapshot: str, path: bytes, target: BinaryIO, *, damaged: Damaged = lambda _: None) -> None:
         """Write a file's content to `target`; a symlink's is the path it names.
@@ -415,7 +574,11 @@ class Vault:
         """
         from gitvault.core.versioning import contents
 
-        entry = contents.find_file(self.history, self.resolve(snapshot), path, damaged)
+        view = self._view(snapshot)
+        if based := view.find(path):
+            target.write(view.read(based))
+            return
+        entry = contents.find_file(self.history, view.snapshot, path, damaged)
         if entry.pointer:
             self.store.retrieve_file(entry.pointer, target)
         else:
@@ -423,7 +586,15 @@ class Vault:
 
     def get_version_diff(self, a: str, b: str) -> models.Difference:
         """See BackupEngine."""
-        return self.history.compare(self.resolve(a), self.resolve(b))
+        from gitvault.vcs.protect.view import compare
+
+        return compare(self._view(a), self._view(b), self.store)
+
+    def _view(self, snapshot: str) -> View:
+        """A snapshot with what it relies on version control for."""
+        from gitvault.vcs.protect.view import View
+
+        return View(self.history, self.resolve(snapshot))
 
     def restore_snapshot(
         self,
@@ -436,8 +607,9 @@ class Vault:
         progress: Progress | None = None,
     ) -> models.RestoreReport:
         """See BackupEngine."""
-        from gitvault.core.backup_engine.restore import restore_snapshot
         from gitvault.core.versioning import origins
+        from gitvault.vcs import lean
+        from gitvault.vcs.protect.rebuild import restore
 
         resolved = self.resolve(snapshot)
         safety = None
@@ -456,16 +628,17 @@ class Vault:
             folder = Path(os.path.abspath(target))
             if layout.is_within(os.path.realpath(folder), os.path.realpath(self.path)):
                 raise GitVaultError(f"{folder}: lies inside the vault; restore into another folder")
-        done = restore_snapshot(
-            resolved,
+        done = restore(
+            self._view(resolved),
             folder,
-            history=self.history,
             store=self.store,
             paths=[_raw_path(path) for path in paths],
             excluded=[_raw_path(path) for path in excluded_paths],
             overwrite=overwrite,
             progress=progress,
         )
+        if lacking := lean.complete(self.history, resolved, folder):
+            done = replace(done, problems=(*done.problems, *lacking))
         # A vault that is read-only, on a full disk or has a stale lock restores all the same.
         with contextlib.suppress(OSError, StorageFullError, LockedError):
             origins.note(self.path, self.history.refs, os.path.realpath(folder), self.history.locate(resolved))
@@ -476,14 +649,46 @@ class Vault:
     def status(self, paths: Sequence[Path | str] = (), *, scan: bool = False) -> list[models.PathState]:
         """Whether paths are saved, as they are now; nothing named: every project on this machine.
 
-        A file is looked at. Of a folder the last look's result is told, and its age; `scan` looks again.
+        A file is looked at. Of a folder that is watched, what its watcher says has changed; of another the last look's
+        result is told, and its age. `scan` looks at everything.
         """
         from gitvault.core.backup_engine.status import Places, path_state
+        from gitvault.vcs.protect.saved import settled
 
         here = self._here()
-        places = Places(self.history, self._caches.open, self._rules, here, self._now())
-        named = [os.fspath(path) for path in paths] or [project.path for project in here]
-        return [path_state(places, path, scan) for path in named]
+        places = Places(self.history, self._caches.open, self._rules_by_mode, here, self._now(), self._watch)
+        named = [os.fspath(path) for path in paths] or [project.path for project in here if not project.archived]
+        return [settled(self.history, here, path, path_state(places, path, scan)) for path in named]
+
+    def vcs_status(self, projects: Sequence[str] = (), *, probe: bool = False) -> list[Safety]:
+        """What of the named projects, or all of this machine, exists nowhere else. `probe`: ask every remote now.
+
+        Raises NotFoundError for an unknown project.
+        """
+        from gitvault.core.backup_engine import status
+        from gitvault.vcs import verdict
+        from gitvault.vcs.git_state import Asking
+
+        host, now = self.config.machine, self._now()
+        here = [project for project in self.projects() if project.host == host]
+        named = [self.project(name) for name in projects] if projects else here
+        looking = status.Places(self.history, self._caches.open, self._rules_by_mode, here, now)
+        with contextlib.ExitStack() as opened:
+            copies = {}
+            for path in self.config.copies:
+                # One that is not there just now, or is damaged, counts for nothing.
+                with contextlib.suppress(GitVaultError, OSError):
+                    copies[path] = opened.enter_context(Vault.open(path)).history
+            places = verdict.Places(
+                self.path,
+                self.history,
+                self._caches.open,
+                self._rules,
+                lambda project: status.path_state(looking, project.path, True).state == "saved",
+                copies,
+                Asking(now, settings.remote_limit(self.config, now), self.path / "cache", self._disk, probe),
+            )
+            return verdict.verdicts(places, named)
 
     def get_storage_stats(self) -> models.StorageStats:
         """See BackupEngine."""
@@ -514,6 +719,7 @@ class Vault:
         from gitvault.core.backup_engine.extent import ReadExtent
         from gitvault.core.backup_engine.verify import verify_vault
         from gitvault.core.versioning import losses
+        from gitvault.vcs.protect.view import missing_bases
 
         if repair:
             return self._repaired(copies, progress)
@@ -527,6 +733,7 @@ class Vault:
         if drill:
             drilled, found = exercise(self.history, self.store, drill, chance, progress)
             report = replace(report, drilled=drilled, defects=(*report.defects, *found))
+        report = replace(report, defects=(*report.defects, *missing_bases(self.history, self.history.projects())))
         return losses.divide(self.history, report, losses.known(self.history))
 
     def _repaired(self, copies: Iterable[Path | str], progress: Progress | None) -> models.VerifyReport:
@@ -571,17 +778,21 @@ class Vault:
                     other.history,
                     other.store,
                     projects=wanted or None,
-                    back=here in map(os.path.realpath, other.config.copies),
+                    back=other._has_copy(here, self.config.id),
                     progress=progress,
                 )
             if report.packs:
                 other._upkeep()
-        if there not in self.config.copies:
-            # Where a repair finds it. A vault that cannot be written is copied all the same.
-            with contextlib.suppress(ToolFailed):
-                settings.set(self.path, "vault.copies", [*self.config.copies, there])
-                self.__dict__.pop("config", None)
+        # Where a repair finds it. A vault that cannot be written is copied all the same.
+        with contextlib.suppress(ToolFailed):
+            settings.remember_copy(self.path, there, other.config.id)
+            self.__dict__.pop("config", None)
         return report
+
+    def _has_copy(self, folder: str, name: str) -> bool:
+        """Whether a vault, by its folder or its id, is a copy of this one."""
+        names = {self.config.id, *(known for known, _ in self.config.known_copies)} - {""}
+        return name in names or folder in map(os.path.realpath, self.config.copies)
 
     def maintain(self, *, idle: bool = False, progress: Progress | None = None) -> models.MaintenanceReport:
         """Do all that is due; returns when it is done, or, `idle`, as soon as another run wants the vault.
@@ -635,7 +846,11 @@ class Vault:
             return search(self.history, patterns, catalog.saved(self.history, projects))[1]
         with self._lock("forget"), self._reserve():
             names = catalog.saved(self.history, projects)
-            clear = self._caches.remove
+
+            def clear(project: str) -> None:
+                self._caches.remove(project)
+                layout.clear_search(self.path, self._disk)
+
             return forget(self.history, patterns, names, now=self._now(), host=self.config.machine, clear=clear)
 
     def operations(self) -> list[Operation]:
@@ -675,6 +890,15 @@ class Vault:
     def _reserve(self) -> contextlib.AbstractContextManager[None]:
         """What was put by for a full disk may be used inside."""
         return reserve.room(self.path, self.config.reserve, self._disk)
+
+    def _ask_remotes(self, project: Project) -> None:
+        """In the background, once a day: so that a remote that is gone is known before it is needed."""
+        from gitvault.core.utils import process
+        from gitvault.vcs import remotes
+
+        if self.config.maintenance == "auto" and remotes.is_due(Path(project.path), self._now(), self.path / "cache"):
+            words = ("--vault", os.fspath(self.path), "vcs", "status", "--probe", "--", project.name)
+            process.start_detached(["-m", "gitvault", *words])
 
     def _upkeep(self) -> None:
         if self.config.maintenance == "auto":

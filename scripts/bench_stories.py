@@ -9,6 +9,7 @@ import statistics
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -333,6 +334,40 @@ def projects(bench: Bench, vault: GitVault, source: Path) -> None:
     bench.take("K6-projects", OURS, lambda: vault.call("snapshot", "--all"))
 
 
+def catalog(bench: Bench) -> None:
+    """Fifty projects with 400 snapshots each: said anew what they are, then asked for."""
+    root = bench.workdir / "projects"
+    shutil.rmtree(root, ignore_errors=True)
+    folders = [root / f"project-{number:02}" for number in range(bench.count(50))]
+    for number, folder in enumerate(folders):
+        folder.mkdir(parents=True)
+        (folder / ("pyproject.toml" if number % 2 else "Cargo.toml")).write_text("x\n")
+    vault = ours(bench.tools(OURS))
+    vault.init()
+    vault.call("snapshot", *folders)
+    vault.history([folder.name for folder in folders], 399)
+    vault.call("projects", "edit", "name:*", "--client", "client 0")
+    turn = iter(range(1_000_000))
+
+    def reorganise() -> Run:
+        number = next(turn)
+        words = (f"client:client {number}", "--client", f"client {number + 1}", "--tag", f"t{number}")
+        edited = vault.call("projects", "edit", *words)
+        shown = vault.call("projects", f"client:client {number + 1}", "stack:rust", "--json")
+        return replace(edited, seconds=edited.seconds + shown.seconds)
+
+    def anew() -> Run:
+        (vault.repository / "cache" / "counts.json").unlink(missing_ok=True)
+        return vault.call("projects", "--json")
+
+    if bench.wants("projects-shown"):
+        bench.alternate("projects-shown", {OURS: reorganise}, max(5, bench.repeat))
+    if bench.wants("projects-list"):
+        bench.alternate("projects-list", {OURS: partial(vault.call, "projects", "--json")}, max(5, bench.repeat))
+    if bench.wants("projects-counted"):
+        bench.alternate("projects-counted", {OURS: anew}, bench.repeat)
+
+
 def huge(bench: Bench) -> None:
     """One file far larger than memory should grow."""
     source = bench.data.big(bench.count(8192) * MIB)
@@ -345,4 +380,4 @@ def huge(bench: Bench) -> None:
     bench.note("huge-memory", OURS, max(memory))
 
 
-STORIES = {"code": code, "assets": assets, "big": big, "tiny": tiny, "huge": huge}
+STORIES = {"code": code, "assets": assets, "big": big, "tiny": tiny, "catalog": catalog, "huge": huge}

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -177,6 +177,18 @@ class GitVault(Tool):
     def restore(self, target: Path, *, sample: bool = False) -> Run:
         """`git-vault restore`."""
         return self.call("restore", self.project, "--to", target, "--json", sample=sample)
+
+    def history(self, projects: Iterable[str], count: int) -> None:
+        """So many more snapshots of each project that differ from its newest in nothing but the time."""
+        lines = []
+        for project in projects:
+            for number in range(count):
+                lines.append(
+                    f"commit refs/heads/{project}\ncommitter bench <b@localhost> {1_800_000_000 + number} +0000"
+                )
+                lines.append("data 2\nx" + ("" if number else f"\nfrom refs/heads/{project}^0") + "\n")
+        stream = "\n".join(lines)
+        subprocess.run(["git", "-C", self.repository, "fast-import", "--quiet"], input=stream, text=True, check=True)
 
     def maintain(self) -> Run:
         """All upkeep that is due."""

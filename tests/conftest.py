@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,9 @@ import pytest
 from gitvault.vault import Vault
 
 ROOT = Path(__file__).parent.parent
+
+# What the tests of one run take at once, several times over.
+_MEMORY = 3 << 30
 
 UNRAISED = pytest.StashKey[list[str]]()
 
@@ -35,6 +39,36 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile("deep" if config.getoption("--deep") else "default")
+    if config.option.basetemp is None and not hasattr(config, "workerinput") and (memory := _memory()):
+        config.option.basetemp = memory
+        config.add_cleanup(lambda: shutil.rmtree(memory, ignore_errors=True))
+
+
+def _memory() -> str | None:
+    """A folder where syncs cost nothing, if there is one that can hold what a disk can."""
+    root = "/dev/shm"
+    if not os.access(root, os.W_OK) or shutil.disk_usage(root).free < _MEMORY:
+        return None
+    folder = tempfile.mkdtemp(prefix="gitvault-tests-", dir=root)
+    try:
+        # Before Linux 6.6 memory has neither.
+        os.setxattr(folder, "user.test", b"")
+        os.close(os.open(f"{folder}/direct", os.O_WRONLY | os.O_CREAT | os.O_DIRECT))
+    except OSError:
+        shutil.rmtree(folder)
+        return None
+    return folder
+
+
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """pytest's, or, marked `disk`, a folder where a user's files would be."""
+    if not request.node.get_closest_marker("disk"):
+        yield tmp_path
+        return
+    folder = Path(tempfile.mkdtemp(prefix="gitvault-tests-")).resolve()
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -212,7 +212,9 @@ def _names(data: bytes) -> None:
     names.from_tree_name(data)
     names.is_special(data)
     names.is_harmless(b".gitmodules", data)
-    names.windows_holds(data)
+    assert names.from_windows_name(mapped := names.windows_name(data)) == data
+    assert names.windows_name(mapped) == mapped or b"\xef" in mapped
+    assert names.from_windows_name(names.spelled(data)) == data
     names.loose_name(data)
     text = data.decode("utf-8", "surrogateescape")
     names.from_text(text)
@@ -319,7 +321,13 @@ TARGETS = {
         [b"# pack-refs with: peeled fully-peeled sorted \n" + b"ab" * 20 + b" refs/tags/x\n^" + b"cd" * 20 + b"\n"],
     ),
     "catalog": Target(
-        _catalog, [b'{"added":"2026-01-02T03:15:05Z","host":"h","name":"Caf\\u00e9","path":"/x\\udcff"}\n']
+        _catalog,
+        [
+            b'{"added":"2026-01-02T03:15:05Z","host":"h","name":"Caf\\u00e9","path":"/x\\udcff"}\n',
+            b'{"added":"2026-01-02T03:15:05Z","archived":true,"client":"c","edited":{"client":"2026-01-02T03:15:05.000006Z"'
+            b',"x":"2026-01-02T03:15:05.000006Z"},"host":"h","name":"n","path":"/x","relations":[["succeeds","m"]],'
+            b'"tags":["a","b"],"x":{"y":[1]}}\n',
+        ],
     ),
     "names": Target(_names, [b".git", b"a%2Eb", b"\\x41", "é\u200c.GIT ".encode(), b"con.txt", b"\xff"]),
     "dates": Target(_dates, [b"2026-01-02T03:04:05Z", b"yesterday 14:30", b"3 weeks ago"], (ValueError,)),

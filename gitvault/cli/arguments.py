@@ -7,9 +7,13 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from gitvault.core.utils.names import from_text
+
+if TYPE_CHECKING:
+    from gitvault.core.models import Project
+    from gitvault.personas.base import Session
 
 _Read = TypeVar("_Read")
 
@@ -83,6 +87,59 @@ def date(*, end: bool) -> Callable[[str], datetime]:
             raise argparse.ArgumentTypeError(str(error)) from None
 
     return read
+
+
+FACTS = {
+    "client": "whom it is for",
+    "chosen": "what it is made with (else: as its files show)",
+    "phase": "how far it is",
+}
+"""What can be said of a project, as the catalog calls it, with the help for it."""
+
+
+def add_facts(parser: argparse.ArgumentParser) -> None:
+    """`--client`, `--stack`, `--phase`, `--tag`: an empty word takes away what was said."""
+    for key, what in FACTS.items():
+        name = key.replace("chosen", "stack")
+        parser.add_argument(f"--{name}", dest=key, metavar=name[0].upper(), type=str.strip, help=what)
+    what = "a word to find it by; repeatable"
+    parser.add_argument("--tag", metavar="T", type=tag, action="append", default=[], help=what)
+
+
+def add_selection(parser: argparse.ArgumentParser, what: str) -> None:
+    """`--select WORDS`."""
+    how = f"{what}: 'client:acme stack:python'; more in: git-vault projects -h"
+    parser.add_argument("--select", metavar="WORDS", type=filled(_words), action="extend", default=[], help=how)
+
+
+def _words(text: str) -> list[str]:
+    import shlex
+
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}, in {text!r}") from None
+
+
+def selected(session: Session, words: Sequence[str]) -> list[Project]:
+    """The projects that the words of a selection mean, see `projects -h`. Raises NotFoundError when they mean none."""
+    from gitvault.personas.code.projects import chosen, select
+
+    projects, home = session.vault.projects(), os.path.expanduser("~")
+    if words:
+        chosen(projects, words, home=home)
+    return select(projects, words, home=home)
+
+
+def names(session: Session, words: Sequence[str]) -> list[str]:
+    """The names of `selected`, each once; none for no words."""
+    return list(dict.fromkeys(project.name for project in selected(session, words))) if words else []
+
+
+def here(session: Session, projects: Sequence[Project]) -> list[Project]:
+    """Those that lie on this machine."""
+    machine = session.vault.config.machine
+    return [project for project in projects if project.host == machine]
 
 
 def wrong(message: str) -> argparse.ArgumentError:

@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 
 from gitvault.cli import render
-from gitvault.cli.arguments import disk_path, filled
+from gitvault.cli.arguments import add_selection, disk_path, filled, names
 from gitvault.core.models import CopyReport
 from gitvault.errors import CorruptionError, GitVaultError
 from gitvault.personas.base import Answer, Session, Verb
@@ -17,10 +17,12 @@ def _configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--project", metavar="P", type=filled(str), action="append", default=[], help="only this one, repeatable"
     )
+    add_selection(parser, "only those projects")
 
 
 def _copy(session: Session, arguments: Namespace) -> Answer:
-    report = session.vault.copy_to(arguments.to, projects=arguments.project, progress=session.progress)
+    projects = [*arguments.project, *names(session, arguments.select)]
+    report = session.vault.copy_to(arguments.to, projects=projects, progress=session.progress)
     damaged = any(left.damaged for left in report.left)
     return Answer(
         {

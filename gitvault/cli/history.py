@@ -10,7 +10,19 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
 
 from gitvault.cli import render
-from gitvault.cli.arguments import SNAPSHOT, count, date, facts, filled, inner_path, pair, tag
+from gitvault.cli.arguments import (
+    SNAPSHOT,
+    add_selection,
+    count,
+    date,
+    facts,
+    filled,
+    inner_path,
+    names,
+    pair,
+    tag,
+    wrong,
+)
 from gitvault.core.models import Filter
 from gitvault.core.utils.names import to_line, to_text
 from gitvault.errors import NotFoundError
@@ -29,6 +41,7 @@ _PIECE = 1 << 20
 
 def _configure_log(parser: ArgumentParser) -> None:
     parser.add_argument("project", metavar="PROJECT", type=filled(str), nargs="?", help="only this project's")
+    add_selection(parser, "only those projects'")
     parser.add_argument(
         "--tag", metavar="T", type=tag, action="append", default=[], help="only with this tag; repeatable"
     )
@@ -42,9 +55,12 @@ def _configure_log(parser: ArgumentParser) -> None:
 
 def _log(session: Session, arguments: Namespace) -> Answer:
     metadata = facts(arguments.meta)
+    if arguments.project and arguments.select:
+        raise wrong("give a PROJECT or --select")
     found = session.vault.list_snapshots(
         Filter(
             project=arguments.project,
+            projects=frozenset(names(session, arguments.select)),
             tags=frozenset(arguments.tag),
             metadata=metadata,
             since=arguments.since,

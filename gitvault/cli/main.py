@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from functools import cached_property, partial
@@ -27,9 +28,10 @@ if TYPE_CHECKING:
 VERBS = {
     "init": "save",
     "add": "save",
-    "projects": "save",
+    "projects": "projects",
     "snapshot": "save",
     "status": "save",
+    "vcs": "vcs",
     "log": "history",
     "show": "history",
     "ls": "history",
@@ -46,6 +48,10 @@ VERBS = {
     "copy": "copy",
     "policy": "policy",
     "doctor": "doctor",
+    "search": "search",
+    "watch": "activity",
+    "service": "activity",
+    "hook": "activity",
 }
 """Each verb with the module of `gitvault.cli` whose `VERBS` has it."""
 
@@ -105,12 +111,9 @@ class Session:
     @cached_property
     def vault_path(self) -> Path:
         """`--vault`, else GIT_VAULT_DIR, else the default vault."""
-        given = self._given or os.environ.get("GIT_VAULT_DIR")
-        if given:
-            return Path(given).absolute()
-        from gitvault import config
+        from gitvault.personas.base import chosen_vault
 
-        return config.default_vault()
+        return chosen_vault(self._given)
 
     @cached_property
     def vault(self) -> Vault:
@@ -163,6 +166,7 @@ class Session:
 _Formatter = argparse.RawDescriptionHelpFormatter
 # Before each word behind `--`: argparse forgets in between that those are no options. No word can hold a NUL.
 _OPERAND = "\0"
+_TURNED = re.compile("-(?:name|client|stack|phase|tag|path|host|mode|related|archived):")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -180,6 +184,10 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         render.say(f"{message.replace(_OPERAND, '')}; see: {self.prog} -h")
         raise SystemExit(USAGE)
+
+    def _parse_optional(self, arg_string: str) -> Any:
+        # `-tag:old` of a selection; no option of ours is like that.
+        return None if _TURNED.match(arg_string) else super()._parse_optional(arg_string)
 
     def _get_value(self, action: argparse.Action, arg_string: str) -> object:
         return super()._get_value(action, arg_string.removeprefix(_OPERAND))

@@ -141,6 +141,13 @@ def project_document(project: Project) -> dict[str, object]:
         "path": disk_text(project.path),
         "host": project.host,
         "added": iso(project.added),
+        "client": project.client,
+        "stack": project.stack,
+        "phase": project.phase,
+        "tags": list(project.tags),
+        "relations": [{"kind": kind, "project": other} for kind, other in project.relations],
+        "mode": project.mode,
+        "archived": project.archived,
     }
 
 

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import re
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from gitvault.cli import render
-from gitvault.cli.arguments import SNAPSHOT, disk_path, filled, inner_path
+from gitvault.cli.arguments import SNAPSHOT, add_selection, disk_path, filled, inner_path, names, wrong
 from gitvault.core.models import RestoreReport
+from gitvault.core.utils.names import ref_component
+from gitvault.errors import GitVaultError
 from gitvault.personas.base import Answer, Session, Verb
 
 PROBLEMS = 1
 
 
 def _configure(parser: ArgumentParser) -> None:
-    parser.add_argument("snapshot", metavar="SNAPSHOT", type=filled(str), help=SNAPSHOT)
+    parser.add_argument("snapshot", metavar="SNAPSHOT", type=filled(str), nargs="?", help=SNAPSHOT)
     parser.add_argument(
         "paths", metavar="PATH", type=filled(inner_path), nargs="*", help="only these files and folders of it"
     )
+    add_selection(parser, "those projects instead, each into a folder of its own below DIR")
+    what = "with --select: their newest snapshots then (else: their newest)"
+    parser.add_argument("--at", metavar="DATE", type=filled(str), help=what)
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--to", metavar="DIR", type=filled(disk_path), help="below this folder; made when missing")
     where.add_argument("--in-place", action="store_true", help="where it came from, after a safety snapshot")
@@ -33,32 +40,76 @@ def _configure(parser: ArgumentParser) -> None:
 
 
 def _restore(session: Session, arguments: Namespace) -> Answer:
+    if arguments.select:
+        return _restore_all(session, arguments)
+    if arguments.snapshot is None or arguments.at:
+        raise wrong("give a SNAPSHOT, or --select" if arguments.snapshot is None else "--at goes with --select")
     target = None if arguments.in_place else arguments.to
-    report = session.vault.restore_snapshot(
-        arguments.snapshot,
-        target,
-        paths=arguments.paths,
-        excluded_paths=arguments.exclude,
-        # In place means to replace what is there; the safety snapshot has it.
-        overwrite=arguments.overwrite or arguments.in_place,
-        progress=session.progress,
-    )
+    report = _one(session, arguments, arguments.snapshot, target, arguments.paths)
     return Answer(
-        {
-            "snapshot": report.snapshot,
-            "target": None if target is None else render.disk_text(target),
-            "files": report.files,
-            "bytes": report.bytes,
-            "seconds": round(report.seconds, 3),
-            "safety": report.safety,
-            "problems": render.problems_document(report.problems),
-        },
+        _document(report, target),
         _lines(report, target),
         [f"{session.command} restore {report.safety[: render.SHORT]} --in-place   # takes it back"]
         if report.safety
         else [],
         PROBLEMS if report.problems else 0,
     )
+
+
+def _restore_all(session: Session, arguments: Namespace) -> Answer:
+    if arguments.in_place:
+        raise wrong("--select goes with --to DIR")
+    # What stands where a SNAPSHOT would is the first PATH.
+    paths = [*([inner_path(arguments.snapshot)] if arguments.snapshot else []), *arguments.paths]
+    documents: list[dict[str, object]] = []
+    lines: list[str] = []
+    codes = [0]
+    for project in names(session, arguments.select):
+        target = os.path.join(arguments.to, _folder(project))
+        try:
+            snapshot = f"{project}@{{{arguments.at}}}" if arguments.at else project
+            report = _one(session, arguments, snapshot, target, paths)
+        except (GitVaultError, OSError) as error:
+            # One project that cannot be restored must not keep the others from it.
+            codes.append(getattr(error, "exit_code", GitVaultError.exit_code))
+            documents.append({"project": project, "error": render.error_text(error)})
+            render.say(render.error_text(error))
+        else:
+            codes.append(PROBLEMS if report.problems else 0)
+            documents.append({"project": project, **_document(report, target)})
+            lines.extend(_lines(report, target))
+    return Answer(documents, lines, code=max(codes))
+
+
+def _folder(project: str) -> str:
+    """A name that any system takes for a folder, and one of its own for each project."""
+    return project if re.fullmatch(r"\w[\w .+-]*\w|\w", project) else ref_component(project)
+
+
+def _one(
+    session: Session, arguments: Namespace, snapshot: str, target: str | None, paths: Sequence[bytes]
+) -> RestoreReport:
+    return session.vault.restore_snapshot(
+        snapshot,
+        target,
+        paths=paths,
+        excluded_paths=arguments.exclude,
+        # In place means to replace what is there; the safety snapshot has it.
+        overwrite=arguments.overwrite or arguments.in_place,
+        progress=session.progress,
+    )
+
+
+def _document(report: RestoreReport, target: str | None) -> dict[str, object]:
+    return {
+        "snapshot": report.snapshot,
+        "target": None if target is None else render.disk_text(target),
+        "files": report.files,
+        "bytes": report.bytes,
+        "seconds": round(report.seconds, 3),
+        "safety": report.safety,
+        "problems": render.problems_document(report.problems),
+    }
 
 
 def _lines(report: RestoreReport, target: str | None) -> Iterator[str]:

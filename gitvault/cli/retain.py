@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from gitvault.cli import render
-from gitvault.cli.arguments import count, filled, wrong
+from gitvault.cli.arguments import add_selection, count, filled, names, wrong
 from gitvault.core.utils.names import to_line, to_text
 from gitvault.personas.base import Answer, Session, Verb
 
@@ -30,6 +30,11 @@ _LISTED = 20
 def _add_project(parser: ArgumentParser) -> None:
     what = "only this project's snapshots; repeatable"
     parser.add_argument("--project", metavar="P", type=filled(str), action="append", default=[], help=what)
+    add_selection(parser, "only snapshots of those projects")
+
+
+def _projects(session: Session, arguments: Namespace) -> list[str]:
+    return [*arguments.project, *names(session, arguments.select)]
 
 
 # --------------------------------------------------------------------------------------------- prune
@@ -63,7 +68,7 @@ def _prune(session: Session, arguments: Namespace) -> Answer:
 
     given = {field.name: getattr(arguments, f"keep_{field.name}") for field in fields(Retention)}
     rules = Retention(**{name: value for name, value in given.items() if value})
-    report = session.vault.prune(rules or None, projects=arguments.project, yes=arguments.yes)
+    report = session.vault.prune(rules or None, projects=_projects(session, arguments), yes=arguments.yes)
     return Answer(
         {"kept": list(report.kept), "removed": list(report.removed), "yes": report.done},
         _prune_lines(report),
@@ -104,7 +109,7 @@ def _configure_forget(parser: ArgumentParser) -> None:
 
 
 def _forget(session: Session, arguments: Namespace) -> Answer:
-    report = session.vault.forget(arguments.path, projects=arguments.project, yes=arguments.yes)
+    report = session.vault.forget(arguments.path, projects=_projects(session, arguments), yes=arguments.yes)
     hints = []
     if report.paths:
         hints = [f"{session.command} sweep   removes the bytes"] if report.done else ["the same with --yes"]

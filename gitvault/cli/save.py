@@ -1,20 +1,33 @@
-"""Verbs that put things into the vault: init, add, projects, snapshot, status."""
+"""Verbs that put things into the vault: init, add, snapshot, status."""
 
 from __future__ import annotations
 
-from argparse import SUPPRESS, ArgumentParser, Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gitvault.cli import render
-from gitvault.cli.arguments import disk_path, facts, filled, pair, tag, wrong
+from gitvault.cli.arguments import (
+    FACTS,
+    add_facts,
+    add_selection,
+    disk_path,
+    facts,
+    filled,
+    here,
+    pair,
+    selected,
+    tag,
+    wrong,
+)
+from gitvault.core.models import MODES
 from gitvault.core.utils.names import to_line, to_text
-from gitvault.errors import GitVaultError, NotFoundError, VaultNotFound
+from gitvault.errors import GitVaultError, VaultNotFound
 from gitvault.personas.base import Answer, Session, Verb
 
 if TYPE_CHECKING:
-    from gitvault.core.models import PathState, Project, Snapshot, SnapshotReport
+    from gitvault.core.models import PathState, SnapshotReport
 
 INCOMPLETE = 3
 _SECRETS_SHOWN = 10
@@ -45,66 +58,30 @@ def _init(session: Session, arguments: Namespace) -> Answer:
     )
 
 
-# ------------------------------------------------------------------------------------------ projects
+# ----------------------------------------------------------------------------------------------- add
 
 
 def _configure_add(parser: ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", type=filled(disk_path), help="the project's folder")
     parser.add_argument("--name", type=filled(str), help="what to call it (else: the folder's name, made unique)")
+    what = "of a checkout save what version control does not protect (the default), all of it, or the work tree alone"
+    parser.add_argument("--mode", choices=MODES, help=f"{what}; also changes a registered project's")
+    add_facts(parser)
 
 
 def _add(session: Session, arguments: Namespace) -> Answer:
-    project = session.vault.add_project(arguments.path, arguments.name)
+    from gitvault.core.versioning.edits import Edit
+
+    values = {key: given for key in FACTS if (given := getattr(arguments, key)) is not None}
+    project = session.vault.add_project(arguments.path, arguments.name, mode=arguments.mode)
+    mode = f" ({project.mode})" if arguments.mode else ""
+    if values or arguments.tag:
+        [project] = here(session, session.vault.edit_projects([project.name], Edit(values, {"tags": arguments.tag})))
     return Answer(
         render.project_document(project),
-        [f"added {render.line(project.name)}: {render.line(project.path)}"],
+        [f"added {render.line(project.name)}: {render.line(project.path)}{mode}"],
         hints=[f"{session.command} snapshot {_word(project.path)}"],
     )
-
-
-def _configure_projects(parser: ArgumentParser) -> None:
-    what = "give one another name"
-    parser.add_argument("action", metavar="rename OLD NEW", choices=("rename",), nargs="?", help=what)
-    parser.add_argument("names", type=filled(str), nargs="*", help=SUPPRESS)
-
-
-def _projects(session: Session, arguments: Namespace) -> Answer:
-    if arguments.action:
-        return _rename(session, arguments.names)
-    found = [(project, _newest(session, project)) for project in session.vault.projects()]
-    document = [
-        {
-            **render.project_document(project),
-            "snapshot": newest.id if newest else None,
-            "time": render.iso(newest.time) if newest else None,
-        }
-        for project, newest in found
-    ]
-    rows = [
-        (
-            render.line(project.name),
-            render.local(newest.time) if newest else "never saved",
-            render.line(project.path),
-            "" if project.host == session.vault.config.machine else f"on {render.line(project.host)}",
-        )
-        for project, newest in found
-    ]
-    return Answer(document, render.table(rows) if rows else [f"no projects yet; {session.command} snapshot PATH"])
-
-
-def _rename(session: Session, names: list[str]) -> Answer:
-    if len(names) != 2:
-        raise wrong("expected: projects rename OLD NEW")
-    done = session.vault.rename_project(*names)
-    old, new = map(render.line, names)
-    return Answer({"old": names[0], "new": names[1], "operation": done.number}, [f"{old} is now {new}"])
-
-
-def _newest(session: Session, project: Project) -> Snapshot | None:
-    try:
-        return session.vault.get_snapshot_info(project.name)
-    except NotFoundError:
-        return None
 
 
 # ------------------------------------------------------------------------------------------ snapshot
@@ -114,7 +91,8 @@ def _configure_snapshot(parser: ArgumentParser) -> None:
     parser.add_argument(
         "paths", metavar="PATH", type=filled(disk_path), nargs="*", help="folders to save; new ones become projects"
     )
-    parser.add_argument("--all", action="store_true", help="save every registered project of this machine")
+    parser.add_argument("--all", action="store_true", help="save every project of this machine, archived ones left out")
+    add_selection(parser, "save those projects of this machine")
     parser.add_argument("--project", metavar="NAME", type=filled(str), help="the project's name (with one PATH)")
     parser.add_argument("-m", "--message", metavar="TEXT", default="", help="why, in your words")
     parser.add_argument(
@@ -123,12 +101,14 @@ def _configure_snapshot(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--meta", metavar="KEY=VALUE", type=pair, action="append", default=[], help="a fact to find it by; repeatable"
     )
+    parser.add_argument("--scan", action="store_true", help="look at everything, whatever a watcher says")
+    parser.add_argument("--trigger", metavar="WORD", type=filled(str), default="manual", help="what had it taken")
 
 
 def _snapshot(session: Session, arguments: Namespace) -> Answer:
     paths = arguments.paths
-    if bool(paths) == arguments.all:
-        raise wrong("give one or more PATHs, or --all")
+    if [bool(paths), arguments.all, bool(arguments.select)].count(True) != 1:
+        raise wrong("give one or more PATHs, or --all, or --select")
     if arguments.project and len(paths) != 1:
         raise wrong("--project goes with exactly one PATH")
     if len(paths) == 1:
@@ -136,9 +116,8 @@ def _snapshot(session: Session, arguments: Namespace) -> Answer:
         return Answer(_document(report), _report_lines(report), _hints(session, report), _code(report))
 
     work: list[tuple[str, str | None]] = [(path, None) for path in paths]
-    if arguments.all:
-        here = session.vault.config.machine
-        work = [(project.path, project.name) for project in session.vault.projects() if project.host == here]
+    if not paths:
+        work = [(project.path, project.name) for project in here(session, selected(session, arguments.select))]
         if not work:
             return Answer([], [f"no projects of this machine yet; {session.command} snapshot PATH"])
     documents: list[dict[str, object]] = []
@@ -168,6 +147,8 @@ def _save(session: Session, path: str, project: str | None, arguments: Namespace
         message=arguments.message,
         tags=arguments.tag,
         metadata=metadata,
+        trigger=arguments.trigger,
+        scan=arguments.scan,
         progress=session.progress,
     )
 
@@ -244,11 +225,15 @@ def _configure_status(parser: ArgumentParser) -> None:
     parser.add_argument(
         "paths", metavar="PATH", type=filled(disk_path), nargs="*", help="files or folders (else: every project)"
     )
+    add_selection(parser, "tell about those projects of this machine")
     parser.add_argument("--scan", action="store_true", help="look at the disk instead of what was last seen")
 
 
 def _status(session: Session, arguments: Namespace) -> Answer:
-    states = session.vault.status(arguments.paths, scan=arguments.scan)
+    paths = arguments.paths
+    if arguments.select:
+        paths = [*paths, *(project.path for project in here(session, selected(session, arguments.select)))]
+    states = session.vault.status(paths, scan=arguments.scan)
     return Answer([_state_document(state) for state in states], _state_lines(session, states))
 
 
@@ -278,13 +263,6 @@ def _state_lines(session: Session, states: Sequence[PathState]) -> Iterator[str]
 VERBS = (
     Verb("init", "make a vault", "git-vault init ~/backup.git", _configure_init, _init),
     Verb("add", "register a folder as a project", "git-vault add ~/work/acme --name acme", _configure_add, _add, True),
-    Verb(
-        "projects",
-        "list the projects, or give one another name",
-        "git-vault projects --json\ngit-vault projects rename acme beta",
-        _configure_projects,
-        _projects,
-    ),
     Verb(
         "snapshot",
         "save folders as they are now",

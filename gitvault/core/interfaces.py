@@ -42,6 +42,10 @@ class Extent(Protocol):
         """It has been read now, and is sound."""
 
 
+PROTECTED = "protected by "
+"""How the reason begins for which a file is left out that somebody else keeps: it is not deleted."""
+
+
 class Scope(Protocol):
     """What of one folder is saved."""
 
@@ -55,6 +59,10 @@ class Scope(Protocol):
 
 class Rules(Protocol):
     """What of a project is saved, told folder by folder on the way down. Used by one walk at a time."""
+
+    @property
+    def digest(self) -> bytes:
+        """Changes whenever an answer may for another reason than a file within the project: settings, built-in data."""
 
     def marks(self, names: Iterable[str]) -> Sequence[str]:
         """Those of a folder's entries whose presence says something of it: `package.json`, `.gitignore`, `.git`.

@@ -37,7 +37,8 @@ class Patterns:
         if self._spec is None:
             import pathspec
 
-            self._spec = pathspec.GitIgnoreSpec.from_lines(self.patterns)
+            # Not whichever matcher is installed: re2 raises for a name that is not UTF-8.
+            self._spec = pathspec.GitIgnoreSpec.from_lines(self.patterns, backend="simple")
         found = self._spec.check_file(os.fsdecode(path) + ("/" if is_folder else ""))
         return self.patterns[found.index] if found.include and found.index is not None else None
 

@@ -14,13 +14,14 @@ import hashlib
 import os
 import stat
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgpack
 
+from gitvault.core.interfaces import PROTECTED
 from gitvault.core.models import Problem
 from gitvault.core.utils.attributes import read_xattrs
 from gitvault.core.utils.files import open_source
@@ -29,6 +30,7 @@ from gitvault.core.utils.process import Child, in_child
 if TYPE_CHECKING:
     from gitvault.core.interfaces import Rules, Scope
     from gitvault.core.stat_cache import Row
+    from gitvault.core.touched import Touched
 
 # A write within this time of a look may leave the same stat behind: the file is looked at again.
 RACY_NS = 100_000_000
@@ -50,6 +52,14 @@ class Same:
 
 
 @dataclass(slots=True)
+class Untouched:
+    """A folder that is as in the cache with all that is below it; nobody looked."""
+
+    path: bytes
+    row: Row
+
+
+@dataclass(slots=True)
 class Folder:
     """A folder that is new or changed."""
 
@@ -66,6 +76,29 @@ class Folder:
     xattrs: dict[str, bytes]
     entries: list[tuple[bytes, os.stat_result]]
     """Its files and symlinks, sorted by name."""
+    elsewhere: set[bytes]
+    """Names of those that are left out because somebody else keeps them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Partly:
+    """What a walk needs that does not look at everything."""
+
+    touched: Touched
+    """All that may have changed since the rows were right."""
+    rows_below: Callable[[bytes], dict[bytes, Row]]
+    """The rows of a folder and all below it, should the rules there have changed."""
+
+
+@dataclass(slots=True)
+class KeptFolder:
+    """A folder that is not left out."""
+
+    path: bytes
+    left_out: list[bytes] = field(default_factory=list)
+    """Names of its subfolders that are; this and the next are known when the next folder is told."""
+    git: str = ""
+    """`folder` or `file` for what is called `.git` in it: a file in a linked worktree or a submodule."""
 
 
 def racy_ns(found: os.stat_result, now_ns: int) -> int:
@@ -98,21 +131,27 @@ def walk(
     *,
     start: bytes = b"",
     vault: Path | None = None,
-) -> Iterator[Same | Folder]:
+    partly: Partly | None = None,
+) -> Iterator[Same | Folder | Untouched]:
     """Every folder from `start` (b"": the root) down, a folder before its subfolders, each once.
 
     What cannot be read, and what is neither file, folder nor symlink, is added to `problems`. The folder `vault` is
-    left out, and added to `notes`. Raises OSError when the first folder cannot be read.
+    left out, and added to `notes`. `partly`: look only at what was touched; of the rest the topmost folders are told,
+    as `Untouched`, and `rows` may lack what is below them. Raises OSError when the first folder cannot be read.
     """
     base = os.fsdecode(os.fspath(root))
     forbidden = os.path.realpath(vault) if vault else ""
     above = [scope for scope, _ in scopes(root, rules, start)]
-    pending = [(start, above[-1] if above else None)]
-    ahead = _Ahead({} if start else rows, base, rules)
+    pending = [(start, above[-1] if above else None, False)]
+    ahead = _Ahead({} if start or partly else rows, base, rules)
+    on_the_way = partly.touched.on_the_way() if partly else frozenset()
     try:
         while pending:
-            path, outer = pending.pop()
+            path, outer, doubtful = pending.pop()
             row = rows.get(path)
+            if partly and row and not doubtful and path not in on_the_way and not partly.touched.covers(path):
+                yield Untouched(path, row)
+                continue
             full = _join(base, path)
             known = ahead.known(path) if row else None
             folder: Same | Folder
@@ -132,14 +171,51 @@ def walk(
                 if row and row.signature == signature and row.scope == scope.digest:
                     folder = Same(path, kept, row)
                 else:
-                    entries, complete = _entries(path, found, scope, problems)
+                    elsewhere: set[bytes] = set()
+                    entries, complete = _entries(path, found, scope, problems, elsewhere)
                     signature = signature if complete else b""
-                    folder = Folder(path, kept, row, own, signature, scope.digest, _folder_xattrs(full), entries)
+                    xattrs = _folder_xattrs(full)
+                    folder = Folder(path, kept, row, own, signature, scope.digest, xattrs, entries, elsewhere)
             prefix = path + b"/" if path else b""
-            pending.extend((prefix + name, scope) for name in reversed(folder.folders))
+            if partly and row and not doubtful and row.scope != scope.digest:
+                # Other rules hold for what is below, too.
+                rows.update(partly.rows_below(path))
+                doubtful = True
+            pending.extend((prefix + name, scope, doubtful) for name in reversed(folder.folders))
             yield folder
     finally:
         ahead.close()
+
+
+def kept_folders(root: Path, rules: Rules, start: bytes = b"", vault: Path | None = None) -> Iterator[KeptFolder]:
+    """Every folder from `start` down that is not left out, a folder before those in it; files are not looked at.
+
+    What cannot be read is not told. As in `walk`, the folder `vault` is left out.
+    """
+    base = os.fsdecode(os.fspath(root))
+    forbidden = os.path.realpath(vault) if vault else ""
+    above = [scope for scope, _ in scopes(root, rules, start)]
+    pending = [(start, above[-1] if above else None)]
+    while pending:
+        path, outer = pending.pop()
+        # Whoever watches a folder begins before its content is looked at, and misses nothing.
+        told = KeptFolder(path)
+        yield told
+        full = _join(base, path)
+        names: list[str] = []
+        folders: list[str] = []
+        with contextlib.suppress(OSError), os.scandir(full) as listed:
+            for entry in listed:
+                names.append(entry.name)
+                if entry.name == ".git":
+                    told.git = "folder" if entry.is_dir() else "file"
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.name)
+        scope = rules.scope(path, rules.marks(names), outer)
+        kept = _kept(folders, full, scope, forbidden, [])
+        told.left_out.extend(map(os.fsencode, set(folders).difference(map(os.fsdecode, kept))))
+        prefix = path + b"/" if path else b""
+        pending.extend((prefix + name, scope) for name in reversed(kept))
 
 
 def scopes(root: Path, rules: Rules, path: bytes) -> Iterator[tuple[Scope, bytes]]:
@@ -150,10 +226,20 @@ def scopes(root: Path, rules: Rules, path: bytes) -> Iterator[tuple[Scope, bytes
     for part in path.split(b"/") if path else ():
         names: list[str] = []
         with contextlib.suppress(OSError):
-            names = os.listdir(_join(base, at))
+            names = _names(_join(base, at))
         scope = rules.scope(at, rules.marks(names), scope)
         yield scope, part
         at = at + b"/" + part if at else part
+
+
+def _names(full: str) -> list[str]:
+    if not _POSIX:
+        return os.listdir(full)
+    fd = open_source(full)
+    try:
+        return os.listdir(fd)
+    finally:
+        os.close(fd)
 
 
 def _marks(rules: Rules, folders: list[str], found: list[tuple[str, os.stat_result]]) -> Sequence[str]:
@@ -243,7 +329,11 @@ def _look(full: str) -> tuple[os.stat_result, bytes, list[str], list[tuple[str, 
 
 
 def _entries(
-    path: bytes, found: list[tuple[str, os.stat_result]], scope: Scope, problems: list[Problem]
+    path: bytes,
+    found: list[tuple[str, os.stat_result]],
+    scope: Scope,
+    problems: list[Problem],
+    elsewhere: set[bytes],
 ) -> tuple[list[tuple[bytes, os.stat_result]], bool]:
     """The files and symlinks that are not left out, sorted, and whether nothing else was there."""
     entries: list[tuple[bytes, os.stat_result]] = []
@@ -251,7 +341,9 @@ def _entries(
     prefix = path + b"/" if path else b""
     for name, st in found:
         raw = os.fsencode(name)
-        if scope.omits(raw, False):
+        if reason := scope.omits(raw, False):
+            if reason.startswith(PROTECTED):
+                elsewhere.add(raw)
             continue
         kind = stat.S_IFMT(st.st_mode)
         if kind in (stat.S_IFREG, stat.S_IFLNK):

@@ -116,6 +116,17 @@ class Caches:
         with contextlib.suppress(OSError):
             self._disk.rename(self._file(old), self._file(new))
 
+    def move(self, project: str, root: str) -> None:
+        """Let what is known of a project hold for another folder: its own, that was moved.
+
+        Files are compared by inode and change time too, so whatever else lies there is read.
+        """
+        if self._file(project).exists():
+            cache = self.open(project)
+            with contextlib.suppress(CacheDamaged):
+                cache.replace({"root": os.fsencode(root)}, (), (), ())
+            cache.close()
+
     def _file(self, project: str) -> Path:
         return self._folder / f"stat-{ref_component(project)}.db"
 
@@ -170,7 +181,7 @@ class StatCache:
         """What the rows are valid for: `snapshot`, `root`, `rules`, `time` and what the last run reported."""
         try:
             found = dict(self._db.execute("SELECT key, value FROM about"))
-            for key in ("number", "time", "problems"):
+            for key in ("number", "time", "problems", "files", "bytes"):
                 int(found.get(key, b"0"))
         except _DAMAGE:
             return {}
@@ -188,6 +199,41 @@ class StatCache:
         with _damage_named():
             found = self._db.execute(query, (path,)).fetchone()
             return Row(*found) if found else None
+
+    def rows_around(self, folders: Iterable[bytes]) -> dict[bytes, Row]:
+        """The rows of these folders and of those directly in them."""
+        found: dict[bytes, Row] = {}
+        for path in folders:
+            for one in (path, *self._below(path)):
+                if one not in found and (row := self.row(one)):
+                    found[one] = row
+        return found
+
+    def rows_below(self, path: bytes) -> dict[bytes, Row]:
+        """The rows of a folder and of all below it."""
+        if not path:
+            return self.rows()
+        query = (
+            "SELECT path, signature, scope, tree, meta, meta_blob, files, bytes FROM folder"
+            " WHERE path=? OR (path>? AND path<?)"
+        )
+        with _damage_named():
+            found = self._db.execute(query, (path, path + b"/", path + b"0"))
+            return {path: Row(*rest) for path, *rest in found}
+
+    def _below(self, path: bytes) -> list[bytes]:
+        """The folders directly in one. Sought one by one: what is deeper is jumped over."""
+        prefix = path + b"/" if path else b""
+        found: dict[bytes, None] = {}
+        # "0" is what comes after "/".
+        at, end = prefix or b"\x01", path + b"0" if path else b"\xff" * 256
+        query = "SELECT path FROM folder WHERE path>=? AND path<? ORDER BY path LIMIT 1"
+        with _damage_named():
+            while row := self._db.execute(query, (at, end)).fetchone():
+                name, deeper, _ = row[0][len(prefix) :].partition(b"/")
+                found[prefix + name] = None
+                at = prefix + name + b"0" if deeper else row[0] + b"\0"
+        return list(found)
 
     def entries(self, path: bytes) -> dict[bytes, Known]:
         """The files and symlinks of a folder, by name."""
@@ -256,18 +302,26 @@ class StatCache:
             return found[0] if found else None
 
 
+def pack_known(name: bytes, known: Known) -> bytes:
+    """A file or symlink as the cache stores it."""
+    tree_name = known.tree_name if known.tree_name != name else b""
+    # A time beyond the year 2554, which tmpfs and btrfs hold, is no number for msgpack: as text it fits no stat,
+    # and the file is read again.
+    return _packer.pack((name, known.stat, known.tree_mode, tree_name, known.blob, known.since))  # type: ignore[no-any-return]
+
+
+_packer = msgpack.Packer(default=str)
+
+
+def join_packed(count: int, packed: Iterable[bytes]) -> bytes:
+    """A folder's entries as the cache stores them, from what `pack_known` made of each; their checksum behind them."""
+    whole: bytes = msgpack.Packer().pack_array_header(count) + b"".join(packed)
+    return whole + zlib.crc32(whole).to_bytes(4, "big")
+
+
 def pack_entries(entries: dict[bytes, Known]) -> bytes:
-    """A folder's entries as the cache stores them, their checksum behind them."""
-    packed: bytes = msgpack.packb(
-        [
-            (name, k.stat, k.tree_mode, k.tree_name if k.tree_name != name else b"", k.blob, k.since)
-            for name, k in entries.items()
-        ],
-        # A time beyond the year 2554, which tmpfs and btrfs hold, is no number for msgpack: as text it fits no stat,
-        # and the file is read again.
-        default=str,
-    )
-    return packed + zlib.crc32(packed).to_bytes(4, "big")
+    """The same, from all of them."""
+    return join_packed(len(entries), (pack_known(name, known) for name, known in entries.items()))
 
 
 def stat_of(found: os.stat_result) -> Stat:

@@ -5,6 +5,7 @@ The command line's own verbs are the same records.
 
 from __future__ import annotations
 
+import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -83,6 +84,16 @@ class Persona:
     name: str
     summary: str
     verbs: tuple[Verb, ...] = ()
+
+
+def chosen_vault(given: str | None = None) -> Path:
+    """Where the vault is: as `given`, else what GIT_VAULT_DIR says, else the default vault."""
+    named = given or os.environ.get("GIT_VAULT_DIR")
+    if named:
+        return Path(named).absolute()
+    from gitvault import config
+
+    return config.default_vault()
 
 
 def personas() -> tuple[Persona, ...]:

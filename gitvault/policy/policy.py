@@ -6,6 +6,8 @@ the keep list, version control's ignore files, the built-in ecosystems. What not
 
 from __future__ import annotations
 
+import contextlib
+import fnmatch
 import hashlib
 import os
 from collections import Counter
@@ -107,7 +109,6 @@ class Place:
             held = os.listdir(self._path(name))
         except OSError:
             return False
-        import fnmatch
 
         return any(fnmatch.filter(held, one) for one in wanted)
 
@@ -171,6 +172,15 @@ class Policy:
         self._conventions = conventions
 
     # -- Rules -----------------------------------------------------------------------------------
+
+    @property
+    def digest(self) -> bytes:
+        """See Rules."""
+        said = b""
+        with contextlib.suppress(OSError):
+            said = Path(self.everywhere).read_bytes() if self.everywhere else b""
+        settings = repr((self._ignore, self._conventions, self.everywhere, said))
+        return hashlib.sha1(settings.encode("utf-8", "surrogateescape"), usedforsecurity=False).digest()
 
     def marks(self, names: Iterable[str]) -> Sequence[str]:
         """See Rules."""

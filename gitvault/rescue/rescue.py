@@ -523,6 +523,9 @@ class Restore:
         entries += [("40000", name, "") for name in mirrored if name not in names]
         for mode, stored, blob in entries:
             name = unescaped(stored)
+            if not path and stored == b"%00vcs":
+                # What is said of checkouts is no file of the project, but what is needed of them.
+                name = b".gitvault-vcs"
             where = path + b"/" + name if path else name
             if not self._wanted(where):
                 continue

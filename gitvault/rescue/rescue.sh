@@ -234,12 +234,14 @@ listing() {
     work=$work awk "$names"'
         function put(file, text) { print text > (ENVIRON["work"] "/" file) }
         function refuse(body, why) { print "damaged: " body ": " why >> (ENVIRON["work"] "/problems") }
+        # What is said of checkouts is no file of the project, but what is needed of them.
+        function place(path) { return path ~ /^%00vcs(\/|$)/ ? ".gitvault-" substr(path, 4) : final(path) }
         BEGIN { setup(); taken[""] = "folder" }
         {
             at = index($0, "\t")
             path = substr($0, at + 2, length($0) - at - 2)
-            name = final(path)
-            above = final(parent(path))
+            name = place(path)
+            above = place(parent(path))
         }
         from == "mirror" {
             # Folders without files are here only.

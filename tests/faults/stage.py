@@ -19,6 +19,7 @@ from trees import Record, records, write
 from gitvault.core.backup_engine.retention import Retention
 from gitvault.core.models import SnapshotId
 from gitvault.core.utils.files import Disk
+from gitvault.core.versioning.edits import Edit
 from gitvault.core.versioning.operations import can_undo
 from gitvault.errors import GitVaultError
 from gitvault.vault import Vault, is_vault
@@ -276,6 +277,17 @@ def _rename(stage: Stage, disk: Disk) -> None:
     stage.tell(disk)
 
 
+def _to_edit(stage: Stage) -> None:
+    _three(stage)
+    stage.also = lambda vault: [p.client for p in vault.projects()] == ["acme"]
+
+
+def _edit(stage: Stage, disk: Disk) -> None:
+    with opened(stage.vault, disk) as vault:
+        vault.edit_projects(["p"], Edit({"client": "acme"}))
+        stage.tell(disk)
+
+
 def _to_forget(stage: Stage) -> None:
     _three(stage)
     stage.becomes = {
@@ -387,6 +399,7 @@ SCENARIOS = (
     Scenario("prune", _to_prune, _prune),
     Scenario("undo", _to_undo, _undo),
     Scenario("rename", _to_rename, _rename),
+    Scenario("edit", _to_edit, _edit),
     Scenario("forget", _to_forget, _forget),
     Scenario("sweep", _to_sweep, _sweep),
     Scenario("repair", _to_repair, _repair),

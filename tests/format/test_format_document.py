@@ -85,8 +85,8 @@ def test_text() -> None:
 def test_config_and_attributes_are_what_a_new_vault_has(tmp_path: Path) -> None:
     with Vault.create(tmp_path / "v.git") as vault:
         made = vault.path
-    assert example("config").split() == ["[vault]", "formatVersion", "=", "1"]
-    assert re.search(r"\[vault\]\s+formatVersion = 1\s", (made / "config").read_text())
+    assert example("config").split() == ["[vault]", "formatVersion", "=", "1", "id", "=", "32", "hex", "digits"]
+    assert re.search(r"\[vault\]\s+formatVersion = 1\s+id = [0-9a-f]{32}\s", (made / "config").read_text())
     for key, value in (("core.bare", "true"), ("gc.auto", "0"), ("maintenance.auto", "false")):
         assert f"`{key} = {value}`" in section("config")
         shown = subprocess.run(["git", f"--git-dir={made}", "config", key], capture_output=True, check=True).stdout

@@ -19,6 +19,7 @@ from trees import differences, write
 
 from gitvault import config
 from gitvault.core.backup_engine.copy import copy_vault
+from gitvault.core.backup_engine.retention import Retention
 from gitvault.core.models import CopyReport, ObjectId
 from gitvault.core.storage.packs import read_table
 from gitvault.core.utils.files import Disk, NewFile, full_disk_named
@@ -220,6 +221,45 @@ def test_the_source_remembers_its_copies(source: Vault, tmp_path: Path) -> None:
     assert source.config.copies == (str(tmp_path / "second.git"), str(tmp_path / "third.git"))
     with pytest.raises(ConfigError, match="expected a folder's absolute path"):
         config.set(source.path, "vault.copies", ["second.git"])
+    with pytest.raises(ConfigError, match="expected 32 hex digits"):
+        config.set(source.path, "vault.id", "mine")
+
+
+def test_a_copy_that_was_moved_is_the_same_copy(source: Vault, tmp_path: Path) -> None:
+    """It is asked at its new place, and gives nothing back that was removed here."""
+    old, new, twin = (tmp_path / name for name in ("old.git", "new place.git", "twin.git"))
+    source.copy_to(old)
+    source.copy_to(tmp_path / "other.git")
+    old.rename(new)
+    source.copy_to(new)
+    assert source.config.copies == (str(tmp_path / "other.git"), str(new))
+    assert {path for _, path in source.config.known_copies} == set(source.config.copies)
+    # One that is there twice is two copies.
+    shutil.copytree(new, twin)
+    source.copy_to(twin)
+    assert source.config.copies == (str(tmp_path / "other.git"), str(new), str(twin))
+    (twin / "config").write_text("[core")
+    new.rename(old)
+    source.prune(Retention(last=1), yes=True)
+    kept = [snapshot.id for snapshot in source.list_snapshots()]
+    with Vault.open(old) as moved:
+        moved.copy_to(source.path)
+    assert [snapshot.id for snapshot in source.list_snapshots()] == kept
+    source.copy_to(old)
+    assert source.config.copies == (str(tmp_path / "other.git"), str(old))
+
+
+def test_a_vault_from_before_there_were_ids_is_known_by_its_folder(source: Vault, tmp_path: Path) -> None:
+    second = tmp_path / "second.git"
+    source.copy_to(second)
+    for path in (second, source.path):
+        for key in ("vault.id", "vault.knownCopies"):
+            subprocess.run(["git", "config", "-f", path / "config", "--unset-all", key], check=False)
+    with Vault.open(source.path) as vault:
+        vault.copy_to(second)
+        assert (vault.config.copies, vault.config.known_copies) == ((str(second),), ())
+    config.remember_copy(source.path, str(tmp_path / "third.git"), "ab" * 16)
+    assert config.load(source.path).known_copies == (("ab" * 16, str(tmp_path / "third.git")),)
 
 
 def test_machines_that_went_separate_ways_are_told_and_the_rest_is_copied(source: Vault, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from packed import entry
 from gitvault.core.models import ObjectId
 from gitvault.core.utils.files import Disk, NewFile
 from gitvault.core.utils.process import git
-from gitvault.core.versioning import repack as module
+from gitvault.core.versioning import rolling as module
 from gitvault.core.versioning.objects import (
     MODE_FILE,
     MODE_TREE,
@@ -421,10 +421,13 @@ def test_a_base_named_by_its_id_keeps_its_name(tmp_path: Path) -> None:
         pack.close()
 
 
-def test_large_and_incompressible_objects_keep_their_streams(tmp_path: Path) -> None:
-    noise = random.Random(3).randbytes(3 * LARGEST)
-    long = b"all work and no play " * (LARGEST // 10)
-    just = text(5, LARGEST)
+def test_large_and_incompressible_objects_keep_their_streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    largest = LARGEST >> 4
+    monkeypatch.setattr("gitvault.core.versioning.redeflate.LARGEST", largest)
+    monkeypatch.setattr("gitvault.core.versioning.redeflate._LARGEST_ENTRY", largest + (largest >> 8))
+    noise = random.Random(3).randbytes(3 * largest)
+    long = b"all work and no play " * (largest // 10)
+    just = text(5, largest)
     small = os.urandom(500)
     parts = [whole(noise, 0), whole(long, 1), whole(just, 1), whole(small, 1)]
     pack, count = again(write_pack(tmp_path / "p", *parts))

@@ -22,6 +22,7 @@ from gitvault.core.versioning.odb import ObjectStore
 from gitvault.core.versioning.packfile import PackWriter, publish
 from gitvault.core.versioning.refs import RefStore
 from gitvault.core.versioning.repack import RepackReport, damage_named, due, repack
+from gitvault.core.versioning.rolling import Scratch, is_lossy
 from gitvault.errors import CorruptionError, LockedError, ToolFailed
 
 pytestmark = pytest.mark.needs("git")
@@ -359,6 +360,20 @@ class DyingDisk(CountedDisk):
     def unlink(self, path: Path) -> None:
         self.count()
         super().unlink(path)
+
+
+def test_a_scratch_repository_borrows_all_and_leaves_nothing(history: History) -> None:
+    history.save()
+    tip = git(history.vault, "rev-parse", "main").decode().strip()
+    names = [path.stem for path in packs(history.vault)]
+    (history.vault / "tmp" / "repack-killed" / "out").mkdir(parents=True)
+    with Scratch(history.vault, Disk()) as scratch:
+        assert scratch.lend(names) == set(names)
+        assert scratch.roll([ObjectId(bytes.fromhex(tip))], names, (), progress=None, idle=False) == (0, set())
+        assert git(scratch.path, "cat-file", "-t", tip) == b"commit\n"
+        assert [path.name for path in (history.vault / "tmp").iterdir()] == [scratch.path.name]
+    assert not list((history.vault / "tmp").iterdir())
+    assert not is_lossy(history.vault)
 
 
 def test_kill_at_any_step_leaves_everything_readable(history: History, tmp_path: Path) -> None:

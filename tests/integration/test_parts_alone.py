@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gitvault.core.backup_engine.baseline import last_trees, prepare_cache
-from gitvault.core.backup_engine.intake import Job, Limits, NotYet, Outcome, Reader
+from gitvault.core.backup_engine.reading import Job, Limits, NotYet, Outcome, Reader
 from gitvault.core.backup_engine.restore import restore_snapshot
 from gitvault.core.backup_engine.snapshot import take_snapshot
 from gitvault.core.backup_engine.stats import storage_stats
@@ -179,18 +179,18 @@ def test_status_of_a_path_needs_only_the_parts(parts: Parts, project: Path) -> N
 
 def test_a_reader_saves_one_file_into_a_pack(parts: Parts, project: Path, tmp_path: Path) -> None:
     pack = PackWriter(tmp_path, Disk())
-    reader = Reader(str(project), LIMITS, pack, None)
+    reader = Reader(str(project), LIMITS, pack, None, 1)
     found = stat_of((project / "src" / "main.c").lstat())
     # It was written just now, so that its stat cannot be relied on yet.
-    assert isinstance(reader.read(Job(1, b"src/main.c", found, (0, 0))), NotYet)
-    outcome = reader.read(Job(1, b"src/main.c", found, (0, 0), attempt=3))
+    assert isinstance(reader.read(Job(b"src/main.c", found, (0, 0))), NotYet)
+    outcome = reader.read(Job(b"src/main.c", found, (0, 0), attempt=3))
     assert isinstance(outcome, Outcome)
     assert subprocess.check_output(["git", "hash-object", project / "src" / "main.c"]).decode().strip() == (
         outcome.blob.hex()
     )
-    assert reader.read(Job(2, b"art.raw", stat_of((project / "art.raw").lstat()), (0, 0))) == Outcome(large=True)
-    assert reader.read(Job(3, b"nothing", found, (0, 0))) == Outcome(gone=True)
-    assert reader.read(Job(4, b"src", found, (0, 0))) == Outcome(problem="cannot be read: Is a directory")
+    assert reader.read(Job(b"art.raw", stat_of((project / "art.raw").lstat()), (0, 0))) == Outcome(large=True)
+    assert reader.read(Job(b"nothing", found, (0, 0))) == Outcome(gone=True)
+    assert reader.read(Job(b"src", found, (0, 0))) == Outcome(problem="cannot be read: Is a directory")
     pack.abandon()
 
 

@@ -1,4 +1,6 @@
-"""The README's examples are what really happens: each command is run, each output compared.
+"""The examples of the README and of the page for developers are what really happens.
+
+Each command is run, each output compared.
 
 What differs from run to run is compared as a kind: ids, dates, durations, sizes on disk, the home folder.
 """
@@ -16,7 +18,9 @@ from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+ROOT = Path(__file__).parents[2]
+PAGES = {"README.md": "acme", "gitvault/docs/developers.md": "shop"}
+"""Each with the project that it speaks of."""
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the README shows the paths and tools of Linux")
 
@@ -37,14 +41,14 @@ def normal(text: str) -> str:
     return text
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / page).read_text("utf-8"), re.MULTILINE | re.DOTALL)
 
 
-def examples() -> list[tuple[str, str]]:
-    """Each command with the output that the README shows for it."""
+def examples(page: str) -> list[tuple[str, str]]:
+    """Each command with the output that the page shows for it."""
     found: list[tuple[str, str]] = []
-    for line in "".join(blocks("console")).splitlines(keepends=True):
+    for line in "".join(blocks(page, "console")).splitlines(keepends=True):
         if line.startswith("$ "):
             found.append((line[2:].strip(), ""))
         else:
@@ -65,6 +69,44 @@ def make_project(folder: Path) -> None:
         os.utime(path, (1_700_000_000, 1_700_000_000))
 
 
+def make_checkout(home: Path) -> None:
+    """The project of the page for developers: a clone with three commits on its remote, one not pushed, and work."""
+
+    def git(*arguments: str, day: int = 1, who: str = "Mariana") -> None:
+        date = f"2026-03-{day:02}T10:00:00Z"
+        names = {
+            f"GIT_{role}_{what}": value
+            for role in ("AUTHOR", "COMMITTER")
+            for what, value in (("NAME", who), ("EMAIL", f"{who.lower()}@example.invalid"), ("DATE", date))
+        }
+        environment = {**os.environ, **names, "HOME": os.fspath(home), "GIT_CONFIG_NOSYSTEM": "1"}
+        command = ["git", "-c", "init.defaultBranch=main", "-c", "advice.detachedHead=false", *arguments]
+        subprocess.run(command, cwd=home, env=environment, check=True, capture_output=True)
+
+    def commit(message: str, files: dict[str, str], day: int, who: str = "Mariana") -> None:
+        for name, text in files.items():
+            (home / "shop" / name).parent.mkdir(exist_ok=True)
+            (home / "shop" / name).write_text(text)
+        git("-C", "shop", "add", "-A", day=day, who=who)
+        git("-C", "shop", "commit", "-q", "-m", message, day=day, who=who)
+
+    git("init", "-q", "--bare", "shop.git")
+    git("clone", "-q", "--template=", "shop.git", "shop")
+    basket = "def total(basket):\n    return sum(item.price for item in basket)\n"
+    ignored = {".gitignore": "node_modules/\n*.log\n.env\n", "package.json": "{}\n", "package-lock.json": "{}\n"}
+    commit("A basket", {"shop/basket.py": basket, **ignored}, 2)
+    basket = basket.replace("price for", "price * item.count for")
+    commit("Items are counted", {"shop/basket.py": basket}, 3, "Noor")
+    commit("Legal texts", {"terms.md": "# Terms\n"}, 4)
+    git("-C", "shop", "push", "-q", "origin", "main")
+    commit("Vouchers", {"shop/voucher.py": "def redeem(voucher):\n    return voucher.value\n"}, 5)
+    (home / "shop" / "terms.md").write_text("# Terms and conditions\n")
+    (home / "shop" / ".env").write_text("SHOP_KEY=not-a-real-one\n")
+    (home / "shop" / "debug.log").write_text("noise\n" * 100)
+    (home / "shop" / "node_modules").mkdir()
+    (home / "shop" / "node_modules" / "left-pad.js").write_text("// not ours\n")
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     (tmp_path / ".gitconfig").write_text("[user]\n\tname = You\n\temail = you@example.invalid\n")
@@ -73,6 +115,7 @@ def home(tmp_path: Path) -> Path:
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m gitvault "$@"\n')
     command.chmod(0o755)
     make_project(tmp_path / "acme")
+    make_checkout(tmp_path)
     return tmp_path
 
 
@@ -82,7 +125,7 @@ def run(command: str, home: Path) -> str:
         **{key: value for key, value in os.environ.items() if not key.startswith(("GIT_", "XDG_"))},
         "HOME": os.fspath(home),
         "PATH": f"{home / 'bin'}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": os.pathsep.join([os.fspath(Path(__file__).parents[2]), *sys.path[1:]]),
+        "PYTHONPATH": os.pathsep.join([os.fspath(ROOT), *sys.path[1:]]),
         "TZ": "UTC",
         "LC_ALL": "C.UTF-8",
     }
@@ -92,20 +135,26 @@ def run(command: str, home: Path) -> str:
     return done.stdout.decode().replace(os.fspath(home), "/home/you")
 
 
-def test_every_command_of_the_readme_prints_what_the_readme_shows(home: Path) -> None:
-    shown = examples()
+@pytest.mark.needs("git")
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_of_the_page_prints_what_the_page_shows(page: str, home: Path) -> None:
+    shown = examples(page)
     assert len(shown) > 10
     for command, output in shown:
         assert (command, normal(run(command, home))) == (command, normal(output))
 
 
-def test_the_library_example_prints_what_the_readme_shows(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    [example] = blocks("python")
-    [output] = blocks("text")
+@pytest.mark.parametrize("page", PAGES)
+def test_the_library_example_prints_what_the_page_shows(page: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [example] = blocks(page, "python")
+    [output] = blocks(page, "text")
     monkeypatch.chdir(home)
+    monkeypatch.setenv("HOME", os.fspath(home))
+    monkeypatch.setenv("GIT_VAULT_DIR", os.fspath(home / "library.git"))
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        exec(compile(example, "README.md", "exec"), {})
+        exec(compile(example, page, "exec"), {})
     assert printed.getvalue() == output
-    assert (home / "elsewhere" / "src" / "main.c").read_bytes() == (home / "acme" / "src" / "main.c").read_bytes()
-    assert not (home / "elsewhere" / "art").exists()
+    if page == "README.md":
+        assert (home / "elsewhere" / "src" / "main.c").read_bytes() == (home / "acme" / "src" / "main.c").read_bytes()
+        assert not (home / "elsewhere" / "art").exists()

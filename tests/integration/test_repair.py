@@ -18,13 +18,15 @@ from trees import contents, differences, write
 from gitvault import config
 from gitvault.core.backup_engine import repair
 from gitvault.core.backup_engine.frame import keep_copy, mend_frame
+from gitvault.core.backup_engine.retention import Retention
 from gitvault.core.backup_engine.verify import verify_vault
 from gitvault.core.models import Defect, Repair, SnapshotId, VerifyReport
 from gitvault.core.storage.store import ChunkStore
 from gitvault.core.utils.files import Disk, NewFile
-from gitvault.core.versioning import losses
+from gitvault.core.versioning import catalog, losses, records
 from gitvault.core.versioning.contents import find
-from gitvault.core.versioning.history import LOST, GitHistory, raw
+from gitvault.core.versioning.history import LOST, OPERATIONS, GitHistory, raw
+from gitvault.core.versioning.operations import tombstones
 from gitvault.core.versioning.salvage import reachable
 from gitvault.errors import CorruptionError, NotFoundError, VaultNotFound
 from gitvault.vault import Vault
@@ -348,7 +350,7 @@ def test_settings_survive_a_damaged_config(plain: Saved, tmp_path: Path) -> None
     shutil.copytree(plain.vault, path)
     config.set(path, "vault.avgChunk", "256k")
     change(path / "config", lambda data: data.__setitem__(data.index(b"[core"), 0x5B - 0x20))
-    assert Vault.mend(path) == [Repair("vault", "config", "written anew, settings kept: 3")]
+    assert Vault.mend(path) == [Repair("vault", "config", "written anew, settings kept: 4")]
     loaded = config.load(path)
     assert (loaded.avg_chunk, loaded.maintenance, loaded.format_version) == (256 << 10, "off", config.FORMAT_VERSION)
     assert Vault.mend(path) == []
@@ -390,6 +392,70 @@ def test_the_only_snapshot_lost_leaves_a_project_that_can_be_saved(vault: Vault,
     vault.create_snapshot(tmp_path / "acme")
     after = vault.verify(data=True)
     assert after.ok and [loss.object for loss in after.quarantined] == [lost]
+
+
+def test_losses_go_by_the_name_that_the_project_has_now(plain: Saved, tmp_path: Path, gone: None) -> None:
+    """Also of a snapshot that nothing leads to any more, whose project only the list names."""
+    lost = plain.snapshots[1]
+    vault, _ = repaired(plain, tmp_path, lambda path: spoil(path, lost))
+
+    def named() -> set[str]:
+        return {place.project for loss in vault.verify().quarantined for place in loss.affects}
+
+    with vault:
+        vault.rename_project("acme", "beta")
+        assert vault.verify().ok and named() == {"beta"}
+        vault.rename_project("beta", "gamma")
+        assert named() == {"gamma"}
+        vault.undo(2)
+        assert named() == {"acme"}
+        assert [loss.object for loss in vault.verify(repair=True).quarantined] == [lost]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("ref", ["refs/vault/catalog", "refs/vault/tombstones", OPERATIONS])
+def test_records_that_are_gone_are_missed_and_found_again(ref: str, packed: bool, plain: Saved, tmp_path: Path) -> None:
+    path = tmp_path / "damaged.git"
+    shutil.copytree(plain.vault, path)
+    with Vault.open(path) as vault:
+        vault.forget(["raw.bin"], yes=True)
+        vault.prune(Retention(last=2), yes=True)
+        assert vault.verify().ok
+        held, listed, kept = vault.history.refs.list(), vault.projects(), tombstones(vault.history)
+        assert held[ref] and kept
+        if packed:
+            subprocess.run(["git", f"--git-dir={path}", "pack-refs", "--all"], check=True)
+        subprocess.run(["git", f"--git-dir={path}", "update-ref", "-d", ref], check=True)
+        assert [(defect.kind, defect.object) for defect in vault.verify().defects] == [("ref", ref)]
+        report = vault.verify(repair=True)
+        assert report.ok and not report.quarantined
+        assert vault.history.refs.list() == held
+        assert (vault.projects(), tombstones(vault.history)) == (listed, kept)
+
+
+def test_records_of_which_nothing_is_left_are_listed_as_lost(plain: Saved, tmp_path: Path) -> None:
+    path = tmp_path / "damaged.git"
+    shutil.copytree(plain.vault, path)
+    with Vault.open(path) as vault:
+        spoil(path, vault.history.refs.list()[catalog.REF].hex())
+        vault.history.refs.delete(catalog.REF)
+        report = vault.verify(repair=True)
+        assert [defect.object for defect in report.defects] == [catalog.REF]
+        after = vault.verify()
+        assert after.ok and [loss.object for loss in after.quarantined] == [catalog.REF]
+        assert vault.verify(repair=True, copies=[plain.vault]).ok
+        assert [project.name for project in vault.projects()] == ["acme"]
+        assert not vault.verify().quarantined
+
+
+def test_branches_of_other_tools_need_no_catalog(vault: Vault) -> None:
+    pack = vault.history.new_pack()
+    commit = vault.history.add_commit(pack, pack.add(b"tree", b""), None, "theirs")
+    made = pack.finish()
+    vault.history.publish([made] if made else [])
+    vault.history.refs.update("refs/heads/main", commit)
+    assert list(records.missing(vault.history)) == []
+    assert vault.verify().ok
 
 
 def test_loose_objects(plain: Saved, tmp_path: Path, gone: None) -> None:

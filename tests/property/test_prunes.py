@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gitvault.core.backup_engine.retention import Retention, kept
-from gitvault.core.models import ObjectId, SnapshotId
-from gitvault.core.versioning import contents, operations
+from gitvault.core.models import ObjectId, Project, SnapshotId
+from gitvault.core.versioning import catalog, contents, operations
 from gitvault.core.versioning.commits import identity, rewritten
 from gitvault.core.versioning.history import GitHistory
 from gitvault.core.versioning.objects import Commit, Signature, format_message, parse_message
@@ -38,7 +38,9 @@ def vault_at(base: Path, clock: list[datetime]) -> Vault:
     Vault.create(path).close()
     with (path / "config").open("a") as config:
         config.write("\tmaintenance = off\n")
-    return Vault.open(path, now=lambda: clock[0])
+    vault = Vault.open(path, now=lambda: clock[0])
+    catalog.save(vault.history, [Project("p", "/nowhere", "host", START)], "Add p")
+    return vault
 
 
 @settings(max_examples=6)

@@ -19,6 +19,8 @@ from gitvault.core.utils.attributes import (
     write_xattrs,
 )
 
+pytestmark = pytest.mark.disk
+
 linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux has them")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -50,6 +51,17 @@ def test_a_name_takes_the_place_of_a_project_whose_folder_is_gone(tmp_path: Path
             catalog.add([listed], "/new", "desk", name, NOW)
     # On another machine it is the same project.
     assert len(catalog.add([project("acme", str(tmp_path), "couch")], "/new", "desk", "acme", NOW)) == 2
+
+
+def test_a_removed_project_comes_back_with_its_folder_and_not_with_another() -> None:
+    gone = replace(project("store", "/x/shop"), removed=True, client="acme")
+    found, *others = catalog.add([gone], "/x/shop", "desk", None, NOW)
+    assert (found.name, found.removed, found.client, others) == ("store", False, "acme", [])
+    assert catalog.add([gone], "/y/store", "desk", None, NOW)[0].name == "store-2"
+    assert catalog.add([gone], "/x/shop", "couch", None, NOW)[0].name == "shop"
+    assert catalog.add([gone], "/y/else", "desk", "store", NOW)[0].path == "/y/else"
+    for other, name in (("store", "store"), ("STORE", "shop")):
+        assert catalog.add([gone, project(other, "/z", "couch")], "/x/shop", "desk", None, NOW)[0].name == name
 
 
 @pytest.mark.parametrize("name, reason", [("", "cannot be empty"), (" \t", "cannot be empty"), ("n" * 221, "too long")])

@@ -91,6 +91,9 @@ class FakeVault:
             Project("other", "/q", "elsewhere", TIME),
         ]
 
+    def snapshot_counts(self, names: Sequence[str]) -> dict[str, int]:
+        return {name: {"acme": 3, "other": 1}.get(name, 0) for name in names}
+
     def add_project(self, path: str, name: str | None = None) -> Project:
         assert isinstance(path, str)
         return Project(name or Path(path).name, os.path.abspath(path), "here", TIME)
@@ -111,6 +114,7 @@ class FakeVault:
         tags: Sequence[str] = (),
         metadata: Mapping[str, str] | None = None,
         trigger: str = "manual",
+        scan: bool = False,
         progress: Callable[[str, int, int], None] | None = None,
     ) -> SnapshotReport:
         assert isinstance(path, str)
@@ -346,14 +350,22 @@ def test_add_and_projects(run: Callable[..., Run]) -> None:
         "path": "/p/new",
         "host": "here",
         "added": "2026-01-02T03:04:05Z",
+        "client": "",
+        "stack": "",
+        "phase": "",
+        "tags": [],
+        "relations": [],
+        "mode": "protect",
+        "archived": False,
     }
     assert run("add", "/p/new").out.startswith("added new: /p/new\n")
     listed = run("projects", "--json").json
     assert listed[0]["snapshot"] == ID
-    assert listed[0]["time"] == "2026-01-02T03:04:05Z"
-    assert (listed[1]["name"], listed[1]["snapshot"], listed[1]["time"]) == ("never", None, None)
+    assert listed[0]["time"] == listed[0]["last"] == "2026-01-02T03:04:05Z"
+    assert [one["snapshots"] for one in listed] == [3, 0, 1]
+    assert (listed[1]["name"], listed[1]["snapshot"], listed[1]["last"]) == ("never", None, None)
     text = run("projects").out
-    assert re.search(r"^never +never saved +/p/never$", text, re.MULTILINE)
+    assert re.search(r"^never +0 +never saved +/p/never$", text, re.MULTILINE)
     assert text.rstrip().endswith("on elsewhere")
 
 

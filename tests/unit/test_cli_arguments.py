@@ -7,10 +7,15 @@ import os
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from gitvault.cli import arguments, main
+from gitvault.core.models import Project
+from gitvault.errors import NotFoundError
+from gitvault.personas.base import Session
 
 
 @pytest.mark.parametrize(
@@ -97,3 +102,34 @@ def test_the_vault_is_the_given_one_else_the_environments(tmp_path: Path, monkey
     silent = main.Session(None, creates=False, quiet=False)
     assert silent.vault_path == tmp_path / "environment"
     assert silent.command == "git vault"
+
+
+def test_facts_of_projects_are_trimmed_and_repeated_tags_are_all_kept() -> None:
+    parser = argparse.ArgumentParser()
+    arguments.add_facts(parser)
+    given = parser.parse_args(["--client", " Acme ", "--stack", "", "--tag", "a", "--tag", " b "])
+    assert {key: getattr(given, key) for key in arguments.FACTS} == {"client": "Acme", "chosen": "", "phase": None}
+    assert given.tag == ["a", "b"]
+
+
+def test_selections_are_read_as_a_shell_reads_words_and_add_up() -> None:
+    parser = argparse.ArgumentParser()
+    arguments.add_selection(parser, "those")
+    given = parser.parse_args(["--select", "client:'Blue Co' -tag:old", "--select", "shop"])
+    assert given.select == ["client:Blue Co", "-tag:old", "shop"]
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--select", "client:'Blue"])
+
+
+def test_a_selection_means_projects_their_names_and_those_here() -> None:
+    listed = [
+        Project(name, "/x", host, datetime(2026, 1, 2, tzinfo=UTC)) for name in "ab" for host in ("desk", "couch")
+    ]
+    vault = SimpleNamespace(projects=lambda: listed, config=SimpleNamespace(machine="desk"))
+    session = cast(Session, SimpleNamespace(vault=vault))
+    assert arguments.selected(session, ["a"]) == listed[:2]
+    assert arguments.selected(session, []) == listed
+    assert (arguments.names(session, ["a"]), arguments.names(session, [])) == (["a"], [])
+    assert arguments.here(session, listed) == listed[::2]
+    with pytest.raises(NotFoundError):
+        arguments.selected(session, ["client:none"])

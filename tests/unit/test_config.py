@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -284,3 +285,12 @@ def test_what_is_to_be_kept(vault: Path) -> None:
 def test_what_is_no_rule(vault: Path, key: str, value: str, said: str) -> None:
     with pytest.raises(ConfigError, match=f"vault.{key}: found '{value}', {said}"):
         config.set(vault, f"vault.{key}", value)
+
+
+def test_how_long_a_remote_may_be_silent(vault: Path) -> None:
+    now = datetime(2026, 3, 31, tzinfo=UTC)
+    assert config.remote_limit(config.load(vault), now) == timedelta(days=7)
+    config.set(vault, "vault.remoteTimeout", "1w36h")
+    assert config.remote_limit(config.load(vault), now) == timedelta(days=8, hours=12)
+    with pytest.raises(ConfigError, match="expected a duration"):
+        config.set(vault, "vault.remoteTimeout", "soon")

@@ -98,3 +98,11 @@ def test_earlier_by_the_calendar(new_york: None) -> None:
     assert dates.earlier(moment.astimezone(), 30, "day") == datetime(2026, 3, 1, 12, tzinfo=UTC)
     with pytest.raises(ValueError, match="year"):
         dates.earlier(moment, 5000, "year")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(-5, "0 seconds"), (119, "119 seconds"), (120, "2 minutes"), (7200, "2 hours"), (9 * 86400 + 5, "9 days")],
+)
+def test_an_age_in_its_largest_unit(seconds: float, text: str) -> None:
+    assert dates.age(seconds) == text

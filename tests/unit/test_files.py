@@ -28,6 +28,8 @@ from gitvault.core.utils.files import (
 )
 from gitvault.errors import StorageFullError
 
+pytestmark = pytest.mark.disk
+
 posix = pytest.mark.skipif(not HAS_DIR_FD, reason="needs calls relative to a folder")
 
 

@@ -11,14 +11,29 @@ from pathlib import Path
 import pytest
 from trees import contents, write
 
-from gitvault.core.backup_engine import intake
-from gitvault.core.backup_engine.intake import Intake, Job, Limits, Outcome, read_stable, serve
-from gitvault.core.stat_cache import Stat, stat_of
+from gitvault.core.backup_engine import intake, reading
+from gitvault.core.backup_engine.intake import Intake, serve
+from gitvault.core.backup_engine.reading import ATTEMPTS, Batch, Limits, Outcome, Slice, read_stable, tree_mode
+from gitvault.core.stat_cache import Known, Stat, pack_known, stat_of
 from gitvault.core.versioning.objects import object_id
 from gitvault.errors import GitVaultError, StorageFullError
 from gitvault.vault import Vault
 
 LIMITS = Limits(inline=1000, whole=5000, binary=frozenset({".dat"}))
+
+
+def a_slice(root: Path, *names: str, attempt: int = 0) -> Slice:
+    """Files of the root as a walk finds them now."""
+    return Slice(1, b"", (0, 0), [(os.fsencode(name), stat_of(os.stat(root / name))) for name in names], attempt)
+
+
+def outcomes(part: Slice, batch: Batch) -> dict[bytes, Outcome]:
+    """What became of each file of a slice, by its path."""
+    inside = part.folder + b"/" if part.folder else b""
+    found = {inside + part.files[place][0]: outcome for place, outcome in batch.odd}
+    for number, (name, _) in enumerate(batch.ordinary(part)):
+        found[inside + name] = Outcome(batch.blobs[20 * number : 20 * number + 20], batch.lines[number])
+    return found
 
 
 @pytest.fixture
@@ -28,12 +43,13 @@ def take(vault: Vault, tmp_path: Path) -> Callable[[Path, dict[bytes, Stat]], di
     def run(root: Path, found_by_walk: dict[bytes, Stat]) -> dict[bytes, Outcome]:
         pack = vault.history.new_pack()
         made = Intake(root, LIMITS, pack, vault.history.objects, vault.path)
-        names = dict(enumerate(found_by_walk, 1))
         found: dict[bytes, Outcome] = {}
-        for key, name in names.items():
-            made.submit(Job(key, name, found_by_walk[name], (0, 0)))
+        for key, (path, known) in enumerate(found_by_walk.items()):
+            folder, _, name = path.rpartition(b"/")
+            made.submit(Slice(key, folder, (0, 0), [(name, known)]))
         while made.under_way:
-            found |= {names[key]: outcome for key, outcome in made.next()}
+            for part, batch in made.next():
+                found |= outcomes(part, batch)
         assert made.ready() == []
         packs = made.finish()
         own = pack.finish()
@@ -111,10 +127,9 @@ def test_a_killed_worker_is_a_clear_error_and_nothing_is_saved(
     monkeypatch.setattr(intake, "_WORKERS_FROM", 3)
     real = Intake.submit
 
-    def submit(self: Intake, job: Job) -> None:
-        real(self, job)
-        if job.key == 1000:
-            self._workers[0]._process.kill()
+    def submit(self: Intake, part: Slice) -> None:
+        real(self, part)
+        self._workers[0]._process.kill()
 
     monkeypatch.setattr(Intake, "submit", submit)
     with pytest.raises(GitVaultError, match="a worker process ended unexpectedly; run again, nothing was saved"):
@@ -136,9 +151,9 @@ def messages(*all_of_them: object) -> io.BytesIO:
 
 def test_a_worker_whose_parent_is_gone_leaves_nothing(vault: Vault, tmp_path: Path) -> None:
     root = write(tmp_path / "project", {"a": b"a"})
-    settings = {"root": str(root), "limits": (1000, 5000, [], True), "git_dir": str(vault.path)}
+    settings = {"root": str(root), "limits": (1000, 5000, [], True), "git_dir": str(vault.path), "number": 1}
     replies = io.BytesIO()
-    serve(messages(settings, [Job(1, b"a", stat_of(os.stat(root / "a")), (0, 0))]), replies)
+    serve(messages(settings, [a_slice(root, "a")]), replies)
     replies.seek(0)
     assert intake._receive(replies)[0] == "done"
     assert intake._receive(replies) is None
@@ -147,14 +162,14 @@ def test_a_worker_whose_parent_is_gone_leaves_nothing(vault: Vault, tmp_path: Pa
 
 def test_a_worker_on_a_full_disk_says_so(vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = write(tmp_path / "project", {"a": b"a"})
-    settings = {"root": str(root), "limits": (1000, 5000, [], True), "git_dir": str(vault.path)}
+    settings = {"root": str(root), "limits": (1000, 5000, [], True), "git_dir": str(vault.path), "number": 1}
 
     def full(*_: object) -> None:
         raise StorageFullError("tmp: no space left")
 
-    monkeypatch.setattr(intake.PackWriter, "add_deflated", full)
+    monkeypatch.setattr(reading.PackWriter, "add_deflated", full)
     replies = io.BytesIO()
-    serve(messages(settings, [Job(1, b"a", stat_of(os.stat(root / "a")), (0, 0), 3)], []), replies)
+    serve(messages(settings, [a_slice(root, "a", attempt=ATTEMPTS - 1)], []), replies)
     replies.seek(0)
     assert intake._receive(replies) == ("full", "tmp: no space left")
     assert list((vault.path / "tmp").iterdir()) == []
@@ -192,14 +207,15 @@ def test_files_that_are_being_written_cost_one_wait_together(vault: Vault, tmp_p
     for number in range(40):
         path = root / str(number)
         path.touch()
-        taken.submit(Job(number, path.name.encode(), stat_of(os.stat(path)), (0, 0)))
-    done: dict[int, Outcome] = {}
+        taken.submit(a_slice(root, path.name))
+    done: dict[bytes, Outcome] = {}
     while taken.under_way:
-        done |= dict(taken.next())
+        for part, batch in taken.next():
+            done |= outcomes(part, batch)
     taken.finish()
     pack.finish()
-    assert done.keys() == set(range(40))
-    assert {number: outcome.torn for number, outcome in done.items() if outcome.torn} == {7: True}
+    assert done.keys() == {b"%d" % number for number in range(40)}
+    assert [name for name, outcome in done.items() if outcome.torn] == [b"7"]
     assert len(waits) == 3
     assert sum(waits) < 1
 
@@ -211,9 +227,10 @@ def test_what_a_worker_puts_off_is_given_to_it_again(
     real = intake._Worker.submit
     attempts: list[int] = []
 
-    def submit(self: intake._Worker, job: Job) -> None:
-        attempts.append(job.attempt)
-        self._done.put(intake._Done([], [(1000, job)])) if not job.attempt else real(self, job)
+    def submit(self: intake._Worker, part: Slice) -> None:
+        attempts.append(part.attempt)
+        later = Batch(b"", [], b"", [], [(place, 1000) for place, _ in enumerate(part.files)])
+        self._done.put([(part, later)]) if not part.attempt else real(self, part)
 
     monkeypatch.setattr(intake._Worker, "submit", submit)
     root = write(tmp_path / "project", {"a": b"a", "b": b"bb"})
@@ -227,14 +244,33 @@ def test_what_a_worker_puts_off_is_given_to_it_again(
 
 def test_a_worker_puts_off_what_is_being_written(vault: Vault, tmp_path: Path) -> None:
     root = write(tmp_path / "project", {"a": b"a"})
-    settings = {"root": str(root), "limits": (1000, 5000, [], False), "git_dir": str(vault.path)}
-    job = Job(1, b"a", stat_of(os.stat(root / "a")), (0, 0))
+    settings = {"root": str(root), "limits": (1000, 5000, [], False), "git_dir": str(vault.path), "number": 1}
     replies = io.BytesIO()
-    serve(messages(settings, [job], []), replies)
+    serve(messages(settings, [a_slice(root, "a")], []), replies)
     replies.seek(0)
-    kind, (outcomes, [(wait, again)]) = intake._receive(replies)
-    assert (kind, outcomes, intake._job(again)) == ("done", (), job)
+    kind, [[blobs, lines, packed, odd, [(place, wait)]]] = intake._receive(replies)
+    assert (kind, blobs, lines, packed, odd, place) == ("done", b"", (), b"", (), 0)
     assert 0 < wait <= 2 * 10**9
+
+
+def test_what_is_not_ordinary_is_read_on_its_own(vault: Vault, tmp_path: Path) -> None:
+    """And becomes what it would be alone: its name escaped, its attributes and links in its line."""
+    root = write(tmp_path / "project", {"plain": b"1", ".gitattributes": b"x" * 3000, "linked": b"2", "pro%41": b"3"})
+    os.link(root / "linked", root / "twin")
+    os.chmod(root / "plain", 0o755)
+    pack = vault.history.new_pack()
+    reader = reading.Reader(str(root), LIMITS, pack, None, 7)
+    names = ("plain", ".gitattributes", "linked", "pro%41")
+    part = a_slice(root, *names)
+    time.sleep(0.15)
+    batch = reader.read_slice(part)
+    assert [name for name, _ in batch.ordinary(part)] == [b"plain"]
+    found = outcomes(part, batch)
+    assert found[b".gitattributes"].tree_name == b"%2Egitattributes"
+    assert found[b"pro%41"].tree_name == b"pro%2541"
+    assert "\tlink=" in found[b"linked"].line
+    assert pack_known(b"plain", Known(part.files[0][1], tree_mode(0o755), b"plain", batch.blobs, 7)) == batch.packed
+    pack.abandon()
 
 
 def test_a_file_that_never_rests_is_given_up(tmp_path: Path) -> None:
@@ -259,7 +295,7 @@ def test_what_may_be_torn_is_said_also_when_its_stat_is_that_of_the_walk(
 ) -> None:
     """The last write is always too recent to tell: a server's clock is ahead of ours."""
     root = write(tmp_path / "project", {"file": b"content"})
-    monkeypatch.setattr(intake, "racy_ns", lambda *_: 1)
+    monkeypatch.setattr(reading, "racy_ns", lambda *_: 1)
     for _ in range(2):
         report = vault.create_snapshot(root)
         assert [(problem.path, problem.reason.split(";")[0]) for problem in report.problems] == [

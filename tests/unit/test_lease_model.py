@@ -16,6 +16,9 @@ from typing import NamedTuple
 
 import pytest
 
+# Hundreds of thousands of steps of the model, and not a line of the product.
+pytestmark = pytest.mark.no_cover
+
 P = 0
 NOBODY = -1
 DEAD = "dead"

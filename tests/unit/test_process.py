@@ -12,7 +12,15 @@ from pathlib import Path
 import pytest
 
 from gitvault.core.utils import process
-from gitvault.errors import StorageFullError, ToolError, ToolFailed, ToolMissing, ToolStopped
+from gitvault.errors import (
+    NotFoundError,
+    StorageFullError,
+    ToolError,
+    ToolFailed,
+    ToolMissing,
+    ToolStopped,
+    ToolTimeout,
+)
 
 
 def test_git_is_not_redirected_by_what_a_hook_exports(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -105,6 +113,14 @@ def test_what_is_detached_outlives_the_call(tmp_path: Path) -> None:
     raise AssertionError("the detached program did not run")
 
 
+def test_what_runs_idle_says_all_into_a_file_and_leaves_the_processor_to_others(tmp_path: Path) -> None:
+    code = "import os, sys; print(os.nice(0), flush=True); print('said', file=sys.stderr); sys.exit(3)"
+    with (tmp_path / "out").open("w+b") as output:
+        assert process.start_idle(["-c", code], output).wait(60) == 3
+        output.seek(0)
+        assert output.read() == (b"19\nsaid\n" if sys.platform == "linux" else b"0\nsaid\n")
+
+
 def test_a_program_ends_when_something_more_urgent_waits() -> None:
     began = time.monotonic()
     answers = iter([False, False, True])
@@ -119,3 +135,24 @@ def test_a_program_ends_when_something_more_urgent_waits() -> None:
     )
     assert said.strip() == b"given"
     assert asked
+
+
+def test_a_program_that_gives_no_answer_is_ended_with_all_it_started(tmp_path: Path) -> None:
+    child = f"import time, pathlib; time.sleep(2); pathlib.Path({str(tmp_path / 'alive')!r}).touch()"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    started = time.monotonic()
+    with pytest.raises(ToolTimeout, match=r"no answer after 0\.3 seconds; it was ended"):
+        process.run([sys.executable, "-c", parent], timeout=0.3)
+    assert time.monotonic() - started < 1.5
+    time.sleep(2.2 - (time.monotonic() - started))
+    assert not (tmp_path / "alive").exists()
+
+
+def test_a_folder_to_run_in_that_is_gone_is_not_a_missing_program(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="gone: no such folder"):
+        process.run([sys.executable, "-c", ""], cwd=tmp_path / "gone")
+
+
+def test_variables_reach_the_program() -> None:
+    show = "import os; print(os.environ['OF_OURS'])"
+    assert process.run([sys.executable, "-c", show], variables={"OF_OURS": "x"}).strip() == b"x"

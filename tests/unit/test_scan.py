@@ -25,7 +25,18 @@ from gitvault.core.scan import (
     scopes,
     walk,
 )
-from gitvault.core.stat_cache import CacheDamaged, Caches, Known, Row, Stat, StatCache, pack_entries, stat_of
+from gitvault.core.stat_cache import (
+    CacheDamaged,
+    Caches,
+    Known,
+    Row,
+    Stat,
+    StatCache,
+    join_packed,
+    pack_entries,
+    pack_known,
+    stat_of,
+)
 from gitvault.core.utils.files import Disk
 
 NO_ROWS: dict[bytes, Row] = {}
@@ -182,6 +193,8 @@ def filled(file: Path) -> StatCache:
     cache = StatCache(file)
     entries = {b"a": KNOWN, b".git": KNOWN._replace(tree_name=b"%2Egit")}
     row = Row(b"s" * 20, b"r" * 20, b"t" * 20, b"m" * 20, b"b" * 20, 2, 6)
+    one_by_one = join_packed(len(entries), [pack_known(name, known) for name, known in entries.items()])
+    assert one_by_one == pack_entries(entries)
     cache.replace({"snapshot": b"x"}, [(b"", row, pack_entries(entries)), (b"sub", row, b"\x90")], (), (), (7, "id7"))
     return cache
 

@@ -12,7 +12,7 @@ import pytest
 from gitvault.core.utils import target
 from gitvault.core.utils.target import Descent, TargetFolder, discard, is_plain, write_all, write_holes
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX calls")
+pytestmark = [pytest.mark.disk, pytest.mark.skipif(sys.platform == "win32", reason="POSIX calls")]
 
 
 @pytest.mark.parametrize("name", [b"", b".", b"..", b"a/b", b"/", b"a\0"])

@@ -75,16 +75,16 @@ def test_attributes_of_files_and_folders(
     write(tmp_path / "back", {"folder/file": b"x"})
     said = Attributes(b"file", "file", 0o640, 10**18, (os.getuid(), os.getgid()), 1)
     job = Job(b"folder/file", b"file", Entry(b"file", "file", 0o640, 1, 10**18, b"\1" * 20), said)
-    with writer.opened(b"folder", "not restored") as folder:
+    with writer.opened(b"folder", "not restored", b"folder") as folder:
         assert folder
         fd = os.open(tmp_path / "back/folder/file", os.O_WRONLY)
         writer.file_attributes(fd, folder, b"file", job)
         os.close(fd)
-    writer.folder_attributes(b"folder", Attributes(b"", "folder", 0o750, 2 * 10**18, said.owner, 0))
+    writer.folder_attributes(b"folder", b"folder", Attributes(b"", "folder", 0o750, 2 * 10**18, said.owner, 0))
     file, below = (tmp_path / "back/folder/file").stat(), (tmp_path / "back/folder").stat()
     assert (stat.S_IMODE(file.st_mode), file.st_mtime_ns) == (0o640, 10**18)
     assert (stat.S_IMODE(below.st_mode), below.st_mtime_ns) == (0o750, 2 * 10**18)
-    writer.folder_attributes(b"nowhere", said)
+    writer.folder_attributes(b"nowhere", b"nowhere", said)
     assert problems == [
         Problem(b"nowhere", "attributes of the folder not restored: No such file or directory"),
     ]
@@ -121,7 +121,7 @@ def test_names_that_may_be_one_are_left_until_the_earlier_are_there(
     assert isinstance(left, Alike)
     assert (left.path, left.item[0].path, left.earlier) == (b"", b"a", [b"A"])
     more = Written()
-    writer.write_entries(root, left.path, [left.item], more)
+    writer.write_entries(root, Task(left.path, tree, meta_tree, True, left.folder), [left.item], more)
     assert (more.files, more.size, more.alike) == (1, 2, [])
     assert contents(tmp_path / "back") == {b"A": b"1", b"a": b"22", b"b": b"333"}
 

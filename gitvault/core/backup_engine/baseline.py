@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import replace
 from pathlib import Path
 
 from gitvault.core.models import ObjectId
 from gitvault.core.stat_cache import Known, Row, Stat, StatCache, pack_entries
+from gitvault.core.touched import Touched
 from gitvault.core.utils.names import tree_name
 from gitvault.core.versioning import contents
 from gitvault.core.versioning.history import NO_OBJECT, GitHistory
@@ -35,6 +37,33 @@ def prepare_cache(cache: StatCache, history: GitHistory, parent: ObjectId | None
         cache.clear()
         return 0
     return number
+
+
+def to_look_at(seen: Touched | None, cache: StatCache) -> Touched | None:
+    """What a watcher says, with the folders that are to be looked at whatever it says; None: everything is."""
+    about = cache.about()
+    if seen is None or seen.folders is None or b"" in seen.below or not about.get("watch"):
+        return None
+    again = about.get("again", b"")
+    return replace(seen, folders=seen.folders.union(again.split(b"\0") if again else ()))
+
+
+def rows_for(touched: Touched | None, cache: StatCache) -> dict[bytes, Row]:
+    """The rows that a walk compares with: of everything, or of what was touched and what is directly beside it."""
+    if touched is None:
+        return cache.rows()
+    rows = cache.rows_around(touched.on_the_way())
+    for path in touched.below:
+        rows |= cache.rows_below(path)
+    return rows
+
+
+def rows_of_gone(rows: Mapping[bytes, Row], visited: Set[bytes], cache: StatCache) -> dict[bytes, Row]:
+    """Of folders that a walk did not find: also the rows of all that was below them."""
+    found: dict[bytes, Row] = {}
+    for path in rows.keys() - visited:
+        found |= cache.rows_below(path)
+    return found
 
 
 def last_trees(history: GitHistory, parent: ObjectId | None) -> tuple[ObjectId, ObjectId | None] | None:

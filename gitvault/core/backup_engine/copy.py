@@ -19,7 +19,7 @@ from gitvault.core.interfaces import Progress
 from gitvault.core.models import CopyReport, NotCopied, ObjectId, Pointer, SnapshotId
 from gitvault.core.storage.store import ChunkStore
 from gitvault.core.utils.names import from_ref_component, ref_component
-from gitvault.core.versioning import catalog, losses, origins
+from gitvault.core.versioning import catalog, edits, losses, origins
 from gitvault.core.versioning.commits import identity
 from gitvault.core.versioning.history import HEADS, META, OPERATIONS, GitHistory
 from gitvault.core.versioning.operations import TOMBSTONES, TOMBSTONES_FILE, UNDO, RefMove, move, removed, tombstones
@@ -236,13 +236,9 @@ class _Copy:
             texts = (history.read_file(TOMBSTONES, TOMBSTONES_FILE) for history in (self._source, target))
             lines = sorted({line for text in texts for line in text.splitlines(keepends=True)})
             change(TOMBSTONES, TOMBSTONES_FILE, b"".join(lines), "Tombstones of another vault")
-            there = {(project.name, project.host): project for project in catalog.load(target)}
-            here = {
-                (project.name, project.host): project
-                for project in catalog.load(self._source)
-                if self._projects is None or project.name in self._projects
-            }
-            change(catalog.REF, catalog.FILE, catalog.encode((there | here).values()), "Projects of another vault")
+            here = (p for p in catalog.lines(self._source) if self._projects is None or p.name in self._projects)
+            merged = edits.merge(catalog.lines(target), here)
+            change(catalog.REF, catalog.FILE, catalog.encode(merged), "Projects of another vault")
             made = pack.finish()
         except BaseException:
             pack.abandon()

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -75,7 +76,7 @@ def make_frame(vault: Path, disk: Disk) -> None:
         made = made.parent
         disk.sync_folder(made)
     # Last: a folder without it is not a vault yet, and is made again from the start.
-    disk.write_durably(vault / "config", _CONFIG)
+    disk.write_durably(vault / "config", _CONFIG + f"\tid = {secrets.token_hex(16)}\n".encode())
 
 
 def _is_unfinished(path: Path, constant: Mapping[str, bytes]) -> bool:

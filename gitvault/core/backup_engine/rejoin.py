@@ -12,18 +12,12 @@ from gitvault.core.backup_engine.frame import keep_copy
 from gitvault.core.models import Affected, Defect, ObjectId, SnapshotId
 from gitvault.core.utils.files import Disk, set_aside
 from gitvault.core.utils.names import from_ref_component, ref_component
-from gitvault.core.versioning import catalog, commits, losses, operations
+from gitvault.core.versioning import commits, operations, records
 from gitvault.core.versioning import salvage as git_salvage
-from gitvault.core.versioning.history import HEADS, META, OPERATIONS, GitHistory
+from gitvault.core.versioning.history import HEADS, META, GitHistory
 from gitvault.core.versioning.objects import MODE_TREE, Commit, encode_commit, format_message, parse_message
 from gitvault.errors import CorruptionError, GitVaultError, NotFoundError
 
-_RECORDS = {
-    catalog.REF: catalog.FILE,
-    losses.REF: losses.FILE,
-    OPERATIONS: operations.RECORD_FILE,
-    operations.TOMBSTONES: operations.TOMBSTONES_FILE,
-}
 # What was restored where, and what undo needs: they hold snapshots, whose chains are not theirs to mend.
 _DISPENSABLE = ("refs/vault/restored/", operations.UNDO)
 
@@ -76,6 +70,7 @@ class Chains:
             keep_copy(self.vault / name, self.vault, self.disk)
             refs.update(name, value)
             self.said("ref", name, f"set to {value.hex()}")
+        self._find_records()
         # With a branch goes its project: who has snapshots and no branch has lost it.
         for project in self.snapshots if packed is not None or self.history.headless() else ():
             if self.history.tip(project) is None:
@@ -83,6 +78,14 @@ class Chains:
         if not self._head_exists() and (projects := self.history.projects()):
             refs.set_head(HEADS + ref_component(projects[0]))
             self.said("ref", "HEAD", f"names {projects[0]}")
+
+    def _find_records(self) -> None:
+        """Refs of records that are gone; where the record of operations is damaged, it is mended with the chains."""
+        with suppress(GitVaultError):
+            for name, _ in list(records.missing(self.history)):
+                if (value := self._value(name)) is not None:
+                    self.history.refs.update(name, value)
+                    self.said("ref", name, f"set to {value.hex()}")
 
     def _head_exists(self) -> bool:
         with suppress(GitVaultError):
@@ -100,8 +103,8 @@ class Chains:
             return git_salvage.newest(self.snapshots.get(from_ref_component(name[len(HEADS) :]), {}))
         if name.startswith(META):
             return self._meta(from_ref_component(name[len(META) :]))
-        if name in _RECORDS:
-            held = {oid: commit for oid, commit in self.commits.items() if self._holds(commit, _RECORDS[name])}
+        if name in records.FILES:
+            held = {oid: commit for oid, commit in self.commits.items() if self._holds(commit, records.FILES[name])}
             if (found := git_salvage.newest(held)) is not None:
                 return found
         return self._fetched(name)

@@ -20,11 +20,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from gitvault.core.backup_engine import writer as writing
 from gitvault.core.backup_engine.writer import Alike, FolderWriter, Job, Selection, Task, Workers, Written
 from gitvault.core.interfaces import Progress, StorageManager
 from gitvault.core.models import Problem, RestoreReport, Snapshot, SnapshotId
 from gitvault.core.utils.files import DirectWriter, full_disk_named
-from gitvault.core.utils.names import to_line
+from gitvault.core.utils.names import spelled, to_line
 from gitvault.core.utils.target import Descent, TargetFolder, discard, is_plain, write_all, write_holes
 from gitvault.core.versioning import contents
 from gitvault.core.versioning.history import GitHistory
@@ -95,12 +96,13 @@ def _check(history: GitHistory, root: TargetFolder, selection: Selection, task: 
     pending = [task]
     with Descent(root) as descent:
         while pending:
-            path, tree, meta_tree, _ = pending.pop()
+            task = pending.pop()
+            path, tree, meta_tree, _, _ = task
             try:
                 listing = contents.listing(history, tree, meta_tree, lambda _: None, path)[1]
             except (CorruptionError, NotFoundError):
                 continue
-            with descent.to(path) as folder:
+            with descent.to(task.at) as folder:
                 for entry, _, below in listing:
                     where = path + b"/" + entry.path if path else entry.path
                     if entry.kind == "folder":
@@ -108,13 +110,16 @@ def _check(history: GitHistory, root: TargetFolder, selection: Selection, task: 
                             continue
                     elif not selection.covers(where):
                         continue
-                    found = folder.lstat(entry.path) if is_plain(entry.path) else None
+                    name = writing.on_disk(entry.path)
+                    found = folder.lstat(name) if is_plain(name) else None
                     if found is None:
                         continue
                     if entry.kind == "folder" and stat.S_ISDIR(found.st_mode):
-                        pending.append(Task(where, entry.blob, below, False))
+                        pending.append(
+                            Task(where, entry.blob, below, False, task.at + b"/" + name if task.at else name)
+                        )
                         continue
-                    there = os.path.join(folder.path(), os.fsdecode(entry.path))
+                    there = os.path.join(folder.path(), os.fsdecode(name))
                     raise ExistsError(
                         f"{to_line(os.fsencode(there))}: exists; nothing was written, "
                         "restore into another folder or say --overwrite"
@@ -127,6 +132,7 @@ def _clean(path: bytes) -> bytes:
 
 def _is_one(folder: TargetFolder, a: bytes, b: bytes) -> bool:
     """Whether two names lead to the same in this folder."""
+    a, b = writing.on_disk(a), writing.on_disk(b)
     if not (is_plain(a) and is_plain(b)):
         return False
     one, other = folder.lstat(a), folder.lstat(b)
@@ -155,9 +161,9 @@ class _Run:
         self.files = self.bytes = 0
         self.pool = ThreadPoolExecutor(_LARGE_AT_ONCE, thread_name_prefix="restore")
         self.large: deque[tuple[Future[int], bytes]] = deque()
-        self.first_names: dict[tuple[str, bytes], bytes] = {}
-        self.later_names: list[tuple[bytes, Job]] = []
-        self.folders: list[tuple[bytes, Attributes]] = []
+        self.first_names: dict[tuple[str, bytes], Job] = {}
+        self.later_names: list[tuple[Job, Job]] = []
+        self.folders: list[tuple[bytes, bytes, Attributes]] = []
 
     def write(self, task: Task, workers: Workers) -> None:
         """Write what is selected, but for further names of files and the attributes of folders."""
@@ -186,21 +192,17 @@ class _Run:
         self._tell()
 
     def _alike(self, alike: Alike, pending: list[Task]) -> None:
-        path, item, earlier = alike
+        path, place, item, earlier = alike
         name = item[0].path
         # One must be there to see whether it is the same here.
         self.settle()
-        with self.writer.opened(path, "folder not restored") as folder:
+        with self.writer.opened(path, "folder not restored", place) as folder:
             if not folder:
                 return
-            first = next((other for other in earlier if _is_one(folder, other, name)), None)
-            if first is not None:
-                where = path + b"/" + name if path else name
-                reason = f"not restored: here its name is that of {to_line(first)}; restore it into a folder of its own"
-                self.problems.append(Problem(where, reason))
-                return
+            same = any(_is_one(folder, other, name) for other in earlier)
             written = Written()
-            self.writer.write_entries(folder, path, [item], written)
+            task = Task(path, item[0].blob, None, False, place)
+            self.writer.write_entries(folder, task, [item], written, {name: spelled(name)} if same else {})
         self._add(written, pending)
 
     def _tell(self) -> None:
@@ -209,11 +211,11 @@ class _Run:
 
     def _left(self, job: Job) -> None:
         if job.said and job.said.link:
-            first = self.first_names.setdefault((job.said.link, job.entry.blob), job.path)
-            if first != job.path:
+            first = self.first_names.setdefault((job.said.link, job.entry.blob), job)
+            if first is not job:
                 self.later_names.append((first, job))
                 return
-        with self.writer.opened(_parent(job), "not restored") as folder:
+        with self.writer.opened(job.path, "not restored", job.folder) as folder:
             if not folder:
                 return
             if job.entry.pointer is None:
@@ -270,21 +272,21 @@ class _Run:
     def links(self) -> None:
         """The second and further names of files with several."""
         for first, job in self.later_names:
-            source_parent, _, source_name = first.rpartition(b"/")
             try:
-                with self.root.descend(_parent(job)) as folder, self.root.descend(source_parent) as source:
+                with self.root.descend(job.folder) as folder, self.root.descend(first.folder) as source:
                     self.writer.clear(folder, job.name)
-                    folder.link(source, source_name, job.name)
+                    folder.link(source, first.name, job.name)
                 self.files += 1
             except FileNotFoundError:
-                self.problems.append(Problem(job.path, f"not restored: it is {to_line(first)}, which was not restored"))
+                reason = f"not restored: it is {to_line(first.path)}, which was not restored"
+                self.problems.append(Problem(job.path, reason))
             except OSError:
                 self._copy(job)
 
     def _copy(self, job: Job) -> None:
         """Where the file system has no hard links, each name gets the content."""
         try:
-            with self.root.descend(_parent(job)) as folder:
+            with self.root.descend(job.folder) as folder:
                 if job.entry.pointer:
                     self._count((1, self._large(folder.descend(b""), job, self.writer.temporary_name())))
                 else:
@@ -296,16 +298,12 @@ class _Run:
 
     def attributes(self) -> None:
         """The folders' own, deepest first."""
-        for path, said in sorted(self.folders, key=lambda folder: folder[0], reverse=True):
-            self.writer.folder_attributes(path, said)
+        for place, path, said in sorted(self.folders, key=lambda folder: folder[0], reverse=True):
+            self.writer.folder_attributes(place, path, said)
 
     def close(self) -> None:
         """Wait for what is being written; begin nothing more."""
         self.pool.shutdown(cancel_futures=True)
-
-
-def _parent(job: Job) -> bytes:
-    return job.path.rpartition(b"/")[0]
 
 
 class _Target:

@@ -12,27 +12,38 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from gitvault.core.backup_engine.baseline import last_trees, prepare_cache
-from gitvault.core.backup_engine.intake import NOT_REGULAR, Intake, Job, Limits, Outcome, read_stable, saved
+from gitvault.core.backup_engine.baseline import last_trees, prepare_cache, rows_for, rows_of_gone, to_look_at
+from gitvault.core.backup_engine.intake import Intake
+from gitvault.core.backup_engine.reading import (
+    NOT_REGULAR,
+    Batch,
+    Limits,
+    Outcome,
+    Slice,
+    read_stable,
+    saved,
+    tree_mode,
+)
 from gitvault.core.backup_engine.secrets import secret
-from gitvault.core.backup_engine.trees import Done, build_trees
+from gitvault.core.backup_engine.trees import Attachment, Done, attach, build_trees
 from gitvault.core.interfaces import Progress, Rules, StorageManager
 from gitvault.core.models import ObjectId, Pointer, Problem, Secret, SnapshotId, SnapshotReport
-from gitvault.core.scan import Folder, Same, collection_paused, racy_ns, walk
-from gitvault.core.stat_cache import CacheDamaged, Known, Row, Stat, StatCache, pack_entries, stat_of
+from gitvault.core.scan import Folder, Partly, Same, Untouched, collection_paused, racy_ns, walk
+from gitvault.core.stat_cache import CacheDamaged, Known, Row, Stat, StatCache, join_packed, pack_known, stat_of
 from gitvault.core.storage import pointers
+from gitvault.core.touched import Touched, Watch
 from gitvault.core.utils.attributes import not_kept
 from gitvault.core.utils.files import open_source, read_link
 from gitvault.core.utils.names import is_special, to_line
 from gitvault.core.versioning import meta, operations, origins
 from gitvault.core.versioning.history import Details, GitHistory
-from gitvault.core.versioning.objects import MODE_EXECUTABLE, MODE_FILE, MODE_SYMLINK, MODE_TREE, encode_tree
+from gitvault.core.versioning.objects import MODE_SYMLINK
 from gitvault.core.versioning.packfile import NewPack
 from gitvault.errors import CorruptionError, NotFoundError, StorageFullError
 
@@ -52,11 +63,13 @@ class _Pending:
     """Meta lines of the last snapshot that can be written again as they are."""
     results: dict[bytes, tuple[Known, str]] = field(default_factory=dict)
     """name -> what the snapshot holds and its meta line."""
+    ordinary: list[tuple[list[tuple[bytes, Stat]], Batch]] = field(default_factory=list)
+    """New files, not in `results`: their names and stats, and what was made of them."""
+    key: int = 0
+    """In `_Run.pending`, while files are under way."""
     waiting: int = 0
     steady: bool = True
     """Whether the folder's signature vouches for what was saved."""
-    found: dict[bytes, Stat] = field(default_factory=dict)
-    """What the walk saw."""
 
     def path(self, name: bytes) -> bytes:
         """Of an entry, relative to the root."""
@@ -89,10 +102,11 @@ class _Run:
         self.new = self.changed = self.deleted = 0
         self.bytes_read = self.bytes_found = 0
         self.pack = history.new_pack()
-        self.intake = Intake(root, limits, self.pack, history.objects, history.git_dir)
-        self.keys: dict[int, tuple[_Pending, bytes]] = {}
-        self.key = 0
-        self.large: dict[Future[Outcome], tuple[_Pending, bytes]] = {}
+        self.intake = Intake(root, limits, self.pack, history.objects, history.git_dir, number)
+        self.pending: dict[int, _Pending] = {}
+        """Folders with files under way, by number."""
+        self.folders = 0
+        self.large: dict[Future[Outcome], tuple[_Pending, bytes, Stat]] = {}
         # Two: one file's end (its last compression) overlaps with the next one's beginning.
         self.pool = ThreadPoolExecutor(2, thread_name_prefix="store")
         self.made: list[NewPack] = []
@@ -105,32 +119,36 @@ class _Run:
 
     # -- one folder ------------------------------------------------------------------------------
 
-    def take(self, folder: Same | Folder) -> None:
+    def take(self, folder: Same | Folder | Untouched) -> None:
         """Begin with a folder the walk found."""
+        if isinstance(folder, Untouched):
+            self.kept[folder.path] = folder.row
+            return
         if isinstance(folder, Same):
             self.done.append(Done(folder.path, folder.folders, folder.row))
             return
         previous = self.cache.entries(folder.path) if folder.row else {}
         pending = _Pending(folder, previous, self._lines(folder))
-        self.deleted += len(previous.keys() - {name for name, _ in folder.entries})
+        self.deleted += len(previous.keys() - {name for name, _ in folder.entries} - folder.elsewhere)
         pending.steady = bool(folder.signature)
         owner = folder.stat.st_uid, folder.stat.st_gid
-        pending.waiting = 1
+        files: list[tuple[bytes, Stat]] = []
         for name, st in folder.entries:
             known = previous.get(name)
-            found = pending.found[name] = stat_of(st)
+            found = stat_of(st)
             if known and known.stat == found and name in pending.lines:
                 pending.results[name] = known, pending.lines[name]
             elif stat.S_ISLNK(st.st_mode):
                 self._take_symlink(pending, pending.path(name), st, owner)
             else:
-                pending.waiting += 1
-                self.key += 1
-                self.keys[self.key] = pending, name
+                files.append((name, found))
                 self.bytes_found += st.st_size
-                self.intake.submit(Job(self.key, pending.path(name), found, owner))
-        pending.waiting -= 1
-        if not pending.waiting:
+        if files:
+            self.folders += 1
+            self.pending[self.folders] = pending
+            pending.key, pending.waiting = self.folders, len(files)
+            self.intake.submit(Slice(pending.key, folder.path, owner, files))
+        else:
             self._finish(pending)
         self._collect(block_over=_FILES_UNDER_WAY)
 
@@ -158,15 +176,15 @@ class _Run:
         # Nothing reads a link twice to be sure: a fresh one is looked at again next time.
         torn = racy_ns(st, time.time_ns()) > 0
         outcome = saved(path, blob, st, None, len(target), owner, kind="symlink", torn=torn, escape=is_special(name))
-        self._saved(pending, name, outcome)
+        self._saved(pending, name, stat_of(st), outcome)
 
     def _collect(self, block_over: int = 0) -> None:
         """Take what has come back; wait while more than `block_over` files are under way."""
-        outcomes = self.intake.ready()
-        while outcomes or self.intake.under_way > block_over:
-            for key, outcome in outcomes or self.intake.next():
-                self._returned(*self.keys.pop(key), outcome)
-            outcomes = self.intake.ready()
+        done = self.intake.ready()
+        while done or self.intake.under_way > block_over:
+            for part, batch in done or self.intake.next():
+                self._returned(part, batch)
+            done = self.intake.ready()
             self._report()
         for future in [f for f in self.large if f.done()]:
             self._stored(future)
@@ -179,15 +197,32 @@ class _Run:
         if self.progress:
             self.progress("saving", self.bytes_read, self.bytes_found)
 
-    def _returned(self, pending: _Pending, name: bytes, outcome: Outcome) -> None:
-        if not outcome.large:
-            self._settle(pending, name, outcome)
-            return
+    def _returned(self, part: Slice, batch: Batch) -> None:
+        pending = self.pending[part.key]
+        for place, outcome in batch.odd:
+            name, found = part.files[place]
+            if outcome.large:
+                self._begin_large(pending, name, found)
+            else:
+                self._settle(pending, name, found, outcome)
+        files = batch.ordinary(part)
+        if pending.previous or self.forgotten:
+            for number, (name, found) in enumerate(files):
+                outcome = Outcome(batch.blobs[20 * number : 20 * number + 20], batch.lines[number])
+                self.bytes_read += self._saved(pending, name, found, outcome)
+        elif files:
+            self.new += len(files)
+            self.bytes_read += sum(found.size for _, found in files)
+            pending.ordinary.append((files, batch))
+        if files:
+            self._settled(pending, len(files))
+
+    def _begin_large(self, pending: _Pending, name: bytes, found: Stat) -> None:
         known = pending.previous.get(name)
         base = self._pointer(known.blob) if known and known.tree_mode != MODE_SYMLINK else None
         path = pending.path(name)
         owner = pending.folder.stat.st_uid, pending.folder.stat.st_gid
-        self.large[self.pool.submit(self._store, path, base, owner)] = pending, name
+        self.large[self.pool.submit(self._store, path, base, owner)] = pending, name, found
 
     def _store(self, path: bytes, base: Pointer | None, owner: tuple[int, int]) -> Outcome:
         """Runs on a thread of the pool: one large file into the chunk store. The blob is the pointer's text."""
@@ -223,32 +258,33 @@ class _Run:
             os.close(fd)
 
     def _stored(self, future: Future[Outcome]) -> None:
-        pending, name = self.large.pop(future)
+        pending, name, found = self.large.pop(future)
         outcome = future.result()
         if outcome.line:
             if self.forgotten and (pointer := pointers.decode(outcome.blob)):
                 self._note_forgotten(pending.path(name), pointer.oid)
             outcome = outcome._replace(blob=self.pack.add(b"blob", outcome.blob))
-        self._settle(pending, name, outcome)
+        self._settle(pending, name, found, outcome)
 
-    def _settle(self, pending: _Pending, name: bytes, outcome: Outcome) -> None:
+    def _settle(self, pending: _Pending, name: bytes, found: Stat, outcome: Outcome) -> None:
         if outcome.line:
-            self.bytes_read += self._saved(pending, name, outcome)
+            self.bytes_read += self._saved(pending, name, found, outcome)
         else:
             self._keep(pending, name, outcome.problem)
-        pending.waiting -= 1
+        self._settled(pending, 1)
+
+    def _settled(self, pending: _Pending, files: int) -> None:
+        pending.waiting -= files
         if not pending.waiting:
+            del self.pending[pending.key]
             self._finish(pending)
 
-    def _saved(self, pending: _Pending, name: bytes, outcome: Outcome) -> int:
-        """Take in what was read; its size."""
+    def _saved(self, pending: _Pending, name: bytes, found: Stat, outcome: Outcome) -> int:
+        """Take in what was read, given the walk's stat; its size."""
         blob, line, said, size, tree_name, torn = outcome[:6]
-        found = pending.found[name]
         if said is None:
             said, size = found, found.size
-        mode = MODE_EXECUTABLE if said.mode & 0o100 else MODE_FILE
-        if stat.S_ISLNK(said.mode):
-            mode = MODE_SYMLINK
+        mode = MODE_SYMLINK if stat.S_ISLNK(said.mode) else tree_mode(said.mode)
         since = self.number
         known = pending.previous.get(name)
         if self.forgotten and (known is None or known.blob != blob):
@@ -304,28 +340,40 @@ class _Run:
     def _finish(self, pending: _Pending) -> None:
         """Everything in the folder is read: its meta blob, its row, its part of the tree."""
         folder = pending.folder
-        results = dict(sorted(pending.results.items()))
+        rows: list[tuple[bytes, str, tuple[bytes, int, ObjectId]]] = []
+        packed: list[bytes] = []
+        size = 0
+        for name, (known, line) in pending.results.items():
+            rows.append((name, line, (known.tree_name, known.tree_mode, ObjectId(known.blob))))
+            packed.append(pack_known(name, known))
+            size += known.stat.size
+        for files, batch in pending.ordinary:
+            packed.append(batch.packed)
+            for number, (name, found) in enumerate(files):
+                blob = ObjectId(batch.blobs[20 * number : 20 * number + 20])
+                rows.append((name, batch.lines[number], (name, tree_mode(found.mode), blob)))
+                size += found.size
+        rows.sort()
         st = folder.stat
         text = meta.encode(
             stat.S_IMODE(st.st_mode),
             st.st_mtime_ns,
             (st.st_uid, st.st_gid),
-            (line for _, line in results.values()),
+            (line for _, line, _ in rows),
             folder.xattrs,
         )
-        blob = self.pack.add(b"blob", text)
         self.done.append(
             Done(
                 folder.path,
                 folder.folders,
                 None,
-                [(known.tree_name, known.tree_mode, ObjectId(known.blob)) for known, _ in results.values()],
-                blob,
+                [entry for _, _, entry in rows],
+                self.pack.add(b"blob", text),
                 folder.signature if pending.steady else b"",
                 folder.scope,
-                len(results),
-                sum(known.stat.size for known, _ in results.values()),
-                pack_entries({name: known for name, (known, _) in results.items()}),
+                len(rows),
+                size,
+                join_packed(len(rows), packed),
             )
         )
 
@@ -359,6 +407,13 @@ class _Run:
         counts = [f"{count} {what}" for count, what in found if count]
         return f"{project}: {', '.join(counts) or 'attributes only'}"
 
+    def count_untouched(self, rows: Mapping[bytes, Row]) -> None:
+        """What is in folders that nobody looked at: all that there was, but for that of the given rows."""
+        about = self.cache.about()
+        looked_at = [row for path, row in rows.items() if path not in self.kept]
+        self.kept_files += int(about["files"]) - sum(row.files for row in looked_at)
+        self.kept_bytes += int(about["bytes"]) - sum(row.size for row in looked_at)
+
     def settle_missing(self, rows: dict[bytes, Row], visited: set[bytes]) -> list[bytes]:
         """Folders that the walk did not reach: unreadable ones stay as they were, the others' paths are returned."""
         unreadable = {problem.path for problem in self.problems} & rows.keys() - visited
@@ -377,16 +432,6 @@ class _Run:
             self.kept_bytes += row.size
         return gone
 
-    def attach(self, files: Iterable[tuple[bytes, bytes]]) -> ObjectId | None:
-        """Add what goes beside the project's own files to the pack, as a tree; None for nothing."""
-        folders: dict[bytes, list[tuple[bytes, int, ObjectId]]] = {b"": []}
-        for path, content in files:
-            folder, _, name = path.rpartition(b"/")
-            folders.setdefault(folder, []).append((name, MODE_FILE, self.pack.add(b"blob", content)))
-        own = folders.pop(b"")
-        own += [(name, MODE_TREE, self.pack.add(b"tree", encode_tree(below))) for name, below in folders.items()]
-        return self.pack.add(b"tree", encode_tree(own)) if own else None
-
 
 @collection_paused()
 def take_snapshot(
@@ -400,14 +445,17 @@ def take_snapshot(
     limits: Limits,
     redundancy: int = 0,
     admit: Callable[[int], None] = lambda size: None,
-    attachments: Callable[[], Iterable[tuple[bytes, bytes]]] = tuple,
+    attachments: Callable[[], Iterable[Attachment]] = tuple,
+    watch: Watch | None = None,
+    scan: bool = False,
     progress: Progress | None = None,
 ) -> SnapshotReport:
     """Save `root` as the project's next snapshot; it survives a power cut when this returns.
 
     `redundancy`: per cent of parity. `admit`: told the bytes of git packs before they get their names; raises
     StorageFullError to keep them out. `attachments`: asked after the walk for what belongs to the snapshot beside the
-    project's own files: (path, content), a path having one `/` at the most and names as git takes them.
+    project's own files.
+    `watch`: asked what to look at; with `scan` all is looked at nevertheless, and it is told what it missed.
     The message, files and bytes of `details` are filled in. The caller holds the vault's lock.
     Raises OSError when the root cannot be read, StorageFullError, and CacheDamaged before anything is saved.
     """
@@ -420,7 +468,9 @@ def take_snapshot(
         details = replace(details, restored_from=history.identify(source))
     parent = history.tip(details.project)
     number = prepare_cache(cache, history, parent, root) + 1
-    rows = cache.rows()
+    seen = watch.touched(cache.about().get("watch", b"")) if watch else None
+    touched = None if scan else to_look_at(seen, cache)
+    rows = rows_for(touched, cache)
     run = _Run(root, history, store, cache, limits, number, progress)
     with suppress(CorruptionError, NotFoundError):
         run.forgotten = operations.tombstones(history)
@@ -428,12 +478,19 @@ def take_snapshot(
         run.notes.append(limit)
     try:
         visited: set[bytes] = set()
-        for folder in walk(root, rows, rules, run.problems, run.notes, vault=history.git_dir):
+        missed: list[bytes] = []
+        partly = Partly(touched, cache.rows_below) if touched else None
+        for folder in walk(root, rows, rules, run.problems, run.notes, vault=history.git_dir, partly=partly):
             visited.add(folder.path)
+            if seen and not seen.covers(folder.path) and _differs(folder):
+                missed.append(folder.path)
             run.take(folder)
         run.collect()
+        if touched:
+            rows |= rows_of_gone(rows, visited, cache)
+            run.count_untouched(rows)
         gone = run.settle_missing(rows, visited)
-        tree = run.attach(attachments())
+        tree = attach(history, run.pack, attachments())
         trees = build_trees(history, run.pack, cache, run.done, run.kept, tree)
         trees.files += run.kept_files
         trees.size += run.kept_bytes
@@ -464,10 +521,15 @@ def take_snapshot(
     if source:
         # Said now; or nothing changed, and the newest snapshot is where the content comes from.
         history.refs.delete(origin)
+    if watch and seen and missed:
+        run.notes.extend(_missed(watch, cache.about().get("watch", b""), missed))
     about = {
+        **_watched(seen, run.problems, trees.rows),
         "snapshot": snapshot.encode(),
         "root": os.fsencode(root),
         "number": b"%d" % (number - unchanged),
+        "files": b"%d" % trees.files,
+        "bytes": b"%d" % trees.size,
         "time": b"%d" % int(details.time.timestamp()),
         "problems": b"%d" % len(run.problems),
     }
@@ -499,3 +561,29 @@ def take_snapshot(
         tuple(run.notes),
         tuple(sorted(run.secrets, key=lambda secret: secret.path)),
     )
+
+
+def _watched(
+    seen: Touched | None, problems: Sequence[Problem], rows: Iterable[tuple[bytes, Row, bytes]]
+) -> dict[str, bytes]:
+    """From when on the table can be believed, but for the folders that have to be looked at again."""
+    # What could not be read is looked at, and said, every time.
+    if seen is None or problems:
+        return {"watch": b"", "again": b""}
+    return {"watch": seen.mark, "again": b"\0".join(path for path, row, _ in rows if not row.signature)}
+
+
+def _differs(folder: Same | Folder | Untouched) -> bool:
+    """Whether a folder is not as it was seen, under the same rules, when all of it could be saved."""
+    row = folder.row
+    return isinstance(folder, Folder) and row is not None and row.signature != b"" and row.scope == folder.scope
+
+
+def _missed(watch: Watch, mark: bytes, found: Iterable[bytes]) -> Iterator[str]:
+    """Changes that a watcher did not tell of, though it was asked after they were seen: it is not to be believed."""
+    now = watch.touched(mark)
+    if now is None or not (wrong := [path for path in found if not now.covers(path)]):
+        return
+    watch.distrust(wrong[0])
+    where = to_line(wrong[0]) or "the project's own folder"
+    yield f"the watcher missed a change in {where}; what it says is not believed until it is started again"

@@ -11,10 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gitvault.core.backup_engine.baseline import rows_for, rows_of_gone, to_look_at
 from gitvault.core.models import PathState, Pointer, Problem, Project, SnapshotId
-from gitvault.core.scan import Same, collection_paused, scopes, walk
+from gitvault.core.scan import Folder, Partly, collection_paused, scopes, walk
 from gitvault.core.stat_cache import Known, Stat, StatCache, stat_of
 from gitvault.core.storage import pointers
+from gitvault.core.touched import Touched, Watch
+from gitvault.core.utils import dates
 from gitvault.core.utils.files import open_source, read_link
 from gitvault.core.utils.layout import is_within
 from gitvault.core.utils.names import to_text
@@ -39,6 +42,7 @@ class Places:
     rules: Callable[[Project], Rules]
     projects: Sequence[Project]
     now: datetime
+    watch: Callable[[Project], Watch | None] = lambda project: None
 
 
 def path_state(places: Places, path: str, scan: bool) -> PathState:
@@ -194,9 +198,11 @@ def _folder_state(
     places: Places, project: Project, cache: StatCache, path: str, inside: bytes, newest: SnapshotId, scan: bool
 ) -> PathState:
     about = cache.about()
-    if not scan:
+    watch = None if scan else places.watch(project)
+    seen = to_look_at(watch.touched(about.get("watch", b"")), cache) if watch else None
+    if not scan and seen is None:
         looked = datetime.fromtimestamp(int(about.get("time", b"0")), UTC)
-        age = _age((places.now - looked).total_seconds())
+        age = dates.age((places.now - looked).total_seconds())
         if inside and cache.row(inside) is None:
             return _state(path, "new", None, f"not in the newest snapshot, taken {age} ago; --scan looks now")
         failed = int(about.get("problems", b"0"))
@@ -205,23 +211,25 @@ def _folder_state(
             return _state(path, "changed", newest, f"{failed} paths could not be saved, {reason}")
         return _state(path, "saved", newest, reason)
     with collection_paused():
-        counts = _scan(places, project, cache, inside)
+        counts = _scan(places, project, cache, inside, seen)
     if sum(counts.values()) == 0:
-        return _state(path, "saved", newest, "looked at now")
+        return _state(path, "saved", newest, "looked at now" if scan else "nothing changed since, its watcher says")
     listed = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
     return _state(path, "changed" if cache.row(inside) else "new", newest, f"{listed} since the newest snapshot")
 
 
-def _scan(places: Places, project: Project, cache: StatCache, inside: bytes) -> dict[str, int]:
+def _scan(places: Places, project: Project, cache: StatCache, inside: bytes, touched: Touched | None) -> dict[str, int]:
     """Files that the next snapshot would find new, changed, deleted or unreadable below a folder."""
     counts = {"new": 0, "changed": 0, "deleted": 0, "unreadable": 0}
     problems: list[Problem] = []
-    rows = cache.rows()
+    prefix = inside + b"/" if inside else b""
+    rows = {path: row for path, row in rows_for(touched, cache).items() if path == inside or path.startswith(prefix)}
     visited = set()
     rules, vault = places.rules(project), places.history.git_dir
-    for folder in walk(Path(project.path), rows, rules, problems, [], start=inside, vault=vault):
+    partly = Partly(touched, cache.rows_below) if touched else None
+    for folder in walk(Path(project.path), rows, rules, problems, [], start=inside, vault=vault, partly=partly):
         visited.add(folder.path)
-        if isinstance(folder, Same):
+        if not isinstance(folder, Folder):
             continue
         known = cache.entries(folder.path)
         at = os.path.join(project.path, os.fsdecode(folder.path))
@@ -233,15 +241,9 @@ def _scan(places: Places, project: Project, cache: StatCache, inside: bytes) -> 
                 os.path.join(at, os.fsdecode(name)), found, before
             ):
                 counts["changed"] += 1
-        counts["deleted"] += len(known)
-    prefix = inside + b"/" if inside else b""
-    counts["deleted"] += sum(row.files for path, row in rows.items() if path.startswith(prefix) and path not in visited)
+        counts["deleted"] += len(known.keys() - folder.elsewhere)
+    if touched:
+        rows |= rows_of_gone(rows, visited, cache)
+    counts["deleted"] += sum(row.files for path, row in rows.items() if path not in visited)
     counts["unreadable"] = len(problems)
     return counts
-
-
-def _age(seconds: float) -> str:
-    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
-        if seconds >= 2 * size:
-            return f"{int(seconds // size)} {unit}"
-    return f"{max(0, int(seconds))} seconds"

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from gitvault.core.models import ObjectId
 from gitvault.core.stat_cache import Row, StatCache
 from gitvault.core.utils.names import is_special, tree_name
 from gitvault.core.versioning import contents
 from gitvault.core.versioning.history import NO_OBJECT, GitHistory
-from gitvault.core.versioning.objects import MODE_TREE, encode_tree
+from gitvault.core.versioning.objects import MODE_FILE, MODE_TREE, encode_tree, object_id
 from gitvault.core.versioning.packfile import PackWriter
+
+
+class Stored(NamedTuple):
+    """Content that the vault holds already."""
+
+    blob: ObjectId
+
+
+Attachment = tuple[bytes, bytes | Stored]
+"""A path, with one `/` at the most and names as git takes them, and what is there."""
 
 
 @dataclass(slots=True)
@@ -99,3 +110,20 @@ def build_trees(
             out.moved.append((done.path, tree, meta_tree))
     out.tree, out.meta = (ObjectId(oid) for oid in built[b""][:2])
     return out
+
+
+def attach(history: GitHistory, pack: PackWriter, files: Iterable[Attachment]) -> ObjectId | None:
+    """Add what goes beside a project's own files to the pack, as a tree; None for nothing."""
+    folders: dict[bytes, list[tuple[bytes, int, ObjectId]]] = {b"": []}
+    for path, content in files:
+        folder, _, name = path.rpartition(b"/")
+        if isinstance(content, Stored):
+            blob = content.blob
+        else:
+            blob = object_id(b"blob", content)
+            if not history.objects.contains(blob):
+                pack.add(b"blob", content)
+        folders.setdefault(folder, []).append((name, MODE_FILE, blob))
+    own = folders.pop(b"")
+    own += [(name, MODE_TREE, pack.add(b"tree", encode_tree(below))) for name, below in folders.items()]
+    return pack.add(b"tree", encode_tree(own)) if own else None

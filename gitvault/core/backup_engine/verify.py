@@ -22,7 +22,7 @@ from gitvault.core.models import Affected, Defect, ObjectId, Pointer, SnapshotId
 from gitvault.core.utils.files import open_plain
 from gitvault.core.utils.layout import PENDING
 from gitvault.core.utils.names import ref_component
-from gitvault.core.versioning import contents, meta
+from gitvault.core.versioning import contents, meta, records
 from gitvault.core.versioning.commits import identity
 from gitvault.core.versioning.difference import LONGEST_PATH
 from gitvault.core.versioning.history import HEADS, META, NO_OBJECT, GitHistory
@@ -81,7 +81,7 @@ def verify_vault(
         reason = "holds no id; git-vault verify --repair finds what it was"
         return VerifyReport(0, 0, tuple(Defect("ref", name, reason) for name in broken))
     report = verify(history, store, data=data, extent=extent, progress=progress)
-    others = list(_lost_branches(history))
+    others = [*_lost_branches(history), *_lost_records(history)]
     others += verify_constants(history.git_dir, constant_files(), rescue.is_whole)
     if (history.git_dir / PENDING).exists():
         reason = "an interrupted operation waits to be completed; the next snapshot does"
@@ -96,6 +96,13 @@ def _lost_branches(history: GitHistory) -> Iterator[Defect]:
         with suppress(GitVaultError):
             if history.commit(named).parents:
                 yield Defect("ref", f"{HEADS}{ref_component(project)}", "missing; the project had snapshots")
+
+
+def _lost_records(history: GitHistory) -> Iterator[Defect]:
+    # A record of operations that cannot be read is a defect of its own.
+    with suppress(GitVaultError):
+        for ref, why in records.missing(history):
+            yield Defect("ref", ref, f"missing: {why}")
 
 
 class _Check:

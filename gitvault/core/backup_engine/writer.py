@@ -15,7 +15,7 @@ import signal
 import stat
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -24,7 +24,7 @@ from typing import IO, Any, NamedTuple
 from gitvault.core.models import Entry, ObjectId, Problem
 from gitvault.core.storage import pointers
 from gitvault.core.utils.attributes import is_privilege, made_by_this_user, may_set_owner, write_xattrs
-from gitvault.core.utils.names import loose_name, windows_holds
+from gitvault.core.utils.names import loose_name, to_line, windows_name
 from gitvault.core.utils.process import start_python
 from gitvault.core.utils.target import Descent, TargetFolder, discard, is_plain, write_all, write_holes
 from gitvault.core.versioning import contents
@@ -35,7 +35,8 @@ from gitvault.errors import CorruptionError, GitVaultError, NotFoundError
 # Folders in a message: with one at a time a worker waits for the next more often than it writes.
 _BATCH = 16
 _WORKERS = 7
-WINDOWS = sys.platform == "win32"
+# Reads as the name that a file gets here instead of its own, for those that the platform cannot hold.
+on_disk: Callable[[bytes], bytes] = windows_name if sys.platform == "win32" else bytes
 
 _Item = tuple[Entry, Attributes | None, ObjectId | None]
 
@@ -64,22 +65,36 @@ def _within(path: bytes, folder: bytes) -> bool:
 
 
 class Task(NamedTuple):
-    """A folder to write, which is there already. `own`: with its own attributes."""
+    """A folder to write, which is there already. `own`: with its own attributes.
+
+    `place`: where it is, when that is not `path`, because of a name that cannot be had here.
+    """
 
     path: bytes
     tree: ObjectId
     meta_tree: ObjectId | None
     own: bool
+    place: bytes | None = None
+
+    @property
+    def at(self) -> bytes:
+        """Where it is."""
+        return self.path if self.place is None else self.place
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One file to write. `said`: what the meta chain says of it."""
+    """One file to write, as `name` in the folder at `folder`. `said`: what the meta chain says of it."""
 
     path: bytes
     name: bytes
     entry: Entry
     said: Attributes | None
+    folder: bytes = b""
+
+
+def _joined(folder: bytes, name: bytes) -> bytes:
+    return folder + b"/" + name if folder else name
 
 
 class Alike(NamedTuple):
@@ -87,6 +102,8 @@ class Alike(NamedTuple):
 
     path: bytes
     """The folder's."""
+    folder: bytes
+    """Where that is."""
     item: _Item
     earlier: list[bytes]
 
@@ -103,8 +120,8 @@ class Written:
     """Files that are not written by this one: large ones, and those with several names."""
     alike: list[Alike] = field(default_factory=list)
     """Nothing is made of these before the earlier ones are there to be looked at."""
-    folders: list[tuple[bytes, Attributes]] = field(default_factory=list)
-    """Attributes that the folders get when everything below them is written."""
+    folders: list[tuple[bytes, bytes, Attributes]] = field(default_factory=list)
+    """Where folders are, their paths, and the attributes that they get when everything below them is written."""
     problems: list[Problem] = field(default_factory=list)
     """Those of a worker."""
 
@@ -152,16 +169,16 @@ class FolderWriter:
         """Write the small files of folders and make the folders in them. Raises OSError when the disk is full."""
         done = Written()
         for task in tasks:
-            with self.opened(task.path, "folder not restored") as folder:
+            with self.opened(task.path, "folder not restored", task.at) as folder:
                 if folder:
                     self._folder(folder, task, done)
         return done
 
     @contextlib.contextmanager
-    def opened(self, path: bytes, failed: str) -> Iterator[TargetFolder | None]:
-        """The folder at `path`; None when it cannot be opened, which is a problem that begins with `failed`."""
+    def opened(self, path: bytes, failed: str, place: bytes) -> Iterator[TargetFolder | None]:
+        """The folder at `place`; None when it cannot be opened, a problem of `path` that begins with `failed`."""
         try:
-            folder = self._descent.to(path)
+            folder = self._descent.to(place)
         except OSError as error:
             self.failed(path, failed, error)
             yield None
@@ -170,37 +187,42 @@ class FolderWriter:
             yield folder
 
     def _folder(self, folder: TargetFolder, task: Task, done: Written) -> None:
-        path, tree, meta_tree, _ = task
+        path, tree, meta_tree, _, _ = task
         try:
             own, listing = contents.listing(self._history, tree, meta_tree, self.problems.append, path)
         except (CorruptionError, NotFoundError) as error:
             self.problems.append(Problem(path, f"folder not restored: {error}"))
             return
         alike = _alike([entry.path for entry, _, _ in listing])
-        self.write_entries(folder, path, [item for item in listing if item[0].path not in alike], done)
-        done.alike += [Alike(path, item, alike[item[0].path]) for item in listing if item[0].path in alike]
+        self.write_entries(folder, task, [item for item in listing if item[0].path not in alike], done)
+        done.alike += [Alike(path, task.at, item, alike[item[0].path]) for item in listing if item[0].path in alike]
         if own and task.own and (not self._selection.wanted or path):
-            done.folders.append((path, own))
+            done.folders.append((task.at, path, own))
 
-    def write_entries(self, folder: TargetFolder, path: bytes, items: list[_Item], done: Written) -> None:
-        """Write what the folder at `path` holds of `items`, as `write` does."""
+    def write_entries(
+        self, folder: TargetFolder, task: Task, items: list[_Item], done: Written, names: Mapping[bytes, bytes] = {}
+    ) -> None:
+        """Write what the task's folder holds of `items`, as `write` does. `names`: those that are not their own."""
         small: dict[ObjectId, list[Job]] = {}
         for entry, said, below_meta in items:
-            where = path + b"/" + entry.path if path else entry.path
-            if not is_plain(entry.path):
+            where = _joined(task.path, entry.path)
+            name = names.get(entry.path) or on_disk(entry.path)
+            if not is_plain(name):
                 self.problems.append(Problem(where, "not restored: its name would lead out of the folder"))
-            elif WINDOWS and not windows_holds(entry.path):
-                self.problems.append(Problem(where, "not restored: Windows has no such names; restore it elsewhere"))
             elif entry.kind == "folder":
                 if self._selection.enters(where):
                     try:
-                        made = self._make_folder(folder, entry.path)
+                        made = self._make_folder(folder, name)
                     except OSError as error:
                         self.failed(where, "folder not restored", error)
                         continue
-                    done.below.append(Task(where, entry.blob, below_meta, made or self._overwrite))
+                    self._tell_name(where, entry.path, name)
+                    at = _joined(task.at, name)
+                    place = at if at != where else None
+                    done.below.append(Task(where, entry.blob, below_meta, made or self._overwrite, place))
             elif self._selection.covers(where):
-                job = Job(where, entry.path, entry, said)
+                self._tell_name(where, entry.path, name)
+                job = Job(where, name, entry, said, task.at)
                 if entry.pointer or (said and said.link):
                     done.left.append(job)
                 else:
@@ -208,6 +230,11 @@ class FolderWriter:
         files, size = self.write_small(folder, small)
         done.files += files
         done.size += size
+
+    def _tell_name(self, path: bytes, own: bytes, name: bytes) -> None:
+        if name != own:
+            why = "no file here can have its name" if name == on_disk(own) else "here its name is that of another"
+            self.problems.append(Problem(path, f"{why}; it is called {to_line(name)}"))
 
     def failed(self, path: bytes, what: str, error: OSError) -> None:
         """One path's trouble is a problem; a full disk is everybody's."""
@@ -250,7 +277,7 @@ class FolderWriter:
         for oid, _, data in self._history.objects.read_many(jobs, failed=failed):
             for job in jobs[oid]:
                 try:
-                    self._write(folder, job, data)
+                    self.write_file(folder, job, data)
                 except OSError as error:
                     self.failed(job.path, "not restored", error)
                     continue
@@ -258,7 +285,8 @@ class FolderWriter:
                 size += len(data)
         return files, size
 
-    def _write(self, folder: TargetFolder, job: Job, data: bytes) -> None:
+    def write_file(self, folder: TargetFolder, job: Job, data: bytes) -> None:
+        """Write one small file or symlink, whose content is known to be right. Raises OSError."""
         if job.entry.kind == "symlink":
             if b"\0" in data:
                 raise OSError(errno.EINVAL, "no link leads to a name with a NUL in it")
@@ -307,9 +335,9 @@ class FolderWriter:
             else:
                 folder.set_times(name, said.mtime_ns)
 
-    def folder_attributes(self, path: bytes, said: Attributes) -> None:
+    def folder_attributes(self, place: bytes, path: bytes, said: Attributes) -> None:
         """Give a folder its own attributes, after everything below it: writing into it changes its time."""
-        with self.opened(path, "attributes of the folder not restored") as folder:
+        with self.opened(path, "attributes of the folder not restored", place) as folder:
             if folder:
                 handle = folder.fd if folder.fd >= 0 else folder.path()
                 self._owner_and_xattrs(handle, said, path)

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from gitvault.core.models.records import (
+    MODES,
     ChunkId,
     Entry,
     ObjectId,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from gitvault.core.models.snapshots import Filter, Snapshot
 
 __all__ = [
+    "MODES",
     "Affected",
     "ChunkId",
     "ChunkPlan",

@@ -51,9 +51,16 @@ class Problem:
     reason: str
 
 
+MODES = ("protect", "full", "ignore-vcs")
+"""What is saved of a checkout: what its version control does not hold, everything, or the work tree alone."""
+
+
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A folder that the vault keeps snapshots of."""
+    """A folder that the vault keeps snapshots of, on one machine.
+
+    `path`, `added`, `mode`, `detected` and `removed` are that machine's; all else is the project's, the same on each.
+    """
 
     name: str
     path: str
@@ -61,7 +68,29 @@ class Project:
     host: str
     added: datetime
     mode: str = "protect"
-    """Of a checkout: `protect` (what its version control does not hold), `full` or `ignore-vcs`."""
+    """One of `MODES`."""
+    client: str = ""
+    chosen: str = ""
+    """The stack that somebody set; empty: what was detected counts."""
+    phase: str = ""
+    tags: tuple[str, ...] = ()
+    """Sorted."""
+    relations: tuple[tuple[str, str], ...] = ()
+    """`shares-code-with` or `succeeds`, and the other project's name; sorted."""
+    archived: bool = False
+    detected: str = ""
+    """The stack that its files show; empty: none that is known."""
+    removed: bool = False
+    """Registered no longer; kept so that another vault learns of it."""
+    edited: tuple[tuple[str, str], ...] = ()
+    """When a field got its value, by the field's name in the catalog: ISO 8601 in UTC with microseconds; sorted."""
+    unknown: tuple[tuple[str, str], ...] = ()
+    """What a newer version wrote and this one only keeps: name and JSON; sorted."""
+
+    @property
+    def stack(self) -> str:
+        """The stack that counts."""
+        return self.chosen or self.detected
 
 
 @dataclass(frozen=True, slots=True)

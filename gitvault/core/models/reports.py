@@ -97,7 +97,7 @@ class Defect:
     """Something stored that is damaged, missing or not what it should be."""
 
     kind: str
-    """`ref`, `commit`, `tree`, `blob`, `meta`, `pointer`, `manifest`, `chunk`, `pack`, `vault` or `drill`."""
+    """`ref`, `commit`, `tree`, `blob`, `meta`, `pointer`, `manifest`, `chunk`, `pack`, `vault`, `drill` or `base`."""
     object: str
     reason: str
     affects: tuple[Affected, ...] = ()

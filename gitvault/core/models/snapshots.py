@@ -35,5 +35,7 @@ class Filter:
     metadata: Mapping[str, str] = field(default_factory=dict)
     since: datetime | None = None
     until: datetime | None = None
+    projects: frozenset[str] = frozenset()
+    """Of one of these, if there are any."""
     limit: int | None = None
     """How many at the most, the newest ones."""

@@ -25,6 +25,14 @@ def parse(text: str, now: datetime, *, end: bool = False) -> datetime:
         raise ValueError(f"{text!r} is not a date; write it like: {FORMS}") from error
 
 
+def age(seconds: float) -> str:
+    """A time that has passed, in its largest unit: `3 days`."""
+    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{max(0, int(seconds))} seconds"
+
+
 def _moment(words: str, now: datetime, end: bool) -> datetime:
     if words == "now":
         return now

@@ -22,6 +22,8 @@ LONGEST = 1 << 20
 LOCK = "vault.lock"
 PENDING = "operation.pending"
 """While an operation moves refs, see operations.py."""
+SEARCH = "cache/search"
+"""The index of what was ever in a project; it goes when anything is purged."""
 
 _FOLDERS = (
     "objects",
@@ -40,6 +42,7 @@ _FOLDERS = (
     "tmp",
     "trash",
     "cache",
+    SEARCH,
     "parity",
     "quarantine",
 )
@@ -93,6 +96,15 @@ def clear_temporary(vault: Path, disk: Disk) -> None:
         for path in vault.glob(pattern):
             if path.is_file():
                 disk.unlink(path)
+
+
+def clear_search(vault: Path, disk: Disk) -> None:
+    """Remove the search index, durably: after a power cut it must not come back with what was purged."""
+    folder = vault / SEARCH
+    if folder.is_dir():
+        for path in folder.iterdir():
+            disk.unlink(path)
+        disk.sync_folder(folder)
 
 
 def is_within(path: str, folder: str) -> bool:

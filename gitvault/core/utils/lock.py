@@ -312,6 +312,18 @@ class VaultLock:
         return _read(self._lease)
 
 
+@contextlib.contextmanager
+def only_one(path: Path, busy: str) -> Iterator[None]:
+    """Be the only process of this machine that holds the file `path`, which is made. Raises LockedError(busy)."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+    try:
+        if not _try_lock(fd):
+            raise LockedError(busy)
+        yield
+    finally:
+        os.close(fd)
+
+
 def this_machine(folder: Path) -> str:
     """What two processes have in common when the kernel keeps them apart by its locks in `folder`; "" if unknown.
 

@@ -92,16 +92,37 @@ _WINDOWS_DEVICES = frozenset(
 )
 
 
-_WINDOWS_FORBIDS = rb'[\x00-\x1f<>:"/\\|?*]|[. ]\Z'
+_WINDOWS_MAPS = '[\x01-\x1f<>:"\\\\|?*\udc80-\udcff\uf000-\uf0ff]|[. ]\\Z'
+# Cygwin, WSL and Samba put what Windows cannot hold there, too: a byte of a name is this and its value.
+_PRIVATE = 0xF000
 
 
-def windows_holds(name: bytes) -> bool:
-    """Whether a file on Windows can have this name: its characters, its end, and no device's name."""
-    try:
-        stem = name.decode().partition(".")[0].rstrip(" ").lower()
-    except UnicodeDecodeError:
-        return False
-    return not re.search(_WINDOWS_FORBIDS, name) and stem not in _WINDOWS_DEVICES
+def windows_name(name: bytes) -> bytes:
+    """The name, or, where Windows can have no file of that name, one that it can hold.
+
+    No two names become one; `from_windows_name` undoes it. What is no file's name anywhere stays none.
+    """
+    if name in (b".", b".."):
+        return name
+    text = name.decode("utf-8", "surrogateescape")
+    mapped = re.sub(_WINDOWS_MAPS, lambda found: _private(found[0].encode("utf-8", "surrogateescape")), text)
+    if text.partition(".")[0].rstrip(" ").lower() in _WINDOWS_DEVICES:
+        mapped = _private(mapped[:1].encode()) + mapped[1:]
+    return mapped.encode()
+
+
+def spelled(name: bytes) -> bytes:
+    """The name with every byte in the private place: like no other one, whatever a file system takes for one."""
+    return _private(name).encode()
+
+
+def _private(raw: bytes) -> str:
+    return "".join(chr(_PRIVATE + byte) for byte in raw)
+
+
+def from_windows_name(name: bytes) -> bytes:
+    """The name that `windows_name` or `spelled` made that of."""
+    return re.sub(rb"\xef[\x80-\x83][\x80-\xbf]", lambda found: bytes([ord(found[0].decode()) - _PRIVATE]), name)
 
 
 def loose_name(name: bytes) -> str:

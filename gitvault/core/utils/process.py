@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
-from gitvault.errors import StorageFullError, ToolFailed, ToolMissing, ToolStopped
+from gitvault.errors import NotFoundError, StorageFullError, ToolFailed, ToolMissing, ToolStopped, ToolTimeout
 
 _STOP_POLL = 0.1
 # What children write into a vault is for its owner alone, whatever the shell's umask.
 _UMASK = 0o077
+
+Program = subprocess.Popen[bytes]
+"""A program that runs, see `start`."""
 
 FORK_SAFE = "fork-safe"
 """Names of threads that hold nothing a copy of the process would wait for begin so."""
@@ -63,16 +69,20 @@ def run(
     ok: Sequence[int] = (0,),
     idle: bool = False,
     stop: Callable[[], bool] | None = None,
+    timeout: float | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> bytes:
     """Run a program to its end; its standard output.
 
     `ok`: exit codes that are no error. `idle`: at the lowest CPU and disk priority. `stop`: asked ten times
-    a second; true ends the program. Raises ToolMissing, ToolFailed, ToolStopped, StorageFullError.
+    a second; true ends the program. `timeout`: seconds, after which it is ended with all that it started; such a
+    program has no terminal to ask anything on. `variables`: set in its environment.
+    Raises ToolMissing, ToolFailed, ToolStopped, ToolTimeout, StorageFullError.
     """
     waits = f"{command[0]}: stopped, another run waits; it goes on next time"
     if stop and stop():
         raise ToolStopped(waits)
-    environment = clean_environment()
+    environment = {**clean_environment(), **(variables or {})}
     argv = [*(_idle_prefix() if idle else ()), *map(str, command)]
     pipe = subprocess.PIPE
     try:
@@ -84,20 +94,26 @@ def run(
             cwd=cwd,
             env=environment,
             umask=_UMASK,
+            start_new_session=timeout is not None,
         )
     except FileNotFoundError as error:
+        if cwd is not None and not cwd.is_dir():
+            raise NotFoundError(f"{cwd}: no such folder") from error
         raise ToolMissing(f"{command[0]}: not found; install it and make sure it is on PATH") from error
     with process:
         given: bytes | None = stdin
         while True:
             try:
-                output, said = process.communicate(given, timeout=_STOP_POLL if stop else None)
+                output, said = process.communicate(given, timeout=_STOP_POLL if stop else timeout)
                 break
             except subprocess.TimeoutExpired:
                 given = None
                 if stop and stop():
                     process.kill()
                     raise ToolStopped(waits) from None
+                if not stop:
+                    end(process)
+                    raise ToolTimeout(f"{command[0]}: no answer after {timeout:g} seconds; it was ended") from None
             except BaseException:
                 process.kill()
                 raise
@@ -119,6 +135,15 @@ def git(
     """Run git on the bare repository `vault`; its standard output. See `run`."""
     command = ["git", "--no-optional-locks", f"--git-dir={vault}", *arguments]
     return run(command, stdin=stdin, ok=ok, idle=idle, stop=stop)
+
+
+def end(process: Program) -> None:
+    """End a program in a session of its own, and what it started: ssh outlives a git that is killed."""
+    if sys.platform == "win32":
+        process.kill()
+    else:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _program(name: str, environment: Mapping[str, str]) -> str:
@@ -150,6 +175,29 @@ def start_python(module: str, arguments: Sequence[str] = ()) -> subprocess.Popen
         env=environment,
         umask=_UMASK,
     )
+
+
+def start(
+    command: Sequence[str | Path], *, cwd: Path | None = None, variables: Mapping[str, str] | None = None
+) -> Program:
+    """A program that is spoken to through its standard input and output, without a terminal; `end` ends it.
+
+    `variables`: added to its environment. It goes by itself when this process does. Raises ToolMissing.
+    """
+    environment = {**clean_environment(), **(variables or {})}
+    try:
+        return subprocess.Popen(
+            [_program(str(command[0]), environment), *map(str, command[1:])],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=cwd,
+            env=environment,
+            umask=_UMASK,
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        raise ToolMissing(f"{command[0]}: not found; install it and make sure it is on PATH") from error
 
 
 class Child:
@@ -195,19 +243,28 @@ def in_child(task: Callable[[], bytes]) -> Child | None:
 
 def start_detached(arguments: Sequence[str]) -> None:
     """Start this Python with `arguments` in the background at idle priority; it outlives this process."""
+    start_idle(arguments, None)
+
+
+def start_idle(arguments: Sequence[str], output: BinaryIO | None) -> subprocess.Popen[bytes]:
+    """Start this Python with `arguments` at idle priority, out of reach of this terminal's signals.
+
+    What it prints, errors too, goes to the file `output`, or nowhere.
+    """
     options: dict[str, object] = (
         {"creationflags": 0x00000008 | 0x00000040} if sys.platform == "win32" else {"start_new_session": True}
     )
     python, environment = _python()
-    subprocess.Popen(
+    started: subprocess.Popen[bytes] = subprocess.Popen(
         [*_idle_prefix(), *python, *arguments],
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stdout=output or subprocess.DEVNULL,
+        stderr=output or subprocess.DEVNULL,
         env=environment,
         umask=_UMASK,
         **options,  # type: ignore[call-overload]
     )
+    return started
 
 
 def _idle_prefix() -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from gitvault.core.models import Difference, Move, ObjectId
@@ -23,11 +23,18 @@ def compare(read: ReadTree, a: ObjectId | None, b: ObjectId | None) -> Differenc
     pending = [(a, b, b"")]
     while pending:
         pending += _compare(read, *pending.pop(), found)
-    moved = _moves(found.deleted, found.added)
-    for move in moved:
-        del found.deleted[move.source], found.added[move.target]
+    return told(found.added, found.changed, found.deleted)
+
+
+def told(added: dict[bytes, ObjectId], changed: Iterable[bytes], deleted: dict[bytes, ObjectId]) -> Difference:
+    """The difference, given paths and the contents of those on one side only, from which moves are found."""
+    moved = _moves(deleted, added)
+    sources, targets = {move.source for move in moved}, {move.target for move in moved}
     return Difference(
-        tuple(sorted(found.added)), tuple(sorted(found.changed)), tuple(sorted(found.deleted)), tuple(moved)
+        tuple(sorted(added.keys() - targets)),
+        tuple(sorted(changed)),
+        tuple(sorted(deleted.keys() - sources)),
+        tuple(moved),
     )
 
 

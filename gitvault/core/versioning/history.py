@@ -245,6 +245,7 @@ class GitHistory:
         from heapq import merge
 
         projects = self.projects() if wanted.project is None else [wanted.project]
+        projects = [project for project in projects if not wanted.projects or project in wanted.projects]
         # Merged as they are read: the ten newest of 20,000 cost ten.
         chains = (self.list_versions(project) for project in projects)
         merged = merge(*chains, key=lambda snapshot: snapshot.time, reverse=True)

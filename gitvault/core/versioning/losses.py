@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from gitvault.core.models import Affected, Defect, ObjectId, SnapshotId, VerifyReport
 from gitvault.core.utils.names import from_text, to_text
 from gitvault.core.versioning.history import LOST, GitHistory
 from gitvault.core.versioning.operations import UNDO
 from gitvault.errors import CorruptionError, GitVaultError
+
+if TYPE_CHECKING:
+    from gitvault.core.versioning.packfile import PackWriter
 
 REF = LOST
 FILE = b"lost.jsonl"
@@ -42,6 +46,19 @@ def save(history: GitHistory, losses: Iterable[Defect]) -> None:
     content = "".join(lines).encode()
     if content != history.read_file(REF, FILE):
         history.write_file(REF, FILE, content, "What could not be repaired")
+
+
+def rename(history: GitHistory, pack: PackWriter, names: Mapping[str, str]) -> tuple[ObjectId | None, ObjectId] | None:
+    """Add to the pack a list in which projects have other names; where the list was and is. None: it is as it was."""
+    listed = known(history)
+    lines = {_encode(loss) for loss in listed}
+    renamed = {
+        _encode(replace(loss, affects=tuple(replace(p, project=names.get(p.project, p.project)) for p in loss.affects)))
+        for loss in listed
+    }
+    if renamed == lines:
+        return None
+    return history.add_file(pack, REF, FILE, "".join(sorted(renamed)).encode(), "Rename")
 
 
 def divide(history: GitHistory, report: VerifyReport, listed: Iterable[Defect]) -> VerifyReport:

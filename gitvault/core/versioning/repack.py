@@ -1,16 +1,15 @@
 """Keep the git side small: git's own deltas, without `git gc`'s habit of unlinking before the new pack is durable.
 
-`git pack-objects` works in a scratch repository that borrows the vault's objects, so nothing half made is
-ever where git looks. What it made is written once more, with what is new deflated better than git can; that pack
-is synced, verified and published. Only then do the old ones move to `trash/`, which is emptied when every ref is
-found to resolve without them. A kill at any point leaves a vault that reads as before.
+What refs reach becomes one pack in a scratch repository that borrows the vault's objects (see rolling.py), so nothing
+half made is ever where git looks; that pack is synced, verified and published. Only then do the old ones move to
+`trash/`, which is emptied when every ref is found to resolve without them. A kill at any point leaves a vault that
+reads as before.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import closing, contextmanager, suppress
@@ -22,12 +21,10 @@ from gitvault.core.interfaces import Progress
 from gitvault.core.models import ObjectId
 from gitvault.core.utils.files import Disk
 from gitvault.core.utils.process import git
-from gitvault.core.versioning import losses
 from gitvault.core.versioning.odb import ObjectStore
-from gitvault.core.versioning.packfile import NewPack, PackWriter, publish
 from gitvault.core.versioning.packreader import Pack
-from gitvault.core.versioning.redeflate import redeflate
 from gitvault.core.versioning.refs import RefStore
+from gitvault.core.versioning.rolling import Scratch, is_lossy
 from gitvault.core.versioning.salvage import reachable
 from gitvault.errors import CorruptionError, LockedError, ToolFailed
 
@@ -41,10 +38,6 @@ _ENOUGH_BYTES = 64 << 20
 _GRACE_SECONDS = 24 * 3600
 # The exit code of git for what it calls fatal.
 _GIT_GAVE_UP = 128
-_WINDOW_MEMORY = "96m"
-# git would map all packs whole: 407 MiB for one of 245 MB.
-_MAPPED_AT_ONCE = "128m"
-_MAPPED_PIECE = "16m"
 # Ids that are looked up in the packs at a time.
 _BATCH = 1 << 16
 
@@ -114,18 +107,12 @@ def repack(
     state = _read_state(git_dir)
     tips = _tips(git_dir, disk)
     big = {name for name, size in before.items() if size > big_pack and name in state.made}
-    _remove_scratch(git_dir, disk)
-    try:
-        scratch = _make_scratch(git_dir, disk)
-        kept = _lend(big | _protected(git_dir, before), git_dir, scratch, disk)
+    with Scratch(git_dir, disk) as scratch:
+        kept = scratch.lend(big | _protected(git_dir, before))
         rolled = before.keys() - kept - _protected(git_dir, before)
         settled = state.made & before.keys()
         untried = rolled.isdisjoint(state.made)
-        deflated, made = _roll(
-            git_dir, disk, scratch, tips, kept, settled, untried=untried, progress=progress, idle=idle, stop=stop
-        )
-    finally:
-        _remove_scratch(git_dir, disk)
+        deflated, made = scratch.roll(tips, kept, settled, untried=untried, progress=progress, idle=idle, stop=stop)
     guard()
     _retire(git_dir, disk, rolled - made, made | kept, loose)
     _check_tips(git_dir, tips)
@@ -165,22 +152,18 @@ def sweep(
     state = _read_state(git_dir)
     tips = sorted({*_tips(git_dir, disk), *named})
     protected = _protected(git_dir, before)
-    _remove_scratch(git_dir, disk)
-    try:
-        scratch = _make_scratch(git_dir, disk)
-        mixed, dead = _unreached(git_dir, scratch, tips, before.keys() - protected, loose)
+    with Scratch(git_dir, disk) as scratch:
+        mixed, dead = _unreached(git_dir, scratch.path, tips, before.keys() - protected, loose)
         if not (mixed or dead):
             # What a killed run left there: all that is reached was just found without it.
             _empty_trash(git_dir, disk)
             return None
         made: set[str] = set()
-        kept = _lend(before.keys() - mixed, git_dir, scratch, disk)
+        kept = scratch.lend(before.keys() - mixed)
         rolled = before.keys() - kept - protected
         if rolled:
             # Streams are copied: what is worth deflating harder is upkeep's.
-            _, made = _roll(git_dir, disk, scratch, tips, kept, before.keys(), progress=progress, idle=False)
-    finally:
-        _remove_scratch(git_dir, disk)
+            _, made = scratch.roll(tips, kept, before.keys(), progress=progress, idle=False)
     moved = rolled - made
     _retire(git_dir, disk, moved, made | kept, loose, dead)
     try:
@@ -224,7 +207,7 @@ def _unreached(
 
 
 def _reached(git_dir: Path, scratch: Path, tips: Iterable[ObjectId]) -> Iterator[ObjectId]:
-    if _is_lossy(git_dir):
+    if is_lossy(git_dir):
         # git stops at the first that is missing.
         with closing(ObjectStore(git_dir / "objects")) as objects:
             yield from reachable(objects, tips)
@@ -233,11 +216,6 @@ def _reached(git_dir: Path, scratch: Path, tips: Iterable[ObjectId]) -> Iterator
     words = ("rev-list", "--objects", "--no-object-names", "--stdin")
     for line in io.BytesIO(git(scratch, *words, stdin=given) if given else b""):
         yield ObjectId(bytes.fromhex(line[:40].decode()))
-
-
-def _is_lossy(git_dir: Path) -> bool:
-    """Whether a repair could not get everything back."""
-    return RefStore(git_dir, Disk()).read(losses.REF) is not None
 
 
 @contextmanager
@@ -257,111 +235,6 @@ def is_busy(git_dir: Path) -> bool:
     """Whether another program may be writing objects that no ref reaches yet."""
     signs = ("objects/incoming-*", "objects/tmp_objdir-*", "objects/pack/tmp_*", "refs/**/*.lock", "packed-refs.lock")
     return any(not _is_old(path) for sign in signs for path in git_dir.glob(sign))
-
-
-def _roll(
-    git_dir: Path,
-    disk: Disk,
-    scratch: Path,
-    tips: Iterable[ObjectId],
-    kept: Iterable[str],
-    settled: Iterable[str],
-    *,
-    untried: bool = False,
-    progress: Progress | None,
-    idle: bool,
-    stop: Callable[[], bool] | None = None,
-) -> tuple[int, set[str]]:
-    """Publish a pack of all that the tips reach and `kept` packs do not hold.
-
-    How many objects were deflated anew, which those in `settled` packs are not; and the pack's name.
-    """
-    say = progress or (lambda what, done, total: None)
-    folder = git_dir / "objects" / "pack"
-    say("Finding deltas", 0, 4)
-    indexes = _pack_objects(scratch, tips, kept, untried=untried, lossy=_is_lossy(git_dir), idle=idle, stop=stop)
-    say("Compressing what is new", 1, 4)
-    known = [folder / f"{name}.idx" for name in sorted(settled)]
-    deflated, packed = _redeflate(indexes, known, PackWriter(scratch / "out", disk), stop)
-    say("Checking the new pack", 2, 4)
-    for pack in packed:
-        git(scratch, "index-pack", "--verify", pack.pack, idle=idle, stop=stop)
-    say("Replacing packs", 3, 4)
-    for pack in packed:
-        publish(pack, folder, disk)
-    return deflated, {pack.name for pack in packed}
-
-
-def _pack_objects(
-    scratch: Path,
-    tips: Iterable[ObjectId],
-    kept: Iterable[str],
-    *,
-    untried: bool,
-    lossy: bool,
-    idle: bool,
-    stop: Callable[[], bool] | None,
-) -> list[Path]:
-    """Let git choose deltas and order; the indexes of what it wrote. Objects keep their streams.
-
-    `untried`: no pack was ever searched for deltas. `lossy`: objects are known to be lost; git would stop at
-    the first, so it is told each one that is left.
-    """
-    target = scratch / "out"
-    if lossy:
-        with closing(ObjectStore(scratch.parent.parent / "objects")) as objects:
-            tips = list(reachable(objects, tips))
-    output = git(
-        scratch,
-        "-c",
-        f"pack.windowMemory={_WINDOW_MEMORY}",
-        "-c",
-        f"core.packedGitLimit={_MAPPED_AT_ONCE}",
-        "-c",
-        f"core.packedGitWindowSize={_MAPPED_PIECE}",
-        "-c",
-        "pack.writeReverseIndex=false",
-        "-c",
-        "pack.packSizeLimit=0",
-        "-c",
-        "core.bigFileThreshold=32m",
-        "pack-objects",
-        *(() if lossy else ("--revs",)),
-        "--non-empty",
-        "--delta-base-offset",
-        # What git gc uses, whatever the user's own configuration says.
-        "--window=10",
-        "--depth=50",
-        "--compression=6",
-        "--threads=0",
-        "-q",
-        # git takes it that two objects of one pack have been tried on each other. Snapshots try nothing: of four
-        # Python packages and /usr/share/doc, 3.2 % less.
-        *(("--no-reuse-delta",) if untried else ()),
-        *(f"--keep-pack={name}.pack" for name in kept),
-        target / "pack",
-        stdin=b"".join(tip.hex().encode() + b"\n" for tip in tips),
-        idle=idle,
-        stop=stop,
-    )
-    return [target / f"pack-{digits}.idx" for digits in output.decode().split()]
-
-
-def _redeflate(
-    indexes: Iterable[Path], settled: Iterable[Path], writer: PackWriter, stop: Callable[[], bool] | None
-) -> tuple[int, list[NewPack]]:
-    """How many objects were deflated anew, and the packs to publish, synced."""
-    deflated = 0
-    packs = []
-    try:
-        for index in indexes:
-            deflated += redeflate(index, settled, writer, stop=stop)
-            if (pack := writer.finish()) is not None:
-                packs.append(pack)
-    except BaseException:
-        writer.abandon()
-        raise
-    return deflated, packs
 
 
 def _retire(
@@ -453,48 +326,9 @@ def _loose(git_dir: Path) -> Iterable[Path]:
     return (git_dir / "objects").glob(f"{'[0-9a-f]' * 2}/{'[0-9a-f]' * 38}")
 
 
-def _make_scratch(git_dir: Path, disk: Disk) -> Path:
-    """A repository of our own making that borrows the vault's objects: git's temporary packs land here."""
-    scratch = git_dir / "tmp" / f"repack-{secrets.token_hex(4)}"
-    for folder in ("objects/info", "objects/pack", "refs", "out"):
-        disk.make_folder(scratch / folder)
-    files = {
-        "HEAD": "ref: refs/heads/none\n",
-        "config": "[core]\n\trepositoryformatversion = 0\n\tbare = true\n",
-        "objects/info/alternates": "../../../objects\n",
-    }
-    for name, content in files.items():
-        with disk.create(scratch / name) as file:
-            file.write(content.encode())
-    return scratch
-
-
 def _protected(git_dir: Path, names: Iterable[str]) -> set[str]:
     """As git protects a pack that it is still fetching."""
     return {name for name in names if (git_dir / "objects" / "pack" / f"{name}.keep").exists()}
-
-
-def _lend(names: Iterable[str], git_dir: Path, scratch: Path, disk: Disk) -> set[str]:
-    """Let the scratch repository own packs: git leaves out what is kept only in packs of its own. Which it does own."""
-    lent = set()
-    # No hard links here: then the packs are written anew each time.
-    with suppress(OSError):
-        for name in names:
-            for file in (f"{name}.pack", f"{name}.idx"):
-                disk.link(git_dir / "objects" / "pack" / file, scratch / "objects" / "pack" / file)
-            lent.add(name)
-    return lent
-
-
-def _remove_scratch(git_dir: Path, disk: Disk) -> None:
-    """Also those of earlier runs that were killed."""
-    for scratch in (git_dir / "tmp").glob("repack-*"):
-        for path in sorted(scratch.rglob("*"), reverse=True):
-            if path.is_dir():
-                disk.remove_folder(path)
-            else:
-                disk.unlink(path)
-        disk.remove_folder(scratch)
 
 
 def _empty_trash(git_dir: Path, disk: Disk) -> None:

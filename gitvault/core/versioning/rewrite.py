@@ -25,6 +25,9 @@ TAGS = "refs/tags/"
 # They go where the operation itself leads them, and `follow` leaves them alone.
 _LED = (HEADS, META, OPERATIONS, operations.UNDO, operations.TOMBSTONES)
 
+# A rename moves them; to take it back is a rename of what they say by then.
+_LISTS = (catalog.REF, losses.REF)
+
 _Files = dict[tuple[bytes, ...], tuple[int, ObjectId]]
 """A tree with all below it: mode and id by the names that lead there."""
 
@@ -156,7 +159,7 @@ class Rewrite:
                 self.lost.append(at)
 
     def rename(self, names: Mapping[str, str]) -> None:
-        """Let projects have other names on their tags and in the list; call it after `follow`."""
+        """Let projects have other names on their tags and in the lists; call it after `follow`."""
         moves = {move.ref: move for move in self.moves}
         for old, new in names.items():
             source, target = (f"{TAGS}{ref_component(name)}/" for name in (old, new))
@@ -167,6 +170,8 @@ class Rewrite:
                     moves[renamed] = RefMove(renamed, self._history.refs.read(renamed), held)
                     moves[ref] = RefMove(ref, at, None)
         self.moves = [*moves.values(), RefMove(catalog.REF, *catalog.rename(self._history, self.pack, names))]
+        if lost := losses.rename(self._history, self.pack, names):
+            self.moves.append(RefMove(losses.REF, *lost))
 
     def _place(self, at: ObjectId) -> tuple[bool, ObjectId]:
         """Whether the snapshot that a ref leads to is gone, and what the ref is to hold."""
@@ -259,7 +264,7 @@ def _lead_all_back(history: GitHistory, count: int, rewrite: Rewrite) -> tuple[t
     for ref, way in ways.items():
         if ref in branches:
             _lead_back(history, rewrite, way, ref, unchanged)
-        elif not ref.startswith((HEADS, META)) and ref != catalog.REF and history.refs.read(ref) == way.new:
+        elif not ref.startswith((HEADS, META, *_LISTS)) and history.refs.read(ref) == way.new:
             rewrite.lead(ref, way.old)
     rewrite.follow()
     if names:

@@ -1,0 +1,116 @@
+"""For the developer: one project in the vault, what is safe of it, and the past of all.
+
+with CodeVault("shop", "~/work/shop") as shop:
+    shop.backup(message="before the rewrite")
+    shop.safety().reason                      what would be lost with this machine
+    shop.explain("src/main.py").rule          why a path is saved or left out
+    for found in shop.search("parse_header").found: ...
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gitvault.core.models import Filter, Project, RestoreReport, Snapshot, SnapshotReport
+from gitvault.personas.base import chosen_vault
+from gitvault.vault import Vault
+
+if TYPE_CHECKING:
+    from gitvault.personas.code.search.answers import Page, Wanted
+    from gitvault.personas.code.search.index import Index
+    from gitvault.policy.explain import Decision
+    from gitvault.vcs.verdict import Safety
+
+
+class CodeVault:
+    """A developer's project in the vault that `vault`, else GIT_VAULT_DIR, else the settings name."""
+
+    def __init__(self, name: str, path: Path | str, *, vault: Path | str | None = None) -> None:
+        self.name = name
+        self.path = Path(os.path.expanduser(path))
+        self._where = Path(vault) if vault else chosen_vault()
+
+    def __enter__(self) -> CodeVault:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close files; it can still be used and opens them again."""
+        if vault := self.__dict__.pop("vault", None):
+            vault.close()
+
+    @cached_property
+    def vault(self) -> Vault:
+        """The vault. Raises what opening one raises."""
+        return Vault.create(self._where)
+
+    @cached_property
+    def project(self) -> Project:
+        """The project, registered when it is new. Raises NotFoundError, ExistsError."""
+        return self.vault.add_project(self.path, self.name)
+
+    def backup(
+        self, message: str = "", *, tags: Sequence[str] = (), metadata: Mapping[str, str] | None = None
+    ) -> SnapshotReport:
+        """Save the project as it is; see `Vault.create_snapshot`."""
+        return self.vault.create_snapshot(
+            self.project.path, project=self.project.name, message=message, tags=tags, metadata=metadata
+        )
+
+    def snapshots(self) -> list[Snapshot]:
+        """The project's snapshots, newest first."""
+        return self.vault.list_snapshots(Filter(project=self.project.name))
+
+    def restore(self, snapshot: str, target: Path | str, paths: Iterable[str | bytes] = ()) -> RestoreReport:
+        """Get a snapshot back, of a checkout one that works; see `Vault.restore_snapshot`."""
+        return self.vault.restore_snapshot(snapshot, target, paths=paths)
+
+    def explain(self, path: Path | str) -> Decision:
+        """What is saved of a path of the project, and by which rule. Raises ConfigError."""
+        return self.vault.explain(os.path.join(self.project.path, path))
+
+    def safety(self, *, probe: bool = False) -> Safety:
+        """What would be lost if this machine were. `probe`: ask the remotes now."""
+        [found] = self.vault.vcs_status([self.project.name], probe=probe)
+        return found
+
+    def search(self, pattern: str, *, fixed: bool = False, everywhere: bool = False) -> Page:
+        """Lines that match now or did, in this project's past or, `everywhere`, in all of them.
+
+        Raises ConfigError for a pattern that does not compile, ToolError.
+        """
+        from gitvault.personas.code.search import answers
+
+        with self._index() as index:
+            return answers.lines(index, answers.query([pattern], self._wanted(everywhere), fixed=fixed))
+
+    def symbol(self, name: str, *, everywhere: bool = False) -> Page:
+        """Where functions, classes and the like of that name were defined, and their lives."""
+        from gitvault.personas.code.search import answers
+        from gitvault.personas.code.search.ledger import Ledger
+
+        with self._index() as index, Ledger(index.folder / "symbols.db") as ledger:
+            answers.catch_up(index, ledger)
+            return answers.symbols(index, ledger, name, self._wanted(everywhere))[0]
+
+    def _wanted(self, everywhere: bool) -> Wanted:
+        from gitvault.personas.code.search.answers import Wanted
+
+        return Wanted(None if everywhere else frozenset({self.project.name}))
+
+    @contextmanager
+    def _index(self) -> Iterator[Index]:
+        from gitvault.core.utils.files import Disk
+        from gitvault.personas.code.search.history import sources
+        from gitvault.personas.code.search.index import Index
+
+        with Index.open(self.vault.path / "cache" / "search", Disk()) as index:
+            index.update(sources(self.vault))
+            yield index

@@ -1,0 +1,1 @@
+"""Version control: what it protects already, and what it does not."""

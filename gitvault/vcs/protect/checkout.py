@@ -1,0 +1,328 @@
+"""One git checkout while a project is walked: which of its files git protects, and what the snapshot says of it.
+
+A file is protected when its bytes, as they are on the disk, are those of the blob that the index names: looked at and
+hashed, so that no filter, line ending, flag of the index or stale stat can tell otherwise. The blob is then either
+reachable from a remote's branch or attached to the snapshot.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+from gitvault.core.backup_engine.trees import Attachment, Stored
+from gitvault.core.interfaces import PROTECTED
+from gitvault.core.scan import racy_ns
+from gitvault.core.utils.files import open_source, read_link
+from gitvault.core.utils.names import to_line
+from gitvault.core.versioning.objects import object_id
+from gitvault.errors import GitVaultError
+from gitvault.vcs.protect import index, record, repository
+from gitvault.vcs.protect.index import IndexEntry
+from gitvault.vcs.protect.record import Attached, Part, Record
+from gitvault.vcs.protect.repository import NotProtected, Repository, State
+from gitvault.vcs.protect.tracked import Tracked, TrackedCache
+from gitvault.vcs.remotes import Standing
+
+# A kind of repository that older gits do not know either.
+_OTHER_KIND = re.compile(rb"(?im)^\s*(?:objectformat\s*=\s*(?!sha1\b)\w|refstorage\s*=\s*(?!files\b)\w)")
+# Objects that no remote has are packed anew up to here; of more only what came since is added, some times.
+_ANEW_UP_TO = 1 << 20
+_PARTS_MAX = 12
+_TRACKING = "refs/remotes/"
+_AT_ONCE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Local:
+    """What of a repository no remote has."""
+
+    remotes: dict[str, str]
+    relied: dict[str, str]
+    parts: tuple[tuple[Part, bytes | None], ...]
+    """Each with its pack; None where the last snapshot has it, under the same number."""
+
+
+class Checkout:
+    """A checkout in the folder `path` of the project at `root`.
+
+    `previous`: how the last snapshot holds it. `cache`: of its index. `standing`: tells what a repository's remotes
+    hold.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        path: bytes,
+        where: Repository,
+        *,
+        previous: Attached | None,
+        cache: TrackedCache,
+        standing: Callable[[str], Standing],
+    ) -> None:
+        self.path = path
+        self.repository = where
+        self.folder = os.path.join(root, os.fsdecode(path)) if path else root
+        self.git_dir = _inside(root, where.git_dir)
+        self.common_dir = _inside(root, where.common_dir)
+        self.full = ""
+        self.tracked = Tracked(b"", cache)
+        self.notes: list[str] = []
+        self._previous = previous
+        self._standing = standing
+        self._state = State("", {}, ())
+        self._local = _Local({}, {}, ())
+        self._deleted: set[bytes] = set()
+        self._visited: set[bytes] = set()
+        try:
+            self._read(cache)
+        except (GitVaultError, OSError) as error:
+            self.tracked = Tracked(b"", cache)
+            self._store_in_full(str(error))
+
+    # -- what it is ------------------------------------------------------------------------------
+
+    def _read(self, cache: TrackedCache) -> None:
+        if _OTHER_KIND.search(repository.read(os.path.join(self.repository.common_dir, "config"))):
+            raise NotProtected("its repository is of a kind that is not known here (SHA-256 or reftable)")
+        self.tracked = Tracked(self.repository.index(), cache)
+        self._state = repository.read_state(self.repository, self.tracked.checksum)
+        self._local = self._find_local(self._state, set())
+
+    def _store_in_full(self, reason: str) -> None:
+        self.full = reason
+        borrowed = os.path.exists(os.path.join(self.repository.objects, "info", "alternates"))
+        parts: tuple[tuple[Part, bytes | None], ...] = ()
+        if self.git_dir is None or self.common_dir is None or borrowed:
+            # Its objects lie elsewhere: no walk of the project finds them.
+            try:
+                state = repository.read_state(self.repository, b"")
+                tips = self._tips(state, {})
+                packed = repository.pack(self.repository, tips, ())
+                parts = ((Part(tuple(sorted(tips)), (), 0), packed),) if packed else ()
+            except (GitVaultError, OSError) as error:
+                self.notes.append(f"{self._name}: objects outside the project are not saved: {error}")
+        self._local = _Local({}, {}, parts)
+
+    @property
+    def _name(self) -> str:
+        return to_line(self.path) or "."
+
+    def note(self) -> Iterator[str]:
+        """What people are to know about it."""
+        if self.full:
+            yield f"{self._name}: stored in full: {self.full}"
+        yield from self.notes
+
+    def _find_local(self, state: State, more_tips: set[str]) -> _Local:
+        standing = self._standing(self.repository.git_dir)
+        if doubt := standing.doubt():
+            raise NotProtected(doubt)
+        relied = standing.holds(state.refs)
+        previous = self._previous
+        if previous and not more_tips:
+            known = previous.record
+            if (known.full, known.state, known.relied) == ("", state.key, relied):
+                return _Local(dict(known.remotes), relied, tuple((part, None) for part in known.parts))
+        remotes = repository.read_remotes(self.repository, self.folder)
+        tips = self._tips(state, relied) | more_tips
+        without = set(relied.values())
+        packed = repository.pack(self.repository, tips, without)
+        if len(packed) > _ANEW_UP_TO and previous and (grown := self._grown(previous, tips, without)):
+            return _Local(remotes, relied, grown)
+        part = Part(tuple(sorted(tips)), tuple(sorted(without)), 0)
+        return _Local(remotes, relied, ((part, packed),) if packed else ())
+
+    def _tips(self, state: State, relied: dict[str, str]) -> set[str]:
+        heads = repository.existing(self.repository, state.heads)
+        tips = {oid for name, oid in state.refs.items() if name not in relied} | heads
+        for git_dir in self.repository.git_dirs():
+            own = git_dir == self.repository.git_dir
+            data = b"" if own else Repository(git_dir, self.repository.common_dir).index()
+            entries = self.tracked.entries if own else index.parse(data) if data else []
+            tips |= repository.staged(self.repository, git_dir, entries)
+        return tips
+
+    def _grown(self, previous: Attached, tips: set[str], without: set[str]) -> tuple[tuple[Part, bytes | None], ...]:
+        """The packs of the last snapshot and what came since; nothing where those do not lead to all the rest."""
+        parts = previous.record.parts
+        known = {oid for part in parts for oid in part.tips}
+        relied = {oid for part in parts for oid in part.without} - known
+        if not parts or len(parts) >= _PARTS_MAX or repository.existing(self.repository, known) != known:
+            return ()
+        if not repository.is_within_history(self.repository, relied, without):
+            return ()
+        packed = repository.pack(self.repository, tips, without | known)
+        part = Part(tuple(sorted(tips)), tuple(sorted(without | known)), 0)
+        return (*((part, None) for part in parts), *(((part, packed),) if packed else ()))
+
+    # -- while the project is walked -------------------------------------------------------------
+
+    def digest(self, folder: bytes) -> bytes:
+        """Changes with what the index says of a folder of the checkout."""
+        return self.tracked.folder(folder).digest + bool(self.full).to_bytes()
+
+    def seen(self, folder: bytes, names: Iterable[str]) -> None:
+        """What a folder of the checkout holds now."""
+        said = self.tracked.folder(folder)
+        if not said.digest:
+            return
+        self._visited.add(folder)
+        present = set(names)
+        prefix = folder + b"/" if folder else b""
+        self._deleted.update(prefix + os.fsencode(name) for name in said.expected if name not in present)
+        for name in said.below:
+            if name not in present:
+                self._lose(prefix + os.fsencode(name))
+
+    def _look_for_folders(self, folder: bytes = b"") -> None:
+        """Where the index has a folder, there may be a file now."""
+        for name in map(os.fsencode, self.tracked.folder(folder).below if folder in self._visited else ()):
+            inner = folder + b"/" + name if folder else name
+            if inner in self._visited:
+                self._look_for_folders(inner)
+                continue
+            path = os.path.join(self.folder, os.fsdecode(inner))
+            if os.path.islink(path) or not os.path.isdir(path):
+                self._lose(inner)
+
+    def _lose(self, folder: bytes) -> None:
+        """A folder that is no longer there."""
+        said = self.tracked.folder(folder)
+        self._deleted.update(folder + b"/" + os.fsencode(name) for name in said.expected)
+        for name in said.below:
+            self._lose(folder + b"/" + os.fsencode(name))
+
+    def protects(self, folder: bytes, name: bytes) -> tuple[str, bool]:
+        """Why a file or symlink of the checkout need not be stored, empty when it must be; whether a look may be late.
+
+        A file written in the very moment it is hashed may have the same stat and other bytes.
+        """
+        if self.full:
+            return "", False
+        entry = self.tracked.files(folder).get(name)
+        if entry is None or not entry.is_file:
+            return "", False
+        same, late = _is_as_tracked(os.path.join(self.folder, os.fsdecode(entry.path)), entry)
+        return (f"{PROTECTED}git: {self._place()}" if same else ""), late
+
+    def _place(self) -> str:
+        head, base = self._head()
+        branch = head.removeprefix("refs/heads/") or "a detached HEAD"
+        remotes = [name for name, oid in self._local.relied.items() if oid == base and name.startswith(_TRACKING)]
+        where = f" and {min(remotes).removeprefix(_TRACKING)}" if remotes else ""
+        return f"at {base[:12] or 'no commit yet'} on {branch}{where}"
+
+    def _head(self) -> tuple[str, str]:
+        said = repository.read(os.path.join(self.repository.git_dir, "HEAD")).strip()
+        if said.startswith(b"ref: "):
+            name = os.fsdecode(said[5:])
+            return name, self._state.refs.get(name, "")
+        return "", said.decode("ascii", "replace")
+
+    # -- what the snapshot says of it ------------------------------------------------------------
+
+    def attachments(self) -> Iterator[Attachment]:
+        """The record and what belongs to it, by the names they are attached under. After the walk."""
+        if not self.full:
+            if len(self._visited) < len(self.tracked):
+                self._look_for_folders()
+            self._look_again()
+        parts = []
+        for number, (part, packed) in enumerate(self._local.parts):
+            name = record.part_name(number)
+            if packed is None and self._previous:
+                parts.append(part)
+                yield from self._previous.stored(name)
+            elif packed:
+                cut = list(record.pieces(name, repository.bundle(packed, part.tips, part.without)))
+                parts.append(Part(part.tips, part.without, len(cut)))
+                yield from cut
+        if self.git_dir is None or self.common_dir is None:
+            from gitvault.vcs.protect.outside import archived
+
+            archive = archived(self.repository, self.notes, with_index=bool(self.full))
+            yield from record.pieces(record.REPOSITORY, archive)
+        if not self.full:
+            yield from self._index()
+        branch, base = "", ""
+        with suppress(NotProtected):
+            branch, base = self._head()
+        local = self._local
+        yield (
+            record.RECORD,
+            record.encode(
+                Record(
+                    self.path,
+                    self.git_dir,
+                    self.common_dir,
+                    self.repository.common_dir,
+                    self.full,
+                    branch,
+                    base,
+                    local.remotes,
+                    local.relied,
+                    tuple(sorted(self._deleted)),
+                    self._state.key,
+                    tuple(parts),
+                )
+            ),
+        )
+
+    def _index(self) -> Iterator[Attachment]:
+        before = [(name, stored.blob) for name, stored in self._previous.stored(record.INDEX)] if self._previous else []
+        if before == [(name, blob) for name, blob in self.tracked.pieces]:
+            yield from ((name, Stored(blob)) for name, blob in before)
+        else:
+            yield from record.pieces(record.INDEX, self.tracked.plain)
+
+    def _look_again(self) -> None:
+        """A commit that was made while the walk went on is in the refs that were saved: its objects have to be, too."""
+        try:
+            now = repository.read_state(self.repository, self.tracked.checksum)
+            if now.key != self._state.key:
+                before = repository.existing(self.repository, self._tips(self._state, self._local.relied))
+                self._local = self._find_local(now, before)
+                self._state = now
+        except (GitVaultError, OSError) as error:
+            self.notes.append(f"{self._name}: changed while it was saved ({error}); the next snapshot looks again")
+
+
+def _is_as_tracked(path: str, entry: IndexEntry) -> tuple[bool, bool]:
+    try:
+        if entry.mode == index.MODE_SYMLINK:
+            found = os.lstat(path)
+            same = stat.S_ISLNK(found.st_mode) and object_id(b"blob", read_link(path)) == entry.blob
+            return same, same and racy_ns(found, time.time_ns()) > 0
+        fd = open_source(path)
+    except OSError:
+        return False, False
+    with open(fd, "rb", buffering=0) as file:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+            return False, False
+        if (entry.mode == index.MODE_EXECUTABLE) != bool(found.st_mode & 0o100):
+            return False, False
+        now = time.time_ns()
+        digest = hashlib.sha1(b"blob %d\0" % found.st_size, usedforsecurity=False)
+        try:
+            while data := file.read(_AT_ONCE):
+                digest.update(data)
+        except OSError:
+            return False, False
+        same = digest.digest() == entry.blob
+        return same, same and racy_ns(found, now) > 0
+
+
+def _inside(root: str, folder: str) -> bytes | None:
+    """A folder's path in the project; None when it lies elsewhere."""
+    relative = os.path.relpath(folder, root)
+    if relative == os.pardir or relative.startswith(os.pardir + os.sep) or os.path.isabs(relative):
+        return None
+    return b"" if relative == os.curdir else os.fsencode(relative).replace(os.fsencode(os.sep), b"/")

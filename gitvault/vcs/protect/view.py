@@ -1,0 +1,218 @@
+"""A snapshot with the files that it relies on git for: what it stores, and over it nothing, beneath it the base."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import BinaryIO, NamedTuple, cast
+
+from gitvault.core.interfaces import StorageManager
+from gitvault.core.models import Affected, Defect, Difference, Entry, ObjectId, Pointer, SnapshotId
+from gitvault.core.utils.names import to_line
+from gitvault.core.versioning import contents, difference
+from gitvault.core.versioning.history import NO_OBJECT, Damaged, GitHistory
+from gitvault.errors import CorruptionError, GitVaultError, NotFoundError, ToolError
+from gitvault.vcs.protect import index, record, repository
+from gitvault.vcs.protect.record import Attached
+from gitvault.vcs.protect.repository import Repository
+from gitvault.vcs.protect.sources import Sources
+
+_MODES = {index.MODE_FILE: 0o644, index.MODE_EXECUTABLE: 0o755, index.MODE_SYMLINK: 0o777}
+
+
+class Based(NamedTuple):
+    """A file that git has."""
+
+    entry: Entry
+    attached: Attached
+
+
+@dataclass(frozen=True)
+class View:
+    """One snapshot. `attached` is empty for one that stores everything."""
+
+    history: GitHistory
+    snapshot: SnapshotId
+
+    @cached_property
+    def attached(self) -> list[Attached]:
+        """Its checkouts. Raises CorruptionError, NotFoundError."""
+        tree, _ = self.history.trees(self.snapshot, lambda _: None)
+        return record.attached(self.history, tree)
+
+    @cached_property
+    def based(self) -> dict[bytes, Based]:
+        """By path the files that git has, also those that the snapshot stores otherwise."""
+        found: dict[bytes, Based] = {}
+        for attached in self.attached:
+            said = attached.record
+            prefix = said.path + b"/" if said.path else b""
+            deleted = set(said.deleted)
+            for entry in index_of(self.history, attached):
+                if entry.is_file and entry.path not in deleted:
+                    kind = "symlink" if entry.mode == index.MODE_SYMLINK else "file"
+                    shown = Entry(prefix + entry.path, kind, _MODES[entry.mode], entry.size, 0, entry.blob)
+                    found[shown.path] = Based(shown, attached)
+        return found
+
+    def entries(self, path: bytes = b"", *, recursive: bool = True, damaged: Damaged | None = None) -> Iterator[Entry]:
+        """As `contents.entries`. Raises NotFoundError, CorruptionError."""
+        if not self.attached:
+            yield from contents.entries(self.history, self.snapshot, path, recursive=recursive, damaged=damaged)
+            return
+        path = b"/".join(part for part in path.split(b"/") if part not in (b"", b"."))
+        if path in self.based and not self._is_stored(path):
+            yield self.based[path].entry
+            return
+        found: dict[bytes, Entry] = {}
+        missing: NotFoundError | None = None
+        try:
+            stored = contents.entries(self.history, self.snapshot, path, recursive=recursive, damaged=damaged)
+            found = {entry.path: entry for entry in stored}
+        except NotFoundError as error:
+            missing = error
+        if set(found) == {path} and path:
+            yield found[path]
+            return
+        prefix = path + b"/" if path else b""
+        for where, based in self.based.items():
+            if not where.startswith(prefix):
+                continue
+            inner = where[len(prefix) :].split(b"/")
+            for depth in range(1, len(inner)):
+                folder = prefix + b"/".join(inner[:depth])
+                if folder not in found and (recursive or depth == 1):
+                    found[folder] = Entry(folder, "folder", 0o755, 0, 0, NO_OBJECT)
+            if recursive or len(inner) == 1:
+                found.setdefault(where, based.entry)
+        if missing and not found:
+            raise missing
+        yield from (found[where] for where in sorted(found, key=lambda where: where.split(b"/")))
+
+    def _is_stored(self, path: bytes) -> bool:
+        try:
+            contents.find(self.history, self.snapshot, path, lambda _: None)
+        except NotFoundError:
+            return False
+        return True
+
+    def find(self, path: bytes) -> Based | None:
+        """The file at a path that git has and the snapshot does not store; None when there is none."""
+        path = b"/".join(part for part in path.split(b"/") if part not in (b"", b"."))
+        if not self.attached or path not in self.based or self._is_stored(path):
+            return None
+        return self.based[path]
+
+    def read(self, based: Based) -> bytes:
+        """The content of such a file. Raises NotFoundError when it cannot be had."""
+        with Sources(self.history, based.attached) as sources:
+            return sources.read(based.entry.blob)
+
+
+def index_of(history: GitHistory, attached: Attached) -> list[index.IndexEntry]:
+    """The index of a checkout in a snapshot. Raises CorruptionError, NotFoundError."""
+    data = attached.joined(history, record.INDEX)
+    return index.decode_plain(data) if data else []
+
+
+# -- what changed ------------------------------------------------------------------------------------
+
+
+def compare(a: View, b: View, store: StorageManager) -> Difference:
+    """What changed between two snapshots, whether they store a file or rely on git for it."""
+    if not a.attached and not b.attached:
+        return a.history.compare(a.snapshot, b.snapshot)
+    old, new = _flat(a), _flat(b)
+    added = {path: new[path].blob for path in new.keys() - old.keys()}
+    deleted = {path: old[path].blob for path in old.keys() - new.keys()}
+    changed = [path for path in old.keys() & new.keys() if not _is_same(old[path], new[path], store)]
+    return difference.told(added, changed, deleted)
+
+
+def _flat(view: View) -> dict[bytes, Entry]:
+    entries = view.entries(damaged=lambda _: None)
+    return {entry.path: entry for entry in entries if entry.kind != "folder"}
+
+
+def _is_same(old: Entry, new: Entry, store: StorageManager) -> bool:
+    if old.kind != new.kind or (old.mode ^ new.mode) & 0o100:
+        return False
+    if old.blob == new.blob:
+        return True
+    # One side is stored in chunks and the other a blob of the user's repository: only the bytes can tell.
+    chunked = [entry.pointer for entry in (old, new) if entry.pointer]
+    other = next((entry for entry in (old, new) if not entry.pointer), None)
+    return len(chunked) == 1 and other is not None and _blob_id(chunked[0], store) == other.blob
+
+
+def _blob_id(pointer: Pointer, store: StorageManager) -> ObjectId | None:
+    digest = hashlib.sha1(b"blob %d\0" % pointer.size, usedforsecurity=False)
+    with suppress(NotFoundError, CorruptionError):
+        store.retrieve_file(pointer, cast(BinaryIO, _Hashed(digest.update)))
+        return ObjectId(digest.digest())
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Hashed:
+    write: Callable[[bytes], object]
+
+
+# -- is the base there -------------------------------------------------------------------------------
+
+
+def missing_bases(history: GitHistory, projects: Iterable[str]) -> Iterator[Defect]:
+    """Where snapshots rely on commits that nobody can give; no network is asked."""
+    affected: dict[tuple[str, str], list[Affected]] = {}
+    known: dict[ObjectId, list[tuple[str, str]]] = {}
+    answers: dict[tuple[str, ...], tuple[str, str] | None] = {}
+    for project in projects:
+        with suppress(GitVaultError):
+            for at, commit in history.walk(history.tip(project)):
+                top = contents.attached(history, commit.tree)
+                if top is None:
+                    continue
+                if top not in known:
+                    found = [_missing_base(one.record, answers) for one in record.attached(history, commit.tree)]
+                    known[top] = [one for one in found if one]
+                for missing in known[top]:
+                    where = Affected(project, history.identify(at), b"")
+                    affected.setdefault(missing, []).append(where)
+    for (oid, reason), places in affected.items():
+        yield Defect("base", oid, reason, tuple(places))
+
+
+def _missing_base(
+    said: record.Record, answers: dict[tuple[str, ...], tuple[str, str] | None]
+) -> tuple[str, str] | None:
+    """A commit that is needed and nowhere, with the reason; None where there is none, or only a remote can tell."""
+    wanted = set(said.relied.values())
+    if not wanted:
+        return None
+    key = (said.home, *sorted(said.remotes.values()), *sorted(wanted))
+    if key in answers:
+        return answers[key]
+    answers[key] = None
+    tried = []
+    for place in (said.home, *said.remotes.values()):
+        if "://" in place and not place.startswith("file://"):
+            return None
+        folder = place.removeprefix("file://")
+        where = next((at for at in (folder, f"{folder}/.git", f"{folder}.git") if repository.is_git_dir(at)), None)
+        if not where:
+            if not folder.startswith("/") and place != said.home:
+                # host:path, or what only git resolves.
+                return None
+            tried.append(f"{place} is gone")
+            continue
+        with suppress(ToolError):
+            wanted -= repository.existing(Repository(where, where), wanted)
+        if not wanted:
+            return None
+        tried.append(f"{place} does not have it")
+    oid = min(wanted)
+    answers[key] = oid, f"the base of {to_line(said.path) or 'the checkout'}: {'; '.join(tried)}"
+    return answers[key]
