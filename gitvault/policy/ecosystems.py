@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from functools import cache, cached_property
@@ -29,6 +30,11 @@ class Ecosystems:
 
     def __init__(self) -> None:
         self._made: dict[tuple[str, ...], tuple[Rule, ...]] = {}
+
+    @cached_property
+    def digest(self) -> bytes:
+        """Changes with the data."""
+        return hashlib.sha1(ECOSYSTEMS.read_bytes() + KEEP.read_bytes(), usedforsecurity=False).digest()
 
     @cached_property
     def _tables(self) -> dict[str, Any]:

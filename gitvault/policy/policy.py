@@ -179,7 +179,7 @@ class Policy:
         said = b""
         with contextlib.suppress(OSError):
             said = Path(self.everywhere).read_bytes() if self.everywhere else b""
-        settings = repr((self._ignore, self._conventions, self.everywhere, said))
+        settings = repr((self._ignore, self._conventions, self.everywhere, said, self.built_in.digest))
         return hashlib.sha1(settings.encode("utf-8", "surrogateescape"), usedforsecurity=False).digest()
 
     def marks(self, names: Iterable[str]) -> Sequence[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import subprocess
@@ -33,6 +34,9 @@ GLOBS = [
     "\\#c",
 ]
 GLOBS += ["[[:lower:]]", "[^[:alpha:]]*", "[", "a\\", "\\[a]", "x\\ y", "é", "?", "[]-]", "x y", "[\\a]", "c\\\\d"]
+
+# An entry that is announced, and not there whole.
+CUT = b"DIRC\0\0\0\2\0\0\0\1" + bytes(30)
 
 
 def git(folder: Path, *words: str) -> bytes:
@@ -178,7 +182,18 @@ def test_a_project_inside_a_work_tree_obeys_the_files_above_it(checkout: Path) -
 
 
 @pytest.mark.needs("git")
-@pytest.mark.parametrize("damage", [b"", b"DIRC\0\0\0\7\0\0\0\1", b"DIRC\0\0\0\2\0\0\0\1" + bytes(80), b"nothing" * 9])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"",
+        b"DIRC\0\0\0\7\0\0\0\1",
+        b"DIRC\0\0\0\2\0\0\0\1" + bytes(80),
+        b"DIRC\0\0\0\2\0\0\0\1" + b"x" * 80,
+        CUT + hashlib.sha1(CUT).digest(),
+        b"nothing" * 9,
+    ],
+    ids=["empty", "version 7", "no name", "checksum", "cut", "magic"],
+)
 def test_where_the_index_cannot_be_read_nothing_is_left_out(checkout: Path, damage: bytes) -> None:
     (checkout / ".gitignore").write_text("*.x\n")
     (checkout / "n.x").touch()
