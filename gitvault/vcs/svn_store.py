@@ -94,7 +94,7 @@ def complete(folder: Path, home: Path) -> Iterator[str]:
         try:
             if _put(folder, digest, _fetched(str(roots.get(root, "")), place, revision)):
                 missing.remove(digest)
-        except ToolError as error:
+        except (ToolError, ValueError) as error:
             told = str(error)
     if missing:
         yield f"{len(missing)} texts of its .svn are not restored{': ' + told if told else ''}; run svn cleanup, update"
@@ -102,7 +102,7 @@ def complete(folder: Path, home: Path) -> Iterator[str]:
 
 def _fetched(root: str, place: str, revision: int) -> bytes:
     if not re.match(r"[a-z][a-z0-9+]*://[^-]", root):
-        raise ToolError(f"{root}: not a repository's URL")
+        raise ValueError(f"{root}: not a repository's URL")
     url = f"{root}/{quote(place)}@{revision}"
     return process.run(["svn", "cat", "--non-interactive", "-r", str(revision), url], timeout=LIMIT)
 
