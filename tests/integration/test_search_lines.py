@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from gitvault.core.utils import layout
+from gitvault.core.backup_engine.maintain import start_if_due
+from gitvault.core.utils import layout, process
 from gitvault.core.utils.files import Disk
 from gitvault.errors import CorruptionError, GitVaultError, LockedError, NotFoundError
 from gitvault.personas.code.search import history, query
+from gitvault.personas.code.search import index as index_module
 from gitvault.personas.code.search.catalog import FORMAT, alone
 from gitvault.personas.code.search.history import NONE, Changed, is_repository, sources, stamp
 from gitvault.personas.code.search.index import Index
@@ -598,11 +600,26 @@ def test_what_a_killed_run_left_is_cleared_away_and_its_rest_is_read(
     assert len(list(index.folder.glob("*.lines"))) == 1
 
 
-def test_one_updates_at_a_time(index: Index, repository: Repository, bring: Callable[[], object]) -> None:
+def test_one_updates_at_a_time(
+    index: Index, repository: Repository, bring: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
     repository.commit({"a": b"x\n"})
-    with alone(index.folder), pytest.raises(LockedError, match="wait"):
+    monkeypatch.setattr(index_module, "WAIT", 0.0)
+    with alone(index.folder, 0), pytest.raises(LockedError, match="wait"):
         bring()
     bring()
+
+
+def test_a_snapshot_has_an_index_that_is_there_brought_up_to_date(
+    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setattr(process, "start_detached", started.append)
+    start_if_due(vault.path, vault.store)
+    assert started == []
+    Index.open(vault.path / layout.SEARCH, Disk()).close()
+    start_if_due(vault.path, vault.store)
+    assert [words[4:] for words in started] == [["search", "--index", "--quiet"]]
 
 
 def test_changes_are_told_in_order_with_their_blobs(

@@ -12,7 +12,7 @@ from gitvault.core.interfaces import Progress
 from gitvault.core.models import MaintenanceReport
 from gitvault.core.storage import parity
 from gitvault.core.storage.store import ChunkStore
-from gitvault.core.utils import process
+from gitvault.core.utils import layout, process
 from gitvault.core.utils.layout import disk_usage, packs
 from gitvault.core.versioning import repack
 from gitvault.core.versioning.history import GitHistory
@@ -60,6 +60,9 @@ def maintain(
 
 
 def start_if_due(vault: Path, store: ChunkStore) -> None:
-    """Start a run of its own at idle priority when there is enough to do; nobody waits for it."""
+    """Start runs of their own at idle priority for what there is to do; nobody waits for them."""
+    if (vault / layout.SEARCH / "catalog.db").exists():
+        # Somebody has searched: the next search is not to read what this snapshot brought.
+        process.start_detached(["-m", "gitvault", "--vault", os.fspath(vault), "search", "--index", "--quiet"])
     if repack.due(vault) or store.repack_due():
         process.start_detached(["-m", "gitvault", "--vault", os.fspath(vault), "maintain", "--idle", "--quiet"])

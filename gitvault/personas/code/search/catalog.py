@@ -255,12 +255,12 @@ class Catalog:
 
 
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Update an index alone. Raises LockedError when somebody else does."""
+def alone(folder: Path, wait: float) -> Iterator[None]:
+    """Update an index alone. Raises LockedError when somebody else does, for longer than `wait` seconds."""
     file = folder / "lock.db"
     create_private(file)
     # SQLite's lock: it is gone however its holder ends, on every system.
-    lock = sqlite3.connect(file, isolation_level=None, timeout=0)
+    lock = sqlite3.connect(file, isolation_level=None, timeout=wait)
     try:
         try:
             lock.execute("BEGIN EXCLUSIVE")

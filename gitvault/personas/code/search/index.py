@@ -25,6 +25,8 @@ from gitvault.personas.code.search.segments import BINARY, SETTLED, UNREAD, Draf
 if TYPE_CHECKING:
     from gitvault.personas.code.search.overlay import Overlays
 
+WAIT = 10.0
+"""Seconds: the run that a snapshot starts in the background takes less than one."""
 _Tell = Callable[[int, int], None]
 """Told how many versions of how many are done."""
 _UNREADABLE = (ToolError, CorruptionError, NotFoundError, OSError)
@@ -91,10 +93,11 @@ class Index:
     def update(self, sources: Iterable[Source], tell: _Tell | None = None) -> Progress:
         """Read what is new in these sources, and forget those that are not among them.
 
-        A source that cannot be read is a problem, and keeps what was read. Raises LockedError, StorageFullError.
+        A source that cannot be read is a problem, and keeps what was read. Raises StorageFullError; LockedError when
+        another run is at it for longer than WAIT.
         """
         wanted = list(dict.fromkeys(sources))
-        with alone(self.folder):
+        with alone(self.folder, WAIT):
             self._clear()
             for number, source in self.catalog.sources().items():
                 if source not in wanted:

@@ -22,7 +22,7 @@ from gitvault.personas.code.search.pattern import Pattern
 from gitvault.personas.code.search.segments import BINARY, SETTLED, UNREAD, Segment, linked
 
 LIMIT = 30.0
-"""Seconds after which a search is given up."""
+"""Seconds of the processor after which a search is given up."""
 MOST = 500_000
 """Different lines that are looked at for their lives: with more the search would take over 400 MiB."""
 Read = Callable[[int, bytes], bytes | None]
@@ -127,8 +127,8 @@ class _Block(NamedTuple):
 def _blocks(segment: Segment, pattern: Pattern, deadline: float) -> Iterator[_Block]:
     firsts = segment["first"]
     for block, text in segment.texts(segment.candidates(pattern.required)):
-        if time.monotonic() > deadline:
-            raise GitVaultError(f"stopped after {LIMIT:g} seconds; search for more, or for something simpler")
+        if time.process_time() > deadline:
+            raise GitVaultError(f"stopped after {LIMIT:g} seconds of work; search for more, or for something simpler")
         places = pattern.places(text)
         if not places:
             continue
@@ -138,7 +138,7 @@ def _blocks(segment: Segment, pattern: Pattern, deadline: float) -> Iterator[_Bl
 
 
 def _matching(segments: Iterable[Segment], pattern: Pattern) -> _Events:
-    deadline = time.monotonic() + LIMIT
+    deadline = time.process_time() + LIMIT
     numbers: dict[bytes, int] = {}
     often: list[int] = []
     parts: list[tuple[_Array, ...]] = []
@@ -406,7 +406,7 @@ def pickaxe(catalog: Catalog, segments: Sequence[Segment], query: Query, read: R
 
 def _differing(catalog: Catalog, segments: Iterable[Segment], query: Query, pattern: Pattern) -> set[int]:
     """The versions with more or fewer of the text in a file, or with more or fewer of a line that fits."""
-    deadline = time.monotonic() + LIMIT
+    deadline = time.process_time() + LIMIT
     unwanted = SETTLED if query.fixed and in_runs(pattern.raw) else SETTLED | BINARY
     found: set[int] = set()
     # A version's change of a path is in one segment, so that each can be looked at alone.
@@ -442,7 +442,7 @@ def _near(segments: Sequence[Segment], query: Query) -> _Array:
         return np.unique(np.concatenate([segment["path"] for segment in segments] or [np.zeros(0, np.int64)]))
     # The lines of binary files are not known.
     binary = [segment["path"][segment["kind"] & BINARY != 0] for segment in segments]
-    deadline = time.monotonic() + LIMIT
+    deadline = time.process_time() + LIMIT
     pattern = Pattern(replace(query, text=longest))
     found = [
         segment["path"][segment.events(block.rows)[1]]
