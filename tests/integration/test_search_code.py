@@ -290,11 +290,14 @@ def test_a_symbol_that_is_renamed_says_so(run: Run, acme: Checkout) -> None:
     assert "renamed from merge" in run("--symbol", "join", "--timeline", text=True)
 
 
-def test_while_the_index_is_being_built_there_is_an_answer(run: Run, acme: Checkout, vault: Vault) -> None:
+def test_while_the_index_is_being_built_there_is_an_answer(
+    run: Run, acme: Checkout, vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gitvault.personas.code.search.index.WAIT", 0)
     acme.commit("Begin", {"a.py": "x = 1\n"})
     assert run("x = ")["count"] == 1
     acme.commit("More", {"a.py": "x = 2\n"})
-    with alone(vault.path / "cache" / "search"):
+    with alone(vault.path / "cache" / "search", 0):
         assert run("x = ")["count"] == 1
         assert "another run brings the search index up to date" in run("--index", code=11)
     assert run("x = ")["hits"][0]["text"] == "x = 2"
