@@ -67,12 +67,12 @@ class Watch:
 
     def __init__(self, caches: Path, root: str, rules: bytes) -> None:
         """`root`: of the project. `rules`: the digest of its Rules: a watcher that goes by others knows nothing."""
-        self._caches = caches
+        self.caches = caches
         self._about = {"root": _text(os.fsencode(root)), "rules": rules.hex()}
 
     def answers(self) -> bool:
         """Whether there is somebody to ask, it seems."""
-        return is_socket(self._caches / SOCKET)
+        return is_socket(self.caches / SOCKET)
 
     def touched(self, mark: bytes) -> Touched | None:
         """What may have changed since a mark, b"" for none; None when no watcher answers."""
@@ -92,7 +92,7 @@ class Watch:
         self._ask({"missed": _text(path)})
 
     def _ask(self, question: Mapping[str, str]) -> dict[str, Any] | None:
-        return ask(self._caches, {**self._about, **question})
+        return ask(self.caches, {**self._about, **question})
 
 
 def ask(caches: Path, question: Mapping[str, object]) -> dict[str, Any] | None:

@@ -204,7 +204,7 @@ def test_an_ambiguous_snapshot_lists_the_candidates(command: Command, vault: Vau
     number = 0
     while True:
         number += 1
-        details = Details("twins", f"number {number}", vault._now(), 0, 0)
+        details = Details("twins", f"number {number}", vault.now(), 0, 0)
         recorded = vault.history.record(pack, tree, meta_tree or tree, details)
         found = recorded.commit.hex()
         if (start := found[:4]) in by_start:

@@ -128,7 +128,7 @@ def test_a_stack_is_what_lies_on_that_machine(work: Path, vault: Vault) -> None:
     """One has the old checkout, the other the new one: neither machine's snapshots change what the other shows."""
     mine = vault.project("shop")
     catalog.save(vault.history, [*vault.projects(), replace(mine, host="couch")], "Add shop")
-    catalog.detect(vault.history, mine, "rust", vault._now())
+    catalog.detect(vault.history, mine, "rust", vault.now())
     assert {p.host == "couch": p.stack for p in vault.projects() if p.name == "shop"} == {True: "python", False: "rust"}
     vault.edit_projects(["shop"], Edit({"chosen": "go"}))
     assert {p.stack for p in vault.projects() if p.name == "shop"} == {"go"}

@@ -291,7 +291,7 @@ def forged(vault: Vault, tree: ObjectId | None = None, entries: object = None) -
     link = pack.add(b"blob", b"../outside")
     made = pack.add(b"tree", encode_tree(entries(pack, blob, link)))  # type: ignore[operator]
     empty = pack.add(b"tree", b"")
-    details = Details("forged", "", vault._now(), 0, 0)
+    details = Details("forged", "", vault.now(), 0, 0)
     recorded = vault.history.record(pack, made, empty, details)
     done = pack.finish()
     vault.history.publish([done] if done else [])
@@ -486,7 +486,7 @@ def test_without_the_meta_chain_the_bytes_come_back(lost: str, project: Path, va
 
 def test_a_commit_that_git_made_is_restored_too(project: Path, vault: Vault, tmp_path: Path) -> None:
     """Somebody pushed into the vault with stock git: what git knows of a file comes back."""
-    details = Details("plain", "", vault._now(), 0, 0)
+    details = Details("plain", "", vault.now(), 0, 0)
     pack = vault.history.new_pack()
     blob, link = pack.add(b"blob", b"#!/bin/sh\n"), pack.add(b"blob", b"tool")
     tree = pack.add(b"tree", encode_tree([(b"tool", 0o100755, blob), (b"link", 0o120000, link)]))

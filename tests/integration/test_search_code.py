@@ -224,7 +224,7 @@ def test_snapshots_of_a_checkout_tell_what_its_commits_do_not(run: Run, acme: Ch
     def save(function: str) -> str:
         (acme.folder / "sort.py").write_bytes(function.encode())
         acme.days += 1
-        vault._now = lambda: datetime(2026, 1, 1, 12, tzinfo=UTC) + timedelta(days=acme.days)
+        vault.now = lambda: datetime(2026, 1, 1, 12, tzinfo=UTC) + timedelta(days=acme.days)
         return str(vault.create_snapshot(acme.folder, message="Saved").snapshot)
 
     strict = MERGE.replace("<=", "<")

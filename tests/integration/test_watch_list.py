@@ -107,7 +107,7 @@ def project(tmp_path: Path, vault: Vault) -> Project:
 
 def told(vault: Vault, project: Project) -> Touched | None:
     """What the watcher would tell the next snapshot."""
-    cache = vault._caches.open(project.name)
+    cache = vault.caches.open(project.name)
     mark = cache.about().get("watch", b"")
     cache.close()
     return Watch(vault.path / "cache", project.path, vault.rules(project).digest).touched(mark)
@@ -154,7 +154,7 @@ def test_with_nothing_touched_the_newest_snapshot_is_the_answer(vault: Vault, pr
         with vault._lock("somebody else"), Vault.open(vault.path) as other:
             report = other.create_snapshot(project.path)
         assert (report.snapshot, report.unchanged, report.files) == (before.snapshot, True, 108)
-        cache = vault._caches.open(project.name)
+        cache = vault.caches.open(project.name)
         watch = vault._watch(project)
         assert watch.answers()
         given: dict[str, Any] = {"history": vault.history, "cache": cache, "watch": watch}
@@ -376,7 +376,7 @@ def test_rows_for_a_part_of_a_project(vault: Vault, project: Project) -> None:
     """A walk of a part loads the rows it needs, and learns of all that is below a folder that is gone."""
     put(Path(project.path), {"f1-x/a": "sorts between f1 and what is in it", "f10/deep/er/x": "1"})
     vault.create_snapshot(project.path)
-    cache = vault._caches.open(project.name)
+    cache = vault.caches.open(project.name)
     everything = cache.rows()
     touched = Touched(b"", frozenset({b"f1/s0"}), frozenset({b"f10"}))
     rows = rows_for(touched, cache)
@@ -395,7 +395,7 @@ def test_rows_for_a_part_of_a_project(vault: Vault, project: Project) -> None:
 
 def test_a_walk_of_what_was_touched_follows_rules_that_changed(vault: Vault, project: Project) -> None:
     vault.create_snapshot(project.path)
-    cache = vault._caches.open(project.name)
+    cache = vault.caches.open(project.name)
     partly = Partly(Touched(b"", frozenset({b"f1"})), cache.rows_below)
 
     def walked(rules: Patterns) -> list[Same | Folder | Untouched]:

@@ -109,7 +109,7 @@ class Watcher:
         self._settings = settings
         self._clock = clock
         self._surroundings = surroundings
-        self._caches = vault.path / "cache"
+        self.caches = vault.path / "cache"
         self._watched: dict[str, _Watched] = {}
         self._running: _Snapshot | None = None
         self._happened: list[Happening] = []
@@ -132,11 +132,11 @@ class Watcher:
         """Watch until stopped; what happens, as it happens. Raises LockedError when the vault has a watcher."""
         with contextlib.ExitStack() as stack:
             busy = f"{self._vault.path}: has a watcher already; stop it first, or see: git-vault service status"
-            stack.enter_context(only_one(self._caches / LOCK, busy))
+            stack.enter_context(only_one(self.caches / LOCK, busy))
             stack.callback(self._close)
             self._selector.register(self._bell, selectors.EVENT_READ, self._hear_bell)
             stack.enter_context(self._listening())
-            beats = HeartbeatFile(self._caches / FILE)
+            beats = HeartbeatFile(self.caches / FILE)
             while not self._stopping:
                 self._follow_catalog()
                 for beat in beats.read(time.time()):
@@ -218,7 +218,8 @@ class Watcher:
             return
         here = self._vault.config.machine
         projects = {p.name: p for p in self._vault.projects() if p.host == here}
-        wanted = {name: p for name, p in projects.items() if not self._names or name in self._names}
+        # What is archived is left alone until it is named.
+        wanted = {name: p for name, p in projects.items() if name in self._names or not (self._names or p.archived)}
         for name, watched in list(self._watched.items()):
             if wanted.get(name) != watched.project:
                 self._forget(watched)
@@ -322,7 +323,7 @@ class Watcher:
     @contextlib.contextmanager
     def _listening(self) -> Iterator[None]:
         """Answer at the socket, where the system has such sockets."""
-        path = self._caches / SOCKET
+        path = self.caches / SOCKET
         if not hasattr(socket, "AF_UNIX"):
             yield
             return
@@ -331,7 +332,7 @@ class Watcher:
                 if is_socket(path):
                     # Of a watcher that was killed: the lock is ours.
                     path.unlink()
-                with address(self._caches) as where:
+                with address(self.caches) as where:
                     server.bind(where)
                 os.chmod(path, 0o600)
                 server.listen(16)

@@ -1,4 +1,4 @@
-"""Vault: the waist. It opens the parts, introduces them to each other, locks, and forwards.
+"""Vault: the waist. It locks and forwards; `opened` has its parts, `saving` what of a project is saved.
 
 Everything above (personas, the command line, other programs) goes through this class; everything below
 works without it. A vault is safe to use from one thread; several processes take turns through its lock.
@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
-from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -19,31 +17,26 @@ from gitvault import config as settings
 from gitvault.core import models
 from gitvault.core.models import Project, SnapshotId
 from gitvault.core.utils import layout, reserve
-from gitvault.core.utils.files import Disk
 from gitvault.core.utils.layout import disk_usage, is_vault
 from gitvault.core.utils.names import from_text, to_line
 from gitvault.core.versioning.history import Damaged, Details, GitHistory
 from gitvault.errors import (
     ConfigError,
-    CorruptionError,
     GitVaultError,
     LockedError,
     NotFoundError,
     StorageFullError,
     ToolFailed,
-    VaultNotFound,
 )
+from gitvault.vault.opened import Opened
 
 if TYPE_CHECKING:
     from random import Random
 
-    from gitvault.core.backup_engine.quota import Quota
     from gitvault.core.backup_engine.retention import Retention
     from gitvault.core.interfaces import Progress, Rules
-    from gitvault.core.stat_cache import Caches
     from gitvault.core.storage.store import ChunkStore
     from gitvault.core.touched import Touched, Watch
-    from gitvault.core.utils.lock import VaultLock
     from gitvault.core.versioning.edits import Edit
     from gitvault.core.versioning.operations import Operation
     from gitvault.policy.explain import Decision
@@ -56,268 +49,54 @@ WHOLE_LIMIT = 16 << 20
 """Every file over this is stored in chunks, whatever it holds."""
 
 
-class Vault:
+class Vault(Opened):
     """One vault. A BackupEngine; use it as a context manager, or close it."""
 
-    def __init__(
-        self,
-        path: Path | str,
-        *,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        disk: Disk | None = None,
-        waiting: Callable[[str], None] | None = None,
-    ) -> None:
-        """Nothing is read before it is needed. `waiting` is told what a run waits for."""
-        self.path = Path(os.path.abspath(path))
-        self._now = now
-        self._disk = disk or Disk()
-        self._waiting = waiting
-        self._quota: Quota | None = None
-        self._held: VaultLock | None = None
-
-    @classmethod
-    def create(cls, path: Path | str, **options: object) -> Vault:
-        """Make a vault, or open the one that is there. Raises ExistsError for a folder with something else in it."""
-        vault = cls(path, **options)  # type: ignore[arg-type]
-        vault.initialize_repository()
-        vault._complete_if_free()
-        return vault
-
-    @classmethod
-    def open(cls, path: Path | str, **options: object) -> Vault:
-        """Open a vault. Raises VaultNotFound, UnsupportedFormatVersion, ConfigError."""
-        vault = cls(path, **options)  # type: ignore[arg-type]
-        if wrong := layout.misplaced(vault.path):
-            raise GitVaultError(f"{wrong}; nothing in a vault may lead out of it")
-        if not is_vault(vault.path):
-            raise VaultNotFound(f"{vault.path}: not a vault; make one with: git-vault --vault {vault.path} init")
-        _ = vault.config
-        vault._complete_if_free()
-        return vault
-
-    def initialize_repository(self) -> None:
-        """See BackupEngine."""
-        if not is_vault(self.path):
-            from gitvault.core.backup_engine.frame import make_frame
-
-            make_frame(self.path, self._disk)
-            reserve.keep(self.path, self.config.reserve, self._disk)
-        _ = self.config
-
-    @classmethod
-    def mend(cls, path: Path | str, *, disk: Disk | None = None) -> list[models.Repair]:
-        """Write `config` and `HEAD` anew where they are damaged, so that the vault can be opened; what was done."""
-        from gitvault.core.backup_engine.frame import mend_frame
-
-        return mend_frame(Path(os.path.abspath(path)), settings.is_setting, disk or Disk())
-
-    def close(self) -> None:
-        """Close files; the vault can still be used and opens them again."""
-        for part in ("history", "store"):
-            made = self.__dict__.pop(part, None)
-            if made is not None:
-                made.close()
-
-    def __enter__(self) -> Vault:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    # -- the parts -------------------------------------------------------------------------------
-
-    @cached_property
-    def config(self) -> settings.Config:
-        """The settings that hold for this vault."""
-        return settings.load(self.path)
-
-    @cached_property
-    def history(self) -> GitHistory:
-        """The git side."""
-        host = self.config.machine
-        return GitHistory(
-            self.path,
-            name=self.config.user_name or "gitvault",
-            email=self.config.user_email or f"gitvault@{host}",
-            host=host,
-            now=self._now,
-            disk=self._disk,
-            decode_pointer=_decode_pointer,
-            guard=self._assert_held,
-        )
-
-    @cached_property
-    def store(self) -> ChunkStore:
-        """The chunk store."""
-        from gitvault.core.storage.store import ChunkStore
-
-        return ChunkStore(
-            self.path / "chunks",
-            cache=self.path / "cache",
-            strategy=settings.chunking(self.config),
-            level=self.config.compression_level,
-            disk=self._disk,
-            guard=self._assert_held,
-            admit=self._admit,
-        )
-
-    def _admit(self, size: int) -> None:
-        """A new pack: whether the quota, in a run that it is asked in, has room for it. Raises StorageFullError."""
-        if self._quota:
-            self._quota.admit(size)
-
-    @contextlib.contextmanager
-    def _lock(self, purpose: str, timeout: float | None = None) -> Iterator[None]:
-        """Write alone; an operation that was interrupted is completed first.
-
-        Raises LockedError, also from within when another machine took over meanwhile.
-        """
-        from gitvault.core.utils.lock import VaultLock
-
-        config = self.config
-        lock = VaultLock(
-            self.path / layout.LOCK,
-            purpose,
-            config.lock_timeout if timeout is None else timeout,
-            host=config.machine,
-            disk=self._disk,
-            waiting=self._waiting,
-            fence=self.history.refs.clear_locks,
-        )
-        with lock:
-            self._held = lock
-            try:
-                layout.clear_temporary(self.path, self._disk)
-                if (self.path / layout.PENDING).exists():
-                    from gitvault.core.versioning.operations import complete
-
-                    complete(self.path, self.history.refs, self._disk)
-                yield
-            except OSError:
-                # Its files are no longer there because whoever took over cleared them away?
-                lock.assert_held()
-                raise
-            finally:
-                self._held = None
-
-    def _assert_held(self) -> None:
-        if self._held:
-            self._held.assert_held()
-
-    def _complete_if_free(self) -> None:
-        """Who only reads sees an interrupted operation done; where that cannot be, what there is."""
-        if not (self.path / layout.PENDING).exists():
-            return
-        with contextlib.suppress(OSError, GitVaultError), self._lock("complete an operation", timeout=0):
-            pass
-
-    @property
-    def _caches(self) -> Caches:
-        from gitvault.core.stat_cache import Caches
-
-        return Caches(self.path / "cache", self._disk)
-
-    def _rules(self, project: Project) -> Policy:
-        return self.policy(project.path, project.mode)
+    # -- what is saved ---------------------------------------------------------------------------
 
     def policy(self, root: Path | str, mode: str = "protect") -> Policy:
         """What is saved of a folder, were it a project of that mode, and why."""
-        from gitvault.policy.policy import Policy
+        from gitvault.vault.saving import policy
 
-        config = self.config
-        return Policy(
-            root,
-            ignore=config.ignore,
-            ignore_source=partial(settings.origin, self.path, "vault.ignore"),
-            everywhere=config.policy_file,
-            conventions=mode != "full" and config.policy == "on",
-        )
+        return policy(self, root, mode)
+
+    def rules(self, project: Project) -> Rules:
+        """What of a project is saved, whatever version control holds."""
+        return self.policy(project.path, project.mode)
 
     def explain(self, path: str) -> Decision:
         """What is saved of a path, and why, whether anything is there and in a project or not. Raises ConfigError."""
-        from gitvault.policy.explain import changes, explain_path, raised
+        from gitvault.vault.saving import explain
 
-        folder, name = os.path.split(os.path.abspath(path))
-        real = os.path.join(os.path.realpath(folder), name)
-        around = [project for project in self._here() if layout.is_within(real, project.path)]
-        if not around:
-            return explain_path(path, make=self.policy)
-        project = max(around, key=lambda project: len(project.path))
-        decision = explain_path(path, project.path, partial(self.policy, mode=project.mode))
-        return raised(decision, *changes(self.history, project.name, decision.path))
+        return explain(self, self._here(), path)
 
     def unused_rules(self, paths: Sequence[Path | str] = ()) -> list[Rule]:
         """Rules that users wrote and that match nothing in these folders; none named: in any project of this machine.
 
         Raises ConfigError.
         """
-        from gitvault.policy.explain import unused
-        from gitvault.policy.patterns import PROJECT
+        from gitvault.vault.saving import unused_rules
 
-        modes = {project.path: project.mode for project in self._here()}
-        roots = [os.path.realpath(path) for path in paths] or list(modes)
-        found = [unused(self.policy(root, modes.get(root, "protect"))) for root in roots]
-        # A rule that holds for all projects is of no use when none of them has anything for it.
-        shared = set.intersection(*map(set, found)) if found else set()
-        local = {rule for rules in found for rule in rules if rule.level == PROJECT}
-        return sorted(shared | local, key=lambda rule: (rule.source, rule.line, rule.text))
+        return unused_rules(self, self._here(), paths)
+
+    def touched(self, project: Project) -> Touched | None:
+        """What may have changed in a project since its newest snapshot, as its watcher says; None: anything."""
+        from gitvault.vault.saving import touched
+
+        return touched(self, project)
 
     def _here(self) -> list[Project]:
         return [project for project in self.projects() if project.host == self.config.machine]
 
-    def _rules_by_mode(self, project: Project, policy: Policy | None = None) -> Rules:
-        """The rules of a project, and what its mode leaves to version control."""
-        from gitvault.vcs import lean, remotes
-        from gitvault.vcs.protect import rules
+    def _rules_by_mode(self, project: Project) -> Rules:
+        from gitvault.vault.saving import rules_by_mode
 
-        def standing(git_dir: str) -> remotes.Standing:
-            now = self._now()
-            limit = settings.remote_limit(self.config, now)
-            return remotes.standing_of(Path(git_dir), now, limit, self.path / "cache")
-
-        tip = self.history.tip(project.name)
-        found = rules.of_mode(
-            project.mode,
-            project.path,
-            policy or self._rules(project),
-            history=self.history,
-            tip=tip,
-            standing=standing,
-        )
-        return lean.Lean(project.path, found) if project.mode == "protect" else found
-
-    def rules(self, project: Project) -> Rules:
-        """What of a project is saved."""
-        return self._rules(project)
+        return rules_by_mode(self, project, self.policy(project.path, project.mode))
 
     def _watch(self, project: Project) -> Watch | None:
-        """The project's watcher; none for a checkout: what git says of a file changes without its being touched."""
-        from gitvault.core.touched import Watch
-        from gitvault.core.versioning import contents
+        from gitvault.vault.saving import watch
 
-        tip = self.history.tip(project.name)
-        with contextlib.suppress(CorruptionError, NotFoundError):
-            if tip and contents.attached(self.history, self.history.commit(tip).tree):
-                return None
-        if project.mode != "full" and os.path.lexists(os.path.join(project.path, ".git")):
-            return None
-        return Watch(self.path / "cache", project.path, self._rules(project).digest)
-
-    def touched(self, project: Project) -> Touched | None:
-        """What may have changed in a project since its newest snapshot, as its watcher says; None: anything."""
-        from gitvault.core.backup_engine.baseline import to_look_at
-
-        cache = self._caches.open(project.name)
-        tip = self.history.tip(project.name)
-
-        def ask() -> Touched | None:
-            about = cache.about()
-            if tip is None or about.get("snapshot") != self.history.identify(tip).encode():
-                return None
-            watch = self._watch(project)
-            return to_look_at(watch.touched(about.get("watch", b"")), cache) if watch else None
-
-        return cache.use(ask)
+        return watch(self, project)
 
     # -- projects --------------------------------------------------------------------------------
 
@@ -344,7 +123,7 @@ class Vault:
             # Another process may have been quicker.
             if not (found := catalog.find(self.projects(), folder, host, name)):
                 known = catalog.lines(self.history)
-                found, *others = catalog.add(known, folder, host, name, self._now())
+                found, *others = catalog.add(known, folder, host, name, self.now())
                 found = replace(found, detected=stack_of(folder))
                 catalog.save(self.history, [found, *others], f"Add {to_line(os.fsencode(found.name))}")
         return self._in_mode(found, mode)
@@ -378,8 +157,8 @@ class Vault:
         from gitvault.core.versioning.rewrite import rename
 
         with self._lock("rename"):
-            done = rename(self.history, old, new, time=self._now(), host=self.config.machine)
-            self._caches.rename(old, new)
+            done = rename(self.history, old, new, time=self.now(), host=self.config.machine)
+            self.caches.rename(old, new)
         return done
 
     def edit_projects(self, names: Collection[str], change: Edit) -> list[Project]:
@@ -390,7 +169,7 @@ class Vault:
         from gitvault.core.versioning import catalog
 
         with self._lock("edit"):
-            return catalog.edit(self.history, names, change, self.config.machine, self._now())
+            return catalog.edit(self.history, names, change, self.config.machine, self.now())
 
     def move_project(self, name: str, path: Path | str) -> Project:
         """Say where a project lies on this machine from now on; nothing is moved or copied, its history goes on.
@@ -403,8 +182,8 @@ class Vault:
 
         folder = self._outside(os.path.realpath(path))
         with self._lock("move"):
-            project = catalog.move(self.history, name, folder, stack_of(folder), self.config.machine, self._now())
-            self._caches.move(name, folder)
+            project = catalog.move(self.history, name, folder, stack_of(folder), self.config.machine, self.now())
+            self.caches.move(name, folder)
         return project
 
     def undo_edit(self) -> list[Project]:
@@ -417,10 +196,10 @@ class Vault:
 
         with self._lock("undo"):
             before = {(project.name, project.host): project.path for project in self.projects()}
-            changed = catalog.undo(self.history, self._now())
+            changed = catalog.undo(self.history, self.now())
             for project in changed:
                 if project.host == self.config.machine and before.get((project.name, project.host)) != project.path:
-                    self._caches.move(project.name, project.path)
+                    self.caches.move(project.name, project.path)
         return changed
 
     def snapshot_counts(self, names: Iterable[str]) -> dict[str, int]:
@@ -452,7 +231,7 @@ class Vault:
 
         `scan`: look at everything, also while a watcher knows what was touched.
         """
-        details = Details("", message, self._now(), 0, 0, tags, metadata, trigger)
+        details = Details("", message, self.now(), 0, 0, tags, metadata, trigger)
         registered = self.add_project(path, project)
         try:
             report = self._take(registered, details, scan, progress)
@@ -478,7 +257,7 @@ class Vault:
         if (stack := stack_of(project.path)) != project.detected:
             # The snapshot is taken; the next one sees it too.
             with contextlib.suppress(OSError, GitVaultError), self._lock("stack"):
-                catalog.detect(self.history, project, stack, self._now())
+                catalog.detect(self.history, project, stack, self.now())
 
     def _make_room(self, full: StorageFullError) -> None:
         """At the quota: prune by the settings, and sweep. Raises StorageFullError when that cannot be."""
@@ -495,22 +274,23 @@ class Vault:
         from gitvault.core.backup_engine.quota import Quota
         from gitvault.core.backup_engine.reading import Limits
         from gitvault.core.backup_engine.snapshot import take_snapshot
+        from gitvault.vault.saving import rules_by_mode
 
         limits = Limits(config.inline_limit, WHOLE_LIMIT, config.binary_extensions, config.secrets == "note")
         with self._lock(f"snapshot of {project.name}"):
             if not any((known.name, known.host) == (project.name, project.host) for known in self.projects()):
                 raise LockedError(f"{project.name}: got another name meanwhile; run again")
             self._quota = Quota(self.path, config.quota, disk_usage(self.path)) if config.quota else None
-            cache = self._caches.open(project.name)
+            cache = self.caches.open(project.name)
             rules: list[tuple[Policy, Rules]] = []
 
             def take() -> models.SnapshotReport:
                 # Made anew when a damaged cache has the walk begin again.
-                policy = self._rules(project)
-                rules[:] = [(policy, self._rules_by_mode(project, policy))]
+                policy = self.policy(project.path, project.mode)
+                rules[:] = [(policy, rules_by_mode(self, project, policy))]
                 return take_snapshot(
                     Path(project.path),
-                    replace(details, project=project.name, time=self._now()),
+                    replace(details, project=project.name, time=self.now()),
                     history=self.history,
                     store=self.store,
                     cache=cache,
@@ -539,7 +319,7 @@ class Vault:
             return None
         from gitvault.core.backup_engine.untouched import untouched
 
-        cache = self._caches.open(project.name)
+        cache = self.caches.open(project.name)
         root, name, history = Path(project.path), project.name, self.history
         return cache.use(lambda: untouched(root, name, history=history, cache=cache, watch=watch))
 
@@ -656,7 +436,7 @@ class Vault:
         from gitvault.vcs.protect.saved import settled
 
         here = self._here()
-        places = Places(self.history, self._caches.open, self._rules_by_mode, here, self._now(), self._watch)
+        places = Places(self.history, self.caches.open, self._rules_by_mode, here, self.now(), self._watch)
         named = [os.fspath(path) for path in paths] or [project.path for project in here if not project.archived]
         return [settled(self.history, here, path, path_state(places, path, scan)) for path in named]
 
@@ -669,10 +449,10 @@ class Vault:
         from gitvault.vcs import verdict
         from gitvault.vcs.git_state import Asking
 
-        host, now = self.config.machine, self._now()
+        host, now = self.config.machine, self.now()
         here = [project for project in self.projects() if project.host == host]
         named = [self.project(name) for name in projects] if projects else here
-        looking = status.Places(self.history, self._caches.open, self._rules_by_mode, here, now)
+        looking = status.Places(self.history, self.caches.open, self._rules_by_mode, here, now)
         with contextlib.ExitStack() as opened:
             copies = {}
             for path in self.config.copies:
@@ -682,8 +462,8 @@ class Vault:
             places = verdict.Places(
                 self.path,
                 self.history,
-                self._caches.open,
-                self._rules,
+                self.caches.open,
+                self.rules,
                 lambda project: status.path_state(looking, project.path, True).state == "saved",
                 copies,
                 Asking(now, settings.remote_limit(self.config, now), self.path / "cache", self._disk, probe),
@@ -725,7 +505,7 @@ class Vault:
             return self._repaired(copies, progress)
         read = None
         if data:
-            read = ReadExtent(self.path / "cache", self._disk, self._now(), share=share, restart=restart)
+            read = ReadExtent(self.path / "cache", self._disk, self.now(), share=share, restart=restart)
         with read or contextlib.nullcontext():
             report = verify_vault(self.history, self.store, data=data, extent=read, progress=progress)
         if read:
@@ -770,7 +550,7 @@ class Vault:
         wanted = frozenset(projects)
         for project in wanted:
             self._expect(project)
-        with Vault.create(there, now=self._now, disk=self._disk, waiting=self._waiting) as other:
+        with Vault.create(there, now=self.now, disk=self._disk, waiting=self._waiting) as other:
             with other._lock(f"copy of {here}"):
                 report = copy_vault(
                     self.history,
@@ -828,8 +608,8 @@ class Vault:
                 held.enter_context(self._lock("prune"))
                 held.enter_context(self._reserve())
             names = catalog.saved(self.history, projects)
-            cache = self._caches.open if yes else None
-            return prune(self.history, names, rules, now=self._now(), host=self.config.machine, cache=cache)
+            cache = self.caches.open if yes else None
+            return prune(self.history, names, rules, now=self.now(), host=self.config.machine, cache=cache)
 
     def forget(
         self, patterns: Sequence[str], *, projects: Sequence[str] = (), yes: bool = False
@@ -848,10 +628,10 @@ class Vault:
             names = catalog.saved(self.history, projects)
 
             def clear(project: str) -> None:
-                self._caches.remove(project)
+                self.caches.remove(project)
                 layout.clear_search(self.path, self._disk)
 
-            return forget(self.history, patterns, names, now=self._now(), host=self.config.machine, clear=clear)
+            return forget(self.history, patterns, names, now=self.now(), host=self.config.machine, clear=clear)
 
     def operations(self) -> list[Operation]:
         """What moved several refs at once, newest first. Raises CorruptionError."""
@@ -867,9 +647,9 @@ class Vault:
         from gitvault.core.versioning.rewrite import undo
 
         with self._lock("undo"):
-            done = undo(self.history, count, time=self._now(), host=self.config.machine)
+            done = undo(self.history, count, time=self.now(), host=self.config.machine)
             for old, new in done.renamed:
-                self._caches.rename(old, new)
+                self.caches.rename(old, new)
         return done
 
     def sweep(self, *, progress: Progress | None = None) -> models.SweepReport:
@@ -896,7 +676,7 @@ class Vault:
         from gitvault.core.utils import process
         from gitvault.vcs import remotes
 
-        if self.config.maintenance == "auto" and remotes.is_due(Path(project.path), self._now(), self.path / "cache"):
+        if self.config.maintenance == "auto" and remotes.is_due(Path(project.path), self.now(), self.path / "cache"):
             words = ("--vault", os.fspath(self.path), "vcs", "status", "--probe", "--", project.name)
             process.start_detached(["-m", "gitvault", *words])
 
@@ -909,10 +689,3 @@ class Vault:
 
 def _raw_path(path: str | bytes) -> bytes:
     return path if isinstance(path, bytes) else from_text(path)
-
-
-def _decode_pointer(blob: bytes) -> models.Pointer | None:
-    """A pointer in a tree is always ours: a user's own file that looks like one is in the store."""
-    from gitvault.core.storage import pointers
-
-    return pointers.decode(blob)

@@ -1,0 +1,113 @@
+"""What of a project is saved: the policy, what its mode leaves to version control, and what its watcher knows."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gitvault import config as settings
+from gitvault.core.models import Project
+from gitvault.core.utils import layout
+from gitvault.errors import CorruptionError, NotFoundError
+from gitvault.vault.opened import Opened
+
+if TYPE_CHECKING:
+    from gitvault.core.interfaces import Rules
+    from gitvault.core.touched import Touched, Watch
+    from gitvault.policy.explain import Decision
+    from gitvault.policy.patterns import Rule
+    from gitvault.policy.policy import Policy
+    from gitvault.vcs.remotes import Standing
+
+
+def policy(vault: Opened, root: Path | str, mode: str) -> Policy:
+    """What is saved of a folder, were it a project of that mode, and why."""
+    from gitvault.policy.policy import Policy
+
+    config = vault.config
+    return Policy(
+        root,
+        ignore=config.ignore,
+        ignore_source=partial(settings.origin, vault.path, "vault.ignore"),
+        everywhere=config.policy_file,
+        conventions=mode != "full" and config.policy == "on",
+    )
+
+
+def explain(vault: Opened, projects: Sequence[Project], path: str) -> Decision:
+    """What is saved of a path, and why; `projects`: those of this machine. Raises ConfigError."""
+    from gitvault.policy.explain import changes, explain_path, raised
+
+    folder, name = os.path.split(os.path.abspath(path))
+    real = os.path.join(os.path.realpath(folder), name)
+    around = [project for project in projects if layout.is_within(real, project.path)]
+    if not around:
+        return explain_path(path, make=lambda root: policy(vault, root, "protect"))
+    project = max(around, key=lambda project: len(project.path))
+    decision = explain_path(path, project.path, lambda root: policy(vault, root, project.mode))
+    return raised(decision, *changes(vault.history, project.name, decision.path))
+
+
+def unused_rules(vault: Opened, projects: Sequence[Project], paths: Sequence[Path | str]) -> list[Rule]:
+    """Rules that users wrote and that match nothing in these folders, or in any of the projects. Raises ConfigError."""
+    from gitvault.policy.explain import unused
+    from gitvault.policy.patterns import PROJECT
+
+    modes = {project.path: project.mode for project in projects}
+    roots = [os.path.realpath(path) for path in paths] or list(modes)
+    found = [unused(policy(vault, root, modes.get(root, "protect"))) for root in roots]
+    # A rule that holds for all projects is of no use when none of them has anything for it.
+    shared = set.intersection(*map(set, found)) if found else set()
+    local = {rule for rules in found for rule in rules if rule.level == PROJECT}
+    return sorted(shared | local, key=lambda rule: (rule.source, rule.line, rule.text))
+
+
+def rules_by_mode(vault: Opened, project: Project, inner: Rules) -> Rules:
+    """The rules of a project, and what its mode leaves to version control."""
+    from gitvault.vcs import lean, remotes
+    from gitvault.vcs.protect import rules
+
+    now = vault.now()
+
+    def standing(git_dir: str) -> Standing:
+        limit = settings.remote_limit(vault.config, now)
+        return remotes.standing_of(Path(git_dir), now, limit, vault.path / "cache")
+
+    tip = vault.history.tip(project.name)
+    found = rules.of_mode(project.mode, project.path, inner, history=vault.history, tip=tip, standing=standing)
+    return lean.Lean(project.path, found) if project.mode == "protect" else found
+
+
+def watch(vault: Opened, project: Project) -> Watch | None:
+    """The project's watcher; none for a checkout: what git says of a file changes without its being touched."""
+    from gitvault.core.touched import Watch
+    from gitvault.core.versioning import contents
+
+    tip = vault.history.tip(project.name)
+    with contextlib.suppress(CorruptionError, NotFoundError):
+        if tip and contents.attached(vault.history, vault.history.commit(tip).tree):
+            return None
+    if project.mode != "full" and os.path.lexists(os.path.join(project.path, ".git")):
+        return None
+    return Watch(vault.path / "cache", project.path, policy(vault, project.path, project.mode).digest)
+
+
+def touched(vault: Opened, project: Project) -> Touched | None:
+    """What may have changed in a project since its newest snapshot, as its watcher says; None: anything."""
+    from gitvault.core.backup_engine.baseline import to_look_at
+
+    cache = vault.caches.open(project.name)
+    tip = vault.history.tip(project.name)
+
+    def ask() -> Touched | None:
+        about = cache.about()
+        if tip is None or about.get("snapshot") != vault.history.identify(tip).encode():
+            return None
+        asked = watch(vault, project)
+        return to_look_at(asked.touched(about.get("watch", b"")), cache) if asked else None
+
+    return cache.use(ask)
