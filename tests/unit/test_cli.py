@@ -91,9 +91,9 @@ class FakeVault:
             Project("other", "/q", "elsewhere", TIME),
         ]
 
-    def add_project(self, path: str, name: str | None = None) -> Project:
+    def add_project(self, path: str, name: str | None = None, *, mode: str | None = None) -> Project:
         assert isinstance(path, str)
-        return Project(name or Path(path).name, os.path.abspath(path), "here", TIME)
+        return Project(name or Path(path).name, os.path.abspath(path), "here", TIME, mode or "protect")
 
     def resolve(self, name: str) -> SnapshotId:
         if name.startswith("two"):
@@ -346,8 +346,10 @@ def test_add_and_projects(run: Callable[..., Run]) -> None:
         "path": "/p/new",
         "host": "here",
         "added": "2026-01-02T03:04:05Z",
+        "mode": "protect",
     }
     assert run("add", "/p/new").out.startswith("added new: /p/new\n")
+    assert run("add", "/p/new", "--mode", "full").out.startswith("added new: /p/new (full)\n")
     listed = run("projects", "--json").json
     assert listed[0]["snapshot"] == ID
     assert listed[0]["time"] == "2026-01-02T03:04:05Z"
