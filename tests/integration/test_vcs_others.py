@@ -23,7 +23,7 @@ from gitvault.vcs.verdict import read_state
 
 
 def tool(folder: Path, *command: str) -> str:
-    environment = {**os.environ, "HGUSER": "me", "HGPLAIN": "1", "HGRCPATH": ""}
+    environment = {**os.environ, "HGUSER": "me", "HGPLAIN": "1", "HGRCPATH": "", "USER": "me"}
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
