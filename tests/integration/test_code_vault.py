@@ -10,6 +10,7 @@ from repositories import cloned, commit, git
 
 from gitvault import CodeVault
 from gitvault.personas.base import chosen_vault
+from gitvault.vault.opened import Opened
 
 pytestmark = pytest.mark.needs("git")
 
@@ -50,3 +51,10 @@ def test_the_vault_is_the_one_that_was_named(tmp_path: Path, monkeypatch: pytest
     with CodeVault("work", tmp_path / "work") as project:
         assert project.backup().files == 1
         assert project.vault.path == tmp_path / "named.git"
+
+
+def test_a_vaults_parts_are_there_without_its_verbs(tmp_path: Path) -> None:
+    parts = Opened.create(tmp_path / "vault.git")
+    assert parts.history.projects() == []
+    assert parts.store.get_storage_size().packs == 0
+    parts.close()

@@ -20,6 +20,7 @@ import pytest
 
 from gitvault.core.backup_engine.baseline import rows_for, rows_of_gone, to_look_at
 from gitvault.core.backup_engine.untouched import untouched
+from gitvault.core.interfaces import Rules
 from gitvault.core.models import Project
 from gitvault.core.patterns import Patterns
 from gitvault.core.scan import Folder, KeptFolder, Partly, Same, Untouched, kept_folders, walk
@@ -31,6 +32,7 @@ from gitvault.personas.code.activity.settings import Settings
 from gitvault.personas.code.activity.touched_list import TouchedList
 from gitvault.personas.code.activity.watcher import Happening, Watcher
 from gitvault.vault import Vault
+from gitvault.vault.saving import rules_by_mode
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the list is kept where the system tells of losses")
 
@@ -398,10 +400,10 @@ def test_a_walk_of_what_was_touched_follows_rules_that_changed(vault: Vault, pro
     cache = vault.caches.open(project.name)
     partly = Partly(Touched(b"", frozenset({b"f1"})), cache.rows_below)
 
-    def walked(rules: Patterns) -> list[Same | Folder | Untouched]:
+    def walked(rules: Rules) -> list[Same | Folder | Untouched]:
         return list(walk(Path(project.path), rows_for(partly.touched, cache), rules, [], [], partly=partly))
 
-    calm = walked(Patterns())
+    calm = walked(rules_by_mode(vault, project, vault.rules(project)))
     assert [f.path for f in calm if isinstance(f, Same)] == [b"", b"f1"]
     assert {f.path for f in calm if isinstance(f, Untouched)} >= {b"f0", b"f1/s0", b"f11"}
     assert not [f for f in walked(Patterns(["*.o"])) if isinstance(f, Untouched)]
