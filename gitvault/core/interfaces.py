@@ -42,10 +42,6 @@ class Extent(Protocol):
         """It has been read now, and is sound."""
 
 
-PROTECTED = "protected by "
-"""How the reason begins for which a file is left out that somebody else keeps: it is not deleted."""
-
-
 class Scope(Protocol):
     """What of one folder is saved."""
 

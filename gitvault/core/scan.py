@@ -21,10 +21,9 @@ from typing import TYPE_CHECKING
 
 import msgpack
 
-from gitvault.core.interfaces import PROTECTED
-from gitvault.core.models import Problem
+from gitvault.core.models import PROTECTED, Problem
 from gitvault.core.utils.attributes import read_xattrs
-from gitvault.core.utils.files import open_source
+from gitvault.core.utils.files import list_source, open_source, scan_source
 from gitvault.core.utils.process import Child, in_child
 
 if TYPE_CHECKING:
@@ -204,7 +203,7 @@ def kept_folders(root: Path, rules: Rules, start: bytes = b"", vault: Path | Non
         full = _join(base, path)
         names: list[str] = []
         folders: list[str] = []
-        with contextlib.suppress(OSError), os.scandir(full) as listed:
+        with contextlib.suppress(OSError), scan_source(full) as listed:
             for entry in listed:
                 names.append(entry.name)
                 if entry.name == ".git":
@@ -226,20 +225,10 @@ def scopes(root: Path, rules: Rules, path: bytes) -> Iterator[tuple[Scope, bytes
     for part in path.split(b"/") if path else ():
         names: list[str] = []
         with contextlib.suppress(OSError):
-            names = _names(_join(base, at))
+            names = list_source(_join(base, at))
         scope = rules.scope(at, rules.marks(names), scope)
         yield scope, part
         at = at + b"/" + part if at else part
-
-
-def _names(full: str) -> list[str]:
-    if not _POSIX:
-        return os.listdir(full)
-    fd = open_source(full)
-    try:
-        return os.listdir(fd)
-    finally:
-        os.close(fd)
 
 
 def _marks(rules: Rules, folders: list[str], found: list[tuple[str, os.stat_result]]) -> Sequence[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gitvault.core.scan import scopes
+from gitvault.core.utils.files import list_source
 from gitvault.policy.ecosystems import PROJECT_FILE
 from gitvault.policy.kinds import hint, kind_of
 from gitvault.policy.patterns import EVERYWHERE, IGNORED, Live, Rule
@@ -123,7 +124,7 @@ def likely_root(path: str) -> str:
     marked = ""
     for folder in folders[:-1]:
         with suppress(OSError):
-            marks = policy.marks(os.listdir(folder))
+            marks = policy.marks(list_source(folder))
             if MARKS.intersection(marks):
                 return folder
             if marks:
@@ -194,7 +195,7 @@ def _deciding(policy: Policy, path: bytes, is_folder: bool) -> Rule | None:
 def _by_content(policy: Policy, path: bytes, outer: Place) -> Rule | None:
     """What leaves a folder out for what it holds itself."""
     try:
-        names = os.listdir(os.path.join(policy.root, os.fsdecode(path)))
+        names = list_source(os.path.join(policy.root, os.fsdecode(path)))
     except OSError:
         return None
     inner = policy.scope(path, policy.marks(names), outer)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gitvault.core.models import Problem
+from gitvault.core.utils.files import list_source, scan_source
 from gitvault.errors import ConfigError
 from gitvault.policy import tracked
 from gitvault.policy.ecosystems import CACHE_SIGNATURE, CACHE_TAG, PROJECT_FILE, Ecosystems, ecosystems
@@ -106,7 +107,7 @@ class Place:
     def _holds(self, name: bytes, wanted: Iterable[str]) -> bool:
         """Whether the folder `name` has one of these names in it."""
         try:
-            held = os.listdir(self._path(name))
+            held = list_source(self._path(name))
         except OSError:
             return False
 
@@ -116,12 +117,12 @@ class Place:
         """Whether an ignored folder is a checkout, or holds one or something of the keep list."""
         keep = self.policy.built_in.keep
         try:
-            with os.scandir(path) as listed:
+            with scan_source(path) as listed:
                 for entry in islice(listed, _PEEKED):
                     is_folder = entry.is_dir(follow_symlinks=False)
                     if entry.name in MARKS or keep.may_match(os.fsencode(entry.name), is_folder):
                         return True
-                    if is_folder and os.path.lexists(f"{entry.path}/.git"):
+                    if is_folder and os.path.lexists(f"{path}/{entry.name}/.git"):
                         return True
         except OSError:
             return False
@@ -235,7 +236,7 @@ class Policy:
         place = nowhere
         for folder in reversed(above[: top + 1]):
             try:
-                names = os.listdir(folder)
+                names = list_source(folder)
             except OSError:
                 names = [name for name in (".git", ".gitignore") if os.path.lexists(folder / name)]
             path = os.fspath(folder)

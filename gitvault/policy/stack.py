@@ -10,6 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from gitvault.core.utils.files import scan_source
+
 # Names in the project's folder, folders in it, names in each of those: a folder of thousands must not delay a snapshot.
 _TOP, _FOLDERS, _BELOW = 2000, 50, 200
 # They hold what others made, whatever it is made with.
@@ -58,7 +60,7 @@ def _marked(table: _Table, names: Iterable[str]) -> list[str]:
 
 def _names(folder: str, limit: int) -> list[tuple[str, bool]]:
     try:
-        with os.scandir(folder) as found:
+        with scan_source(folder) as found:
             return sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in islice(found, limit))
     except OSError:
         return []

@@ -390,6 +390,7 @@ class Vault(Opened):
         from gitvault.core.versioning import origins
         from gitvault.vcs import lean
         from gitvault.vcs.protect.rebuild import restore
+        from gitvault.vcs.protect.view import View
 
         resolved = self.resolve(snapshot)
         safety = None
@@ -409,7 +410,7 @@ class Vault(Opened):
             if layout.is_within(os.path.realpath(folder), os.path.realpath(self.path)):
                 raise GitVaultError(f"{folder}: lies inside the vault; restore into another folder")
         done = restore(
-            self._view(resolved),
+            View(self.history, resolved),
             folder,
             store=self.store,
             paths=[_raw_path(path) for path in paths],
@@ -433,12 +434,17 @@ class Vault(Opened):
         result is told, and its age. `scan` looks at everything.
         """
         from gitvault.core.backup_engine.status import Places, path_state
-        from gitvault.vcs.protect.saved import settled
 
         here = self._here()
         places = Places(self.history, self.caches.open, self._rules_by_mode, here, self.now(), self._watch)
         named = [os.fspath(path) for path in paths] or [project.path for project in here if not project.archived]
-        return [settled(self.history, here, path, path_state(places, path, scan)) for path in named]
+        states = [path_state(places, path, scan) for path in named]
+        if all(state.state in ("saved", "changed", "deleted") for state in states):
+            return states
+        # What is saved with nobody's help is said without a word from version control.
+        from gitvault.vcs.protect.saved import settled
+
+        return [settled(self.history, here, path, state) for path, state in zip(named, states, strict=True)]
 
     def vcs_status(self, projects: Sequence[str] = (), *, probe: bool = False) -> list[Safety]:
         """What of the named projects, or all of this machine, exists nowhere else. `probe`: ask every remote now.

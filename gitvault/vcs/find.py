@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gitvault.core.utils.files import list_source, scan_source
 from gitvault.vcs.state import Checkout
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def checkout_at(folder: Path, names: Iterable[str] | None = None) -> Checkout | 
     """The checkout or bare repository that a folder is. `names`: its entries, when they are known."""
     if names is None:
         try:
-            names = os.listdir(folder)
+            names = list_source(folder)
         except OSError:
             return None
     present = set(names)
@@ -67,19 +68,18 @@ class Finder:
             at = pending.pop()
             folder = self._full(at)
             try:
-                with os.scandir(folder) as listed:
-                    entries = list(listed)
+                with scan_source(folder) as listed:
+                    entries = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in listed]
             except OSError:
                 continue
-            names = [entry.name for entry in entries]
+            names = [name for name, _ in entries]
             if found := checkout_at(folder, names):
                 yield found
                 continue
             scope = self._scope(at, names)
             prefix = at + b"/" if at else b""
-            for entry in entries:
-                name = os.fsencode(entry.name)
-                is_folder = entry.is_dir(follow_symlinks=False)
+            for text, is_folder in entries:
+                name = os.fsencode(text)
                 if scope.omits(name, is_folder):
                     continue
                 if is_folder:
@@ -96,7 +96,7 @@ class Finder:
         """The checkouts within one, of a kind that does not tell of them itself."""
         top = self.inner(checkout.path)
         with contextlib.suppress(OSError):
-            for name in sorted(os.listdir(checkout.path)):
+            for name in sorted(list_source(checkout.path)):
                 path = top + os.fsencode(name)
                 full = checkout.path / name
                 if name in MARKERS or full.is_symlink() or not full.is_dir() or self.omits(path, True):
@@ -117,7 +117,7 @@ class Finder:
             if names is None:
                 names = []
                 with contextlib.suppress(OSError):
-                    names = os.listdir(self._full(path))
+                    names = list_source(self._full(path))
             self._scopes[path] = self._rules.scope(path, self._rules.marks(names), outer)
         return self._scopes[path]
 

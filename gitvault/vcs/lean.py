@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gitvault.core.interfaces import PROTECTED, Rules, Scope
-from gitvault.core.models import Problem, SnapshotId
+from gitvault.core.interfaces import Rules, Scope
+from gitvault.core.models import PROTECTED, Problem, SnapshotId
 from gitvault.core.utils.names import from_text, to_line, to_text
 from gitvault.core.versioning import contents
 from gitvault.core.versioning.history import GitHistory

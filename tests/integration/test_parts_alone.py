@@ -17,7 +17,7 @@ from gitvault.core.backup_engine.restore import restore_snapshot
 from gitvault.core.backup_engine.snapshot import take_snapshot
 from gitvault.core.backup_engine.stats import storage_stats
 from gitvault.core.backup_engine.status import Places, path_state
-from gitvault.core.backup_engine.trees import Done, Trees, build_trees
+from gitvault.core.backup_engine.trees import Attachment, Done, Stored, Trees, attach, build_trees
 from gitvault.core.backup_engine.verify import verify
 from gitvault.core.chunking import AssetAware
 from gitvault.core.models import ChunkId, Filter, ObjectId, Project, SnapshotReport
@@ -96,6 +96,19 @@ def test_the_flows_need_no_vault(parts: Parts, project: Path, tmp_path: Path) ->
     report = verify(parts.history, parts.store, data=True)
     assert report.ok
     assert report.bytes_checked > 25_600
+
+
+def test_a_tree_of_attachments(parts: Parts) -> None:
+    pack = parts.history.new_pack()
+    assert attach(parts.history, pack, []) is None
+    blob = pack.add(b"blob", b"held")
+    whole: list[Attachment] = [(b"0/a", b"new"), (b"0/b", Stored(blob)), (b"top", b"new")]
+    tree = attach(parts.history, pack, whole)
+    made = pack.finish()
+    assert made is not None
+    parts.history.publish([made])
+    assert sorted(parts.history.tree(tree)) == [b"0", b"top"]
+    assert parts.history.tree(parts.history.tree(tree)[b"0"][1])[b"b"][1] == blob
 
 
 def test_what_is_attached_belongs_to_the_snapshot_and_is_no_file(parts: Parts, project: Path, tmp_path: Path) -> None:

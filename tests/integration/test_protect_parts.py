@@ -12,8 +12,7 @@ import pytest
 from repositories import cloned, commit, git
 
 from gitvault.core.backup_engine.trees import Attachment, Stored
-from gitvault.core.interfaces import PROTECTED
-from gitvault.core.models import MODES, ObjectId
+from gitvault.core.models import MODES, PROTECTED, ObjectId
 from gitvault.core.patterns import Patterns
 from gitvault.core.utils.files import Disk
 from gitvault.core.versioning.objects import object_id

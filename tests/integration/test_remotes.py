@@ -116,7 +116,7 @@ def test_a_refusal_is_told_from_silence(work: Path) -> None:
     answer = remotes.probe(work, NOW, work.parent / "cache", Disk())
     refused = replace(answer["origin"], trouble="Authentication failed", refused=True)
     remotes.keep(work, {"origin": refused}, work.parent / "cache", Disk())
-    said = trusted(work, NOW + timedelta(days=8, minutes=1))
+    said = trusted(work, NOW + timedelta(days=8, hours=2))
     assert said == "origin refused: Authentication failed (its last answer: 8 days ago)"
 
 

@@ -166,7 +166,7 @@ def test_a_failed_run_leaves_everything_as_it_was(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    for name in ("attach", "finish", "collect"):
+    for name in ("settle_missing", "finish", "collect"):
         monkeypatch.setattr(snapshot._Run, name, stop)
         with pytest.raises(KeyboardInterrupt):
             vault.create_snapshot(project)

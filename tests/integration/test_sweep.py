@@ -21,6 +21,8 @@ from gitvault.core.models import ObjectId, SweepReport
 from gitvault.core.storage.packs import by_frame, read_table
 from gitvault.core.utils.files import Disk
 from gitvault.core.versioning import meta, repack
+from gitvault.core.versioning.history import OPERATIONS
+from gitvault.core.versioning.operations import RECORD_FILE
 from gitvault.errors import CorruptionError, LockedError, StorageFullError
 from gitvault.vault import Vault
 
@@ -413,6 +415,7 @@ def test_a_kill_at_any_operation_loses_nothing_and_the_next_sweep_ends_it(
     states = fill(vault, tmp_path / "acme", 4)
     kept = keep_only(vault.path, "acme", list(states)[2:])
     git(vault.path, "update-ref", f"{sweep.UNDO}1/0", list(states)[1])
+    vault.history.write_file(OPERATIONS, RECORD_FILE, b"", "What the undo ref is of")
     vault.close()
     whole = dict(zip(kept, list(states.values())[2:], strict=True))
     at, step = 0, 1 if request.config.getoption("--deep") else 7

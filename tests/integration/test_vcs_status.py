@@ -20,6 +20,9 @@ from gitvault.errors import NotFoundError
 from gitvault.vault import Vault
 from gitvault.vcs.verdict import Safety
 
+# What device a folder is on counts here.
+pytestmark = pytest.mark.disk
+
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 KEYS = ["project", "path", "vcs", "safe", "modified", "untracked", "unpushed_commits", "stashes", "reason"]
 

@@ -127,7 +127,7 @@ def test_tags_notes_and_other_refs_are_followed(taken: Vault) -> None:
     git(taken, "tag", "-a", "-m", "Beta", "acme/beta", "acme~1")
     git(taken, "notes", "--ref=vault/feedback", "add", "-m", "note", "acme")
     old = git(taken, "rev-parse", "acme")
-    git(taken, "update-ref", "refs/vault/undo/1/1", old)
+    git(taken, "update-ref", "refs/vault/kept/1/1", old)
     git(taken, "tag", "blob", "acme:src/001.c")
     assert taken.verify(data=True).ok
     for ref in ("refs/tags/acme/beta", "refs/notes/vault/feedback"):
@@ -140,9 +140,8 @@ def test_tags_notes_and_other_refs_are_followed(taken: Vault) -> None:
 
 
 def test_what_only_another_ref_keeps_is_followed_to_its_chunks(taken: Vault) -> None:
-    """As what an operation can take back."""
-    git(taken, "update-ref", "refs/vault/undo/1/1", "acme")
-    git(taken, "update-ref", "refs/vault/undo/1/2", "refs/vault/meta/acme")
+    git(taken, "update-ref", "refs/vault/kept/1/1", "acme")
+    git(taken, "update-ref", "refs/vault/kept/1/2", "refs/vault/meta/acme")
     git(taken, "update-ref", "-d", "refs/heads/acme")
     git(taken, "update-ref", "-d", "refs/vault/meta/acme")
     assert taken.verify(data=True).ok

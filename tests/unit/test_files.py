@@ -23,8 +23,10 @@ from gitvault.core.utils.files import (
     Disk,
     UncachedFile,
     full_disk_named,
+    list_source,
     open_source,
     read_link,
+    scan_source,
 )
 from gitvault.errors import StorageFullError
 
@@ -360,3 +362,15 @@ def test_a_tail_is_replaced_only_behind_its_head(tmp_path: Path) -> None:
     assert file.read_bytes() == b"head 2\n"
     with pytest.raises(FileNotFoundError):
         Disk().replace_tail(tmp_path / "none", b"", b"x")
+
+
+def test_a_users_folder_is_read_without_a_trace(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_bytes(b"")
+    os.utime(tmp_path, ns=(1, os.stat(tmp_path).st_mtime_ns))
+    assert sorted(list_source(tmp_path)) == ["file", "folder"]
+    with scan_source(tmp_path) as listed:
+        assert {entry.name: entry.is_dir() for entry in listed} == {"file": False, "folder": True}
+    assert os.stat(tmp_path).st_atime_ns == 1
+    with pytest.raises(NotADirectoryError):
+        list_source(tmp_path / "file")

@@ -99,6 +99,13 @@ def test_records_in_json() -> None:
         "path": "/p/acme",
         "host": "studio",
         "added": "2026-01-02T03:04:05Z",
+        "client": "",
+        "stack": "",
+        "phase": "",
+        "tags": [],
+        "relations": [],
+        "mode": "protect",
+        "archived": False,
     }
     snapshot = Snapshot(SnapshotId("a" * 40), "acme", TIME, "why", ("t",), {"k": "v"}, 2, 3, "studio", "manual")
     assert render.snapshot_document(snapshot) == {

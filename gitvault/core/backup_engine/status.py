@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gitvault.core.backup_engine.baseline import rows_for, rows_of_gone, to_look_at
 from gitvault.core.models import PathState, Pointer, Problem, Project, SnapshotId
 from gitvault.core.scan import Folder, Partly, collection_paused, scopes, walk
 from gitvault.core.stat_cache import Known, Stat, StatCache, stat_of
@@ -70,10 +69,11 @@ def _state_inside(
         return _state(path, "new", None, "the project has no snapshot yet; git-vault snapshot saves it")
     newest = places.history.identify(tip)
     is_folder = os.path.isdir(real) and not os.path.islink(real)
-    rules = places.rules(project)
-    if excluded := _excluded(rules, project.path, inside, is_folder):
-        return _state(path, "excluded", None, excluded)
     cached = cache.about().get("snapshot") == newest.encode()
+    if cached and (same := _as_saved(places.history, cache, path, real, inside, newest)):
+        return same
+    if inside and (excluded := _excluded(places.rules(project), project.path, inside, is_folder)):
+        return _state(path, "excluded", None, excluded)
     row = cache.row(inside) if cached else None
     if row is not None and not is_folder:
         if os.path.lexists(real):
@@ -87,6 +87,20 @@ def _state_inside(
     if is_folder:
         return _folder_state(places, project, cache, path, inside, newest, scan)
     return _file_state(places.history, cache, path, real, inside, known, newest)
+
+
+def _as_saved(
+    history: GitHistory, cache: StatCache, path: str, real: str, inside: bytes, newest: SnapshotId
+) -> PathState | None:
+    """The state of a file that is as the newest snapshot has it: what rules there are by now is no matter."""
+    try:
+        found = os.lstat(real)
+    except OSError:
+        return None
+    known = None if stat.S_ISDIR(found.st_mode) else _known(history, cache, inside, newest)
+    if known is None or known.stat != stat_of(found):
+        return None
+    return _file_state(history, cache, path, real, inside, known, newest)
 
 
 def _state(path: str, state: str, snapshot: SnapshotId | None, reason: str) -> PathState:
@@ -199,7 +213,11 @@ def _folder_state(
 ) -> PathState:
     about = cache.about()
     watch = None if scan else places.watch(project)
-    seen = to_look_at(watch.touched(about.get("watch", b"")), cache) if watch else None
+    seen = None
+    if watch:
+        from gitvault.core.backup_engine.baseline import to_look_at
+
+        seen = to_look_at(watch.touched(about.get("watch", b"")), cache)
     if not scan and seen is None:
         looked = datetime.fromtimestamp(int(about.get("time", b"0")), UTC)
         age = dates.age((places.now - looked).total_seconds())
@@ -220,6 +238,8 @@ def _folder_state(
 
 def _scan(places: Places, project: Project, cache: StatCache, inside: bytes, touched: Touched | None) -> dict[str, int]:
     """Files that the next snapshot would find new, changed, deleted or unreadable below a folder."""
+    from gitvault.core.backup_engine.baseline import rows_for, rows_of_gone
+
     counts = {"new": 0, "changed": 0, "deleted": 0, "unreadable": 0}
     problems: list[Problem] = []
     prefix = inside + b"/" if inside else b""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gitvault.core.models.records import (
     MODES,
+    PROTECTED,
     ChunkId,
     Entry,
     ObjectId,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MODES",
+    "PROTECTED",
     "Affected",
     "ChunkId",
     "ChunkPlan",

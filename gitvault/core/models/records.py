@@ -51,6 +51,9 @@ class Problem:
     reason: str
 
 
+PROTECTED = "protected by "
+"""How the reason begins for which a file is left out that somebody else keeps: it is not deleted."""
+
 MODES = ("protect", "full", "ignore-vcs")
 """What is saved of a checkout: what its version control does not hold, everything, or the work tree alone."""
 

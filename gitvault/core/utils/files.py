@@ -45,6 +45,30 @@ def open_source(path: str | bytes, dir_fd: int | None = None) -> int:
         return open_source(name, parent)
 
 
+@contextlib.contextmanager
+def scan_source(path: str | os.PathLike[str]) -> Iterator[Iterator[os.DirEntry[str]]]:
+    """The entries of a user's folder, without touching its access time where the OS allows it. Raises OSError.
+
+    Each entry's `path` is no more than its name.
+    """
+    if os.scandir not in os.supports_fd:
+        with os.scandir(path) as listed:
+            yield listed
+        return
+    fd = open_source(os.fspath(path))
+    try:
+        with os.scandir(fd) as listed:
+            yield listed
+    finally:
+        os.close(fd)
+
+
+def list_source(path: str | os.PathLike[str]) -> list[str]:
+    """The names in a user's folder, likewise. Raises OSError."""
+    with scan_source(path) as listed:
+        return [entry.name for entry in listed]
+
+
 def read_link(path: str) -> bytes:
     """A symlink's target."""
     try:

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from gitvault.core.backup_engine.trees import Attachment, Stored
-from gitvault.core.interfaces import PROTECTED
+from gitvault.core.models import PROTECTED
 from gitvault.core.scan import racy_ns
 from gitvault.core.utils.files import open_source, read_link
 from gitvault.core.utils.names import to_line

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from gitvault.core.interfaces import PROTECTED
-from gitvault.core.models import ObjectId, PathState, Project
+from gitvault.core.models import PROTECTED, ObjectId, PathState, Project
 from gitvault.core.utils.files import open_source, read_link
 from gitvault.core.utils.layout import is_within
 from gitvault.core.versioning import contents
