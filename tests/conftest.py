@@ -72,12 +72,12 @@ def tmp_path(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("deep") and not item.config.getoption("--deep"):
+        pytest.skip("slow: runs with --deep")
     for mark in item.iter_markers("needs"):
         for tool in mark.args:
             if shutil.which(tool) is None:
                 _missing(tool)
-    if item.get_closest_marker("deep") and not item.config.getoption("--deep"):
-        pytest.skip("slow: runs with --deep")
 
 
 def _missing(tool: str) -> None:

@@ -31,5 +31,8 @@ def uisetup(ui: Any) -> None:
     util.checkexec = util.checklink = lambda path: os.name != "nt"
 
 
+_READ_ONLY = OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+
 def _refuse(*arguments: Any, **options: Any) -> NoReturn:
-    raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+    raise _READ_ONLY

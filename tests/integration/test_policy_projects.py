@@ -218,6 +218,7 @@ def test_built_by_python(tmp_path: Path) -> None:
     judged(tmp_path, lambda path: path.startswith(("__pycache__", "environment")))
 
 
+@pytest.mark.deep
 @pytest.mark.needs("cargo")
 def test_built_by_cargo(tmp_path: Path) -> None:
     (tmp_path / "src").mkdir()
@@ -228,6 +229,7 @@ def test_built_by_cargo(tmp_path: Path) -> None:
     assert "Cargo.lock" in saved(tmp_path)
 
 
+@pytest.mark.deep
 @pytest.mark.needs("npm")
 def test_built_by_npm(tmp_path: Path) -> None:
     (tmp_path / "lib").mkdir()
@@ -241,6 +243,7 @@ def test_built_by_npm(tmp_path: Path) -> None:
     assert "package-lock.json" in saved(tmp_path / "app")
 
 
+@pytest.mark.deep
 @pytest.mark.needs("cmake", "make")
 def test_built_by_cmake_in_a_folder_of_any_name(tmp_path: Path) -> None:
     (tmp_path / "CMakeLists.txt").write_text(
@@ -252,6 +255,7 @@ def test_built_by_cmake_in_a_folder_of_any_name(tmp_path: Path) -> None:
     judged(tmp_path, lambda path: path.startswith("somewhere/"))
 
 
+@pytest.mark.deep
 @pytest.mark.needs("make", "cc")
 def test_built_by_make(tmp_path: Path) -> None:
     (tmp_path / "Makefile").write_text("a.o: a.c\n\tcc -c a.c -o a.o\n")

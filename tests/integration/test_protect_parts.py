@@ -72,6 +72,8 @@ def test_a_damaged_index_is_named(work: Path) -> None:
             index.parse(data[:cut])
     with pytest.raises(CorruptionError):
         index.decode_plain(data[:-1] + b"x")
+    with pytest.raises(index.UnreadableIndex, match="of a kind that is not known here"):
+        index.parse(b"DIRC" + (9).to_bytes(4, "big") + bytes(40))
 
 
 def test_what_is_cached_of_an_index_is_what_it_says(work: Path, tmp_path: Path) -> None:

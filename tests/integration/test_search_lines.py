@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import random
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 from gitvault.core.backup_engine.maintain import start_if_due
 from gitvault.core.utils import layout, process
 from gitvault.core.utils.files import Disk
-from gitvault.errors import CorruptionError, GitVaultError, LockedError, NotFoundError
+from gitvault.errors import CorruptionError, GitVaultError, LockedError, NotFoundError, ToolFailed
 from gitvault.personas.code.search import history, query
 from gitvault.personas.code.search import index as index_module
 from gitvault.personas.code.search.catalog import FORMAT, alone
@@ -655,3 +656,12 @@ def test_a_pattern_that_takes_too_long_is_cut_off(
     monkeypatch.setattr(query, "LIMIT", -1.0)
     with pytest.raises(GitVaultError, match="stopped after"):
         ids(index, "a")
+
+
+def test_a_git_that_ends_while_it_is_asked_is_said(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "-q", tmp_path / "work"], check=True)
+    with history.Reader(Source("work", tmp_path / "work")) as reader:
+        reader._git.kill()
+        reader._git.stdin, reader._git.stdout = io.BytesIO(), io.BytesIO()
+        with pytest.raises(ToolFailed, match="cat-file"):
+            reader.read(b"\1" * 20)

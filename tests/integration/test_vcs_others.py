@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import subprocess
 import time
 from datetime import UTC, datetime, timedelta
@@ -168,6 +169,9 @@ def test_one_command_server_answers_and_is_started_again_when_it_is_gone(hg_work
             os.mkfifo(hg_work / ".hg" / "bookmarks")
             server.ask(hg_work, "log", "-T", "{bookmarks}", timeout=0.5)
         assert server.ask(hg_work, "root").strip() == os.fsencode(hg_work)
+        with pytest.MonkeyPatch.context() as patched, pytest.raises(ToolFailed, match="-1"):
+            patched.setattr(server, "_exchange", lambda *_: struct.unpack(">I", b""))
+            server.ask(hg_work, "root")
     finally:
         server.close()
     assert running.returncode is not None
