@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gitvault.core.utils.layout import WATCH
+
 if TYPE_CHECKING:
     import socket
 
-SOCKET = "watch.sock"
-"""In the vault's folder `cache`."""
 # A watcher that takes in a burst; one that stands still must not keep anybody from saving.
 _PATIENCE_SECONDS = 2.0
 _LONGEST = 1 << 20
@@ -72,7 +72,7 @@ class Watch:
 
     def answers(self) -> bool:
         """Whether there is somebody to ask, it seems."""
-        return is_socket(self.caches / SOCKET)
+        return is_socket(self.caches / WATCH)
 
     def touched(self, mark: bytes) -> Touched | None:
         """What may have changed since a mark, b"" for none; None when no watcher answers."""
@@ -97,7 +97,7 @@ class Watch:
 
 def ask(caches: Path, question: Mapping[str, object]) -> dict[str, Any] | None:
     """A watcher's answer to any question; None when there is no watcher, or none that answers in time."""
-    if not is_socket(caches / SOCKET):
+    if not is_socket(caches / WATCH):
         return None
     try:
         with connection(caches) as talk:
@@ -134,11 +134,11 @@ def connection(caches: Path) -> Iterator[socket.socket]:
 def address(caches: Path) -> Iterator[str]:
     """The socket's name, short enough for the system (108 bytes on Linux, 104 elsewhere), however deep the vault is."""
     if sys.platform != "linux":
-        yield os.fspath(caches / SOCKET)
+        yield os.fspath(caches / WATCH)
         return
     folder = os.open(caches, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        yield f"/proc/self/fd/{folder}/{SOCKET}"
+        yield f"/proc/self/fd/{folder}/{WATCH}"
     finally:
         os.close(folder)
 

@@ -94,6 +94,9 @@ class Vault(Opened):
         return rules_by_mode(self, project, self.policy(project.path, project.mode))
 
     def _watch(self, project: Project) -> Watch | None:
+        # Nearly always there is none, and to ask costs as much as all of `git vault status`.
+        if not os.path.lexists(self.path / "cache" / layout.WATCH):
+            return None
         from gitvault.vault.saving import watch
 
         return watch(self, project)

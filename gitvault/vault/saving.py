@@ -84,11 +84,7 @@ def rules_by_mode(vault: Opened, project: Project, inner: Rules) -> Rules:
 
 def watch(vault: Opened, project: Project) -> Watch | None:
     """The project's watcher; none for a checkout: what git says of a file changes without its being touched."""
-    from gitvault.core.touched import SOCKET, Watch, is_socket
-
-    # First: nearly always there is none, and what else is asked costs as much as all of `git vault status`.
-    if not is_socket(vault.path / "cache" / SOCKET):
-        return None
+    from gitvault.core.touched import Watch
     from gitvault.core.versioning import contents
 
     tip = vault.history.tip(project.name)

@@ -24,7 +24,8 @@ from gitvault.core.interfaces import Rules
 from gitvault.core.models import Project
 from gitvault.core.patterns import Patterns
 from gitvault.core.scan import Folder, KeptFolder, Partly, Same, Untouched, kept_folders, walk
-from gitvault.core.touched import SOCKET, Touched, Watch, address, ask, connection, is_socket
+from gitvault.core.touched import Touched, Watch, address, ask, connection, is_socket
+from gitvault.core.utils.layout import WATCH
 from gitvault.personas.code.activity import hooks, inotify
 from gitvault.personas.code.activity.detector import Around, Timing
 from gitvault.personas.code.activity.inotify import Inotify
@@ -354,7 +355,7 @@ def test_who_asks_nonsense_gets_an_answer(vault: Vault, project: Project) -> Non
     caches = vault.path / "cache"
     with watching(vault) as running:
         settled(running, vault, project)
-        assert is_socket(caches / SOCKET)
+        assert is_socket(caches / WATCH)
         assert ask(caches, {"entity": "relative"}) == {
             "error": "expected an absolute path as `entity`, found 'relative'"
         }
@@ -368,7 +369,7 @@ def test_who_asks_nonsense_gets_an_answer(vault: Vault, project: Project) -> Non
             while answers.count(b"\n") < 2:
                 answers += talk.recv(4096)
             assert b"error" in answers and b'{"taken": 0}' in answers
-    assert not is_socket(caches / SOCKET)
+    assert not is_socket(caches / WATCH)
     assert ask(caches, {"state": True}) is None
     with pytest.raises(OSError), connection(caches):
         pass

@@ -15,7 +15,6 @@ from gitvault.core.models import PathState, Pointer, Problem, Project, SnapshotI
 from gitvault.core.scan import Folder, Partly, collection_paused, scopes, walk
 from gitvault.core.stat_cache import Known, Stat, StatCache, stat_of
 from gitvault.core.storage import pointers
-from gitvault.core.touched import Touched, Watch
 from gitvault.core.utils import dates
 from gitvault.core.utils.files import open_source, read_link
 from gitvault.core.utils.layout import is_within
@@ -27,6 +26,7 @@ from gitvault.errors import ContentMissing, NotFoundError
 
 if TYPE_CHECKING:
     from gitvault.core.interfaces import Rules
+    from gitvault.core.touched import Touched, Watch
 
 # A changed stat with the old content is worth reading for, up to here.
 _READ_LIMIT = 1 << 20

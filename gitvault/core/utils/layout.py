@@ -22,6 +22,8 @@ LONGEST = 1 << 20
 LOCK = "vault.lock"
 PENDING = "operation.pending"
 """While an operation moves refs, see operations.py."""
+WATCH = "watch.sock"
+"""In the folder `cache`: the socket that a watcher listens on."""
 SEARCH = "cache/search"
 """The index of what was ever in a project; it goes when anything is purged."""
 

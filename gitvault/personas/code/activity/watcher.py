@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from gitvault.core.models import Project
-from gitvault.core.touched import SOCKET, address, is_socket
+from gitvault.core.touched import address, is_socket
 from gitvault.core.utils import process
-from gitvault.core.utils.layout import is_within
+from gitvault.core.utils.layout import WATCH, is_within
 from gitvault.core.utils.lock import only_one
 from gitvault.core.utils.names import to_line
 from gitvault.errors import ToolMissing
@@ -323,7 +323,7 @@ class Watcher:
     @contextlib.contextmanager
     def _listening(self) -> Iterator[None]:
         """Answer at the socket, where the system has such sockets."""
-        path = self.caches / SOCKET
+        path = self.caches / WATCH
         if not hasattr(socket, "AF_UNIX"):
             yield
             return
