@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gitvault.cli import render
@@ -17,7 +15,7 @@ from gitvault.personas.base import Answer, Session, Verb
 if TYPE_CHECKING:
     from gitvault.personas.code.search.answers import Found, Page, Step, Wanted
     from gitvault.personas.code.search.index import Index
-    from gitvault.personas.code.search.ledger import Copies, Ledger
+    from gitvault.personas.code.search.ledger import Copies
     from gitvault.personas.code.search.model import Progress, Query, Version
 
 # Seconds for a structural pattern.
@@ -84,7 +82,9 @@ def _run(session: Session, arguments: Namespace) -> Answer:
         raise wrong("--uses goes with --symbol and a whole name, without --timeline")
     if arguments.struct is not None and arguments.lang is None:
         raise wrong("--struct needs --lang: a pattern is code of one language")
-    with _opened(session) as index:
+    from gitvault.personas.code.search.answers import index_of
+
+    with index_of(session.vault) as index:
         if arguments.index:
             return _indexed(session, index, _up_to_date(session, index))
         try:
@@ -98,29 +98,6 @@ def _run(session: Session, arguments: Namespace) -> Answer:
         return _answer(session, arguments, index)
 
 
-@contextmanager
-def _opened(session: Session) -> Iterator[Index]:
-    from gitvault.core.utils.files import Disk
-    from gitvault.personas.code.search.index import Index
-
-    with Index.open(_folder(session), Disk()) as index:
-        yield index
-
-
-def _folder(session: Session) -> Path:
-    return session.vault.path / "cache" / "search"
-
-
-@contextmanager
-def _ledger(session: Session, index: Index) -> Iterator[Ledger]:
-    from gitvault.personas.code.search.answers import catch_up
-    from gitvault.personas.code.search.ledger import Ledger
-
-    with Ledger(_folder(session) / "symbols.db", index.catalog.identity) as ledger:
-        catch_up(index, ledger)
-        yield ledger
-
-
 def _up_to_date(session: Session, index: Index) -> Progress:
     from gitvault.personas.code.search.history import sources
 
@@ -128,7 +105,9 @@ def _up_to_date(session: Session, index: Index) -> Progress:
 
 
 def _indexed(session: Session, index: Index, done: Progress) -> Answer:
-    with _ledger(session, index):
+    from gitvault.personas.code.search.answers import symbols_of
+
+    with symbols_of(index):
         pass
     document = {
         "versions": done.versions,
@@ -163,7 +142,7 @@ def _answer(session: Session, arguments: Namespace, index: Index) -> Answer:
     if arguments.symbol is not None:
         return _symbols(session, arguments, index, wanted)
     if not arguments.pattern and not arguments.patterns:
-        with _ledger(session, index) as ledger:
+        with answers.symbols_of(index) as ledger:
             return _copies(*answers.copies(index, ledger, wanted, arguments.limit))
     return _page(answers.lines(index, _query(arguments, wanted), reused=arguments.reuse, limit=arguments.limit))
 
@@ -239,7 +218,7 @@ def _said(version: Version) -> str:
 def _symbols(session: Session, arguments: Namespace, index: Index, wanted: Wanted) -> Answer:
     from gitvault.personas.code.search import answers
 
-    with _ledger(session, index) as ledger:
+    with answers.symbols_of(index) as ledger:
         page, histories = answers.symbols(
             index, ledger, arguments.symbol, wanted, ignore_case=arguments.ignore_case, limit=arguments.limit
         )

@@ -285,33 +285,32 @@ class Vault(Opened):
                 raise LockedError(f"{project.name}: got another name meanwhile; run again")
             self._quota = Quota(self.path, config.quota, disk_usage(self.path)) if config.quota else None
             cache = self.caches.open(project.name)
-            rules: list[tuple[Policy, Rules]] = []
 
-            def take() -> models.SnapshotReport:
+            def take() -> tuple[models.SnapshotReport, Policy, Rules]:
                 # Made anew when a damaged cache has the walk begin again.
                 policy = self.policy(project.path, project.mode)
-                rules[:] = [(policy, rules_by_mode(self, project, policy))]
-                return take_snapshot(
+                rules = rules_by_mode(self, project, policy)
+                report = take_snapshot(
                     Path(project.path),
                     replace(details, project=project.name, time=self.now()),
                     history=self.history,
                     store=self.store,
                     cache=cache,
-                    rules=rules[0][1],
+                    rules=rules,
                     watch=self._watch(project),
                     scan=scan,
                     limits=limits,
                     redundancy=config.parity,
                     admit=self._admit,
-                    attachments=getattr(rules[0][1], "attachments", tuple),
+                    attachments=getattr(rules, "attachments", tuple),
                     progress=progress,
                 )
+                return report, policy, rules
 
-            report = cache.use(take)
-        (policy, whole), *_ = rules
+            report, policy, rules = cache.use(take)
         # What is left out is said with each snapshot, not with each look.
         said = "" if report.unchanged else policy.note()
-        left: list[str] = [*getattr(whole, "notes", list)(), said]
+        left: list[str] = [*getattr(rules, "notes", list)(), said]
         problems = sorted((*report.problems, *policy.problems), key=lambda problem: problem.path)
         return replace(report, notes=(*report.notes, *filter(None, left)), problems=tuple(problems))
 
@@ -458,8 +457,8 @@ class Vault(Opened):
         from gitvault.vcs import verdict
         from gitvault.vcs.git_state import Asking
 
-        host, now = self.config.machine, self.now()
-        here = [project for project in self.projects() if project.host == host]
+        now = self.now()
+        here = self._here()
         named = [self.project(name) for name in projects] if projects else here
         looking = status.Places(self.history, self.caches.open, self._rules_by_mode, here, now)
         with contextlib.ExitStack() as opened:

@@ -10,6 +10,8 @@ from repositories import cloned, commit, git
 
 from gitvault import CodeVault
 from gitvault.personas.base import chosen_vault
+from gitvault.personas.code.search.answers import index_of, symbols_of
+from gitvault.personas.code.search.ledger import Ledger
 from gitvault.vault.opened import Opened
 
 pytestmark = pytest.mark.needs("git")
@@ -35,6 +37,11 @@ def test_a_project_is_saved_judged_searched_and_brought_back(tmp_path: Path) -> 
         assert project.search("return 42", everywhere=True).count == 1
         [symbol] = project.symbol("answer").found
         assert (symbol.kind, symbol.line) == ("function", 1)
+        # The table of symbols is that of the index: nobody who asks next begins it anew.
+        with index_of(project.vault) as index, Ledger(index.folder / "symbols.db", index.catalog.identity) as ledger:
+            assert ledger.known() >= 0
+        with index_of(project.vault) as index, symbols_of(index) as ledger:
+            assert ledger.known() >= 0
         restored = project.restore("work", tmp_path / "back")
         assert restored.problems == ()
     assert git(tmp_path / "back", "log", "-1", "--format=%s").strip() == "An answer"

@@ -6,6 +6,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -70,18 +71,21 @@ def _state_inside(
     newest = places.history.identify(tip)
     is_folder = os.path.isdir(real) and not os.path.islink(real)
     cached = cache.about().get("snapshot") == newest.encode()
-    if cached and (same := _as_saved(places.history, cache, path, real, inside, newest)):
-        return same
+    row = cache.row(inside) if cached else None
+    known = _known(places.history, cache, inside, newest) if cached and not row else None
+    if known and _is_as_saved(real, known):
+        # What rules there are by now is no matter.
+        return _file_state(places.history, cache, path, real, inside, known, newest)
     if inside and (excluded := _excluded(places.rules(project), project.path, inside, is_folder)):
         return _state(path, "excluded", None, excluded)
-    row = cache.row(inside) if cached else None
     if row is not None and not is_folder:
         if os.path.lexists(real):
             return _state(path, "changed", newest, "a folder in the newest snapshot")
         return _state(path, "deleted", newest, "no longer there")
     if is_folder and not cached:
         return _state(path, "unknown", newest, "the cache is gone; the next snapshot makes it again")
-    known = None if row else _known(places.history, cache if cached else None, inside, newest)
+    if not cached:
+        known = _known(places.history, None, inside, newest)
     if is_folder and known:
         return _state(path, "changed", newest, "a file in the newest snapshot")
     if is_folder:
@@ -89,18 +93,10 @@ def _state_inside(
     return _file_state(places.history, cache, path, real, inside, known, newest)
 
 
-def _as_saved(
-    history: GitHistory, cache: StatCache, path: str, real: str, inside: bytes, newest: SnapshotId
-) -> PathState | None:
-    """The state of a file that is as the newest snapshot has it: what rules there are by now is no matter."""
-    try:
-        found = os.lstat(real)
-    except OSError:
-        return None
-    known = None if stat.S_ISDIR(found.st_mode) else _known(history, cache, inside, newest)
-    if known is None or known.stat != stat_of(found):
-        return None
-    return _file_state(history, cache, path, real, inside, known, newest)
+def _is_as_saved(real: str, known: Known) -> bool:
+    with suppress(OSError):
+        return known.stat == stat_of(os.lstat(real))
+    return False
 
 
 def _state(path: str, state: str, snapshot: SnapshotId | None, reason: str) -> PathState:

@@ -94,10 +94,8 @@ class CodeVault:
     def symbol(self, name: str, *, everywhere: bool = False) -> Page:
         """Where functions, classes and the like of that name were defined, and their lives."""
         from gitvault.personas.code.search import answers
-        from gitvault.personas.code.search.ledger import Ledger
 
-        with self._index() as index, Ledger(index.folder / "symbols.db") as ledger:
-            answers.catch_up(index, ledger)
+        with self._index() as index, answers.symbols_of(index) as ledger:
             return answers.symbols(index, ledger, name, self._wanted(everywhere))[0]
 
     def _wanted(self, everywhere: bool) -> Wanted:
@@ -107,10 +105,9 @@ class CodeVault:
 
     @contextmanager
     def _index(self) -> Iterator[Index]:
-        from gitvault.core.utils.files import Disk
+        from gitvault.personas.code.search.answers import index_of
         from gitvault.personas.code.search.history import sources
-        from gitvault.personas.code.search.index import Index
 
-        with Index.open(self.vault.path / "cache" / "search", Disk()) as index:
+        with index_of(self.vault) as index:
             index.update(sources(self.vault))
             yield index

@@ -12,12 +12,14 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby, islice, takewhile
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from gitvault.core.utils import layout
 from gitvault.core.utils.names import to_text
 from gitvault.personas.code.search.languages import globs, language_of
 from gitvault.personas.code.search.ranking import is_foreign, scorer
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from gitvault.personas.code.search.ledger import Copies, Event, Ledger, Place, SymbolHistory, When
     from gitvault.personas.code.search.model import Change, Hit, Query, Version
     from gitvault.personas.code.search.structure import Pattern
+    from gitvault.vault import Vault
 
 LIMIT = 50
 """How many answers are given in full."""
@@ -176,6 +179,24 @@ def _lines_of(content: bytes, text: bytes) -> Iterator[int]:
 
 def _found(hit: Hit, line: int) -> Found:
     return Found(hit.project, hit.path, line, hit.text, hit.introduced, hit.modified, hit.removed, hit.projects)
+
+
+def index_of(vault: Vault) -> Index:
+    """The index of a vault, opened as it is."""
+    from gitvault.core.utils.files import Disk
+    from gitvault.personas.code.search.index import Index
+
+    return Index.open(vault.path / layout.SEARCH, Disk())
+
+
+@contextmanager
+def symbols_of(index: Index) -> Iterator[Ledger]:
+    """The table of symbols that belongs to an index, brought up to date. Raises LockedError."""
+    from gitvault.personas.code.search.ledger import Ledger
+
+    with Ledger(index.folder / "symbols.db", index.catalog.identity) as ledger:
+        catch_up(index, ledger)
+        yield ledger
 
 
 def catch_up(index: Index, ledger: Ledger) -> int:
