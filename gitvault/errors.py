@@ -12,6 +12,7 @@
         ChecksumMismatch            20
         ContentMissing              20  also a NotFoundError
         UnsupportedFormatVersion    20
+      UnsupportedMedia               4  a kind of file, or a file, with which this cannot be done
       ToolError                    128  another program
         ToolMissing                128
         ToolFailed                 128
@@ -85,6 +86,12 @@ class ContentMissing(CorruptionError, NotFoundError):
 
 class UnsupportedFormatVersion(CorruptionError):
     """Written by a newer gitvault than this one."""
+
+
+class UnsupportedMedia(GitVaultError):
+    """What was asked for cannot be done with this kind of file, or with this file; its bytes are saved all the same."""
+
+    exit_code = 4
 
 
 class ToolError(GitVaultError):
