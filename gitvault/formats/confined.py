@@ -20,11 +20,10 @@ from gitvault.errors import GitVaultError, UnsupportedMedia
 MEMORY = 6 << 30
 """Address space, in bytes; libraries reserve more than they use."""
 SECONDS = 120.0
-_OURS = "gitvault.formats."
 
 
 class Confined:
-    """A process that calls functions of `gitvault.formats`; it starts with the first call, and again if one ended it."""
+    """A process that calls functions; it starts with the first call, and again when one has ended it."""
 
     def __init__(self, *, memory: int = MEMORY) -> None:
         self._memory = memory
@@ -45,7 +44,7 @@ class Confined:
                 pass
 
     def call(self, function: str, *arguments: str | int | float | None, seconds: float = SECONDS) -> Any:
-        """What `module:name` below gitvault.formats answers, as JSON knows it: records as dicts, paths as text.
+        """What `module:name` answers, as JSON knows it: records as dicts, paths as text.
 
         The first argument is the file it is about. Raises UnsupportedMedia, also when it takes longer than `seconds`,
         needs more memory than it may, or crashes; and what the function raises on purpose.
@@ -104,7 +103,7 @@ def _answer(line: bytes) -> dict[str, object]:
     function, *arguments = json.loads(line)
     module, _, name = function.partition(":")
     try:
-        return {"result": getattr(import_module(_OURS + module), name)(*arguments)}
+        return {"result": getattr(import_module(module), name)(*arguments)}
     # A parser of somebody's file may raise anything, and this process is there for it.
     except Exception as error:
         return {"error": type(error).__name__, "text": " ".join(str(error).split())[:500]}
