@@ -38,7 +38,7 @@ def test_records_come_back_as_dicts_and_what_a_library_prints_is_no_answer(reade
 
 def test_what_ends_the_reader_is_said_and_the_next_file_is_read(readers: str) -> None:
     with Confined() as child:
-        with pytest.raises(UnsupportedMedia, match=r"^big\.psd: the process that read it ended; .* its bytes are saved"):
+        with pytest.raises(UnsupportedMedia, match=r"^big\.psd: the process that read it ended; .*saved"):
             child.call(readers + "crash", "/x/big.psd")
         with pytest.raises(UnsupportedMedia, match=r"^big\.psd: not read within 0\.5 seconds"):
             child.call(readers + "sleep", "/x/big.psd", seconds=0.5)
@@ -53,7 +53,7 @@ def test_more_memory_than_it_may_have_is_refused(readers: str) -> None:
 
 def test_errors_of_ours_keep_their_kind_and_those_of_libraries_become_a_line(readers: str) -> None:
     with Confined() as child:
-        with pytest.raises(NotFoundError, match="^nothing there$"):
+        with pytest.raises(NotFoundError, match=r"^nothing there$"):
             child.call(readers + "refuse", "a.psd")
         with pytest.raises(UnsupportedMedia, match=r"^a\.psd: cannot be read: ValueError: bad header; its bytes"):
             child.call(readers + "stumble", "a.psd")
