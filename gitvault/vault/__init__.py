@@ -28,7 +28,7 @@ from gitvault.errors import (
     StorageFullError,
     ToolFailed,
 )
-from gitvault.vault.opened import Opened
+from gitvault.vault.opened import WHOLE_LIMIT, Opened
 
 if TYPE_CHECKING:
     from random import Random
@@ -42,11 +42,9 @@ if TYPE_CHECKING:
     from gitvault.policy.explain import Decision
     from gitvault.policy.patterns import Rule
     from gitvault.policy.policy import Policy
+    from gitvault.vault.area import Area
     from gitvault.vcs.protect.view import View
     from gitvault.vcs.verdict import Safety
-
-WHOLE_LIMIT = 16 << 20
-"""Every file over this is stored in chunks, whatever it holds."""
 
 
 class Vault(Opened):
@@ -640,6 +638,12 @@ class Vault(Opened):
                 layout.clear_search(self.path, self._disk)
 
             return forget(self.history, patterns, names, now=self.now(), host=self.config.machine, clear=clear)
+
+    def area(self, name: str) -> Area:
+        """The records of an area, `workspaces` or `feedback/PROJECT` say. Raises GitVaultError for what is none."""
+        from gitvault.vault.area import Area
+
+        return Area(self, name)
 
     def operations(self) -> list[Operation]:
         """What moved several refs at once, newest first. Raises CorruptionError."""
