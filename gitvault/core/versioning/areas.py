@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from gitvault.core.models import ObjectId
 from gitvault.core.utils.names import from_tree_name, to_line, tree_name
 from gitvault.core.versioning.history import GitHistory
-from gitvault.core.versioning.objects import MODE_FILE, MODE_TREE, encode_tree
+from gitvault.core.versioning.objects import MODE_FILE, MODE_TREE, encode_tree, object_id
 from gitvault.errors import ExistsError, GitVaultError, NotFoundError
 
 if TYPE_CHECKING:
@@ -68,7 +68,9 @@ def _grown(history: GitHistory, pack: PackWriter, tree: ObjectId | None, new: _F
                 raise ExistsError(f"{to_line(name)}: is a record already; records never change")
             entries[stored] = MODE_TREE, _grown(history, pack, held, value)
         else:
-            oid = pack.add(b"blob", value)
+            oid = object_id(b"blob", value)
+            if oid != held and not history.objects.contains(oid):
+                pack.add(b"blob", value)
             if held not in (None, oid):
                 raise ExistsError(f"{to_line(name)}: is a record already; records never change")
             entries[stored] = MODE_FILE, oid

@@ -2,12 +2,50 @@
 
 with CreativeVault("forest", "~/art/forest") as forest:
     forest.backup(message="before the new light")
+    forest.capture_workspace("krita")         brushes, layouts and settings, linked to the newest snapshots
 """
 
 from __future__ import annotations
 
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from gitvault.personas.project import ProjectVault
+
+if TYPE_CHECKING:
+    from gitvault.personas.creative.workspaces import Workspace
+    from gitvault.personas.creative.workspaces.applications import Surroundings
+    from gitvault.personas.creative.workspaces.restore import Restored
 
 
 class CreativeVault(ProjectVault):
     """An artist's project in the vault that `vault`, else GIT_VAULT_DIR, else the settings name."""
+
+    def capture_workspace(self, app: str, *, home: Path | str | None = None) -> Workspace:
+        """Keep an application's workspace. Raises NotFoundError for one that is not known, or keeps nothing here."""
+        from gitvault.errors import NotFoundError
+        from gitvault.personas.creative import workspaces
+        from gitvault.personas.creative.workspaces.applications import find, known
+
+        applications = known()
+        if app not in applications:
+            raise NotFoundError(f"{app}: no such application; there are {', '.join(sorted(applications))}")
+        around = _around(home)
+        return workspaces.capture(self.vault, find(applications[app], around), around)
+
+    def restore_workspace(self, workspace: str, *, home: Path | str | None = None) -> Restored:
+        """Put a workspace back, by its id or as the newest of an application; see `workspaces.restore`."""
+        from gitvault.personas.creative import workspaces
+        from gitvault.personas.creative.workspaces.applications import known
+        from gitvault.personas.creative.workspaces.running import running
+
+        found = workspaces.find(self.vault, workspace)
+        return workspaces.restore(self.vault, found, known(), _around(home), running)
+
+
+def _around(home: Path | str | None) -> Surroundings:
+    from gitvault.personas.creative.workspaces.applications import SYSTEMS, Surroundings
+
+    return Surroundings(Path(os.path.abspath(home or Path.home())), SYSTEMS.get(sys.platform, "linux"), {})
