@@ -329,7 +329,8 @@ REAL = {
     "gimp": (
         ["gimp", "-i", "-b"],
         '(begin (gimp-gimprc-set "sofias-own-setting" "77") (gimp-quit 0))',
-        '(begin (gimp-message-set-handler 1) (gimp-message (if (equal? (car (gimp-gimprc-query "sofias-own-setting")) "77")'
+        "(begin (gimp-message-set-handler 1) (gimp-message"
+        ' (if (equal? (car (gimp-gimprc-query "sofias-own-setting")) "77")'
         ' "found it" "lost")) (gimp-quit 0))',
     ),
 }
