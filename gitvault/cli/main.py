@@ -53,6 +53,7 @@ VERBS = {
     "service": "activity",
     "hook": "activity",
     "workspace": "workspace",
+    "milestone": "milestone",
 }
 """Each verb with the module of `gitvault.cli` whose `VERBS` has it."""
 
