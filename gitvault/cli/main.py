@@ -54,6 +54,7 @@ VERBS = {
     "hook": "activity",
     "workspace": "workspace",
     "milestone": "milestone",
+    "playtest": "playtest",
 }
 """Each verb with the module of `gitvault.cli` whose `VERBS` has it."""
 
