@@ -17,7 +17,7 @@ from gitvault.core.utils.device import same_device
 from gitvault.core.utils.layout import is_within
 from gitvault.core.versioning.history import GitHistory
 from gitvault.errors import GitVaultError
-from gitvault.vcs import git, git_state, hg, others, svn
+from gitvault.vcs import git, git_state, hg_state, others, svn_state
 from gitvault.vcs.find import Finder, checkout_at
 from gitvault.vcs.git_state import Asking
 from gitvault.vcs.protect import index, record
@@ -78,9 +78,9 @@ def read_state(checkout: Checkout, finder: Finder, asking: Asking) -> State:
     if checkout.vcs == "git":
         return git_state.state(checkout, finder, asking)
     if checkout.vcs == "hg":
-        return hg.state(checkout, finder)
+        return hg_state.state(checkout, finder, asking)
     if checkout.vcs == "svn":
-        return svn.state(checkout, finder)
+        return svn_state.state(checkout, finder, asking)
     return others.state(checkout)
 
 
