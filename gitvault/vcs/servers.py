@@ -56,7 +56,7 @@ def doubt(server: Server, now: datetime, limit: timedelta, cache: Path, *, asked
     if place := server.place():
         return _doubt_of_folder(server, place, asked)
     answer = remotes.load(server.folder, cache).get(_NAME, Answer())
-    if answer.url != _digest(server.url):
+    if answer.url != digest_of(server.url):
         return ""
     if lost := [oid for oid in answer.lost if oid in server.relied]:
         return f"{_revision(server, lost[0])} is no longer on {_shown(server)}"
@@ -72,7 +72,7 @@ def doubt(server: Server, now: datetime, limit: timedelta, cache: Path, *, asked
 def answered(server: Server, cache: Path) -> float:
     """When a server last answered, in seconds since 1970; 0: not known."""
     answer = remotes.load(server.folder, cache).get(_NAME, Answer())
-    found = [answer.answered if answer.url == _digest(server.url) else 0.0]
+    found = [answer.answered if answer.url == digest_of(server.url) else 0.0]
     for name in _BEGUN[server.vcs]:
         with contextlib.suppress(OSError):
             found.append((server.folder / name).stat().st_mtime)
@@ -84,7 +84,7 @@ def probe(server: Server, now: datetime, cache: Path, disk: Disk) -> None:
     if not server.url or server.place():
         return
     before = remotes.load(server.folder, cache).get(_NAME, Answer())
-    known = before if before.url == _digest(server.url) else Answer(_digest(server.url))
+    known = before if before.url == digest_of(server.url) else Answer(digest_of(server.url))
     asked = now.timestamp()
     try:
         lost = tuple(one for one in server.relied or ("",) if not _has(server, one))
@@ -155,5 +155,6 @@ def _shown(server: Server) -> str:
     return _NAME if server.vcs == "hg" else "its repository"
 
 
-def _digest(url: str) -> str:
+def digest_of(url: str) -> str:
+    """Under which an answer of it is kept: URLs may hold passwords."""
     return hashlib.sha1(os.fsencode(url), usedforsecurity=False).hexdigest()
