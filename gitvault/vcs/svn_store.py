@@ -170,9 +170,16 @@ def asked_texts(root: str, texts: Sequence[Text], failed: list[str]) -> Iterator
             # Of a repository that does not answer each file would wait anew.
             return
         try:
-            yield text.entry.blob, _fetched(root, text.place, text.revision)
+            yield text.entry.blob, fetched(root, text.place, text.revision)
         except (ToolError, ValueError) as error:
             failed.append(f"{root}: {told(error) if isinstance(error, ToolFailed) else error}")
+
+
+def export(root: str, place: str, revision: int, into: Path) -> None:
+    """Write a folder of a repository at a revision, as the repository has it. Raises ToolError, ValueError."""
+    url = f"{_checked(root)}/{quote(place)}@{revision}"
+    options = ("--non-interactive", "--quiet", "--ignore-externals", "--ignore-keywords", "--native-eol", "LF")
+    process.run(["svn", "export", *options, "-r", str(revision), url, into], timeout=10 * LIMIT)
 
 
 def _exported(root: str, texts: Sequence[Text], failed: list[str]) -> Iterator[tuple[ObjectId, bytes]]:
@@ -182,11 +189,9 @@ def _exported(root: str, texts: Sequence[Text], failed: list[str]) -> Iterator[t
     top = os.path.commonpath(places) if all(places) else ""
     with tempfile.TemporaryDirectory(prefix="gitvault-") as scratch:
         into = Path(scratch, "export")
-        url = f"{_checked(root)}/{quote(top)}@{revision}"
-        options = ("--non-interactive", "--quiet", "--ignore-externals", "--ignore-keywords", "--native-eol", "LF")
         try:
-            process.run(["svn", "export", *options, "-r", str(revision), url, into], timeout=10 * LIMIT)
-        except ToolError as error:
+            export(root, top, revision, into)
+        except (ToolError, ValueError) as error:
             failed.append(f"{root}: {told(error) if isinstance(error, ToolFailed) else error}")
             return
         for text in texts:
@@ -227,7 +232,7 @@ def complete(folder: Path, home: Path) -> Iterator[str]:
             # Of a repository that is not there each file would wait anew.
             continue
         try:
-            if _put(folder, digest, _fetched(str(roots.get(root, "")), place, revision)):
+            if _put(folder, digest, fetched(str(roots.get(root, "")), place, revision)):
                 missing.remove(digest)
         except (ToolError, ValueError) as error:
             told = str(error)
@@ -235,7 +240,8 @@ def complete(folder: Path, home: Path) -> Iterator[str]:
         yield f"{len(missing)} texts of its .svn are not restored{': ' + told if told else ''}; run svn cleanup, update"
 
 
-def _fetched(root: str, place: str, revision: int) -> bytes:
+def fetched(root: str, place: str, revision: int) -> bytes:
+    """A file of a repository at a revision, as the repository has it. Raises ToolError, ValueError."""
     url = f"{_checked(root)}/{quote(place)}@{revision}"
     options = ("--non-interactive", "--ignore-keywords", "-r", str(revision))
     return process.run(["svn", "cat", *options, url], timeout=LIMIT)
