@@ -17,12 +17,16 @@ from pathlib import Path
 import pytest
 
 from gitvault.core.models import PROTECTED, SnapshotId
+from gitvault.core.patterns import Patterns
 from gitvault.core.utils.files import Disk
 from gitvault.core.versioning.objects import object_id
 from gitvault.errors import CorruptionError, NotFoundError, ToolFailed
 from gitvault.vault import Vault
 from gitvault.vcs import client_sources, hg, hg_store, lean, remotes, servers, svn_store
+from gitvault.vcs.carried import Carried, Left
 from gitvault.vcs.protect import index
+from gitvault.vcs.protect.rules import Protecting
+from gitvault.vcs.protect.view import View
 from gitvault.vcs.servers import Server
 
 WEEK = timedelta(days=7)
@@ -70,8 +74,7 @@ def everything(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 
 def attached(vault: Vault, snapshot: str) -> lean.Attached:
-    tree, _ = vault.history.trees(SnapshotId(snapshot), lambda _: None)
-    (found,) = lean.attached(vault.history, tree)
+    (found,) = View(vault.history, SnapshotId(snapshot)).carried
     return found
 
 
@@ -204,6 +207,41 @@ def test_an_hg_server_without_what_is_built_on_is_not_relied_on(hg_work: Path, v
 
 
 @pytest.mark.needs("hg")
+def test_the_rules_of_a_project_ask_an_hg_checkout_file_by_file(hg_work: Path, vault: Vault) -> None:
+    server = hg.Server()
+
+    def made(doubt: str) -> Carried:
+        protecting = Protecting(
+            str(hg_work),
+            Patterns(["*.log"]),
+            history=vault.history,
+            tip=None,
+            standing=lambda _: remotes.Standing(()),
+            doubt=lambda _: doubt,
+            asked=server,
+        )
+        scope = protecting.scope(b"", protecting.marks(os.listdir(hg_work)), None)
+        assert scope.omits(b"x.log", False) and not scope.omits(b"x.txt", False)
+        (found,) = protecting.carried
+        return found
+
+    try:
+        carried = made("")
+        reason, _ = carried.protects(b"", b"a")
+        assert reason.startswith(f"{PROTECTED}hg: at ") and reason.endswith(" on default")
+        assert carried.protects(b"", b"none") == ("", False) and list(carried.note()) == []
+        assert carried.left == {b".hg": Left(hg_store.CACHES), b".hg/store": Left(hg_store.KEPT, all_but=True)}
+        assert [name for name, _ in carried.attachments()] == [b"local.hg.000", b"index.000", b"checkout.json"]
+        silent = made("it has not answered")
+        assert silent.protects(b"", b"a") == ("", False) and silent.left == {}
+        assert list(silent.note()) == [".: stored in full: it has not answered"]
+        assert [name for name, _ in silent.attachments()] == [b"checkout.json"]
+    finally:
+        server.close()
+    assert View(vault.history, vault.create_snapshot(hg_work.parent / "theirs").snapshot).is_plain
+
+
+@pytest.mark.needs("hg")
 def test_hg_files_are_read_once_and_then_only_what_differs(hg_work: Path) -> None:
     server = hg.Server()
     asked: list[tuple[str, ...]] = []
@@ -223,6 +261,8 @@ def test_hg_files_are_read_once_and_then_only_what_differs(hg_work: Path) -> Non
         assert hg_store.base_of(hg_work, server, "", {}, "") == []
         found = dict(hg_store.contents(hg_work, server, new, [b"framed", b"empty", b"none"]))
         assert found == {b"framed": b"3 a\nxyz5 lib/b\n\0\xff", b"empty": b""}
+        hg_store.scratch_copy(str(hg_work.parent / "theirs"), hg_work, b"", hg_work.parent / "scratch")
+        assert dict(hg_store.contents(hg_work.parent / "scratch", server, old, [b"empty"])) == {b"empty": b""}
         with pytest.raises(ToolFailed):
             list(hg_store.contents(hg_work, server, "1" * 40, [b"a"]))
     finally:
@@ -334,6 +374,8 @@ def test_many_files_come_from_svnserve_with_one_question(
     failed: list[str] = []
     texts = svn_store.decode_texts(b"".join(b"%040d 1 trunk/x\0" % n for n, _ in enumerate(entries)), entries)
     assert list(svn_store.asked_texts(url, texts, failed)) == [] and len(failed) == 1
+    with pytest.raises(ToolFailed, match="Can't connect"):
+        svn_store.export(url, "trunk", 1, tmp_path / "export")
     assert list(svn_store.kept_texts(tmp_path / "out", texts)) == [(text.entry.blob, b"") for text in texts]
 
 
