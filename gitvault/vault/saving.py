@@ -93,7 +93,7 @@ def rules_by_mode(vault: Opened, project: Project, inner: Rules) -> Rules:
 
 
 def watch(vault: Opened, project: Project) -> Watch | None:
-    """The project's watcher; none for a checkout: what git says of a file changes without its being touched."""
+    """The project's watcher; none for a checkout: what is said of a file there changes without its being touched."""
     from gitvault.core.touched import Watch
     from gitvault.core.versioning import contents
 
@@ -101,7 +101,8 @@ def watch(vault: Opened, project: Project) -> Watch | None:
     with contextlib.suppress(CorruptionError, NotFoundError):
         if tip and contents.attached(vault.history, vault.history.commit(tip).tree):
             return None
-    if project.mode != "full" and os.path.lexists(os.path.join(project.path, ".git")):
+    markers = (".git", ".hg", ".svn") if project.mode != "full" else ()
+    if any(os.path.lexists(os.path.join(project.path, marker)) for marker in markers):
         return None
     return Watch(vault.path / "cache", project.path, policy(vault, project.path, project.mode).digest)
 

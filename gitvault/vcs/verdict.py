@@ -31,6 +31,7 @@ _AT_ONCE = 8
 _CHECKOUTS = 1000
 """Looked at in one project."""
 _NAMED = 3
+_HG_STORE = os.path.join(".hg", "store")
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,8 +264,8 @@ def _holds(places: Places, project: Project, newest: SnapshotId, states: Sequenc
                 found = None
             if known[folder].get(os.fsencode(name)) == (found and stat_of(found)):
                 continue
-            if not is_within(folder, project.path):
-                # Of a repository that lies elsewhere, attached to the snapshot: no row tells of its files.
+            if not is_within(folder, project.path) or folder.endswith(_HG_STORE):
+                # Of a repository that lies elsewhere or is hg's, attached to the snapshot: no row tells of its files.
                 same = found is not None and found.st_mtime < taken
             else:
                 same = file in indexes and _has_index(places.history, newest, project, indexes[file])

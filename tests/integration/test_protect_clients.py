@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from repositories import WritingHg
 
 from gitvault.core.models import PROTECTED, SnapshotId
 from gitvault.core.patterns import Patterns
@@ -37,6 +38,11 @@ def tool(folder: Path, *command: str, ok: bool = True) -> str:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
     assert done.returncode == 0 or not ok, done.stderr
     return done.stdout.strip()
+
+
+def says(work: Path, *words: str) -> str:
+    """What hg says; the one that runs."""
+    return os.fsdecode(hg.SERVER.ask(work, *words)).strip()
 
 
 def held(vault: Vault, snapshot: str) -> set[str]:
@@ -106,10 +112,11 @@ def hg_pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (theirs / "link").symlink_to("a")
     (theirs / "empty").write_text("")
     (theirs / "framed").write_bytes(b"3 a\nxyz5 lib/b\n\0\xff")
-    tool(theirs, "hg", "commit", "-q", "-A", "-m", "one")
-    tool(folder, "hg", "clone", "-q", "theirs", "work")
-    (folder / "work" / "a").write_text("draft\n")
-    tool(folder / "work", "hg", "commit", "-q", "-m", "draft")
+    with WritingHg() as hg_of:
+        hg_of.run(theirs, "commit", "-q", "-A", "-m", "one")
+        hg_of.run(theirs, "clone", "-q", str(theirs), str(folder / "work"))
+        (folder / "work" / "a").write_text("draft\n")
+        hg_of.run(folder / "work", "commit", "-q", "-m", "draft")
     return folder
 
 
@@ -137,7 +144,6 @@ def test_an_hg_checkout_is_shown_whole_while_its_server_has_most_of_it(hg_work: 
     os.utime(hg_work / "lib" / "b", ns=(stat.st_atime_ns, stat.st_mtime_ns))
     (hg_work / "run").chmod(0o644)
     (hg_work / "lib" / "with space").unlink()
-    assert "lib/b" not in tool(hg_work, "hg", "status"), "hg itself does not see it"
     second = vault.create_snapshot(hg_work)
     assert held(vault, second.snapshot) == {"lib/b", "run"} and shown(vault, second.snapshot) == tree(hg_work)
     change = vault.get_version_diff(first, second.snapshot)
@@ -175,7 +181,7 @@ def test_files_of_a_draft_come_from_the_bundle_when_the_hg_checkout_is_gone(
     assert not done.problems and set(tree(tmp_path / "part")) == {"lib/b", "lib/with space", "untracked"}
     assert not (tmp_path / "part" / ".hg").exists()
     assert not vault.restore_snapshot(snapshot, tmp_path / "out").problems
-    assert tree(tmp_path / "out") == expected and tool(tmp_path / "out", "hg", "status") == "? untracked"
+    assert tree(tmp_path / "out") == expected and says(tmp_path / "out", "status") == "? untracked"
     shutil.rmtree(hg_work.parent / "theirs")
     with pytest.raises(NotFoundError, match="hg protected it, and nobody has it any more"):
         vault.read_file(snapshot, b"lib/b", io.BytesIO())
@@ -203,7 +209,19 @@ def test_an_hg_server_without_what_is_built_on_is_not_relied_on(hg_work: Path, v
     (found,) = vault.vcs_status()
     assert not found.safe and "is no longer on default" in found.reason
     assert not vault.restore_snapshot(report.snapshot, hg_work.parent / "out").problems
-    assert tool(hg_work.parent / "out", "hg", "status") == ""
+    assert says(hg_work.parent / "out", "status") == ""
+
+
+@pytest.mark.needs("hg")
+def test_the_verdict_knows_that_the_vault_has_what_only_an_hg_checkout_had(hg_work: Path, vault: Vault) -> None:
+    os.utime(hg_work / ".hg" / "store" / "00changelog.i", (1, 1))
+    (hg_work / "lib" / "b").write_text("changed\n")
+    vault.create_snapshot(hg_work)
+    (found,) = vault.vcs_status()
+    assert (found.unpushed_commits, found.modified) == (1, 1)
+    assert "the vault has all of it since" in found.reason
+    os.utime(hg_work / ".hg" / "store" / "00changelog.i")
+    assert "not the latest changes" in vault.vcs_status()[0].reason, "there may be new changesets"
 
 
 @pytest.mark.needs("hg")
@@ -248,7 +266,7 @@ def test_hg_files_are_read_once_and_then_only_what_differs(hg_work: Path) -> Non
     ask = server.ask
     server.ask = lambda folder, *words, **more: asked.append(words) or ask(folder, *words, **more)  # type: ignore
     try:
-        old, new = (tool(hg_work, "hg", "log", "-r", revision, "-T", "{node}") for revision in ("0", "1"))
+        old, new = (says(hg_work, "log", "-r", revision, "-T", "{node}") for revision in ("0", "1"))
         first = hg_store.base_of(hg_work, server, old, {}, "")
         assert [entry.path for entry in first] == sorted(entry.path for entry in first) and len(first) == 7
         known = {entry.path: entry for entry in first}
@@ -426,7 +444,7 @@ def test_an_hg_server_is_asked_outside_the_checkout(hg_work: Path, tmp_path: Pat
     cache, disk, now = tmp_path / "cache", Disk(), datetime.now(UTC)
     try:
         wait_for(port)
-        public, draft = (tool(hg_work, "hg", "log", "-r", revision, "-T", "{node}") for revision in ("0", "1"))
+        public, draft = (says(hg_work, "log", "-r", revision, "-T", "{node}") for revision in ("0", "1"))
         assert hg.built_on(hg_work, hg.SERVER) == (public,)
         good = Server(hg_work, "hg", f"http://127.0.0.1:{port}", (public,))
         servers.probe(good, now, cache, disk)
@@ -490,5 +508,5 @@ def test_checkouts_of_all_kinds_in_one_project(hg_work: Path, svn_work: Path, va
     assert shown(vault, snapshot) == tree(project)
     assert not vault.restore_snapshot(snapshot, tmp_path / "out").problems
     assert tree(tmp_path / "out") == tree(project)
-    assert tool(tmp_path / "out" / "one", "hg", "status") == "M a"
+    assert says(tmp_path / "out" / "one", "status") == "M a"
     assert tool(tmp_path / "out" / "two", "svn", "status") == ""

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from repositories import WritingHg
 
 from gitvault.core.utils.files import Disk
 from gitvault.core.versioning.objects import object_id
@@ -66,33 +67,34 @@ def hg_pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
     theirs = folder / "theirs"
     (theirs / "lib").mkdir(parents=True)
     tool(theirs, "hg", "init")
+    with WritingHg() as hg_of:
 
-    def commit(message: str, *, user: str = "Mariana <m@x>", **files: str | None) -> None:
-        for name, text in files.items():
-            path = theirs / name.replace("_", "/")
-            path.unlink() if text is None else path.write_text(text)
-        tool(theirs, "hg", "commit", "-q", "-A", "-m", message, "-u", user)
+        def commit(message: str, *, user: str = "Mariana <m@x>", **files: str | None) -> None:
+            for name, text in files.items():
+                path = theirs / name.replace("_", "/")
+                path.unlink() if text is None else path.write_text(text)
+            hg_of.run(theirs, "commit", "-q", "-A", "-m", message, "-u", user)
 
-    commit("one\nmore", a="alpha one\n", lib_b='say "hello"\n')
-    commit("two", user="bare", a="alpha one\nalpha two\n")
-    (theirs / "bin").write_bytes(bytes(range(256)) * 10)
-    (theirs / 'od"d \\name').write_text("odd line\n")
-    commit("binary")
-    tool(theirs, "hg", "update", "-q", "1")
-    commit("side", lib_b='say "hello"\nfrom the side\n')
-    tool(theirs, "hg", "merge", "-q", "2")
-    commit("merged")
-    tool(theirs, "hg", "rename", "-q", "lib/b", "lib/c")
-    commit("renamed", a=None)
-    tool(theirs, "hg", "update", "-q", "0")
-    commit("unmerged", lib_b="only on the other head\n")
-    tool(theirs, "hg", "update", "-q", "5")
-    tool(folder, "hg", "clone", "-q", "-u", "5", "theirs", "work")
+        commit("one\nmore", a="alpha one\n", lib_b='say "hello"\n')
+        commit("two", user="bare", a="alpha one\nalpha two\n")
+        (theirs / "bin").write_bytes(bytes(range(256)) * 10)
+        (theirs / 'od"d \\name').write_text("odd line\n")
+        commit("binary")
+        hg_of.run(theirs, "update", "-q", "1")
+        commit("side", lib_b='say "hello"\nfrom the side\n')
+        hg_of.run(theirs, "merge", "-q", "2")
+        commit("merged")
+        hg_of.run(theirs, "rename", "-q", "lib/b", "lib/c")
+        commit("renamed", a=None)
+        hg_of.run(theirs, "update", "-q", "0")
+        commit("unmerged", lib_b="only on the other head\n")
+        hg_of.run(theirs, "update", "-q", "5")
+        hg_of.run(theirs, "clone", "-q", "-u", "5", str(theirs), str(folder / "work"))
     return folder
 
 
 def nodes(work: Path) -> list[str]:
-    return tool(work, "hg", "log", "-r", "all()", "-T", "{node}\\n").split()
+    return hg.SERVER.ask(work, "log", "-r", "all()", "-T", "{node}\\n").decode().split()
 
 
 @pytest.mark.needs("hg")

@@ -12,6 +12,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from repositories import WritingHg
 
 from gitvault.core.models import SnapshotId
 from gitvault.errors import CorruptionError
@@ -220,31 +221,33 @@ def test_svn_databases_that_are_damaged_or_from_elsewhere(svn_pair: Path, vault:
 def hg_pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone with every kind of change, and what it was cloned from. Never written."""
     folder = tmp_path_factory.mktemp("hg")
-    (folder / "theirs").mkdir()
-    tool(folder / "theirs", "hg", "init")
+    theirs, work = folder / "theirs", folder / "work"
+    theirs.mkdir()
+    tool(theirs, "hg", "init")
     for name in ("a", "b", "c"):
-        (folder / "theirs" / name).write_text(f"{name}\n" * 100)
-    tool(folder / "theirs", "hg", "commit", "-q", "-A", "-m", "one")
-    tool(folder, "hg", "clone", "-q", "theirs", "work")
-    work = folder / "work"
-    tool(work, "hg", "bookmark", "idea")
-    (work / "a").write_text("draft\n")
-    tool(work, "hg", "commit", "-q", "-m", "draft")
-    (work / "a").write_text("secret\n")
-    tool(work, "hg", "commit", "-q", "--secret", "-m", "secret")
-    (work / "b").write_text("shelved\n")
-    tool(work, "hg", "--config", "extensions.shelve=", "shelve")
-    (work / "a").write_text("changed\n")
-    (work / "new").write_text("new\n")
-    tool(work, "hg", "add", "new")
-    tool(work, "hg", "remove", "c")
+        (theirs / name).write_text(f"{name}\n" * 100)
+    with WritingHg() as hg_of:
+        hg_of.run(theirs, "commit", "-q", "-A", "-m", "one")
+        hg_of.run(theirs, "clone", "-q", str(theirs), str(work))
+        hg_of.run(work, "bookmark", "idea")
+        (work / "a").write_text("draft\n")
+        hg_of.run(work, "commit", "-q", "-m", "draft")
+        (work / "a").write_text("secret\n")
+        hg_of.run(work, "commit", "-q", "--secret", "-m", "secret")
+        (work / "b").write_text("shelved\n")
+        tool(work, "hg", "--config", "extensions.shelve=", "shelve")
+        (work / "a").write_text("changed\n")
+        (work / "new").write_text("new\n")
+        hg_of.run(work, "add", "new")
+        hg_of.run(work, "remove", "c")
     (work / "unknown").write_text("?\n")
     return folder
 
 
 def hg_state(work: Path) -> list[str]:
-    commands = ("status", "log -T {node}:{phase}:{bookmarks}:{branch}\\n", "bookmarks", "shelve --list", "summary")
-    said = [tool(work, "hg", "--config", "extensions.shelve=", *words.split()) for words in commands]
+    commands = ("status", "log -T {node}:{phase}:{bookmarks}:{branch}\\n", "bookmarks", "summary")
+    said = [os.fsdecode(hg.SERVER.ask(work, *words.split())).strip() for words in commands]
+    said.append(tool(work, "hg", "--config", "extensions.shelve=", "shelve", "--list"))
     return [re.sub(r"\(\w+ ago\) *", "", text) for text in said]
 
 
