@@ -510,3 +510,70 @@ def test_checkouts_of_all_kinds_in_one_project(hg_work: Path, svn_work: Path, va
     assert tree(tmp_path / "out") == tree(project)
     assert says(tmp_path / "out" / "one", "status") == "M a"
     assert tool(tmp_path / "out" / "two", "svn", "status") == ""
+
+
+@pytest.mark.needs("hg")
+def test_what_is_under_way_in_hg_comes_back(hg_work: Path, vault: Vault, tmp_path: Path) -> None:
+    """A merge with a conflict, a queue of patches, a shelf, local tags, bookmarks, an outer head."""
+    (hg_work / "framed").write_text("shelved\n")
+    tool(hg_work, "hg", "--config", "extensions.shelve=", "shelve")
+    with WritingHg() as hg_of:
+        hg_of.run(hg_work, "bookmark", "-r", "0", "old")
+        hg_of.run(hg_work, "tag", "--local", "mine")
+        hg_of.run(hg_work, "update", "-q", "0")
+        (hg_work / "a").write_text("another draft\n")
+        hg_of.run(hg_work, "commit", "-q", "-m", "another head")
+    for words in (("qinit",), ("qnew", "-m", "a patch", "first"), ("qpop", "-q")):
+        tool(hg_work, "hg", "--config", "extensions.mq=", *words)
+    subprocess.run(["hg", "merge", "-q", "--tool", ":fail", "1"], cwd=hg_work, capture_output=True)
+    (hg_work / "untracked").write_text("?\n")
+
+    def state(work: Path) -> list[str]:
+        listed = ("status", "resolve --list", "bookmarks", "tags", "heads -T {node}{phase}\\n", "summary", "id -i")
+        said = [says(work, *words.split()) for words in listed]
+        words = ("--config", "extensions.mq=", "--config", "extensions.shelve=")
+        return [*said, tool(work, "hg", *words, "qseries"), tool(work, "hg", *words, "shelve", "--list").split("(")[0]]
+
+    expected = state(hg_work)
+    assert "U a" in expected[1] and "mine" in expected[3] and expected[-2] == "first"
+    report = vault.create_snapshot(hg_work)
+    assert report.notes == ()
+    hg_work.rename(tmp_path / "away")
+    assert not vault.restore_snapshot(report.snapshot, tmp_path / "out").problems
+    assert state(tmp_path / "out") == expected and tree(tmp_path / "out") == tree(tmp_path / "away")
+    tool(tmp_path / "out", "hg", "update", "-q", "-C", ".")
+    tool(tmp_path / "out", "hg", "--config", "extensions.shelve=", "unshelve", "-q")
+    assert (tmp_path / "out" / "framed").read_text() == "shelved\n"
+
+
+@pytest.mark.needs("svn")
+def test_conflicts_and_mixed_revisions_of_svn_come_back(svn_work: Path, vault: Vault, tmp_path: Path) -> None:
+    url = f"file://{svn_work.parent}/theirs/trunk"
+    tool(tmp_path, "svn", "checkout", "-q", url, "other")
+    other = tmp_path / "other"
+    (other / "src" / "file 1.txt").write_text("theirs\n")
+    tool(other, "svn", "delete", "-q", "src/file 2.txt")
+    (other / "src" / "file 4.txt").write_text("only newer\n")
+    tool(other, "svn", "commit", "-q", "-m", "theirs")
+    (svn_work / "src" / "file 1.txt").write_text("ours\n")
+    (svn_work / "src" / "file 2.txt").write_text("edited, deleted there\n")
+    tool(svn_work, "svn", "delete", "-q", "src/file 5.txt")
+    tool(svn_work, "svn", "move", "-q", "src/file 6.txt", "moved.txt")
+    tool(svn_work, "svn", "propset", "-q", "color", "red", "run")
+    tool(svn_work, "svn", "changelist", "-q", "list", "src/file 7.txt")
+    tool(svn_work, "svn", "update", "-q", "--accept", "postpone", "src")
+
+    def state(work: Path) -> list[str]:
+        listed = ("status -v", "diff", "info -R", "propget -R color")
+        return [tool(work, "svn", *words.split()).replace(str(work), "WORK") for words in listed]
+
+    expected = state(svn_work)
+    assert ">   local file edit, incoming file delete" in expected[0] and "C " in expected[0]
+    snapshot = vault.create_snapshot(svn_work).snapshot
+    assert shown(vault, snapshot) == tree(svn_work)
+    svn_work.rename(tmp_path / "away")
+    assert not vault.restore_snapshot(snapshot, tmp_path / "out").problems
+    assert state(tmp_path / "out") == expected and tree(tmp_path / "out") == tree(tmp_path / "away")
+    tool(tmp_path / "out", "svn", "revert", "-q", "-R", ".")
+    assert tool(tmp_path / "out", "svn", "status", "-q").split() == ["---", "Changelist", "'list':", "src/file", "7.txt"]
+
