@@ -121,7 +121,11 @@ def _doubt_of_folder(server: Server, place: Path, asked: hg.Server) -> str:
     if not place.exists():
         return f"{_NAME} is gone: {server.url}" if server.vcs == "hg" else f"its repository is gone: {server.url}"
     for wanted in server.relied:
-        if not (_hg_has(place, wanted, asked) if server.vcs == "hg" else _svn_has(server, place, wanted)):
+        try:
+            has = _hg_has(place, wanted, asked) if server.vcs == "hg" else _svn_has(server, place, wanted)
+        except ToolFailed as error:
+            return f"{_shown(server)} cannot be read: {hg.told(error)}"
+        if not has:
             return f"{_revision(server, wanted)} is no longer on {_shown(server)}"
     return ""
 

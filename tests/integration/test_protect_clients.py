@@ -457,6 +457,14 @@ def test_an_hg_server_is_asked_outside_the_checkout(hg_work: Path, tmp_path: Pat
         process.wait()
     servers.probe(good, now, cache, disk)
     assert "default has not answered (error: Connection refused" in servers.doubt(good, now + 2 * WEEK, WEEK, cache)
+    damaged = tmp_path / "damaged"
+    (damaged / ".hg").mkdir(parents=True)
+    (damaged / ".hg" / "requires").write_text("no-such-thing\n")
+    said = servers.doubt(Server(hg_work, "hg", str(damaged), (public,)), now, WEEK, cache)
+    assert said.startswith("default cannot be read: repository requires features unknown")
+    (tmp_path / "one.hg").write_bytes(b"HG20")
+    bundle = Server(hg_work, "hg", str(tmp_path / "one.hg"), (public,))
+    assert servers.doubt(bundle, now, WEEK, cache) == "", "what a bundle has is not looked at"
     assert good.place() is None and Server(hg_work, "hg", "../x").place() == hg_work / "../x"
     servers.probe(Server(hg_work, "hg", str(tmp_path)), now, cache, disk)
 
@@ -575,5 +583,10 @@ def test_conflicts_and_mixed_revisions_of_svn_come_back(svn_work: Path, vault: V
     assert not vault.restore_snapshot(snapshot, tmp_path / "out").problems
     assert state(tmp_path / "out") == expected and tree(tmp_path / "out") == tree(tmp_path / "away")
     tool(tmp_path / "out", "svn", "revert", "-q", "-R", ".")
-    assert tool(tmp_path / "out", "svn", "status", "-q").split() == ["---", "Changelist", "'list':", "src/file", "7.txt"]
-
+    assert tool(tmp_path / "out", "svn", "status", "-q").split() == [
+        "---",
+        "Changelist",
+        "'list':",
+        "src/file",
+        "7.txt",
+    ]
