@@ -16,7 +16,7 @@ from gitvault.core.versioning.objects import object_id
 from gitvault.errors import NotFoundError, ToolError, ToolFailed
 from gitvault.vcs import hg, hg_store, lean, svn_store
 from gitvault.vcs.lean import Attached
-from gitvault.vcs.protect import index, record
+from gitvault.vcs.protect import record
 from gitvault.vcs.protect.index import IndexEntry
 
 _Contents = Iterable[tuple[ObjectId, bytes]]
@@ -57,7 +57,7 @@ class ClientSources:
     def read_many(self, oids: Iterable[ObjectId]) -> Iterator[tuple[ObjectId, bytes]]:
         """Contents in any order; what is nowhere to be had is left out. Raises CorruptionError."""
         wanted = set(oids)
-        left = {entry.blob: entry for entry in entries_of(self._history, self._attached) if entry.blob in wanted}
+        left = {entry.blob: entry for entry in lean.entries_of(self._history, self._attached) if entry.blob in wanted}
         for give in self._hg() if self._attached.record.vcs == "hg" else self._svn():
             for oid, data in give(left):
                 if oid in left and object_id(b"blob", data) == oid:
@@ -107,7 +107,7 @@ class ClientSources:
 
     def _svn(self) -> Iterator[_Place]:
         said = self._attached.record
-        entries = entries_of(self._history, self._attached)
+        entries = lean.entries_of(self._history, self._attached)
         joined = record.joined(self._history, self._attached.files, lean.TEXTS)
         texts = {text.entry.blob: text for text in svn_store.decode_texts(joined, entries)}
 
@@ -124,9 +124,3 @@ class ClientSources:
 
     def _failed(self, place: str, error: Exception) -> None:
         self.failed.append(f"{place}: {hg.told(error) if isinstance(error, ToolFailed) else error}")
-
-
-def entries_of(history: GitHistory, attached: Attached) -> list[IndexEntry]:
-    """The base of a checkout in a snapshot. Raises CorruptionError, NotFoundError."""
-    data = record.joined(history, attached.files, record.INDEX)
-    return index.decode_plain(data) if data else []

@@ -20,8 +20,8 @@ from gitvault.core.utils.names import from_text
 from gitvault.core.versioning import contents
 from gitvault.core.versioning.history import GitHistory
 from gitvault.errors import CorruptionError
-from gitvault.vcs import hg_store, svn_store
-from gitvault.vcs.protect import record
+from gitvault.vcs.protect import index, record
+from gitvault.vcs.protect.index import IndexEntry
 
 RECORD = b"checkout.json"
 BUNDLE = b"local.hg"
@@ -115,6 +115,15 @@ def attached(history: GitHistory, tree: ObjectId | None) -> list[Attached]:
     return sorted(found, key=lambda one: one.path)
 
 
+def entries_of(history: GitHistory, checkout: Attached) -> list[IndexEntry]:
+    """The files of the revision that a checkout is at, none where all is stored.
+
+    Raises CorruptionError, NotFoundError.
+    """
+    data = record.joined(history, checkout.files, record.INDEX)
+    return index.decode_plain(data) if data else []
+
+
 def folder_of(checkout: Attached, target: Path) -> Path | None:
     """Where a checkout was restored with its own folder; None where nothing can be completed."""
     vcs = checkout.record.vcs
@@ -126,6 +135,9 @@ def folder_of(checkout: Attached, target: Path) -> Path | None:
 
 def complete(history: GitHistory, checkout: Attached, folder: Path) -> list[str]:
     """Give a restored checkout what was left out of its own folder; what could not be had, in words."""
+    # Not needed to show a snapshot, which this module is read for.
+    from gitvault.vcs import hg_store, svn_store
+
     home = Path(checkout.record.home)
     if checkout.record.vcs == "svn":
         return list(svn_store.complete(folder, home))

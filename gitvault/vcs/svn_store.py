@@ -10,12 +10,11 @@ import contextlib
 import hashlib
 import os
 import re
-import sqlite3
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
 from gitvault.core.models import ObjectId
@@ -25,6 +24,9 @@ from gitvault.errors import CorruptionError, ToolError, ToolFailed
 from gitvault.vcs.protect import index
 from gitvault.vcs.protect.index import IndexEntry
 from gitvault.vcs.svn import LIMIT, told
+
+if TYPE_CHECKING:
+    import sqlite3
 
 _CHECKSUM = re.compile(r"\$sha1\$([0-9a-f]{40})")
 # What the repository has under a path and revision of its own.
@@ -59,6 +61,8 @@ class Text(NamedTuple):
 @contextlib.contextmanager
 def _database(folder: Path) -> Iterator[sqlite3.Connection]:
     """`.svn/wc.db`, never written."""
+    import sqlite3
+
     database = sqlite3.connect(f"file:{quote(os.fspath(folder / '.svn' / 'wc.db'))}?mode=ro", uri=True, timeout=1)
     try:
         database.text_factory = os.fsdecode
@@ -204,6 +208,8 @@ def complete(folder: Path, home: Path) -> Iterator[str]:
     From the files beside it that are as they were, from where the working copy was (`home`), then from the
     repository. Every text is compared with its checksum.
     """
+    import sqlite3
+
     try:
         with _database(folder) as database:
             listed = [_digest(checksum) for (checksum,) in database.execute("SELECT checksum FROM pristine")]

@@ -388,7 +388,7 @@ def test_many_files_come_from_svnserve_with_one_question(
         sources.read(object_id(b"blob", b"newer\n"))
     with client_sources.ClientSources(vault.history, found, fetch=False) as sources:
         assert list(sources.read_many([object_id(b"blob", b"newer\n")])) == []
-    entries = client_sources.entries_of(vault.history, found)
+    entries = lean.entries_of(vault.history, found)
     failed: list[str] = []
     texts = svn_store.decode_texts(b"".join(b"%040d 1 trunk/x\0" % n for n, _ in enumerate(entries)), entries)
     assert list(svn_store.asked_texts(url, texts, failed)) == [] and len(failed) == 1

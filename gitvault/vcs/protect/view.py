@@ -16,8 +16,7 @@ from gitvault.core.utils.names import to_line
 from gitvault.core.versioning import contents, difference
 from gitvault.core.versioning.history import NO_OBJECT, Damaged, GitHistory
 from gitvault.errors import CorruptionError, GitVaultError, NotFoundError, ToolError
-from gitvault.vcs import lean, servers
-from gitvault.vcs.client_sources import ClientSources, entries_of
+from gitvault.vcs import lean
 from gitvault.vcs.protect import index, record, repository
 from gitvault.vcs.protect.record import Attached
 from gitvault.vcs.protect.repository import Repository
@@ -75,7 +74,7 @@ class View:
         for carried in self.carried:
             prefix = carried.path + b"/" if carried.path else b""
             gone = carried.deleted
-            for entry in entries_of(self.history, carried):
+            for entry in lean.entries_of(self.history, carried):
                 if entry.path not in gone:
                     shown = _shown(prefix, entry)
                     found[shown.path] = Based(shown, carried)
@@ -132,6 +131,8 @@ class View:
     def read(self, based: Based) -> bytes:
         """The content of such a file. Raises NotFoundError when it cannot be had."""
         if isinstance(based.attached, lean.Attached):
+            from gitvault.vcs.client_sources import ClientSources
+
             with ClientSources(self.history, based.attached) as clients:
                 return clients.read(based.entry.blob)
         with Sources(self.history, based.attached) as sources:
@@ -252,6 +253,8 @@ def _missing_base(
 
 def _missing_server(attached: lean.Attached) -> tuple[str, str] | None:
     """The same of a checkout of hg or svn: where the checkout is gone and its server is a folder that is gone, too."""
+    from gitvault.vcs import servers
+
     said = attached.record
     home = Path(said.home)
     server = servers.Server(home, said.vcs, said.url)

@@ -17,7 +17,6 @@ from gitvault.personas.code.search import foreign, history
 from gitvault.personas.code.search.history import NONE, Changed
 from gitvault.personas.code.search.model import Source
 from gitvault.vcs import lean
-from gitvault.vcs.client_sources import entries_of
 from gitvault.vcs.protect import record
 from gitvault.vcs.protect.view import index_of
 
@@ -101,8 +100,10 @@ class Overlays:
             if not prefix and one.record.base:
                 base = self._committed(one.record.base)
         if carried:
-            base = {entry.path: entry.blob for entry in entries_of(self._history, carried)} or self._read_as(carried)
-            view = {path: blob for path, blob in base.items() if path not in carried.deleted}
+            entries = lean.entries_of(self._history, carried)
+            base = {entry.path: entry.blob for entry in entries} or self._read_as(carried)
+            lost = carried.deleted
+            view = {path: blob for path, blob in base.items() if path not in lost}
         # Version control's own files are no work of the user's.
         view |= {path: blob for path, blob in self._stored(snapshot).items() if not path.startswith(inner)}
         paths = view.keys() | base.keys()
