@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # Seconds for a structural pattern.
 _BUDGET = 4.0
+# Seconds that `--index` reads the history of hg and svn checkouts; the next one goes on.
+_PATIENCE = 600.0
 _TEXT = 160
 _SEVERAL = 3
 
@@ -82,13 +84,13 @@ def _run(session: Session, arguments: Namespace) -> Answer:
         raise wrong("--uses goes with --symbol and a whole name, without --timeline")
     if arguments.struct is not None and arguments.lang is None:
         raise wrong("--struct needs --lang: a pattern is code of one language")
-    from gitvault.personas.code.search.answers import index_of
+    from gitvault.personas.code.search.answers import bring_up, index_of
 
     with index_of(session.vault) as index:
         if arguments.index:
-            return _indexed(session, index, _up_to_date(session, index))
+            return _indexed(session, index, bring_up(session.vault, index, patience=_PATIENCE))
         try:
-            done = _up_to_date(session, index)
+            done = bring_up(session.vault, index)
         except LockedError as error:
             render.say(f"{error}; this answer lacks what it has not read yet")
         else:
@@ -96,12 +98,6 @@ def _run(session: Session, arguments: Namespace) -> Answer:
                 said = f"{render.plural(len(done.problems), 'thing')} could not be read"
                 render.say(f"{said}; {session.command} search --index lists them")
         return _answer(session, arguments, index)
-
-
-def _up_to_date(session: Session, index: Index) -> Progress:
-    from gitvault.personas.code.search.history import sources
-
-    return index.update(sources(session.vault))
 
 
 def _indexed(session: Session, index: Index, done: Progress) -> Answer:

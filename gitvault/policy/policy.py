@@ -23,6 +23,7 @@ from gitvault.core.utils.files import list_source, scan_source
 from gitvault.errors import ConfigError
 from gitvault.policy import tracked
 from gitvault.policy.ecosystems import CACHE_SIGNATURE, CACHE_TAG, PROJECT_FILE, Ecosystems, ecosystems
+from gitvault.policy.ignores import excludes_file
 from gitvault.policy.patterns import (
     BUILT_IN,
     EVERYWHERE,
@@ -65,7 +66,7 @@ class Place:
 
     def omits(self, name: bytes, is_folder: bool) -> str:
         """See Scope."""
-        if self.closed is None and not self.live.may_match(name, is_folder):
+        if self.closed is None and not self._is_spoken_of(name, is_folder):
             return ""
         rule = self.rule(name, is_folder)
         if rule is None or rule.keep or (is_folder and self.looks_into(name, rule)):
@@ -73,9 +74,21 @@ class Place:
         self.policy.left_out[rule.text, os.path.basename(rule.source), is_folder] += 1
         return reason(rule)
 
+    def _is_spoken_of(self, name: bytes, is_folder: bool) -> bool:
+        """Whether a rule may speak of an entry of the folder; no is certain."""
+        return self.live.may_match(name, is_folder) or self._by_path(name, is_folder) is not None
+
+    def _by_path(self, name: bytes, is_folder: bool) -> Rule | None:
+        """What version control says by whole paths, as only Mercurial does."""
+        if self.tracked is None or self.tracked.ignored is None:
+            return None
+        return self.tracked.ignored.rule(self.inner + b"/" + name if self.inner else name, is_folder)
+
     def rule(self, name: bytes, is_folder: bool) -> Rule | None:
         """What decides of an entry of the folder; None: nothing speaks of it, and it is saved."""
         hit = next((r for r in self.live.matches(name, is_folder) if not r.when or self._holds(name, r.when)), None)
+        if hit is None or hit.level < IGNORED:
+            hit = self._by_path(name, is_folder) or hit
         closed = self.closed
         if hit and hit.level > TRACKED and (closed is None or closed.level <= hit.level):
             return hit
@@ -253,7 +266,7 @@ class Policy:
                 self._keep_whole(place)
         if at == self.root:
             place.live = place.live.add(self._own_rules())
-        if marks:
+        if marks or (place.tracked and place.inner in place.tracked.rules):
             if not place.kept:
                 self._take_in(place, marks)
             if PROJECT_FILE in marks:
@@ -268,7 +281,7 @@ class Policy:
         """What the folder around says of this one."""
         if name in _REPOSITORIES:
             self._keep_whole(place)
-        elif outer.closed or outer.live.may_match(name, True):
+        elif outer.closed or outer._is_spoken_of(name, True):
             rule = outer.rule(name, True)
             if rule and not rule.keep:
                 place.closed = rule
@@ -295,6 +308,8 @@ class Policy:
             return
         if rules := self.built_in.rules(marks):
             place.live = place.live.add(rules)
+        if place.tracked and (held := place.tracked.rules.get(place.inner)):
+            place.live = place.live.add(held)
         if ".gitignore" in marks and place.tracked and place.tracked.reads_gitignore:
             place.live = place.live.add(self._ignore_file(f"{at}/.gitignore"))
 
@@ -315,7 +330,7 @@ class Policy:
         try:
             if git and git.folder:
                 held = git.tracked()
-                rules = self._ignore_file(git.exclude)
+                rules = [*self._ignored_everywhere, *self._ignore_file(git.exclude)]
             elif ".hg" in marks:
                 held = tracked.hg_tracked(at)
             elif ".svn" in marks:
@@ -328,6 +343,12 @@ class Policy:
             return
         place.tracked, place.closed, place.inner = held, None, b""
         place.live = place.live.only(BUILT_IN, *_USERS).add(rules)
+
+    @cached_property
+    def _ignored_everywhere(self) -> list[Rule]:
+        """What a user has git ignore in all work trees."""
+        path = excludes_file()
+        return self._ignore_file(path) if path else []
 
     def _ignore_file(self, path: str) -> list[Rule]:
         try:
@@ -365,6 +386,8 @@ class Policy:
             made.update(b"%d" % place.closed.level)
         if place.tracked:
             made.update(place.tracked.digest(place.inner))
+            if place.tracked.ignored:
+                made.update(place.tracked.ignored.digest)
         return made.digest()
 
     # -- for people ------------------------------------------------------------------------------

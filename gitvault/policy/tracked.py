@@ -8,16 +8,24 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from functools import cached_property
 from pathlib import Path
 
 from gitvault.core.utils.files import open_source
+from gitvault.policy.ignores import HgIgnore, svn_rules
+from gitvault.policy.patterns import Rule
 
 MARKS = frozenset((".git", ".hg", ".svn"))
 """The entries that make a folder the top of a work tree."""
 
+# What a checkout says of its folders, then what was changed and not committed.
+_PROPERTIES = (
+    "SELECT local_relpath, properties FROM nodes WHERE kind = 'dir' AND presence = 'normal' AND length(properties) > 2"
+    " UNION ALL SELECT local_relpath, properties FROM actual_node WHERE properties IS NOT NULL"
+)
+_IGNORE_LIMIT = 1 << 20
 _LONGEST = 1 << 28
 """Bytes of an index: 2 million files."""
 
@@ -30,9 +38,21 @@ class Tracked:
     """The tracked names of each folder of a work tree; a folder counts when something below it is tracked."""
 
     def __init__(
-        self, paths: Iterable[bytes], source: str, *, whole: Iterable[bytes] = (), reads_gitignore: bool = False
+        self,
+        paths: Iterable[bytes],
+        source: str,
+        *,
+        whole: Iterable[bytes] = (),
+        reads_gitignore: bool = False,
+        ignored: HgIgnore | None = None,
+        rules: Mapping[bytes, tuple[Rule, ...]] | None = None,
     ) -> None:
-        """`paths` from the work tree's top; `whole`: folders that the list does not look into."""
+        """`paths` from the work tree's top; `whole`: folders that the list does not look into.
+
+        `ignored`: what is ignored by path; `rules`: what begins to hold in folders.
+        """
+        self.ignored = ignored
+        self.rules = rules or {}
         self.source = source
         self.reads_gitignore = reads_gitignore
         self.whole = frozenset(whole)
@@ -205,7 +225,7 @@ def hg_tracked(top: str) -> Tracked:
     try:
         data = read_small(source, _LONGEST)
     except FileNotFoundError:
-        return Tracked((), source)
+        data = b""
     except OSError as error:
         raise Unreadable(f"{source}: {error.strerror or error}") from error
     if data.startswith(b"dirstate-v2\n"):
@@ -219,7 +239,7 @@ def hg_tracked(top: str) -> Tracked:
             raise Unreadable(f"{source}: not a dirstate that can be read")
         if state != b"r":
             paths.append(name.partition(b"\0")[0])
-    return Tracked(paths, source)
+    return Tracked(paths, source, ignored=HgIgnore(top, lambda file: read_small(file, _IGNORE_LIMIT)))
 
 
 def svn_tracked(top: str) -> Tracked:
@@ -231,6 +251,7 @@ def svn_tracked(top: str) -> Tracked:
     try:
         with closing(sqlite3.connect(f"{Path(source).as_uri()}?mode=ro", uri=True, timeout=0)) as db:
             paths = [os.fsencode(path) for (path,) in db.execute(query) if path]
+            listed = {os.fsencode(path): bytes(said) for path, said in db.execute(_PROPERTIES) if said}
     except sqlite3.Error as error:
         raise Unreadable(f"{source}: {error}") from error
-    return Tracked(paths, source)
+    return Tracked(paths, source, rules=svn_rules(source, listed))

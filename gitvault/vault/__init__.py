@@ -389,7 +389,6 @@ class Vault(Opened):
     ) -> models.RestoreReport:
         """See BackupEngine."""
         from gitvault.core.versioning import origins
-        from gitvault.vcs import lean
         from gitvault.vcs.protect.rebuild import restore
         from gitvault.vcs.protect.view import View
 
@@ -419,8 +418,6 @@ class Vault(Opened):
             overwrite=overwrite,
             progress=progress,
         )
-        if lacking := lean.complete(self.history, resolved, folder):
-            done = replace(done, problems=(*done.problems, *lacking))
         # A vault that is read-only, on a full disk or has a stale lock restores all the same.
         with contextlib.suppress(OSError, StorageFullError, LockedError):
             origins.note(self.path, self.history.refs, os.path.realpath(folder), self.history.locate(resolved))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gitvault.policy.patterns import Rule
     from gitvault.policy.policy import Policy
     from gitvault.vcs.remotes import Standing
+    from gitvault.vcs.servers import Server
 
 
 def policy(vault: Opened, root: Path | str, mode: str) -> Policy:
@@ -68,22 +69,31 @@ def unused_rules(vault: Opened, projects: Sequence[Project], paths: Sequence[Pat
 
 def rules_by_mode(vault: Opened, project: Project, inner: Rules) -> Rules:
     """The rules of a project, and what its mode leaves to version control."""
-    from gitvault.vcs import lean, remotes
+    from gitvault.vcs import remotes, servers
     from gitvault.vcs.protect import rules
 
     now = vault.now()
+    cache = vault.path / "cache"
 
     def standing(git_dir: str) -> Standing:
-        limit = settings.remote_limit(vault.config, now)
-        return remotes.standing_of(Path(git_dir), now, limit, vault.path / "cache")
+        return remotes.standing_of(Path(git_dir), now, settings.remote_limit(vault.config, now), cache)
 
-    tip = vault.history.tip(project.name)
-    found = rules.of_mode(project.mode, project.path, inner, history=vault.history, tip=tip, standing=standing)
-    return lean.Lean(project.path, found) if project.mode == "protect" else found
+    def doubt(server: Server) -> str:
+        return servers.doubt(server, now, settings.remote_limit(vault.config, now), cache)
+
+    return rules.of_mode(
+        project.mode,
+        project.path,
+        inner,
+        history=vault.history,
+        tip=vault.history.tip(project.name),
+        standing=standing,
+        doubt=doubt,
+    )
 
 
 def watch(vault: Opened, project: Project) -> Watch | None:
-    """The project's watcher; none for a checkout: what git says of a file changes without its being touched."""
+    """The project's watcher; none for a checkout: what is said of a file there changes without its being touched."""
     from gitvault.core.touched import Watch
     from gitvault.core.versioning import contents
 
@@ -91,7 +101,8 @@ def watch(vault: Opened, project: Project) -> Watch | None:
     with contextlib.suppress(CorruptionError, NotFoundError):
         if tip and contents.attached(vault.history, vault.history.commit(tip).tree):
             return None
-    if project.mode != "full" and os.path.lexists(os.path.join(project.path, ".git")):
+    markers = (".git", ".hg", ".svn") if project.mode != "full" else ()
+    if any(os.path.lexists(os.path.join(project.path, marker)) for marker in markers):
         return None
     return Watch(vault.path / "cache", project.path, policy(vault, project.path, project.mode).digest)
 

@@ -8,16 +8,10 @@ import os
 import re
 import struct
 import threading
-from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gitvault.core.utils import process
-from gitvault.errors import ToolError, ToolFailed, ToolTimeout
-from gitvault.vcs.state import Checkout, State
-
-if TYPE_CHECKING:
-    from gitvault.vcs.find import Finder
+from gitvault.errors import ToolFailed, ToolTimeout
 
 LIMIT = 60.0
 """Seconds that one question may take."""
@@ -30,14 +24,9 @@ _SERVE = (
     *("hg", "serve", "--cmdserver", "pipe"),
     *("--config", "ui.interactive=no", "--config", f"extensions.gitvault={_READ_ONLY}"),
 )
-_OPERATIONS = {
-    "rebasestate": "rebase",
-    "histedit-state": "histedit",
-    "graftstate": "graft",
-    "unshelverebasestate": "unshelve",
-    "shelvedstate": "unshelve",
-    "updatestate": "update",
-}
+
+BUILT_ON = "public() and (parents() + parents(roots(not public())))"
+"""The public changesets that what is here builds on: where it comes from has to have them."""
 
 
 class Server:
@@ -125,16 +114,6 @@ SERVER = Server()
 atexit.register(SERVER.close)
 
 
-def state(checkout: Checkout, finder: Finder, server: Server = SERVER) -> State:
-    """Look at a checkout. What cannot be read is its `trouble`, never raised."""
-    try:
-        return _state(checkout, finder, server)
-    except ToolFailed as error:
-        return State(checkout, trouble=f"hg cannot read it: {told(error)}")
-    except (ToolError, OSError) as error:
-        return State(checkout, trouble=str(error))
-
-
 def run(folder: Path, *arguments: str, timeout: float = 10 * LIMIT) -> bytes:
     """A command that may write, into a repository of our own making. Raises ToolMissing, ToolFailed, ToolTimeout."""
     command = ["hg", "--config", "ui.interactive=no", *arguments]
@@ -144,7 +123,7 @@ def run(folder: Path, *arguments: str, timeout: float = 10 * LIMIT) -> bytes:
 def remotes_of(folder: Path) -> dict[str, str]:
     """The paths of `.hg/hgrc` by their names."""
     found: dict[str, str] = {}
-    for file in (_shared(folder) / "hgrc", folder / ".hg" / "hgrc"):
+    for file in (shared_of(folder) / "hgrc", folder / ".hg" / "hgrc"):
         section = ""
         with contextlib.suppress(OSError):
             for line in file.read_text("utf-8", "surrogateescape").splitlines():
@@ -155,84 +134,20 @@ def remotes_of(folder: Path) -> dict[str, str]:
     return found
 
 
+def built_on(folder: Path, server: Server) -> tuple[str, ...]:
+    """What BUILT_ON says. Raises ToolError."""
+    return tuple(server.ask(folder, "log", "-r", BUILT_ON, "-T", "{node}\\n").decode().split())
+
+
 def told(error: ToolFailed) -> str:
     """What hg gave as the reason, in one line."""
     lines = [line for line in error.stderr.splitlines() if line.startswith("abort: ")] or [str(error)]
     return lines[0].removeprefix("abort: ")
 
 
-def _shared(folder: Path) -> Path:
+def shared_of(folder: Path) -> Path:
     """The `.hg` that holds the store: another's for what `hg share` made."""
     own = folder / ".hg"
     with contextlib.suppress(OSError):
         return own / (own / "sharedpath").read_text("utf-8", "surrogateescape").rstrip("\n")
     return own
-
-
-def _state(checkout: Checkout, finder: Finder, server: Server) -> State:
-    folder = checkout.path
-    own = folder / ".hg"
-    remotes = remotes_of(folder)
-    # No template writes NUL bytes: fields are lines, and names hold none.
-    parents = os.fsdecode(server.ask(folder, "log", "-r", "parents()", "-T", "{node}\\n{branch}\\n")).splitlines()
-    listed = [line for line in server.ask(folder, "status", "-mardui0").split(b"\0") if line]
-    lost = gone(folder, remotes)
-    revisions = "not public()" if remotes and not lost else "all()"
-    label = "{if(activebookmark, activebookmark, if(bookmarks, word(0, bookmarks), branch))}\\n"
-    unpushed = Counter(os.fsdecode(server.ask(folder, "log", "-r", revisions, "-T", label)).splitlines())
-    conflicts = _conflicts(server.ask(folder, "resolve", "-l")) if (own / "merge").is_dir() else 0
-    changed = [line[2:] for line in listed if line[:1] in b"MAR!"]
-    top = finder.inner(folder)
-    others = [
-        line[2:]
-        for line in listed
-        if line[:1] in b"?I" and not finder.omits(top + line[2:].replace(os.fsencode(os.sep), b"/"), False)
-    ]
-    operation = next((name for file, name in _OPERATIONS.items() if (own / file).exists()), "")
-    return State(
-        checkout,
-        base=parents[0] if parents else "",
-        branch=parents[1] if parents else "",
-        modified=len(changed),
-        conflicts=conflicts,
-        untracked=len(others),
-        unpushed=dict(unpushed.most_common()),
-        stashes=len(list((own / "shelved").glob("*.patch"))) + _patches(own),
-        tags=tuple(line.split(" ", 1)[1] for line in _lines(own / "localtags") if " " in line),
-        operation=operation or ("merge" if len(parents) > 2 else ""),
-        remotes=tuple(remotes),
-        trouble=lost,
-        local=(*(folder / os.fsdecode(path) for path in (*changed, *others)), *_own_files(own, _shared(folder))),
-        nested=tuple(finder.inside(checkout)),
-    )
-
-
-def gone(folder: Path, remotes: dict[str, str]) -> str:
-    """Why a repository that this one came from counts as gone: a folder of this machine that is no longer there."""
-    url = remotes.get("default", "")
-    place = Path(url.removeprefix("file://")) if url.startswith("file://") or "://" not in url else None
-    if url and place and not (folder / place).exists():
-        return f"default is gone: {place}"
-    return ""
-
-
-def _conflicts(listing: bytes) -> int:
-    return sum(line.startswith(b"U ") for line in listing.splitlines())
-
-
-def _patches(own: Path) -> int:
-    """Patches of a queue that are not in the history."""
-    return len(_lines(own / "patches" / "series")) - len(_lines(own / "patches" / "status"))
-
-
-def _lines(file: Path) -> list[str]:
-    with contextlib.suppress(OSError):
-        return [line for line in file.read_text("utf-8", "surrogateescape").splitlines() if line.strip()]
-    return []
-
-
-def _own_files(own: Path, shared: Path) -> list[Path]:
-    """The files that say what commits, bookmarks and shelves there are."""
-    names = ("dirstate", "branch", "bookmarks", "localtags", "store/00changelog.i", "store/phaseroots")
-    found = [place / name for place in dict.fromkeys((own, shared)) for name in names]
-    return [file for file in (*found, *sorted((own / "shelved").glob("*"))) if file.is_file()]

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gitvault.core.versioning.objects import object_id
 from gitvault.errors import ToolError, ToolFailed
 from gitvault.vcs import hg
+from gitvault.vcs.protect import index
+from gitvault.vcs.protect.index import IndexEntry
 
 CACHES = frozenset((b"cache", b"wcache"))
 KEPT = frozenset((b"phaseroots", b"obsstore", b"requires"))
@@ -29,8 +33,17 @@ _OF_STORE = frozenset(
     )
 )
 _OF_FOLDER = frozenset(("dirstate-v2", "dirstate-tracked-key-v1", "exp-sparse", "bookmarksinstore"))
-_HEADS = "parents() + last(public()) + last(not public())"
-_TEMPLATE = '{ifcontains(rev, revset("parents()"), "base", "")} {phase} {node} {branch}\\n'
+_HEADS = f"parents() + last(public()) + last(not public()) + ({hg.BUILT_ON})"
+_TEMPLATE = (
+    '{ifcontains(rev, revset("parents()"), "base", "")}'
+    f' {{ifcontains(rev, revset("{hg.BUILT_ON}"), "relied", "")}}'
+    " {phase} {node} {branch}\\n"
+)
+_MODES = {b"l": index.MODE_SYMLINK, b"x": index.MODE_EXECUTABLE, b"": index.MODE_FILE}
+_MANIFEST = re.compile(rb"[0-9a-f]{40} (?:644( @)|755( \*)|644(  )) ([^\n]+)\n")
+_FRAMED = re.compile(rb"(\d+) ([^\n]+)\n")
+_AT_ONCE = 200
+"""Files that are asked for together: what they hold is in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +55,8 @@ class Place:
     branch: str
     has_local: bool
     """Whether there are changesets to attach."""
+    relied: tuple[str, ...] = ()
+    """Public changesets that what is here builds on: the server has to have them."""
 
 
 def place_of(folder: Path, server: hg.Server) -> Place:
@@ -52,14 +67,72 @@ def place_of(folder: Path, server: hg.Server) -> Place:
     remotes = hg.remotes_of(folder)
     if not (url := remotes.get("default", "")):
         raise ValueError("it has no default path")
-    if lost := hg.gone(folder, remotes):
-        raise ValueError(lost)
     said = os.fsdecode(server.ask(folder, "log", "-r", _HEADS, "-T", _TEMPLATE))
-    rows = [line.split(" ", 3) for line in said.splitlines()]
-    if not any(phase == "public" for _, phase, _, _ in rows):
+    rows = [line.split(" ", 4) for line in said.splitlines()]
+    if not any(phase == "public" for _, _, phase, _, _ in rows):
         raise ValueError("nothing of it was ever pushed or pulled")
-    base = next((row for row in rows if row[0]), ["", "", "", ""])
-    return Place(url, base[2], base[3], any(phase != "public" for _, phase, _, _ in rows))
+    base = next((row for row in rows if row[0]), ["", "", "", "", ""])
+    relied = tuple(row[3] for row in rows if row[1])
+    return Place(url, base[3], base[4], any(row[2] != "public" for row in rows), relied)
+
+
+def base_of(
+    folder: Path, server: hg.Server, node: str, known: Mapping[bytes, IndexEntry], known_at: str
+) -> list[IndexEntry]:
+    """The files of a changeset, as an index of git has them, in the order of their paths.
+
+    `known`: those of the changeset `known_at` ("": none); only what differs from it is read. Raises ToolError.
+    """
+    if not node or node == known_at:
+        return [known[path] for path in sorted(known)] if node else []
+    changed: set[bytes] | None = None
+    if known_at:
+        with contextlib.suppress(ToolFailed):
+            said = server.ask(folder, "status", "--rev", known_at, "--rev", node, "-man0")
+            changed = {_portable(name) for name in said.split(b"\0")}
+    listed = {
+        path: b"l" if link else b"x" if executable else b""
+        for link, executable, _, path in _MANIFEST.findall(server.ask(folder, "manifest", "--debug", "-r", node))
+    }
+    found: dict[bytes, IndexEntry] = {}
+    unknown: list[bytes] = []
+    for path, flag in listed.items():
+        before = known.get(path)
+        if before and changed is not None and path not in changed:
+            found[path] = before._replace(mode=_MODES[flag])
+        else:
+            unknown.append(path)
+    for path, text in contents(folder, server, node, unknown):
+        blob = object_id(b"blob", text)
+        found[path] = IndexEntry(path, _MODES[listed[path]], blob, len(text) & 0xFFFFFFFF, 0, 0)
+    return [found[path] for path in sorted(found)]
+
+
+def contents(folder: Path, server: hg.Server, node: str, paths: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """Files of a changeset with their contents, as far as it has them. Raises ToolError, OSError."""
+    with tempfile.TemporaryDirectory(prefix="gitvault-") as scratch:
+        asked = Path(scratch, "asked")
+        for at in range(0, len(paths), _AT_ONCE):
+            asked.write_bytes(b"\0".join(b"path:" + path for path in paths[at : at + _AT_ONCE]))
+            # No template writes NUL bytes, so each content is preceded by its length.
+            form = "{data|count} {path}\\n{data}"
+            said = server.ask(folder, "cat", "-r", node, "-T", form, f"listfile0:{asked}")
+            place = 0
+            while match := _FRAMED.match(said, place):
+                end = match.end() + int(match[1])
+                yield _portable(match[2]), said[match.end() : end]
+                place = end
+
+
+def _portable(name: bytes) -> bytes:
+    """hg says names as the system writes them."""
+    return name.replace(os.fsencode(os.sep), b"/")
+
+
+def scratch_copy(url: str, home: Path, local: bytes, into: Path) -> None:
+    """A repository of our own with what `url` has and the bundle `local`. Raises ToolError, OSError."""
+    _history(url, home, into)
+    _unbundle(into, local)
 
 
 def bundle(folder: Path, server: hg.Server) -> bytes:
@@ -82,17 +155,23 @@ def complete(folder: Path, url: str, home: Path, local: bytes) -> Iterator[str]:
             if not (store / "00changelog.i").exists():
                 made = _history(url, home, Path(scratch, "clone"))
                 _move(made, folder / ".hg")
+            # Phases as they were saved, not as a bundle says: public is what its server has.
+            phases = store / "phaseroots"
+            saved = phases.read_bytes() if phases.exists() else b""
+            _unbundle(folder, local)
             if local:
-                file = Path(scratch, "local.hg")
-                file.write_bytes(local)
-                # Phases as they were saved, not as a bundle says: public is what its server has.
-                phases = store / "phaseroots"
-                saved = phases.read_bytes() if phases.exists() else b""
-                hg.run(folder, "unbundle", os.fspath(file))
                 phases.write_bytes(saved)
         except (ToolError, OSError) as error:
             reason = hg.told(error) if isinstance(error, ToolFailed) else str(error)
             yield f"its .hg/store is not restored: {reason}"
+
+
+def _unbundle(folder: Path, local: bytes) -> None:
+    if local:
+        with tempfile.TemporaryDirectory(prefix="gitvault-") as scratch:
+            file = Path(scratch, "local.hg")
+            file.write_bytes(local)
+            hg.run(folder, "unbundle", os.fspath(file))
 
 
 def _history(url: str, home: Path, into: Path) -> Path:

@@ -1,37 +1,33 @@
-"""hg and svn checkouts, saved without the copy of their repository that they carry; what is said of all but git.
+"""What a snapshot says of checkouts that are not git's, attached to it, and what a restore gives back to these.
 
-Their files are saved like any others. What is left out is what the server has and the checkout repeats:
-`.svn/pristine`, `.hg/store`. Attached to the snapshot is a record of each checkout and, of hg, the changesets that no
-remote has.
+`svnN/checkout.json`, `hgN/checkout.json` ... with what belongs to each beside it: the files of the revision it is at,
+and of hg the changesets that no remote has. Of a checkout's own folder a snapshot has all but the copy of the
+repository (`.svn/pristine`, `.hg/store`).
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import re
-import sqlite3
 import stat
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gitvault.core.interfaces import Rules, Scope
-from gitvault.core.models import PROTECTED, Problem, SnapshotId
-from gitvault.core.utils.names import from_text, to_line, to_text
+from gitvault.core.models import ObjectId
+from gitvault.core.utils.names import from_text
 from gitvault.core.versioning import contents
 from gitvault.core.versioning.history import GitHistory
-from gitvault.errors import CorruptionError, NotFoundError, ToolError, ToolFailed, ToolMissing
-from gitvault.vcs import hg, hg_store, others, svn, svn_store
-from gitvault.vcs.find import MARKERS, checkout_at
-from gitvault.vcs.protect.record import pieces
-from gitvault.vcs.state import Checkout
+from gitvault.errors import CorruptionError
+from gitvault.vcs.protect import index, record
+from gitvault.vcs.protect.index import IndexEntry
 
-_VERSION = 1
-_RECORD = b"checkout.json"
-_BUNDLE = b"local.hg"
+RECORD = b"checkout.json"
+BUNDLE = b"local.hg"
+TEXTS = b"texts"
+# In the first one all files of a checkout were in the snapshot.
+_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,190 +46,102 @@ class Record:
     client: str = ""
     full: str = ""
     """Why it is stored with all that it carries, in words; "" when that is left out."""
+    state: str = ""
+    """Of svn: changes when its database does; "" when that cannot be told."""
+    deleted: tuple[str, ...] = ()
+    """Paths in the checkout that the base has and the disk had not, as text, sorted."""
 
 
-@dataclass(slots=True)
-class _Carried:
-    """A checkout that a walk came by."""
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """A record with what is attached beside it."""
 
-    checkout: Checkout
     record: Record
-    has_local: bool = False
-
-
-class Lean:
-    """Leaves out what hg and svn checkouts carry of their repositories; `inner` decides about all else. Rules."""
-
-    def __init__(self, root: str, inner: Rules, server: hg.Server = hg.SERVER) -> None:
-        self._root = Path(root)
-        self._inner = inner
-        self._server = server
-        self._found: dict[bytes, _Carried] = {}
-        self._left: dict[bytes, _Left] = {}
-        self._notes: list[str] = []
+    files: Mapping[bytes, ObjectId]
 
     @property
-    def digest(self) -> bytes:
-        """See Rules."""
-        return self._inner.digest
-
-    def marks(self, names: Iterable[str]) -> Sequence[str]:
-        """See Rules."""
-        names = list(names)
-        marks = list(self._inner.marks(names))
-        return [*marks, *(name for name in names if name in MARKERS and name not in marks)]
-
-    def scope(self, path: bytes, marks: Sequence[str], outer: Scope | None) -> Scope:
-        """See Rules."""
-        inner = self._inner.scope(path, marks, outer.inner if isinstance(outer, _Inside) else outer)
-        markers = [name for name in marks if name in MARKERS and name != ".git"]
-        omitted = any(inner.omits(os.fsencode(name), True) for name in markers)
-        if markers and not omitted and path not in self._found and ".git" not in marks:
-            self._come_by(path, markers)
-        return _Inside(inner, self._left.get(path, _NOTHING))
-
-    def _come_by(self, path: bytes, markers: list[str]) -> None:
-        folder = self._root / os.fsdecode(path) if path else self._root
-        checkout = checkout_at(folder, markers)
-        if checkout is None:
-            return
-        facts: dict[str, str] = {}
-        full, has_local = "", False
-        prefix = path + b"/" if path else b""
-        try:
-            if checkout.vcs == "svn":
-                facts = svn_store.about(folder)
-                if lost := svn.gone(facts["url"]):
-                    raise ValueError(lost)
-                self._leave_svn(prefix + b".svn", svn_store.only_here(folder))
-            elif checkout.vcs == "hg":
-                where = hg_store.place_of(folder, self._server)
-                facts = {"url": where.url, "branch": where.branch, "revision": where.base}
-                has_local = where.has_local
-                self._left[prefix + b".hg"] = _Left("hg", hg_store.CACHES)
-                self._left[prefix + b".hg/store"] = _Left("hg", hg_store.KEPT, all_but=True)
-            else:
-                said = others.described(checkout)
-                facts = {"client": said.get("client", ""), "branch": said.get("stream", "")}
-                facts["revision"] = said.get("revision", "")
-        except (ToolError, ValueError, OSError, sqlite3.Error) as error:
-            full = hg.told(error) if isinstance(error, ToolFailed) else str(error)
-            # That a program is missing is said once, however many checkouts there are.
-            note = full if isinstance(error, ToolMissing) else f"{to_line(path) or '.'}: stored in full: {full}"
-            self._notes += [note] if note not in self._notes else []
-        facts["url"] = re.sub(r"^([a-z+]+://)[^/@]*@", r"\1", facts.get("url", ""))
-        record = Record(checkout.vcs, to_text(path), os.fspath(folder), full=full, **facts)
-        self._found[path] = _Carried(checkout, record, has_local)
-
-    def _leave_svn(self, own: bytes, only_here: set[bytes]) -> None:
-        if not only_here:
-            self._left[own] = _Left("svn", frozenset((b"pristine", b"tmp")))
-            return
-        self._left[own] = _Left("svn", frozenset((b"tmp",)))
-        shards = {name.partition(b"/")[0] for name in only_here}
-        self._left[own + b"/pristine"] = _Left("svn", frozenset(shards), all_but=True)
-        for shard in shards:
-            names = {name.partition(b"/")[2] for name in only_here if name.startswith(shard + b"/")}
-            self._left[own + b"/pristine/" + shard] = _Left("svn", frozenset(names), all_but=True)
-
-    def attachments(self) -> Iterator[tuple[bytes, bytes]]:
-        """What the snapshot says of the checkouts; see `take_snapshot`."""
-        yield from getattr(self._inner, "attachments", tuple)()
-        for number, (_, found) in enumerate(sorted(self._found.items())):
-            prefix = b"%s%d/" % (found.checkout.vcs.encode(), number)
-            if found.has_local:
-                # A failure here is the snapshot's: what no remote has would not be in it.
-                for name, content in pieces(_BUNDLE, hg_store.bundle(found.checkout.path, self._server)):
-                    yield prefix + name, content
-            yield prefix + _RECORD, encode(found.record)
-
-    def notes(self) -> list[str]:
-        """What people are to know, after the attachments."""
-        return [*getattr(self._inner, "notes", list)(), *self._notes]
-
-
-@dataclass(frozen=True, slots=True)
-class _Left:
-    """What of a folder is left out: these names, or all but these."""
-
-    vcs: str = ""
-    names: frozenset[bytes] = frozenset()
-    all_but: bool = False
-
-
-_NOTHING = _Left()
-
-
-@dataclass(frozen=True, slots=True)
-class _Inside:
-    """A folder. A Scope."""
-
-    inner: Scope
-    left: _Left = field(default=_NOTHING)
+    def path(self) -> bytes:
+        """Of the checkout in the project."""
+        return from_text(self.record.path)
 
     @property
-    def digest(self) -> bytes:
-        if self.left is _NOTHING:
-            return self.inner.digest
-        said = repr((self.left.vcs, sorted(self.left.names), self.left.all_but)).encode()
-        return hashlib.sha1(self.inner.digest + said, usedforsecurity=False).digest()
+    def deleted(self) -> frozenset[bytes]:
+        """See Record."""
+        return frozenset(map(from_text, self.record.deleted))
 
-    def omits(self, name: bytes, is_folder: bool) -> str:
-        if self.left is not _NOTHING and (name in self.left.names) != self.left.all_but:
-            return f"{PROTECTED}{self.left.vcs}: its server has it, or it is made again"
-        return self.inner.omits(name, is_folder)
+    @property
+    def has_base(self) -> bool:
+        """Whether there are files that the snapshot leaves to the server."""
+        return bool(record.stored(self.files, record.INDEX))
+
+    def local(self, history: GitHistory) -> bytes:
+        """The bundle of what no remote has; empty when there is none. Raises CorruptionError."""
+        return record.joined(history, self.files, BUNDLE)
 
 
-def encode(record: Record) -> bytes:
+def encode(said: Record) -> bytes:
     """One line of canonical JSON."""
-    return json.dumps({"version": _VERSION, **asdict(record)}, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+    return json.dumps({"version": _VERSION, **asdict(said)}, sort_keys=True, separators=(",", ":")).encode() + b"\n"
 
 
 def decode(text: bytes) -> Record:
     """Raises CorruptionError."""
     try:
         document: dict[str, Any] = json.loads(text)
-        if document.pop("version") != _VERSION or not all(isinstance(value, str) for value in document.values()):
+        if document.pop("version") not in (1, _VERSION):
             raise ValueError("of another version")
-        record = Record(**document)
-        if any(part in (b".", b"..") or b"\0" in part for part in from_text(record.path).split(b"/")):
-            raise ValueError(f"{record.path!r} is no path in a project")
-        return record
+        deleted = tuple(document.pop("deleted", ()))
+        if not all(isinstance(value, str) for value in (*document.values(), *deleted)):
+            raise ValueError("not text")
+        said = Record(**document, deleted=deleted)
+        for path in (said.path, *deleted):
+            if any(part in (b".", b"..") or b"\0" in part for part in from_text(path).split(b"/")):
+                raise ValueError(f"{path!r} is no path in a project")
+        return said
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CorruptionError(f"a checkout's record in the snapshot cannot be read ({error})") from error
 
 
-def attached(history: GitHistory, snapshot: SnapshotId) -> Iterator[tuple[Record, bytes]]:
-    """The checkouts of a snapshot that are not git's, each with its bundle. Raises CorruptionError, NotFoundError."""
-    tree, _ = history.trees(snapshot, lambda _: None)
+def attached(history: GitHistory, tree: ObjectId | None) -> list[Attached]:
+    """The checkouts of a snapshot that are not git's, given its tree; outer ones first.
+
+    Raises CorruptionError, NotFoundError.
+    """
+    found: list[Attached] = []
     for _, below in history.tree(contents.attached(history, tree)).values():
         files = {name: oid for name, (_, oid) in history.tree(below).items()}
-        if _RECORD in files:
-            parts = sorted(name for name in files if name.startswith(_BUNDLE + b"."))
-            yield decode(history.blob(files[_RECORD])), b"".join(history.blob(files[part]) for part in parts)
+        if RECORD in files:
+            found.append(Attached(decode(history.blob(files[RECORD])), files))
+    return sorted(found, key=lambda one: one.path)
 
 
-def complete(history: GitHistory, snapshot: SnapshotId, target: Path) -> list[Problem]:
-    """Give restored checkouts what was left out of them; what could not be had."""
-    problems: list[Problem] = []
-    try:
-        found = list(attached(history, snapshot))
-    except (CorruptionError, NotFoundError) as error:
-        return [Problem(b"", str(error))]
-    for record, local in found:
-        path = from_text(record.path)
-        own = f".{record.vcs}"
-        # A link in a folder's place would have this write elsewhere.
-        if record.full or record.vcs not in ("hg", "svn") or not _is_plain(target, path, own.encode()):
-            continue
-        folder = target / os.fsdecode(path) if path else target
-        home = Path(record.home)
-        if record.vcs == "svn":
-            said = svn_store.complete(folder, home)
-        else:
-            said = hg_store.complete(folder, record.url, home, local)
-        problems += [Problem(path, reason) for reason in said]
-    return problems
+def entries_of(history: GitHistory, checkout: Attached) -> list[IndexEntry]:
+    """The files of the revision that a checkout is at, none where all is stored.
+
+    Raises CorruptionError, NotFoundError.
+    """
+    data = record.joined(history, checkout.files, record.INDEX)
+    return index.decode_plain(data) if data else []
+
+
+def folder_of(checkout: Attached, target: Path) -> Path | None:
+    """Where a checkout was restored with its own folder; None where nothing can be completed."""
+    vcs = checkout.record.vcs
+    # A link in a folder's place would have a restore write elsewhere.
+    if checkout.record.full or vcs not in ("hg", "svn") or not _is_plain(target, checkout.path, f".{vcs}".encode()):
+        return None
+    return target / os.fsdecode(checkout.path) if checkout.path else target
+
+
+def complete(history: GitHistory, checkout: Attached, folder: Path) -> list[str]:
+    """Give a restored checkout what was left out of its own folder; what could not be had, in words."""
+    # Not needed to show a snapshot, which this module is read for.
+    from gitvault.vcs import hg_store, svn_store
+
+    home = Path(checkout.record.home)
+    if checkout.record.vcs == "svn":
+        return list(svn_store.complete(folder, home))
+    return list(hg_store.complete(folder, checkout.record.url, home, checkout.local(history)))
 
 
 def _is_plain(target: Path, path: bytes, own: bytes) -> bool:

@@ -30,9 +30,10 @@ _DEEP_PATIENCE = 60.0
 _DAY = 86_400.0
 _SCP = re.compile(r"[^/]+:")
 # What servers say that were reached and will not answer us.
-_REFUSED = re.compile(
-    r"(?i)authentication|permission|denied|could not read|not found|does not appear|access rights|403"
+REFUSED = re.compile(
+    r"(?i)authentication|authorization|permission|denied|could not read|not found|does not appear|access rights|403"
 )
+"""In what clients say of them."""
 _NO_QUESTIONS = {
     "GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh",
     "GIT_ASKPASS": "",
@@ -118,7 +119,7 @@ def ask(folder: Path, remote: Remote, refs: git.Refs, now: datetime, before: Ans
         else:
             theirs = _listed(folder, remote.url)
     except ToolFailed as error:
-        return replace(known, asked=asked, trouble=git.said(error), refused=bool(_REFUSED.search(error.stderr)))
+        return replace(known, asked=asked, trouble=git.said(error), refused=bool(REFUSED.search(error.stderr)))
     except ToolError as error:
         return replace(known, asked=asked, trouble=str(error), refused=False)
     return Answer(digest, asked, asked, "", False, theirs, _lost(folder, remote, refs, theirs))
@@ -372,8 +373,8 @@ def probe(folder: Path, now: datetime, cache: Path, disk: Disk) -> Answers:
 
 
 def is_due(folder: Path, now: datetime, cache: Path) -> bool:
-    """Whether the remotes of a git checkout were not asked for a day. It costs one look at a file."""
-    if not (folder / ".git").exists():
+    """Whether the remotes of a checkout were not asked for a day. It costs a look or two at files."""
+    if not any((folder / marker).exists() for marker in (".git", ".hg", ".svn")):
         return False
     with contextlib.suppress(OSError):
         return now.timestamp() - _file(folder, cache).stat().st_mtime > _DAY

@@ -10,14 +10,23 @@ import contextlib
 import hashlib
 import os
 import re
-import sqlite3
-from collections.abc import Iterator
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
+from gitvault.core.models import ObjectId
 from gitvault.core.utils import process
-from gitvault.errors import ToolError
-from gitvault.vcs.svn import LIMIT
+from gitvault.core.versioning.objects import object_id
+from gitvault.errors import CorruptionError, ToolError, ToolFailed
+from gitvault.vcs.protect import index
+from gitvault.vcs.protect.index import IndexEntry
+from gitvault.vcs.svn import LIMIT, told
+
+if TYPE_CHECKING:
+    import sqlite3
 
 _CHECKSUM = re.compile(r"\$sha1\$([0-9a-f]{40})")
 # What the repository has under a path and revision of its own.
@@ -27,9 +36,33 @@ _GIVEN = (
 )
 
 
+_BASE = (
+    "SELECT local_relpath, repos_path, revision, checksum, properties, max(op_depth) FROM nodes"
+    " WHERE kind = 'file' AND checksum IS NOT NULL AND repos_path IS NOT NULL AND revision >= 0"
+    " AND presence = 'normal' AND repos_id = (SELECT repos_id FROM nodes WHERE local_relpath = '' AND op_depth = 0)"
+    " GROUP BY local_relpath"
+)
+# Fewer are asked for one by one, at 10 ms each and a connection to the server.
+_EXPORTED_FROM = 8
+
+
+class Text(NamedTuple):
+    """A file as the repository has it."""
+
+    entry: IndexEntry
+    """With the path in the working copy, and what git would call the content."""
+    digest: str
+    """What svn calls the content: its SHA-1, in hex."""
+    revision: int
+    place: str
+    """Its path in the repository."""
+
+
 @contextlib.contextmanager
 def _database(folder: Path) -> Iterator[sqlite3.Connection]:
     """`.svn/wc.db`, never written."""
+    import sqlite3
+
     database = sqlite3.connect(f"file:{quote(os.fspath(folder / '.svn' / 'wc.db'))}?mode=ro", uri=True, timeout=1)
     try:
         database.text_factory = os.fsdecode
@@ -51,11 +84,122 @@ def only_here(folder: Path) -> set[bytes]:
 
 
 def about(folder: Path) -> dict[str, str]:
-    """The repository's `url`, the `branch` in it and the `revision` of the top folder. Raises sqlite3.Error."""
+    """The repository's `url` and `uuid`, the `branch` in it, the `revision` of the top folder. Raises sqlite3.Error."""
     with _database(folder) as database:
-        query = "SELECT root, repos_path, revision FROM nodes JOIN repository ON repository.id = repos_id"
+        query = "SELECT root, uuid, repos_path, revision FROM nodes JOIN repository ON repository.id = repos_id"
         found = database.execute(f"{query} WHERE local_relpath = '' AND op_depth = 0").fetchone()
-    return dict(zip(("url", "branch", "revision"), map(str, found or ("", "", "")), strict=True))
+    return dict(zip(("url", "uuid", "branch", "revision"), map(str, found or ("", "", "", "")), strict=True))
+
+
+def state_of(folder: Path) -> str:
+    """Changes whenever `wc.db` does; "" when only reading it can tell. Raises OSError."""
+    database = folder / ".svn" / "wc.db"
+    if any(_size(database.with_name(f"wc.db-{kind}")) for kind in ("journal", "wal")):
+        return ""
+    with open(database, "rb") as file:
+        # SQLite counts its transactions in the first page.
+        said = file.read(100) + str(os.fstat(file.fileno()).st_size).encode()
+    return hashlib.sha1(said, usedforsecurity=False).hexdigest()
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return 0
+
+
+def base_of(folder: Path, known: Mapping[bytes, Text]) -> list[Text]:
+    """Every file that the repository can give back, in the order of their paths; symlinks are none.
+
+    `known`: what was found before; only what differs from it is read. Raises sqlite3.Error, ValueError.
+    """
+    found: list[Text] = []
+    with _database(folder) as database:
+        rows = database.execute(_BASE).fetchall()
+    for name, place, revision, checksum, properties, _ in rows:
+        path, digest = os.fsencode(name), _digest(checksum)
+        given = os.fsencode(properties or b"")
+        if b"svn:special" in given:
+            continue
+        mode = index.MODE_EXECUTABLE if b"svn:executable" in given else index.MODE_FILE
+        before = known.get(path)
+        if before and before.digest == digest:
+            blob, size = before.entry.blob, before.entry.size
+        else:
+            text = _content(folder / ".svn" / "pristine" / _name(digest))
+            if hashlib.sha1(text, usedforsecurity=False).hexdigest() != digest:
+                # Damaged, or a working copy without such texts: the file is stored.
+                continue
+            blob, size = object_id(b"blob", text), len(text) & 0xFFFFFFFF
+        found.append(Text(IndexEntry(path, mode, blob, size, 0, 0), digest, revision, place))
+    return sorted(found, key=lambda text: text.entry.path)
+
+
+def encode_texts(texts: Iterable[Text]) -> bytes:
+    """What an index does not say of each: digest, revision and place, in its order."""
+    return b"".join(b"%s %d %s\0" % (t.digest.encode(), t.revision, os.fsencode(t.place)) for t in texts)
+
+
+def decode_texts(data: bytes, entries: Sequence[IndexEntry]) -> list[Text]:
+    """The texts again. Raises CorruptionError."""
+    try:
+        rows = [row.split(b" ", 2) for row in data.split(b"\0")[:-1]]
+        return [
+            Text(entry, digest.decode("ascii"), int(revision), os.fsdecode(place))
+            for entry, (digest, revision, place) in zip(entries, rows, strict=True)
+        ]
+    except ValueError as error:
+        raise CorruptionError(f"the texts of an svn checkout in the snapshot cannot be read ({error})") from error
+
+
+def kept_texts(home: Path, texts: Iterable[Text]) -> Iterator[tuple[ObjectId, bytes]]:
+    """The contents that a working copy has in `.svn/pristine`; the caller compares them with their ids."""
+    for text in texts:
+        with contextlib.suppress(ValueError):
+            yield text.entry.blob, _content(home / ".svn" / "pristine" / _name(_digest(f"$sha1${text.digest}")))
+
+
+def asked_texts(root: str, texts: Sequence[Text], failed: list[str]) -> Iterator[tuple[ObjectId, bytes]]:
+    """Contents from the repository at the URL `root`; what went wrong is added to `failed`."""
+    left = {text.entry.blob: text for text in texts}
+    before = len(failed)
+    if len(left) >= _EXPORTED_FROM:
+        for blob, data in _exported(root, list(left.values()), failed):
+            if object_id(b"blob", data) == blob:
+                left.pop(blob, None)
+                yield blob, data
+    for text in left.values():
+        if len(failed) > before:
+            # Of a repository that does not answer each file would wait anew.
+            return
+        try:
+            yield text.entry.blob, fetched(root, text.place, text.revision)
+        except (ToolError, ValueError) as error:
+            failed.append(f"{root}: {told(error) if isinstance(error, ToolFailed) else error}")
+
+
+def export(root: str, place: str, revision: int, into: Path) -> None:
+    """Write a folder of a repository at a revision, as the repository has it. Raises ToolError, ValueError."""
+    url = f"{_checked(root)}/{quote(place)}@{revision}"
+    options = ("--non-interactive", "--quiet", "--ignore-externals", "--ignore-keywords", "--native-eol", "LF")
+    process.run(["svn", "export", *options, "-r", str(revision), url, into], timeout=10 * LIMIT)
+
+
+def _exported(root: str, texts: Sequence[Text], failed: list[str]) -> Iterator[tuple[ObjectId, bytes]]:
+    """Of many texts those at the revision most of them are at, with one question."""
+    revision = Counter(text.revision for text in texts).most_common(1)[0][0]
+    places = [text.place.rpartition("/")[0] for text in texts]
+    top = os.path.commonpath(places) if all(places) else ""
+    with tempfile.TemporaryDirectory(prefix="gitvault-") as scratch:
+        into = Path(scratch, "export")
+        try:
+            export(root, top, revision, into)
+        except (ToolError, ValueError) as error:
+            failed.append(f"{root}: {told(error) if isinstance(error, ToolFailed) else error}")
+            return
+        for text in texts:
+            yield text.entry.blob, _content(into / os.path.relpath(text.place, top or "."))
 
 
 def complete(folder: Path, home: Path) -> Iterator[str]:
@@ -64,6 +208,8 @@ def complete(folder: Path, home: Path) -> Iterator[str]:
     From the files beside it that are as they were, from where the working copy was (`home`), then from the
     repository. Every text is compared with its checksum.
     """
+    import sqlite3
+
     try:
         with _database(folder) as database:
             listed = [_digest(checksum) for (checksum,) in database.execute("SELECT checksum FROM pristine")]
@@ -92,7 +238,7 @@ def complete(folder: Path, home: Path) -> Iterator[str]:
             # Of a repository that is not there each file would wait anew.
             continue
         try:
-            if _put(folder, digest, _fetched(str(roots.get(root, "")), place, revision)):
+            if _put(folder, digest, fetched(str(roots.get(root, "")), place, revision)):
                 missing.remove(digest)
         except (ToolError, ValueError) as error:
             told = str(error)
@@ -100,11 +246,17 @@ def complete(folder: Path, home: Path) -> Iterator[str]:
         yield f"{len(missing)} texts of its .svn are not restored{': ' + told if told else ''}; run svn cleanup, update"
 
 
-def _fetched(root: str, place: str, revision: int) -> bytes:
+def fetched(root: str, place: str, revision: int) -> bytes:
+    """A file of a repository at a revision, as the repository has it. Raises ToolError, ValueError."""
+    url = f"{_checked(root)}/{quote(place)}@{revision}"
+    options = ("--non-interactive", "--ignore-keywords", "-r", str(revision))
+    return process.run(["svn", "cat", *options, url], timeout=LIMIT)
+
+
+def _checked(root: str) -> str:
     if not re.match(r"[a-z][a-z0-9+]*://[^-]", root):
         raise ValueError(f"{root}: not a repository's URL")
-    url = f"{root}/{quote(place)}@{revision}"
-    return process.run(["svn", "cat", "--non-interactive", "-r", str(revision), url], timeout=LIMIT)
+    return root
 
 
 def _content(file: Path) -> bytes:

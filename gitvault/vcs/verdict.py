@@ -17,7 +17,7 @@ from gitvault.core.utils.device import same_device
 from gitvault.core.utils.layout import is_within
 from gitvault.core.versioning.history import GitHistory
 from gitvault.errors import GitVaultError
-from gitvault.vcs import git, git_state, hg, others, svn
+from gitvault.vcs import git, git_state, hg_state, others, svn_state
 from gitvault.vcs.find import Finder, checkout_at
 from gitvault.vcs.git_state import Asking
 from gitvault.vcs.protect import index, record
@@ -31,6 +31,7 @@ _AT_ONCE = 8
 _CHECKOUTS = 1000
 """Looked at in one project."""
 _NAMED = 3
+_HG_STORE = os.path.join(".hg", "store")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +79,9 @@ def read_state(checkout: Checkout, finder: Finder, asking: Asking) -> State:
     if checkout.vcs == "git":
         return git_state.state(checkout, finder, asking)
     if checkout.vcs == "hg":
-        return hg.state(checkout, finder)
+        return hg_state.state(checkout, finder, asking)
     if checkout.vcs == "svn":
-        return svn.state(checkout, finder)
+        return svn_state.state(checkout, finder, asking)
     return others.state(checkout)
 
 
@@ -263,8 +264,8 @@ def _holds(places: Places, project: Project, newest: SnapshotId, states: Sequenc
                 found = None
             if known[folder].get(os.fsencode(name)) == (found and stat_of(found)):
                 continue
-            if not is_within(folder, project.path):
-                # Of a repository that lies elsewhere, attached to the snapshot: no row tells of its files.
+            if not is_within(folder, project.path) or folder.endswith(_HG_STORE):
+                # Of a repository that lies elsewhere or is hg's, attached to the snapshot: no row tells of its files.
                 same = found is not None and found.st_mtime < taken
             else:
                 same = file in indexes and _has_index(places.history, newest, project, indexes[file])

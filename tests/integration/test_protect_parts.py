@@ -269,7 +269,13 @@ def test_borrowed_objects_are_copied_too(work: Path, tmp_path: Path) -> None:
 def test_rules_by_mode(work: Path, vault: Vault) -> None:
     nobody = Standing(())
     found = [
-        rules.of_mode(mode, str(work), Patterns(), history=vault.history, tip=None, standing=lambda _: nobody)
+        rules.of_mode(
+            *(mode, str(work), Patterns()),
+            history=vault.history,
+            tip=None,
+            standing=lambda _: nobody,
+            doubt=lambda _: "",
+        )
         for mode in MODES
     ]
     assert [type(one) for one in found] == [rules.Protecting, Patterns, rules.WithoutRepositories]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -11,9 +12,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from repositories import WritingHg
 
 from gitvault.core.models import SnapshotId
-from gitvault.core.patterns import Patterns
 from gitvault.errors import CorruptionError
 from gitvault.vault import Vault
 from gitvault.vcs import hg, hg_store, lean, svn_store
@@ -31,9 +32,22 @@ def stored(vault: Vault, snapshot: str) -> set[str]:
     return {os.fsdecode(entry.path) for entry in vault.history.entries(SnapshotId(snapshot), recursive=True)}
 
 
-def record_of(vault: Vault, snapshot: str) -> lean.Record:
-    ((record, _),) = lean.attached(vault.history, SnapshotId(snapshot))
-    return record
+def attached(vault: Vault, snapshot: str) -> lean.Attached:
+    tree, _ = vault.history.trees(SnapshotId(snapshot), lambda _: None)
+    (found,) = lean.attached(vault.history, tree)
+    return found
+
+
+def shown(vault: Vault, snapshot: str) -> dict[str, bytes]:
+    """Every file outside the checkout's own folder that a snapshot shows, with its content."""
+    found = {}
+    for entry in vault.entries(snapshot, recursive=True):
+        path = os.fsdecode(entry.path)
+        if entry.kind != "folder" and not path.startswith((".svn/", ".hg/")):
+            out = io.BytesIO()
+            vault.read_file(snapshot, entry.path, out)
+            found[path] = out.getvalue()
+    return found
 
 
 @pytest.fixture(scope="session")
@@ -88,9 +102,15 @@ def test_an_svn_checkout_is_saved_without_its_pristine_texts_and_comes_back(
     before = tree(svn_work / ".svn")
     report = vault.create_snapshot(svn_work)
     assert tree(svn_work / ".svn") == before and report.notes == ()
-    assert not [path for path in stored(vault, report.snapshot) if path.startswith((".svn/pristine", ".svn/tmp"))]
-    record = record_of(vault, report.snapshot)
+    held = stored(vault, report.snapshot)
+    assert not [path for path in held if path.startswith((".svn/pristine", ".svn/tmp"))]
+    record = attached(vault, report.snapshot).record
     assert (record.vcs, record.url, record.revision) == ("svn", f"file://{svn_work.parent}/theirs", "0")
+    assert {path for path in held if path.startswith("trunk/")} == {
+        *("trunk/a.txt", "trunk/new.txt", "trunk/unversioned.txt")
+    }, "what the server has, it keeps; an svn copy's text, too"
+    assert record.deleted == ("trunk/b.txt", "trunk/c.txt")
+    assert shown(vault, report.snapshot) == tree(svn_work)
     done = vault.restore_snapshot(report.snapshot, tmp_path / "out")
     assert not done.problems
     assert svn_state(tmp_path / "out") == svn_state(svn_work) and tree(tmp_path / "out") == tree(svn_work)
@@ -117,8 +137,15 @@ def test_svn_texts_come_from_the_repository_when_the_checkout_is_gone_and_from_i
     assert svn_state(tmp_path / "one") == svn_state(tmp_path / "two") == expected
     shutil.rmtree(folder)
     problems = vault.restore_snapshot(snapshot, tmp_path / "three").problems
-    assert len(problems) == 1 and "texts of its .svn are not restored: svn cat" in problems[0].reason
-    assert tree(tmp_path / "three") == tree(tmp_path / "two"), "every file is there all the same"
+    lost = {problem.path for problem in problems} - {b""}
+    assert lost == {b"trunk/also the same.txt", b"trunk/copied.txt", b"trunk/d.txt", b"trunk/same.txt"}
+    assert all("svn protected it, and nobody has it any more: " in p.reason for p in problems if p.path)
+    assert "texts of its .svn are not restored: svn cat" in next(p for p in problems if not p.path).reason
+    assert tree(tmp_path / "three") == {
+        name: text for name, text in tree(tmp_path / "two").items() if os.fsencode(name) not in lost
+    }, "what only this checkout had is there all the same"
+    (defect,) = vault.verify().defects
+    assert (defect.kind, defect.object) == ("base", "0")
 
 
 @pytest.mark.needs("svn")
@@ -194,31 +221,33 @@ def test_svn_databases_that_are_damaged_or_from_elsewhere(svn_pair: Path, vault:
 def hg_pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone with every kind of change, and what it was cloned from. Never written."""
     folder = tmp_path_factory.mktemp("hg")
-    (folder / "theirs").mkdir()
-    tool(folder / "theirs", "hg", "init")
+    theirs, work = folder / "theirs", folder / "work"
+    theirs.mkdir()
+    tool(theirs, "hg", "init")
     for name in ("a", "b", "c"):
-        (folder / "theirs" / name).write_text(f"{name}\n" * 100)
-    tool(folder / "theirs", "hg", "commit", "-q", "-A", "-m", "one")
-    tool(folder, "hg", "clone", "-q", "theirs", "work")
-    work = folder / "work"
-    tool(work, "hg", "bookmark", "idea")
-    (work / "a").write_text("draft\n")
-    tool(work, "hg", "commit", "-q", "-m", "draft")
-    (work / "a").write_text("secret\n")
-    tool(work, "hg", "commit", "-q", "--secret", "-m", "secret")
-    (work / "b").write_text("shelved\n")
-    tool(work, "hg", "--config", "extensions.shelve=", "shelve")
-    (work / "a").write_text("changed\n")
-    (work / "new").write_text("new\n")
-    tool(work, "hg", "add", "new")
-    tool(work, "hg", "remove", "c")
+        (theirs / name).write_text(f"{name}\n" * 100)
+    with WritingHg() as hg_of:
+        hg_of.run(theirs, "commit", "-q", "-A", "-m", "one")
+        hg_of.run(theirs, "clone", "-q", str(theirs), str(work))
+        hg_of.run(work, "bookmark", "idea")
+        (work / "a").write_text("draft\n")
+        hg_of.run(work, "commit", "-q", "-m", "draft")
+        (work / "a").write_text("secret\n")
+        hg_of.run(work, "commit", "-q", "--secret", "-m", "secret")
+        (work / "b").write_text("shelved\n")
+        tool(work, "hg", "--config", "extensions.shelve=", "shelve")
+        (work / "a").write_text("changed\n")
+        (work / "new").write_text("new\n")
+        hg_of.run(work, "add", "new")
+        hg_of.run(work, "remove", "c")
     (work / "unknown").write_text("?\n")
     return folder
 
 
 def hg_state(work: Path) -> list[str]:
-    commands = ("status", "log -T {node}:{phase}:{bookmarks}:{branch}\\n", "bookmarks", "shelve --list", "summary")
-    said = [tool(work, "hg", "--config", "extensions.shelve=", *words.split()) for words in commands]
+    commands = ("status", "log -T {node}:{phase}:{bookmarks}:{branch}\\n", "bookmarks", "summary")
+    said = [os.fsdecode(hg.SERVER.ask(work, *words.split())).strip() for words in commands]
+    said.append(tool(work, "hg", "--config", "extensions.shelve=", "shelve", "--list"))
     return [re.sub(r"\(\w+ ago\) *", "", text) for text in said]
 
 
@@ -230,8 +259,12 @@ def test_an_hg_checkout_is_saved_without_its_store_and_comes_back(hg_pair: Path,
     assert report.notes == ()
     assert {".hg/dirstate", ".hg/store/phaseroots", ".hg/bookmarks"} <= held
     assert not [path for path in held if path.startswith((".hg/store/0", ".hg/store/data", ".hg/cache"))]
-    ((record, local),) = lean.attached(vault.history, report.snapshot)
-    assert (record.vcs, record.url) == ("hg", str(hg_pair / "theirs")) and local.startswith(b"HG20")
+    found = attached(vault, report.snapshot)
+    assert (found.record.vcs, found.record.url) == ("hg", str(hg_pair / "theirs"))
+    assert found.local(vault.history).startswith(b"HG20")
+    assert {path for path in held if not path.startswith(".hg")} == {"a", "new", "unknown"}
+    assert found.record.deleted == ("c",)
+    assert shown(vault, report.snapshot) == tree(work)
     assert vault.create_snapshot(work).unchanged
     done = vault.restore_snapshot(report.snapshot, tmp_path / "out")
     assert not done.problems
@@ -242,8 +275,9 @@ def test_an_hg_checkout_is_saved_without_its_store_and_comes_back(hg_pair: Path,
     work.rename(moved)
     (hg_pair / "theirs").rename(hg_pair / "away")
     try:
-        (problem,) = vault.restore_snapshot(report.snapshot, tmp_path / "none").problems
+        problem, file = vault.restore_snapshot(report.snapshot, tmp_path / "none").problems
         assert problem.reason.startswith("its .hg/store is not restored: ")
+        assert file.path == b"b" and "hg protected it, and nobody has it any more: " in file.reason
         moved.rename(work)
         assert not vault.restore_snapshot(report.snapshot, tmp_path / "home").problems
         assert hg_state(tmp_path / "home") == expected
@@ -270,7 +304,8 @@ def test_hg_checkouts_that_have_to_be_stored_in_full(hg_pair: Path, vault: Vault
     with pytest.raises(ValueError, match="nothing of it was ever pushed or pulled"):
         hg_store.place_of(alone, hg.SERVER)
     place = hg_store.place_of(hg_pair / "work", hg.SERVER)
-    assert place == hg_store.Place(str(hg_pair / "theirs"), place.base, "default", True)
+    public = tool(hg_pair / "theirs", "hg", "log", "-r", "0", "-T", "{node}")
+    assert place == hg_store.Place(str(hg_pair / "theirs"), place.base, "default", True, (public,))
     assert hg_store.bundle(hg_pair / "work", hg.SERVER) == hg_store.bundle(hg_pair / "work", hg.SERVER)
     assert not hg_store.CACHES & hg_store.KEPT
 
@@ -297,14 +332,16 @@ def test_other_workspaces_are_saved_whole_with_what_their_program_says(vault: Va
     (work / ".plastic" / "plastic.workspace").write_text("acme\n")
     snapshot = vault.create_snapshot(work).snapshot
     assert ".plastic/plastic.workspace" in stored(vault, snapshot)
-    assert record_of(vault, snapshot).vcs == "plastic"
+    assert attached(vault, snapshot).record.vcs == "plastic"
 
 
 def test_a_record_is_read_as_it_was_written_and_nothing_else(tmp_path: Path) -> None:
-    record = lean.Record("svn", "a/b", "/home/x", "svn://host", "trunk", "4", "", "")
+    record = lean.Record("svn", "a/b", "/home/x", "svn://host", "trunk", "4", "", "", "state", ("x/y",))
     assert lean.decode(lean.encode(record)) == record
     good = json.loads(lean.encode(record))
-    for wrong in ({"version": 2}, {"path": "../x"}, {"path": 3}, {"more": "x"}):
+    first = {key: value for key, value in good.items() if key not in ("state", "deleted")} | {"version": 1}
+    assert lean.decode(json.dumps(first).encode()).deleted == ()
+    for wrong in ({"version": 3}, {"path": "../x"}, {"path": 3}, {"more": "x"}, {"deleted": ["../x"]}):
         with pytest.raises(CorruptionError, match="a checkout's record in the snapshot cannot be read"):
             lean.decode(json.dumps({**good, **wrong}).encode())
     with pytest.raises(CorruptionError):
@@ -321,10 +358,6 @@ def test_a_restore_never_follows_a_link_in_the_place_of_a_checkouts_folder(
     (out / ".svn").rename(other)
     shutil.rmtree(other / "pristine")
     (out / ".svn").symlink_to(other)
-    assert lean.complete(vault.history, snapshot, out) == [] and not (other / "pristine").exists()
-
-
-def test_rules_around_rules_ask_the_inner_ones(tmp_path: Path) -> None:
-    rules = lean.Lean(str(tmp_path), Patterns(["*.log"]))
-    scope = rules.scope(b"", rules.marks(["a", ".hg"]), None)
-    assert scope.omits(b"a.log", False) and not scope.omits(b"a", False)
+    assert lean.folder_of(attached(vault, snapshot), out) is None
+    assert not vault.restore_snapshot(snapshot, out, paths=["trunk/same.txt"], overwrite=True).problems
+    assert not (other / "pristine").exists()

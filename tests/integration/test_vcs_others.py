@@ -16,7 +16,7 @@ from gitvault.core.patterns import Patterns
 from gitvault.core.utils import process
 from gitvault.core.utils.files import Disk
 from gitvault.errors import ToolFailed, ToolMissing, ToolTimeout
-from gitvault.vcs import hg, hg_readonly, others, svn
+from gitvault.vcs import hg, hg_readonly, hg_state, others, svn
 from gitvault.vcs.find import MARKERS, Finder, checkout_at
 from gitvault.vcs.git_state import Asking
 from gitvault.vcs.state import Checkout, State
@@ -221,7 +221,8 @@ def test_a_tool_that_is_not_installed_is_said_and_the_rest_goes_on(
         if vcs == "hg":
             with pytest.raises(ToolMissing, match="hg: not found; install it"):
                 hg.Server().ask(tmp_path / vcs, "root")
-            found = hg.state(Checkout(tmp_path / vcs, vcs), Finder(tmp_path, Patterns()), hg.Server())
+            asking = Asking(datetime.now(UTC), timedelta(days=7), tmp_path / "cache", Disk())
+            found = hg_state.state(Checkout(tmp_path / vcs, vcs), Finder(tmp_path, Patterns()), asking, hg.Server())
         else:
             found = look(tmp_path / vcs)
         assert found.trouble.startswith(f"{vcs}: not found; install it") and not found.safe

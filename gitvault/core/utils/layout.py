@@ -26,6 +26,8 @@ WATCH = "watch.sock"
 """In the folder `cache`: the socket that a watcher listens on."""
 SEARCH = "cache/search"
 """The index of what was ever in a project; it goes when anything is purged."""
+HISTORIES = "cache/histories"
+"""What was read of the history of hg and svn checkouts, for the index; it goes with that."""
 
 _FOLDERS = (
     "objects",
@@ -107,6 +109,11 @@ def clear_search(vault: Path, disk: Disk) -> None:
         for path in folder.iterdir():
             disk.unlink(path)
         disk.sync_folder(folder)
+    for at, _, names in os.walk(vault / HISTORIES, topdown=False):
+        for name in names:
+            disk.unlink(Path(at, name))
+        disk.remove_folder(Path(at))
+    disk.sync_folder(vault / "cache")
 
 
 def is_within(path: str, folder: str) -> bool:

@@ -60,9 +60,8 @@ class CodeVault(ProjectVault):
 
     @contextmanager
     def _index(self) -> Iterator[Index]:
-        from gitvault.personas.code.search.answers import index_of
-        from gitvault.personas.code.search.history import sources
+        from gitvault.personas.code.search.answers import bring_up, index_of
 
         with index_of(self.vault) as index:
-            index.update(sources(self.vault))
+            bring_up(self.vault, index)
             yield index

@@ -1,33 +1,26 @@
 """One git checkout while a project is walked: which of its files git protects, and what the snapshot says of it.
 
-A file is protected when its bytes, as they are on the disk, are those of the blob that the index names: looked at and
-hashed, so that no filter, line ending, flag of the index or stale stat can tell otherwise. The blob is then either
-reachable from a remote's branch or attached to the snapshot.
+A file is protected when its bytes, as they are on the disk, are those of the blob that the index names (see `walked`).
+The blob is then either reachable from a remote's branch or attached to the snapshot.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
-import stat
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
 from gitvault.core.backup_engine.trees import Attachment, Stored
 from gitvault.core.models import PROTECTED
-from gitvault.core.scan import racy_ns
-from gitvault.core.utils.files import open_source, read_link
 from gitvault.core.utils.names import to_line
-from gitvault.core.versioning.objects import object_id
 from gitvault.errors import GitVaultError
 from gitvault.vcs.protect import index, record, repository
-from gitvault.vcs.protect.index import IndexEntry
 from gitvault.vcs.protect.record import Attached, Part, Record
 from gitvault.vcs.protect.repository import NotProtected, Repository, State
 from gitvault.vcs.protect.tracked import Tracked, TrackedCache
+from gitvault.vcs.protect.walked import Walked
 from gitvault.vcs.remotes import Standing
 
 # A kind of repository that older gits do not know either.
@@ -36,7 +29,6 @@ _OTHER_KIND = re.compile(rb"(?im)^\s*(?:objectformat\s*=\s*(?!sha1\b)\w|refstora
 _ANEW_UP_TO = 1 << 20
 _PARTS_MAX = 12
 _TRACKING = "refs/remotes/"
-_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,26 +64,29 @@ class Checkout:
         self.git_dir = _inside(root, where.git_dir)
         self.common_dir = _inside(root, where.common_dir)
         self.full = ""
-        self.tracked = Tracked(b"", cache)
+        self._walked = Walked(self.folder, Tracked(b"", cache))
         self.notes: list[str] = []
         self._previous = previous
         self._standing = standing
         self._state = State("", {}, ())
         self._local = _Local({}, {}, ())
-        self._deleted: set[bytes] = set()
-        self._visited: set[bytes] = set()
         try:
             self._read(cache)
         except (GitVaultError, OSError) as error:
-            self.tracked = Tracked(b"", cache)
+            self._walked = Walked(self.folder, Tracked(b"", cache))
             self._store_in_full(str(error))
+
+    @property
+    def tracked(self) -> Tracked:
+        """What its index says."""
+        return self._walked.tracked
 
     # -- what it is ------------------------------------------------------------------------------
 
     def _read(self, cache: TrackedCache) -> None:
         if _OTHER_KIND.search(repository.read(os.path.join(self.repository.common_dir, "config"))):
             raise NotProtected("its repository is of a kind that is not known here (SHA-256 or reftable)")
-        self.tracked = Tracked(self.repository.index(), cache)
+        self._walked = Walked(self.folder, Tracked(self.repository.index(), cache))
         self._state = repository.read_state(self.repository, self.tracked.checksum)
         self._local = self._find_local(self._state, set())
 
@@ -170,46 +165,13 @@ class Checkout:
 
     def seen(self, folder: bytes, names: Iterable[str]) -> None:
         """What a folder of the checkout holds now."""
-        said = self.tracked.folder(folder)
-        if not said.digest:
-            return
-        self._visited.add(folder)
-        present = set(names)
-        prefix = folder + b"/" if folder else b""
-        self._deleted.update(prefix + os.fsencode(name) for name in said.expected if name not in present)
-        for name in said.below:
-            if name not in present:
-                self._lose(prefix + os.fsencode(name))
-
-    def _look_for_folders(self, folder: bytes = b"") -> None:
-        """Where the index has a folder, there may be a file now."""
-        for name in map(os.fsencode, self.tracked.folder(folder).below if folder in self._visited else ()):
-            inner = folder + b"/" + name if folder else name
-            if inner in self._visited:
-                self._look_for_folders(inner)
-                continue
-            path = os.path.join(self.folder, os.fsdecode(inner))
-            if os.path.islink(path) or not os.path.isdir(path):
-                self._lose(inner)
-
-    def _lose(self, folder: bytes) -> None:
-        """A folder that is no longer there."""
-        said = self.tracked.folder(folder)
-        self._deleted.update(folder + b"/" + os.fsencode(name) for name in said.expected)
-        for name in said.below:
-            self._lose(folder + b"/" + os.fsencode(name))
+        self._walked.seen(folder, names)
 
     def protects(self, folder: bytes, name: bytes) -> tuple[str, bool]:
-        """Why a file or symlink of the checkout need not be stored, empty when it must be; whether a look may be late.
-
-        A file written in the very moment it is hashed may have the same stat and other bytes.
-        """
+        """Why a file or symlink need not be stored, empty when it must be; whether a look may be late."""
         if self.full:
             return "", False
-        entry = self.tracked.files(folder).get(name)
-        if entry is None or not entry.is_file:
-            return "", False
-        same, late = _is_as_tracked(os.path.join(self.folder, os.fsdecode(entry.path)), entry)
+        same, late = self._walked.is_base(folder, name)
         return (f"{PROTECTED}git: {self._place()}" if same else ""), late
 
     def _place(self) -> str:
@@ -231,8 +193,6 @@ class Checkout:
     def attachments(self) -> Iterator[Attachment]:
         """The record and what belongs to it, by the names they are attached under. After the walk."""
         if not self.full:
-            if len(self._visited) < len(self.tracked):
-                self._look_for_folders()
             self._look_again()
         parts = []
         for number, (part, packed) in enumerate(self._local.parts):
@@ -268,7 +228,7 @@ class Checkout:
                     base,
                     local.remotes,
                     local.relied,
-                    tuple(sorted(self._deleted)),
+                    self._walked.deleted(),
                     self._state.key,
                     tuple(parts),
                 )
@@ -292,32 +252,6 @@ class Checkout:
                 self._state = now
         except (GitVaultError, OSError) as error:
             self.notes.append(f"{self._name}: changed while it was saved ({error}); the next snapshot looks again")
-
-
-def _is_as_tracked(path: str, entry: IndexEntry) -> tuple[bool, bool]:
-    try:
-        if entry.mode == index.MODE_SYMLINK:
-            found = os.lstat(path)
-            same = stat.S_ISLNK(found.st_mode) and object_id(b"blob", read_link(path)) == entry.blob
-            return same, same and racy_ns(found, time.time_ns()) > 0
-        fd = open_source(path)
-    except OSError:
-        return False, False
-    with open(fd, "rb", buffering=0) as file:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
-            return False, False
-        if (entry.mode == index.MODE_EXECUTABLE) != bool(found.st_mode & 0o100):
-            return False, False
-        now = time.time_ns()
-        digest = hashlib.sha1(b"blob %d\0" % found.st_size, usedforsecurity=False)
-        try:
-            while data := file.read(_AT_ONCE):
-                digest.update(data)
-        except OSError:
-            return False, False
-        same = digest.digest() == entry.blob
-        return same, same and racy_ns(found, now) > 0
 
 
 def _inside(root: str, folder: str) -> bytes | None:

@@ -1,4 +1,4 @@
-"""A checkout made again: its objects, its index, and the files that git has."""
+"""A checkout made again: its repository, its index, and the files that version control has."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from gitvault.core.utils.names import to_line
 from gitvault.core.utils.target import TargetFolder, is_plain, write_all
 from gitvault.core.versioning.history import GitHistory
 from gitvault.errors import ExistsError, GitVaultError, ToolError
+from gitvault.vcs import lean
+from gitvault.vcs.client_sources import ClientSources
 from gitvault.vcs.protect import index, outside, record, repository, sources
 from gitvault.vcs.protect.record import Attached, Record
 from gitvault.vcs.protect.repository import Repository
@@ -49,7 +51,7 @@ def restore(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> RestoreReport:
-    """`restore_snapshot`, with the files that git has and the repositories they come from. Raises what that raises."""
+    """`restore_snapshot`, with the files that version control has and their repositories. Raises what that raises."""
     run = partial(
         restore_snapshot,
         view.snapshot,
@@ -60,7 +62,7 @@ def restore(
         overwrite=overwrite,
         progress=progress,
     )
-    if not view.attached:
+    if not view.attached and not view.carried:
         return run(paths=paths)
     started = time.perf_counter()
     wanted, excluded = tuple(map(_clean, paths)), tuple(map(_clean, excluded))
@@ -125,7 +127,34 @@ def rebuild(view: View, target: Path, selection: Selection, wanted: dict[bytes, 
                 _write(root, writer, files, _reader(place, found), found, done)
             if place and not said.full:
                 _write_index(history, attached, place, root, files, done)
+        for carried in view.carried:
+            files = {path: based for path, based in wanted.items() if based.attached is carried}
+            _carried(history, carried, root, writer, target, selection, files, done)
     return done
+
+
+def _carried(
+    history: GitHistory,
+    carried: lean.Attached,
+    root: TargetFolder,
+    writer: FolderWriter,
+    target: Path,
+    selection: Selection,
+    files: dict[bytes, Based],
+    done: Rebuilt,
+) -> None:
+    """A checkout of hg or svn: the store of hg gives the files, and the files of svn most of its store."""
+    own = os.fsencode(f".{carried.record.vcs}")
+    whole = selection.covers(carried.path + b"/" + own if carried.path else own)
+    folder = lean.folder_of(carried, target) if whole else None
+    lacking: list[str] = []
+    if folder and carried.record.vcs == "hg":
+        lacking = lean.complete(history, carried, folder)
+    with ClientSources(history, carried, place=folder) as found:
+        _write(root, writer, files, found.read_many, found, done)
+    if folder and carried.record.vcs == "svn":
+        lacking = lean.complete(history, carried, folder)
+    done.problems += [Problem(carried.path, reason) for reason in lacking]
 
 
 _Reader = Callable[[Iterable[ObjectId]], Iterable[tuple[ObjectId, bytes]]]
@@ -235,7 +264,7 @@ def _write(
     writer: FolderWriter,
     files: dict[bytes, Based],
     read: _Reader,
-    found: Sources,
+    found: Sources | ClientSources,
     done: Rebuilt,
 ) -> None:
     """The files, each with the bytes of its blob."""

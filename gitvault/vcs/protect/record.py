@@ -70,11 +70,21 @@ class Attached:
 
     def stored(self, name: bytes) -> list[tuple[bytes, Stored]]:
         """The pieces of a file, none when there is no such file."""
-        return [(known, Stored(self.files[known])) for known in sorted(self.files) if known.startswith(name + b".")]
+        return stored(self.files, name)
 
     def joined(self, history: GitHistory, name: bytes) -> bytes:
         """The content of a file that is stored in pieces; empty when there is none. Raises CorruptionError."""
-        return b"".join(history.blob(piece.blob) for _, piece in self.stored(name))
+        return joined(history, self.files, name)
+
+
+def stored(files: Mapping[bytes, ObjectId], name: bytes) -> list[tuple[bytes, Stored]]:
+    """The pieces of a file among those that are attached; none when there is no such file."""
+    return [(known, Stored(files[known])) for known in sorted(files) if known.startswith(name + b".")]
+
+
+def joined(history: GitHistory, files: Mapping[bytes, ObjectId], name: bytes) -> bytes:
+    """The content of such a file; empty when there is none. Raises CorruptionError."""
+    return b"".join(history.blob(piece.blob) for _, piece in stored(files, name))
 
 
 def pieces(name: bytes, content: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -33,7 +33,7 @@ def settled(history: GitHistory, projects: Sequence[Project], path: str, state: 
     newest = history.identify(tip)
     view = View(history, newest)
     inside = os.fsencode(os.path.relpath(real, project.path)).replace(os.fsencode(os.sep), b"/")
-    based = view.based.get(inside) if view.attached else None
+    based = None if view.is_plain else view.based.get(inside)
     saved = based.entry.blob if based else None
     with suppress(NotFoundError):
         saved = contents.find_file(history, newest, inside, lambda _: None).blob

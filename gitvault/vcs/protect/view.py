@@ -1,4 +1,4 @@
-"""A snapshot with the files that it relies on git for: what it stores, and over it nothing, beneath it the base."""
+"""A snapshot with the files that it relies on version control for: what it stores, and beneath that the base."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
 from gitvault.core.interfaces import StorageManager
@@ -15,6 +16,7 @@ from gitvault.core.utils.names import to_line
 from gitvault.core.versioning import contents, difference
 from gitvault.core.versioning.history import NO_OBJECT, Damaged, GitHistory
 from gitvault.errors import CorruptionError, GitVaultError, NotFoundError, ToolError
+from gitvault.vcs import lean
 from gitvault.vcs.protect import index, record, repository
 from gitvault.vcs.protect.record import Attached
 from gitvault.vcs.protect.repository import Repository
@@ -24,28 +26,42 @@ _MODES = {index.MODE_FILE: 0o644, index.MODE_EXECUTABLE: 0o755, index.MODE_SYMLI
 
 
 class Based(NamedTuple):
-    """A file that git has."""
+    """A file that version control has."""
 
     entry: Entry
-    attached: Attached
+    attached: Attached | lean.Attached
 
 
 @dataclass(frozen=True)
 class View:
-    """One snapshot. `attached` is empty for one that stores everything."""
+    """One snapshot. `attached` and `carried` are empty for one that stores everything."""
 
     history: GitHistory
     snapshot: SnapshotId
 
     @cached_property
     def attached(self) -> list[Attached]:
-        """Its checkouts. Raises CorruptionError, NotFoundError."""
+        """Its checkouts of git. Raises CorruptionError, NotFoundError."""
+        return record.attached(self.history, self._tree)
+
+    @cached_property
+    def carried(self) -> list[lean.Attached]:
+        """Its checkouts of hg and svn. Raises CorruptionError, NotFoundError."""
+        return [one for one in lean.attached(self.history, self._tree) if one.record.vcs in ("hg", "svn")]
+
+    @cached_property
+    def _tree(self) -> ObjectId | None:
         tree, _ = self.history.trees(self.snapshot, lambda _: None)
-        return record.attached(self.history, tree)
+        return tree
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it stores all that there is of it."""
+        return not self.attached and not any(one.has_base for one in self.carried)
 
     @cached_property
     def based(self) -> dict[bytes, Based]:
-        """By path the files that git has, also those that the snapshot stores otherwise."""
+        """By path the files that version control has, also those that the snapshot stores otherwise."""
         found: dict[bytes, Based] = {}
         for attached in self.attached:
             said = attached.record
@@ -53,14 +69,20 @@ class View:
             deleted = set(said.deleted)
             for entry in index_of(self.history, attached):
                 if entry.is_file and entry.path not in deleted:
-                    kind = "symlink" if entry.mode == index.MODE_SYMLINK else "file"
-                    shown = Entry(prefix + entry.path, kind, _MODES[entry.mode], entry.size, 0, entry.blob)
+                    shown = _shown(prefix, entry)
                     found[shown.path] = Based(shown, attached)
+        for carried in self.carried:
+            prefix = carried.path + b"/" if carried.path else b""
+            gone = carried.deleted
+            for entry in lean.entries_of(self.history, carried):
+                if entry.path not in gone:
+                    shown = _shown(prefix, entry)
+                    found[shown.path] = Based(shown, carried)
         return found
 
     def entries(self, path: bytes = b"", *, recursive: bool = True, damaged: Damaged | None = None) -> Iterator[Entry]:
         """As `contents.entries`. Raises NotFoundError, CorruptionError."""
-        if not self.attached:
+        if self.is_plain:
             yield from contents.entries(self.history, self.snapshot, path, recursive=recursive, damaged=damaged)
             return
         path = b"/".join(part for part in path.split(b"/") if part not in (b"", b"."))
@@ -100,16 +122,26 @@ class View:
         return True
 
     def find(self, path: bytes) -> Based | None:
-        """The file at a path that git has and the snapshot does not store; None when there is none."""
+        """The file at a path that version control has and the snapshot does not store; None when there is none."""
         path = b"/".join(part for part in path.split(b"/") if part not in (b"", b"."))
-        if not self.attached or path not in self.based or self._is_stored(path):
+        if self.is_plain or path not in self.based or self._is_stored(path):
             return None
         return self.based[path]
 
     def read(self, based: Based) -> bytes:
         """The content of such a file. Raises NotFoundError when it cannot be had."""
+        if isinstance(based.attached, lean.Attached):
+            from gitvault.vcs.client_sources import ClientSources
+
+            with ClientSources(self.history, based.attached) as clients:
+                return clients.read(based.entry.blob)
         with Sources(self.history, based.attached) as sources:
             return sources.read(based.entry.blob)
+
+
+def _shown(prefix: bytes, entry: index.IndexEntry) -> Entry:
+    kind = "symlink" if entry.mode == index.MODE_SYMLINK else "file"
+    return Entry(prefix + entry.path, kind, _MODES[entry.mode], entry.size, 0, entry.blob)
 
 
 def index_of(history: GitHistory, attached: Attached) -> list[index.IndexEntry]:
@@ -122,8 +154,8 @@ def index_of(history: GitHistory, attached: Attached) -> list[index.IndexEntry]:
 
 
 def compare(a: View, b: View, store: StorageManager) -> Difference:
-    """What changed between two snapshots, whether they store a file or rely on git for it."""
-    if not a.attached and not b.attached:
+    """What changed between two snapshots, whether they store a file or rely on version control for it."""
+    if a.is_plain and b.is_plain:
         return a.history.compare(a.snapshot, b.snapshot)
     old, new = _flat(a), _flat(b)
     added = {path: new[path].blob for path in new.keys() - old.keys()}
@@ -177,6 +209,7 @@ def missing_bases(history: GitHistory, projects: Iterable[str]) -> Iterator[Defe
                     continue
                 if top not in known:
                     found = [_missing_base(one.record, answers) for one in record.attached(history, commit.tree)]
+                    found += [_missing_server(one) for one in lean.attached(history, commit.tree)]
                     known[top] = [one for one in found if one]
                 for missing in known[top]:
                     where = Affected(project, history.identify(at), b"")
@@ -216,3 +249,17 @@ def _missing_base(
     oid = min(wanted)
     answers[key] = oid, f"the base of {to_line(said.path) or 'the checkout'}: {'; '.join(tried)}"
     return answers[key]
+
+
+def _missing_server(attached: lean.Attached) -> tuple[str, str] | None:
+    """The same of a checkout of hg or svn: where the checkout is gone and its server is a folder that is gone, too."""
+    from gitvault.vcs import servers
+
+    said = attached.record
+    home = Path(said.home)
+    server = servers.Server(home, said.vcs, said.url)
+    place = server.place()
+    if not attached.has_base or (home / f".{said.vcs}").is_dir() or place is None or place.exists():
+        return None
+    where = f"{to_line(attached.path) or 'the checkout'}: {said.home} is gone; {said.url} is gone"
+    return said.revision, f"the base of {where}"

@@ -27,10 +27,12 @@ from gitvault.personas.code.search.ranking import is_foreign, scorer
 if TYPE_CHECKING:
     from gitvault.personas.code.search.index import Index
     from gitvault.personas.code.search.ledger import Copies, Event, Ledger, Place, SymbolHistory, When
-    from gitvault.personas.code.search.model import Change, Hit, Query, Version
+    from gitvault.personas.code.search.model import Change, Hit, Progress, Query, Version
     from gitvault.personas.code.search.structure import Pattern
     from gitvault.vault import Vault
 
+PATIENCE = 2.0
+"""Seconds that a search waits for history that only hg and svn can give; the rest is read in the background."""
 LIMIT = 50
 """How many answers are given in full."""
 _BATCH = 20_000
@@ -216,6 +218,19 @@ def catch_up(index: Index, ledger: Ledger) -> int:
         if batch:
             parsed += ledger.add(batch, read, version)
     return parsed
+
+
+def bring_up(vault: Vault, index: Index, *, patience: float = PATIENCE) -> Progress:
+    """Read what is new in all projects; raises what `Index.update` does.
+
+    `patience`: seconds for the history of hg and svn checkouts, which only their clients give.
+    """
+    from gitvault.personas.code.search import foreign
+    from gitvault.personas.code.search.history import sources
+
+    said = foreign.bring_up(vault, patience, time.monotonic)
+    done = index.update(sources(vault))
+    return replace(done, problems=(*done.problems, *said))
 
 
 def _history_lines(index: Index) -> dict[int, When]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from gitvault.core.utils.files import create_private
 from gitvault.errors import LockedError, NotFoundError
 from gitvault.personas.code.search.history import Commit
-from gitvault.personas.code.search.model import Source, Version
+from gitvault.personas.code.search.model import SVN, Source, Version
 
 FORMAT = 1
 """Of all files of an index; one with another number is made anew."""
@@ -192,7 +192,7 @@ class Catalog:
             for number, oid, source, time, author, subject in self.db.execute(query, part):
                 where = known[source]
                 when = datetime.fromtimestamp(time, UTC)
-                found[number] = Version(number, oid.hex(), where.project, when, author, subject, bool(where.branch))
+                found[number] = Version(number, _shown(oid), where.project, when, author, subject, bool(where.branch))
         return found
 
     # -- paths, segments, problems ---------------------------------------------------------------
@@ -269,6 +269,10 @@ def alone(folder: Path, wait: float) -> Iterator[None]:
         yield
     finally:
         lock.close()
+
+
+def _shown(oid: bytes) -> str:
+    return f"r{int.from_bytes(oid[len(SVN) :])}" if oid.startswith(SVN) else oid.hex()
 
 
 def _parts(numbers: Sequence[int]) -> Iterator[Sequence[int]]:

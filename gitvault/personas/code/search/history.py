@@ -18,6 +18,7 @@ from gitvault.core.utils.names import from_tree_name, ref_component
 from gitvault.core.versioning.contents import ATTACHED
 from gitvault.core.versioning.history import HEADS
 from gitvault.errors import ToolFailed
+from gitvault.personas.code.search import foreign
 from gitvault.personas.code.search.model import Source
 
 if TYPE_CHECKING:
@@ -75,6 +76,10 @@ def sources(vault: Vault) -> list[Source]:
     """Where the past of a vault's projects is, as far as this machine has it."""
     here = [project for project in vault.projects() if project.host == vault.config.machine]
     checkouts = {p.name: Path(p.path) for p in here if p.mode != "ignore-vcs" and is_repository(p.path)}
+    for project in here:
+        converted = foreign.folder_of(vault.path, project.path)
+        if project.name not in checkouts and project.mode != "ignore-vcs" and foreign.is_read(converted):
+            checkouts[project.name] = converted
     beneath = {p.name: checkouts.get(p.name) for p in here if p.mode == "protect"}
     saved = vault.history.projects()
     return [
@@ -166,7 +171,7 @@ def _parsed(source: Source, said: bytes) -> Iterator[Commit]:
             oid = bytes.fromhex(token[1:].decode())
             found = Commit(
                 oid,
-                bytes.fromhex(named.strip().decode()) if source.branch and len(named.strip()) == 40 else oid,
+                bytes.fromhex(named.strip().decode()) if source.names_versions and len(named.strip()) == 40 else oid,
                 int(time),
                 author.decode("utf-8", "replace"),
                 subject.decode("utf-8", "replace"),

@@ -7,6 +7,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
+CONVERTED = ".converted"
+"""How the name of a repository ends that was made of the history of an hg or svn checkout."""
+SVN = b"svn revision"
+"""How the id of a version begins that is a revision of svn; its number follows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -20,6 +25,11 @@ class Source:
     checkout: Path | None = None
     """In a vault, where the checkout is whose commits these snapshots are changes of."""
 
+    @property
+    def names_versions(self) -> bool:
+        """Whether its commits say of what they are: snapshots, changesets of hg, revisions of svn."""
+        return bool(self.branch) or self.folder.name.endswith(CONVERTED)
+
 
 @dataclass(frozen=True, slots=True)
 class Version:
@@ -28,7 +38,7 @@ class Version:
     number: int
     """Rises along each project's history."""
     id: str
-    """40 hex digits."""
+    """40 hex digits; of svn `r` and the revision."""
     project: str
     time: datetime
     """When it was committed."""

@@ -13,9 +13,10 @@ from typing import NamedTuple
 from gitvault.core.models import ObjectId
 from gitvault.core.versioning.history import GitHistory
 from gitvault.errors import ToolError
-from gitvault.personas.code.search import history
+from gitvault.personas.code.search import foreign, history
 from gitvault.personas.code.search.history import NONE, Changed
 from gitvault.personas.code.search.model import Source
+from gitvault.vcs import lean
 from gitvault.vcs.protect import record
 from gitvault.vcs.protect.view import index_of
 
@@ -77,12 +78,16 @@ class Overlays:
         return _Seen(self._stored(snapshot), {})
 
     def _read(self, snapshot: bytes) -> _Seen | None:
-        attached = record.attached(self._history, self._history.commit(ObjectId(snapshot)).tree)
-        if not attached:
+        tree = self._history.commit(ObjectId(snapshot)).tree
+        attached = record.attached(self._history, tree)
+        carried = next((one for one in lean.attached(self._history, tree) if one.record.vcs in ("hg", "svn")), None)
+        if carried and carried.path:
+            # Its commits are not looked for.
+            carried = None
+        if not attached and not carried:
             return None
-        inner = tuple(
-            folder + b"/" for one in attached for folder in (one.record.git_dir, one.record.common_dir) if folder
-        )
+        folders = [folder for one in attached for folder in (one.record.git_dir, one.record.common_dir) if folder]
+        inner = tuple(folder + b"/" for folder in (*folders, *((b".hg", b".svn") if carried else ())))
         view: dict[bytes, bytes] = {}
         base: dict[bytes, bytes] = {}
         for one in attached:
@@ -94,7 +99,12 @@ class Overlays:
                         view[prefix + entry.path] = entry.blob
             if not prefix and one.record.base:
                 base = self._committed(one.record.base)
-        # git's own files are no work of the user's.
+        if carried:
+            entries = lean.entries_of(self._history, carried)
+            base = {entry.path: entry.blob for entry in entries} or self._read_as(carried)
+            lost = carried.deleted
+            view = {path: blob for path, blob in base.items() if path not in lost}
+        # Version control's own files are no work of the user's.
         view |= {path: blob for path, blob in self._stored(snapshot).items() if not path.startswith(inner)}
         paths = view.keys() | base.keys()
         return _Seen({path: blob for path in paths if (blob := view.get(path, NONE)) != base.get(path, NONE)}, base)
@@ -102,6 +112,13 @@ class Overlays:
     def _stored(self, snapshot: bytes) -> dict[bytes, bytes]:
         listed = history.tree(self._source, snapshot.hex())
         return {path: blob for name, blob in listed.items() if (path := history.in_project(name)) is not None}
+
+    def _read_as(self, carried: lean.Attached) -> dict[bytes, bytes]:
+        """The files of the revision that a checkout was at which is stored in full."""
+        revision = carried.record.revision
+        name = revision if carried.record.vcs == "hg" or not revision else f"r{revision}"
+        commit = foreign.commit_of(self._checkout.folder, name)
+        return self._committed(commit) if commit else {}
 
     def _committed(self, commit: str) -> dict[bytes, bytes]:
         """A commit that is not there any more held nothing: then the snapshot itself is what is known."""
