@@ -39,6 +39,10 @@ class Tracked:
         self._names: dict[bytes, set[bytes]] = {}
         self._digests: dict[bytes, bytes] = {}
         names = self._names
+        paths = list(paths)
+        joined = b"\0".join((*sorted(self.whole), b"", *paths))
+        self.whole_digest = hashlib.sha1(joined, usedforsecurity=False).digest()
+        """Changes when anything of what is tracked does."""
         last, held = None, set[bytes]()
         for path in paths:
             folder, _, name = path.rpartition(b"/")

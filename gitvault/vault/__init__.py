@@ -277,6 +277,7 @@ class Vault(Opened):
         from gitvault.core.backup_engine.quota import Quota
         from gitvault.core.backup_engine.reading import Limits
         from gitvault.core.backup_engine.snapshot import take_snapshot
+        from gitvault.core.backup_engine.trees import company_of
         from gitvault.vault.saving import rules_by_mode
 
         limits = Limits(config.inline_limit, WHOLE_LIMIT, config.binary_extensions, config.secrets == "note")
@@ -302,7 +303,8 @@ class Vault(Opened):
                     limits=limits,
                     redundancy=config.parity,
                     admit=self._admit,
-                    attachments=getattr(rules, "attachments", tuple),
+                    company=company_of(rules),
+                    beside=policy.beside,
                     progress=progress,
                 )
                 return report, policy, rules
@@ -322,8 +324,8 @@ class Vault(Opened):
         from gitvault.core.backup_engine.untouched import untouched
 
         cache = self.caches.open(project.name)
-        root, name, history = Path(project.path), project.name, self.history
-        return cache.use(lambda: untouched(root, name, history=history, cache=cache, watch=watch))
+        root, name, history, now = Path(project.path), project.name, self.history, self.now().timestamp()
+        return cache.use(lambda: untouched(root, name, history=history, cache=cache, watch=watch, now=now))
 
     def list_snapshots(self, filter_criteria: models.Filter | None = None) -> list[models.Snapshot]:
         """See BackupEngine. Raises NotFoundError for an unknown project."""

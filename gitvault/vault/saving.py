@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Sequence
 from functools import partial
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING
 from gitvault import config as settings
 from gitvault.core.models import Project
 from gitvault.core.utils import layout
-from gitvault.errors import CorruptionError, NotFoundError
 from gitvault.vault.opened import Opened
 
 if TYPE_CHECKING:
@@ -79,21 +77,17 @@ def rules_by_mode(vault: Opened, project: Project, inner: Rules) -> Rules:
 
     tip = vault.history.tip(project.name)
     found = rules.of_mode(project.mode, project.path, inner, history=vault.history, tip=tip, standing=standing)
-    return lean.Lean(project.path, found) if project.mode == "protect" else found
+    return lean.Lean(project.path, found, vault.history, tip) if project.mode == "protect" else found
 
 
-def watch(vault: Opened, project: Project) -> Watch | None:
-    """The project's watcher; none for a checkout: what git says of a file changes without its being touched."""
+def watch(vault: Opened, project: Project) -> Watch:
+    """Who asks the project's watcher, if there is one."""
     from gitvault.core.touched import Watch
-    from gitvault.core.versioning import contents
 
-    tip = vault.history.tip(project.name)
-    with contextlib.suppress(CorruptionError, NotFoundError):
-        if tip and contents.attached(vault.history, vault.history.commit(tip).tree):
-            return None
-    if project.mode != "full" and os.path.lexists(os.path.join(project.path, ".git")):
-        return None
-    return Watch(vault.path / "cache", project.path, policy(vault, project.path, project.mode).digest)
+    # A checkout's snapshot depends on its mode, and on how long a remote may be silent.
+    terms = f"{project.mode} {vault.config.remote_timeout}"
+    rules = policy(vault, project.path, project.mode).digest
+    return Watch(vault.path / "cache", project.path, rules, terms)
 
 
 def touched(vault: Opened, project: Project) -> Touched | None:
@@ -107,7 +101,7 @@ def touched(vault: Opened, project: Project) -> Touched | None:
         about = cache.about()
         if tip is None or about.get("snapshot") != vault.history.identify(tip).encode():
             return None
-        asked = watch(vault, project)
-        return to_look_at(asked.touched(about.get("watch", b"")), cache) if asked else None
+        seen = watch(vault, project).touched(about.get("watch", b""))
+        return to_look_at(seen, cache, vault.now().timestamp())
 
     return cache.use(ask)

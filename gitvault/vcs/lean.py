@@ -17,9 +17,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
+from gitvault.core.backup_engine.trees import Attachment, Stored, Walked, company_of
+from gitvault.core.beside import Beside
 from gitvault.core.interfaces import Rules, Scope
-from gitvault.core.models import PROTECTED, Problem, SnapshotId
+from gitvault.core.models import PROTECTED, ObjectId, Problem, SnapshotId
+from gitvault.core.touched import Touched, is_below
 from gitvault.core.utils.names import from_text, to_line, to_text
 from gitvault.core.versioning import contents
 from gitvault.core.versioning.history import GitHistory
@@ -64,9 +68,16 @@ class _Carried:
 class Lean:
     """Leaves out what hg and svn checkouts carry of their repositories; `inner` decides about all else. Rules."""
 
-    def __init__(self, root: str, inner: Rules, server: hg.Server = hg.SERVER) -> None:
+    def __init__(
+        self, root: str, inner: Rules, history: GitHistory, tip: ObjectId | None, server: hg.Server = hg.SERVER
+    ) -> None:
+        """`tip`: the commit of the last snapshot."""
         self._root = Path(root)
         self._inner = inner
+        self._company = company_of(inner)
+        self._history = history
+        self._tip = tip
+        self._beside: Beside | None = Beside()
         self._server = server
         self._found: dict[bytes, _Carried] = {}
         self._left: dict[bytes, _Left] = {}
@@ -100,13 +111,16 @@ class Lean:
         facts: dict[str, str] = {}
         full, has_local = "", False
         prefix = path + b"/" if path else b""
+        beside: Beside | None = None
         try:
             if checkout.vcs == "svn":
                 facts = svn_store.about(folder)
+                beside = _folders_of(folder, [facts["url"]])
                 if lost := svn.gone(facts["url"]):
                     raise ValueError(lost)
                 self._leave_svn(prefix + b".svn", svn_store.only_here(folder))
             elif checkout.vcs == "hg":
+                beside = _folders_of(folder, hg.remotes_of(folder).values())
                 where = hg_store.place_of(folder, self._server)
                 facts = {"url": where.url, "branch": where.branch, "revision": where.base}
                 has_local = where.has_local
@@ -117,10 +131,13 @@ class Lean:
                 facts = {"client": said.get("client", ""), "branch": said.get("stream", "")}
                 facts["revision"] = said.get("revision", "")
         except (ToolError, ValueError, OSError, sqlite3.Error) as error:
+            # What is wrong with the checkout itself is so until it is touched.
+            beside = beside if isinstance(error, ValueError) else None
             full = hg.told(error) if isinstance(error, ToolFailed) else str(error)
             # That a program is missing is said once, however many checkouts there are.
             note = full if isinstance(error, ToolMissing) else f"{to_line(path) or '.'}: stored in full: {full}"
             self._notes += [note] if note not in self._notes else []
+        self._beside = self._beside | beside if self._beside and beside else None
         facts["url"] = re.sub(r"^([a-z+]+://)[^/@]*@", r"\1", facts.get("url", ""))
         record = Record(checkout.vcs, to_text(path), os.fspath(folder), full=full, **facts)
         self._found[path] = _Carried(checkout, record, has_local)
@@ -136,16 +153,43 @@ class Lean:
             names = {name.partition(b"/")[2] for name in only_here if name.startswith(shard + b"/")}
             self._left[own + b"/pristine/" + shard] = _Left("svn", frozenset(names), all_but=True)
 
-    def attachments(self) -> Iterator[tuple[bytes, bytes]]:
-        """What the snapshot says of the checkouts; see `take_snapshot`."""
-        yield from getattr(self._inner, "attachments", tuple)()
-        for number, (_, found) in enumerate(sorted(self._found.items())):
+    def widened(self, touched: Touched) -> Touched:
+        """See Company."""
+        return self._company.widened(touched)
+
+    def attachments(self, walked: Walked) -> Iterator[Attachment]:
+        """See Company. A checkout that nobody touched is as the last snapshot has it."""
+        yield from self._company.attachments(walked)
+        kept = self._kept(walked.untouched)
+        for number, path in enumerate(sorted({*self._found, *kept})):
+            if path not in self._found:
+                vcs, files = kept[path]
+                for name, blob in files.items():
+                    yield b"%s%d/%s" % (vcs.encode(), number, name), Stored(blob)
+                continue
+            found = self._found[path]
             prefix = b"%s%d/" % (found.checkout.vcs.encode(), number)
             if found.has_local:
                 # A failure here is the snapshot's: what no remote has would not be in it.
                 for name, content in pieces(_BUNDLE, hg_store.bundle(found.checkout.path, self._server)):
                     yield prefix + name, content
             yield prefix + _RECORD, encode(found.record)
+
+    def _kept(self, untouched: frozenset[bytes]) -> dict[bytes, tuple[str, dict[bytes, ObjectId]]]:
+        """The checkouts of the last snapshot in these folders, with what is attached of them."""
+        if not untouched or self._tip is None:
+            return {}
+        found = {}
+        for files in _attached(self._history, self._history.commit(self._tip).tree):
+            record = decode(self._history.blob(files[_RECORD]))
+            if is_below(path := from_text(record.path), untouched):
+                found[path] = record.vcs, files
+        return found
+
+    def beside(self) -> Beside | None:
+        """See Company."""
+        inner = self._company.beside()
+        return inner | self._beside if inner and self._beside else None
 
     def notes(self) -> list[str]:
         """What people are to know, after the attachments."""
@@ -206,11 +250,22 @@ def decode(text: bytes) -> Record:
 def attached(history: GitHistory, snapshot: SnapshotId) -> Iterator[tuple[Record, bytes]]:
     """The checkouts of a snapshot that are not git's, each with its bundle. Raises CorruptionError, NotFoundError."""
     tree, _ = history.trees(snapshot, lambda _: None)
+    for files in _attached(history, tree):
+        parts = sorted(name for name in files if name.startswith(_BUNDLE + b"."))
+        yield decode(history.blob(files[_RECORD])), b"".join(history.blob(files[part]) for part in parts)
+
+
+def _attached(history: GitHistory, tree: ObjectId) -> Iterator[dict[bytes, ObjectId]]:
     for _, below in history.tree(contents.attached(history, tree)).values():
         files = {name: oid for name, (_, oid) in history.tree(below).items()}
         if _RECORD in files:
-            parts = sorted(name for name in files if name.startswith(_BUNDLE + b"."))
-            yield decode(history.blob(files[_RECORD])), b"".join(history.blob(files[part]) for part in parts)
+            yield files
+
+
+def _folders_of(around: Path, urls: Iterable[str]) -> Beside:
+    """Whether repositories that are folders of this machine are there."""
+    paths = (unquote(url.removeprefix("file://")) for url in urls)
+    return Beside(frozenset(os.path.normpath(around / path) for path in paths if "://" not in path))
 
 
 def complete(history: GitHistory, snapshot: SnapshotId, target: Path) -> list[Problem]:

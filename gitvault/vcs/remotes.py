@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from gitvault.core.beside import Beside
 from gitvault.core.utils import dates, process
 from gitvault.core.utils.files import Disk
 from gitvault.errors import ToolError, ToolFailed
@@ -199,6 +200,8 @@ class Standing:
     """Whether something here builds on such commits."""
     answered: float = 0
     """When a remote last said what it has, in seconds since 1970; 0: not known."""
+    beside: Beside = field(default_factory=Beside)
+    """What all this depends on outside of the repository."""
 
     def has(self, name: str, oid: str) -> bool:
         """Whether a ref is a remote's: it has this very ref, or a fetch wrote it."""
@@ -240,16 +243,23 @@ def standing(
     held: set[tuple[str, str]] = set()
     local = _local_commits(refs)
     answered = 0.0
+    beside = Beside()
     for remote in found:
         answer = answers.get(remote.name, Answer())
         if remote.folder(folder) and answer.asked != now.timestamp():
             answer = ask(folder, remote, refs, now, answer)
         known = set(_tracked(remote, refs).values())
         tips |= known
-        answered = max(answered, answer.answered, last_fetch(folder, remote))
+        fetched = last_fetch(folder, remote)
+        answered = max(answered, answer.answered, fetched)
+        place = remote.folder(folder)
+        beside |= _around(place) if place else Beside()
         if reason := _silent(folder, remote, answer, now, limit):
             reasons.append(reason)
             continue
+        if answer.trouble and not place:
+            # Until then its silence is no matter.
+            beside |= Beside(until=max(answer.answered, fetched) + limit.total_seconds())
         good |= known - set(answer.lost)
         good |= local.intersection(answer.refs.values())
         reasons += [f"commit {oid[:12]} is no longer on {remote.name}" for oid in answer.lost if oid in known]
@@ -265,7 +275,16 @@ def standing(
         tuple(reasons),
         bool(reasons) and _relied(folder, refs, tips, good),
         answered,
+        beside,
     )
+
+
+def _around(place: Path) -> Beside:
+    """What a remote that is a folder says depends on."""
+    repository = place / ".git"
+    if os.path.lexists(repository):
+        return Beside(frozenset((os.fspath(place),)), frozenset((os.fspath(repository),)))
+    return Beside(folders=frozenset((os.fspath(place),)))
 
 
 def _local_commits(refs: git.Refs) -> set[str]:
@@ -300,8 +319,10 @@ def _mapped(source: str, target: str, name: str) -> str:
 
 def standing_of(folder: Path, now: datetime, limit: timedelta, cache: Path) -> Standing:
     """The same, of a git folder or work tree. `cache`: where `probe` keeps answers."""
-    settings = git.settings_of(folder)
-    return standing(folder, settings, git.refs_of(folder), load(folder, cache), now, limit)
+    settings, files = git.settings_and_files(folder)
+    found = standing(folder, settings, git.refs_of(folder), load(folder, cache), now, limit)
+    asked = Beside(files | {os.fspath(_file(folder, cache))})
+    return replace(found, beside=found.beside | asked)
 
 
 def trusted(folder: Path, now: datetime, limit: timedelta, cache: Path) -> str:

@@ -324,7 +324,7 @@ def test_a_restore_never_follows_a_link_in_the_place_of_a_checkouts_folder(
     assert lean.complete(vault.history, snapshot, out) == [] and not (other / "pristine").exists()
 
 
-def test_rules_around_rules_ask_the_inner_ones(tmp_path: Path) -> None:
-    rules = lean.Lean(str(tmp_path), Patterns(["*.log"]))
+def test_rules_around_rules_ask_the_inner_ones(tmp_path: Path, vault: Vault) -> None:
+    rules = lean.Lean(str(tmp_path), Patterns(["*.log"]), vault.history, None)
     scope = rules.scope(b"", rules.marks(["a", ".hg"]), None)
     assert scope.omits(b"a.log", False) and not scope.omits(b"a", False)

@@ -12,14 +12,15 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from gitvault.core.backup_engine.trees import Attachment, Stored
+from gitvault.core.backup_engine.trees import Attachment, Stored, Walked
+from gitvault.core.beside import Beside
 from gitvault.core.models import PROTECTED
-from gitvault.core.scan import racy_ns
-from gitvault.core.utils.files import open_source, read_link
+from gitvault.core.stat_cache import racy_ns
+from gitvault.core.utils.files import list_source, open_source, read_link
 from gitvault.core.utils.names import to_line
 from gitvault.core.versioning.objects import object_id
 from gitvault.errors import GitVaultError
@@ -66,6 +67,7 @@ class Checkout:
         cache: TrackedCache,
         standing: Callable[[str], Standing],
     ) -> None:
+        self._root = root
         self.path = path
         self.repository = where
         self.folder = os.path.join(root, os.fsdecode(path)) if path else root
@@ -78,8 +80,9 @@ class Checkout:
         self._standing = standing
         self._state = State("", {}, ())
         self._local = _Local({}, {}, ())
-        self._deleted: set[bytes] = set()
         self._visited: set[bytes] = set()
+        self._present: dict[bytes, set[bytes]] = {}
+        self._beside: Beside | None = None
         try:
             self._read(cache)
         except (GitVaultError, OSError) as error:
@@ -122,6 +125,7 @@ class Checkout:
 
     def _find_local(self, state: State, more_tips: set[str]) -> _Local:
         standing = self._standing(self.repository.git_dir)
+        self._beside = standing.beside
         if doubt := standing.doubt():
             raise NotProtected(doubt)
         relied = standing.holds(state.refs)
@@ -165,39 +169,72 @@ class Checkout:
     # -- while the project is walked -------------------------------------------------------------
 
     def digest(self, folder: bytes) -> bytes:
-        """Changes with what the index says of a folder of the checkout."""
-        return self.tracked.folder(folder).digest + bool(self.full).to_bytes()
+        """Changes with what the index says of a folder of the checkout; of its top, with all that the index says.
 
-    def seen(self, folder: bytes, names: Iterable[str]) -> None:
-        """What a folder of the checkout holds now."""
-        said = self.tracked.folder(folder)
-        if not said.digest:
-            return
-        self._visited.add(folder)
-        present = set(names)
-        prefix = folder + b"/" if folder else b""
-        self._deleted.update(prefix + os.fsencode(name) for name in said.expected if name not in present)
-        for name in said.below:
-            if name not in present:
-                self._lose(prefix + os.fsencode(name))
+        What a walk leaves out because nobody touched it then is looked at for the index having changed.
+        """
+        whole = self.tracked.checksum if not folder else b""
+        return self.tracked.folder(folder).digest + whole + bool(self.full).to_bytes()
 
-    def _look_for_folders(self, folder: bytes = b"") -> None:
-        """Where the index has a folder, there may be a file now."""
-        for name in map(os.fsencode, self.tracked.folder(folder).below if folder in self._visited else ()):
+    def visited(self, folder: bytes) -> None:
+        """A walk comes by a folder of the checkout."""
+        if self.tracked.knows(folder):
+            self._visited.add(folder)
+
+    def _in_project(self, folder: bytes) -> bytes:
+        return self.path + b"/" + folder if self.path and folder else self.path or folder
+
+    @property
+    def was_met(self) -> bool:
+        """Whether a walk came by its top folder."""
+        return b"" in self._visited
+
+    def present(self, folder: bytes, name: bytes) -> None:
+        """A folder, which a walk looks at, has a file or symlink of this name."""
+        self._present.setdefault(folder, set()).add(name)
+
+    def _deleted(self, walked: Walked) -> set[bytes]:
+        """Paths that the index has and the disk has not.
+
+        In a folder that is as it was when the last snapshot was taken, they are those of the last snapshot.
+        """
+        found: set[bytes] = set()
+        changed = self._visited
+        if self._previous:
+            changed = {folder for folder in self._visited if self._in_project(folder) in walked.changed}
+            for path in self._previous.record.deleted:
+                folder, _, name = path.rpartition(b"/")
+                if folder not in changed and name in self.tracked.folder(folder).expected:
+                    found.add(path)
+        for folder in changed:
+            said = self.tracked.folder(folder)
+            if said.expected:
+                prefix = folder + b"/" if folder else b""
+                present = self._present.get(folder)
+                if present is None:
+                    present = set(_names(os.path.join(self.folder, os.fsdecode(folder))))
+                found.update(prefix + name for name in said.expected if name not in present)
+        if len(self._visited) < len(self.tracked):
+            self._look_for_folders(found, b"")
+        return found
+
+    def _look_for_folders(self, deleted: set[bytes], folder: bytes) -> None:
+        """Where the index has a folder that no walk came by, there may be nothing, or a file."""
+        for name in self.tracked.folder(folder).below if folder in self._visited else ():
             inner = folder + b"/" + name if folder else name
             if inner in self._visited:
-                self._look_for_folders(inner)
+                self._look_for_folders(deleted, inner)
                 continue
             path = os.path.join(self.folder, os.fsdecode(inner))
             if os.path.islink(path) or not os.path.isdir(path):
-                self._lose(inner)
+                self._lose(deleted, inner)
 
-    def _lose(self, folder: bytes) -> None:
+    def _lose(self, deleted: set[bytes], folder: bytes) -> None:
         """A folder that is no longer there."""
         said = self.tracked.folder(folder)
-        self._deleted.update(folder + b"/" + os.fsencode(name) for name in said.expected)
+        deleted.update(folder + b"/" + name for name in said.expected)
         for name in said.below:
-            self._lose(folder + b"/" + os.fsencode(name))
+            self._lose(deleted, folder + b"/" + name)
 
     def protects(self, folder: bytes, name: bytes) -> tuple[str, bool]:
         """Why a file or symlink of the checkout need not be stored, empty when it must be; whether a look may be late.
@@ -228,11 +265,11 @@ class Checkout:
 
     # -- what the snapshot says of it ------------------------------------------------------------
 
-    def attachments(self) -> Iterator[Attachment]:
+    def attachments(self, walked: Walked) -> Iterator[Attachment]:
         """The record and what belongs to it, by the names they are attached under. After the walk."""
+        deleted: set[bytes] = set()
         if not self.full:
-            if len(self._visited) < len(self.tracked):
-                self._look_for_folders()
+            deleted = self._deleted(walked)
             self._look_again()
         parts = []
         for number, (part, packed) in enumerate(self._local.parts):
@@ -268,12 +305,21 @@ class Checkout:
                     base,
                     local.remotes,
                     local.relied,
-                    tuple(sorted(self._deleted)),
+                    tuple(sorted(deleted)),
                     self._state.key,
                     tuple(parts),
                 )
             ),
         )
+
+    def beside(self) -> Beside | None:
+        """What all this depends on outside of the project; None where that is not known."""
+        if self._beside is None:
+            return None
+        places = (self.repository.git_dir, self.repository.common_dir)
+        outside = [place for place in places if _inside(self._root, place) is None]
+        files = {path for path in self._beside.files if _inside(self._root, path) is None}
+        return replace(self._beside, files=frozenset(files), folders=self._beside.folders.union(outside))
 
     def _index(self) -> Iterator[Attachment]:
         before = [(name, stored.blob) for name, stored in self._previous.stored(record.INDEX)] if self._previous else []
@@ -318,6 +364,12 @@ def _is_as_tracked(path: str, entry: IndexEntry) -> tuple[bool, bool]:
             return False, False
         same = digest.digest() == entry.blob
         return same, same and racy_ns(found, now) > 0
+
+
+def _names(folder: str) -> list[bytes]:
+    with suppress(OSError):
+        return list(map(os.fsencode, list_source(folder)))
+    return []
 
 
 def _inside(root: str, folder: str) -> bytes | None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from operator import itemgetter
 
-from gitvault.core.backup_engine.trees import Attachment
+from gitvault.core.backup_engine.trees import Attachment, Stored, Walked
+from gitvault.core.beside import Beside
 from gitvault.core.interfaces import Rules, Scope
 from gitvault.core.models import ObjectId
+from gitvault.core.touched import Touched, is_below
 from gitvault.core.versioning.history import GitHistory
 from gitvault.errors import CorruptionError, NotFoundError
 from gitvault.vcs.protect import record, repository
@@ -76,21 +81,23 @@ class Protecting:
         return self._inner.digest
 
     def marks(self, names: Iterable[str]) -> Sequence[str]:
-        """See Rules. All of them: what the index names and a folder does not hold was deleted."""
-        return list(names)
+        """See Rules."""
+        names = names if isinstance(names, list) else list(names)
+        marks = self._inner.marks(names)
+        return [*marks, _MARKER] if _MARKER in names and _MARKER not in marks else marks
 
     def scope(self, path: bytes, marks: Sequence[str], outer: Scope | None) -> Scope:
         """See Rules."""
         around = outer if isinstance(outer, _WorkTree) else None
         if path in self._omitted or isinstance(outer, _InRepository):
             return _InRepository(frozenset(self._omitted.get(path, ())))
-        inner = self._inner.scope(path, self._inner.marks(marks), around.inner if around else None)
+        inner = self._inner.scope(path, marks, around.inner if around else None)
         name = path.rpartition(b"/")[2]
         inside = [(one, at + b"/" + name if at else name) for one, at in around.inside] if around else []
         if _MARKER in marks and not inner.omits(b".git", True) and (found := self._checkout(path)):
             inside.append((found, b""))
         for checkout, at in inside:
-            checkout.seen(at, marks)
+            checkout.visited(at)
         return _WorkTree(inner, inside)
 
     def _checkout(self, path: bytes) -> Checkout | None:
@@ -145,11 +152,34 @@ class Protecting:
         """Those that the walk has come by."""
         return [one for _, one in sorted(self._checkouts.items()) if one]
 
-    def attachments(self) -> Iterator[Attachment]:
-        """What the snapshot says of the checkouts; see `take_snapshot`."""
-        for number, checkout in enumerate(self.checkouts):
-            for name, content in checkout.attachments():
+    def widened(self, touched: Touched) -> Touched:
+        """See Company. A checkout has its repository elsewhere in the project, perhaps."""
+        more = set()
+        for path, one in self._previous.items():
+            for place in (one.record.git_dir, one.record.common_dir):
+                if place is not None and place != (path + b"/.git" if path else b".git") and touched.reaches(place):
+                    more.add(path)
+        return replace(touched, folders=touched.folders | more) if touched.folders is not None else touched
+
+    def attachments(self, walked: Walked) -> Iterator[Attachment]:
+        """See Company. A checkout that nobody touched is as the last snapshot has it."""
+        found: dict[bytes, Iterable[Attachment]] = {
+            path: [(name, Stored(blob)) for name, blob in one.files.items()]
+            for path, one in (self._previous.items() if walked.untouched else ())
+            if is_below(path, walked.untouched)
+        }
+        for checkout in self.checkouts:
+            if checkout.was_met or checkout.path not in found:
+                found[checkout.path] = checkout.attachments(walked)
+        for number, (_, files) in enumerate(sorted(found.items(), key=itemgetter(0))):
+            for name, content in files:
                 yield b"%d/%s" % (number, name), content
+
+    def beside(self) -> Beside | None:
+        """See Company."""
+        found = [one.beside() for one in self.checkouts]
+        known = [one for one in found if one]
+        return functools.reduce(operator.or_, known, Beside()) if len(known) == len(found) else None
 
     def notes(self) -> list[str]:
         """What people are to know, after the attachments."""
@@ -177,6 +207,7 @@ class _WorkTree:
         if any(not at for _, at in self.inside) and name == b".git":
             return ""
         for checkout, at in () if is_folder else self.inside:
+            checkout.present(at, name)
             reason, late = checkout.protects(at, name)
             self.late |= late
             if reason:

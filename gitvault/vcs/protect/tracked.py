@@ -23,7 +23,7 @@ from gitvault.vcs.protect.index import IndexEntry
 
 # Fewer are read as fast as a cache.
 _CACHED_FROM = 2000
-_FORM = 1
+_FORM = 2
 
 
 class Folder(NamedTuple):
@@ -31,9 +31,9 @@ class Folder(NamedTuple):
 
     digest: bytes
     """Of all that the index says of its files."""
-    expected: Sequence[str]
+    expected: Sequence[bytes]
     """Names of files that are on the disk unless they were deleted there."""
-    below: Sequence[str]
+    below: Sequence[bytes]
     """Names of its folders."""
 
 
@@ -63,6 +63,10 @@ class Tracked:
         found = self._folders.get(path)
         return Folder(*found) if found else _NOTHING
 
+    def knows(self, path: bytes) -> bool:
+        """Whether it knows of a folder; of the top it does always."""
+        return path in self._folders
+
     def __len__(self) -> int:
         """How many folders it knows of."""
         return len(self._folders)
@@ -90,18 +94,18 @@ class Tracked:
         return found
 
     def _digested(self) -> _Known:
-        below: dict[bytes, list[str]] = {}
+        below: dict[bytes, list[bytes]] = {}
         met: set[bytes] = set()
         for folder in self._by_folder:
             while folder and folder not in met:
                 met.add(folder)
                 folder, _, name = folder.rpartition(b"/")
-                below.setdefault(folder, []).append(os.fsdecode(name))
+                below.setdefault(folder, []).append(name)
         folders = {}
         for folder in met | {b""}:
             said = [b"%d %s %d %d %s" % (e[1], e[2], e[4], e[5], e[0]) for e in self.files(folder).values()]
             digest = hashlib.sha1(b"\0".join(said), usedforsecurity=False).digest()
-            expected = [os.fsdecode(name) for name, entry in self.files(folder).items() if entry.is_expected]
+            expected = [name for name, entry in self.files(folder).items() if entry.is_expected]
             folders[folder] = digest, expected, below.get(folder, [])
         pieces = [(name, object_id(b"blob", piece)) for name, piece in record.pieces(record.INDEX, self.plain)]
         links = [entry.path for entry in self.entries if entry.mode == index.MODE_GITLINK]
@@ -114,7 +118,7 @@ class _Known(NamedTuple):
     checksum: bytes
     pieces: Sequence[tuple[bytes, bytes]]
     links: Sequence[bytes]
-    folders: Mapping[bytes, tuple[bytes, Sequence[str], Sequence[str]]]
+    folders: Mapping[bytes, tuple[bytes, Sequence[bytes], Sequence[bytes]]]
 
 
 class TrackedCache:
