@@ -63,7 +63,7 @@ class Beside:
         """A line for each place; b"" for one whose stat cannot be relied on, and nothing after it."""
         pending = [(path, path in self.folders) for path in sorted(self.files | self.folders)]
         for count, (path, with_content) in enumerate(pending):
-            yield (said := _state(path, read_ns))
+            yield (said := _state(path, read_ns, with_content))
             if not said or count > _MOST:
                 return
             if with_content and os.path.isdir(path):
@@ -91,7 +91,7 @@ def _read(noted: bytes) -> tuple[Beside, bytes] | None:
         return None
 
 
-def _state(path: str, read_ns: int) -> bytes:
+def _state(path: str, read_ns: int, is_folder: bool) -> bytes:
     """What is at a path and, for a link, behind it."""
     parts = [os.fsencode(path)]
     for look in (os.lstat, os.stat):
@@ -99,6 +99,9 @@ def _state(path: str, read_ns: int) -> bytes:
             found = look(path)
         except (FileNotFoundError, NotADirectoryError):
             parts.append(b"nothing")
+            if not is_folder:
+                break
+            # It may have been there a moment ago, which the folder around it tells.
             found = _around(path)
         except OSError:
             return b""
@@ -112,7 +115,7 @@ def _state(path: str, read_ns: int) -> bytes:
 
 
 def _around(path: str) -> os.stat_result:
-    """The stat of the innermost folder around a path: what was taken away changed it."""
+    """The stat of the innermost folder around a path."""
     while True:
         path = os.path.dirname(path)
         try:

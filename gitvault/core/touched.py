@@ -48,7 +48,7 @@ class Touched:
 
     def reaches(self, path: bytes) -> bool:
         """Whether a folder, or anything below it, may have changed."""
-        prefix = path + b"/"
+        prefix = path + b"/" if path else b""
         return self.covers(path) or any(
             one == path or one.startswith(prefix) for one in (*(self.folders or ()), *self.below)
         )

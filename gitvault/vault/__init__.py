@@ -462,7 +462,13 @@ class Vault(Opened):
         now = self.now()
         here = self._here()
         named = [self.project(name) for name in projects] if projects else here
-        looking = status.Places(self.history, self.caches.open, self._rules_by_mode, here, now)
+        looking = status.Places(self.history, self.caches.open, self._rules_by_mode, here, now, self._watch)
+        # A file that a user's rule leaves out may be tracked all the same, and nobody watches it.
+        overruled = bool(self.config.ignore or self.config.policy_file)
+
+        def is_saved(project: Project) -> bool:
+            return status.path_state(looking, project.path, self.touched(project) is None).state == "saved"
+
         with contextlib.ExitStack() as opened:
             copies = {}
             for path in self.config.copies:
@@ -474,7 +480,8 @@ class Vault(Opened):
                 self.history,
                 self.caches.open,
                 self.rules,
-                lambda project: status.path_state(looking, project.path, True).state == "saved",
+                is_saved,
+                lambda project: None if overruled else self._watch(project),
                 copies,
                 Asking(now, settings.remote_limit(self.config, now), self.path / "cache", self._disk, probe),
             )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from gitvault.core.utils import process
 from gitvault.errors import ToolError, ToolFailed, ToolTimeout
+from gitvault.vcs import find
 from gitvault.vcs.state import Checkout, State
 
 if TYPE_CHECKING:
@@ -204,6 +205,7 @@ def _state(checkout: Checkout, finder: Finder, server: Server) -> State:
         trouble=lost,
         local=(*(folder / os.fsdecode(path) for path in (*changed, *others)), *_own_files(own, _shared(folder))),
         nested=tuple(finder.inside(checkout)),
+        beside=None if _shared(folder) != own or find.has_rules(folder) else find.places(folder, remotes.values()),
     )
 
 

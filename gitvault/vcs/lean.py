@@ -17,7 +17,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 from gitvault.core.backup_engine.trees import Attachment, Stored, Walked, company_of
 from gitvault.core.beside import Beside
@@ -29,7 +28,7 @@ from gitvault.core.versioning import contents
 from gitvault.core.versioning.history import GitHistory
 from gitvault.errors import CorruptionError, NotFoundError, ToolError, ToolFailed, ToolMissing
 from gitvault.vcs import hg, hg_store, others, svn, svn_store
-from gitvault.vcs.find import MARKERS, checkout_at
+from gitvault.vcs.find import MARKERS, checkout_at, places
 from gitvault.vcs.protect.record import pieces
 from gitvault.vcs.state import Checkout
 
@@ -115,12 +114,12 @@ class Lean:
         try:
             if checkout.vcs == "svn":
                 facts = svn_store.about(folder)
-                beside = _folders_of(folder, [facts["url"]])
+                beside = places(folder, [facts["url"]])
                 if lost := svn.gone(facts["url"]):
                     raise ValueError(lost)
                 self._leave_svn(prefix + b".svn", svn_store.only_here(folder))
             elif checkout.vcs == "hg":
-                beside = _folders_of(folder, hg.remotes_of(folder).values())
+                beside = places(folder, hg.remotes_of(folder).values())
                 where = hg_store.place_of(folder, self._server)
                 facts = {"url": where.url, "branch": where.branch, "revision": where.base}
                 has_local = where.has_local
@@ -260,12 +259,6 @@ def _attached(history: GitHistory, tree: ObjectId) -> Iterator[dict[bytes, Objec
         files = {name: oid for name, (_, oid) in history.tree(below).items()}
         if _RECORD in files:
             yield files
-
-
-def _folders_of(around: Path, urls: Iterable[str]) -> Beside:
-    """Whether repositories that are folders of this machine are there."""
-    paths = (unquote(url.removeprefix("file://")) for url in urls)
-    return Beside(frozenset(os.path.normpath(around / path) for path in paths if "://" not in path))
 
 
 def complete(history: GitHistory, snapshot: SnapshotId, target: Path) -> list[Problem]:

@@ -321,7 +321,7 @@ def standing_of(folder: Path, now: datetime, limit: timedelta, cache: Path) -> S
     """The same, of a git folder or work tree. `cache`: where `probe` keeps answers."""
     settings, files = git.settings_and_files(folder)
     found = standing(folder, settings, git.refs_of(folder), load(folder, cache), now, limit)
-    asked = Beside(files | {os.fspath(_file(folder, cache))})
+    asked = Beside(files | {os.fspath(answers_file(folder, cache))})
     return replace(found, beside=found.beside | asked)
 
 
@@ -374,7 +374,7 @@ def last_fetch(folder: Path, remote: Remote) -> float:
 def load(folder: Path, cache: Path) -> dict[str, Answer]:
     """The answers that were kept; what cannot be read counts as none."""
     try:
-        document = json.loads(_file(folder, cache).read_bytes())
+        document = json.loads(answers_file(folder, cache).read_bytes())
         return {name: Answer(**{**said, "lost": tuple(said["lost"])}) for name, said in document.items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return {}
@@ -397,7 +397,7 @@ def is_due(folder: Path, now: datetime, cache: Path) -> bool:
     if not (folder / ".git").exists():
         return False
     with contextlib.suppress(OSError):
-        return now.timestamp() - _file(folder, cache).stat().st_mtime > _DAY
+        return now.timestamp() - answers_file(folder, cache).stat().st_mtime > _DAY
     return True
 
 
@@ -405,9 +405,10 @@ def keep(folder: Path, answers: Answers, cache: Path, disk: Disk) -> None:
     """Write down what remotes answered. Raises OSError, StorageFullError."""
     disk.make_folder(cache)
     document = {name: asdict(answer) for name, answer in answers.items()}
-    disk.write_durably(_file(folder, cache), json.dumps(document, sort_keys=True).encode())
+    disk.write_durably(answers_file(folder, cache), json.dumps(document, sort_keys=True).encode())
 
 
-def _file(folder: Path, cache: Path) -> Path:
+def answers_file(folder: Path, cache: Path) -> Path:
+    """Where the answers of a repository's remotes are kept."""
     name = hashlib.sha1(os.fsencode(os.path.realpath(git.common_folder(folder))), usedforsecurity=False).hexdigest()
     return cache / f"remotes-{name}.json"

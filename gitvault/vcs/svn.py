@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 from gitvault.core.utils import process
 from gitvault.errors import ToolError, ToolFailed
+from gitvault.vcs import find
 from gitvault.vcs.find import checkout_at
 from gitvault.vcs.state import Checkout, State
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from gitvault.vcs.find import Finder
 
+_SETTINGS = ("~/.subversion/config", "/etc/subversion/config")
 LIMIT = 60.0
 """Seconds that one question may take."""
 
@@ -85,6 +87,7 @@ def _state(checkout: Checkout, finder: Finder) -> State:
         trouble=gone(root),
         local=(*changed, *others),
         nested=tuple(nested),
+        beside=None if find.has_rules(folder) else find.places(folder, (root, *map(os.path.expanduser, _SETTINGS))),
     )
 
 

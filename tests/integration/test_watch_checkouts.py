@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from repositories import cloned, commit, git
 from watched import proven, settled, told, watching
 
 from gitvault.vault import Vault
+from gitvault.vcs.state import State
+from gitvault.vcs.verdict import Safety
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the list is kept where the system tells of losses")
 
@@ -267,3 +270,56 @@ def test_hg_and_svn_checkouts_beside_each_other(vault: Vault, tmp_path: Path) ->
         rest()
         vault.create_snapshot(root)
         assert vault.create_snapshot(root, scan=True).unchanged
+
+
+def at_rest(found: Safety) -> list[State]:
+    return [replace(state, answered=0) for state in found.checkouts]
+
+
+def verdict(vault: Vault) -> list[tuple[object, ...]]:
+    """What is said of each project, but for how long ago things were."""
+    return [
+        (one.safe, one.modified, one.untracked, one.unpushed_commits, one.stashes, one.vcs, *at_rest(one))
+        for one in vault.vcs_status()
+    ]
+
+
+def test_the_verdict_starts_from_what_was_touched(vault: Vault, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gitvault.vcs import verdict as asked_in
+
+    project = vault.add_project(root)
+    other = vault.add_project(root.parent / "side")
+    asked: list[str] = []
+    real = asked_in.read_state
+    monkeypatch.setattr(
+        asked_in, "read_state", lambda checkout, *rest: asked.append(checkout.path.name) or real(checkout, *rest)
+    )
+    rest()
+    with watching(vault) as running:
+        settled(running, vault, project)
+        vault.create_snapshot(other.path)
+        first = vault.vcs_status()
+        said = verdict(vault)
+        assert set(asked) == {"app", "lib", "tree", "nested", "side"}
+        asked.clear()
+        assert verdict(vault) == said and asked == []
+        (root / "app" / "new").write_text("untracked")
+        assert [one.untracked for one in vault.vcs_status()] == [first[0].untracked + 1, first[1].untracked]
+        assert asked == ["app"]
+        vault.create_snapshot(root)
+        proven(vault, project)
+        asked.clear()
+        assert [one.untracked for one in vault.vcs_status()] == [first[0].untracked + 1, first[1].untracked]
+        assert asked == []
+        assert vault.vcs_status(probe=True) and len(asked) == 6
+        for change in (stage_in_submodule, commit_in_worktree, user_config, pushed_elsewhere, back, gone_for_good):
+            change(root, root.parent)
+            rest()
+            listed = verdict(vault)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(Vault, "_watch", lambda self, project: None)
+                assert listed == verdict(vault), change
+
+
+def gone_for_good(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "side.git").rename(tmp_path / "away.git")
