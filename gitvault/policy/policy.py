@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 _USERS = (EVERYWHERE, PROJECT, VAULT)
 _IGNORE_LIMIT = 1 << 20
+# Of fifty checkouts all of them would take 80 MiB.
+_INDEXES = 3
 _PEEKED = 1000
 """Entries of an ignored folder that are looked at for something to keep: 1 ms."""
 
@@ -354,6 +356,8 @@ class Policy:
             known = self._indexes.get(git.folder)
             if known is None or known[0] != stat_of(found):
                 known = stat_of(found), git.tracked()
+                if len(self._indexes) >= _INDEXES:
+                    self._indexes.clear()
                 if not racy_ns(found, time.time_ns()):
                     self._indexes[git.folder] = known
             return known[1]

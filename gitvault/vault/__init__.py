@@ -236,6 +236,8 @@ class Vault(Opened):
         """
         details = Details("", message, self.now(), 0, 0, tags, metadata, trigger)
         registered = self.add_project(path, project)
+        if not (scan or self.config.quota) and (untouched := self._untouched(registered)):
+            return untouched
         try:
             report = self._take(registered, details, scan, progress)
         except StorageFullError as full:
@@ -272,8 +274,6 @@ class Vault(Opened):
 
     def _take(self, project: Project, details: Details, scan: bool, progress: Progress | None) -> models.SnapshotReport:
         config = self.config
-        if not (scan or config.quota) and (report := self._untouched(project)):
-            return report
         from gitvault.core.backup_engine.quota import Quota
         from gitvault.core.backup_engine.reading import Limits
         from gitvault.core.backup_engine.snapshot import take_snapshot

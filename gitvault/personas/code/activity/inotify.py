@@ -122,6 +122,7 @@ class Inotify:
                 name = data[at - length : at].rstrip(b"\0")
                 if notice := self._take(number, mask, name):
                     notices[notice] = None
+        self._read_scopes.clear()
         return list(notices)
 
     def _next(self) -> bytes:
