@@ -10,7 +10,6 @@ import contextlib
 import fnmatch
 import hashlib
 import os
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -21,8 +20,8 @@ from typing import TYPE_CHECKING
 
 from gitvault.core.beside import Beside
 from gitvault.core.models import Problem
-from gitvault.core.stat_cache import Stat, racy_ns, stat_of
 from gitvault.core.utils.files import list_source, scan_source
+from gitvault.core.versioning.indexed import Indexes
 from gitvault.errors import ConfigError
 from gitvault.policy import tracked
 from gitvault.policy.ecosystems import CACHE_SIGNATURE, CACHE_TAG, PROJECT_FILE, Ecosystems, ecosystems
@@ -45,8 +44,6 @@ if TYPE_CHECKING:
 
 _USERS = (EVERYWHERE, PROJECT, VAULT)
 _IGNORE_LIMIT = 1 << 20
-# Of fifty checkouts all of them would take 80 MiB.
-_INDEXES = 3
 _PEEKED = 1000
 """Entries of an ignored folder that are looked at for something to keep: 1 ms."""
 
@@ -158,9 +155,11 @@ class Policy:
         ignore_source: Callable[[str], tuple[str, int]] = lambda pattern: ("", 0),
         everywhere: Path | str | None = None,
         conventions: bool = True,
+        indexes: Indexes | None = None,
     ) -> None:
         """`ignore`: patterns of `vault.ignore`; `ignore_source`: the file and line of one. `everywhere`: the file with
-        rules for all projects. Without `conventions` only what users wrote for gitvault counts.
+        rules for all projects. Without `conventions` only what users wrote for gitvault counts. `indexes`: reads those
+        of git.
         """
         self.root = os.path.abspath(root)
         self.built_in: Ecosystems = ecosystems()
@@ -178,8 +177,7 @@ class Policy:
         self._conventions = conventions
         self._above: tuple[Path, ...] = ()
         """The folders around the root that have a say, the innermost first."""
-        self._indexes: dict[str, tuple[Stat, Tracked]] = {}
-        """What each git index says, and its stat."""
+        self.indexes = indexes or Indexes()
 
     # -- Rules -----------------------------------------------------------------------------------
 
@@ -334,7 +332,7 @@ class Policy:
         rules: Sequence[Rule] = ()
         try:
             if git and git.folder:
-                held = self._index(git)
+                held = git.tracked(self.indexes)
                 rules = self._ignore_file(git.exclude)
             elif ".hg" in marks:
                 held = tracked.hg_tracked(at)
@@ -348,20 +346,6 @@ class Policy:
             return
         place.tracked, place.closed, place.inner = held, None, b""
         place.live = place.live.only(BUILT_IN, *_USERS).add(rules)
-
-    def _index(self, git: GitTop) -> Tracked:
-        """What an index says. Whoever watches a project asks again and again, and 50,000 entries take 25 ms."""
-        with contextlib.suppress(OSError):
-            found = os.stat(os.path.join(git.folder, "index"))
-            known = self._indexes.get(git.folder)
-            if known is None or known[0] != stat_of(found):
-                known = stat_of(found), git.tracked()
-                if len(self._indexes) >= _INDEXES:
-                    self._indexes.clear()
-                if not racy_ns(found, time.time_ns()):
-                    self._indexes[git.folder] = known
-            return known[1]
-        return git.tracked()
 
     def _ignore_file(self, path: str) -> list[Rule]:
         try:
@@ -394,15 +378,15 @@ class Policy:
             self.problems.append(problem)
 
     def _digest(self, place: Place) -> bytes:
-        made = hashlib.sha1(place.live.digest + self.built_in.keep.digest, usedforsecurity=False)
+        made = place.live.digest + self.built_in.keep.digest
         if place.closed:
-            made.update(b"%d" % place.closed.level)
+            made += b"%d" % place.closed.level
         if place.tracked:
-            made.update(place.tracked.digest(place.inner))
+            made += place.tracked.digest(place.inner)
             if not place.inner:
                 # A walk that does not look at every folder has to see here that it must.
-                made.update(place.tracked.whole_digest)
-        return made.digest()
+                made += place.tracked.whole_digest
+        return made
 
     # -- for people ------------------------------------------------------------------------------
 

@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from gitvault.policy.explain import Decision
     from gitvault.policy.patterns import Rule
     from gitvault.policy.policy import Policy
+    from gitvault.vcs.git import Refs
     from gitvault.vcs.remotes import Standing
 
 
 def policy(vault: Opened, root: Path | str, mode: str) -> Policy:
     """What is saved of a folder, were it a project of that mode, and why."""
+    from gitvault.core.versioning.indexed import Indexes
     from gitvault.policy.policy import Policy
 
     config = vault.config
@@ -33,6 +35,7 @@ def policy(vault: Opened, root: Path | str, mode: str) -> Policy:
         ignore_source=partial(settings.origin, vault.path, "vault.ignore"),
         everywhere=config.policy_file,
         conventions=mode != "full" and config.policy == "on",
+        indexes=Indexes(vault.path / "cache", vault._disk),
     )
 
 
@@ -64,19 +67,28 @@ def unused_rules(vault: Opened, projects: Sequence[Project], paths: Sequence[Pat
     return sorted(shared | local, key=lambda rule: (rule.source, rule.line, rule.text))
 
 
-def rules_by_mode(vault: Opened, project: Project, inner: Rules) -> Rules:
+def rules_by_mode(vault: Opened, project: Project, inner: Policy) -> Rules:
     """The rules of a project, and what its mode leaves to version control."""
     from gitvault.vcs import lean, remotes
     from gitvault.vcs.protect import rules
 
     now = vault.now()
 
-    def standing(git_dir: str) -> Standing:
+    def standing(git_dir: str, refs: Refs) -> Standing:
         limit = settings.remote_limit(vault.config, now)
-        return remotes.standing_of(Path(git_dir), now, limit, vault.path / "cache")
+        return remotes.standing_of(Path(git_dir), now, limit, vault.path / "cache", refs)
 
     tip = vault.history.tip(project.name)
-    found = rules.of_mode(project.mode, project.path, inner, history=vault.history, tip=tip, standing=standing)
+    found = rules.of_mode(
+        project.mode,
+        project.path,
+        inner,
+        history=vault.history,
+        tip=tip,
+        standing=standing,
+        indexes=inner.indexes,
+        now=now.timestamp(),
+    )
     return lean.Lean(project.path, found, vault.history, tip) if project.mode == "protect" else found
 
 

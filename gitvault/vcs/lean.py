@@ -14,7 +14,7 @@ import re
 import sqlite3
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from gitvault.vcs.find import MARKERS, checkout_at, places
 from gitvault.vcs.protect.record import pieces
 from gitvault.vcs.state import Checkout
 
+_MARKERS = frozenset(MARKERS)
 _VERSION = 1
 _RECORD = b"checkout.json"
 _BUNDLE = b"local.hg"
@@ -89,18 +90,22 @@ class Lean:
 
     def marks(self, names: Iterable[str]) -> Sequence[str]:
         """See Rules."""
-        names = list(names)
-        marks = list(self._inner.marks(names))
-        return [*marks, *(name for name in names if name in MARKERS and name not in marks)]
+        names = names if isinstance(names, list) else list(names)
+        marks = self._inner.marks(names)
+        found = _MARKERS.intersection(names)
+        return [*marks, *sorted(found.difference(marks))] if found else marks
 
     def scope(self, path: bytes, marks: Sequence[str], outer: Scope | None) -> Scope:
         """See Rules."""
         inner = self._inner.scope(path, marks, outer.inner if isinstance(outer, _Inside) else outer)
+        if not marks and not self._left:
+            return inner
         markers = [name for name in marks if name in MARKERS and name != ".git"]
         omitted = any(inner.omits(os.fsencode(name), True) for name in markers)
         if markers and not omitted and path not in self._found and ".git" not in marks:
             self._come_by(path, markers)
-        return _Inside(inner, self._left.get(path, _NOTHING))
+        left = self._left.get(path)
+        return _Inside(inner, left) if left else inner
 
     def _come_by(self, path: bytes, markers: list[str]) -> None:
         folder = self._root / os.fsdecode(path) if path else self._root
@@ -204,25 +209,20 @@ class _Left:
     all_but: bool = False
 
 
-_NOTHING = _Left()
-
-
 @dataclass(frozen=True, slots=True)
 class _Inside:
     """A folder. A Scope."""
 
     inner: Scope
-    left: _Left = field(default=_NOTHING)
+    left: _Left
 
     @property
     def digest(self) -> bytes:
-        if self.left is _NOTHING:
-            return self.inner.digest
         said = repr((self.left.vcs, sorted(self.left.names), self.left.all_but)).encode()
         return hashlib.sha1(self.inner.digest + said, usedforsecurity=False).digest()
 
     def omits(self, name: bytes, is_folder: bool) -> str:
-        if self.left is not _NOTHING and (name in self.left.names) != self.left.all_but:
+        if (name in self.left.names) != self.left.all_but:
             return f"{PROTECTED}{self.left.vcs}: its server has it, or it is made again"
         return self.inner.omits(name, is_folder)
 

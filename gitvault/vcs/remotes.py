@@ -317,10 +317,10 @@ def _mapped(source: str, target: str, name: str) -> str:
     return target.replace("*", name[len(before) : len(name) - len(behind)], 1)
 
 
-def standing_of(folder: Path, now: datetime, limit: timedelta, cache: Path) -> Standing:
-    """The same, of a git folder or work tree. `cache`: where `probe` keeps answers."""
+def standing_of(folder: Path, now: datetime, limit: timedelta, cache: Path, refs: git.Refs | None = None) -> Standing:
+    """The same, of a git folder or work tree. `cache`: where `probe` keeps answers. `refs`: where they are known."""
     settings, files = git.settings_and_files(folder)
-    found = standing(folder, settings, git.refs_of(folder), load(folder, cache), now, limit)
+    found = standing(folder, settings, git.refs_of(folder) if refs is None else refs, load(folder, cache), now, limit)
     asked = Beside(files | {os.fspath(answers_file(folder, cache))})
     return replace(found, beside=found.beside | asked)
 

@@ -15,12 +15,13 @@ from gitvault.core.stat_cache import StatCache, stat_of
 from gitvault.core.utils import dates
 from gitvault.core.utils.device import same_device
 from gitvault.core.utils.layout import is_within
+from gitvault.core.versioning import index
 from gitvault.core.versioning.history import GitHistory
 from gitvault.errors import GitVaultError
 from gitvault.vcs import git, git_state, hg, looked, others, svn
 from gitvault.vcs.find import Finder, checkout_at
 from gitvault.vcs.git_state import Asking
-from gitvault.vcs.protect import index, record
+from gitvault.vcs.protect import record
 from gitvault.vcs.state import Checkout, State
 
 if TYPE_CHECKING:

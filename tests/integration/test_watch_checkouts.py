@@ -76,7 +76,7 @@ def test_with_nothing_touched_no_checkout_is_asked(
 
         real = repository.read_state
         monkeypatch.setattr(
-            repository, "read_state", lambda where, index: asked.append(where.git_dir) or real(where, index)
+            repository, "read_state", lambda where, *rest: asked.append(where.git_dir) or real(where, *rest)
         )
         (root / "side" / "a.txt").write_text("changed")
         assert vault.create_snapshot(root).new == 1

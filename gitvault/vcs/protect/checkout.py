@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from gitvault.core.backup_engine.trees import Attachment, Stored, Walked
 from gitvault.core.beside import Beside
@@ -22,13 +23,16 @@ from gitvault.core.models import PROTECTED
 from gitvault.core.stat_cache import racy_ns
 from gitvault.core.utils.files import list_source, open_source, read_link
 from gitvault.core.utils.names import to_line
+from gitvault.core.versioning import index
+from gitvault.core.versioning.index import IndexEntry
+from gitvault.core.versioning.indexed import Indexes
 from gitvault.core.versioning.objects import object_id
 from gitvault.errors import GitVaultError
-from gitvault.vcs.protect import index, record, repository
-from gitvault.vcs.protect.index import IndexEntry
+from gitvault.vcs import git
+from gitvault.vcs.protect import record, repository
+from gitvault.vcs.protect.memory import Memory
 from gitvault.vcs.protect.record import Attached, Part, Record
 from gitvault.vcs.protect.repository import NotProtected, Repository, State
-from gitvault.vcs.protect.tracked import Tracked, TrackedCache
 from gitvault.vcs.remotes import Standing
 
 # A kind of repository that older gits do not know either.
@@ -53,8 +57,8 @@ class _Local:
 class Checkout:
     """A checkout in the folder `path` of the project at `root`.
 
-    `previous`: how the last snapshot holds it. `cache`: of its index. `standing`: tells what a repository's remotes
-    hold.
+    `previous`: how the last snapshot holds it. `indexes`: reads its index. `standing`: tells what a repository's
+    remotes hold. `memory`: of repositories that are as they were.
     """
 
     def __init__(
@@ -64,8 +68,9 @@ class Checkout:
         where: Repository,
         *,
         previous: Attached | None,
-        cache: TrackedCache,
-        standing: Callable[[str], Standing],
+        indexes: Indexes,
+        memory: Memory,
+        standing: Callable[[str, git.Refs], Standing],
     ) -> None:
         self._root = root
         self.path = path
@@ -74,7 +79,7 @@ class Checkout:
         self.git_dir = _inside(root, where.git_dir)
         self.common_dir = _inside(root, where.common_dir)
         self.full = ""
-        self.tracked = Tracked(b"", cache)
+        self.tracked = indexes.read("")
         self.notes: list[str] = []
         self._previous = previous
         self._standing = standing
@@ -83,20 +88,32 @@ class Checkout:
         self._visited: set[bytes] = set()
         self._present: dict[bytes, set[bytes]] = {}
         self._beside: Beside | None = None
+        self._memory = memory
+        self._stamp = b""
+        self._read_ns = 0
         try:
-            self._read(cache)
+            self._read(indexes)
         except (GitVaultError, OSError) as error:
-            self.tracked = Tracked(b"", cache)
+            self.tracked = indexes.read("")
             self._store_in_full(str(error))
 
     # -- what it is ------------------------------------------------------------------------------
 
-    def _read(self, cache: TrackedCache) -> None:
+    def _read(self, indexes: Indexes) -> None:
         if _OTHER_KIND.search(repository.read(os.path.join(self.repository.common_dir, "config"))):
             raise NotProtected("its repository is of a kind that is not known here (SHA-256 or reftable)")
-        self.tracked = Tracked(self.repository.index(), cache)
-        self._state = repository.read_state(self.repository, self.tracked.checksum)
-        self._local = self._find_local(self._state, set())
+        self.tracked = indexes.read(os.path.join(self.repository.git_dir, "index"))
+        self._read_ns = time.time_ns()
+        self._stamp = repository.stamp(self.repository)
+        known = self._previous.record if self._previous else None
+        if known and not known.full and (beside := self._memory.beside(self.repository.git_dir, known.state)):
+            self._read_ns, self._beside = 0, beside
+            self._state = State(known.state, {known.branch: known.base} if known.branch else {}, ())
+            self._local = _Local(dict(known.remotes), dict(known.relied), tuple((part, None) for part in known.parts))
+            return
+        refs = self._refs()
+        self._state = repository.read_state(self.repository, self.tracked.checksum, refs)
+        self._local = self._find_local(self._state, refs, set())
 
     def _store_in_full(self, reason: str) -> None:
         self.full = reason
@@ -105,7 +122,7 @@ class Checkout:
         if self.git_dir is None or self.common_dir is None or borrowed:
             # Its objects lie elsewhere: no walk of the project finds them.
             try:
-                state = repository.read_state(self.repository, b"")
+                state = repository.read_state(self.repository, b"", self._refs())
                 tips = self._tips(state, {})
                 packed = repository.pack(self.repository, tips, ())
                 parts = ((Part(tuple(sorted(tips)), (), 0), packed),) if packed else ()
@@ -123,8 +140,11 @@ class Checkout:
             yield f"{self._name}: stored in full: {self.full}"
         yield from self.notes
 
-    def _find_local(self, state: State, more_tips: set[str]) -> _Local:
-        standing = self._standing(self.repository.git_dir)
+    def _refs(self) -> git.Refs:
+        return git.refs_of(Path(self.repository.git_dir))
+
+    def _find_local(self, state: State, refs: git.Refs, more_tips: set[str]) -> _Local:
+        standing = self._standing(self.repository.git_dir, refs)
         self._beside = standing.beside
         if doubt := standing.doubt():
             raise NotProtected(doubt)
@@ -174,7 +194,7 @@ class Checkout:
         What a walk leaves out because nobody touched it then is looked at for the index having changed.
         """
         whole = self.tracked.checksum if not folder else b""
-        return self.tracked.folder(folder).digest + whole + bool(self.full).to_bytes()
+        return self.tracked.digest(folder) + whole + bool(self.full).to_bytes()
 
     def visited(self, folder: bytes) -> None:
         """A walk comes by a folder of the checkout."""
@@ -204,23 +224,22 @@ class Checkout:
             changed = {folder for folder in self._visited if self._in_project(folder) in walked.changed}
             for path in self._previous.record.deleted:
                 folder, _, name = path.rpartition(b"/")
-                if folder not in changed and name in self.tracked.folder(folder).expected:
+                if folder not in changed and name in self.tracked.expected(folder):
                     found.add(path)
         for folder in changed:
-            said = self.tracked.folder(folder)
-            if said.expected:
+            if expected := self.tracked.expected(folder):
                 prefix = folder + b"/" if folder else b""
                 present = self._present.get(folder)
                 if present is None:
                     present = set(_names(os.path.join(self.folder, os.fsdecode(folder))))
-                found.update(prefix + name for name in said.expected if name not in present)
+                found.update(prefix + name for name in expected if name not in present)
         if len(self._visited) < len(self.tracked):
             self._look_for_folders(found, b"")
         return found
 
     def _look_for_folders(self, deleted: set[bytes], folder: bytes) -> None:
         """Where the index has a folder that no walk came by, there may be nothing, or a file."""
-        for name in self.tracked.folder(folder).below if folder in self._visited else ():
+        for name in self.tracked.below(folder) if folder in self._visited else ():
             inner = folder + b"/" + name if folder else name
             if inner in self._visited:
                 self._look_for_folders(deleted, inner)
@@ -231,9 +250,8 @@ class Checkout:
 
     def _lose(self, deleted: set[bytes], folder: bytes) -> None:
         """A folder that is no longer there."""
-        said = self.tracked.folder(folder)
-        deleted.update(folder + b"/" + name for name in said.expected)
-        for name in said.below:
+        deleted.update(folder + b"/" + name for name in self.tracked.expected(folder))
+        for name in self.tracked.below(folder):
             self._lose(deleted, folder + b"/" + name)
 
     def protects(self, folder: bytes, name: bytes) -> tuple[str, bool]:
@@ -291,6 +309,8 @@ class Checkout:
         branch, base = "", ""
         with suppress(NotProtected):
             branch, base = self._head()
+        if self._read_ns and self._beside and not self.full:
+            self._memory.keep(self.repository.git_dir, self._state.key, self._beside | self._own, self._read_ns)
         local = self._local
         yield (
             record.RECORD,
@@ -316,14 +336,18 @@ class Checkout:
         """What all this depends on outside of the project; None where that is not known."""
         if self._beside is None:
             return None
-        places = (self.repository.git_dir, self.repository.common_dir)
-        outside = [place for place in places if _inside(self._root, place) is None]
-        files = {path for path in self._beside.files if _inside(self._root, path) is None}
-        return replace(self._beside, files=frozenset(files), folders=self._beside.folders.union(outside))
+        own = self._own.folders
+        outside = {place for place in own if _inside(self._root, place) is None}
+        files = frozenset(path for path in self._beside.files if _inside(self._root, path) is None)
+        return replace(self._beside, files=files, folders=self._beside.folders - own | outside)
+
+    @property
+    def _own(self) -> Beside:
+        return Beside(folders=frozenset((self.repository.git_dir, self.repository.common_dir)))
 
     def _index(self) -> Iterator[Attachment]:
         before = [(name, stored.blob) for name, stored in self._previous.stored(record.INDEX)] if self._previous else []
-        if before == [(name, blob) for name, blob in self.tracked.pieces]:
+        if [blob for _, blob in before] == list(self.tracked.pieces):
             yield from ((name, Stored(blob)) for name, blob in before)
         else:
             yield from record.pieces(record.INDEX, self.tracked.plain)
@@ -331,10 +355,16 @@ class Checkout:
     def _look_again(self) -> None:
         """A commit that was made while the walk went on is in the refs that were saved: its objects have to be, too."""
         try:
-            now = repository.read_state(self.repository, self.tracked.checksum)
+            if self._stamp and self._stamp == repository.stamp(self.repository):
+                return
+            refs = self._refs()
+            now = repository.read_state(self.repository, self.tracked.checksum, refs)
             if now.key != self._state.key:
-                before = repository.existing(self.repository, self._tips(self._state, self._local.relied))
-                self._local = self._find_local(now, before)
+                tips = {tip for part, _ in self._local.parts for tip in part.tips}
+                tips |= self._tips(self._state, self._local.relied)
+                before = repository.existing(self.repository, tips)
+                self._read_ns = 0
+                self._local = self._find_local(now, refs, before)
                 self._state = now
         except (GitVaultError, OSError) as error:
             self.notes.append(f"{self._name}: changed while it was saved ({error}); the next snapshot looks again")

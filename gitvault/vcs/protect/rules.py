@@ -17,12 +17,14 @@ from gitvault.core.interfaces import Rules, Scope
 from gitvault.core.models import ObjectId
 from gitvault.core.touched import Touched, is_below
 from gitvault.core.versioning.history import GitHistory
+from gitvault.core.versioning.indexed import Indexes
 from gitvault.errors import CorruptionError, NotFoundError
+from gitvault.vcs.git import Refs
 from gitvault.vcs.protect import record, repository
 from gitvault.vcs.protect.checkout import Checkout
+from gitvault.vcs.protect.memory import Memory
 from gitvault.vcs.protect.record import Attached
 from gitvault.vcs.protect.repository import NotProtected
-from gitvault.vcs.protect.tracked import TrackedCache
 from gitvault.vcs.remotes import Standing
 
 _MARKER = ".git"
@@ -37,14 +39,18 @@ def of_mode(
     *,
     history: GitHistory,
     tip: ObjectId | None,
-    standing: Callable[[str], Standing],
+    standing: Callable[[str, Refs], Standing],
+    indexes: Indexes,
+    now: float,
 ) -> Rules:
-    """The rules of a project at `root` with a mode, around those it has anyway. `tip`: the last snapshot's commit."""
+    """The rules of a project at `root` with a mode, around those it has anyway. `tip`: the last snapshot's commit.
+
+    `now`: in seconds since 1970."""
     if mode == "full":
         return inner
     if mode == "ignore-vcs":
         return WithoutRepositories(inner)
-    return Protecting(root, inner, history=history, tip=tip, standing=standing)
+    return Protecting(root, inner, history=history, tip=tip, standing=standing, indexes=indexes, now=now)
 
 
 class Protecting:
@@ -55,13 +61,23 @@ class Protecting:
     """
 
     def __init__(
-        self, root: str, inner: Rules, *, history: GitHistory, tip: ObjectId | None, standing: Callable[[str], Standing]
+        self,
+        root: str,
+        inner: Rules,
+        *,
+        history: GitHistory,
+        tip: ObjectId | None,
+        standing: Callable[[str, Refs], Standing],
+        indexes: Indexes,
+        now: float,
     ) -> None:
         self._root = root
         self._inner = inner
         self._history = history
         self._tip = tip
         self._standing = standing
+        self._indexes = indexes
+        self._memory = Memory(history.git_dir / "cache", history.disk, now)
         self._checkouts: dict[bytes, Checkout | None] = {}
         self._omitted: dict[bytes, set[bytes]] = {}
         """What of a repository's folder is not saved as files."""
@@ -89,7 +105,7 @@ class Protecting:
     def scope(self, path: bytes, marks: Sequence[str], outer: Scope | None) -> Scope:
         """See Rules."""
         around = outer if isinstance(outer, _WorkTree) else None
-        if path in self._omitted or isinstance(outer, _InRepository):
+        if isinstance(outer, _InRepository) or path in self._omitted:
             return _InRepository(frozenset(self._omitted.get(path, ())))
         inner = self._inner.scope(path, marks, around.inner if around else None)
         name = path.rpartition(b"/")[2]
@@ -114,7 +130,8 @@ class Protecting:
             path,
             where,
             previous=previous,
-            cache=TrackedCache(self._history.git_dir / "cache", folder, self._history.disk),
+            indexes=self._indexes,
+            memory=self._memory,
             standing=self._standing,
         )
         self._checkouts[path] = made
