@@ -107,7 +107,7 @@ def _up_to_date(session: Session, index: Index) -> Progress:
 def _indexed(session: Session, index: Index, done: Progress) -> Answer:
     from gitvault.personas.code.search.answers import symbols_of
 
-    with symbols_of(index):
+    with symbols_of(index, session.progress):
         pass
     document = {
         "versions": done.versions,
@@ -142,7 +142,7 @@ def _answer(session: Session, arguments: Namespace, index: Index) -> Answer:
     if arguments.symbol is not None:
         return _symbols(session, arguments, index, wanted)
     if not arguments.pattern and not arguments.patterns:
-        with answers.symbols_of(index) as ledger:
+        with answers.symbols_of(index, session.progress) as ledger:
             return _copies(*answers.copies(index, ledger, wanted, arguments.limit))
     return _page(answers.lines(index, _query(arguments, wanted), reused=arguments.reuse, limit=arguments.limit))
 
@@ -218,7 +218,7 @@ def _said(version: Version) -> str:
 def _symbols(session: Session, arguments: Namespace, index: Index, wanted: Wanted) -> Answer:
     from gitvault.personas.code.search import answers
 
-    with answers.symbols_of(index) as ledger:
+    with answers.symbols_of(index, session.progress) as ledger:
         page, histories = answers.symbols(
             index, ledger, arguments.symbol, wanted, ignore_case=arguments.ignore_case, limit=arguments.limit
         )

@@ -290,6 +290,10 @@ class Index:
         self.catalog.source_of(number)
         return self.catalog.versions([number])[number]
 
+    def again(self) -> Index:
+        """The same index for another process, which must not use what this one has opened."""
+        return Index(self.folder, self._disk)
+
     @contextlib.contextmanager
     def reader(self) -> Iterator[Read]:
         """Reads blobs, given by a version of the repository that has them and their id; None for one not to be had."""
