@@ -9,6 +9,7 @@ import pytest
 from repositories import cloned, commit, git
 
 from gitvault import CodeVault
+from gitvault.core.models import RELATIONS
 from gitvault.errors import GitVaultError, NotFoundError
 from gitvault.personas.base import chosen_vault
 from gitvault.personas.code.search.answers import index_of, symbols_of
@@ -82,6 +83,7 @@ def test_projects_are_chosen_and_edited_as_the_verb_does(tmp_path: Path) -> None
         assert [one.name for one in shop.select("client:acme", "tag:urgent")] == ["shop"]
         shop.edit("old", archived=True)
         assert [one.name for one in shop.select()] == ["blog", "shop"]
+        assert "succeeds" in RELATIONS
         [project] = shop.relate("succeeds", "old")
         assert project.relations == (("succeeds", "old"),) == shop.project.relations
         before = shop.vault.projects()

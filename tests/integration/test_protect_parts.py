@@ -330,6 +330,11 @@ def test_a_file_is_protected_by_its_bytes(work: Path, tmp_path: Path) -> None:
     os.utime(work / "a.txt", ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert checkout.protects(b"", b"a.txt") == ("", False)
     assert checkout.protects(b"", b"unknown") == ("", False)
+    assert not checkout.was_met
+    checkout.visited(b"no folder of the index")
+    assert not checkout.was_met
+    checkout.visited(b"")
+    assert checkout.was_met
 
 
 def test_a_hostile_archive_writes_nothing_outside(work: Path, vault: Vault, tmp_path: Path) -> None:

@@ -17,7 +17,9 @@ import pytest
 from repositories import cloned, commit, git
 from watched import proven, settled, told, watching
 
+from gitvault.core.touched import Watch
 from gitvault.vault import Vault
+from gitvault.vault.saving import watch
 from gitvault.vcs.state import State
 from gitvault.vcs.verdict import Safety
 
@@ -74,10 +76,8 @@ def test_with_nothing_touched_no_checkout_is_asked(
         asked: list[str] = []
         from gitvault.vcs.protect import repository
 
-        real = repository.read_state
-        monkeypatch.setattr(
-            repository, "read_state", lambda where, *rest: asked.append(where.git_dir) or real(where, *rest)
-        )
+        real = repository.stamp
+        monkeypatch.setattr(repository, "stamp", lambda where: asked.append(where.git_dir) or real(where))
         (root / "side" / "a.txt").write_text("changed")
         assert vault.create_snapshot(root).new == 1
         assert set(asked) == {os.fspath(root / "side" / ".git")}
@@ -323,3 +323,18 @@ def test_the_verdict_starts_from_what_was_touched(vault: Vault, root: Path, monk
 
 def gone_for_good(root: Path, tmp_path: Path) -> None:
     (tmp_path / "side.git").rename(tmp_path / "away.git")
+
+
+def test_another_mode_or_another_patience_with_remotes_means_a_scan(vault: Vault, root: Path) -> None:
+    project = vault.add_project(root / "side")
+    rest()
+    with watching(vault) as running:
+        settled(running, vault, project)
+        asked = watch(vault, project)
+        mark = asked.touched(b"").mark  # type: ignore[union-attr]
+        other = Watch(asked.caches, project.path, vault.rules(project).digest, "ignore-vcs 7d")
+        answers = [one.touched(mark) for one in (asked, other)]
+        assert [one and one.folders for one in answers] == [frozenset(), None]
+        vault.add_project(project.path, mode="ignore-vcs")
+        report = vault.create_snapshot(project.path)
+        assert (report.unchanged, report.files) == (False, 1)

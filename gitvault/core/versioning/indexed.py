@@ -132,7 +132,7 @@ class Indexed:
                 found.setdefault(around, []).append(name)
         return found
 
-    def digested(self) -> _Digest:
+    def _digested(self) -> _Digest:
         """What is to be cached of it. Raises UnreadableIndex."""
         folders = {}
         met = _folders(self._by_folder)
@@ -199,7 +199,7 @@ class Indexes:
         if data and kept and (known := _load(kept, data[-20:])):
             return Indexed(data, known)
         fresh = Indexed(data, _EMPTY)
-        fresh._known = fresh.digested()
+        fresh._known = fresh._digested()
         fresh.__dict__.pop("_below", None)
         if data and kept and len(fresh.entries) >= _CACHED_FROM:
             self._save(kept, data[-20:], fresh._known)
