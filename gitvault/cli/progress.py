@@ -35,7 +35,7 @@ class Bar:
             self._what = what
         if self._drawn is not None:
             progress, task = self._drawn
-            progress.update(task, completed=done, total=total or None)
+            progress.update(task, completed=done, total=total or None, refresh=True)
         self._due = time.monotonic() + _REDRAW
 
     def close(self) -> None:
@@ -72,6 +72,8 @@ def _drawing(what: str) -> tuple[Progress, TaskID]:
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
+        # A thread that draws would keep this process from being copied for the second processor.
+        auto_refresh=False,
     )
     progress.start()
     return progress, progress.add_task(what, total=None)

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 
 from gitvault.cli import render
 from gitvault.cli.arguments import FACTS, add_facts, disk_path, filled, names, tag, wrong
+from gitvault.core.models import RELATIONS
 from gitvault.personas.base import Answer, Session, Verb
 
 if TYPE_CHECKING:
     from gitvault.core.models import Project
     from gitvault.core.versioning.edits import Edit
     from gitvault.personas.code.projects import Standing
-
-_RELATIONS = ("shares-code-with", "succeeds")
 
 
 def _configure(parser: ArgumentParser) -> None:
@@ -169,8 +168,8 @@ def _unrelate(session: Session, words: list[str]) -> Answer:
 def _related(session: Session, words: list[str], action: str) -> Answer:
     from gitvault.core.versioning.edits import Edit
 
-    if len(words) != 3 or words[1] not in _RELATIONS:
-        raise wrong(f"expected: projects {action} A {' | '.join(_RELATIONS)} B")
+    if len(words) != 3 or words[1] not in RELATIONS:
+        raise wrong(f"expected: projects {action} A {' | '.join(RELATIONS)} B")
     one, kind, other = words
     if action == "unrelate":
         return _changed(session, [one], Edit(taken={"relations": [(kind, other)]}))

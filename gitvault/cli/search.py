@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gitvault.personas.code.search.answers import Found, Page, Step, Wanted
     from gitvault.personas.code.search.index import Index
     from gitvault.personas.code.search.ledger import Copies
-    from gitvault.personas.code.search.model import Progress, Query, Version
+    from gitvault.personas.code.search.model import IndexState, Query, Version
 
 # Seconds for a structural pattern.
 _BUDGET = 4.0
@@ -100,10 +100,10 @@ def _run(session: Session, arguments: Namespace) -> Answer:
         return _answer(session, arguments, index)
 
 
-def _indexed(session: Session, index: Index, done: Progress) -> Answer:
+def _indexed(session: Session, index: Index, done: IndexState) -> Answer:
     from gitvault.personas.code.search.answers import symbols_of
 
-    with symbols_of(index):
+    with symbols_of(index, session.progress):
         pass
     document = {
         "versions": done.versions,
@@ -138,7 +138,7 @@ def _answer(session: Session, arguments: Namespace, index: Index) -> Answer:
     if arguments.symbol is not None:
         return _symbols(session, arguments, index, wanted)
     if not arguments.pattern and not arguments.patterns:
-        with answers.symbols_of(index) as ledger:
+        with answers.symbols_of(index, session.progress) as ledger:
             return _copies(*answers.copies(index, ledger, wanted, arguments.limit))
     return _page(answers.lines(index, _query(arguments, wanted), reused=arguments.reuse, limit=arguments.limit))
 
@@ -214,7 +214,7 @@ def _said(version: Version) -> str:
 def _symbols(session: Session, arguments: Namespace, index: Index, wanted: Wanted) -> Answer:
     from gitvault.personas.code.search import answers
 
-    with answers.symbols_of(index) as ledger:
+    with answers.symbols_of(index, session.progress) as ledger:
         page, histories = answers.symbols(
             index, ledger, arguments.symbol, wanted, ignore_case=arguments.ignore_case, limit=arguments.limit
         )

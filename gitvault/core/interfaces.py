@@ -47,7 +47,10 @@ class Scope(Protocol):
 
     @property
     def digest(self) -> bytes:
-        """Changes whenever an answer may. Where it and the folder's listing are as before, files are not asked for."""
+        """Changes whenever an answer may. Where it and the folder's listing are as before, files are not asked for.
+
+        Where it changes while it is asked of a folder's entries, the answers hold for this look alone.
+        """
 
     def omits(self, name: bytes, is_folder: bool) -> str:
         """Why an entry of the folder is left out, for people: the rule and where it stands. Empty: it is saved."""

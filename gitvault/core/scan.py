@@ -31,10 +31,6 @@ if TYPE_CHECKING:
     from gitvault.core.stat_cache import Row
     from gitvault.core.touched import Touched
 
-# A write within this time of a look may leave the same stat behind: the file is looked at again.
-RACY_NS = 100_000_000
-# ... on file systems whose times are whole seconds (FAT, some network shares).
-RACY_COARSE_NS = 2_000_000_000
 _POSIX = sys.platform != "win32"
 _LOOK_AHEAD_FROM = 1000
 """Known folders."""
@@ -98,15 +94,8 @@ class KeptFolder:
     """Names of its subfolders that are; this and the next are known when the next folder is told."""
     git: str = ""
     """`folder` or `file` for what is called `.git` in it: a file in a linked worktree or a submodule."""
-
-
-def racy_ns(found: os.stat_result, now_ns: int) -> int:
-    """For how long from `now_ns` on another write could still leave this very stat; 0: it can be relied on."""
-    # Every write sets ctime and no user can: an mtime set into the future says nothing. Windows has no ctime.
-    written = found.st_ctime_ns if _POSIX else found.st_mtime_ns
-    window = RACY_NS if written % 1_000_000_000 else RACY_COARSE_NS
-    # A server's clock may be ahead of ours: never longer than the window.
-    return max(0, min(written + window - now_ns, window))
+    scope: bytes = field(default=b"", compare=False)
+    """The digest of its scope."""
 
 
 @contextlib.contextmanager
@@ -171,10 +160,12 @@ def walk(
                     folder = Same(path, kept, row)
                 else:
                     elsewhere: set[bytes] = set()
+                    said = scope.digest
                     entries, complete = _entries(path, found, scope, problems, elsewhere)
-                    signature = signature if complete else b""
+                    # Whose answers are another thing by now than they were has to be asked again.
+                    signature = signature if complete and scope.digest == said else b""
                     xattrs = _folder_xattrs(full)
-                    folder = Folder(path, kept, row, own, signature, scope.digest, xattrs, entries, elsewhere)
+                    folder = Folder(path, kept, row, own, signature, said, xattrs, entries, elsewhere)
             prefix = path + b"/" if path else b""
             if partly and row and not doubtful and row.scope != scope.digest:
                 # Other rules hold for what is below, too.
@@ -211,6 +202,7 @@ def kept_folders(root: Path, rules: Rules, start: bytes = b"", vault: Path | Non
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(entry.name)
         scope = rules.scope(path, rules.marks(names), outer)
+        told.scope = scope.digest
         kept = _kept(folders, full, scope, forbidden, [])
         told.left_out.extend(map(os.fsencode, set(folders).difference(map(os.fsdecode, kept))))
         prefix = path + b"/" if path else b""

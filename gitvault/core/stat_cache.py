@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,12 @@ from gitvault.core.utils.files import Disk, create_private
 from gitvault.core.utils.names import ref_component
 
 _T = TypeVar("_T")
+
+# A write within this time of a look may leave the same stat behind: the file is looked at again.
+RACY_NS = 100_000_000
+# ... on file systems whose times are whole seconds (FAT, some network shares).
+RACY_COARSE_NS = 2_000_000_000
+_POSIX = sys.platform != "win32"
 
 
 class Stat(NamedTuple):
@@ -327,3 +334,12 @@ def pack_entries(entries: dict[bytes, Known]) -> bytes:
 def stat_of(found: os.stat_result) -> Stat:
     """The part of a stat that is compared."""
     return Stat(found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+
+
+def racy_ns(found: os.stat_result, now_ns: int) -> int:
+    """For how long from `now_ns` on another write could still leave this very stat; 0: it can be relied on."""
+    # Every write sets ctime and no user can: an mtime set into the future says nothing. Windows has no ctime.
+    written = found.st_ctime_ns if _POSIX else found.st_mtime_ns
+    window = RACY_NS if written % 1_000_000_000 else RACY_COARSE_NS
+    # A server's clock may be ahead of ours: never longer than the window.
+    return max(0, min(written + window - now_ns, window))

@@ -12,7 +12,7 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +44,14 @@ class Touched:
 
     def covers(self, path: bytes) -> bool:
         """Whether a folder's own entries may have changed."""
-        return self.folders is None or path in self.folders or any(map(self.below.__contains__, _above(path)))
+        return self.folders is None or path in self.folders or is_below(path, self.below)
+
+    def reaches(self, path: bytes) -> bool:
+        """Whether a folder, or anything below it, may have changed."""
+        prefix = path + b"/" if path else b""
+        return self.covers(path) or any(
+            one == path or one.startswith(prefix) for one in (*(self.folders or ()), *self.below)
+        )
 
     def on_the_way(self) -> frozenset[bytes]:
         """Every folder that was touched, and those around it; the root is always among them."""
@@ -52,6 +59,11 @@ class Touched:
         for path in (*(self.folders or ()), *self.below):
             found.update(_above(path))
         return frozenset(found)
+
+
+def is_below(path: bytes, folders: Set[bytes]) -> bool:
+    """Whether a path is one of these folders or lies in one."""
+    return any(map(folders.__contains__, _above(path)))
 
 
 def _above(path: bytes) -> Iterator[bytes]:
@@ -65,9 +77,13 @@ def _above(path: bytes) -> Iterator[bytes]:
 class Watch:
     """The watcher of one project, if there is one, as those see it who ask."""
 
-    def __init__(self, caches: Path, root: str, rules: bytes) -> None:
-        """`root`: of the project. `rules`: the digest of its Rules: a watcher that goes by others knows nothing."""
+    def __init__(self, caches: Path, root: str, rules: bytes, terms: str = "") -> None:
+        """`root`: of the project. `rules`: the digest of its Rules: a watcher that goes by others knows nothing.
+
+        `terms`: what else has to be as it was at the last look, such as the project's mode. Without a tab.
+        """
         self.caches = caches
+        self._terms = terms.encode()
         self._about = {"root": _text(os.fsencode(root)), "rules": rules.hex()}
 
     def answers(self) -> bool:
@@ -76,11 +92,14 @@ class Watch:
 
     def touched(self, mark: bytes) -> Touched | None:
         """What may have changed since a mark, b"" for none; None when no watcher answers."""
-        answer = self._ask({"touched": mark.decode("ascii", "replace")})
+        given, _, terms = mark.partition(b"\t")
+        answer = self._ask({"touched": given.decode("ascii", "replace") if terms == self._terms else ""})
         try:
             if answer is None:
                 return None
             said, folders = str(answer["mark"]).encode("ascii"), answer["folders"]
+            if said:
+                said += b"\t" + self._terms
             if folders is None:
                 return Touched(said, None, reason=str(answer["reason"]))
             return Touched(said, frozenset(map(_path, folders)), frozenset(map(_path, answer["below"])))

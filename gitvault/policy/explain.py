@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from gitvault.core.versioning.history import GitHistory
     from gitvault.policy.project_file import Said
 
+_SECONDS = {"minute": 60, "hour": 3600, "day": 86_400, "week": 604_800, "month": 2_629_800, "year": 31_557_600}
 RECENT = 20
 """Snapshots that say how often a path changes."""
 
@@ -80,6 +82,19 @@ def explain(policy: Policy, path: bytes, is_folder: bool) -> Decision:
         every, keep_for = file.every.get(category, every), file.keep_for.get(category, keep_for)
     where = "skip" if not keep else "store" if category == "asset" and kind.language is None else "git"
     return Decision(path, keep, category, kind.language, text, source, line, importance, every, keep_for, where)
+
+
+def spacing(policy: Policy, path: bytes) -> float:
+    """Seconds between two savings of a file that are worth it, as its user's `[every]` says; 0 where nobody said.
+
+    Raises ConfigError as `explain`.
+    """
+    category = explain(policy, path, False).category
+    said = [file.every[category] for file, _ in _said(policy, path) if category in file.every]
+    if not said:
+        return 0
+    count, unit = re.fullmatch(r"(\d+) ?(\w+?)s?", said[-1]).groups()  # type: ignore[union-attr]
+    return int(count) * _SECONDS[unit]
 
 
 def explain_path(path: str, within: str = "", make: Callable[[str], Policy] = Policy) -> Decision:

@@ -18,8 +18,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gitvault.core.beside import Beside
 from gitvault.core.models import Problem
 from gitvault.core.utils.files import list_source, scan_source
+from gitvault.core.versioning.indexed import Indexes
 from gitvault.errors import ConfigError
 from gitvault.policy import tracked
 from gitvault.policy.ecosystems import CACHE_SIGNATURE, CACHE_TAG, PROJECT_FILE, Ecosystems, ecosystems
@@ -166,9 +168,11 @@ class Policy:
         ignore_source: Callable[[str], tuple[str, int]] = lambda pattern: ("", 0),
         everywhere: Path | str | None = None,
         conventions: bool = True,
+        indexes: Indexes | None = None,
     ) -> None:
         """`ignore`: patterns of `vault.ignore`; `ignore_source`: the file and line of one. `everywhere`: the file with
-        rules for all projects. Without `conventions` only what users wrote for gitvault counts.
+        rules for all projects. Without `conventions` only what users wrote for gitvault counts. `indexes`: reads those
+        of git.
         """
         self.root = os.path.abspath(root)
         self.built_in: Ecosystems = ecosystems()
@@ -184,6 +188,9 @@ class Policy:
         self._ignore = tuple(ignore)
         self._ignore_source = ignore_source
         self._conventions = conventions
+        self._above: tuple[Path, ...] = ()
+        """The folders around the root that have a say, the innermost first."""
+        self.indexes = indexes or Indexes()
 
     # -- Rules -----------------------------------------------------------------------------------
 
@@ -208,6 +215,15 @@ class Policy:
             return self._root(marks)
         name = path.rpartition(b"/")[2]
         return self._enter(outer, name, f"{outer.at}/{os.fsdecode(name)}", marks)
+
+    def beside(self) -> Beside | None:
+        """What the last walk's answers depend on outside of the root: the work tree that it lies in."""
+        if not self._above:
+            return Beside()
+        top = GitTop(os.fspath(self._above[-1]))
+        said = (folder / name for folder in self._above for name in (".gitignore", PROJECT_FILE))
+        files = {*self._above, *said, Path(top.folder, "index"), Path(top.exclude)}
+        return Beside(frozenset(map(os.fspath, files)))
 
     # -- the way down ----------------------------------------------------------------------------
 
@@ -240,6 +256,7 @@ class Policy:
 
     def _around(self, nowhere: Place, marks: Sequence[str]) -> Place:
         """The folder around the root, when the root lies within a git work tree."""
+        self._above = ()
         if not self._conventions or MARKS.intersection(marks):
             return nowhere
         above = list(Path(self.root).parents)
@@ -247,7 +264,8 @@ class Policy:
         if top is None:
             return nowhere
         place = nowhere
-        for folder in reversed(above[: top + 1]):
+        self._above = tuple(above[: top + 1])
+        for folder in reversed(self._above):
             try:
                 names = list_source(folder)
             except OSError:
@@ -329,7 +347,7 @@ class Policy:
         rules: Sequence[Rule] = ()
         try:
             if git and git.folder:
-                held = git.tracked()
+                held = git.tracked(self.indexes)
                 rules = [*self._ignored_everywhere, *self._ignore_file(git.exclude)]
             elif ".hg" in marks:
                 held = tracked.hg_tracked(at)
@@ -381,14 +399,17 @@ class Policy:
             self.problems.append(problem)
 
     def _digest(self, place: Place) -> bytes:
-        made = hashlib.sha1(place.live.digest + self.built_in.keep.digest, usedforsecurity=False)
+        made = place.live.digest + self.built_in.keep.digest
         if place.closed:
-            made.update(b"%d" % place.closed.level)
+            made += b"%d" % place.closed.level
         if place.tracked:
-            made.update(place.tracked.digest(place.inner))
+            made += place.tracked.digest(place.inner)
             if place.tracked.ignored:
-                made.update(place.tracked.ignored.digest)
-        return made.digest()
+                made += place.tracked.ignored.digest
+            if not place.inner:
+                # A walk that does not look at every folder has to see here that it must.
+                made += place.tracked.whole_digest
+        return made
 
     # -- for people ------------------------------------------------------------------------------
 

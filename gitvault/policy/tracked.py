@@ -8,12 +8,15 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing, suppress
 from functools import cached_property
 from pathlib import Path
 
 from gitvault.core.utils.files import open_source
+from gitvault.core.versioning import index
+from gitvault.core.versioning.index import UnreadableIndex
+from gitvault.core.versioning.indexed import LONGEST, Indexes
 from gitvault.policy.ignores import HgIgnore, svn_rules
 from gitvault.policy.patterns import Rule
 
@@ -26,8 +29,6 @@ _PROPERTIES = (
     " UNION ALL SELECT local_relpath, properties FROM actual_node WHERE properties IS NOT NULL"
 )
 _IGNORE_LIMIT = 1 << 20
-_LONGEST = 1 << 28
-"""Bytes of an index: 2 million files."""
 
 
 class Unreadable(Exception):
@@ -39,52 +40,58 @@ class Tracked:
 
     def __init__(
         self,
-        paths: Iterable[bytes],
+        paths: Callable[[], Iterable[bytes]],
         source: str,
         *,
         whole: Iterable[bytes] = (),
         reads_gitignore: bool = False,
+        digests: tuple[bytes, Callable[[bytes], bytes]] | None = None,
         ignored: HgIgnore | None = None,
         rules: Mapping[bytes, tuple[Rule, ...]] | None = None,
     ) -> None:
-        """`paths` from the work tree's top; `whole`: folders that the list does not look into.
+        """`paths` from the work tree's top, asked for when one is needed; `whole`: folders that they do not look into.
 
-        `ignored`: what is ignored by path; `rules`: what begins to hold in folders.
+        `digests`: of all of them and by folder, where these are known without them. `ignored`: what is ignored by path;
+        `rules`: what begins to hold in folders.
         """
         self.ignored = ignored
         self.rules = rules or {}
         self.source = source
         self.reads_gitignore = reads_gitignore
         self.whole = frozenset(whole)
-        self._names: dict[bytes, set[bytes]] = {}
+        self._paths = paths
+        self._known = digests
         self._digests: dict[bytes, bytes] = {}
-        names = self._names
+
+    @cached_property
+    def _names(self) -> dict[bytes, set[bytes]]:
+        names: dict[bytes, set[bytes]] = {}
         last, held = None, set[bytes]()
-        for path in paths:
+        for path in self._paths():
             folder, _, name = path.rpartition(b"/")
             if folder != last:
                 last = folder
                 known = names.get(folder)
-                held = self._folder(folder) if known is None else known
+                held = _entered(names, folder) if known is None else known
             held.add(name)
-
-    def _folder(self, folder: bytes) -> set[bytes]:
-        made = self._names[folder] = set()
-        while folder:
-            folder, _, name = folder.rpartition(b"/")
-            known = self._names.get(folder)
-            if known is not None:
-                known.add(name)
-                break
-            self._names[folder] = {name}
-        return made
+        return names
 
     def has(self, folder: bytes, name: bytes) -> bool:
         """Whether a name in a folder is tracked, or something below it."""
         return name in self._names.get(folder, ())
 
+    @cached_property
+    def whole_digest(self) -> bytes:
+        """Changes when anything of what is tracked does."""
+        if self._known:
+            return self._known[0]
+        joined = b"\0".join((*sorted(self.whole), b"", *self._paths()))
+        return hashlib.sha1(joined, usedforsecurity=False).digest()
+
     def digest(self, folder: bytes) -> bytes:
         """Changes when what is tracked in the folder does."""
+        if self._known:
+            return self._known[1](folder)
         names = self._names.get(folder)
         if not names:
             return b""
@@ -92,6 +99,18 @@ class Tracked:
             joined = b"\0".join(sorted(names))
             self._digests[folder] = hashlib.sha1(joined, usedforsecurity=False).digest()
         return self._digests[folder]
+
+
+def _entered(names: dict[bytes, set[bytes]], folder: bytes) -> set[bytes]:
+    made = names[folder] = set()
+    while folder:
+        folder, _, name = folder.rpartition(b"/")
+        known = names.get(folder)
+        if known is not None:
+            known.add(name)
+            break
+        names[folder] = {name}
+    return made
 
 
 def read_small(path: str, limit: int) -> bytes:
@@ -136,96 +155,43 @@ class GitTop:
             common = "."
         return os.path.join(self.folder, common, "info", "exclude")
 
-    def tracked(self) -> Tracked:
+    def tracked(self, indexes: Indexes | None = None) -> Tracked:
         """What the index holds. Raises Unreadable."""
         source = os.path.join(self.folder, "index")
+        with suppress(UnreadableIndex, OSError):
+            found = (indexes or Indexes()).read(source)
+            return Tracked(
+                lambda: [entry.path.rstrip(b"/") for entry in found.entries],
+                source,
+                whole=found.whole,
+                reads_gitignore=True,
+                digests=(found.names, found.digest),
+            )
+        return self._otherwise(source)
+
+    def _otherwise(self, source: str) -> Tracked:
+        """What an index holds that is split, or of a repository with SHA-256."""
         try:
-            data = read_small(source, _LONGEST)
-        except FileNotFoundError:
-            return Tracked((), source, reads_gitignore=True)
+            data = read_small(source, LONGEST)
         except OSError as error:
             raise Unreadable(f"{source}: {error.strerror or error}") from error
         whole: list[bytes] = []
         try:
-            paths = list(_index_paths(data, whole))
-            if shared := _shared_index(data):
-                paths += _index_paths(read_small(os.path.join(self.folder, f"sharedindex.{shared}"), _LONGEST), whole)
+            paths = list(index.paths(data, whole))
+            if shared := index.shared_index(data):
+                paths += index.paths(read_small(os.path.join(self.folder, f"sharedindex.{shared}"), LONGEST), whole)
         except (IndexError, ValueError, OSError) as error:
             raise Unreadable(f"{source}: not an index that can be read: {error}") from error
-        return Tracked(paths, source, whole=whole, reads_gitignore=True)
-
-
-def _index_paths(data: bytes, whole: list[bytes]) -> Iterator[bytes]:
-    """The paths of an index, versions 2 to 4; folders that a sparse one does not list go to `whole`."""
-    version = int.from_bytes(data[4:8], "big")
-    if data[:4] != b"DIRC" or version not in (2, 3, 4):
-        raise ValueError(f"begins with {data[:4]!r}, version {version}")
-    count = int.from_bytes(data[8:12], "big")
-    # Before the name there are ten numbers, a hash and two bytes of flags.
-    flags = 40 + _hash_width(data)
-    at, previous = 12, b""
-    find = data.find
-    for _ in range(count):
-        start = at + flags + 2
-        if version > 2 and data[at + flags] & 0x40:
-            start += 2
-        if version == 4:
-            strip = 0
-            while (byte := data[start]) & 0x80:
-                strip = (strip + (byte & 0x7F) + 1) << 7
-                start += 1
-            strip += byte
-            start += 1
-            end = find(b"\0", start)
-            path = previous[: len(previous) - strip] + data[start:end]
-            previous = path
-            at = end + 1
-        else:
-            end = find(b"\0", start)
-            path = data[start:end]
-            # Padded with 1 to 8 NULs to a multiple of eight.
-            at += (end - at + 8) & ~7
-        if end < 0:
-            raise ValueError("ends in the middle of an entry")
-        if path[-1:] == b"/":
-            path = path[:-1]
-            whole.append(path)
-        if path:
-            yield path
-        elif b"link" not in data:
-            # Only an index that adds to another one has entries without a name.
-            raise ValueError("an entry has no name")
-
-
-def _hash_width(data: bytes) -> int:
-    """20 for SHA-1, 32 for SHA-256: the file's end is its own hash, or zeros."""
-    for width, algorithm in ((20, hashlib.sha1), (32, hashlib.sha256)):
-        tail = data[-width:]
-        if tail == algorithm(data[:-width], usedforsecurity=False).digest():
-            return width
-    if data[-20:] == bytes(20):
-        # index.skipHash: told by nothing but the entries' shape; SHA-256 is rare enough to say so.
-        return 20
-    raise ValueError("its checksum is wrong")
-
-
-def _shared_index(data: bytes) -> str:
-    """The hex name of the index that a split one adds to."""
-    width = _hash_width(data)
-    at = data.rfind(b"link\0\0\0", 0, len(data) - width)
-    if at < 0:
-        return ""
-    name = data[at + 8 : at + 8 + width]
-    return name.hex() if any(name) else ""
+        return Tracked(lambda: paths, source, whole=whole, reads_gitignore=True)
 
 
 def hg_tracked(top: str) -> Tracked:
     """What Mercurial's dirstate holds. Raises Unreadable."""
     source = os.path.join(top, ".hg", "dirstate")
     try:
-        data = read_small(source, _LONGEST)
+        data = read_small(source, LONGEST)
     except FileNotFoundError:
-        data = b""
+        return Tracked(tuple, source)
     except OSError as error:
         raise Unreadable(f"{source}: {error.strerror or error}") from error
     if data.startswith(b"dirstate-v2\n"):
@@ -239,7 +205,7 @@ def hg_tracked(top: str) -> Tracked:
             raise Unreadable(f"{source}: not a dirstate that can be read")
         if state != b"r":
             paths.append(name.partition(b"\0")[0])
-    return Tracked(paths, source, ignored=HgIgnore(top, lambda file: read_small(file, _IGNORE_LIMIT)))
+    return Tracked(lambda: paths, source, ignored=HgIgnore(top, lambda file: read_small(file, _IGNORE_LIMIT)))
 
 
 def svn_tracked(top: str) -> Tracked:
@@ -254,4 +220,4 @@ def svn_tracked(top: str) -> Tracked:
             listed = {os.fsencode(path): bytes(said) for path, said in db.execute(_PROPERTIES) if said}
     except sqlite3.Error as error:
         raise Unreadable(f"{source}: {error}") from error
-    return Tracked(paths, source, rules=svn_rules(source, listed))
+    return Tracked(lambda: paths, source, rules=svn_rules(source, listed))

@@ -235,6 +235,8 @@ class Vault(Opened):
         """
         details = Details("", message, self.now(), 0, 0, tags, metadata, trigger)
         registered = self.add_project(path, project)
+        if not (scan or self.config.quota) and (untouched := self._untouched(registered)):
+            return untouched
         try:
             report = self._take(registered, details, scan, progress)
         except StorageFullError as full:
@@ -271,11 +273,10 @@ class Vault(Opened):
 
     def _take(self, project: Project, details: Details, scan: bool, progress: Progress | None) -> models.SnapshotReport:
         config = self.config
-        if not (scan or config.quota) and (report := self._untouched(project)):
-            return report
         from gitvault.core.backup_engine.quota import Quota
         from gitvault.core.backup_engine.reading import Limits
         from gitvault.core.backup_engine.snapshot import take_snapshot
+        from gitvault.core.backup_engine.trees import company_of
         from gitvault.vault.saving import rules_by_mode
 
         limits = Limits(config.inline_limit, WHOLE_LIMIT, config.binary_extensions, config.secrets == "note")
@@ -301,7 +302,8 @@ class Vault(Opened):
                     limits=limits,
                     redundancy=config.parity,
                     admit=self._admit,
-                    attachments=getattr(rules, "attachments", tuple),
+                    company=company_of(rules),
+                    beside=policy.beside,
                     progress=progress,
                 )
                 return report, policy, rules
@@ -321,8 +323,8 @@ class Vault(Opened):
         from gitvault.core.backup_engine.untouched import untouched
 
         cache = self.caches.open(project.name)
-        root, name, history = Path(project.path), project.name, self.history
-        return cache.use(lambda: untouched(root, name, history=history, cache=cache, watch=watch))
+        root, name, history, now = Path(project.path), project.name, self.history, self.now().timestamp()
+        return cache.use(lambda: untouched(root, name, history=history, cache=cache, watch=watch, now=now))
 
     def list_snapshots(self, filter_criteria: models.Filter | None = None) -> list[models.Snapshot]:
         """See BackupEngine. Raises NotFoundError for an unknown project."""
@@ -456,7 +458,13 @@ class Vault(Opened):
         now = self.now()
         here = self._here()
         named = [self.project(name) for name in projects] if projects else here
-        looking = status.Places(self.history, self.caches.open, self._rules_by_mode, here, now)
+        looking = status.Places(self.history, self.caches.open, self._rules_by_mode, here, now, self._watch)
+        # A file that a user's rule leaves out may be tracked all the same, and nobody watches it.
+        overruled = bool(self.config.ignore or self.config.policy_file)
+
+        def is_saved(project: Project) -> bool:
+            return status.path_state(looking, project.path, self.touched(project) is None).state == "saved"
+
         with contextlib.ExitStack() as opened:
             copies = {}
             for path in self.config.copies:
@@ -468,7 +476,8 @@ class Vault(Opened):
                 self.history,
                 self.caches.open,
                 self.rules,
-                lambda project: status.path_state(looking, project.path, True).state == "saved",
+                is_saved,
+                lambda project: None if overruled else self._watch(project),
                 copies,
                 Asking(now, settings.remote_limit(self.config, now), self.path / "cache", self._disk, probe),
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Sequence
 from functools import partial
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING
 from gitvault import config as settings
 from gitvault.core.models import Project
 from gitvault.core.utils import layout
-from gitvault.errors import CorruptionError, NotFoundError
 from gitvault.vault.opened import Opened
 
 if TYPE_CHECKING:
@@ -21,12 +19,14 @@ if TYPE_CHECKING:
     from gitvault.policy.explain import Decision
     from gitvault.policy.patterns import Rule
     from gitvault.policy.policy import Policy
+    from gitvault.vcs.git import Refs
     from gitvault.vcs.remotes import Standing
-    from gitvault.vcs.servers import Server
+    from gitvault.vcs.servers import Served, Server
 
 
 def policy(vault: Opened, root: Path | str, mode: str) -> Policy:
     """What is saved of a folder, were it a project of that mode, and why."""
+    from gitvault.core.versioning.indexed import Indexes
     from gitvault.policy.policy import Policy
 
     config = vault.config
@@ -36,6 +36,7 @@ def policy(vault: Opened, root: Path | str, mode: str) -> Policy:
         ignore_source=partial(settings.origin, vault.path, "vault.ignore"),
         everywhere=config.policy_file,
         conventions=mode != "full" and config.policy == "on",
+        indexes=Indexes(vault.path / "cache", vault._disk),
     )
 
 
@@ -67,19 +68,19 @@ def unused_rules(vault: Opened, projects: Sequence[Project], paths: Sequence[Pat
     return sorted(shared | local, key=lambda rule: (rule.source, rule.line, rule.text))
 
 
-def rules_by_mode(vault: Opened, project: Project, inner: Rules) -> Rules:
+def rules_by_mode(vault: Opened, project: Project, inner: Policy) -> Rules:
     """The rules of a project, and what its mode leaves to version control."""
     from gitvault.vcs import remotes, servers
     from gitvault.vcs.protect import rules
 
     now = vault.now()
-    cache = vault.path / "cache"
+    cache, limit = vault.path / "cache", settings.remote_limit(vault.config, now)
 
-    def standing(git_dir: str) -> Standing:
-        return remotes.standing_of(Path(git_dir), now, settings.remote_limit(vault.config, now), cache)
+    def standing(git_dir: str, refs: Refs) -> Standing:
+        return remotes.standing_of(Path(git_dir), now, limit, cache, refs)
 
-    def doubt(server: Server) -> str:
-        return servers.doubt(server, now, settings.remote_limit(vault.config, now), cache)
+    def served(server: Server) -> Served:
+        return servers.served(server, now, limit, cache)
 
     return rules.of_mode(
         project.mode,
@@ -88,23 +89,20 @@ def rules_by_mode(vault: Opened, project: Project, inner: Rules) -> Rules:
         history=vault.history,
         tip=vault.history.tip(project.name),
         standing=standing,
-        doubt=doubt,
+        served=served,
+        indexes=inner.indexes,
+        now=now.timestamp(),
     )
 
 
-def watch(vault: Opened, project: Project) -> Watch | None:
-    """The project's watcher; none for a checkout: what is said of a file there changes without its being touched."""
+def watch(vault: Opened, project: Project) -> Watch:
+    """Who asks the project's watcher, if there is one."""
     from gitvault.core.touched import Watch
-    from gitvault.core.versioning import contents
 
-    tip = vault.history.tip(project.name)
-    with contextlib.suppress(CorruptionError, NotFoundError):
-        if tip and contents.attached(vault.history, vault.history.commit(tip).tree):
-            return None
-    markers = (".git", ".hg", ".svn") if project.mode != "full" else ()
-    if any(os.path.lexists(os.path.join(project.path, marker)) for marker in markers):
-        return None
-    return Watch(vault.path / "cache", project.path, policy(vault, project.path, project.mode).digest)
+    # A checkout's snapshot depends on its mode, and on how long a remote may be silent.
+    terms = f"{project.mode} {vault.config.remote_timeout}"
+    rules = policy(vault, project.path, project.mode).digest
+    return Watch(vault.path / "cache", project.path, rules, terms)
 
 
 def touched(vault: Opened, project: Project) -> Touched | None:
@@ -118,7 +116,7 @@ def touched(vault: Opened, project: Project) -> Touched | None:
         about = cache.about()
         if tip is None or about.get("snapshot") != vault.history.identify(tip).encode():
             return None
-        asked = watch(vault, project)
-        return to_look_at(asked.touched(about.get("watch", b"")), cache) if asked else None
+        seen = watch(vault, project).touched(about.get("watch", b""))
+        return to_look_at(seen, cache, vault.now().timestamp())
 
     return cache.use(ask)

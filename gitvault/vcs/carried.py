@@ -1,30 +1,33 @@
 """One hg or svn checkout while a project is walked: which files its server has, and what the snapshot says of it.
 
-Its base is the revision it is at, as an index of git names the files (see `protect.walked`): all that the store of the
-checkout and a bundle of changesets that are not public lead to. The copy of the repository that it carries is left out.
+Its base is the revision it is at, as an index of git names the files (see `protect.worktree`): all that the store of
+the checkout and a bundle of changesets that are not public lead to. The copy of the repository that it carries is left
+out.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from gitvault.core.backup_engine.trees import Attachment, Stored
+from gitvault.core.backup_engine.trees import Attachment, Stored, Walked
+from gitvault.core.beside import Beside
 from gitvault.core.models import PROTECTED
 from gitvault.core.utils.names import to_line, to_text
+from gitvault.core.versioning import index
 from gitvault.core.versioning.history import GitHistory
+from gitvault.core.versioning.index import IndexEntry
+from gitvault.core.versioning.indexed import Indexes
 from gitvault.errors import CorruptionError, NotFoundError, ToolError, ToolFailed, ToolMissing
 from gitvault.vcs import hg, hg_store, lean, others, svn_store
 from gitvault.vcs.lean import Attached, Record
-from gitvault.vcs.protect import index, record
-from gitvault.vcs.protect.index import IndexEntry
+from gitvault.vcs.protect import record
 from gitvault.vcs.protect.repository import without_credentials
-from gitvault.vcs.protect.tracked import Tracked, TrackedCache
-from gitvault.vcs.protect.walked import Walked
-from gitvault.vcs.servers import Server
+from gitvault.vcs.protect.worktree import WorkTree
+from gitvault.vcs.servers import Served, Server
 from gitvault.vcs.state import Checkout
 
 
@@ -67,9 +70,9 @@ class Carried:
         *,
         previous: Attached | None,
         history: GitHistory,
-        cache: TrackedCache,
+        indexes: Indexes,
         asked: hg.Server,
-        doubt: Callable[[Server], str],
+        served: Callable[[Server], Served],
     ) -> None:
         self.path = path
         self.left: dict[bytes, Left] = {}
@@ -80,14 +83,16 @@ class Carried:
         self._previous = previous
         self._history = history
         self._asked = asked
-        self._doubt = doubt
+        self._served = served
+        self._beside: Beside | None = Beside()
         self._has_local = False
         self._base = _Base()
         self._record = Record(checkout.vcs, to_text(path), os.fspath(checkout.path))
-        self._walked = Walked(os.fspath(checkout.path), Tracked(b"", cache))
+        self._tree = WorkTree(os.fspath(checkout.path), path, indexes.read(""))
         try:
             self._read()
-            self._walked = Walked(os.fspath(checkout.path), Tracked(self._base.index, cache))
+            base = indexes.made(os.fspath(checkout.path), self._base.index)
+            self._tree = WorkTree(os.fspath(checkout.path), path, base)
         except (ToolError, ValueError, OSError, sqlite3.Error) as error:
             self._store_in_full(error)
 
@@ -102,7 +107,15 @@ class Carried:
             client, branch, revision = (said.get(key, "") for key in ("client", "stream", "revision"))
             self._record = replace(self._record, client=client, branch=branch, revision=revision)
 
+    def _rely_on(self, server: Server) -> None:
+        served = self._served(server)
+        self._beside = served.beside
+        if served.doubt:
+            raise ValueError(served.doubt)
+
     def _store_in_full(self, error: Exception) -> None:
+        # What is wrong with the checkout itself is so until it is touched.
+        self._beside = self._beside if isinstance(error, ValueError) else None
         reason = hg.told(error) if isinstance(error, ToolFailed) else str(error)
         self.left.clear()
         self._has_local, self._base = False, _Base()
@@ -119,8 +132,7 @@ class Carried:
         server = Server(self._folder, "svn", facts["url"], (facts["revision"],), facts["uuid"])
         url = without_credentials(facts["url"])
         self._record = replace(self._record, url=url, branch=facts["branch"], revision=facts["revision"], state=state)
-        if lost := self._doubt(server):
-            raise ValueError(lost)
+        self._rely_on(server)
         self._leave_svn(own, svn_store.only_here(self._folder))
         before = self._held()
         if state and before and before.record.state == state:
@@ -153,8 +165,9 @@ class Carried:
         where = hg_store.place_of(self._folder, self._asked)
         url = without_credentials(where.url)
         self._record = replace(self._record, url=url, branch=where.branch, revision=where.base)
-        if lost := self._doubt(Server(self._folder, "hg", where.url, where.relied)):
-            raise ValueError(lost)
+        self._rely_on(Server(self._folder, "hg", where.url, where.relied))
+        if hg.shared_of(self._folder) != self._folder / ".hg":
+            self._beside = None
         self._has_local = where.has_local
         before = self._held()
         if before and before.record.revision == where.base:
@@ -191,15 +204,24 @@ class Carried:
 
     def digest(self, folder: bytes) -> bytes:
         """Changes with what the base has in a folder of the checkout."""
-        return self._walked.tracked.folder(folder).digest
+        return self._tree.digest(folder)
 
-    def seen(self, folder: bytes, names: Iterable[str]) -> None:
-        """What a folder of the checkout holds now."""
-        self._walked.seen(folder, names)
+    def visited(self, folder: bytes) -> None:
+        """A walk comes by a folder of the checkout."""
+        self._tree.visited(folder)
+
+    def present(self, folder: bytes, name: bytes) -> None:
+        """A folder, which a walk looks at, has a file or symlink of this name."""
+        self._tree.present(folder, name)
+
+    @property
+    def was_met(self) -> bool:
+        """Whether a walk came by its top folder."""
+        return self._tree.was_met
 
     def protects(self, folder: bytes, name: bytes) -> tuple[str, bool]:
         """Why a file or symlink need not be stored, empty when it must be; whether a look may be late."""
-        same, late = self._walked.is_base(folder, name)
+        same, late = self._tree.is_base(folder, name)
         return (f"{PROTECTED}{self._place()}" if same else ""), late
 
     def _place(self) -> str:
@@ -219,7 +241,7 @@ class Carried:
         if self._note:
             yield self._note
 
-    def attachments(self) -> Iterator[Attachment]:
+    def attachments(self, walked: Walked) -> Iterator[Attachment]:
         """The record and what belongs to it, by the names they are attached under. After the walk."""
         if self._has_local:
             # A failure here is the snapshot's: what no remote has would not be in it.
@@ -230,5 +252,10 @@ class Carried:
                 yield from ((piece, Stored(stored.blob)) for piece, stored in record.stored(held.files, name))
             else:
                 yield from record.pieces(name, content)
-        deleted = tuple(to_text(path) for path in self._walked.deleted())
-        yield lean.RECORD, lean.encode(replace(self._record, deleted=deleted))
+        before = self._held()
+        deleted = self._tree.deleted(walked, before.deleted if before else None)
+        yield lean.RECORD, lean.encode(replace(self._record, deleted=tuple(map(to_text, deleted))))
+
+    def beside(self) -> Beside | None:
+        """What all this depends on outside of the checkout; None where that is not known."""
+        return self._beside

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from gitvault.core.models import ObjectId
 from gitvault.core.versioning.history import GitHistory
+from gitvault.core.versioning.index import IndexEntry
 from gitvault.core.versioning.objects import object_id
 from gitvault.errors import NotFoundError, ToolError, ToolFailed
 from gitvault.vcs import hg, hg_store, lean, svn_store
 from gitvault.vcs.lean import Attached
 from gitvault.vcs.protect import record
-from gitvault.vcs.protect.index import IndexEntry
 
 _Contents = Iterable[tuple[ObjectId, bytes]]
 _Place = Callable[[Mapping[ObjectId, IndexEntry]], _Contents]

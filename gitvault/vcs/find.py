@@ -7,7 +7,9 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
+from gitvault.core.beside import Beside
 from gitvault.core.utils.files import list_source, scan_source
 from gitvault.vcs.state import Checkout
 
@@ -42,6 +44,17 @@ def checkout_at(folder: Path, names: Iterable[str] | None = None) -> Checkout | 
     if {"HEAD", "objects", "refs"} <= present and (folder / "objects").is_dir() and (folder / "HEAD").is_file():
         return Checkout(folder, "git", bare=True)
     return None
+
+
+def places(around: Path, urls: Iterable[str]) -> Beside:
+    """Those of some URLs, or paths from a folder on, that are places of this machine: whether something is there."""
+    paths = (unquote(url.removeprefix("file://")) for url in urls)
+    return Beside(frozenset(os.path.normpath(around / path) for path in paths if "://" not in path))
+
+
+def has_rules(folder: Path) -> bool:
+    """Whether a checkout has rules of its own: what is tracked may be left out then, and no watcher tells of it."""
+    return (folder / ".gitvault.toml").exists()
 
 
 class Finder:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from gitvault.core.utils import process
@@ -63,12 +63,39 @@ def read(
 
 def settings_of(folder: Path) -> Settings:
     """The settings that hold in a repository. Raises what `read` raises."""
+    return settings_and_files(folder)[0]
+
+
+def settings_and_files(folder: Path) -> tuple[Settings, frozenset[str]]:
+    """The settings that hold in a repository, and every file that they, and what git ignores, come from.
+
+    Also files that are not there and would count. Raises what `read` raises.
+    """
     found: dict[str, list[str]] = {}
-    for pair in os.fsdecode(read(folder, "config", "-z", "--list")).split("\0"):
+    files = set(_user_files())
+    said = os.fsdecode(read(folder, "config", "-z", "--show-origin", "--list")).split("\0")
+    for origin, pair in zip(said[::2], said[1::2], strict=False):
         key, _, value = pair.partition("\n")
-        if key:
-            found.setdefault(key, []).append(value)
-    return found
+        # What is given with a call comes from the command line.
+        if not origin.startswith("file:"):
+            continue
+        file = os.path.join(folder, origin.removeprefix("file:"))
+        files.add(os.path.normpath(file))
+        found.setdefault(key, []).append(value)
+        if key == "include.path" or (key.startswith("includeif.") and key.endswith(".path")):
+            files.add(os.path.join(os.path.dirname(file), os.path.expanduser(value)))
+        elif key in ("core.excludesfile", "core.attributesfile"):
+            files.add(os.path.join(folder, os.path.expanduser(value)))
+    return found, frozenset(files)
+
+
+def _user_files() -> Iterator[str]:
+    """Where git looks for settings of all repositories."""
+    from platformdirs import user_config_path
+
+    yield from ("/etc/gitconfig", "/etc/gitattributes", os.path.expanduser("~/.gitconfig"))
+    for folder in dict.fromkeys((user_config_path("git", appauthor=False), Path("~/.config/git").expanduser())):
+        yield from (os.fspath(folder / name) for name in ("config", "ignore", "attributes"))
 
 
 def refs_of(folder: Path) -> Refs:

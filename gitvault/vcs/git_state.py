@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from gitvault.core.beside import Beside
 from gitvault.core.storage import pointers
 from gitvault.core.utils.files import Disk
 from gitvault.errors import ToolError, ToolFailed
@@ -36,6 +37,9 @@ _OWN = ("refs/stash", "refs/bisect/", "refs/worktree/", "refs/rewritten/", "refs
 # Entries of the index whose files git does not look at (`h`, `S`), and submodules.
 _HIDDEN = re.compile(rb"(?:[a-zS]) (\d+) ([0-9a-f]+) 0\t([^\0]+)\0")
 _GITLINK = re.compile(rb"(?:\A|\0)[A-Za-z] 160000 [0-9a-f]+ \d\t([^\0]+)")
+_RULES = b".gitvault.toml"
+# Seconds for which the answer of a remote that had to be asked is good enough.
+_ANSWER_HOLDS = 3600
 # Seconds between the refs and the end of a clone.
 _CLONE_ENDS = 2
 _CLONED = re.compile(rb"\A[0-9a-f]+ [0-9a-f]+ [^\n]*> (\d+) [-+]\d+\tclone: ")
@@ -67,9 +71,10 @@ def state(checkout: Checkout, finder: Finder, asking: Asking) -> State:
 
 def _state(checkout: Checkout, finder: Finder, asking: Asking) -> State:
     folder = checkout.path
-    settings = git.settings_of(folder)
+    settings, files = git.settings_and_files(folder)
     refs = git.refs_of(folder)
-    found = State(checkout) if checkout.bare else _work_tree(checkout, settings, finder)
+    found = State(checkout, beside=Beside()) if checkout.bare else _work_tree(checkout, settings, finder)
+    asked = asking.probe
 
     def standing_after(answers: remotes.Answers) -> Standing:
         return remotes.standing(folder, settings, refs, answers, asking.now, asking.limit)
@@ -81,8 +86,12 @@ def _state(checkout: Checkout, finder: Finder, asking: Asking) -> State:
     tags = _unknown_tags(folder, refs, standing)
     if tags and standing.names and not asking.probe:
         # No ref tells which tags a remote has: only the remote does.
+        asked = True
         standing = probe()
         tags = _unknown_tags(folder, refs, standing)
+    beside = standing.beside | Beside(files | {os.fspath(remotes.answers_file(folder, asking.cache))})
+    if asked:
+        beside |= Beside(until=asking.now.timestamp() + _ANSWER_HOLDS)
     unpushed = _unpushed(folder, refs, standing)
     return replace(
         found,
@@ -99,6 +108,7 @@ def _state(checkout: Checkout, finder: Finder, asking: Asking) -> State:
         notes=(*found.notes, *(("a shallow clone",) if (git.common_folder(folder) / "shallow").exists() else ())),
         trouble=standing.reason(),
         local=(*found.local, *_ref_files(folder)),
+        beside=beside if found.beside else None,
     )
 
 
@@ -144,6 +154,8 @@ def _work_tree(checkout: Checkout, settings: git.Settings, finder: Finder) -> St
         for path in _as_pointers_say(folder, {path: blob for path, blob in changed.items() if blob}):
             del changed[path], unlike[path]
     index = git.read(folder, "ls-files", "-v", "-s", "-z")
+    # With rules of its own what is tracked may be left out, and no watcher tells of it.
+    has_rules = _RULES in index or any(line.endswith(_RULES) for line in fields)
     for path in _changed_unseen(folder, index):
         changed[path] = b""
         unlike[path] = None
@@ -165,6 +177,7 @@ def _work_tree(checkout: Checkout, settings: git.Settings, finder: Finder) -> St
             *((git.own_folder(folder) / "index",) if staged or conflicts else ()),
         ),
         nested=tuple(nested),
+        beside=None if has_rules else Beside(),
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gitvault.errors import ToolError, ToolFailed
-from gitvault.vcs import hg, servers
+from gitvault.vcs import find, hg, servers
 from gitvault.vcs.servers import Server
 from gitvault.vcs.state import Checkout, State
 
@@ -47,7 +47,8 @@ def _state(checkout: Checkout, finder: Finder, asking: Asking, server: hg.Server
     theirs = Server(folder, "hg", remotes.get("default", ""), hg.built_on(folder, server))
     if asking.probe:
         servers.probe(theirs, asking.now, asking.cache, asking.disk)
-    lost = servers.doubt(theirs, asking.now, asking.limit, asking.cache, asked=server)
+    served = servers.served(theirs, asking.now, asking.limit, asking.cache, asked=server)
+    lost, alone = served.doubt, hg.shared_of(folder) == own and not find.has_rules(folder)
     revisions = "not public()" if remotes and not lost else "all()"
     label = "{if(activebookmark, activebookmark, if(bookmarks, word(0, bookmarks), branch))}\\n"
     unpushed = Counter(os.fsdecode(server.ask(folder, "log", "-r", revisions, "-T", label)).splitlines())
@@ -76,6 +77,7 @@ def _state(checkout: Checkout, finder: Finder, asking: Asking, server: hg.Server
         trouble=lost,
         local=(*(folder / os.fsdecode(path) for path in (*changed, *others)), *_own_files(own, hg.shared_of(folder))),
         nested=tuple(finder.inside(checkout)),
+        beside=served.beside if alone else None,
     )
 
 

@@ -15,11 +15,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gitvault.core.versioning import index
+from gitvault.core.versioning.index import IndexEntry
 from gitvault.core.versioning.objects import object_id
 from gitvault.errors import ToolError, ToolFailed
 from gitvault.vcs import hg
-from gitvault.vcs.protect import index
-from gitvault.vcs.protect.index import IndexEntry
 
 CACHES = frozenset((b"cache", b"wcache"))
 KEPT = frozenset((b"phaseroots", b"obsstore", b"requires"))

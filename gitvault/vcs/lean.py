@@ -17,11 +17,11 @@ from typing import Any
 
 from gitvault.core.models import ObjectId
 from gitvault.core.utils.names import from_text
-from gitvault.core.versioning import contents
+from gitvault.core.versioning import contents, index
 from gitvault.core.versioning.history import GitHistory
+from gitvault.core.versioning.index import IndexEntry
 from gitvault.errors import CorruptionError
-from gitvault.vcs.protect import index, record
-from gitvault.vcs.protect.index import IndexEntry
+from gitvault.vcs.protect import record
 
 RECORD = b"checkout.json"
 BUNDLE = b"local.hg"

@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from gitvault.core.beside import Beside
 from gitvault.core.utils import dates, process
 from gitvault.core.utils.files import Disk
 from gitvault.errors import ToolError, ToolFailed
@@ -200,6 +201,8 @@ class Standing:
     """Whether something here builds on such commits."""
     answered: float = 0
     """When a remote last said what it has, in seconds since 1970; 0: not known."""
+    beside: Beside = field(default_factory=Beside)
+    """What all this depends on outside of the repository."""
 
     def has(self, name: str, oid: str) -> bool:
         """Whether a ref is a remote's: it has this very ref, or a fetch wrote it."""
@@ -241,16 +244,23 @@ def standing(
     held: set[tuple[str, str]] = set()
     local = _local_commits(refs)
     answered = 0.0
+    beside = Beside()
     for remote in found:
         answer = answers.get(remote.name, Answer())
         if remote.folder(folder) and answer.asked != now.timestamp():
             answer = ask(folder, remote, refs, now, answer)
         known = set(_tracked(remote, refs).values())
         tips |= known
-        answered = max(answered, answer.answered, last_fetch(folder, remote))
+        fetched = last_fetch(folder, remote)
+        answered = max(answered, answer.answered, fetched)
+        place = remote.folder(folder)
+        beside |= _around(place) if place else Beside()
         if reason := _silent(folder, remote, answer, now, limit):
             reasons.append(reason)
             continue
+        if answer.trouble and not place:
+            # Until then its silence is no matter.
+            beside |= Beside(until=max(answer.answered, fetched) + limit.total_seconds())
         good |= known - set(answer.lost)
         good |= local.intersection(answer.refs.values())
         reasons += [f"commit {oid[:12]} is no longer on {remote.name}" for oid in answer.lost if oid in known]
@@ -266,7 +276,16 @@ def standing(
         tuple(reasons),
         bool(reasons) and _relied(folder, refs, tips, good),
         answered,
+        beside,
     )
+
+
+def _around(place: Path) -> Beside:
+    """What a remote that is a folder says depends on."""
+    repository = place / ".git"
+    if os.path.lexists(repository):
+        return Beside(frozenset((os.fspath(place),)), frozenset((os.fspath(repository),)))
+    return Beside(folders=frozenset((os.fspath(place),)))
 
 
 def _local_commits(refs: git.Refs) -> set[str]:
@@ -299,10 +318,12 @@ def _mapped(source: str, target: str, name: str) -> str:
     return target.replace("*", name[len(before) : len(name) - len(behind)], 1)
 
 
-def standing_of(folder: Path, now: datetime, limit: timedelta, cache: Path) -> Standing:
-    """The same, of a git folder or work tree. `cache`: where `probe` keeps answers."""
-    settings = git.settings_of(folder)
-    return standing(folder, settings, git.refs_of(folder), load(folder, cache), now, limit)
+def standing_of(folder: Path, now: datetime, limit: timedelta, cache: Path, refs: git.Refs | None = None) -> Standing:
+    """The same, of a git folder or work tree. `cache`: where `probe` keeps answers. `refs`: where they are known."""
+    settings, files = git.settings_and_files(folder)
+    found = standing(folder, settings, git.refs_of(folder) if refs is None else refs, load(folder, cache), now, limit)
+    asked = Beside(files | {os.fspath(answers_file(folder, cache))})
+    return replace(found, beside=found.beside | asked)
 
 
 def trusted(folder: Path, now: datetime, limit: timedelta, cache: Path) -> str:
@@ -354,7 +375,7 @@ def last_fetch(folder: Path, remote: Remote) -> float:
 def load(folder: Path, cache: Path) -> dict[str, Answer]:
     """The answers that were kept; what cannot be read counts as none."""
     try:
-        document = json.loads(_file(folder, cache).read_bytes())
+        document = json.loads(answers_file(folder, cache).read_bytes())
         return {name: Answer(**{**said, "lost": tuple(said["lost"])}) for name, said in document.items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return {}
@@ -377,7 +398,7 @@ def is_due(folder: Path, now: datetime, cache: Path) -> bool:
     if not any((folder / marker).exists() for marker in (".git", ".hg", ".svn")):
         return False
     with contextlib.suppress(OSError):
-        return now.timestamp() - _file(folder, cache).stat().st_mtime > _DAY
+        return now.timestamp() - answers_file(folder, cache).stat().st_mtime > _DAY
     return True
 
 
@@ -385,9 +406,10 @@ def keep(folder: Path, answers: Answers, cache: Path, disk: Disk) -> None:
     """Write down what remotes answered. Raises OSError, StorageFullError."""
     disk.make_folder(cache)
     document = {name: asdict(answer) for name, answer in answers.items()}
-    disk.write_durably(_file(folder, cache), json.dumps(document, sort_keys=True).encode())
+    disk.write_durably(answers_file(folder, cache), json.dumps(document, sort_keys=True).encode())
 
 
-def _file(folder: Path, cache: Path) -> Path:
+def answers_file(folder: Path, cache: Path) -> Path:
+    """Where the answers of a repository's remotes are kept."""
     name = hashlib.sha1(os.fsencode(os.path.realpath(git.common_folder(folder))), usedforsecurity=False).hexdigest()
     return cache / f"remotes-{name}.json"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 import re
 import tempfile
@@ -16,6 +17,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from urllib.parse import unquote
 
+from gitvault.core.beside import Beside
 from gitvault.core.utils import dates, process
 from gitvault.core.utils.files import Disk
 from gitvault.errors import ToolError, ToolFailed
@@ -25,6 +27,8 @@ from gitvault.vcs.remotes import PATIENCE, Answer
 _NAME = "default"
 # Written once, by the clone or checkout: the server answered then.
 _BEGUN = {"hg": (".hg/requires", ".hg/00changelog.i"), "svn": (".svn/format", ".svn/entries")}
+# Of a repository that is a folder: what changes with its history.
+_TELLING = {"hg": (".hg/store/00changelog.i", ".hg/store/phaseroots"), "svn": ("db/current", "db/uuid")}
 _UNKNOWN = re.compile(r"unknown revision|No such revision|E160006|E195020")
 
 
@@ -46,6 +50,29 @@ class Server:
         if self.url.startswith("file://"):
             return Path(unquote(self.url.removeprefix("file://")))
         return self.folder / self.url if self.url and "://" not in self.url else None
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What is known of a server now."""
+
+    doubt: str
+    """Why what it had cannot be relied on any more; "" when it can."""
+    beside: Beside
+    """What that depends on."""
+
+
+def served(server: Server, now: datetime, limit: timedelta, cache: Path, *, asked: hg.Server = hg.SERVER) -> Served:
+    """What is known of a server, see `doubt`. Raises ToolMissing."""
+    said = doubt(server, now, limit, cache, asked=asked)
+    if place := server.place():
+        files = _TELLING[server.vcs] if place.is_dir() else ()
+        paths = (place, *(place / name for name in files))
+        return Served(said, Beside(frozenset(os.path.normpath(path) for path in paths)))
+    answer = remotes.load(server.folder, cache).get(_NAME, Answer())
+    # Until then its silence is no matter.
+    until = answered(server, cache) + limit.total_seconds() if answer.trouble and not said else math.inf
+    return Served(said, Beside(frozenset((os.fspath(remotes.answers_file(server.folder, cache)),)), until=until))
 
 
 def doubt(server: Server, now: datetime, limit: timedelta, cache: Path, *, asked: hg.Server = hg.SERVER) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gitvault.core.beside import Beside
+
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
@@ -54,6 +56,8 @@ class State:
     """Files that say what is only here: changed and untracked ones, and those that hold refs."""
     nested: tuple[Checkout, ...] = ()
     """Checkouts inside it."""
+    beside: Beside | None = field(default=None, compare=False)
+    """What outside of its folder all this depends on; None where that cannot be told."""
 
     @property
     def safe(self) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gitvault.errors import ToolError, ToolFailed
-from gitvault.vcs import servers, svn
+from gitvault.vcs import find, servers, svn
 from gitvault.vcs.find import checkout_at
 from gitvault.vcs.servers import Server
 from gitvault.vcs.state import Checkout, State
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gitvault.vcs.find import Finder
     from gitvault.vcs.git_state import Asking
 
+_SETTINGS = ("~/.subversion/config", "/etc/subversion/config")
 _CHANGED = frozenset(("modified", "added", "deleted", "replaced", "missing", "conflicted", "obstructed", "incomplete"))
 
 
@@ -40,6 +41,7 @@ def _state(checkout: Checkout, finder: Finder, asking: Asking) -> State:
     theirs = Server(folder, "svn", root, (base,) if base else (), uuid)
     if asking.probe:
         servers.probe(theirs, asking.now, asking.cache, asking.disk)
+    served = servers.served(theirs, asking.now, asking.limit, asking.cache)
     changed: list[Path] = []
     others: list[Path] = []
     nested: list[Checkout] = []
@@ -57,6 +59,7 @@ def _state(checkout: Checkout, finder: Finder, asking: Asking) -> State:
                     nested.append(inside)
                 else:
                     others.append(inside)
+    settings = find.places(folder, map(os.path.expanduser, _SETTINGS))
     return State(
         checkout,
         base=base,
@@ -67,9 +70,10 @@ def _state(checkout: Checkout, finder: Finder, asking: Asking) -> State:
         stashes=len(list((folder / ".svn" / "experimental" / "shelves").glob("*/*.patch"))),
         remotes=(root,) if root else (),
         answered=servers.answered(theirs, asking.cache),
-        trouble=servers.doubt(theirs, asking.now, asking.limit, asking.cache),
+        trouble=served.doubt,
         local=(*changed, *others),
         nested=tuple(nested),
+        beside=None if find.has_rules(folder) else served.beside | settings,
     )
 
 

@@ -19,10 +19,10 @@ from urllib.parse import quote
 
 from gitvault.core.models import ObjectId
 from gitvault.core.utils import process
+from gitvault.core.versioning import index
+from gitvault.core.versioning.index import IndexEntry
 from gitvault.core.versioning.objects import object_id
 from gitvault.errors import CorruptionError, ToolError, ToolFailed
-from gitvault.vcs.protect import index
-from gitvault.vcs.protect.index import IndexEntry
 from gitvault.vcs.svn import LIMIT, told
 
 if TYPE_CHECKING:

@@ -15,16 +15,18 @@ from gitvault.core.stat_cache import StatCache, stat_of
 from gitvault.core.utils import dates
 from gitvault.core.utils.device import same_device
 from gitvault.core.utils.layout import is_within
+from gitvault.core.versioning import index
 from gitvault.core.versioning.history import GitHistory
 from gitvault.errors import GitVaultError
-from gitvault.vcs import git, git_state, hg_state, others, svn_state
+from gitvault.vcs import git, git_state, hg_state, looked, others, svn_state
 from gitvault.vcs.find import Finder, checkout_at
 from gitvault.vcs.git_state import Asking
-from gitvault.vcs.protect import index, record
+from gitvault.vcs.protect import record
 from gitvault.vcs.state import Checkout, State
 
 if TYPE_CHECKING:
     from gitvault.core.interfaces import Rules
+    from gitvault.core.touched import Watch
 
 # Programs at work at a time: they wait for the disk and for remotes more than they compute.
 _AT_ONCE = 8
@@ -62,6 +64,8 @@ class Places:
     rules: Callable[[Project], Rules]
     is_saved: Callable[[Project], bool]
     """Whether the newest snapshot holds all files of a project as they are now; by looking at each."""
+    watch: Callable[[Project], Watch | None]
+    """Who can tell what was touched in a project; None also where that says nothing of tracked files."""
     copies: Mapping[str, GitHistory]
     """Other vaults, by their folders."""
     asking: Asking
@@ -70,8 +74,8 @@ class Places:
 def verdicts(places: Places, projects: Sequence[Project]) -> list[Safety]:
     """The answer for each project, in their order."""
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        looked = pool.map(lambda project: _look(project, places.rules(project), places.asking), projects)
-        return [_judge(places, project, *found) for project, found in zip(projects, looked, strict=True)]
+        found = pool.map(lambda project: _look(places, project), projects)
+        return [_judge(places, project, *one) for project, one in zip(projects, found, strict=True)]
 
 
 def read_state(checkout: Checkout, finder: Finder, asking: Asking) -> State:
@@ -85,8 +89,21 @@ def read_state(checkout: Checkout, finder: Finder, asking: Asking) -> State:
     return others.state(checkout)
 
 
-def _look(project: Project, rules: Rules, asking: Asking) -> tuple[list[State], int]:
+def _look(places: Places, project: Project) -> tuple[list[State], int]:
     """The states of a project's checkouts, and how many of its files are in none."""
+    watch = None if places.asking.probe else places.watch(project)
+    if watch is None or not watch.answers():
+        return _look_at(project, places.rules(project), places.asking, {})
+    return looked.since(
+        watch,
+        project,
+        places.asking,
+        lambda known: _look_at(project, places.rules(project), places.asking, known),
+    )
+
+
+def _look_at(project: Project, rules: Rules, asking: Asking, known: Mapping[Path, State]) -> tuple[list[State], int]:
+    """`known`: states of checkouts that need not be looked at."""
     root = Path(project.path)
     finder = Finder(root, rules)
     loose = 0
@@ -105,7 +122,7 @@ def _look(project: Project, rules: Rules, asking: Asking) -> tuple[list[State], 
         checkout = pending.pop(0)
         if checkout.path not in seen:
             seen.add(checkout.path)
-            states.append(read_state(checkout, finder, asking))
+            states.append(known.get(checkout.path) or read_state(checkout, finder, asking))
             pending.extend(states[-1].nested)
     return states, loose
 

@@ -9,6 +9,8 @@ import pytest
 from repositories import cloned, commit, git
 
 from gitvault import CodeVault
+from gitvault.core.models import RELATIONS
+from gitvault.errors import GitVaultError, NotFoundError
 from gitvault.personas.base import chosen_vault
 from gitvault.personas.code.search.answers import index_of, symbols_of
 from gitvault.personas.code.search.ledger import Ledger
@@ -65,3 +67,32 @@ def test_a_vaults_parts_are_there_without_its_verbs(tmp_path: Path) -> None:
     assert parts.history.projects() == []
     assert parts.store.get_storage_size().packs == 0
     parts.close()
+
+
+def test_projects_are_chosen_and_edited_as_the_verb_does(tmp_path: Path) -> None:
+    for name in ("shop", "blog", "old"):
+        (tmp_path / name).mkdir()
+    with CodeVault("shop", tmp_path / "shop", vault=tmp_path / "vault.git") as shop:
+        for name in ("blog", "old"):
+            shop.vault.add_project(tmp_path / name)
+        [project] = shop.edit(client="acme", stack="python", phase="build", tags=["urgent", " web "])
+        assert (project.name, project.client, project.stack, project.phase) == ("shop", "acme", "python", "build")
+        assert shop.project.tags == ("urgent", "web")
+        edited = shop.edit("blog", "shop", phase="", without=["web"])
+        assert {(one.name, one.phase, one.tags) for one in edited} == {("shop", "", ("urgent",)), ("blog", "", ())}
+        assert [one.name for one in shop.select("client:acme", "tag:urgent")] == ["shop"]
+        shop.edit("old", archived=True)
+        assert [one.name for one in shop.select()] == ["blog", "shop"]
+        assert "succeeds" in RELATIONS
+        [project] = shop.relate("succeeds", "old")
+        assert project.relations == (("succeeds", "old"),) == shop.project.relations
+        before = shop.vault.projects()
+        with pytest.raises(GitVaultError, match="a tag that is empty"):
+            shop.edit(tags=["x", " "])
+        with pytest.raises(GitVaultError, match="no such relation"):
+            shop.relate("likes", "old")
+        with pytest.raises(NotFoundError, match="no project is so"):
+            shop.edit("client:nobody", phase="x")
+        with pytest.raises(NotFoundError):
+            shop.select("nobody")
+        assert shop.vault.projects() == before

@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from gitvault.core.backup_engine.restore import restore_snapshot
 from gitvault.core.backup_engine.snapshot import take_snapshot
 from gitvault.core.backup_engine.stats import storage_stats
 from gitvault.core.backup_engine.status import Places, path_state
-from gitvault.core.backup_engine.trees import Attachment, Done, Stored, Trees, attach, build_trees
+from gitvault.core.backup_engine.trees import Alone, Attachment, Done, Stored, Trees, Walked, attach, build_trees
 from gitvault.core.backup_engine.verify import verify
 from gitvault.core.chunking import AssetAware
 from gitvault.core.models import ChunkId, Filter, ObjectId, Project, SnapshotReport
@@ -38,6 +39,16 @@ from gitvault.vault import Vault, is_vault
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 LIMITS = Limits(inline=1000, whole=1 << 20)
+
+
+@dataclass
+class _With(Alone):
+    """Whatever a test attaches."""
+
+    attached: Sequence[tuple[bytes, bytes]]
+
+    def attachments(self, walked: Walked) -> Sequence[tuple[bytes, bytes]]:
+        return self.attached
 
 
 class Parts:
@@ -61,7 +72,7 @@ class Parts:
             cache=self.cache,
             rules=self.rules,
             limits=LIMITS,
-            attachments=lambda: attached,
+            company=_With(attached),
         )
 
 

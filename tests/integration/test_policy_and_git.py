@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from gitvault.core.scan import walk
+from gitvault.core.versioning import index
 from gitvault.policy.policy import Policy
 from gitvault.policy.tracked import GitTop, Tracked, Unreadable
 
@@ -135,6 +136,7 @@ def test_every_kind_of_index_is_read(checkout: Path, words: list[str]) -> None:
     (checkout / "new").touch()
     git(checkout, "add", "new")
     assert tracked(checkout) == listed(checkout)
+    assert bool(index.shared_index((checkout / ".git" / "index").read_bytes())) == ("--split-index" in words)
 
 
 @pytest.mark.needs("git")
@@ -224,11 +226,12 @@ def test_a_dot_git_that_leads_nowhere_makes_no_work_tree(tmp_path: Path) -> None
 
 
 def test_the_digest_of_a_folder_follows_its_own_names_only() -> None:
-    before = Tracked([b"a/x", b"b/y"], "")
-    after = Tracked([b"a/x", b"b/y", b"b/z", b"c/d/e"], "")
+    before = Tracked(lambda: [b"a/x", b"b/y"], "")
+    after = Tracked(lambda: [b"a/x", b"b/y", b"b/z", b"c/d/e"], "")
     assert before.digest(b"a") == after.digest(b"a") != b""
     assert before.digest(b"b") != after.digest(b"b")
     assert before.digest(b"") != after.digest(b""), "a folder with something tracked in it counts"
+    assert before.whole_digest == Tracked(lambda: [b"a/x", b"b/y"], "elsewhere").whole_digest != after.whole_digest
     assert after.has(b"c", b"d")
     assert after.digest(b"no/such") == b""
 

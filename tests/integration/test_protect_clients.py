@@ -17,18 +17,21 @@ from pathlib import Path
 import pytest
 from repositories import WritingHg
 
+from gitvault.core.backup_engine.trees import Walked
+from gitvault.core.beside import Beside
 from gitvault.core.models import PROTECTED, SnapshotId
 from gitvault.core.patterns import Patterns
 from gitvault.core.utils.files import Disk
+from gitvault.core.versioning import index
+from gitvault.core.versioning.indexed import Indexes
 from gitvault.core.versioning.objects import object_id
 from gitvault.errors import CorruptionError, NotFoundError, ToolFailed
 from gitvault.vault import Vault
 from gitvault.vcs import client_sources, hg, hg_store, lean, remotes, servers, svn_store
 from gitvault.vcs.carried import Carried, Left
-from gitvault.vcs.protect import index
 from gitvault.vcs.protect.rules import Protecting
 from gitvault.vcs.protect.view import View
-from gitvault.vcs.servers import Server
+from gitvault.vcs.servers import Served, Server
 
 WEEK = timedelta(days=7)
 
@@ -235,7 +238,9 @@ def test_the_rules_of_a_project_ask_an_hg_checkout_file_by_file(hg_work: Path, v
             history=vault.history,
             tip=None,
             standing=lambda _: remotes.Standing(()),
-            doubt=lambda _: doubt,
+            served=lambda _: Served(doubt, Beside()),
+            indexes=Indexes(),
+            now=0,
             asked=server,
         )
         scope = protecting.scope(b"", protecting.marks(os.listdir(hg_work)), None)
@@ -249,7 +254,7 @@ def test_the_rules_of_a_project_ask_an_hg_checkout_file_by_file(hg_work: Path, v
         assert reason.startswith(f"{PROTECTED}hg: at ") and reason.endswith(" on default")
         assert carried.protects(b"", b"none") == ("", False) and list(carried.note()) == []
         assert carried.left == {b".hg": Left(hg_store.CACHES), b".hg/store": Left(hg_store.KEPT, all_but=True)}
-        assert [name for name, _ in carried.attachments()] == [b"local.hg.000", b"index.000", b"checkout.json"]
+        assert [name for name, _ in carried.attachments(Walked())] == [b"local.hg.000", b"index.000", b"checkout.json"]
         silent = made("it has not answered")
         assert silent.protects(b"", b"a") == ("", False) and silent.left == {}
         assert list(silent.note()) == [".: stored in full: it has not answered"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import tarfile
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,16 +13,20 @@ import pytest
 from repositories import cloned, commit, git
 
 from gitvault.core.backup_engine.trees import Attachment, Stored
+from gitvault.core.beside import Beside
 from gitvault.core.models import MODES, PROTECTED, ObjectId
 from gitvault.core.patterns import Patterns
 from gitvault.core.utils.files import Disk
+from gitvault.core.versioning import index, indexed
 from gitvault.core.versioning.objects import object_id
 from gitvault.errors import CorruptionError, NotFoundError
 from gitvault.vault import Vault
 from gitvault.vcs import remotes
-from gitvault.vcs.protect import index, outside, rebuild, record, repository, rules, sources, tracked, view
+from gitvault.vcs.protect import outside, rebuild, record, repository, rules, sources, view
 from gitvault.vcs.protect.checkout import Checkout
+from gitvault.vcs.protect.memory import Memory
 from gitvault.vcs.remotes import Standing
+from gitvault.vcs.servers import Served
 
 
 @pytest.fixture
@@ -81,23 +86,43 @@ def test_what_is_cached_of_an_index_is_what_it_says(work: Path, tmp_path: Path) 
         (work / f"d{number % 50}").mkdir(exist_ok=True)
         (work / f"d{number % 50}" / str(number)).write_text("")
     git(work, "add", ".")
-    data = (work / ".git" / "index").read_bytes()
-    cache = tracked.TrackedCache(tmp_path / "cache", str(work), Disk())
-    fresh = tracked.Tracked(data, cache)
-    (file,) = (tmp_path / "cache").iterdir()
+    file = str(work / ".git" / "index")
+    fresh = indexed.Indexes(tmp_path / "cache", Disk()).read(file)
+    (kept,) = (tmp_path / "cache").iterdir()
 
-    def said(one: tracked.Tracked) -> object:
-        folders = [one.folder(path) for path in (b"", b"d1", b"none")]
-        listed = [(folder.digest, tuple(folder.expected), tuple(folder.below)) for folder in folders]
-        return one.checksum, tuple(map(tuple, one.pieces)), tuple(one.links), listed
+    def said(one: indexed.Indexed) -> object:
+        digests = [one.digest(path) for path in (b"", b"d1", b"none")]
+        listed = [
+            (sorted(one.expected(path)), sorted(one.below(path)), one.knows(path)) for path in (b"", b"d1", b"no")
+        ]
+        return one.checksum, list(one.pieces), list(one.links), list(one.whole), one.names, len(one), digests, listed
 
-    again = tracked.Tracked(data, cache)
-    assert said(again) == said(fresh)
+    again = indexed.Indexes(tmp_path / "cache", Disk()).read(file)
     assert "entries" not in vars(again)
-    whole = file.read_bytes()
+    assert said(again) == said(fresh)
+    assert len(again.pieces) == 1 and len(again.plain) < indexed.PIECE
+    whole = kept.read_bytes()
     for damaged in (whole[:100], whole[:50] + b"x" + whole[51:], b""):
-        file.write_bytes(damaged)
-        assert "entries" in vars(tracked.Tracked(data, cache))
+        kept.write_bytes(damaged)
+        assert "entries" in vars(indexed.Indexes(tmp_path / "cache", Disk()).read(file))
+
+
+def test_an_index_is_read_once_while_it_is_as_it_was(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    indexes = indexed.Indexes()
+    file = str(work / ".git" / "index")
+    time.sleep(0.15)
+    first = indexes.read(file)
+    assert indexes.read(file) is first and set(first.files(b"")) == {b"a.txt"}
+    (work / "b").write_text("b")
+    git(work, "add", "b")
+    second = indexes.read(file)
+    assert set(second.files(b"")) == {b"a.txt", b"b"}
+    assert (first.names, first.digest(b""), first.checksum) != (second.names, second.digest(b""), second.checksum)
+    none = indexes.read(str(work / "none"))
+    assert (none.entries, none.knows(b""), none.digest(b"x"), list(none.below(b""))) == ([], True, b"", [])
+    monkeypatch.setattr(indexed, "LONGEST", 100)
+    with pytest.raises(index.UnreadableIndex, match="larger than 100 bytes"):
+        indexed.Indexes().read(file)
 
 
 # -- records -----------------------------------------------------------------------------------------
@@ -273,8 +298,10 @@ def test_rules_by_mode(work: Path, vault: Vault) -> None:
             *(mode, str(work), Patterns()),
             history=vault.history,
             tip=None,
-            standing=lambda _: nobody,
-            doubt=lambda _: "",
+            standing=lambda *_: nobody,
+            served=lambda _: Served("", Beside()),
+            indexes=indexed.Indexes(),
+            now=0,
         )
         for mode in MODES
     ]
@@ -291,9 +318,10 @@ def test_a_file_is_protected_by_its_bytes(work: Path, tmp_path: Path) -> None:
         b"",
         where,
         previous=None,
-        cache=tracked.TrackedCache(tmp_path / "cache", str(work), Disk()),
-        standing=lambda git_dir: remotes.standing_of(
-            Path(git_dir), datetime.now(UTC), timedelta(days=7), tmp_path / "cache"
+        indexes=indexed.Indexes(),
+        memory=Memory(tmp_path / "cache", Disk(), 0),
+        standing=lambda git_dir, refs: remotes.standing_of(
+            Path(git_dir), datetime.now(UTC), timedelta(days=7), tmp_path / "cache", refs
         ),
     )
     reason, _ = checkout.protects(b"", b"a.txt")
@@ -303,6 +331,11 @@ def test_a_file_is_protected_by_its_bytes(work: Path, tmp_path: Path) -> None:
     os.utime(work / "a.txt", ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert checkout.protects(b"", b"a.txt") == ("", False)
     assert checkout.protects(b"", b"unknown") == ("", False)
+    assert not checkout.was_met
+    checkout.visited(b"no folder of the index")
+    assert not checkout.was_met
+    checkout.visited(b"")
+    assert checkout.was_met
 
 
 def test_a_hostile_archive_writes_nothing_outside(work: Path, vault: Vault, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import time
@@ -194,3 +195,18 @@ def test_asking_runs_nothing_that_the_repository_names(work: Path, monkeypatch: 
         git(work, "config", "remote.origin.url", url)
         remotes.probe(work, NOW, work.parent / "cache", Disk())
     assert not ran.exists()
+
+
+def test_what_a_standing_depends_on_is_told(work: Path) -> None:
+    """The folder of a remote, the settings, kept answers, and the moment from which silence counts."""
+    cache = work.parent / "cache"
+    beside = remotes.standing_of(work, NOW, WEEK, cache).beside
+    assert beside.folders == {os.fspath(work.parent / "work.git")} and beside.until == math.inf
+    assert beside.files >= {os.fspath(remotes.answers_file(work, cache)), os.fspath(work / ".git" / "config")}
+    unreachable(work)
+    remotes.probe(work, NOW, cache, Disk())
+    silent = remotes.standing_of(work, NOW, WEEK, cache)
+    assert silent.doubt() == "" and silent.beside.folders == frozenset()
+    assert NOW < datetime.fromtimestamp(silent.beside.until, UTC) <= NOW + WEEK + timedelta(minutes=5)
+    late = datetime.fromtimestamp(silent.beside.until + 1, UTC)
+    assert remotes.standing_of(work, late, WEEK, cache).doubt()

@@ -15,6 +15,8 @@ import pytest
 
 from gitvault.cli import main
 from gitvault.core.utils.files import Disk
+from gitvault.personas.code.search import answers
+from gitvault.personas.code.search import ledger as ledger_module
 from gitvault.personas.code.search.answers import Page, Step, Wanted, callers, catch_up, structures, symbols, timeline
 from gitvault.personas.code.search.catalog import alone
 from gitvault.personas.code.search.index import Index
@@ -441,3 +443,40 @@ def test_the_library_gives_what_the_verb_prints(run: Run, acme: Checkout, vault:
         steps: list[Step] = timeline(index, ledger, histories[0])
     assert [(one.path, one.text) for one in page.found] == [(b"a.py", b"def f():")]
     assert [(step.change, step.former, step.path) for step in steps] == [("introduced", "", b"a.py")]
+
+
+def test_symbols_are_read_by_two_processes_and_on_from_where_that_was_stopped(
+    run: Run, acme: Checkout, vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the same table whoever read what, it is told how far it is, and what was read before a Ctrl-C is kept."""
+    for text in ("return {}", "return -{}", "x = {}"):
+        commit = {f"m{number}.py": f"def f{number}():\n    {text.format(number)}\n" for number in range(200)}
+        acme.commit("Change", {**commit, "notes.txt": text})
+    run("f1", "-F")
+    tables: list[list[object]] = []
+    seen: list[tuple[int, int]] = []
+    with Index.open(vault.path / "cache" / "search", Disk()) as index:
+        for name, batch, second in (("one", 10_000, 10_000), ("two", 10_000, 1), ("parts", 150, 10_000)):
+            monkeypatch.setattr(answers, "_BATCH", batch)
+            monkeypatch.setattr(ledger_module, "_SECOND_FROM", second)
+            file = tmp_path / f"{name}.db"
+            with Ledger(file, index.catalog.identity) as ledger:
+                if name == "parts":
+
+                    def stop(what: str, done: int, total: int) -> None:
+                        if done > 250:
+                            raise KeyboardInterrupt
+
+                    with pytest.raises(KeyboardInterrupt):
+                        catch_up(index, ledger, stop)
+                    assert ledger.known() >= 0
+                    kept = ledger._db.execute("SELECT COUNT(*) FROM event").fetchone()[0]
+                    assert 0 < kept < 600
+                catch_up(index, ledger, lambda what, done, total: seen.append((done, total)))
+                query = (
+                    "SELECT name, path, version, hex(old_blob), old_body, hex(new_blob), new_start, new_body FROM event"
+                    " JOIN symbol ON symbol.id = symbol JOIN place ON place.id = place ORDER BY 1, 2, 3"
+                )
+                tables.append(ledger._db.execute(query).fetchall())
+        assert seen[-1][0] == seen[-1][1] > 0
+    assert tables[0] == tables[1] == tables[2] and len(tables[0]) == 600

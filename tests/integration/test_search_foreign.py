@@ -15,7 +15,7 @@ from gitvault.core.utils.files import Disk
 from gitvault.core.versioning.objects import object_id
 from gitvault.personas.code.search import answers, foreign
 from gitvault.personas.code.search.index import Index
-from gitvault.personas.code.search.model import Hit, Progress, Query
+from gitvault.personas.code.search.model import Hit, IndexState, Query
 from gitvault.vault import Vault
 from gitvault.vcs import hg
 from gitvault.vcs.state import Checkout
@@ -33,7 +33,7 @@ def index(vault: Vault) -> Index:
     return answers.index_of(vault)
 
 
-def up_to_date(vault: Vault, index: Index) -> Progress:
+def up_to_date(vault: Vault, index: Index) -> IndexState:
     done = answers.bring_up(vault, index, patience=60)
     assert done.problems == () and done.waiting == 0
     return done

@@ -339,6 +339,13 @@ def test_the_settings_and_refs_as_git_has_them(work: Path) -> None:
     git(work, "config", "--add", "x.Y z.key", "a\nb")
     settings = vcs_git.settings_of(work)
     assert settings["x.Y z.key"] == ["a\nb"]
+    git(work, "config", "include.path", "more")
+    (work / ".git" / "more").write_text("[x]\n\tmore = yes\n")
+    git(work, "config", "core.excludesFile", "~/ignored")
+    found, files = vcs_git.settings_and_files(work)
+    assert found["x.more"] == ["yes"] and "core.fsmonitor" not in found, "what we ask with is no setting of the user's"
+    assert files >= {os.fspath(work / ".git" / name) for name in ("config", "more")}
+    assert files >= {os.path.expanduser(name) for name in ("~/.gitconfig", "~/.config/git/ignore", "~/ignored")}
     assert set(vcs_git.refs_of(work)) == {"refs/heads/main", "refs/remotes/origin/main"}
     assert stat.S_ISDIR(vcs_git.own_folder(work).stat().st_mode)
     assert vcs_git.common_folder(work) == vcs_git.own_folder(work) == vcs_git.own_folder(work / ".git")

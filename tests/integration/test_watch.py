@@ -10,12 +10,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gitvault.core.touched import ask
 from gitvault.core.utils.lock import only_one
 from gitvault.errors import LockedError, NotFoundError, ToolMissing
+from gitvault.personas.code.activity import detector
+from gitvault.personas.code.activity.detector import Around, Timing
 from gitvault.personas.code.activity.heartbeat import FILE
 from gitvault.personas.code.activity.settings import Settings
 from gitvault.personas.code.activity.watcher import LOCK, Watcher
@@ -267,3 +270,58 @@ def test_without_any_source_projects_are_looked_at_at_intervals(
     assert next(happened).event == "snapshot"
     watcher.stop()
     assert list(happened) == []
+
+
+def test_what_is_worth_saving_seldom_waits_and_the_busier_project_is_first(
+    vault: Vault, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`[every]` of a user: such a file alone has no snapshot taken before its time; any other takes it along."""
+    (work / ".gitvault.toml").write_text('[every]\nasset = "4 hours"\n')
+    busy = tmp_path / "zoo"
+    busy.mkdir()
+    for text in "123":
+        (busy / "a").write_text(text)
+        vault.create_snapshot(busy)
+    now = [1000.0]
+    watcher = Watcher(
+        vault,
+        (),
+        Settings(Timing(quiet=60, interval=900), 86_400),
+        clock=lambda: now[0],
+        surroundings=lambda _: Around(),
+    )
+    started: list[tuple[str, str]] = []
+
+    def start(watched: Any, reason: str, *, scan: bool = False) -> None:
+        watcher._take_in(watched)
+        watched.state, watched.due, watched.later = detector.taken(watched.state), "", float("inf")
+        started.append((watched.project.name, reason))
+
+    monkeypatch.setattr(watcher, "_start_snapshot", start)
+    watcher._follow_catalog()
+    watcher._step()
+    assert [name for name, _ in started] == ["zoo", "work"], "three snapshots of late, and none"
+
+    def after(seconds: float) -> list[tuple[str, str]]:
+        started.clear()
+        for watched in watcher._watched.values():
+            watcher._take_in(watched)
+        now[0] += seconds
+        watcher._step()
+        return started
+
+    after(10_000)
+    (work / "film.mp4").write_bytes(b"\0" * 100)
+    assert after(14_000) == []
+    assert after(500) == [("work", "what is saved seldom has waited long enough")]
+    (work / "film.mp4").write_bytes(b"\1" * 100)
+    assert after(1000) == []
+    (work / "src" / "a.py").write_text("2")
+    [(name, reason)] = after(1000)
+    assert name == "work" and "seldom" not in reason
+    assert after(15_000) == [], "the film was saved with it"
+    (work / ".gitvault.toml").write_text("[every\n")
+    after(1000)
+    (work / "film.mp4").write_bytes(b"\2" * 100)
+    assert after(1000), "what cannot be understood delays nothing"
+    watcher._close()

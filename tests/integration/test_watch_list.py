@@ -10,13 +10,14 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import ANY
 
 import pytest
+from watched import proven, settled, told, watching
 
 from gitvault.core.backup_engine.baseline import rows_for, rows_of_gone, to_look_at
 from gitvault.core.backup_engine.untouched import untouched
@@ -24,14 +25,11 @@ from gitvault.core.interfaces import Rules
 from gitvault.core.models import Project
 from gitvault.core.patterns import Patterns
 from gitvault.core.scan import Folder, KeptFolder, Partly, Same, Untouched, kept_folders, walk
-from gitvault.core.touched import Touched, Watch, address, ask, connection, is_socket
+from gitvault.core.touched import Touched, address, ask, connection, is_socket
 from gitvault.core.utils.layout import WATCH
 from gitvault.personas.code.activity import hooks, inotify
-from gitvault.personas.code.activity.detector import Around, Timing
 from gitvault.personas.code.activity.inotify import Inotify
-from gitvault.personas.code.activity.settings import Settings
 from gitvault.personas.code.activity.touched_list import TouchedList
-from gitvault.personas.code.activity.watcher import Happening, Watcher
 from gitvault.vault import Vault
 from gitvault.vault.saving import rules_by_mode
 
@@ -45,92 +43,12 @@ def put(folder: Path, files: dict[str, str]) -> None:
         (folder / name).write_text(text)
 
 
-SLOW = Settings(Timing(quiet=3600, interval=3600), rescan=3600)
-
-
-def calm(_: object) -> Around:
-    return Around()
-
-
-class Running:
-    """A watcher in a thread."""
-
-    def __init__(self, vault: Path, settings: Settings = SLOW) -> None:
-        self.vault = vault
-        self.happened: list[Happening] = []
-        self._opened = Vault.open(vault)
-        self.watcher = Watcher(self._opened, (), settings, surroundings=calm)
-        self.failure: list[BaseException] = []
-        self.thread = threading.Thread(target=self._run, daemon=True)
-        self.thread.start()
-
-    def _run(self) -> None:
-        try:
-            for happening in self.watcher.run():
-                self.happened.append(happening)
-        except BaseException as error:
-            self.failure.append(error)
-
-    def until(self, event: str, count: int = 1) -> Happening:
-        """Wait for something to have happened so often; the last of it."""
-        for _ in range(3000):
-            found = [h for h in self.happened if h.event == event]
-            if len(found) >= count:
-                return found[count - 1]
-            if self.failure:
-                raise self.failure[0]
-            time.sleep(0.01)
-        raise AssertionError(f"no {event} in {self.happened}")
-
-    def stop(self) -> None:
-        self.watcher.stop()
-        self.thread.join(20)
-        self._opened.close()
-        assert not self.thread.is_alive()
-        if self.failure:
-            raise self.failure[0]
-
-
-@contextlib.contextmanager
-def watching(vault: Vault, settings: Settings = SLOW) -> Iterator[Running]:
-    running = Running(vault.path, settings)
-    try:
-        yield running
-    finally:
-        running.stop()
-
-
 @pytest.fixture
 def project(tmp_path: Path, vault: Vault) -> Project:
     root = tmp_path / "work"
     for folder in range(12):
         put(root, {f"f{folder}/s{sub}/{name}": f"{folder} {sub} {name}" for sub in range(3) for name in "abc"})
     return vault.add_project(root)
-
-
-def told(vault: Vault, project: Project) -> Touched | None:
-    """What the watcher would tell the next snapshot."""
-    cache = vault.caches.open(project.name)
-    mark = cache.about().get("watch", b"")
-    cache.close()
-    return Watch(vault.path / "cache", project.path, vault.rules(project).digest).touched(mark)
-
-
-def settled(running: Running, vault: Vault, project: Project) -> None:
-    """The watcher's own first snapshot is there, and the list in use."""
-    running.until("snapshot")
-    vault.create_snapshot(project.path)
-    seen = told(vault, project)
-    assert seen and seen.folders == frozenset()
-
-
-def proven(vault: Vault, project: Project) -> None:
-    """The last snapshot is what a look at everything finds, and the list was right."""
-    seen = told(vault, project)
-    assert seen is not None and seen.folders == frozenset(), seen
-    report = vault.create_snapshot(project.path, scan=True)
-    assert report.unchanged, report
-    assert report.notes == ()
 
 
 def test_only_what_was_touched_is_looked_at(vault: Vault, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,9 +76,9 @@ def test_with_nothing_touched_the_newest_snapshot_is_the_answer(vault: Vault, pr
             report = other.create_snapshot(project.path)
         assert (report.snapshot, report.unchanged, report.files) == (before.snapshot, True, 108)
         cache = vault.caches.open(project.name)
-        watch = vault._watch(project)
-        assert watch.answers()
-        given: dict[str, Any] = {"history": vault.history, "cache": cache, "watch": watch}
+        asked = vault._watch(project)
+        assert asked and asked.answers()
+        given: dict[str, Any] = {"history": vault.history, "cache": cache, "watch": asked, "now": time.time()}
         root = Path(project.path)
         assert untouched(root, project.name, **given) == replace(report, seconds=ANY)
         assert untouched(root, "never saved", **given) is None
@@ -392,7 +310,7 @@ def test_rows_for_a_part_of_a_project(vault: Vault, project: Project) -> None:
     gone = rows_of_gone(rows, rows.keys() - {b"f1"}, cache)
     assert gone.keys() == {b"f1", b"f1/s0", b"f1/s1", b"f1/s2"}
     # Without a watcher at the last look nothing is known.
-    assert to_look_at(touched, cache) is None
+    assert to_look_at(touched, cache, 0) is None
     cache.close()
 
 

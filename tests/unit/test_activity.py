@@ -126,13 +126,33 @@ def test_a_list_tells_what_came_after_the_mark() -> None:
     assert (third.folders, third.below) == (frozenset(), {b"b"})
 
 
-def test_a_mark_of_another_list_or_before_the_last_one_is_answered_with_everything() -> None:
-    listed, other = TouchedList(), TouchedList()
+def test_who_asks_with_an_older_mark_is_told_all_since_then() -> None:
+    """Snapshots and verdicts ask with marks of their own."""
+    listed = TouchedList()
     old = listed.answer(b"")
+    listed.touch(b"a")
     new = listed.answer(old.mark)
-    assert listed.answer(new.mark).folders == frozenset()
-    for mark in (b"nonsense", b"\xff 1", old.mark, other.answer(b"").mark):
+    listed.touch(b"b")
+    assert listed.answer(new.mark).folders == {b"b"}
+    assert listed.answer(old.mark).folders == {b"a", b"b"}
+
+
+def test_a_mark_of_another_list_is_answered_with_everything() -> None:
+    listed, other = TouchedList(), TouchedList()
+    assert listed.answer(listed.answer(b"").mark).folders == frozenset()
+    for mark in (b"nonsense", b"\xff 1", other.answer(b"").mark):
         assert listed.answer(mark).folders is None
+
+
+def test_what_was_touched_longest_ago_is_forgotten_first() -> None:
+    listed = TouchedList()
+    marks = [listed.answer(b"").mark]
+    for number in range(30_000):
+        if number % 500 == 0:
+            marks.append(listed.answer(marks[-1]).mark)
+        listed.touch(b"%d" % number)
+    assert listed.answer(marks[1]).folders is None
+    assert listed.answer(marks[-1]).folders == {b"%d" % number for number in range(29_500, 30_000)}
 
 
 def test_too_much_is_everything() -> None:

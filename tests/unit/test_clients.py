@@ -7,16 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from gitvault.core.backup_engine.trees import Walked
 from gitvault.core.utils import layout
 from gitvault.core.utils.files import Disk
+from gitvault.core.versioning import index
+from gitvault.core.versioning.indexed import Indexes
 from gitvault.core.versioning.objects import object_id
 from gitvault.personas.code.search import foreign
 from gitvault.personas.code.search.model import CONVERTED, SVN, Source
 from gitvault.vcs import hg, lean, remotes
 from gitvault.vcs.carried import Left
-from gitvault.vcs.protect import index
-from gitvault.vcs.protect.tracked import Tracked, TrackedCache
-from gitvault.vcs.protect.walked import Walked
+from gitvault.vcs.protect.worktree import WorkTree
 from gitvault.vcs.servers import Server
 
 
@@ -26,16 +27,18 @@ def entry(path: bytes, text: bytes, mode: int = index.MODE_FILE) -> index.IndexE
 
 def test_a_work_tree_is_held_against_its_base_by_bytes(tmp_path: Path) -> None:
     entries = [entry(b"a", b"one"), entry(b"gone/x", b"x"), entry(b"run", b"#!", index.MODE_EXECUTABLE)]
-    walked = Walked(str(tmp_path), Tracked(index.encode(entries), TrackedCache(tmp_path / "cache", "x", Disk())))
+    walked = WorkTree(str(tmp_path), b"", Indexes(tmp_path / "cache").made("x", index.encode(entries)))
     (tmp_path / "a").write_bytes(b"one")
     (tmp_path / "run").write_bytes(b"#!")
     (tmp_path / "gone").write_bytes(b"a file now")
     os.utime(tmp_path / "a", (1, 1))
     os.utime(tmp_path / "run", (1, 1))
-    walked.seen(b"", ["a", "run", "gone"])
+    walked.visited(b"")
+    for name in (b"a", b"run", b"gone"):
+        walked.present(b"", name)
     assert walked.is_base(b"", b"a")[0] and not walked.is_base(b"", b"run")[0], "it is not executable"
     assert walked.is_base(b"", b"unknown") == (False, False)
-    assert walked.deleted() == (b"gone/x",)
+    assert walked.deleted(Walked(), None) == (b"gone/x",)
     (tmp_path / "a").write_bytes(b"two")
     assert walked.is_base(b"", b"a") == (False, False)
 

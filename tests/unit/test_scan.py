@@ -16,16 +16,15 @@ from gitvault.core.interfaces import Rules, Scope
 from gitvault.core.models import Problem
 from gitvault.core.patterns import Patterns
 from gitvault.core.scan import (
-    RACY_COARSE_NS,
-    RACY_NS,
     Folder,
     Same,
     collection_paused,
-    racy_ns,
     scopes,
     walk,
 )
 from gitvault.core.stat_cache import (
+    RACY_COARSE_NS,
+    RACY_NS,
     CacheDamaged,
     Caches,
     Known,
@@ -35,6 +34,7 @@ from gitvault.core.stat_cache import (
     join_packed,
     pack_entries,
     pack_known,
+    racy_ns,
     stat_of,
 )
 from gitvault.core.utils.files import Disk

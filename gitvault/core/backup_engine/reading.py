@@ -17,8 +17,7 @@ from typing import NamedTuple
 
 from gitvault.core.backup_engine.secrets import secret
 from gitvault.core.models import ObjectId
-from gitvault.core.scan import racy_ns
-from gitvault.core.stat_cache import Known, Stat, pack_known, stat_of
+from gitvault.core.stat_cache import Known, Stat, pack_known, racy_ns, stat_of
 from gitvault.core.storage.pointers import looks_like_pointer
 from gitvault.core.utils.attributes import is_sparse, read_xattrs
 from gitvault.core.utils.files import open_source

@@ -31,11 +31,22 @@ from gitvault.core.backup_engine.reading import (
     tree_mode,
 )
 from gitvault.core.backup_engine.secrets import secret
-from gitvault.core.backup_engine.trees import Attachment, Done, attach, build_trees
+from gitvault.core.backup_engine.trees import Alone, Company, Done, Walked, attach, build_trees
+from gitvault.core.beside import Beside
 from gitvault.core.interfaces import Progress, Rules, StorageManager
 from gitvault.core.models import ObjectId, Pointer, Problem, Secret, SnapshotId, SnapshotReport
-from gitvault.core.scan import Folder, Partly, Same, Untouched, collection_paused, racy_ns, walk
-from gitvault.core.stat_cache import CacheDamaged, Known, Row, Stat, StatCache, join_packed, pack_known, stat_of
+from gitvault.core.scan import Folder, Partly, Same, Untouched, collection_paused, walk
+from gitvault.core.stat_cache import (
+    CacheDamaged,
+    Known,
+    Row,
+    Stat,
+    StatCache,
+    join_packed,
+    pack_known,
+    racy_ns,
+    stat_of,
+)
 from gitvault.core.storage import pointers
 from gitvault.core.touched import Touched, Watch
 from gitvault.core.utils.attributes import not_kept
@@ -445,7 +456,8 @@ def take_snapshot(
     limits: Limits,
     redundancy: int = 0,
     admit: Callable[[int], None] = lambda size: None,
-    attachments: Callable[[], Iterable[Attachment]] = tuple,
+    company: Company | None = None,
+    beside: Callable[[], Beside | None] = Beside,
     watch: Watch | None = None,
     scan: bool = False,
     progress: Progress | None = None,
@@ -453,13 +465,15 @@ def take_snapshot(
     """Save `root` as the project's next snapshot; it survives a power cut when this returns.
 
     `redundancy`: per cent of parity. `admit`: told the bytes of git packs before they get their names; raises
-    StorageFullError to keep them out. `attachments`: asked after the walk for what belongs to the snapshot beside the
-    project's own files.
+    StorageFullError to keep them out. `company`: what belongs to the snapshot beside the project's own files.
+    `beside`: asked after the walk what outside of the project the rules depend on; None: that cannot be told.
     `watch`: asked what to look at; with `scan` all is looked at nevertheless, and it is told what it missed.
     The message, files and bytes of `details` are filled in. The caller holds the vault's lock.
     Raises OSError when the root cannot be read, StorageFullError, and CacheDamaged before anything is saved.
     """
     started = time.perf_counter()
+    begun_ns = time.time_ns()
+    company = company or Alone()
     # Where there is no room for anything, that is said before all is read.
     admit(1)
     history.objects.refresh()
@@ -469,7 +483,8 @@ def take_snapshot(
     parent = history.tip(details.project)
     number = prepare_cache(cache, history, parent, root) + 1
     seen = watch.touched(cache.about().get("watch", b"")) if watch else None
-    touched = None if scan else to_look_at(seen, cache)
+    touched = None if scan else to_look_at(seen, cache, details.time.timestamp())
+    touched = company.widened(touched) if touched else None
     rows = rows_for(touched, cache)
     run = _Run(root, history, store, cache, limits, number, progress)
     with suppress(CorruptionError, NotFoundError):
@@ -478,10 +493,16 @@ def take_snapshot(
         run.notes.append(limit)
     try:
         visited: set[bytes] = set()
+        changed: set[bytes] = set()
+        untouched: set[bytes] = set()
         missed: list[bytes] = []
         partly = Partly(touched, cache.rows_below) if touched else None
         for folder in walk(root, rows, rules, run.problems, run.notes, vault=history.git_dir, partly=partly):
             visited.add(folder.path)
+            if isinstance(folder, Folder):
+                changed.add(folder.path)
+            elif isinstance(folder, Untouched):
+                untouched.add(folder.path)
             if seen and not seen.covers(folder.path) and _differs(folder):
                 missed.append(folder.path)
             run.take(folder)
@@ -490,7 +511,7 @@ def take_snapshot(
             rows |= rows_of_gone(rows, visited, cache)
             run.count_untouched(rows)
         gone = run.settle_missing(rows, visited)
-        tree = attach(history, run.pack, attachments())
+        tree = attach(history, run.pack, company.attachments(Walked(frozenset(changed), frozenset(untouched))))
         trees = build_trees(history, run.pack, cache, run.done, run.kept, tree)
         trees.files += run.kept_files
         trees.size += run.kept_bytes
@@ -523,8 +544,11 @@ def take_snapshot(
         history.refs.delete(origin)
     if watch and seen and missed:
         run.notes.extend(_missed(watch, cache.about().get("watch", b""), missed))
+    kept = Beside.of(cache.about().get("beside", b"")) if touched else Beside()
+    outside = _outside((company.beside(), beside(), kept), begun_ns) if seen else b""
     about = {
-        **_watched(seen, run.problems, trees.rows),
+        **_watched(seen if outside else None, run.problems, trees.rows),
+        "beside": outside,
         "snapshot": snapshot.encode(),
         "root": os.fsencode(root),
         "number": b"%d" % (number - unchanged),
@@ -571,6 +595,16 @@ def _watched(
     if seen is None or problems:
         return {"watch": b"", "again": b""}
     return {"watch": seen.mark, "again": b"\0".join(path for path, row, _ in rows if not row.signature)}
+
+
+def _outside(parts: Iterable[Beside | None], read_ns: int) -> bytes:
+    """What lies outside of the project and counts, as it is now; b"" when that cannot be told."""
+    whole = Beside()
+    for part in parts:
+        if part is None:
+            return b""
+        whole |= part
+    return whole.noted(read_ns)
 
 
 def _differs(folder: Same | Folder | Untouched) -> bool:

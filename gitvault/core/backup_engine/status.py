@@ -213,7 +213,7 @@ def _folder_state(
     if watch:
         from gitvault.core.backup_engine.baseline import to_look_at
 
-        seen = to_look_at(watch.touched(about.get("watch", b"")), cache)
+        seen = to_look_at(watch.touched(about.get("watch", b"")), cache, places.now.timestamp())
     if not scan and seen is None:
         looked = datetime.fromtimestamp(int(about.get("time", b"0")), UTC)
         age = dates.age((places.now - looked).total_seconds())
@@ -235,13 +235,15 @@ def _folder_state(
 def _scan(places: Places, project: Project, cache: StatCache, inside: bytes, touched: Touched | None) -> dict[str, int]:
     """Files that the next snapshot would find new, changed, deleted or unreadable below a folder."""
     from gitvault.core.backup_engine.baseline import rows_for, rows_of_gone
+    from gitvault.core.backup_engine.trees import company_of
 
+    rules, vault = places.rules(project), places.history.git_dir
+    touched = company_of(rules).widened(touched) if touched else None
     counts = {"new": 0, "changed": 0, "deleted": 0, "unreadable": 0}
     problems: list[Problem] = []
     prefix = inside + b"/" if inside else b""
     rows = {path: row for path, row in rows_for(touched, cache).items() if path == inside or path.startswith(prefix)}
     visited = set()
-    rules, vault = places.rules(project), places.history.git_dir
     partly = Partly(touched, cache.rows_below) if touched else None
     for folder in walk(Path(project.path), rows, rules, problems, [], start=inside, vault=vault, partly=partly):
         visited.add(folder.path)

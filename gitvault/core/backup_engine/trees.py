@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
+from gitvault.core.beside import Beside
 from gitvault.core.models import ObjectId
 from gitvault.core.stat_cache import Row, StatCache
+from gitvault.core.touched import Touched
 from gitvault.core.utils.names import is_special, tree_name
 from gitvault.core.versioning import contents
 from gitvault.core.versioning.history import NO_OBJECT, GitHistory
@@ -23,6 +25,50 @@ class Stored(NamedTuple):
 
 Attachment = tuple[bytes, bytes | Stored]
 """A path, with one `/` at the most and names as git takes them, and what is there."""
+
+
+class Walked(NamedTuple):
+    """What a walk looked at."""
+
+    changed: frozenset[bytes] = frozenset()
+    """Folders that are new, or not as they were seen, or under other rules than then."""
+    untouched: frozenset[bytes] = frozenset()
+    """Folders at which, and below which, nobody looked."""
+
+
+@runtime_checkable
+class Company(Protocol):
+    """What belongs to a snapshot beside the project's own files: the state of its checkouts."""
+
+    def widened(self, touched: Touched) -> Touched:
+        """What a watcher said, and the folders that have to be looked at because of it. Asked before the walk."""
+
+    def attachments(self, walked: Walked) -> Iterable[Attachment]:
+        """All of it. Asked after the walk."""
+
+    def beside(self) -> Beside | None:
+        """What outside of the project all this depends on; None where that cannot be told. Asked last."""
+
+
+class Alone:
+    """No company."""
+
+    def widened(self, touched: Touched) -> Touched:
+        """See Company."""
+        return touched
+
+    def attachments(self, walked: Walked) -> Iterable[Attachment]:
+        """See Company."""
+        return ()
+
+    def beside(self) -> Beside | None:
+        """See Company."""
+        return Beside()
+
+
+def company_of(rules: object) -> Company:
+    """The company that a project's rules know of."""
+    return rules if isinstance(rules, Company) else Alone()
 
 
 @dataclass(slots=True)

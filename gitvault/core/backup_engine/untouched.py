@@ -9,12 +9,12 @@ import os
 import time
 from pathlib import Path
 
-from gitvault.core.models import ObjectId, SnapshotReport
+from gitvault.core.beside import still
+from gitvault.core.models import SnapshotReport
 from gitvault.core.stat_cache import StatCache
 from gitvault.core.touched import Watch
-from gitvault.core.versioning import contents, origins
+from gitvault.core.versioning import origins
 from gitvault.core.versioning.history import GitHistory
-from gitvault.errors import CorruptionError, NotFoundError
 
 
 def untouched(
@@ -24,11 +24,12 @@ def untouched(
     history: GitHistory,
     cache: StatCache,
     watch: Watch,
+    now: float,
 ) -> SnapshotReport | None:
     """The newest snapshot, when its watcher says that it is what another one would hold; None: take one.
 
-    No lock is needed: nothing is written, and what the cache says was durable before it said so.
-    What is attached to a snapshot depends on more than what is touched: with any there is no answer.
+    No lock is needed: nothing is written, and what the cache says was durable before it said so. `now`: in seconds
+    since 1970.
     """
     started = time.perf_counter()
     about = cache.about()
@@ -42,10 +43,7 @@ def untouched(
     row = cache.row(b"")
     if seen is None or seen.folders is None or seen.folders or seen.below or row is None or not row.signature:
         return None
-    try:
-        if contents.attached(history, ObjectId(row.tree)):
-            return None
-    except (CorruptionError, NotFoundError):
+    if not still(about.get("beside", b""), now):
         return None
     files = int(about["files"])
     return SnapshotReport(newest, project, True, files, 0, 0, 0, 0, 0, time.perf_counter() - started, (), (), ())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gitvault.core.models.records import (
     MODES,
     PROTECTED,
+    RELATIONS,
     ChunkId,
     Entry,
     ObjectId,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MODES",
     "PROTECTED",
+    "RELATIONS",
     "Affected",
     "ChunkId",
     "ChunkPlan",

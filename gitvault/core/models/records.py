@@ -54,6 +54,8 @@ class Problem:
 PROTECTED = "protected by "
 """How the reason begins for which a file is left out that somebody else keeps: it is not deleted."""
 
+RELATIONS = ("shares-code-with", "succeeds")
+"""What a project can be to another one."""
 MODES = ("protect", "full", "ignore-vcs")
 """What is saved of a checkout: what its version control does not hold, everything, or the work tree alone."""
 

@@ -1,26 +1,32 @@
 """One git checkout while a project is walked: which of its files git protects, and what the snapshot says of it.
 
-A file is protected when its bytes, as they are on the disk, are those of the blob that the index names (see `walked`).
-The blob is then either reachable from a remote's branch or attached to the snapshot.
+A file is protected when its bytes, as they are on the disk, are those of the blob that the index names (see
+`worktree`). The blob is then either reachable from a remote's branch or attached to the snapshot.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from gitvault.core.backup_engine.trees import Attachment, Stored
+from gitvault.core.backup_engine.trees import Attachment, Stored, Walked
+from gitvault.core.beside import Beside
 from gitvault.core.models import PROTECTED
 from gitvault.core.utils.names import to_line
+from gitvault.core.versioning import index
+from gitvault.core.versioning.indexed import Indexed, Indexes
 from gitvault.errors import GitVaultError
-from gitvault.vcs.protect import index, record, repository
+from gitvault.vcs import git
+from gitvault.vcs.protect import record, repository
+from gitvault.vcs.protect.memory import Memory
 from gitvault.vcs.protect.record import Attached, Part, Record
 from gitvault.vcs.protect.repository import NotProtected, Repository, State
-from gitvault.vcs.protect.tracked import Tracked, TrackedCache
-from gitvault.vcs.protect.walked import Walked
+from gitvault.vcs.protect.worktree import WorkTree
 from gitvault.vcs.remotes import Standing
 
 # A kind of repository that older gits do not know either.
@@ -44,8 +50,8 @@ class _Local:
 class Checkout:
     """A checkout in the folder `path` of the project at `root`.
 
-    `previous`: how the last snapshot holds it. `cache`: of its index. `standing`: tells what a repository's remotes
-    hold.
+    `previous`: how the last snapshot holds it. `indexes`: reads its index. `standing`: tells what a repository's
+    remotes hold. `memory`: of repositories that are as they were.
     """
 
     def __init__(
@@ -55,40 +61,56 @@ class Checkout:
         where: Repository,
         *,
         previous: Attached | None,
-        cache: TrackedCache,
-        standing: Callable[[str], Standing],
+        indexes: Indexes,
+        memory: Memory,
+        standing: Callable[[str, git.Refs], Standing],
     ) -> None:
+        self._root = root
         self.path = path
         self.repository = where
         self.folder = os.path.join(root, os.fsdecode(path)) if path else root
         self.git_dir = _inside(root, where.git_dir)
         self.common_dir = _inside(root, where.common_dir)
         self.full = ""
-        self._walked = Walked(self.folder, Tracked(b"", cache))
+        self._tree = WorkTree(self.folder, path, indexes.read(""))
         self.notes: list[str] = []
         self._previous = previous
         self._standing = standing
         self._state = State("", {}, ())
         self._local = _Local({}, {}, ())
+        self._beside: Beside | None = None
+        self._memory = memory
+        self._stamp = b""
+        self._read_ns = 0
         try:
-            self._read(cache)
+            self._read(indexes)
         except (GitVaultError, OSError) as error:
-            self._walked = Walked(self.folder, Tracked(b"", cache))
+            self._tree = WorkTree(self.folder, path, indexes.read(""))
             self._store_in_full(str(error))
 
     @property
-    def tracked(self) -> Tracked:
+    def tracked(self) -> Indexed:
         """What its index says."""
-        return self._walked.tracked
+        return self._tree.tracked
 
     # -- what it is ------------------------------------------------------------------------------
 
-    def _read(self, cache: TrackedCache) -> None:
+    def _read(self, indexes: Indexes) -> None:
         if _OTHER_KIND.search(repository.read(os.path.join(self.repository.common_dir, "config"))):
             raise NotProtected("its repository is of a kind that is not known here (SHA-256 or reftable)")
-        self._walked = Walked(self.folder, Tracked(self.repository.index(), cache))
-        self._state = repository.read_state(self.repository, self.tracked.checksum)
-        self._local = self._find_local(self._state, set())
+        index_file = os.path.join(self.repository.git_dir, "index")
+        self._tree = WorkTree(self.folder, self.path, indexes.read(index_file))
+        self._read_ns = time.time_ns()
+        self._stamp = repository.stamp(self.repository)
+        known = self._previous.record if self._previous else None
+        if known and not known.full and (beside := self._memory.beside(self.repository.git_dir, known.state)):
+            self._read_ns, self._beside = 0, beside
+            self._state = State(known.state, {known.branch: known.base} if known.branch else {}, ())
+            self._local = _Local(dict(known.remotes), dict(known.relied), tuple((part, None) for part in known.parts))
+            return
+        refs = self._refs()
+        self._state = repository.read_state(self.repository, self.tracked.checksum, refs)
+        self._local = self._find_local(self._state, refs, set())
 
     def _store_in_full(self, reason: str) -> None:
         self.full = reason
@@ -97,7 +119,7 @@ class Checkout:
         if self.git_dir is None or self.common_dir is None or borrowed:
             # Its objects lie elsewhere: no walk of the project finds them.
             try:
-                state = repository.read_state(self.repository, b"")
+                state = repository.read_state(self.repository, b"", self._refs())
                 tips = self._tips(state, {})
                 packed = repository.pack(self.repository, tips, ())
                 parts = ((Part(tuple(sorted(tips)), (), 0), packed),) if packed else ()
@@ -115,8 +137,12 @@ class Checkout:
             yield f"{self._name}: stored in full: {self.full}"
         yield from self.notes
 
-    def _find_local(self, state: State, more_tips: set[str]) -> _Local:
-        standing = self._standing(self.repository.git_dir)
+    def _refs(self) -> git.Refs:
+        return git.refs_of(Path(self.repository.git_dir))
+
+    def _find_local(self, state: State, refs: git.Refs, more_tips: set[str]) -> _Local:
+        standing = self._standing(self.repository.git_dir, refs)
+        self._beside = standing.beside
         if doubt := standing.doubt():
             raise NotProtected(doubt)
         relied = standing.holds(state.refs)
@@ -160,18 +186,27 @@ class Checkout:
     # -- while the project is walked -------------------------------------------------------------
 
     def digest(self, folder: bytes) -> bytes:
-        """Changes with what the index says of a folder of the checkout."""
-        return self.tracked.folder(folder).digest + bool(self.full).to_bytes()
+        """Changes when what is left out of a folder may, see WorkTree."""
+        return self._tree.digest(folder) + bool(self.full).to_bytes()
 
-    def seen(self, folder: bytes, names: Iterable[str]) -> None:
-        """What a folder of the checkout holds now."""
-        self._walked.seen(folder, names)
+    def visited(self, folder: bytes) -> None:
+        """A walk comes by a folder of the checkout."""
+        self._tree.visited(folder)
+
+    def present(self, folder: bytes, name: bytes) -> None:
+        """A folder, which a walk looks at, has a file or symlink of this name."""
+        self._tree.present(folder, name)
+
+    @property
+    def was_met(self) -> bool:
+        """Whether a walk came by its top folder."""
+        return self._tree.was_met
 
     def protects(self, folder: bytes, name: bytes) -> tuple[str, bool]:
         """Why a file or symlink need not be stored, empty when it must be; whether a look may be late."""
         if self.full:
             return "", False
-        same, late = self._walked.is_base(folder, name)
+        same, late = self._tree.is_base(folder, name)
         return (f"{PROTECTED}git: {self._place()}" if same else ""), late
 
     def _place(self) -> str:
@@ -190,9 +225,11 @@ class Checkout:
 
     # -- what the snapshot says of it ------------------------------------------------------------
 
-    def attachments(self) -> Iterator[Attachment]:
+    def attachments(self, walked: Walked) -> Iterator[Attachment]:
         """The record and what belongs to it, by the names they are attached under. After the walk."""
+        deleted: tuple[bytes, ...] = ()
         if not self.full:
+            deleted = self._tree.deleted(walked, self._previous.record.deleted if self._previous else None)
             self._look_again()
         parts = []
         for number, (part, packed) in enumerate(self._local.parts):
@@ -214,6 +251,8 @@ class Checkout:
         branch, base = "", ""
         with suppress(NotProtected):
             branch, base = self._head()
+        if self._read_ns and self._beside and not self.full:
+            self._memory.keep(self.repository.git_dir, self._state.key, self._beside | self._own, self._read_ns)
         local = self._local
         yield (
             record.RECORD,
@@ -228,16 +267,29 @@ class Checkout:
                     base,
                     local.remotes,
                     local.relied,
-                    self._walked.deleted(),
+                    deleted,
                     self._state.key,
                     tuple(parts),
                 )
             ),
         )
 
+    def beside(self) -> Beside | None:
+        """What all this depends on outside of the project; None where that is not known."""
+        if self._beside is None:
+            return None
+        own = self._own.folders
+        outside = {place for place in own if _inside(self._root, place) is None}
+        files = frozenset(path for path in self._beside.files if _inside(self._root, path) is None)
+        return replace(self._beside, files=files, folders=self._beside.folders - own | outside)
+
+    @property
+    def _own(self) -> Beside:
+        return Beside(folders=frozenset((self.repository.git_dir, self.repository.common_dir)))
+
     def _index(self) -> Iterator[Attachment]:
         before = [(name, stored.blob) for name, stored in self._previous.stored(record.INDEX)] if self._previous else []
-        if before == [(name, blob) for name, blob in self.tracked.pieces]:
+        if [blob for _, blob in before] == list(self.tracked.pieces):
             yield from ((name, Stored(blob)) for name, blob in before)
         else:
             yield from record.pieces(record.INDEX, self.tracked.plain)
@@ -245,10 +297,16 @@ class Checkout:
     def _look_again(self) -> None:
         """A commit that was made while the walk went on is in the refs that were saved: its objects have to be, too."""
         try:
-            now = repository.read_state(self.repository, self.tracked.checksum)
+            if self._stamp and self._stamp == repository.stamp(self.repository):
+                return
+            refs = self._refs()
+            now = repository.read_state(self.repository, self.tracked.checksum, refs)
             if now.key != self._state.key:
-                before = repository.existing(self.repository, self._tips(self._state, self._local.relied))
-                self._local = self._find_local(now, before)
+                tips = {tip for part, _ in self._local.parts for tip in part.tips}
+                tips |= self._tips(self._state, self._local.relied)
+                before = repository.existing(self.repository, tips)
+                self._read_ns = 0
+                self._local = self._find_local(now, refs, before)
                 self._state = now
         except (GitVaultError, OSError) as error:
             self.notes.append(f"{self._name}: changed while it was saved ({error}); the next snapshot looks again")

@@ -19,11 +19,12 @@ from gitvault.core.models import ObjectId, Problem, RestoreReport
 from gitvault.core.utils.files import full_disk_named
 from gitvault.core.utils.names import to_line
 from gitvault.core.utils.target import TargetFolder, is_plain, write_all
+from gitvault.core.versioning import index
 from gitvault.core.versioning.history import GitHistory
 from gitvault.errors import ExistsError, GitVaultError, ToolError
 from gitvault.vcs import lean
 from gitvault.vcs.client_sources import ClientSources
-from gitvault.vcs.protect import index, outside, record, repository, sources
+from gitvault.vcs.protect import outside, record, repository, sources
 from gitvault.vcs.protect.record import Attached, Record
 from gitvault.vcs.protect.repository import Repository
 from gitvault.vcs.protect.sources import Sources

@@ -12,14 +12,13 @@ from gitvault.core.models import ObjectId
 from gitvault.core.utils.names import from_text, to_text
 from gitvault.core.versioning import contents
 from gitvault.core.versioning.history import GitHistory
+from gitvault.core.versioning.indexed import PIECE
 from gitvault.errors import CorruptionError
 
 VERSION = 1
 RECORD = b"record.json"
 INDEX = b"index"
 REPOSITORY = b"repository.tar"
-PIECE = 8 << 20
-"""Bytes of one attached file at the most: it is held in memory as a whole."""
 
 
 @dataclass(frozen=True, slots=True)

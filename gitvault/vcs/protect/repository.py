@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+from gitvault.core.beside import Beside
 from gitvault.core.utils.files import open_source
+from gitvault.core.versioning import index
 from gitvault.errors import GitVaultError, ToolFailed
 from gitvault.vcs import git
-from gitvault.vcs.protect import index
 
 _OID = re.compile(rb"\b[0-9a-f]{40}\b")
 _NOWHERE = "0" * 40
@@ -107,12 +108,16 @@ class State:
     """Commits that a checkout has checked out, and what operations under way and reflogs name: some may be gone."""
 
 
-def read_state(repository: Repository, index_digest: bytes) -> State:
-    """Read it. Raises NotProtected, ToolFailed, ToolMissing."""
-    listed = repository.git("for-each-ref", "--format=%(objectname) %(refname)")
+def stamp(repository: Repository) -> bytes:
+    """Changes whenever a file of the repository does, but for objects; b"" where it has too many."""
+    return Beside(folders=frozenset((repository.git_dir, repository.common_dir))).noted(0)
+
+
+def read_state(repository: Repository, index_digest: bytes, found: git.Refs) -> State:
+    """Read it, given the refs. Raises NotProtected, ToolFailed, ToolMissing."""
+    refs = {name: oid for name, (oid, _) in found.items()}
     digest = hashlib.sha1(index_digest, usedforsecurity=False)
-    digest.update(listed)
-    refs = {name: oid for oid, name in (line.split(" ", 1) for line in os.fsdecode(listed).splitlines())}
+    digest.update(b"".join(os.fsencode(f"{oid} {name}\n") for name, oid in refs.items()))
     heads: dict[str, None] = {}
     config = read(os.path.join(repository.common_dir, "config"))
     digest.update(config)

@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
 
-from gitvault.core.backup_engine.trees import Attachment
+from gitvault.core.backup_engine.trees import Attachment, Stored, Walked
+from gitvault.core.beside import Beside
 from gitvault.core.interfaces import Rules, Scope
 from gitvault.core.models import PROTECTED, ObjectId
+from gitvault.core.touched import Touched, is_below
 from gitvault.core.versioning.history import GitHistory
+from gitvault.core.versioning.indexed import Indexes
 from gitvault.errors import CorruptionError, NotFoundError
 from gitvault.vcs import hg, lean
 from gitvault.vcs.carried import Carried, Left
 from gitvault.vcs.find import MARKERS, checkout_at
+from gitvault.vcs.git import Refs
 from gitvault.vcs.protect import record, repository
 from gitvault.vcs.protect.checkout import Checkout
+from gitvault.vcs.protect.memory import Memory
 from gitvault.vcs.protect.record import Attached
 from gitvault.vcs.protect.repository import NotProtected
-from gitvault.vcs.protect.tracked import TrackedCache
 from gitvault.vcs.remotes import Standing
-from gitvault.vcs.servers import Server
+from gitvault.vcs.servers import Served, Server
 
 _MARKER = ".git"
+_KINDS = frozenset(MARKERS)
 _SEPARATOR = os.fsencode(os.sep)
 _MARKERS = (b".git", b".hg", b".svn")
 
@@ -37,15 +45,19 @@ def of_mode(
     *,
     history: GitHistory,
     tip: ObjectId | None,
-    standing: Callable[[str], Standing],
-    doubt: Callable[[Server], str],
+    standing: Callable[[str, Refs], Standing],
+    served: Callable[[Server], Served],
+    indexes: Indexes,
+    now: float,
 ) -> Rules:
-    """The rules of a project at `root` with a mode, around those it has anyway. `tip`: the last snapshot's commit."""
+    """The rules of a project at `root` with a mode, around those it has anyway. `tip`: the last snapshot's commit.
+
+    `now`: in seconds since 1970."""
     if mode == "full":
         return inner
     if mode == "ignore-vcs":
         return WithoutRepositories(inner)
-    return Protecting(root, inner, history=history, tip=tip, standing=standing, doubt=doubt)
+    return Protecting(root, inner, history=history, tip=tip, standing=standing, served=served, indexes=indexes, now=now)
 
 
 class Protecting:
@@ -62,8 +74,10 @@ class Protecting:
         *,
         history: GitHistory,
         tip: ObjectId | None,
-        standing: Callable[[str], Standing],
-        doubt: Callable[[Server], str],
+        standing: Callable[[str, Refs], Standing],
+        served: Callable[[Server], Served],
+        indexes: Indexes,
+        now: float,
         asked: hg.Server = hg.SERVER,
     ) -> None:
         self._root = root
@@ -71,8 +85,10 @@ class Protecting:
         self._history = history
         self._tip = tip
         self._standing = standing
-        self._doubt = doubt
+        self._served = served
         self._asked = asked
+        self._indexes = indexes
+        self._memory = Memory(history.git_dir / "cache", history.disk, now)
         self._checkouts: dict[bytes, Checkout | None] = {}
         self._carried: dict[bytes, Carried | None] = {}
         """Those that are not git's."""
@@ -103,15 +119,18 @@ class Protecting:
         return self._inner.digest
 
     def marks(self, names: Iterable[str]) -> Sequence[str]:
-        """See Rules. All of them: what the index names and a folder does not hold was deleted."""
-        return list(names)
+        """See Rules."""
+        names = names if isinstance(names, list) else list(names)
+        marks = self._inner.marks(names)
+        found = _KINDS.intersection(names)
+        return [*marks, *sorted(found.difference(marks))] if found else marks
 
     def scope(self, path: bytes, marks: Sequence[str], outer: Scope | None) -> Scope:
         """See Rules."""
         around = outer if isinstance(outer, _WorkTree) else None
-        if path in self._omitted or isinstance(outer, _InRepository):
+        if isinstance(outer, _InRepository) or path in self._omitted:
             return _InRepository(frozenset(self._omitted.get(path, ())))
-        inner = self._inner.scope(path, self._inner.marks(marks), around.inner if around else None)
+        inner = self._inner.scope(path, marks, around.inner if around else None)
         name = path.rpartition(b"/")[2]
         inside = [(one, at + b"/" + name if at else name) for one, at in around.inside] if around else []
         markers = [name for name in marks if name in MARKERS and not inner.omits(os.fsencode(name), True)]
@@ -121,7 +140,7 @@ class Protecting:
         elif markers and (carried := self._carrying(path, markers)):
             inside.append((carried, b""))
         for checkout, at in inside:
-            checkout.seen(at, marks)
+            checkout.visited(at)
         return _WorkTree(inner, inside, self._left.get(path, Left()))
 
     def _carrying(self, path: bytes, markers: Sequence[str]) -> Carried | None:
@@ -137,9 +156,9 @@ class Protecting:
             checkout,
             previous=self._carried_before.get(path),
             history=self._history,
-            cache=TrackedCache(self._history.git_dir / "cache", os.fspath(folder), self._history.disk),
+            indexes=self._indexes,
             asked=self._asked,
-            doubt=self._doubt,
+            served=self._served,
         )
         self._left |= made.left
         return made
@@ -158,7 +177,8 @@ class Protecting:
             path,
             where,
             previous=previous,
-            cache=TrackedCache(self._history.git_dir / "cache", folder, self._history.disk),
+            indexes=self._indexes,
+            memory=self._memory,
             standing=self._standing,
         )
         self._checkouts[path] = made
@@ -201,20 +221,58 @@ class Protecting:
         """Those that are not git's."""
         return [one for _, one in sorted(self._carried.items()) if one]
 
-    def attachments(self) -> Iterator[Attachment]:
-        """What the snapshot says of the checkouts; see `take_snapshot`."""
-        for number, checkout in enumerate(self.checkouts):
-            for name, content in checkout.attachments():
+    def widened(self, touched: Touched) -> Touched:
+        """See Company. A checkout has its repository elsewhere in the project, perhaps."""
+        more = set()
+        for path, one in self._previous.items():
+            for place in (one.record.git_dir, one.record.common_dir):
+                if place is not None and place != (path + b"/.git" if path else b".git") and touched.reaches(place):
+                    more.add(path)
+        return replace(touched, folders=touched.folders | more) if touched.folders is not None else touched
+
+    def attachments(self, walked: Walked) -> Iterator[Attachment]:
+        """See Company. A checkout that nobody touched is as the last snapshot has it."""
+        before = _untouched(self._previous, walked)
+        for number, (_, files) in enumerate(_with_new(before, self.checkouts, walked)):
+            for name, content in files:
                 yield b"%d/%s" % (number, name), content
-        for number, carried in enumerate(self.carried):
-            for name, content in carried.attachments():
-                yield b"%s%d/%s" % (carried.vcs.encode(), number, name), content
+        kinds = {path: one.record.vcs for path, one in self._carried_before.items()}
+        kinds |= {one.path: one.vcs for one in self.carried}
+        before = _untouched(self._carried_before, walked)
+        for number, (path, files) in enumerate(_with_new(before, self.carried, walked)):
+            for name, content in files:
+                yield b"%s%d/%s" % (kinds[path].encode(), number, name), content
+
+    def beside(self) -> Beside | None:
+        """See Company."""
+        found = [*(one.beside() for one in self.checkouts), *(one.beside() for one in self.carried)]
+        known = [one for one in found if one]
+        return functools.reduce(operator.or_, known, Beside()) if len(known) == len(found) else None
 
     def notes(self) -> list[str]:
         """What people are to know, after the attachments; each once."""
         said = [note for checkout in self.checkouts for note in checkout.note()]
         said += [note for carried in self.carried for note in carried.note()]
         return list(dict.fromkeys(said))
+
+
+def _untouched(before: Mapping[bytes, Attached | lean.Attached], walked: Walked) -> dict[bytes, Iterable[Attachment]]:
+    """What the last snapshot has of checkouts at which nobody looked."""
+    return {
+        path: [(name, Stored(blob)) for name, blob in one.files.items()]
+        for path, one in (before.items() if walked.untouched else ())
+        if is_below(path, walked.untouched)
+    }
+
+
+def _with_new(
+    found: dict[bytes, Iterable[Attachment]], checkouts: Sequence[Checkout] | Sequence[Carried], walked: Walked
+) -> list[tuple[bytes, Iterable[Attachment]]]:
+    """The same with what is to be said of those that a walk came by, in order."""
+    for checkout in checkouts:
+        if checkout.was_met or checkout.path not in found:
+            found[checkout.path] = checkout.attachments(walked)
+    return sorted(found.items(), key=itemgetter(0))
 
 
 @dataclass(slots=True)
@@ -241,6 +299,7 @@ class _WorkTree:
         if self.left.omits(name):
             return f"{PROTECTED}its server: it has this, or it is made again"
         for checkout, at in () if is_folder else self.inside:
+            checkout.present(at, name)
             reason, late = checkout.protects(at, name)
             self.late |= late
             if reason:

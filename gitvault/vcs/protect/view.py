@@ -13,11 +13,11 @@ from typing import BinaryIO, NamedTuple, cast
 from gitvault.core.interfaces import StorageManager
 from gitvault.core.models import Affected, Defect, Difference, Entry, ObjectId, Pointer, SnapshotId
 from gitvault.core.utils.names import to_line
-from gitvault.core.versioning import contents, difference
+from gitvault.core.versioning import contents, difference, index
 from gitvault.core.versioning.history import NO_OBJECT, Damaged, GitHistory
 from gitvault.errors import CorruptionError, GitVaultError, NotFoundError, ToolError
 from gitvault.vcs import lean
-from gitvault.vcs.protect import index, record, repository
+from gitvault.vcs.protect import record, repository
 from gitvault.vcs.protect.record import Attached
 from gitvault.vcs.protect.repository import Repository
 from gitvault.vcs.protect.sources import Sources

@@ -34,6 +34,8 @@ _MASK = (_MODIFY | _ATTRIB | _CLOSE_WRITE | _MOVED_FROM | _MOVED_TO | _CREATE | 
     _ONLY_FOLDERS | _NO_LINKS | _NOT_UNLINKED
 )
 _HEAD = struct.Struct("iIII")
+_TRACKED = {b".git": b"index", b".hg": b"dirstate", b".svn": b"wc.db"}
+"""In which of a repository's files it is told what version control tracks."""
 _READ = 1 << 18
 # Of a folder that is left out: enough to see that a build is running.
 _MOST_OUTPUT = 32
@@ -48,6 +50,8 @@ class _Watched(NamedTuple):
     """From the project's folder on."""
     kept: bool
     """Whether the walk of a snapshot gets there."""
+    others: tuple[bytes, ...] = ()
+    """As what else it is known: a repository's folder that lies in another one of the project."""
 
 
 class Inotify:
@@ -65,6 +69,10 @@ class Inotify:
         self.repositories: dict[bytes, bytes] = {}
         """`.git`, `.hg`, `.svn` of the project's checkouts, and where they really are."""
         self._read_scopes: dict[bytes, Scope] = {}
+        self._tops: dict[bytes, bytes] = {}
+        """Of folders with a repository what the rules said when what is in them began to be watched."""
+        self._unsure: set[bytes] = set()
+        """Those of which version control may track other files since."""
         self._fd = _called(_libc().inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC), "inotify")
         try:
             self._identity = self._look()
@@ -94,6 +102,13 @@ class Inotify:
             self._identity = now
             self._touched.doubt("its folder is another one, or something was mounted")
             self._cover_anew(b"")
+        self._read_scopes.clear()
+        for top in sorted(self._unsure):
+            # git writes its index for little; only when it names other files, others are kept. That these have to be
+            # looked at, whoever asks sees for himself.
+            if self._scope(top).digest != self._tops.get(top):
+                self._cover_anew(top)
+        self._unsure.clear()
 
     def read(self) -> list[Notice]:
         """Everything the kernel has told so far; the list of what was touched has it, too."""
@@ -107,6 +122,7 @@ class Inotify:
                 name = data[at - length : at].rstrip(b"\0")
                 if notice := self._take(number, mask, name):
                     notices[notice] = None
+        self._read_scopes.clear()
         return list(notices)
 
     def _next(self) -> bytes:
@@ -131,10 +147,14 @@ class Inotify:
                 self._touched.doubt("its folder was moved, removed or unmounted")
             return None
         path = folder + b"/" + name if folder and name else folder or name
+        for place in (folder, *watched.others):
+            self._in_repository(place, name)
         if not watched.kept:
-            if path.endswith(b".git/info/exclude"):
-                self._rules_changed(path[: -len(b".git/info/exclude")].rstrip(b"/"))
             return Notice(path, kept=False)
+        if watched.others and name and not mask & _IS_FOLDER:
+            # What it means is told by the name it has as a repository.
+            self._touched.touch(folder)
+            return Notice(watched.others[0] + b"/" + name)
         is_folder = bool(mask & _IS_FOLDER)
         if is_folder and name:
             return self._folder_changed(folder, path, mask)
@@ -142,6 +162,14 @@ class Inotify:
         if name and self._rules.marks([os.fsdecode(name)]):
             self._rules_changed(folder)
         return Notice(path, kept=not self._scope(folder).omits(name, False)) if name else None
+
+    def _in_repository(self, folder: bytes, name: bytes) -> None:
+        """What a change in a repository's folder means for what is kept around it."""
+        top, _, last = folder.rpartition(b"/")
+        if last == b"info" and name == b"exclude" and top.rpartition(b"/")[2] == b".git":
+            self._rules_changed(top.rpartition(b"/")[0])
+        elif name == _TRACKED.get(last):
+            self._unsure.add(top)
 
     def _rules_changed(self, folder: bytes) -> None:
         """Other rules may hold in a folder and below it."""
@@ -178,12 +206,18 @@ class Inotify:
     def _cover(self, start: bytes) -> set[bytes]:
         """Watch a folder and all below it that is not left out, and what tells of builds and of version control."""
         wanted: set[bytes] = set()
+        said: dict[bytes, bytes] = {}
         before = None
         for folder in kept_folders(self.root, self._rules, start, self._vault):
             if before:
+                said[before.path] = before.scope
                 self._watch_beside(before)
             self._add(folder.path, kept=True)
             wanted.add(folder.path)
+            top, _, name = folder.path.rpartition(b"/")
+            if name in _TRACKED:
+                self.repositories[folder.path] = self._base + b"/" + folder.path
+                self._tops[top] = said.get(top, b"")
             before = folder
         if before:
             self._watch_beside(before)
@@ -202,6 +236,7 @@ class Inotify:
         for name in folder.left_out:
             self._watch_left_out(prefix + name)
         if folder.git == "file" and (place := self._linked(prefix + b".git")):
+            self._tops[folder.path] = folder.scope
             self._watch_git(prefix + b".git", place)
         elif folder.git == "folder":
             self._watch_git(prefix + b".git", self._base + b"/" + prefix + b".git")
@@ -256,11 +291,16 @@ class Inotify:
         if known is not None and known != number:
             self._at.pop(known, None)
         other = self._at.get(number)
+        others = other.others if other and other.path == path else ()
         if other and other.path != path and self._numbers.get(other.path) == number:
+            if other.kept and not kept:
+                self._at[number] = other._replace(others=tuple(dict.fromkeys((*other.others, path))))
+                return
+            others = () if other.kept else (other.path,)
             if other.kept and kept and self._same_place(other.path, where):
                 self._touched.distrust(f"{os.fsdecode(where)} is {os.fsdecode(other.path)}, too")
             del self._numbers[other.path]
-        self._at[number] = _Watched(path, kept)
+        self._at[number] = _Watched(path, kept, others)
         self._numbers[path] = number
 
     def _same_place(self, path: bytes, where: bytes) -> bool:

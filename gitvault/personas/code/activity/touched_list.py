@@ -27,8 +27,7 @@ class TouchedList:
     def touch(self, folder: bytes) -> None:
         """Something may have changed in the folder itself."""
         self._folders[folder] = self._now
-        if len(self._folders) > _LIMIT:
-            self.doubt(f"more than {_LIMIT:,} folders were touched")
+        self._bound(self._folders)
 
     def touch_below(self, folder: bytes) -> None:
         """Something may have changed anywhere in and below the folder, or it is another one than before."""
@@ -36,8 +35,15 @@ class TouchedList:
             self.doubt("rules of the whole project changed")
             return
         self._below[folder] = self._now
-        if len(self._below) > MOST:
-            self.doubt(f"more than {MOST:,} folders came, went or moved")
+        self._bound(self._below)
+
+    def _bound(self, grown: dict[bytes, int]) -> None:
+        """Forget what was touched longest ago, when there is too much: who asks with a mark of then has to look."""
+        if len(grown) > _LIMIT:
+            self._reason = f"more than {_LIMIT:,} folders were touched"
+            self._complete_after = sorted(grown.values())[len(grown) // 2]
+            self._folders = {path: at for path, at in self._folders.items() if at > self._complete_after}
+            self._below = {path: at for path, at in self._below.items() if at > self._complete_after}
 
     def doubt(self, reason: str) -> None:
         """Changes may have been missed up to now; from now on the list is right again."""
@@ -61,14 +67,12 @@ class TouchedList:
         if since < 0:
             return Touched(said, None, reason="it began after the last look")
         if since < self._complete_after:
-            return Touched(said, None, reason=self._reason or "asked for a time before the last answer")
-        # Who asks has seen what was before: nobody needs it again, and who knows less is told to look.
-        self._folders = {path: at for path, at in self._folders.items() if at > since}
-        self._below = {path: at for path, at in self._below.items() if at > since}
-        self._complete_after, self._reason = since, ""
-        if len(self._folders) + len(self._below) > MOST:
+            return Touched(said, None, reason=self._reason)
+        folders = frozenset(path for path, at in self._folders.items() if at > since)
+        below = frozenset(path for path, at in self._below.items() if at > since)
+        if len(folders) + len(below) > MOST:
             return Touched(said, None, reason=f"more than {MOST:,} folders were touched")
-        return Touched(said, frozenset(self._folders), frozenset(self._below))
+        return Touched(said, folders, below)
 
 
 def relative(path: str, root: str) -> bytes | None:

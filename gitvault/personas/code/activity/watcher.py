@@ -16,27 +16,30 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from gitvault.core.models import Project
+from gitvault.core.models import Filter, Project
 from gitvault.core.touched import address, is_socket
 from gitvault.core.utils import process
 from gitvault.core.utils.layout import WATCH, is_within
 from gitvault.core.utils.lock import only_one
 from gitvault.core.utils.names import to_line
-from gitvault.errors import ToolMissing
+from gitvault.errors import ConfigError, ToolMissing
 from gitvault.personas.code.activity import detector
 from gitvault.personas.code.activity.detector import Notice, State
 from gitvault.personas.code.activity.heartbeat import FILE, Heartbeat, HeartbeatFile, parse
 from gitvault.personas.code.activity.settings import Settings
 from gitvault.personas.code.activity.surroundings import around
 from gitvault.personas.code.activity.touched_list import TouchedList, relative
+from gitvault.policy.explain import spacing
 
 if TYPE_CHECKING:
     from gitvault.core.interfaces import Rules
     from gitvault.personas.code.activity.inotify import Inotify
     from gitvault.personas.code.activity.watchfiles import Watchfiles
+    from gitvault.policy.policy import Policy
     from gitvault.vault import Vault
 
 LOCK = "watch.lock"
@@ -47,6 +50,10 @@ _CATALOG_SECONDS = 60.0
 _RETRY_SECONDS = 60.0
 _LONGEST_QUESTION = 1 << 16
 _INCOMPLETE = 3
+_RECENTLY = timedelta(days=14)
+_MOST_COUNTED = 100
+# Changes told at once of which each is looked at: what is worth saving seldom comes one by one.
+_MOST_JUDGED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +74,15 @@ class _Watched:
     """One project."""
 
     project: Project
-    rules: Rules
+    rules: Policy
     touched: TouchedList
     source: Inotify | Watchfiles | None
     scanned: float
     """When everything in it was last looked at."""
+    often: int
+    """Its snapshots of the last days: of two that are due the busier one is first."""
+    later: float = float("inf")
+    """When what is worth saving seldom, and nothing else, has waited long enough."""
     state: State = field(default_factory=State)
     due: str = "the watcher begins"
     """Why a snapshot is to be taken whatever the detector says."""
@@ -87,6 +98,7 @@ class _Snapshot:
     watched: _Watched
     reason: str
     before: State
+    later: float
     process: Any
     output: IO[bytes]
 
@@ -167,7 +179,7 @@ class Watcher:
         self._end_snapshot(wait=False)
         now = self._clock()
         wake = now + _TICK_SECONDS
-        for watched in self._watched.values():
+        for watched in sorted(self._watched.values(), key=lambda one: -one.often):
             self._tell_session(watched, now)
             wake = min(wake, self._consider(watched, now))
         if self._running:
@@ -183,12 +195,14 @@ class Watcher:
             return now
         # Nothing is said of changes: then every look is at everything.
         rescan = self._settings.rescan if watched.source else self._settings.timing.interval
-        if watched.state.unsaved_since is None and now < watched.scanned + rescan:
-            return watched.scanned + rescan
+        if watched.state.unsaved_since is None and now < min(watched.scanned + rescan, watched.later):
+            return min(watched.scanned + rescan, watched.later)
         surroundings = self._surroundings(watched.source.repositories.values() if watched.source else ())
         decision = detector.decide(watched.state, now, surroundings, self._settings.timing)
         if decision.snapshot:
             self._start_snapshot(watched, decision.reason)
+        elif now >= watched.later and not surroundings.operation:
+            self._start_snapshot(watched, "what is saved seldom has waited long enough")
         elif now >= watched.scanned + rescan and not surroundings.operation:
             self._start_snapshot(watched, "a look at everything", scan=True)
         return decision.wake if decision.wake is not None else now + _TICK_SECONDS
@@ -229,7 +243,7 @@ class Watcher:
 
     def _begin(self, project: Project) -> None:
         touched = TouchedList()
-        rules = self._vault.rules(project)
+        rules = self._vault.policy(project.path, project.mode)
         note = ""
         source: Inotify | Watchfiles | None = None
         try:
@@ -238,7 +252,9 @@ class Watcher:
             minutes = self._settings.timing.interval / 60
             note = f"changes are not told ({error}); it is looked at every {minutes:.0f} minutes"
             touched.distrust("its changes are not told")
-        watched = _Watched(project, rules, touched, source, self._clock())
+        since = self._vault.now() - _RECENTLY
+        often = len(self._vault.history.filtered(Filter(project.name, since=since, limit=_MOST_COUNTED)))
+        watched = _Watched(project, rules, touched, source, self._clock(), often)
         self._watched[project.name] = watched
         if source:
             self._selector.register(source, selectors.EVENT_READ, lambda: self._take_in(watched))
@@ -257,6 +273,7 @@ class Watcher:
         if not watched.source:
             return
         notices = [notice for notice in watched.source.read() if not self._own(watched, notice)]
+        notices = [notice for notice in notices if not self._waits(watched, notice, len(notices))]
         if notices:
             state = watched.state
             for notice in notices:
@@ -264,6 +281,19 @@ class Watcher:
                 if notice.path in state.editors and not os.path.lexists(gone):
                     state = detector.closed(state, notice.path)
             watched.state = detector.observe(state, notices, self._clock())
+
+    def _waits(self, watched: _Watched, notice: Notice, among: int) -> bool:
+        """Whether a change is worth a snapshot only after a while, which is longer than others wait: users say so."""
+        if not notice.kept or among > _MOST_JUDGED or detector.kind(notice.path) != "save":
+            return False
+        try:
+            seconds = spacing(watched.rules, notice.path)
+        except ConfigError:
+            return False
+        if seconds <= self._settings.timing.interval:
+            return False
+        watched.later = min(watched.later, self._clock() + seconds)
+        return True
 
     def _own(self, watched: _Watched, notice: Notice) -> bool:
         """Whether it is the vault itself that changed, which lies in the project."""
@@ -285,11 +315,12 @@ class Watcher:
         # Before the child runs: what changes from here on may not be in its snapshot.
         self._take_in(watched)
         before, watched.state = watched.state, detector.taken(watched.state)
+        later, watched.later = watched.later, float("inf")
         watched.due = ""
         if scan or not watched.source:
             watched.scanned = self._clock()
         started = process.start_idle(words, output)
-        self._running = _Snapshot(watched, reason, before, started, output)
+        self._running = _Snapshot(watched, reason, before, later, started, output)
 
     def _end_snapshot(self, *, wait: bool) -> None:
         """Take note of the snapshot that was under way, when it is done."""
@@ -307,8 +338,9 @@ class Watcher:
         document: dict[str, Any] = next((json.loads(line) for line in said if line.startswith("{")), {})
         if code not in (0, _INCOMPLETE) or "snapshot" not in document:
             watched.state = detector.failed(watched.state, running.before)
+            watched.later = min(watched.later, running.later)
             watched.not_before = self._clock() + _RETRY_SECONDS
-            if running.before.unsaved_since is None:
+            if running.before.unsaved_since is None and running.later == float("inf"):
                 watched.due = running.reason
             self._say(watched, "failed", said[-1] if said else f"snapshot ended with code {code}")
             return
@@ -415,11 +447,11 @@ class Watcher:
         if self._running and self._running.watched is watched:
             # Its snapshot is what asks.
             self._running.before = State()
-        state = watched.state
+        state, later = watched.state, watched.later
         self._forget(watched)
         self._begin(project)
         fresh = self._watched[project.name]
-        fresh.state, fresh.due = state, ""
+        fresh.state, fresh.due, fresh.later = state, "", later
         if self._running and self._running.watched is watched:
             self._running.watched = fresh
 

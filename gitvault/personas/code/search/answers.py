@@ -25,9 +25,11 @@ from gitvault.personas.code.search.languages import globs, language_of
 from gitvault.personas.code.search.ranking import is_foreign, scorer
 
 if TYPE_CHECKING:
+    from gitvault.core.interfaces import Progress
     from gitvault.personas.code.search.index import Index
     from gitvault.personas.code.search.ledger import Copies, Event, Ledger, Place, SymbolHistory, When
-    from gitvault.personas.code.search.model import Change, Hit, Progress, Query, Version
+    from gitvault.personas.code.search.model import Change, Hit, IndexState, Query, Version
+    from gitvault.personas.code.search.query import Read
     from gitvault.personas.code.search.structure import Pattern
     from gitvault.vault import Vault
 
@@ -35,8 +37,8 @@ PATIENCE = 2.0
 """Seconds that a search waits for history that only hg and svn can give; the rest is read in the background."""
 LIMIT = 50
 """How many answers are given in full."""
-_BATCH = 20_000
-"""Changes that the ledger reads in one transaction."""
+_BATCH = 6_000
+"""Changes that the ledger reads in one transaction: what is lost when it is stopped, some ten seconds of work."""
 _RANKED = 5_000
 """Lines that are ranked: those that are there first, the newest of them; of more only the number is told."""
 
@@ -192,20 +194,37 @@ def index_of(vault: Vault) -> Index:
 
 
 @contextmanager
-def symbols_of(index: Index) -> Iterator[Ledger]:
+def symbols_of(index: Index, progress: Progress | None = None) -> Iterator[Ledger]:
     """The table of symbols that belongs to an index, brought up to date. Raises LockedError."""
     from gitvault.personas.code.search.ledger import Ledger
 
     with Ledger(index.folder / "symbols.db", index.catalog.identity) as ledger:
-        catch_up(index, ledger)
+        catch_up(index, ledger, progress)
         yield ledger
 
 
-def catch_up(index: Index, ledger: Ledger) -> int:
-    """Let the ledger read what the index has and it has not; how many files were parsed."""
+def catch_up(index: Index, ledger: Ledger, progress: Progress | None = None) -> int:
+    """Let the ledger read what the index has and it has not; how many files were parsed.
+
+    What it has read stays when this is interrupted; the next one goes on from there.
+    """
     # A repository that could not be read to its end: what comes after is read when that was.
     end = min((number for number, _ in index.catalog.waiting()), default=sys.maxsize)
-    parsed = 0
+    parsed = done = 0
+
+    @contextmanager
+    def reader() -> Iterator[Read]:
+        with index.again() as other, other.reader() as read:
+            yield read
+
+    total = sum(1 for change in index.changes(after=ledger.known()) if change.version < end) if progress else 0
+
+    def told(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress:
+            progress("reading symbols", done, total)
+
     with index.reader() as read:
         batch: list[Change] = []
         version = 0
@@ -213,14 +232,14 @@ def catch_up(index: Index, ledger: Ledger) -> int:
         for version, changes in groupby(fresh, key=attrgetter("version")):
             batch += changes
             if len(batch) >= _BATCH:
-                parsed += ledger.add(batch, read, version)
+                parsed += ledger.add(batch, read, version, reader=reader, told=told)
                 batch = []
         if batch:
-            parsed += ledger.add(batch, read, version)
+            parsed += ledger.add(batch, read, version, reader=reader, told=told)
     return parsed
 
 
-def bring_up(vault: Vault, index: Index, *, patience: float = PATIENCE) -> Progress:
+def bring_up(vault: Vault, index: Index, *, patience: float = PATIENCE) -> IndexState:
     """Read what is new in all projects; raises what `Index.update` does.
 
     `patience`: seconds for the history of hg and svn checkouts, which only their clients give.

@@ -18,7 +18,7 @@ from gitvault.errors import CorruptionError, NotFoundError, ToolError
 from gitvault.personas.code.search import history
 from gitvault.personas.code.search.catalog import Catalog, alone
 from gitvault.personas.code.search.lines import difference, is_binary
-from gitvault.personas.code.search.model import Change, Progress, Query, Source, Version
+from gitvault.personas.code.search.model import Change, IndexState, Query, Source, Version
 from gitvault.personas.code.search.query import Found, Read, changes, find, pickaxe
 from gitvault.personas.code.search.segments import BINARY, SETTLED, UNREAD, Draft, Segment
 
@@ -90,7 +90,7 @@ class Index:
         known = self.catalog.stamps()
         return [source for source in sources if known.get(source) != history.stamp(source)]
 
-    def update(self, sources: Iterable[Source], tell: _Tell | None = None) -> Progress:
+    def update(self, sources: Iterable[Source], tell: _Tell | None = None) -> IndexState:
         """Read what is new in these sources, and forget those that are not among them.
 
         A source that cannot be read is a problem, and keeps what was read. Raises StorageFullError; LockedError when
@@ -122,11 +122,11 @@ class Index:
                     problems.append(f"{self.catalog.sources()[number].project}: {error}")
             self._merge()
         now = self.catalog.count()
-        return Progress(now, now - before, len(self.catalog.waiting()), (*self._unread(), *problems))
+        return IndexState(now, now - before, len(self.catalog.waiting()), (*self._unread(), *problems))
 
-    def progress(self) -> Progress:
+    def progress(self) -> IndexState:
         """How far it is, as of the last update."""
-        return Progress(self.catalog.count(), 0, len(self.catalog.waiting()), self._unread())
+        return IndexState(self.catalog.count(), 0, len(self.catalog.waiting()), self._unread())
 
     def _unread(self) -> tuple[str, ...]:
         why = f"larger than {history.LARGEST >> 20} MiB or missing"
@@ -289,6 +289,10 @@ class Index:
         """A version by its number. Raises NotFoundError."""
         self.catalog.source_of(number)
         return self.catalog.versions([number])[number]
+
+    def again(self) -> Index:
+        """The same index for another process, which must not use what this one has opened."""
+        return Index(self.folder, self._disk)
 
     @contextlib.contextmanager
     def reader(self) -> Iterator[Read]:

@@ -11,18 +11,30 @@ import os
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgpack
 
 from gitvault.core.utils.files import create_private
+from gitvault.core.utils.process import in_child
 from gitvault.errors import LockedError
 from gitvault.personas.code.search.languages import language_of
 from gitvault.personas.code.search.model import Change
 from gitvault.personas.code.search.symbols import Follower, Symbol
 
+if TYPE_CHECKING:
+    from gitvault.personas.code.search.query import Read
+
+_Work = Sequence[tuple[str, bytes, list[Change]]]
+"""Projects and paths with what changed there."""
+# Changes: with fewer a second process has hardly begun when it ends.
+_SECOND_FROM = 500
 _FORMAT = 1
 _SCHEMA = """
 BEGIN EXCLUSIVE;
@@ -206,22 +218,36 @@ class Ledger:
         row = self._db.execute("SELECT version FROM known").fetchone()
         return int(row[0]) if row else -1
 
-    def add(self, changes: Iterable[Change], read: Callable[[int, bytes], bytes | None], upto: int) -> int:
+    def add(
+        self,
+        changes: Iterable[Change],
+        read: Read,
+        upto: int,
+        *,
+        reader: Callable[[], AbstractContextManager[Read]] | None = None,
+        told: Callable[[int], None] = lambda changes: None,
+    ) -> int:
         """Read what changed until version `upto`; how many files were parsed. Nothing when somebody else was quicker.
 
-        `read` gives the content of a blob that a version has, None where it cannot be had.
+        `read` gives the content of a blob that a version has, None where it cannot be had. `reader`: opens another one,
+        for a second process. `told`: how many changes have been read since it was called last.
         """
         files: dict[tuple[str, bytes], list[Change]] = defaultdict(list)
         for change in changes:
             files[change.project, change.path].append(change)
-        parsed = 0
         before = self.known()
-        rows: list[_Row] = []
-        for (project, path), steps in files.items():
-            if _may_have_symbols(path):
-                reader = _Reader(path)
-                rows += reader.rows(project, sorted(steps, key=attrgetter("version")), read)
-                parsed += reader.parsed
+        told(sum(len(steps) for (_, path), steps in files.items() if not _may_have_symbols(path)))
+        work = [(*key, steps) for key, steps in files.items() if _may_have_symbols(key[1])]
+        # The longest first, and each process every second: both have as much to do.
+        work.sort(key=lambda one: len(one[2]), reverse=True)
+        many = reader if sum(len(steps) for *_, steps in work) >= _SECOND_FROM else None
+        child = in_child(partial(_in_second, work[1::2], many)) if many else None
+        rows, parsed = _read_all(work[::2] if child else work, read, told)
+        if child:
+            said = child.result()
+            more, count = _unpacked(said) if said else _read_all(work[1::2], read, told)
+            rows, parsed = rows + more, parsed + count
+            told(sum(len(steps) for *_, steps in work[1::2]) if said else 0)
         # Parsing takes minutes, and nobody waits for it.
         self._db.execute("BEGIN IMMEDIATE")
         with self._db:
@@ -356,6 +382,30 @@ class Ledger:
                     yield Copy(found.project, path, found.name, found.language, place, came[0].version, removed)
 
 
+def _in_second(work: _Work, reader: Callable[[], AbstractContextManager[Read]]) -> bytes:
+    """In a copy of this process: what is to be written for some files, packed."""
+    with reader() as read:
+        rows, parsed = _read_all(work, read, lambda changes: None)
+    return msgpack.packb((rows, parsed), unicode_errors="surrogateescape")  # type: ignore[no-any-return]
+
+
+def _unpacked(said: bytes) -> tuple[list[_Row], int]:
+    rows, parsed = msgpack.unpackb(said, unicode_errors="surrogateescape", use_list=False)
+    return [_Row(*row) for row in rows], parsed
+
+
+def _read_all(work: _Work, read: Read, told: Callable[[int], None]) -> tuple[list[_Row], int]:
+    """What is to be written for some files, and how often one was parsed."""
+    rows: list[_Row] = []
+    parsed = 0
+    for project, path, steps in work:
+        reader = _Reader(path)
+        rows += reader.rows(project, sorted(steps, key=attrgetter("version")), read)
+        parsed += reader.parsed
+        told(len(steps))
+    return rows, parsed
+
+
 class _Row(NamedTuple):
     project: str
     path: bytes
@@ -376,7 +426,7 @@ class _Reader:
         self._path = path
         self._follower: Follower | None = None
 
-    def rows(self, project: str, steps: list[Change], read: Callable[[int, bytes], bytes | None]) -> Iterator[_Row]:
+    def rows(self, project: str, steps: list[Change], read: Read) -> Iterator[_Row]:
         """What each change did to symbols."""
         for step, left, right in self._steps(steps, read):
             for old, new in _differences(left, right):
@@ -386,9 +436,7 @@ class _Reader:
                 columns = *_columns(step.old, old), *_columns(step.new, new), step.settled
                 yield _Row(project, self._path, self.language, *named, step.version, columns)
 
-    def _steps(
-        self, steps: list[Change], read: Callable[[int, bytes], bytes | None]
-    ) -> Iterator[tuple[Change, list[Symbol], list[Symbol]]]:
+    def _steps(self, steps: list[Change], read: Read) -> Iterator[tuple[Change, list[Symbol], list[Symbol]]]:
         """Each change with the symbols before and after it."""
         needed = Counter(blob for step in steps for blob in (step.old, step.new))
         del needed[b""]

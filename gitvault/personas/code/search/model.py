@@ -113,7 +113,7 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class IndexState:
     """What an update did, or would have to do."""
 
     versions: int

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from gitvault.core.models import ObjectId
 from gitvault.errors import CorruptionError, GitVaultError
 
+MODE_TREE = 0o040000
 MODE_FILE = 0o100644
 MODE_EXECUTABLE = 0o100755
 MODE_SYMLINK = 0o120000
@@ -108,6 +109,8 @@ def _parse(data: bytes) -> list[IndexEntry]:
         if kind == b"link":
             raise UnreadableIndex("its index is split in two files")
         at += 8 + int.from_bytes(data[at + 4 : at + 8], "big")
+    if not all(entry.path for entry in out):
+        raise ValueError("an entry has no name")
     return out
 
 
@@ -139,7 +142,7 @@ def encode(entries: Iterable[IndexEntry], stats: Mapping[bytes, tuple[int, ...]]
     for path, mode, blob, size, flags, extended in entries:
         count += 1
         bits = flags | min(len(path), _LONG_NAME)
-        sparse = sparse or mode == 0o040000
+        sparse = sparse or mode == MODE_TREE
         more = b""
         if extended:
             version = 3
@@ -164,3 +167,70 @@ def decode_plain(data: bytes) -> list[IndexEntry]:
         return parse(data)
     except UnreadableIndex as error:
         raise CorruptionError(f"the index in the snapshot: {error}; run git-vault verify --data") from error
+
+
+def paths(data: bytes, whole: list[bytes]) -> Iterator[bytes]:
+    """The paths of an index, also of a split one and with SHA-256; folders that it does not list go to `whole`.
+
+    Raises ValueError, IndexError.
+    """
+    version = int.from_bytes(data[4:8], "big")
+    if data[:4] != b"DIRC" or version not in (2, 3, 4):
+        raise ValueError(f"begins with {data[:4]!r}, version {version}")
+    count = int.from_bytes(data[8:12], "big")
+    # Before the name there are ten numbers, a hash and two bytes of flags.
+    flags = 40 + _hash_width(data)
+    at, previous = 12, b""
+    find = data.find
+    for _ in range(count):
+        start = at + flags + 2
+        if version > 2 and data[at + flags] & 0x40:
+            start += 2
+        if version == 4:
+            strip = 0
+            while (byte := data[start]) & 0x80:
+                strip = (strip + (byte & 0x7F) + 1) << 7
+                start += 1
+            strip += byte
+            start += 1
+            end = find(b"\0", start)
+            path = previous[: len(previous) - strip] + data[start:end]
+            previous = path
+            at = end + 1
+        else:
+            end = find(b"\0", start)
+            path = data[start:end]
+            # Padded with 1 to 8 NULs to a multiple of eight.
+            at += (end - at + 8) & ~7
+        if end < 0:
+            raise ValueError("ends in the middle of an entry")
+        if path[-1:] == b"/":
+            path = path[:-1]
+            whole.append(path)
+        if path:
+            yield path
+        elif b"link" not in data:
+            # Only an index that adds to another one has entries without a name.
+            raise ValueError("an entry has no name")
+
+
+def _hash_width(data: bytes) -> int:
+    """20 for SHA-1, 32 for SHA-256: the file's end is its own hash, or zeros."""
+    for width, algorithm in ((20, hashlib.sha1), (32, hashlib.sha256)):
+        tail = data[-width:]
+        if tail == algorithm(data[:-width], usedforsecurity=False).digest():
+            return width
+    if data[-20:] == bytes(20):
+        # index.skipHash: told by nothing but the entries' shape; SHA-256 is rare enough to say so.
+        return 20
+    raise ValueError("its checksum is wrong")
+
+
+def shared_index(data: bytes) -> str:
+    """The hex name of the index that a split one adds to."""
+    width = _hash_width(data)
+    at = data.rfind(b"link\0\0\0", 0, len(data) - width)
+    if at < 0:
+        return ""
+    name = data[at + 8 : at + 8 + width]
+    return name.hex() if any(name) else ""
