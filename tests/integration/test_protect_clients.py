@@ -258,7 +258,7 @@ def test_the_rules_of_a_project_ask_an_hg_checkout_file_by_file(hg_work: Path, v
         silent = made("it has not answered")
         assert silent.protects(b"", b"a") == ("", False) and silent.left == {}
         assert list(silent.note()) == [".: stored in full: it has not answered"]
-        assert [name for name, _ in silent.attachments()] == [b"checkout.json"]
+        assert [name for name, _ in silent.attachments(Walked())] == [b"checkout.json"]
     finally:
         server.close()
     assert View(vault.history, vault.create_snapshot(hg_work.parent / "theirs").snapshot).is_plain
