@@ -24,10 +24,8 @@ from gitvault.errors import UnsupportedMedia
 from gitvault.formats.extras import need
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Pixels = NDArray[np.generic]
+    # Arrays of numpy: of any type, of 32-bit floats.
+    Pixels = Any
 
 MEMORY = 3 << 30
 """What one image may take that can only be decoded whole, in bytes."""
@@ -66,6 +64,8 @@ class Part:
     """What else the file says of it, by the names that OpenImageIO has for that."""
     place: tuple[int, int] = (0, 0)
     """Subimage and first channel there."""
+    profile: bytes = field(default=b"", repr=False)
+    """ICC profile."""
 
     @property
     def is_integer(self) -> bool:
@@ -146,6 +146,7 @@ def _parts(oiio: Any, source: Any, limit: int) -> Iterator[Part]:
     while number < limit and source.seek_subimage(number, 0):
         spec = source.spec()
         facts = {attribute.name: _plain(attribute.value) for attribute in spec.extra_attribs}
+        profile = spec.getattribute("ICCProfile")
         if spec.deep:
             facts["deep"] = 1
         name = str(facts.get("name") or number + 1)
@@ -158,8 +159,9 @@ def _parts(oiio: Any, source: Any, limit: int) -> Iterator[Part]:
                 continue
             widest = max(kinds[first:stop], key=lambda kind: int(kind.size()))
             depth = _DEPTHS.get(str(widest), str(widest))
+            names = tuple(spec.channelnames[first:stop])
             bits = int(spec.get_int_attribute("oiio:BitsPerSample", widest.size() * 8))
-            yield Part(name, *size, tuple(spec.channelnames[first:stop]), depth, bits, facts, (number, first))
+            yield Part(name, *size, names, depth, bits, facts, (number, first), _bytes(profile))
             first = stop
         number += 1
 
@@ -203,8 +205,11 @@ def _plain(value: object) -> object:
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
     # Profiles, thumbnails: what matters is whether they are the same.
-    content = value.tobytes() if hasattr(value, "tobytes") else str(value).encode()
-    return "sha256:" + hashlib.sha256(content).hexdigest()
+    return "sha256:" + hashlib.sha256(_bytes(value) or str(value).encode()).hexdigest()
+
+
+def _bytes(value: Any) -> bytes:
+    return value.tobytes() if hasattr(value, "tobytes") else b""
 
 
 def _line(text: str) -> str:
@@ -232,8 +237,9 @@ def _cmyk(path: Path, part: Part) -> Image:
             raise _refused(path, f"damaged: {_line(str(error))}") from error
     facts = {**part.facts, "oiio:ColorSpace": "CMYK"}
     if profile:
-        facts["ICCProfile"] = _plain(numpy.frombuffer(profile, numpy.uint8))
-    whole = Part(part.name, 0, 0, part.width, part.height, ("C", "M", "Y", "K"), "uint8", 8, facts)
+        facts["ICCProfile"] = _plain(memoryview(profile))
+    inks = ("C", "M", "Y", "K")
+    whole = Part(part.name, 0, 0, part.width, part.height, inks, "uint8", 8, facts, profile=profile or b"")
     return Image((whole,), lambda _, start, stop: pixels[start:stop])
 
 
