@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from gitvault.formats.extras import need
 from gitvault.formats.raster.read import Image, Part
-from gitvault.formats.raster.scale import averaged, floats, pooled
+from gitvault.formats.raster.scale import averaged, floats, is_alpha, pooled, seen
 from gitvault.formats.raster.tally import REACH, TILE, Regions, Similarity, Tally, perceptual_hash
 
 if TYPE_CHECKING:
@@ -279,21 +279,6 @@ class _Run:
 
 
 _SIZES = {"uint8": 1, "int8": 1, "uint16": 2, "int16": 2, "half": 2, "float": 4, "uint32": 4, "int32": 4}
-
-
-def seen(channels: Sequence[str]) -> tuple[str, ...]:
-    """The channels that a picture of them shows: colour and alpha of the topmost layer, else the first one."""
-    for prefix in dict.fromkeys(name.rpartition(".")[0] for name in sorted(channels, key=lambda name: name.count("."))):
-        dot = f"{prefix}." if prefix else ""
-        for colours in (("R", "G", "B"), ("C", "M", "Y", "K"), ("Y",)):
-            if all(dot + name in channels for name in colours):
-                return tuple(dot + name for name in (*colours, "A") if dot + name in channels)
-    return tuple(channels[:1])
-
-
-def is_alpha(name: str) -> bool:
-    """Whether a channel says how opaque others are."""
-    return name.rpartition(".")[2].lower() in ("a", "alpha")
 
 
 def _span(a: Pixels, b: Pixels) -> tuple[int, int] | None:

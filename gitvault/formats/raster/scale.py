@@ -1,7 +1,8 @@
-"""Pixels as floats, and smaller: averaged as eyes do, or with the greatest of each square kept."""
+"""What is seen of pixels: which channels, as floats, and smaller: averaged, or with the greatest of each square."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from gitvault.formats.extras import need
@@ -53,3 +54,18 @@ def pooled(plane: Floats, scale: int) -> Floats:
     for column in range(1, scale):
         found = np.maximum(found, rows[:, column::scale])
     return found
+
+
+def seen(channels: Sequence[str]) -> tuple[str, ...]:
+    """The channels that a picture of them shows: colour and alpha of the topmost layer, else the first one."""
+    for prefix in dict.fromkeys(name.rpartition(".")[0] for name in sorted(channels, key=lambda name: name.count("."))):
+        dot = f"{prefix}." if prefix else ""
+        for colours in (("R", "G", "B"), ("C", "M", "Y", "K"), ("Y",)):
+            if all(dot + name in channels for name in colours):
+                return tuple(dot + name for name in (*colours, "A") if dot + name in channels)
+    return tuple(channels[:1])
+
+
+def is_alpha(name: str) -> bool:
+    """Whether a channel says how opaque others are."""
+    return name.rpartition(".")[2].lower() in ("a", "alpha")
