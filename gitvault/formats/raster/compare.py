@@ -10,7 +10,7 @@ from pathlib import Path
 from gitvault.formats import Comparison
 from gitvault.formats.raster.measure import Measured, Pair, measure, pair
 from gitvault.formats.raster.read import Image, Part, open_image
-from gitvault.formats.raster.scale import is_alpha
+from gitvault.formats.raster.scale import is_alpha, is_colour
 from gitvault.formats.raster.screen import levels, on_screen
 from gitvault.formats.raster.tally import Tally, psnr
 
@@ -146,7 +146,7 @@ def _drawn(picture: _Picture, folder: Path) -> dict[str, str]:
     from gitvault.formats.raster.pictures import draw
 
     found, shown = picture.found, picture.pairs[0]
-    span = levels(found.before, found.after)
+    span = None if is_colour(found.seen[0]) else levels(found.before, found.after)
     before = on_screen(found.before, found.seen, shown.before, span)
     after = on_screen(found.after, found.seen, shown.after, span)
     return draw(found, before, after, folder)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from gitvault.formats.extras import need
 from gitvault.formats.raster.read import Image, Part
-from gitvault.formats.raster.scale import averaged, floats, is_alpha, pooled, seen
+from gitvault.formats.raster.scale import averaged, floats, is_alpha, picked, pooled, seen
 from gitvault.formats.raster.tally import REACH, TILE, Regions, Similarity, Tally, perceptual_hash
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def _rows(image: Image, two: Pair, part: Part, start: int, stop: int) -> Pixels:
     if (left, two.width) != (0, part.width):
         found = found[:, left : left + two.width]
     if two.channels != part.channels:
-        found = found[..., [part.channels.index(name) for name in two.channels]]
+        found = picked(found, [part.channels.index(name) for name in two.channels])
     return np.ascontiguousarray(_converted(found, part.depth, two.depth))
 
 
@@ -222,7 +222,7 @@ class _Run:
     def _look(self, start: int, a: Pixels, b: Pixels, *, changed: bool) -> None:
         """The small pictures and the similarity, for which what the first pair shows is enough."""
         full = self._pairs[0].full
-        a = a[..., self._places] if len(self._places) < a.shape[2] else a
+        a = picked(a, self._places)
         top = start // self._scale
         rows = slice(top, top + -(-len(a) // self._scale))
         self._before[rows] = averaged(a, full, self._scale)
@@ -231,7 +231,7 @@ class _Run:
             head, tail = (self._luminance(floats(ends, full)) for ends in (a[:REACH], a[-REACH:]))
             self._similarity.skip(head, tail)
             return
-        b = b[..., self._places] if len(self._places) < b.shape[2] else b
+        b = picked(b, self._places)
         self._after[rows] = averaged(b, full, self._scale)
         self._similarity.add(self._luminance(floats(a, full)), self._luminance(floats(b, full)))
 

@@ -23,6 +23,7 @@ _MARK = (255, 0, 200)
 _BLINK = 600
 """Milliseconds."""
 _LEVELS = 65535.0
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def heat_of(differences: Floats) -> Screen:
@@ -114,9 +115,19 @@ def _write(band: Screen, text: str, x: int, size: float = 0.5) -> None:
 
 
 def _png(shown: Screen) -> bytes:
-    cv2 = need("cv2", "image")
-    _, data = cv2.imencode(".png", cv2.cvtColor(shown, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    return bytes(data)
+    """Each row as what it differs by from the one above; ISA-L packs it eight times as fast as zlib does."""
+    from isal import isal_zlib
+
+    np = need("numpy", "image")
+    height, width = shown.shape[:2]
+    rows = shown.reshape(height, -1)
+    filtered = np.empty((height, 1 + rows.shape[1]), np.uint8)
+    filtered[:, 0] = 2
+    filtered[0, 1:] = rows[0]
+    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", isal_zlib.compress(filtered.data, 1)), (b"IEND", b""))
+    return _SIGNATURE + b"".join(_chunk(kind, data) for kind, data in chunks)
 
 
 def _blinking(first: bytes, second: bytes) -> bytes:
@@ -131,7 +142,7 @@ def _blinking(first: bytes, second: bytes) -> bytes:
         number += 1
         return _chunk(b"fcTL", fields)
 
-    parts = [b"\x89PNG\r\n\x1a\n", _chunk(b"IHDR", header), _chunk(b"acTL", struct.pack(">II", 2, 0)), control()]
+    parts = [_SIGNATURE, _chunk(b"IHDR", header), _chunk(b"acTL", struct.pack(">II", 2, 0)), control()]
     parts += [_chunk(kind, data) for kind, data in _chunks(first) if kind == b"IDAT"]
     parts.append(control())
     for kind, data in _chunks(second):

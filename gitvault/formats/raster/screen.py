@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gitvault.formats.extras import need
 from gitvault.formats.raster.read import Part, open_image
-from gitvault.formats.raster.scale import averaged, is_alpha, seen
+from gitvault.formats.raster.scale import averaged, is_alpha, is_colour, picked, seen
 
 if TYPE_CHECKING:
     from gitvault.formats.raster.scale import Floats
@@ -38,7 +38,7 @@ def preview(path: Path, side: int) -> Screen:
         step = max(scale, 256)
         small = np.concatenate(
             [
-                averaged(image.rows(part, start, min(start + step, part.height))[..., places], full, scale)
+                averaged(picked(image.rows(part, start, min(start + step, part.height)), places), full, scale)
                 for start in range(0, part.height, step)
             ]
         )
@@ -52,14 +52,15 @@ def preview(path: Path, side: int) -> Screen:
 def on_screen(pixels: Floats, names: Sequence[str], part: Part, span: tuple[float, float] | None = None) -> Screen:
     """Height x width x 3, RGB. `span`: what is black and what is white of a channel that is no colour."""
     np, cv2 = need("numpy", "image"), need("cv2", "image")
-    pixels = np.nan_to_num(pixels, nan=0.0, posinf=1e6, neginf=-1e6)
+    if not part.is_integer:
+        pixels = np.nan_to_num(pixels, nan=0.0, posinf=1e6, neginf=-1e6)
     short = [name.rpartition(".")[2] for name in names]
     alpha = pixels[..., -1:].clip(0, 1) if is_alpha(names[-1]) and len(names) > 1 else None
     colours = pixels[..., :-1] if alpha is not None else pixels
     linear = not part.is_integer
     if short[:4] == ["C", "M", "Y", "K"]:
         shown = _of_inks(colours, part)
-    elif short[0] not in ("R", "Y"):
+    elif not is_colour(short[0]):
         low, high = span or levels(colours)
         shown = ((colours - low) / ((high - low) or 1.0)).clip(0, 1)
         linear = False
@@ -69,13 +70,21 @@ def on_screen(pixels: Floats, names: Sequence[str], part: Part, span: tuple[floa
         board = _board(*shown.shape[:2])
         # Floats have their alpha multiplied in, as the programs that write them do.
         shown = shown + (1 - alpha) * board**2.2 if linear else shown * alpha + (1 - alpha) * board
-    shown = shown.clip(0, 1)
     if linear:
-        shown = np.where(shown <= 0.0031308, shown * 12.92, 1.055 * np.maximum(shown, 1e-9) ** (1 / 2.4) - 0.055)
-    shown = np.rint(shown * 255).astype(np.uint8)
+        shown = cv2.LUT((shown.clip(0, 1) * 65535 + 0.5).astype(np.uint16), _curve())
+    else:
+        shown = cv2.convertScaleAbs(np.ascontiguousarray(shown), alpha=255).reshape(shown.shape)
     if shown.shape[2] == 1:
         shown = cv2.cvtColor(shown, cv2.COLOR_GRAY2RGB)
     return shown if part.profile == b"" or short[0] == "C" or linear else _in_srgb(shown, part.profile)
+
+
+def _curve() -> Screen:
+    """What sRGB makes of 65,536 levels of light."""
+    np = need("numpy", "image")
+    light = np.arange(65536) / 65535
+    curve = np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
+    return np.rint(curve * 255).astype(np.uint8)[None]
 
 
 def levels(*pixels: Floats) -> tuple[float, float]:
