@@ -10,6 +10,7 @@ JPEGs are read by Pillow, which is the only one that has them right; SVG drawing
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import tempfile
 import zipfile
@@ -40,6 +41,8 @@ _DRAWING = 64 << 20
 _DEPTHS = {"uint": "uint32", "int": "int32"}
 _KINDS = {depth: kind for kind, depth in _DEPTHS.items()}
 _JPEG = b"\xff\xd8\xff"
+_SCAN = 0xDA
+_END = b"\xff\xd9"
 _ZIP = b"PK\3\4"
 _PSD = b"8BPS"
 
@@ -125,6 +128,9 @@ def _opened(path: Path, head: bytes) -> Iterator[Image]:
     wanted = oiio.ImageSpec()
     wanted.attribute("oiio:RawColor", 1)
     wanted.attribute("oiio:UnassociatedAlpha", 1)
+    if head.startswith(_JPEG) and not _has_end(path):
+        # Its readers would show grey instead of what is missing.
+        raise _refused(path, "damaged: it ends before its end")
     source = oiio.ImageInput.open(str(path), wanted)
     if not source:
         raise _refused(path, f"cannot be read as an image: {_line(oiio.geterror())}")
@@ -139,6 +145,17 @@ def _opened(path: Path, head: bytes) -> Iterator[Image]:
             yield Image(parts, _Scanlines(oiio, source, path))
     finally:
         source.close()
+
+
+def _has_end(path: Path) -> bool:
+    """Whether a JPEG's pixels are followed by the marker for that."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        at = 2
+        while at + 4 <= len(data) and data[at] == 0xFF:
+            if data[at + 1] == _SCAN:
+                return data.find(_END, at) >= 0
+            at += 1 if data[at + 1] == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return False
 
 
 def _parts(oiio: Any, source: Any, limit: int) -> Iterator[Part]:
