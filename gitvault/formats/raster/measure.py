@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 SIDE = 1920
 """Pictures are halved until their longest side has at most this many pixels."""
 
-# Rows that are looked at at once: as many as EXR's largest blocks have; and the bytes they may have.
+# Rows that are looked at at once, and the bytes they may have: memory of that size is used again and again, larger
+# pieces are new pages each time, which took a third of all time.
 _ROWS = 256
-_STRIP = 64 << 20
+_STRIP = 8 << 20
+_CHUNK = "oiio:RowsPerChunk"
 _WEIGHTS = {"R": 0.2126, "G": 0.7152, "B": 0.0722}
 _FULL = {"uint8": 255.0, "uint16": 65535.0, "uint32": 4294967295.0}
 
@@ -156,8 +158,11 @@ class _Run:
             scale *= 2
         self._scale = scale
         row = sum(two.width * len(two.channels) * _SIZES.get(two.depth, 8) for two in pairs)
+        # Blocks that are packed together would be unpacked for each of their parts.
+        chunks = (int(str(part.facts.get(_CHUNK, 1))) for part in (shown.before, shown.after))
+        least = max(scale, TILE, *(rows for rows in chunks if rows <= _ROWS))
         self.rows = _ROWS
-        while self.rows > max(scale, TILE) and self.rows * row > _STRIP:
+        while self.rows // 2 >= least and self.rows * row > _STRIP:
             self.rows //= 2
         self.found = Measured(self._width, self._height, scale=scale)
         self.found.channels = {name: Tally() for two in pairs for name in two.channels}

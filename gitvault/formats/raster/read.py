@@ -282,17 +282,33 @@ def _merged(path: Path) -> Iterator[Image]:
 
 
 def _rendered(path: Path) -> Image:
-    """A drawing as pixels, at its own size or that at which its longest side has 2,048."""
+    """A drawing as pixels, 2,048 along its longer side, without what it refers to elsewhere."""
     renderer, numpy, cv2 = need("resvg_py", "image"), need("numpy", "image"), need("cv2", "image")
+    etree = need("lxml.etree", "image")
     if os.path.getsize(path) > _DRAWING:
         raise _refused(path, f"drawings over {_DRAWING >> 20} MiB are not rendered")
-    text = path.read_bytes().decode("utf-8", "replace")
     try:
-        # Nothing that it refers to is read: no folder to look in.
-        drawn = renderer.svg_to_bytes(svg_string=text, width=_RENDERED)
-    except ValueError as error:
+        root = etree.parse(str(path), etree.XMLParser(resolve_entities=False, no_network=True)).getroot()
+        # The renderer would read any file of this machine that a drawing names.
+        for element in root.iter("{*}image", "{*}feImage"):
+            for name, value in element.items():
+                if name.endswith("href") and not value.startswith(("data:", "#")):
+                    del element.attrib[name]
+        side = "height" if _is_tall(root) else "width"
+        drawn = renderer.svg_to_bytes(svg_string=etree.tostring(root, encoding="unicode"), **{side: _RENDERED})
+    except (etree.XMLSyntaxError, ValueError) as error:
         raise _refused(path, f"cannot be rendered: {_line(str(error))}") from error
     pixels = cv2.cvtColor(cv2.imdecode(numpy.frombuffer(drawn, numpy.uint8), cv2.IMREAD_UNCHANGED), cv2.COLOR_BGRA2RGBA)
     height, width = pixels.shape[:2]
     part = Part("1", 0, 0, width, height, ("R", "G", "B", "A"), "uint8", 8, {"oiio:ColorSpace": "srgb_rec709_scene"})
     return Image((part,), lambda _, start, stop: pixels[start:stop])
+
+
+def _is_tall(root: Any) -> bool:
+    """Whether a drawing is higher than wide."""
+    sizes = [*root.get("viewBox", "").replace(",", " ").split()[2:], root.get("width", ""), root.get("height", "")]
+    try:
+        width, height = (float(size.strip("pxmcinte ")) for size in sizes[:2])
+    except ValueError:
+        return False
+    return height > width

@@ -1,0 +1,446 @@
+"""Images are read as they are stored, and a single sample that differs by one level is found, in every format."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import images
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from images import Pixels, by_oiio, by_pillow, noise
+from PIL import Image
+
+from gitvault.errors import ToolMissing, UnsupportedMedia
+from gitvault.formats.extras import need
+from gitvault.formats.raster import measure, read
+from gitvault.formats.raster.compare import compare
+from gitvault.formats.raster.tally import BOXES, TILE, Regions, Similarity, Tally, perceptual_hash, psnr
+
+Y, X = 33, 44
+Writer = Callable[[Path, Pixels], None]
+
+
+def planes(path: Path, pixels: Pixels) -> None:
+    images.exr(path, {"RGB": pixels[..., :3], "Z": pixels[..., 3].astype(np.float32), "spec.R": pixels[..., 4]})
+
+
+FORMATS: list[tuple[str, Writer, int, str, str]] = [
+    ("8.png", by_oiio, 3, "uint8", "uint8"),
+    ("alpha.png", by_oiio, 4, "uint8", "uint8"),
+    ("16.png", by_oiio, 3, "uint16", "uint16"),
+    ("16-alpha.png", by_oiio, 4, "uint16", "uint16"),
+    ("16-grey.png", by_oiio, 1, "uint16", "uint16"),
+    ("palette.png", images.palette, 1, "uint8", "uint8"),
+    ("8.tif", by_oiio, 3, "uint8", "uint8"),
+    ("16.tif", by_oiio, 4, "uint16", "uint16"),
+    ("float.tif", by_oiio, 3, "float32", "float"),
+    ("double.tif", by_oiio, 1, "float64", "double"),
+    ("32.tif", by_pillow(), 1, "int32", "int32"),
+    ("cmyk.tif", by_pillow("CMYK"), 4, "uint8", "uint8"),
+    ("lossless.webp", lambda path, pixels: by_oiio(path, pixels, compression="lossless:100"), 3, "uint8", "uint8"),
+    ("a.tga", by_oiio, 4, "uint8", "uint8"),
+    ("a.bmp", by_oiio, 3, "uint8", "uint8"),
+    ("a.dds", by_pillow(), 4, "uint8", "uint8"),
+    ("16.dpx", by_oiio, 3, "uint16", "uint16"),
+    ("half.exr", by_oiio, 3, "float16", "half"),
+    ("float.exr", by_oiio, 4, "float32", "float"),
+    ("tiles.exr", images.tiled, 4, "float16", "half"),
+    ("layers.exr", planes, 5, "float16", "float"),
+    ("8.psd", images.photoshop, 3, "uint8", "uint8"),
+    ("16.psb", images.photoshop, 3, "uint16", "uint16"),
+    ("cmyk.psd", images.photoshop, 4, "uint8", "uint8"),
+    ("a.kra", images.document, 4, "uint8", "uint8"),
+    ("a.ora", images.document, 4, "uint8", "uint8"),
+]
+
+
+@pytest.mark.parametrize(("name", "write", "channels", "kind", "depth"), FORMATS, ids=[row[0] for row in FORMATS])
+def test_one_sample_that_differs_by_one_level_is_found(
+    tmp_path: Path, name: str, write: Writer, channels: int, kind: str, depth: str
+) -> None:
+    old, new = tmp_path / f"old-{name}", tmp_path / f"new-{name}"
+    before = noise(channels, kind)
+    after = before.copy()
+    at = (Y, X, min(channels, 3) - 1)
+    if kind.startswith("float"):
+        after[at] = np.nextafter(before[at], np.array(2, kind))
+    else:
+        after[at] ^= 1
+    write(old, before)
+    write(new, after)
+    found = compare(old, new, None)
+    assert found.changed
+    stats = found.stats
+    assert (stats["width"], stats["height"], stats["depth"]) == (images.WIDTH, images.HEIGHT, depth)
+    assert (stats["changed_pixels"], stats["boxes"]) == (1, [[X, Y, 1, 1]])
+    if name != "palette.png":
+        full = {"uint8": 255, "uint16": 65535, "int32": 2**31 - 1}.get(kind, 1)
+        step = abs(float(after[at]) - float(before[at])) / full
+        assert stats["channels"] == channels
+        assert stats["max"] == pytest.approx(step, rel=1e-6)
+        assert stats["mean"] == pytest.approx(step / before.size, rel=1e-6)
+        assert stats["psnr"] == pytest.approx(-10 * math.log10(step * step / before.size), rel=1e-6)
+    same = compare(new, new, None)
+    assert not same.changed
+    assert (same.stats["max"], same.stats["psnr"], same.stats["ssim"], same.stats["boxes"]) == (0, None, 1, [])
+
+
+@pytest.mark.parametrize("row", [row for row in FORMATS if row[0][0] not in "pla"], ids=lambda row: row[0])
+def test_what_is_read_is_what_was_written(tmp_path: Path, row: tuple[str, Writer, int, str, str]) -> None:
+    name, write, channels, kind, _ = row
+    write(tmp_path / name, noise(channels, kind))
+    found = read.read(tmp_path / name)
+    expected = noise(channels, kind)
+    if name == "cmyk.psd":
+        # Photoshop stores inks inverted.
+        expected = 255 - expected
+    assert found.dtype == expected.dtype
+    assert (found == expected).all()
+
+
+def test_ten_bits_of_film_and_the_mantissa_of_radiance(tmp_path: Path) -> None:
+    ten = noise(3, "uint16") >> 6
+    other = ten.copy()
+    other[Y, X, 1] ^= 1
+    for name, values in (("a.dpx", ten), ("b.dpx", other)):
+        by_oiio(tmp_path / name, (values << 6) | (values >> 4), oiio_BitsPerSample=10)
+    assert compare(tmp_path / "a.dpx", tmp_path / "b.dpx", None).stats["boxes"] == [[X, Y, 1, 1]]
+    light = noise(3, "float32")
+    light[Y, X] = 0.5, 0.25, 0.125
+    by_oiio(tmp_path / "a.hdr", light)
+    light[Y, X, 2] += 1 / 256
+    by_oiio(tmp_path / "b.hdr", light)
+    stats = compare(tmp_path / "a.hdr", tmp_path / "b.hdr", None).stats
+    assert (stats["boxes"], stats["max"]) == ([[X, Y, 1, 1]], 1 / 256)
+
+
+def test_jpegs_and_gifs_whose_pixels_are_not_kept_exactly(tmp_path: Path) -> None:
+    before = noise(4, "uint8")
+    after = before.copy()
+    after[Y, X] ^= 128
+    for name, mode in (("a.jpg", "RGB"), ("inks.jpg", "CMYK"), ("a.gif", "L")):
+        count = len(Image.new(mode, (1, 1)).getbands())
+        for prefix, pixels in (("old-", before), ("new-", after)):
+            chosen = pixels[..., :count].squeeze()
+            Image.fromarray(chosen, mode).save(tmp_path / (prefix + name), quality=100, subsampling=0)
+        stats = compare(tmp_path / f"old-{name}", tmp_path / f"new-{name}", None).stats
+        [[x, y, w, h]] = stats["boxes"]
+        assert x <= X < x + w <= x + 16
+        assert y <= Y < y + h <= y + 16
+    assert stats["boxes"] == [[X, Y, 1, 1]]
+    with read.open_image(tmp_path / "old-inks.jpg") as inks:
+        part = inks.parts[0]
+        assert part.channels == ("C", "M", "Y", "K")
+        assert np.abs(inks.rows(part, 0, part.height).astype(int) - before).mean() < 2
+
+
+def test_drawings_are_rendered_without_the_files_they_name(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.png"
+    Image.new("RGB", (9, 9), "red").save(secret)
+    old, new = tmp_path / "old.svg", tmp_path / "new.svg"
+    images.drawing(old)
+    images.drawing(new, 129)
+    stats = compare(old, new, None).stats
+    assert (stats["width"], stats["height"], stats["max"]) == (2048, 1024, 1 / 255)
+    assert stats["boxes"] == [[0, 0, 1024, 512]]
+    old.write_text(
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:l="http://www.w3.org/1999/xlink" viewBox="0 0 9,18">'
+        f'<image l:href="{secret}" width="9" height="9"/><image href="{secret}" width="9" height="9"/></svg>'
+    )
+    assert read.read(old).shape == (2048, 1024, 4)
+    assert not read.read(old).any()
+
+
+def test_layers_parts_and_object_numbers_of_exr(tmp_path: Path) -> None:
+    halves, ids = noise(3, "float16"), noise(1, "uint32")[..., 0]
+    images.exr(tmp_path / "a.exr", {"RGB": halves, "id": ids, "z.Z": halves[..., 0].astype(np.float32)})
+    other = ids.copy()
+    other[Y, X] ^= 1
+    images.exr(tmp_path / "b.exr", {"RGB": halves, "id": other, "z.Z": halves[..., 0].astype(np.float32)})
+    stats = compare(tmp_path / "a.exr", tmp_path / "b.exr", None).stats
+    assert (stats["boxes"], stats["channels"]) == ([[X, Y, 1, 1]], 5)
+    assert {name for name, of in stats["by_channel"].items() if of["changed"]} == {"id"}
+
+    depth = noise(1, "float32")[..., 0]
+    images.parts(tmp_path / "c.exr", {"beauty": {"RGB": halves}, "depth": {"Z": depth}})
+    images.parts(tmp_path / "d.exr", {"beauty": {"RGB": halves}, "depth": {"Z": depth * 2}, "new": {"Z": depth}})
+    found = compare(tmp_path / "c.exr", tmp_path / "d.exr", None)
+    assert found.stats["changed_parts"] == ["depth"]
+    [change] = [one for one in found.stats["metadata"] if one["name"] == "parts"]
+    assert change == {"name": "parts", "before": ["beauty", "depth"], "after": ["beauty", "depth", "new"]}
+
+
+def test_what_is_no_number_is_told_apart(tmp_path: Path) -> None:
+    before = noise(3, "float32")
+    before[0, 0] = np.nan, np.inf, -np.inf
+    after = before.copy()
+    after[1, 1, 0] = np.nan
+    after[2, 2, 1] = -np.inf
+    after[3, 3, 2] = before[3, 3, 2] + 2
+    by_oiio(tmp_path / "a.exr", before)
+    by_oiio(tmp_path / "b.exr", after)
+    stats = compare(tmp_path / "a.exr", tmp_path / "b.exr", tmp_path).stats
+    assert (stats["changed_pixels"], stats["not_finite"]) == (3, 2)
+    assert stats["max"] == pytest.approx(2)
+    assert all(math.isfinite(stats[name]) for name in ("mean", "psnr", "ssim"))
+    assert not compare(tmp_path / "a.exr", tmp_path / "a.exr", None).changed
+
+
+def test_alpha_is_told_apart(tmp_path: Path) -> None:
+    before = noise(4, "uint8")
+    after = before.copy()
+    after[Y, X, 3] ^= 128
+    by_oiio(tmp_path / "a.png", before)
+    by_oiio(tmp_path / "b.png", after)
+    stats = compare(tmp_path / "a.png", tmp_path / "b.png", None).stats
+    assert stats["alpha"]["max"] == pytest.approx(128 / 255)
+    assert [of["changed"] for of in stats["by_channel"].values()] == [0, 0, 0, 1]
+
+
+def test_versions_of_other_depths_sizes_and_channels(tmp_path: Path) -> None:
+    pixels = noise(3, "uint8")
+    by_oiio(tmp_path / "8.png", pixels)
+    by_oiio(tmp_path / "16.png", pixels.astype(np.uint16) * 257)
+    deeper = compare(tmp_path / "8.png", tmp_path / "16.png", None)
+    assert deeper.changed
+    assert (deeper.stats["changed_pixels"], deeper.stats["depth"]) == (0, "uint16")
+    assert {"name": "depth", "before": "uint8", "after": "uint16"} in deeper.stats["metadata"]
+    by_oiio(tmp_path / "float.tif", pixels.astype(np.float32) / np.float32(255))
+    assert compare(tmp_path / "8.png", tmp_path / "float.tif", None).stats["max"] < 1e-6
+    by_oiio(tmp_path / "small.png", np.ascontiguousarray(pixels[:40, :50]))
+    cut = compare(tmp_path / "8.png", tmp_path / "small.png", tmp_path)
+    assert (cut.stats["changed_pixels"], cut.stats["compared"]) == (0, [0, 0, 50, 40])
+    assert {"name": "size", "before": [90, 70], "after": [50, 40]} in cut.stats["metadata"]
+    by_oiio(tmp_path / "grey.png", noise(1, "uint8"))
+    other = compare(tmp_path / "8.png", tmp_path / "grey.png", None)
+    assert other.changed
+    assert "no channel in common" in other.stats["note"]
+
+
+def test_the_window_of_a_render_is_compared_where_it_lies(tmp_path: Path) -> None:
+    pixels = noise(3, "float16")
+    window = {"displayWindow": ((0, 0), (89, 69))}
+    images.exr(tmp_path / "a.exr", {"RGB": pixels}, **window)
+    images.exr(tmp_path / "b.exr", {"RGB": pixels[10:40, 20:60]}, dataWindow=((20, 10), (59, 39)), **window)
+    stats = compare(tmp_path / "a.exr", tmp_path / "b.exr", None).stats
+    assert (stats["changed_pixels"], stats["compared"]) == (0, [20, 10, 40, 30])
+
+
+def test_profiles_and_what_does_not_count(tmp_path: Path) -> None:
+    from PIL import ImageCms
+
+    image = Image.fromarray(noise(3, "uint8"))
+    image.save(tmp_path / "a.tif")
+    image.save(tmp_path / "b.tif", compression="tiff_lzw")
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    image.save(tmp_path / "c.tif", icc_profile=profile)
+    packed = compare(tmp_path / "a.tif", tmp_path / "b.tif", None)
+    assert not packed.changed
+    assert {"name": "compression", "before": "none", "after": "lzw"} in packed.stats["metadata"]
+    with_profile = compare(tmp_path / "a.tif", tmp_path / "c.tif", tmp_path)
+    assert with_profile.changed
+    assert "ICC profile" in {change["name"] for change in with_profile.stats["metadata"]}
+    assert set(with_profile.pictures) == {"side-by-side", "heat-map", "overlay", "blink"}
+
+
+# -- pictures ------------------------------------------------------------------------------------
+
+
+def test_a_heat_map_shows_one_level_and_one_pixel_of_a_large_image(tmp_path: Path) -> None:
+    before = np.full((2000, 4100, 3), 128, np.uint8)
+    after = before.copy()
+    after[1234, 3333, 1] += 1
+    by_oiio(tmp_path / "a.png", before)
+    by_oiio(tmp_path / "b.png", after)
+    found = compare(tmp_path / "a.png", tmp_path / "b.png", tmp_path)
+    assert found.stats["boxes"] == [[3333, 1234, 1, 1]]
+    heat = np.asarray(Image.open(found.pictures["heat-map"])).astype(int)
+    assert heat.shape[1] == -(-4100 // 4)
+    ground, hot = heat[10, 10], heat[1234 // 4, 3333 // 4]
+    assert hot.max() - ground.max() > 100
+    blink = Image.open(found.pictures["blink"])
+    assert (blink.n_frames, blink.size) == (2, (1025, 500))
+    wide = Image.open(found.pictures["side-by-side"])
+    assert wide.size == (1025 * 2 + 8, 500 + 28)
+    overlay = np.asarray(Image.open(found.pictures["overlay"])).astype(int)
+    assert abs(overlay[1234 // 4, 3333 // 4] - overlay[10, 10]).max() > 50
+
+
+@pytest.mark.parametrize("name", ["8.psd", "cmyk.psd", "layers.exr", "16-grey.png", "alpha.png", "double.tif"])
+def test_pictures_of_every_kind_show_the_image(tmp_path: Path, name: str) -> None:
+    row = next(row for row in FORMATS if row[0] == name)
+    row[1](tmp_path / name, noise(row[2], row[3]))
+    pictures = compare(tmp_path / name, tmp_path / name, tmp_path).pictures
+    shown = np.asarray(Image.open(pictures["side-by-side"]))[28:, : images.WIDTH]
+    assert shown.std() > 20
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_previews_are_small_and_upright(tmp_path: Path, orientation: int) -> None:
+    from gitvault.formats.raster.screen import preview
+
+    pixels = np.zeros((600, 800, 3), np.uint8)
+    pixels[:300, :400] = 255, 0, 0
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(tmp_path / "a.jpg", exif=exif)
+    from PIL import ImageOps
+
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "a.jpg"))).astype(int)
+    shown = preview(tmp_path / "a.jpg", 128)
+    assert max(shown.shape) == 128
+    for corner in ((10, 10), (-10, 10), (10, -10), (-10, -10)):
+        assert abs(shown[corner].astype(int) - expected[corner]).max() < 20
+
+
+# -- bad input -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("row", [row for row in FORMATS if row[0] != "a.tga"], ids=lambda row: row[0])
+def test_half_an_image_is_refused(tmp_path: Path, row: tuple[str, Writer, int, str, str]) -> None:
+    path = tmp_path / row[0]
+    row[1](path, noise(row[2], row[3]))
+    whole = path.read_bytes()
+    for part in (0.02, 0.5, 0.9):
+        path.write_bytes(whole[: int(len(whole) * part)])
+        with pytest.raises(UnsupportedMedia, match="its bytes are saved"):
+            read.read(path)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "CMYK"])
+def test_half_a_jpeg_is_refused_though_its_reader_would_not_mind(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "a.jpg"
+    Image.fromarray(noise(len(mode), "uint8"), mode).save(path, quality=95)
+    whole = path.read_bytes()
+    for part in (0.001, 0.1, 0.5, 0.99):
+        path.write_bytes(whole[: int(len(whole) * part)])
+        with pytest.raises(UnsupportedMedia, match="its bytes are saved"):
+            read.read(path)
+
+
+def test_what_is_damaged_in_documents_and_drawings_is_said(tmp_path: Path) -> None:
+    empty = tmp_path / "a.kra"
+    with zipfile.ZipFile(empty, "w") as archive:
+        archive.writestr("mimetype", "application/x-krita")
+    with pytest.raises(UnsupportedMedia, match=r"a\.kra: has no mergedimage\.png"):
+        read.read(empty)
+    drawing = tmp_path / "a.svg"
+    drawing.write_text("<svg")
+    with pytest.raises(UnsupportedMedia, match="cannot be rendered"):
+        read.read(drawing)
+
+
+def test_images_that_are_too_large_are_refused_before_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read, "MEMORY", 1000)
+    monkeypatch.setattr(read, "_DRAWING", 10)
+    by_oiio(tmp_path / "a.png", noise(3, "uint8"))
+    images.document(tmp_path / "a.ora", noise(4, "uint8"))
+    images.drawing(tmp_path / "a.svg")
+    Image.fromarray(noise(4, "uint8"), "CMYK").save(tmp_path / "a.jpg")
+    for name in ("a.png", "a.ora", "a.svg", "a.jpg"):
+        with pytest.raises(UnsupportedMedia, match=rf"^{name}: .*; its bytes are saved"):
+            read.read(tmp_path / name)
+    monkeypatch.setattr(read, "SAMPLES", 1 << 20)
+    by_oiio(tmp_path / "b.png", np.zeros((1100, 1000, 1), np.uint8))
+    with pytest.raises(UnsupportedMedia, match="1000 x 1100"), read.open_image(tmp_path / "b.png"):
+        pass
+
+
+def test_a_library_that_is_not_there_is_named_with_what_to_install() -> None:
+    with pytest.raises(ToolMissing, match=r"^no_such_library: not installed; pip install 'gitvault\[image\]'$"):
+        need("no_such_library", "image")
+
+
+# -- figures -------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.tuples(st.integers(0, 199), st.integers(0, 149)), max_size=30))
+def test_every_changed_pixel_lies_in_a_box_and_boxes_are_no_larger_than_they_need_be(
+    points: list[tuple[int, int]],
+) -> None:
+    mask = np.zeros((150, 200), np.uint8)
+    for x, y in points:
+        mask[y, x] = 1
+    regions = Regions(*mask.shape)
+    for start in range(0, 150, 48):
+        regions.add(start, mask[start : start + 48])
+    assert regions.pixels == mask.sum()
+    for x, y, w, h in regions.boxes():
+        inside = mask[y : y + h, x : x + w]
+        assert all(edge.any() for edge in (inside[0], inside[-1], inside[:, 0], inside[:, -1]))
+        mask[y : y + h, x : x + w] = 0
+    assert not mask.any()
+
+
+def test_many_regions_become_a_few() -> None:
+    mask = np.zeros((1000, 1000), np.uint8)
+    mask[:: 3 * TILE, :: 3 * TILE] = 1
+    regions = Regions(*mask.shape)
+    regions.add(0, mask)
+    assert 1 <= len(regions.boxes()) <= BOXES < mask.sum()
+
+
+def test_ssim_is_that_of_the_paper_however_the_rows_come() -> None:
+    rng = np.random.default_rng(0)
+    before = rng.random((100, 80)).astype(np.float32)
+    after = before.copy()
+    after[40:47, 30:37] = 0.5
+    line = np.exp(-((np.arange(11) - 5.0) ** 2) / (2 * 1.5**2))
+    window = np.outer(line, line) / line.sum() ** 2
+    values = []
+    for y in range(90):
+        for x in range(70):
+            a, b = (image[y : y + 11, x : x + 11].astype(float) for image in (before, after))
+            mean_a, mean_b = (window * a).sum(), (window * b).sum()
+            variances = (window * a * a).sum() - mean_a**2 + (window * b * b).sum() - mean_b**2
+            covariance = (window * a * b).sum() - mean_a * mean_b
+            top = (2 * mean_a * mean_b + 0.01**2) * (2 * covariance + 0.03**2)
+            values.append(top / ((mean_a**2 + mean_b**2 + 0.01**2) * (variances + 0.03**2)))
+    for rows in (100, 48, 16):
+        similarity = Similarity(100, 80)
+        for start in range(0, 100, rows):
+            a, b = before[start : start + rows], after[start : start + rows]
+            if (a == b).all():
+                similarity.skip(a[:10], a[-10:])
+            else:
+                similarity.add(a, b)
+        assert similarity.value() == pytest.approx(np.mean(values), abs=1e-5)
+    tiny = Similarity(4, 4)
+    tiny.add(before[:4, :4], 1 - before[:4, :4])
+    assert tiny.value() < 0
+
+
+def test_hashes_of_images_that_look_alike_are_near() -> None:
+    rng = np.random.default_rng(0)
+    smooth = np.asarray(Image.fromarray(rng.random((8, 8)).astype(np.float32)).resize((300, 200))).copy()
+    other = np.asarray(Image.fromarray(rng.random((8, 8)).astype(np.float32)).resize((300, 200))).copy()
+    near = (perceptual_hash(smooth) ^ perceptual_hash(smooth * 0.9 + 0.05)).bit_count()
+    far = (perceptual_hash(smooth) ^ perceptual_hash(other)).bit_count()
+    assert near <= 2 < 16 <= far
+
+
+def test_figures_of_places_add_up() -> None:
+    total = Tally(1, 0.5, 0.5, 0.25)
+    total.add(Tally(2, 0.25, 0.5, 0.125, 3.0))
+    assert total == Tally(3, 0.5, 1.0, 0.375, 3.0)
+    assert psnr(total.squares, 3, 1.0) == pytest.approx(10 * math.log10(8))
+    assert psnr(0, 3, 1.0) is None
+
+
+def test_the_channels_that_are_shown_are_the_colours_first() -> None:
+    from gitvault.formats.raster.scale import seen
+
+    assert seen(("A", "B", "G", "R", "Z")) == ("R", "G", "B", "A")
+    assert seen(("Z", "diffuse.R", "diffuse.G", "diffuse.B")) == ("diffuse.R", "diffuse.G", "diffuse.B")
+    assert seen(("Z", "id")) == ("Z",)
+    assert (
+        measure.pair(read.Part("1", 0, 0, 4, 4, ("R",), "uint8", 8), read.Part("1", 4, 0, 4, 4, ("R",), "uint8", 8))
+        is None
+    )
