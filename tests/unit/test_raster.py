@@ -348,8 +348,9 @@ def test_images_that_are_too_large_are_refused_before_they_are_read(
         with pytest.raises(UnsupportedMedia, match=rf"^{name}: .*; its bytes are saved"):
             read.read(tmp_path / name)
     monkeypatch.setattr(read, "SAMPLES", 1 << 20)
-    by_oiio(tmp_path / "b.png", np.zeros((1100, 1000, 1), np.uint8))
-    with pytest.raises(UnsupportedMedia, match="1000 x 1100"), read.open_image(tmp_path / "b.png"):
+    pages = [Image.new("L", (1000, 600))] * 2
+    pages[0].save(tmp_path / "b.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(UnsupportedMedia, match="2 times 1000 x 600"), read.open_image(tmp_path / "b.tif"):
         pass
 
 

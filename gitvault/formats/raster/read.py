@@ -16,8 +16,8 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +99,8 @@ def open_image(path: Path) -> Iterator[Image]:
     with ExitStack() as stack:
         if head.startswith(_ZIP):
             yield stack.enter_context(_merged(path))
+        elif head.startswith(_PSD):
+            yield _photoshop(path)
         elif b"<svg" in head or b":svg" in head:
             yield _rendered(path)
         else:
@@ -135,10 +137,9 @@ def _opened(path: Path, head: bytes) -> Iterator[Image]:
     if not source:
         raise _refused(path, f"cannot be read as an image: {_line(oiio.geterror())}")
     try:
-        # A Photoshop document's further subimages are its layers, which are elements.
-        parts = tuple(_parts(oiio, source, 1 if head.startswith(_PSD) else PARTS))
-        if sum(part.height * part.width * len(part.channels) for part in parts) > SAMPLES:
-            raise _refused(path, f"{parts[0].width} x {parts[0].height} pixels are too many")
+        parts = tuple(_parts(oiio, source))
+        if sum(part.height * part.width * len(part.channels) * part.bits // 8 for part in parts) > SAMPLES:
+            raise _refused(path, f"{len(parts)} times {parts[0].width} x {parts[0].height} pixels are too many")
         if head.startswith(_JPEG) and parts[0].facts.get("jpeg:ColorSpace") in ("CMYK", "YCbCrK", "YCCK"):
             yield _cmyk(path, parts[0])
         else:
@@ -158,9 +159,9 @@ def _has_end(path: Path) -> bool:
     return False
 
 
-def _parts(oiio: Any, source: Any, limit: int) -> Iterator[Part]:
+def _parts(oiio: Any, source: Any) -> Iterator[Part]:
     number = 0
-    while number < limit and source.seek_subimage(number, 0):
+    while number < PARTS and source.seek_subimage(number, 0):
         spec = source.spec()
         facts = {attribute.name: _plain(attribute.value) for attribute in spec.extra_attribs}
         profile = spec.getattribute("ICCProfile")
@@ -258,6 +259,26 @@ def _cmyk(path: Path, part: Part) -> Image:
     inks = ("C", "M", "Y", "K")
     whole = Part(part.name, 0, 0, part.width, part.height, inks, "uint8", 8, facts, profile=profile or b"")
     return Image((whole,), lambda _, start, stop: pixels[start:stop])
+
+
+def _photoshop(path: Path) -> Image:
+    """A Photoshop document's own picture; its layers are elements."""
+    from gitvault.formats.raster.photoshop import Header, merged
+
+    try:
+        with open(path, "rb") as file:
+            header = Header(file)
+        if header.width * header.height * header.count * header.bits // 8 > MEMORY:
+            raise _refused(path, f"{header.width} x {header.height} pixels are too many to be read at once")
+        pixels = merged(path)
+    except (ValueError, MemoryError) as error:
+        raise _refused(path, f"damaged: {_line(str(error))}") from error
+    facts: dict[str, object] = {}
+    profile = b""
+    with suppress(UnsupportedMedia), _opened(path, b"") as known:
+        facts, profile = dict(known.parts[0].facts), known.parts[0].profile
+    part = Part("1", 0, 0, header.width, header.height, header.channels, header.depth, header.bits, facts)
+    return Image((replace(part, profile=profile),), lambda _, start, stop: pixels[start:stop])
 
 
 @contextmanager

@@ -71,7 +71,7 @@ def on_screen(pixels: Floats, names: Sequence[str], part: Part, span: tuple[floa
         # Floats have their alpha multiplied in, as the programs that write them do.
         shown = shown + (1 - alpha) * board**2.2 if linear else shown * alpha + (1 - alpha) * board
     if linear:
-        shown = cv2.LUT((shown.clip(0, 1) * 65535 + 0.5).astype(np.uint16), _curve())
+        shown = cv2.LUT((shown.clip(0, 1) * 65535 + 0.5).astype(np.uint16), _curve()).reshape(shown.shape)
     else:
         shown = cv2.convertScaleAbs(np.ascontiguousarray(shown), alpha=255).reshape(shown.shape)
     if shown.shape[2] == 1:
