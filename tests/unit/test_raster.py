@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from PIL import Image
 
 from gitvault.errors import ToolMissing, UnsupportedMedia
 from gitvault.formats.extras import need
-from gitvault.formats.raster import measure, read
+from gitvault.formats.raster import measure, photoshop, read
 from gitvault.formats.raster.compare import compare
 from gitvault.formats.raster.tally import BOXES, TILE, Regions, Similarity, Tally, perceptual_hash, psnr
 
@@ -357,6 +358,55 @@ def test_images_that_are_too_large_are_refused_before_they_are_read(
 def test_a_library_that_is_not_there_is_named_with_what_to_install() -> None:
     with pytest.raises(ToolMissing, match=r"^no_such_library: not installed; pip install 'gitvault\[image\]'$"):
         need("no_such_library", "image")
+
+
+def psd_head(count: int = 3, height: int = 4, width: int = 20, bits: int = 8, mode: int = 3, version: int = 1) -> bytes:
+    return struct.pack(">4sH6xHIIHH", b"8BPS", version, count, height, width, bits, mode)
+
+
+def test_photoshop_documents_of_every_colour_mode(tmp_path: Path) -> None:
+    path = tmp_path / "a.psd"
+    bits = np.random.default_rng(0).integers(0, 256, (4, 3), dtype=np.uint8)
+    path.write_bytes(psd_head(1, bits=1, mode=0) + bytes(12) + bytes(2) + bits.tobytes())
+    assert (read.read(path)[..., 0] == 255 * (1 - np.unpackbits(bits, axis=1)[:, :20])).all()
+
+    entries = np.random.default_rng(1).integers(0, 256, (4, 20), dtype=np.uint8)
+    colours = bytes(range(256)) + bytes(256) + bytes(range(255, -1, -1))
+    path.write_bytes(psd_head(1, mode=2) + struct.pack(">I", 768) + colours + bytes(8) + bytes(2) + entries.tobytes())
+    assert (read.read(path) == np.stack([entries, 0 * entries, 255 - entries], axis=-1)).all()
+
+    light = noise(1, "float32")[:4, :20, 0]
+    path.write_bytes(psd_head(1, bits=32, mode=1) + bytes(12) + bytes(2) + light.astype(">f4").tobytes())
+    assert (read.read(path)[..., 0] == light).all()
+
+    # Each row is one value, twenty times: packed by PackBits.
+    lengths = struct.pack(">H", 2) * 12
+    path.write_bytes(psd_head() + bytes(12) + b"\0\1" + lengths + b"".join(bytes([237, row]) for row in range(12)))
+    assert (photoshop.merged(path)[:, 7] == np.arange(12).reshape(3, 4).T).all()
+    with open(path, "rb") as file:
+        assert photoshop.Header(file).channels == ("R", "G", "B")
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (psd_head()[:20], "it ends before its end"),
+        (psd_head(version=3), "version 3"),
+        (psd_head(bits=7), "7 bits: none that is known"),
+        (psd_head(width=0), "3 channels of 0 x 4"),
+        (psd_head(1, mode=2) + bytes(12) + bytes(2) + bytes(80), "its palette is cut off"),
+        (psd_head() + bytes(12) + bytes(2) + bytes(239), "damaged"),
+        (psd_head() + bytes(12) + b"\0\2" + bytes(30), "damaged"),
+        (psd_head() + bytes(12) + b"\0\1" + b"\0\2" * 12, "damaged"),
+        (psd_head(56, 200_000, 200_000), "200000 x 200000 pixels are too many"),
+        (psd_head() + bytes(11), "it ends before its end"),
+    ],
+)
+def test_damaged_photoshop_documents_are_refused(tmp_path: Path, content: bytes, why: str) -> None:
+    path = tmp_path / "a.psd"
+    path.write_bytes(content)
+    with pytest.raises(UnsupportedMedia, match=rf"^a\.psd: .*{why}.*its bytes are saved"):
+        read.read(path)
 
 
 # -- figures -------------------------------------------------------------------------------------
