@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gitvault.formats.raster.read import Pixels
 
 _BITMAP, _INDEXED, _CMYK = 0, 2, 4
+_ROWS_PACKED = 1
 _COLOURS = {0: "Y", 1: "Y", 2: "P", 3: "RGB", 4: "CMYK", 7: "", 8: "Y", 9: ("L", "a", "b")}
 _TYPES = {8: ">u1", 16: ">u2", 32: ">f4"}
 _DEPTHS = {1: "uint8", 8: "uint8", 16: "uint16", 32: "float"}
@@ -71,16 +72,22 @@ def merged(path: Path) -> Pixels:
 
 def _unpacked(data: bytes, packed: int, header: Header) -> bytes:
     compression: Any = need("psd_tools.compression", "image")
+    rows = header.height * header.count
+    if packed == _ROWS_PACKED:
+        # Rows that are cut off would become black.
+        np = need("numpy", "image")
+        kind = np.dtype(">u2" if header.version == 1 else ">u4")
+        lengths = np.frombuffer(data[: rows * kind.itemsize], kind)
+        if len(lengths) < rows or int(lengths.sum()) + lengths.nbytes > len(data):
+            raise ValueError("it ends before its end")
     with warnings.catch_warnings():
-        # What is cut off would become black.
         warnings.simplefilter("error")
         try:
-            kind = compression.Compression(packed)
-            height = header.height * header.count
-            size = height * ((header.width * header.bits + 7) // 8)
-            found = compression.decompress(data, kind, header.width, height, header.bits, header.version)
+            method = compression.Compression(packed)
+            found = compression.decompress(data, method, header.width, rows, header.bits, header.version)
         except compression.PSDDecompressionWarning as warning:
             raise ValueError(str(warning)) from warning
+    size = rows * ((header.width * header.bits + 7) // 8)
     if len(found) != size:
         raise ValueError(f"{size:,} bytes of pixels expected, {len(found):,} found")
     return bytes(found)
