@@ -40,6 +40,8 @@ _MERGED = "mergedimage.png"
 _DRAWING = 64 << 20
 _DEPTHS = {"uint": "uint32", "int": "int32"}
 _KINDS = {depth: kind for kind, depth in _DEPTHS.items()}
+_ARRAYS = {"float16": "half", "float32": "float"}
+_SUBSAMPLED = "Subsampled channels"
 _JPEG = b"\xff\xd8\xff"
 _SCAN = 0xDA
 _END = b"\xff\xd9"
@@ -135,7 +137,11 @@ def _opened(path: Path, head: bytes) -> Iterator[Image]:
         raise _refused(path, "damaged: it ends before its end")
     source = oiio.ImageInput.open(str(path), wanted)
     if not source:
-        raise _refused(path, f"cannot be read as an image: {_line(oiio.geterror())}")
+        why = _line(oiio.geterror())
+        if _SUBSAMPLED in why:
+            yield _subsampled(path)
+            return
+        raise _refused(path, f"cannot be read as an image: {why}")
     try:
         parts = tuple(_parts(oiio, source))
         if sum(part.height * part.width * len(part.channels) * part.bits // 8 for part in parts) > SAMPLES:
@@ -235,6 +241,32 @@ def _line(text: str) -> str:
 
 
 # ------------------------------------------------------------------------------------------ others
+
+
+def _subsampled(path: Path) -> Image:
+    """An EXR image of luminance and, with fewer pixels, chroma: those are a part of their own."""
+    openexr, numpy = need("OpenEXR", "image"), need("numpy", "image")
+    try:
+        # Without a limit of its own: the size of what it may take is that of the process it runs in.
+        with openexr.File(str(path), separate_channels=True) as file:
+            planes = [
+                (number, (channel.xSampling, channel.ySampling), name, channel.pixels)
+                for number, part in enumerate(file.parts)
+                for name, channel in part.channels.items()
+            ]
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise _refused(path, f"damaged: {_line(str(error))}") from error
+    parts: list[Part] = []
+    by_place: dict[tuple[int, int], Pixels] = {}
+    for number, sampling in sorted({plane[:2] for plane in planes}):
+        chosen = {name: pixels for n, s, name, pixels in planes if (n, s) == (number, sampling)}
+        pixels = numpy.stack(list(chosen.values()), axis=-1)
+        name = f"{number + 1}" + (" chroma" if sampling != (1, 1) else "")
+        depth = _ARRAYS.get(str(pixels.dtype), str(pixels.dtype))
+        size, place = (pixels.shape[1], pixels.shape[0]), (number, len(parts))
+        parts.append(Part(name, 0, 0, *size, tuple(chosen), depth, pixels.itemsize * 8, place=place))
+        by_place[place] = pixels
+    return Image(tuple(parts), lambda part, start, stop: by_place[part.place][start:stop])
 
 
 def _cmyk(path: Path, part: Part) -> Image:
