@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import shutil
 import statistics
 import subprocess
@@ -89,14 +88,11 @@ def commands(old: Path, new: Path, out: Path, odiff: str | None) -> dict[str, li
 
 def measured(words: Sequence[str]) -> tuple[float, float, float]:
     """Seconds of wall clock and of processor time, MiB."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # With all that it started and waited for.
     _, _, usage = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - start
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return wall, cpu, max(usage.ru_maxrss, after.ru_maxrss if after.ru_maxrss > before.ru_maxrss else 0) / 1024
+    return time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
 def main() -> None:
@@ -109,7 +105,7 @@ def main() -> None:
     parser.add_argument("--odiff")
     chosen = parser.parse_args()
     chosen.folder.mkdir(parents=True, exist_ok=True)
-    print("| images | tool | wall s | CPU s | of oiiotool's CPU | goal s |\n|---|---|---|---|---|---|")
+    print("| images | tool | wall s | CPU s | of oiiotool's CPU | MiB | goal s |\n|---|---|---|---|---|---|---|")
     for size in chosen.sizes:
         paths = {
             (name, kind): chosen.folder / f"{size}-{name}-{kind if '.' in kind else '8.' + kind}"
@@ -132,11 +128,11 @@ def main() -> None:
                     for tool, rows in samples.items()
                 }
                 peer = medians.get("oiiotool --diff", [0, 0, 0])[1]
-                for tool, (wall, cpu, _) in medians.items():
+                for tool, (wall, cpu, mib) in medians.items():
                     ratio = f"{cpu / peer:.2f}" if peer else "-"
                     goal = (GOALS_EXR if kind == "exr" else GOALS)[size] if tool.endswith("pictures") else ""
                     label = f"{size} {KINDS[kind]}, {name}"
-                    print(f"| {label} | {tool} | {wall:.2f} | {cpu:.2f} | {ratio} | {goal} |", flush=True)
+                    print(f"| {label} | {tool} | {wall:.2f} | {cpu:.2f} | {ratio} | {mib:.0f} | {goal} |", flush=True)
 
 
 if __name__ == "__main__":

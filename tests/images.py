@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -62,6 +63,29 @@ def parts(path: Path, by_name: dict[str, dict[str, Pixels]]) -> None:
         for name, channels in by_name.items()
     ]
     OpenEXR.File(made).write(str(path))
+
+
+def subsampled(path: Path, light: Pixels, chroma: Pixels) -> None:
+    """An EXR of halves, not packed: Y, and RY for every fourth pixel; OpenEXR's Python writes none."""
+    height, width = light.shape
+
+    def attribute(name: str, kind: str, value: bytes) -> bytes:
+        return f"{name}\0{kind}\0".encode() + struct.pack("<i", len(value)) + value
+
+    channels = [("RY", 2), ("Y", 1)]
+    listed = b"".join(name.encode() + struct.pack("<xiiii", 1, 0, step, step) for name, step in channels)
+    window = struct.pack("<4i", 0, 0, width - 1, height - 1)
+    head = struct.pack("<ii", 20000630, 2)
+    head += attribute("channels", "chlist", listed + b"\0") + attribute("compression", "compression", b"\0")
+    head += attribute("dataWindow", "box2i", window) + attribute("displayWindow", "box2i", window)
+    head += attribute("lineOrder", "lineOrder", b"\0") + attribute("pixelAspectRatio", "float", struct.pack("<f", 1))
+    head += attribute("screenWindowCenter", "v2f", bytes(8)) + attribute("screenWindowWidth", "float", bytes(4)) + b"\0"
+    offsets, body = [], b""
+    for y in range(height):
+        row = (b"" if y % 2 else chroma[y // 2].tobytes()) + light[y].tobytes()
+        offsets.append(len(head) + 8 * height + len(body))
+        body += struct.pack("<ii", y, len(row)) + row
+    path.write_bytes(head + struct.pack(f"<{height}Q", *offsets) + body)
 
 
 def by_pillow(mode: str | None = None, **options: object) -> Callable[[Path, Pixels], None]:

@@ -246,16 +246,14 @@ def _line(text: str) -> str:
 def _subsampled(path: Path) -> Image:
     """An EXR image of luminance and, with fewer pixels, chroma: those are a part of their own."""
     openexr, numpy = need("OpenEXR", "image"), need("numpy", "image")
-    try:
-        # Without a limit of its own: the size of what it may take is that of the process it runs in.
-        with openexr.File(str(path), separate_channels=True) as file:
-            planes = [
-                (number, (channel.xSampling, channel.ySampling), name, channel.pixels)
-                for number, part in enumerate(file.parts)
-                for name, channel in part.channels.items()
-            ]
-    except (RuntimeError, ValueError, TypeError) as error:
-        raise _refused(path, f"damaged: {_line(str(error))}") from error
+    with openexr.File(str(path), separate_channels=True) as file:
+        planes = [
+            (number, (channel.xSampling, channel.ySampling), name, channel.pixels)
+            for number, part in enumerate(file.parts)
+            for name, channel in part.channels.items()
+        ]
+    if not planes:
+        raise _refused(path, "damaged: it has no pixels")
     parts: list[Part] = []
     by_place: dict[tuple[int, int], Pixels] = {}
     for number, sampling in sorted({plane[:2] for plane in planes}):
