@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from argparse import Namespace
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import cast
 
 import images
 import pytest
@@ -15,9 +17,11 @@ from images import by_oiio, noise
 from PIL import Image
 from trees import write
 
+from gitvault.cli import visual
 from gitvault.errors import ExistsError, NotFoundError, UnsupportedMedia
 from gitvault.formats import Element, difference
 from gitvault.formats.confined import Confined
+from gitvault.personas.base import Session
 from gitvault.personas.creative import CreativeVault, diff
 from gitvault.personas.creative.frames import Sequence, sequences
 from gitvault.personas.creative.page import write_page
@@ -100,6 +104,8 @@ def test_what_changed_between_two_snapshots(tmp_path: Path, command: Run, vault:
         acme.backup()
         change(tmp_path / "acme")
         acme.backup()
+        only_names = [one.path for one in diff.compare_snapshots(acme.vault, "acme~1", "acme", b"notes.txt")]
+        assert only_names == [b"notes.txt"]
         found = acme.compare_versions("acme~1", "acme", folder=tmp_path / "seen")
         check({one.path.decode(): one for one in found})
         only = acme.compare_versions("acme~1", "acme", "art/wall.png")
@@ -206,6 +212,18 @@ def test_elements_are_compared_by_name() -> None:
     }
     assert difference.may_be_shown(".png")
     assert not difference.may_be_shown(".txt")
+
+
+def test_people_read_a_line_for_each_file(tmp_path: Path) -> None:
+    by_oiio(tmp_path / "a.png", noise(3, "uint8"))
+    (tmp_path / "new").mkdir()
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "a.png").write_bytes(b"torn")
+    by_oiio(tmp_path / "new" / "a.png", noise(3, "uint8"))
+    said = {"a": str(tmp_path / "old"), "b": str(tmp_path / "new"), "path": None, "output": None, "overwrite": False}
+    answer = visual.visual(cast(Session, None), Namespace(**said))
+    assert (list(answer.lines), answer.code) == (["unread  file  a.png"], 4)
+    assert answer.problems[0].reason.startswith("a.png: cannot be read as an image")
 
 
 def test_frames_are_one_sequence() -> None:

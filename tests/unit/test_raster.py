@@ -18,9 +18,9 @@ from PIL import Image
 
 from gitvault.errors import ToolMissing, UnsupportedMedia
 from gitvault.formats.extras import need
-from gitvault.formats.raster import measure, photoshop, read
+from gitvault.formats.raster import measure, photoshop, read, scale, screen
 from gitvault.formats.raster.compare import compare
-from gitvault.formats.raster.tally import BOXES, TILE, Regions, Similarity, Tally, perceptual_hash, psnr
+from gitvault.formats.raster.tally import BOXES, REACH, TILE, Regions, Similarity, Tally, perceptual_hash, psnr
 
 Y, X = 33, 44
 Writer = Callable[[Path, Pixels], None]
@@ -278,7 +278,7 @@ def test_a_heat_map_shows_one_level_and_one_pixel_of_a_large_image(tmp_path: Pat
     found = compare(tmp_path / "a.png", tmp_path / "b.png", tmp_path)
     assert found.stats["boxes"] == [[3333, 1234, 1, 1]]
     heat = np.asarray(Image.open(found.pictures["heat-map"])).astype(int)
-    assert heat.shape[1] == -(-4100 // 4)
+    assert heat.shape[1] == -(-4100 // 4) <= measure.SIDE
     ground, hot = heat[10, 10], heat[1234 // 4, 3333 // 4]
     assert hot.max() - ground.max() > 100
     blink = Image.open(found.pictures["blink"])
@@ -300,8 +300,6 @@ def test_pictures_of_every_kind_show_the_image(tmp_path: Path, name: str) -> Non
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_previews_are_small_and_upright(tmp_path: Path, orientation: int) -> None:
-    from gitvault.formats.raster.screen import preview
-
     pixels = np.zeros((600, 800, 3), np.uint8)
     pixels[:300, :400] = 255, 0, 0
     exif = Image.Exif()
@@ -310,7 +308,7 @@ def test_previews_are_small_and_upright(tmp_path: Path, orientation: int) -> Non
     from PIL import ImageOps
 
     expected = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "a.jpg"))).astype(int)
-    shown = preview(tmp_path / "a.jpg", 128)
+    shown = screen.preview(tmp_path / "a.jpg", 128)
     assert max(shown.shape) == 128
     for corner in ((10, 10), (-10, 10), (10, -10), (-10, -10)):
         assert abs(shown[corner].astype(int) - expected[corner]).max() < 20
@@ -339,6 +337,26 @@ def test_half_a_jpeg_is_refused_though_its_reader_would_not_mind(tmp_path: Path,
         path.write_bytes(whole[: int(len(whole) * part)])
         with pytest.raises(UnsupportedMedia, match="its bytes are saved"):
             read.read(path)
+
+
+def test_a_jpeg_of_inks_whose_profile_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    Image.fromarray(noise(4, "uint8"), "CMYK").save(path, quality=95, icc_profile=b"no profile")
+    found = compare(path, path, tmp_path)
+    assert Image.open(found.pictures["overlay"]).size == (images.WIDTH, images.HEIGHT)
+
+
+def test_deep_images_are_refused(tmp_path: Path) -> None:
+    import OpenImageIO as oiio
+
+    spec = oiio.ImageSpec(4, 4, 2, "float")
+    spec.channelnames = ("A", "Z")
+    spec.deep = True
+    buffer = oiio.ImageBuf(spec)
+    buffer.set_deep_samples(1, 1, 0, 2)
+    assert buffer.write(str(tmp_path / "deep.exr"))
+    with pytest.raises(UnsupportedMedia, match=r"deep\.exr: deep images"):
+        read.read(tmp_path / "deep.exr")
 
 
 def test_what_is_damaged_in_documents_and_drawings_is_said(tmp_path: Path) -> None:
@@ -417,6 +435,7 @@ def test_photoshop_documents_of_every_colour_mode(tmp_path: Path) -> None:
         (psd_head() + bytes(12) + b"\0\1" + b"\0\2" * 12, "damaged"),
         (psd_head(56, 200_000, 200_000), "200000 x 200000 pixels are too many"),
         (psd_head() + bytes(11), "it ends before its end"),
+        (psd_head(1, bits=1, mode=0) + bytes(12) + bytes(2) + bytes(5), "12 bytes of pixels expected, 5 found"),
     ],
 )
 def test_damaged_photoshop_documents_are_refused(tmp_path: Path, content: bytes, why: str) -> None:
@@ -476,7 +495,7 @@ def test_ssim_is_that_of_the_paper_however_the_rows_come() -> None:
         for start in range(0, 100, rows):
             a, b = before[start : start + rows], after[start : start + rows]
             if (a == b).all():
-                similarity.skip(a[:10], a[-10:])
+                similarity.skip(a[:REACH], a[-REACH:])
             else:
                 similarity.add(a, b)
         assert similarity.value() == pytest.approx(np.mean(values), abs=1e-5)
@@ -503,12 +522,50 @@ def test_figures_of_places_add_up() -> None:
 
 
 def test_the_channels_that_are_shown_are_the_colours_first() -> None:
-    from gitvault.formats.raster.scale import seen
-
+    seen = scale.seen
+    assert scale.is_alpha("diffuse.A")
+    assert not scale.is_alpha("R")
+    assert scale.is_colour("diffuse.Y")
+    assert not scale.is_colour("Z")
     assert seen(("A", "B", "G", "R", "Z")) == ("R", "G", "B", "A")
     assert seen(("Z", "diffuse.R", "diffuse.G", "diffuse.B")) == ("diffuse.R", "diffuse.G", "diffuse.B")
     assert seen(("Z", "id")) == ("Z",)
+    part = read.Part("1", 2, 3, 8, 9, ("G", "R"), "uint8", 8)
+    two = measure.pair(read.Part("1", 0, 0, 4, 4, ("R",), "uint16", 16), part)
+    assert isinstance(two, measure.Pair)
+    assert (two.channels, two.x, two.y, two.width, two.height, two.depth) == (("R",), 2, 3, 2, 1, "uint16")
+    assert two.after.is_integer
+    assert measure.Measured(4, 4).ssim == 1
     assert (
         measure.pair(read.Part("1", 0, 0, 4, 4, ("R",), "uint8", 8), read.Part("1", 4, 0, 4, 4, ("R",), "uint8", 8))
         is None
     )
+
+
+def test_smaller_images_are_averages_and_smaller_heat_keeps_the_greatest() -> None:
+    pixels = noise(4, "uint16")
+    some = scale.picked(pixels, [1, 2])
+    assert (some == pixels[..., 1:3]).all()
+    assert (scale.picked(pixels, [3, 0]) == pixels[..., [3, 0]]).all()
+    small = scale.averaged(some, 65535.0, 2)
+    assert small.shape == (images.HEIGHT // 2, images.WIDTH // 2, 2)
+    assert small[3, 4, 0] == pytest.approx(pixels[6:8, 8:10, 1].mean() / 65535, abs=1e-4)
+    heat = scale.floats(np.ascontiguousarray(pixels[..., 0]), 65535.0)
+    pooled = scale.pooled(heat, 4)
+    assert pooled.shape == (18, 23)
+    assert pooled[2, 3] == heat[8:12, 12:16].max()
+    halves = np.arange(65536, dtype=np.uint16).view(np.float16).reshape(256, 256)
+    assert np.array_equal(scale.floats(halves, 1.0), halves.astype(np.float32), equal_nan=True)
+
+
+def test_what_is_on_the_screen() -> None:
+    part = read.Part("1", 0, 0, 4, 4, ("R", "G", "B", "A"), "float", 32, {"Orientation": 6})
+    light = np.zeros((2, 4, 4), np.float32)
+    light[0, :] = 0.2159, 1.0, 2.0, 1.0
+    shown = screen.on_screen(light, part.channels, part)
+    # Light of 21.6 % is half of what sRGB has; what is transparent shows the board behind it.
+    assert shown[0, 0].tolist() == [128, 255, 255]
+    assert len(set(shown[1, 0].tolist())) == 1
+    assert screen.upright(shown, part).shape == (4, 2, 3)
+    depth = np.array([[[-5.0], [0.0], [5.0], [np.nan]]], np.float32)
+    assert screen.on_screen(depth, ("Z",), part)[0, :3, 0].tolist() == [0, 128, 255]

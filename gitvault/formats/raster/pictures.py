@@ -26,7 +26,7 @@ _LEVELS = 65535.0
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
-def heat_of(differences: Floats) -> Screen:
+def _heat_of(differences: Floats) -> Screen:
     """Differences in parts of full scale as colours, from dark blue (none that 16 bits can hold) to yellow.
 
     The scale is logarithmic: one level of 16 bits, of 8 bits and full scale are as far from each other.
@@ -67,7 +67,7 @@ def _heat_map(after: Screen, heat: Floats, boxes: Sequence[Sequence[float]]) -> 
     """Over the image, grey and dark."""
     np, cv2 = need("numpy", "image"), need("cv2", "image")
     ground = cv2.cvtColor(cv2.cvtColor(after, cv2.COLOR_RGB2GRAY) // 5, cv2.COLOR_GRAY2RGB)
-    shown = np.where(heat[..., None] > 0, heat_of(heat), ground)
+    shown = np.where(heat[..., None] > 0, _heat_of(heat), ground)
     return np.vstack([_marked(shown, boxes), _legend(shown.shape[1])])
 
 
@@ -100,7 +100,7 @@ def _legend(width: int) -> Screen:
     if bar < 240:
         return band
     scale = (2.0 ** (16 * np.arange(bar, dtype=np.float32) / bar) - 1) / _LEVELS
-    band[4:12, 8 : 8 + bar] = heat_of(scale[None])
+    band[4:12, 8 : 8 + bar] = _heat_of(scale[None])
     for part, label in ((0, "1/65535"), (8 / 16, "1/255"), (12 / 16, "1/16"), (1, "full")):
         _write(band, label, 8 + int(part * bar) - (0 if part == 0 else 24), size=0.35)
     return band

@@ -32,9 +32,8 @@ MEMORY = 3 << 30
 """What one image may take that can only be decoded whole, in bytes."""
 SAMPLES = 1 << 36
 """Bytes of pixels in all; what says it has more is not read."""
-PARTS = 4096
-"""Pages, frames or parts of one file; further ones are not read."""
-
+# Pages, frames or parts of one file; further ones are not read.
+_PARTS = 4096
 _RENDERED = 2048
 _MERGED = "mergedimage.png"
 _DRAWING = 64 << 20
@@ -167,7 +166,7 @@ def _has_end(path: Path) -> bool:
 
 def _parts(oiio: Any, source: Any) -> Iterator[Part]:
     number = 0
-    while number < PARTS and source.seek_subimage(number, 0):
+    while number < _PARTS and source.seek_subimage(number, 0):
         spec = source.spec()
         facts = {attribute.name: _plain(attribute.value) for attribute in spec.extra_attribs}
         profile = spec.getattribute("ICCProfile")
@@ -277,12 +276,9 @@ def _cmyk(path: Path, part: Part) -> Image:
         raise _refused(path, f"{part.width} x {part.height} pixels are too many for a JPEG of four inks")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            with pillow.open(path) as opened:
-                pixels = numpy.asarray(opened)
-                profile = opened.info.get("icc_profile")
-        except (OSError, SyntaxError, ValueError) as error:
-            raise _refused(path, f"damaged: {_line(str(error))}") from error
+        with pillow.open(path) as opened:
+            pixels = numpy.asarray(opened)
+            profile = opened.info.get("icc_profile")
     facts = {**part.facts, "oiio:ColorSpace": "CMYK"}
     if profile:
         facts["ICCProfile"] = _plain(memoryview(profile))
