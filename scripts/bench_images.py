@@ -10,12 +10,10 @@ times: the median of wall clock and of processor time, and the most memory of th
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,13 @@ SIZES = {"4k": (3840, 2160), "8k": (7680, 4320)}
 KINDS = {"png": "8-bit PNG", "16.png": "16-bit PNG", "16.tif": "16-bit TIFF", "jpg": "JPEG", "exr": "EXR, 9 channels"}
 GOALS = {"4k": 2.5, "8k": 8.0}
 GOALS_EXR = {"4k": 4.0, "8k": 15.0}
+_STARTER = """
+import resource, subprocess, sys, time
+start = time.perf_counter()
+subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+wall, used = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+print(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+"""
 
 
 def scene(width: int, height: int) -> Any:
@@ -88,11 +93,10 @@ def commands(old: Path, new: Path, out: Path, odiff: str | None) -> dict[str, li
 
 def measured(words: Sequence[str]) -> tuple[float, float, float]:
     """Seconds of wall clock and of processor time, MiB."""
-    start = time.perf_counter()
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    # With all that it started and waited for.
-    _, _, usage = os.wait4(process.pid, 0)
-    return time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+    # A process begins with the memory of the one it comes from: a small one starts it.
+    done = subprocess.run([sys.executable, "-S", "-c", _STARTER, *words], capture_output=True, text=True, check=True)
+    wall, cpu, mib = map(float, done.stdout.split()[-3:])
+    return wall, cpu, mib
 
 
 def main() -> None:
