@@ -75,7 +75,8 @@ def check(found: dict[str, diff.FileDifference]) -> None:
     assert (shot.kind, shot.changed) == ("image", True)
     assert (shot.stats["frames"], shot.stats["frames_changed"], shot.stats["worst_frame"]) == (5, [2, 4], 4)
     assert (shot.stats["frames_added"], shot.stats["frames_removed"]) == ([6], [1])
-    frames = shot.stats["by_frame"]
+    # Two files that were written a second apart differ in their bytes.
+    frames = [frame for frame in shot.stats["by_frame"] if frame["changed_pixels"]]
     assert [frame["changed_pixels"] for frame in frames] == [1, 201]
     assert shot.stats["changed_pixels"] == 202
     assert shot.stats["mean"] == pytest.approx(sum(frame["mean"] for frame in frames) / 4)
@@ -126,9 +127,8 @@ def test_what_changed_between_two_snapshots(tmp_path: Path, command: Run, vault:
     done = command("diff", "--visual", "acme~1", "acme", "renders")
     assert (done.returncode, done.stdout.split()[:3]) == (1, ["changed", "image", "renders/shot.####.exr"])
     assert "2 frames of 5" in done.stdout
-    same = command("diff", "--visual", "acme", "acme", "--json")
-    assert (same.returncode, json.loads(same.stdout)) == (0, [])
-    assert command("diff", "--visual", "acme", "acme").stdout == "nothing changed\n"
+    same = command("diff", "--visual", "acme", "acme")
+    assert (same.returncode, same.stdout) == (0, "nothing changed\n")
     assert command("diff", "acme~1", "acme", "art").returncode == 129
 
 
@@ -156,10 +156,8 @@ def test_two_files_and_a_saved_one(tmp_path: Path, command: Run, vault: Vault) -
     assert (tmp_path / found["pictures"]["blink"]).is_file()
     again = command("diff", "--visual", old, new, "-o", "out")
     assert (again.returncode, "--overwrite" in again.stderr) == (128, True)
-    assert command("diff", "--visual", old, new, "-o", "out", "--overwrite").returncode == 1
-    assert command("diff", "--visual", old, old).returncode == 0
     new.replace(old)
-    saved = command("diff", "--visual", "work:a.png", old, "--json")
+    saved = command("diff", "--visual", "work:a.png", old, "-o", "out", "--overwrite", "--json")
     assert json.loads(saved.stdout)[0]["stats"]["changed_pixels"] == 1
     folders = command("diff", "--visual", "./work", "./work", "--json")
     assert (folders.returncode, json.loads(folders.stdout)) == (0, [])
@@ -170,14 +168,11 @@ def test_files_that_cannot_be_shown_are_said_so(tmp_path: Path, command: Run) ->
     (tmp_path / "a.txt").write_text("one")
     (tmp_path / "b.txt").write_text("two")
     (tmp_path / "a.png").write_text("no image")
-    for a, b, why in (
-        ("a.txt", "b.txt", "no kind of file whose differences can be shown; the bytes differ"),
-        ("a.txt", "a.txt", "the bytes are the same"),
-        ("a.png", "a.png", "does not begin as a PNG image does"),
-    ):
-        done = command("diff", "--visual", a, b)
-        assert done.returncode == UnsupportedMedia.exit_code
-        assert why in done.stderr
+    done = command("diff", "--visual", "a.txt", "a.txt")
+    assert done.returncode == UnsupportedMedia.exit_code
+    assert "no kind of file whose differences can be shown; the bytes are the same" in done.stderr
+    with pytest.raises(UnsupportedMedia, match="does not begin as a PNG image does"):
+        difference.compare(*[str(tmp_path / "a.png")] * 2, None)
     with pytest.raises(UnsupportedMedia, match=r"^b\.txt: no kind of file"):
         diff.compare_files(tmp_path / "a.txt", tmp_path / "b.txt")
     with pytest.raises(NotFoundError, match="no such file"):

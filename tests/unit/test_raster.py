@@ -43,7 +43,7 @@ FORMATS: list[tuple[str, Writer, int, str, str]] = [
     ("double.tif", by_oiio, 1, "float64", "double"),
     ("32.tif", by_pillow(), 1, "int32", "int32"),
     ("cmyk.tif", by_pillow("CMYK"), 4, "uint8", "uint8"),
-    ("lossless.webp", lambda path, pixels: by_oiio(path, pixels, compression="lossless:100"), 3, "uint8", "uint8"),
+    ("lossless.webp", by_pillow(lossless=True, quality=0, method=0), 3, "uint8", "uint8"),
     ("a.tga", by_oiio, 4, "uint8", "uint8"),
     ("a.bmp", by_oiio, 3, "uint8", "uint8"),
     ("a.dds", by_pillow(), 4, "uint8", "uint8"),
@@ -273,8 +273,8 @@ def test_a_heat_map_shows_one_level_and_one_pixel_of_a_large_image(tmp_path: Pat
     before = np.full((2000, 4100, 3), 128, np.uint8)
     after = before.copy()
     after[1234, 3333, 1] += 1
-    by_oiio(tmp_path / "a.png", before)
-    by_oiio(tmp_path / "b.png", after)
+    Image.fromarray(before).save(tmp_path / "a.png", compress_level=1)
+    Image.fromarray(after).save(tmp_path / "b.png", compress_level=1)
     found = compare(tmp_path / "a.png", tmp_path / "b.png", tmp_path)
     assert found.stats["boxes"] == [[3333, 1234, 1, 1]]
     heat = np.asarray(Image.open(found.pictures["heat-map"])).astype(int)
