@@ -265,9 +265,22 @@ def _split(session: Session, text: str) -> tuple[str, bytes]:
 def _configure_diff(parser: ArgumentParser) -> None:
     parser.add_argument("a", metavar="A", type=filled(str), help=SNAPSHOT)
     parser.add_argument("b", metavar="B", type=filled(str), help="the same; usually the newer one")
+    look = "what changed in images, models and layers, as pictures; A and B may also be two files or folders"
+    parser.add_argument("--visual", action="store_true", help=look)
+    where = "with --visual: a file or folder in both"
+    parser.add_argument("path", metavar="PATH", type=filled(inner_path), nargs="?", help=where)
+    new = "with --visual: a new folder for pictures and a page, index.html; (else: figures only)"
+    parser.add_argument("-o", "--output", metavar="DIR", type=filled(str), help=new)
+    parser.add_argument("--overwrite", action="store_true", help="DIR may be there already")
 
 
 def _diff(session: Session, arguments: Namespace) -> Answer:
+    if arguments.visual:
+        from gitvault.cli.visual import visual
+
+        return visual(session, arguments)
+    if arguments.path is not None or arguments.output or arguments.overwrite:
+        raise wrong("PATH, -o and --overwrite go with --visual")
     found = session.vault.get_version_diff(arguments.a, arguments.b)
     different = bool(found.added or found.changed or found.deleted or found.moved)
     return Answer(
@@ -292,5 +305,11 @@ VERBS = (
     Verb("show", "tell all about one snapshot", "git-vault show acme~2", _configure_show, _show),
     Verb("ls", "list the files of a snapshot", "git-vault ls acme src -r", _configure_ls, _ls),
     Verb("cat", "print a file of a snapshot", "git-vault cat acme@{yesterday}:src/main.c", _configure_cat, _cat),
-    Verb("diff", "tell what changed between two snapshots", "git-vault diff acme~1 acme", _configure_diff, _diff),
+    Verb(
+        "diff",
+        "tell what changed between two snapshots",
+        "git-vault diff acme~1 acme\ngit-vault diff --visual acme~1 acme renders -o what-changed",
+        _configure_diff,
+        _diff,
+    ),
 )

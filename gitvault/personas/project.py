@@ -6,11 +6,13 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from gitvault.core.models import Filter, Project, RestoreReport, Snapshot, SnapshotReport
 from gitvault.personas.base import chosen_vault
-from gitvault.vault import Vault
+
+if TYPE_CHECKING:
+    from gitvault.core.models import Project, RestoreReport, Snapshot, SnapshotReport
+    from gitvault.vault import Vault
 
 
 class ProjectVault:
@@ -35,6 +37,9 @@ class ProjectVault:
     @cached_property
     def vault(self) -> Vault:
         """The vault. Raises what opening one raises."""
+        # What a persona does without a vault, as with two files, is not to wait for one.
+        from gitvault.vault import Vault
+
         return Vault.create(self._where)
 
     @cached_property
@@ -52,6 +57,8 @@ class ProjectVault:
 
     def snapshots(self) -> list[Snapshot]:
         """The project's snapshots, newest first."""
+        from gitvault.core.models import Filter
+
         return self.vault.list_snapshots(Filter(project=self.project.name))
 
     def restore(self, snapshot: str, target: Path | str, paths: Iterable[str | bytes] = ()) -> RestoreReport:
