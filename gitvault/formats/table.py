@@ -65,7 +65,17 @@ FORMATS = (
     Format("dpx", "DPX image", _magic(b"SDPX", b"XPDS"), (".dpx",)),
     Format("exr", "OpenEXR image", _magic(b"v/1\x01"), (".exr",)),
     # -- layered
-    Format("psd", "Photoshop document", _magic(b"8BPS"), (".psd", ".psb")),
+    Format(
+        "psd",
+        "Photoshop document",
+        _magic(b"8BPS"),
+        (".psd", ".psb"),
+        elements=_by("layered.psd", "elements"),
+        extract=_by("layered.psd", "extract"),
+        splice=_by("layered.psd", "splice"),
+        witness=_by("witness.psd", "witness"),
+        stale="the merged image and the thumbnail show the state before; saving it in Photoshop makes them anew",
+    ),
     Format("kra", "Krita document", _zip_of(b"application/x-krita"), (".kra", ".krz")),
     Format("ora", "OpenRaster image", _zip_of(b"image/openraster"), (".ora",)),
     Format("xcf", "GIMP image", _magic(b"gimp xcf "), (".xcf",)),
