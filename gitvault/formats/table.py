@@ -79,7 +79,16 @@ FORMATS = (
     Format("kra", "Krita document", _zip_of(b"application/x-krita"), (".kra", ".krz")),
     Format("ora", "OpenRaster image", _zip_of(b"image/openraster"), (".ora",)),
     Format("xcf", "GIMP image", _magic(b"gimp xcf "), (".xcf",)),
-    Format("svg", "SVG drawing", _text_with(b"<svg", b":svg"), (".svg",)),
+    Format(
+        "svg",
+        "SVG drawing",
+        _text_with(b"<svg", b":svg"),
+        (".svg",),
+        elements=_by("layered.svg", "elements"),
+        extract=_by("layered.svg", "extract"),
+        splice=_by("layered.svg", "splice"),
+        witness=_by("witness.svg", "witness"),
+    ),
     # -- models and scenes
     Format("glb", "binary glTF scene", _magic(b"glTF"), (".glb",)),
     Format("gltf", "glTF scene", _text_with(b'"asset"'), (".gltf",)),
