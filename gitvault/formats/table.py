@@ -52,6 +52,8 @@ def _by(module: str, name: str) -> Callable[..., Any]:
     return call
 
 
+_PREVIEWS = "the pictures of the whole in it show the state before; opening and saving it makes them anew"
+
 FORMATS = (
     # -- images
     Format("png", "PNG image", _magic(b"\x89PNG\r\n\x1a\n"), (".png",)),
@@ -76,8 +78,28 @@ FORMATS = (
         witness=_by("witness.psd", "witness"),
         stale="the merged image and the thumbnail show the state before; saving it in Photoshop makes them anew",
     ),
-    Format("kra", "Krita document", _zip_of(b"application/x-krita"), (".kra", ".krz")),
-    Format("ora", "OpenRaster image", _zip_of(b"image/openraster"), (".ora",)),
+    Format(
+        "kra",
+        "Krita document",
+        _zip_of(b"application/x-krita"),
+        (".kra", ".krz"),
+        elements=_by("layered.painting", "elements"),
+        extract=_by("layered.painting", "extract"),
+        splice=_by("layered.painting", "splice"),
+        witness=_by("witness.painting", "witness"),
+        stale=_PREVIEWS,
+    ),
+    Format(
+        "ora",
+        "OpenRaster image",
+        _zip_of(b"image/openraster"),
+        (".ora",),
+        elements=_by("layered.painting", "elements"),
+        extract=_by("layered.painting", "extract"),
+        splice=_by("layered.painting", "splice"),
+        witness=_by("witness.painting", "witness"),
+        stale=_PREVIEWS,
+    ),
     Format("xcf", "GIMP image", _magic(b"gimp xcf "), (".xcf",)),
     Format(
         "svg",
