@@ -20,8 +20,22 @@ def _riff(kind: bytes) -> Callable[[bytes], bool]:
 
 
 def _zip_of(mimetype: bytes) -> Callable[[bytes], bool]:
-    """Whether the first member is a `mimetype` that says this, stored."""
-    return lambda head: head[:4] == b"PK\3\4" and head[30:38] == b"mimetype" and head[38:].startswith(mimetype)
+    """Whether the first member is a `mimetype` that says this, stored as it should be, or deflated."""
+
+    def knows(head: bytes) -> bool:
+        if head[:4] != b"PK\3\4" or head[30:38] != b"mimetype":
+            return False
+        content = head[38 + int.from_bytes(head[28:30], "little") :]
+        if head[8:10] == b"\x08\0":
+            import zlib
+
+            try:
+                content = zlib.decompressobj(-15).decompress(content, 64)
+            except zlib.error:
+                return False
+        return content.startswith(mimetype)
+
+    return knows
 
 
 def _text_with(*words: bytes) -> Callable[[bytes], bool]:
@@ -111,15 +125,6 @@ FORMATS = (
         splice=_by("layered.svg", "splice"),
         witness=_by("witness.svg", "witness"),
     ),
-    # -- models and scenes
-    Format("glb", "binary glTF scene", _magic(b"glTF"), (".glb",)),
-    Format("gltf", "glTF scene", _text_with(b'"asset"'), (".gltf",)),
-    Format("blend", "Blender file", _magic(b"BLENDER", b"\x28\xb5\x2f\xfd", b"\x1f\x8b"), (".blend",)),
-    Format("fbx", "FBX scene", _magic(b"Kaydara FBX Binary", b"; FBX"), (".fbx",)),
-    Format("ply", "PLY model", _magic(b"ply\n", b"ply\r"), (".ply",)),
-    Format("stl", "STL model", lambda head: head.startswith(b"solid ") or _binary_stl(head), (".stl",)),
-    Format("obj", "Wavefront model", _text_with(b"\nv ", b"\nvn ", b"mtllib ", b"\no "), (".obj",)),
-    Format("mtl", "Wavefront materials", _text_with(b"newmtl "), (".mtl",)),
     # -- archives
     Format(
         "zip",
@@ -131,6 +136,15 @@ FORMATS = (
         splice=_by("layered.archive", "splice"),
         witness=_by("witness.zipped", "witness"),
     ),
+    # -- models and scenes
+    Format("glb", "binary glTF scene", _magic(b"glTF"), (".glb",)),
+    Format("gltf", "glTF scene", _text_with(b'"asset"'), (".gltf",)),
+    Format("blend", "Blender file", _magic(b"BLENDER", b"\x28\xb5\x2f\xfd", b"\x1f\x8b"), (".blend",)),
+    Format("fbx", "FBX scene", _magic(b"Kaydara FBX Binary", b"; FBX"), (".fbx",)),
+    Format("ply", "PLY model", _magic(b"ply\n", b"ply\r"), (".ply",)),
+    Format("stl", "STL model", lambda head: head.startswith(b"solid ") or _binary_stl(head), (".stl",)),
+    Format("obj", "Wavefront model", _text_with(b"\nv ", b"\nvn ", b"mtllib ", b"\no "), (".obj",)),
+    Format("mtl", "Wavefront materials", _text_with(b"newmtl "), (".mtl",)),
     # -- what has no magic number comes last
     Format("tga", "Targa image", _tga, (".tga",)),
 )
