@@ -175,7 +175,7 @@ def extract(path: Path, element: str, output: Path) -> None:
             for member in painting.archive.members
             if member.name not in others
         ]
-        archive.write(file, kept, painting.archive.comment)
+        archive.write(file, kept, painting.archive)
 
 
 def splice(old: Path, element: str, current: Path, output: Path) -> None:
@@ -200,7 +200,7 @@ def splice(old: Path, element: str, current: Path, output: Path) -> None:
             else:
                 members.append(member.holding(text) if member.text == ours.dialect.document else member)
         at = len(members) if at is None else at
-        archive.write(file, [*members[:at], *new, *members[at:]], ours.archive.comment)
+        archive.write(file, [*members[:at], *new, *members[at:]], ours.archive)
 
 
 def _check(theirs: _Painting, layer: _Layer, ours: _Painting, replaced: list[Node], current: Path) -> None:
