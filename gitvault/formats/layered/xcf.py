@@ -132,7 +132,8 @@ class _Image:
 
 def _items(image: _Image) -> Iterator[tuple[_Item, str, int | None]]:
     """Layers and channels with their paths, and at which place among these is what they are in."""
-    count, places = 0, {}
+    count = 0
+    places: dict[tuple[int, ...], int] = {}
     paths: dict[tuple[int, ...], str] = {}
     for number, item in enumerate((*image.layers, *image.channels)):
         place = item.place or (number,)
