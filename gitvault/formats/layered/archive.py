@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from gitvault.errors import UnsupportedMedia
 from gitvault.formats import Element
@@ -59,7 +59,7 @@ class Member:
         from isal import igzip_lib, isal_zlib
 
         length, found = 0, 0
-        damaged: type[Exception] = igzip_lib.IsalError
+        damaged: Any = igzip_lib.IsalError
         try:
             for piece in self._inflated() if method else (self.data[: self.packed],):
                 length += len(piece)
