@@ -262,7 +262,7 @@ def elements(path: Path) -> list[Element]:
                 )
                 for name, member in zip(ids(archive.members), archive.members, strict=True)
             ),
-            key=lambda element: element.kind != "folder" or element.id.count("/"),
+            key=lambda element: element.id.count("/") if element.kind == "folder" else _MEMBERS,
         )
 
 
