@@ -410,6 +410,14 @@ def test_what_exr_images_refuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     tiles.mode = OpenEXR.MIPMAP_LEVELS
     OpenEXR.File({"type": OpenEXR.tiledimage, "tiles": tiles}, pixels).write(str(levels))
     assert "more than one level" in refused(listed, levels)
+    deep = numpy.empty((4, 4), object)
+    for place in numpy.ndindex(4, 4):
+        deep[place] = numpy.ones(2, numpy.float32)
+    OpenEXR.File({"type": OpenEXR.deepscanline, "compression": OpenEXR.ZIPS_COMPRESSION}, {"Z": deep}).write(
+        str(levels)
+    )
+    assert "is deep" in refused(listed, levels)
+    assert "OpenEXR cannot write it" in refused(exr.extract, old, "a", tmp_path / "missing" / "x.exr")
     monkeypatch.setattr(exr, "_LARGEST", 10)
     assert "expected at most 10" in refused(listed, old)
 

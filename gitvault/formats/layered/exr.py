@@ -157,8 +157,6 @@ def _check(part: _Part, exr: Any, current: Path) -> None:
     if header.get("compression") in losing:
         kind = str(header["compression"]).rpartition(".")[2]
         raise UnsupportedMedia(f"{current.name}: {kind} loses a little each time; other layers would change")
-    if any(channel.xSampling != 1 or channel.ySampling != 1 for channel in part.part.channels.values()):
-        raise UnsupportedMedia(f"{current.name}: has channels with fewer pixels than others, which nothing can check")
 
 
 def _copy(exr: Any, part: Any, channels: dict[str, Any]) -> Any:
