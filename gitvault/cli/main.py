@@ -55,6 +55,7 @@ VERBS = {
     "workspace": "workspace",
     "milestone": "milestone",
     "playtest": "playtest",
+    "elements": "elements",
 }
 """Each verb with the module of `gitvault.cli` whose `VERBS` has it."""
 
