@@ -1,8 +1,8 @@
 """Blender's files as they lie on disk: blocks of memory, and the table (SDNA) that says what a block's bytes are.
 
 Every file carries that table, so one reader serves all versions from 2.4 to 5. A pointer is the address its target had
-in Blender's memory; each block says which one it had. A block whose code has two letters is a datablock (`OB` an object,
-`ME` a mesh); the `DATA` blocks after it are its own, and addresses of those are only unique within it.
+in Blender's memory; each block says which one it had. A block whose code has two letters is a datablock (`OB` is an
+object, `ME` a mesh); the `DATA` blocks after it are its own, and their addresses are unique within it only.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _DEEPEST = 32
 
 
 class Block(NamedTuple):
-    """One block: its content is `size` bytes of the unpacked file from `start` on, `count` structs number `struct`."""
+    """One block: its content is `size` bytes of the unpacked file from `start` on, `items` structs number `struct`."""
 
     code: bytes
     address: int
     struct: int
-    count: int
+    items: int
     start: int
     size: int
 
@@ -102,7 +102,7 @@ class Layout:
 
     def size(self, number: int) -> int:
         """Bytes of one struct."""
-        return self._sizes[self._types.index(self.structs[number])]
+        return int(self._sizes[self._types.index(self.structs[number])])
 
     def fields(self, number: int) -> tuple[Field, ...]:
         """All values of a struct, in the order in which they lie there."""
@@ -205,7 +205,7 @@ class Blend:
         self._word = struct.Struct(self.order + ("Q" if self.pointer == 8 else "I"))
 
     def _blocks(self) -> list[Block]:
-        found = []
+        found: list[Block] = []
         at, end, head, wide = self.head, len(self.content), self.block_head, self._wide
         while True:
             if at + head.size > end:
@@ -228,7 +228,7 @@ class Blend:
 
     def write_block(self, block: Block, content: bytes) -> bytes:
         """A block as it stands in a file of this kind."""
-        code, address, number, count = block.code, block.address, block.struct, block.count
+        code, address, number, count = block.code, block.address, block.struct, block.items
         if self._wide:
             return self.block_head.pack(code, number, address, len(content), count) + content
         return self.block_head.pack(code, len(content), address, number, count) + content
@@ -239,7 +239,7 @@ class Blend:
 
     def where(self, block: Block, path: bytes, index: int = 0) -> tuple[int, int] | None:
         """First byte and length, in `content`, of a value of the block's struct number `index`; None: it has none."""
-        if not 0 <= index < block.count or block.struct >= len(self.layout.structs):
+        if not 0 <= index < block.items or block.struct >= len(self.layout.structs):
             return None
         field = self.layout.field(block.struct, path)
         at = field and block.start + index * self.layout.size(block.struct) + field.offset

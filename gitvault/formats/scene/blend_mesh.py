@@ -1,8 +1,7 @@
 """The meshes of a Blender file as arrays, whichever Blender saved it.
 
-Corners, points and faces have been kept in five ways: `MFace` with three or four corners (before 2.63), `MVert`, `MLoop`
-and `MPoly` (to 3.6), custom data with names (4.0), the same with offsets instead of faces (4.0 and later), and
-attributes with arrays of their own (5.0).
+They have been kept in four ways: faces of three or four corners (`MFace`, before 2.63), corners and faces (`MLoop` and
+`MPoly`, to 3.6), custom data with names and faces as offsets (4.0), attributes with arrays of their own (5.0).
 """
 
 from __future__ import annotations
@@ -136,7 +135,7 @@ def _attribute(
 ) -> Any:
     """The array of a named attribute, from where 5.0 or where 4.0 keeps it; None when there is none."""
     storage = own.get(blend.address(mesh.block, b"attribute_storage.dna_attributes"))
-    for index in range(storage.count if storage else 0):
+    for index in range(storage.items if storage else 0):
         assert storage is not None
         label = own.get(blend.address(storage, b"name", index))
         array = own.get(blend.address(storage, b"data", index))
@@ -144,7 +143,7 @@ def _attribute(
             values = own.get(blend.address(array, b"data"))
             return _raw(blend, values, kind, count) if values else None
     layers = own.get(blend.address(mesh.block, domain + b".layers"))
-    for index in range(layers.count if layers else 0):
+    for index in range(layers.items if layers else 0):
         assert layers is not None
         values = own.get(blend.address(layers, b"data", index))
         if values and blend.text(layers, b"name", index) == name:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from gitvault.formats import Element
 from gitvault.formats.scene.blend import Blend, Block, Datablock, Field, read
@@ -19,12 +20,12 @@ from gitvault.formats.scene.blend import Blend, Block, Datablock, Field, read
 KINDS = {
     b"AC": "action", b"AR": "armature", b"BR": "brush", b"CA": "camera", b"CF": "cache file", b"CU": "curve",
     b"CV": "curves", b"GD": "grease pencil", b"GP": "grease pencil", b"GR": "collection", b"HA": "curves",
-    b"IM": "image", b"IP": "animation curves", b"KE": "shape key", b"LA": "light", b"LI": "library", b"LP": "light probe",
-    b"LS": "line style", b"LT": "lattice", b"MA": "material", b"MB": "metaball", b"MC": "movie clip", b"ME": "mesh",
-    b"MS": "mask", b"NT": "node group", b"OB": "object", b"PA": "particles", b"PC": "paint curve", b"PL": "palette",
-    b"PT": "point cloud", b"SC": "scene", b"SI": "simulation", b"SK": "speaker", b"SN": "screen", b"SO": "sound",
-    b"SR": "screen", b"TE": "texture", b"TX": "text", b"VF": "font", b"VO": "volume", b"WM": "window manager",
-    b"WO": "world", b"WS": "workspace",
+    b"IM": "image", b"IP": "animation curves", b"KE": "shape key", b"LA": "light", b"LI": "library",
+    b"LP": "light probe", b"LS": "line style", b"LT": "lattice", b"MA": "material", b"MB": "metaball",
+    b"MC": "movie clip", b"ME": "mesh", b"MS": "mask", b"NT": "node group", b"OB": "object", b"PA": "particles",
+    b"PC": "paint curve", b"PL": "palette", b"PT": "point cloud", b"SC": "scene", b"SI": "simulation",
+    b"SK": "speaker", b"SN": "screen", b"SO": "sound", b"SR": "screen", b"TE": "texture", b"TX": "text",
+    b"VF": "font", b"VO": "volume", b"WM": "window manager", b"WO": "world", b"WS": "workspace",
 }  # fmt: skip
 INTERFACE = frozenset({"screen", "window manager", "workspace"})
 """Kinds that are windows, not work: saving a file is enough to change them."""
@@ -53,15 +54,21 @@ _SESSION = {
     b"Image": b"preview gputexture cache anims rr renders ok gpuframenr gpuflag gpu_pass gpu_layer gpu_slice lastused "
     b"lastupdate tpageflag bindcode repbind totbind lastframe",
     b"Brush": b"preview toggle_brush",
-    b"bNodeTree": b"preview progress execdata init is_updating cur_index interface previews chosen_mode "
+    b"bNodeTree": b"preview progress execdata init is_updating cur_index previews chosen_mode "
     b"active_viewer_key edit_quality gpencil adapt duplilock",
     b"bNode": b"prvr preview lasty updatex locx_offs need_exec threaded_node exec block highlight changed_flag",
     b"Library": b"parent idblock filedata",
     b"IDProperty": b"totallen",
-    b"CustomDataLayer": b"uid sharing_info",
+    b"CustomDataLayer": b"uid offset sharing_info",
     b"AttributeArray": b"sharing_info",
     b"CustomData": b"pool maxlayer totsize external",
     b"ListBase": b"last",
+    b"bPoseChannel": b"chan_mat pose_mat pose_head pose_tail",
+    b"FCurve": b"curval",
+    b"ChannelDriver": b"curval",
+    b"DriverVar": b"curval",
+    b"CurveProfile": b"changed_timestamp",
+    b"CurveMapping": b"changed_timestamp",
 }
 _SKIPPED = {owner: frozenset(names.split()) for owner, names in _SESSION.items()}
 # From so many on, an array without pointers counts as its bytes: a loop over a million would take seconds.
@@ -135,7 +142,8 @@ class Contents:
                 return b""
             if (index := place.get(address)) is not None:
                 return b"@%d" % index
-            if (inner := own.get(address)) and not self._is_id(of):
+            # A node tree may be a datablock, or inside one. Addresses of a datablock's own blocks can be others', too.
+            if (inner := own.get(address)) and not (address in blend.by_address and self._is_id(of)):
                 place[address] = len(place)
                 waiting.append((inner, b"pointers" if of == b"pointers" else b"DATA"))
                 return b"@%d" % place[address]
@@ -154,15 +162,15 @@ class Contents:
             yield blend.content[block.start : block.start + block.size]
             return
         plan, size = self._plan(block.struct), self.layout.size(block.struct)
-        yield b"\0%s %d\0" % (self.layout.structs[block.struct], block.count)
-        count = min(max(block.count, 0), block.size // size) if size else 0
+        yield b"\0%s %d\0" % (self.layout.structs[block.struct], block.items)
+        count = min(max(block.items, 0), block.size // size) if size else 0
         if count >= _LARGE and not any(field.depth for field in plan):
             yield b"".join(field.path + b"\0" for field in plan)
             yield blend.content[block.start : block.start + block.size]
             return
         content, order, pointer = blend.content, self._order, blend.pointer
         for start in range(block.start, block.start + count * size, size or 1):
-            parts = []
+            parts: list[bytes] = []
             for field in plan:
                 at = start + field.offset
                 value = content[at : at + field.size]
@@ -228,34 +236,53 @@ def identifier(thing: Datablock) -> str:
     return f"{kind}/{thing.name}" + (f" @{thing.library}" if thing.library is not None else "")
 
 
-def memberships(contents: Contents) -> dict[int, int]:
-    """Address of the collection, or of the scene, that an object or collection is in, by its own address."""
-    blend, found = contents.blend, {}
+class Link(NamedTuple):
+    """A member's entry in the list of the collection or scene it is in."""
+
+    member: int
+    """Address of the object or collection."""
+    holder: Datablock
+    head: Block
+    """The block with the list: the holder's first, or that of the collection a scene has for itself."""
+    list: bytes
+    """`gobject`, `children`, `base` (before 2.80)."""
+    entry: Block
+    field: bytes
+    """What of the entry is the pointer to the member."""
+
+
+_LISTS = ((b"gobject", b"ob"), (b"children", b"collection"), (b"base", b"object"))
+
+
+def head_of(blend: Blend, holder: Datablock) -> Block:
+    """The block that has the lists of a collection's or scene's members."""
+    master = blend.address(holder.block, b"master_collection")
+    return next((block for block in holder.data if block.address == master), holder.block)
+
+
+def links(blend: Blend) -> list[Link]:
+    """Who is in which collection or scene."""
+    found = []
     for thing in blend.datablocks:
-        own = {block.address: block for block in thing.data}
-        if thing.code == b"GR":
-            holders: Sequence[Block] = [thing.block]
-        elif thing.code == b"SC":
-            master = own.get(blend.address(thing.block, b"master_collection"))
-            holders = [master or thing.block]
-        else:
+        if thing.block.code not in (b"GR", b"SC"):
             continue
-        for holder in holders:
-            lists = ((b"gobject", b"ob"), (b"children", b"collection"), (b"base", b"object"))
-            for path, member in lists:
-                link = own.get(blend.address(holder, path + b".first"))
-                for _ in range(len(own)):
-                    if link is None:
-                        break
-                    found.setdefault(blend.address(link, member), thing.block.address)
-                    link = own.get(blend.address(link, b"next"))
+        own = {block.address: block for block in thing.data}
+        head = head_of(blend, thing)
+        for path, field in _LISTS:
+            entry = own.get(blend.address(head, path + b".first"))
+            # A list that has lost its end goes round.
+            for _ in range(len(own)):
+                if entry is None:
+                    break
+                found.append(Link(blend.address(entry, field), thing, head, path, entry, field))
+                entry = own.get(blend.address(entry, b"next"))
     return found
 
 
 def elements(path: Path) -> list[Element]:
     """All datablocks; an object's parent is the collection or scene it is in. Raises UnsupportedMedia, OSError."""
     contents = Contents(read(path))
-    inside = memberships(contents)
+    inside = {link.member: link.holder.block.address for link in reversed(links(contents.blend))}
     by_address = contents.blend.by_address
     found = []
     for address, name in contents.names.items():

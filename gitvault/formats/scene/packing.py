@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final, Protocol
 
 LIMIT: Final = 4 << 30
 """Bytes of an unpacked file: more is refused before memory is taken for it."""
@@ -48,7 +48,11 @@ def pack(content: bytes, packing: str) -> bytes:
     return content
 
 
-def _all_of(file: BinaryIO) -> bytes:
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+def _all_of(file: _Readable) -> bytes:
     content = bytearray()
     while piece := file.read(_STEP):
         content += piece
