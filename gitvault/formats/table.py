@@ -116,7 +116,16 @@ FORMATS = (
     ),
     Format("mtl", "Wavefront materials", _text_with(b"newmtl "), (".mtl",)),
     # -- archives
-    Format("zip", "zip archive", _magic(b"PK\3\4", b"PK\5\6"), (".zip",)),
+    Format(
+        "zip",
+        "zip archive",
+        _magic(b"PK\3\4", b"PK\5\6"),
+        (".zip",),
+        elements=_by("layered.archive", "elements"),
+        extract=_by("layered.archive", "extract"),
+        splice=_by("layered.archive", "splice"),
+        witness=_by("witness.zipped", "witness"),
+    ),
     # -- what has no magic number comes last
     Format("tga", "Targa image", _tga, (".tga",)),
 )
