@@ -25,13 +25,13 @@ def listed(path: str | Path) -> Sequence[Element]:
     return able.elements(path)
 
 
-def element_changes(before: str | Path, after: str | Path) -> dict[str, list[str]]:
+def element_changes(before: str | Path, after: str | Path, *, without: Collection[str] = ()) -> dict[str, list[str]]:
     """`elements_added`, `elements_removed`, `elements_changed`: names, in the order of the file they are in.
 
-    Changed is also what is inside another element now. Raises UnsupportedMedia.
+    Changed is also what is inside another element now. `without`: kinds that do not count. Raises UnsupportedMedia.
     """
-    old = {element.id: element for element in listed(before)}
-    new = {element.id: element for element in listed(after)}
+    old = {element.id: element for element in listed(before) if element.kind not in without}
+    new = {element.id: element for element in listed(after) if element.kind not in without}
     return {
         "elements_added": [element.name for element in new.values() if element.id not in old],
         "elements_removed": [element.name for element in old.values() if element.id not in new],

@@ -79,7 +79,7 @@ FORMATS = (
         elements=_by("scene.gltf", "elements"),
         extract=_by("scene.gltf_splice", "extract"),
         splice=_by("scene.gltf_splice", "splice"),
-        witness=_by("scene.gltf_witness", "witness"),
+        witness=_by("witness.gltf", "witness"),
     ),
     Format(
         "gltf",
@@ -89,7 +89,7 @@ FORMATS = (
         elements=_by("scene.gltf", "elements"),
         extract=_by("scene.gltf_splice", "extract"),
         splice=_by("scene.gltf_splice", "splice"),
-        witness=_by("scene.gltf_witness", "witness"),
+        witness=_by("witness.gltf", "witness"),
     ),
     Format(
         "blend",
@@ -99,7 +99,7 @@ FORMATS = (
         elements=_by("scene.datablocks", "elements"),
         extract=_by("scene.blend_splice", "extract"),
         splice=_by("scene.blend_splice", "splice"),
-        witness=_by("scene.blend_witness", "witness"),
+        witness=_by("witness.blend", "witness"),
     ),
     Format("fbx", "FBX scene", _magic(b"Kaydara FBX Binary", b"; FBX"), (".fbx",)),
     Format("ply", "PLY model", _magic(b"ply\n", b"ply\r"), (".ply",)),
@@ -112,7 +112,7 @@ FORMATS = (
         elements=_by("scene.obj", "elements"),
         extract=_by("scene.obj", "extract"),
         splice=_by("scene.obj", "splice"),
-        witness=_by("scene.obj_witness", "witness"),
+        witness=_by("witness.obj", "witness"),
     ),
     Format("mtl", "Wavefront materials", _text_with(b"newmtl "), (".mtl",)),
     # -- archives
