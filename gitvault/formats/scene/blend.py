@@ -194,7 +194,7 @@ class Blend:
         self.version: Final = int(version)
         """300 for 3.0, 279 for 2.79, 500 for 5.0."""
         self.block_head: Final = struct.Struct(
-            self.order + ("4siqqq" if wide else "4siQii" if self.pointer == 8 else "4siIii")
+            self.order + ("4siQqq" if wide else "4siQii" if self.pointer == 8 else "4siIii")
         )
         self._wide = wide
         self.blocks: Final = self._blocks()

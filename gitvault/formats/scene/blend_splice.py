@@ -156,7 +156,8 @@ class _Transplant:
         self._there = {name: address for address, name in now.names.items()}
         # Libraries and what is linked are elements as well, shape keys are not: those come with their mesh.
         self._used = {block.address for block in now.blend.blocks}
-        self._next = 0x1000
+        # Numbers that no other bytes of a file are likely to be.
+        self._next = 0x6F00 << (48 if now.blend.pointer == 8 else 16)
         self._new: dict[int, int] = {}
         """Address in the current file of what comes from the old one."""
         self._groups: list[tuple[Datablock, int, bytes | None]] = []
