@@ -1,7 +1,7 @@
 """One datablock of a Blender file, from an older version into the current one, and out into a file of its own.
 
 Bytes are moved, nothing is interpreted that need not be: every block of the current file that is not replaced stays as
-it is, byte for byte. That takes two files whose types are the same; else Blender itself does it (`blender.py`).
+it is, byte for byte. That takes two files whose types are the same; `blender.leveled` makes such of others.
 """
 
 from __future__ import annotations
@@ -31,11 +31,10 @@ def splice(old: Path, element: str, current: Path, output: Path) -> None:
         raise UnsupportedMedia(f"{element}: holds others, and with an older one newer ones would go; restore those")
     if thing.block.code in (b"ID", b"LI"):
         raise UnsupportedMedia(f"{element}: is in another file; restore it there")
-    if not _same_types(before.blend, now.blend):
-        from gitvault.formats.scene.blender import splice_with_blender
-
-        splice_with_blender(old, thing, current, output, now.blend)
-        return
+    if not same_types(before.blend, now.blend):
+        raise UnsupportedMedia(
+            f"{old.name} and {current.name} are of different versions of Blender; save both with one"
+        )
     output.write_bytes(pack(_Transplant(before, now).result(thing), now.blend.packing))
 
 
@@ -76,7 +75,8 @@ def find(contents: Contents, element: str, path: Path) -> Datablock:
     raise NotFoundError(f"{path.name}: has no {element}; git-vault elements list names what it has")
 
 
-def _same_types(before: Blend, now: Blend) -> bool:
+def same_types(before: Blend, now: Blend) -> bool:
+    """Whether two files have the same structs, of the same version of Blender."""
     return (before.pointer, before.order, _revision(before)) == (now.pointer, now.order, _revision(now)) and (
         before.layout.content == now.layout.content
     )
