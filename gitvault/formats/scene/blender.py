@@ -23,12 +23,14 @@ def leveled(old: Path, current: Path, folder: Path) -> Path:
         return old
     from gitvault.core.utils.process import run
 
-    output = folder / ("leveled-" + old.name)
+    output = folder.resolve() / ("leveled-" + old.name)
     script = _SAVE.format(str(output), now.packing != "none")
     versions = f"{old.name} is of Blender {_shown(before.version)}, {current.name} of {_shown(now.version)}"
+    if before.version > now.version:
+        raise UnsupportedMedia(f"{versions}: what the newer one knows would be lost without a word")
     options = ("--background", "--factory-startup", "--disable-autoexec")
     try:
-        run(["blender", *options, old, "--python-exit-code", "3", "--python-expr", script], timeout=_SECONDS)
+        run(["blender", *options, old.resolve(), "--python-exit-code", "3", "--python-expr", script], timeout=_SECONDS)
         is_alike = output.is_file() and same_types(read(output), now)
     except ToolMissing as error:
         raise UnsupportedMedia(f"{versions}; to bring one to the other, install Blender") from error

@@ -269,9 +269,8 @@ class _Second:
             return ""
         if address in own:
             return f"@{own[address]}"
-        if address in self._keys:
-            return "key"
-        return self._named[address].name if address in self._named else ""
+        # Shape keys come and go with their mesh.
+        return self._named[address].name if address in self._named and address not in self._keys else ""
 
     def _is_table(self, block: tuple[int, int, int, int, int], own: dict[int, int]) -> bool:
         if block[4] % self._pointer:
