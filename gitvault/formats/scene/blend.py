@@ -266,6 +266,10 @@ class Blend:
         value = self.value(block, path, index)
         return int(self._word.unpack(value)[0]) if len(value) == self.pointer else 0
 
+    def library_file(self, block: Block) -> str:
+        """The file that a library is, as it is written there."""
+        return self.text(block, b"name") or self.text(block, b"filepath")
+
     @cached_property
     def datablocks(self) -> tuple[Datablock, ...]:
         """All that have a name, in the order in which they lie in the file."""
@@ -285,7 +289,7 @@ class Blend:
             path = b"lib" if block.code == b"ID" else b"id.lib"
             library = libraries.get(self.address(block, path))
             name = full[2:].partition(b"\0")[0].decode("utf-8", "surrogateescape")
-            of = (self.text(library, b"name") or self.text(library, b"filepath")) if library else None
+            of = self.library_file(library) if library else None
             found.append(Datablock(full[:2], name, of, block, tuple(data)))
         return tuple(found)
 

@@ -198,10 +198,17 @@ class _Transplant:
                     for a in _mentions(self._before.blend, own)
                     if a in self._before.names and self._before.blend.by_address[a].code not in _HOLDERS
                 ]
-        for source, address, name in self._groups:
+        for source, address, name in sorted(self._groups, key=self._library_first):
             self._write(source, address, name)
         self._place({thing.block.address for thing in added if thing.block.code in (b"OB", b"GR")})
         return self._assembled()
+
+    def _library_first(self, group: tuple[Datablock, int, bytes | None]) -> tuple[str, bool]:
+        """Blender reads what is linked from a library right after that library, and crashes elsewhere."""
+        source = group[0]
+        if source.code == b"LI":
+            return self._before.blend.library_file(source.block), False
+        return source.library or "", True
 
     def _take(self, source: Datablock, there: int | None) -> None:
         address = there if there is not None else self._free()
