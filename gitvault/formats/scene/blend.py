@@ -203,6 +203,8 @@ class Blend:
         if table is None:
             raise ValueError("the table of its types is missing")
         self.layout: Final = Layout(self.bytes_of(table), self.order, self.pointer)
+        for number in {block.struct for block in self.blocks if 0 <= block.struct < len(self.layout.structs)}:
+            self.layout.fields(number)
         self._word = struct.Struct(self.order + ("Q" if self.pointer == 8 else "I"))
 
     def _blocks(self) -> list[Block]:

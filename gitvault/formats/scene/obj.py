@@ -164,7 +164,8 @@ def splice(old: Path, element: str, current: Path, output: Path) -> None:
     kept = there is not None and now.shares(there)
     start = now.counts() if there is None else there.after if kept else there.before
     first, end = (there.first, there.end) if there else (len(now.lines), len(now.lines))
-    written, added = _written(before, part, start, [name for name in before.libraries if name not in now.libraries])
+    libraries = [name for name in before.libraries if name not in now.libraries]
+    written, added = _written(before, part, start, libraries)
     if there:
         for key, none in _STATES.items():
             value = there.left.get(key, none)
@@ -174,8 +175,8 @@ def splice(old: Path, element: str, current: Path, output: Path) -> None:
                 written.append(key + b" " + value + b"\n")
     had = [0, 0, 0]
     if there and kept:
-        inside = now.lines[there.first + 1 : there.end]
-        written[:0] = [line for line in inside if line.split(None, 1)[:1] and line.split(None, 1)[0] in _VERTICES]
+        at = len(libraries) + 1
+        written[at:at] = [line for line in now.lines[there.first : there.end] if _word(line) in _VERTICES]
     elif there:
         had = [after - at for after, at in zip(there.after, there.before, strict=True)]
     shift = [new - old_ for new, old_ in zip(added, had, strict=True)]
@@ -201,6 +202,10 @@ def extract(path: Path, element: str, output: Path) -> None:
     """A file with the object alone. Raises NotFoundError, UnsupportedMedia, OSError."""
     obj = _Obj(path)
     output.write_bytes(b"".join(_written(obj, _find(obj, element), (0, 0, 0), obj.libraries)[0]))
+
+
+def _word(line: bytes) -> bytes:
+    return line.strip().partition(b" ")[0]
 
 
 def _find(obj: _Obj, element: str) -> _Part:
