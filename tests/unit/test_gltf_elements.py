@@ -138,7 +138,7 @@ def test_skins_lights_and_variants_come_along(tmp_path: Path) -> None:
     output, changed, holds = restored(old, "node/Car/Body", new)
     brought = {"node/Car", "node/Car/Body", "node/Car/Wheel", "mesh/Body", "mesh/Wheel", "material/Paint", "image/Rust"}
     assert (set(changed), holds) == (brought | {"skin/Rig", "light/Lamp", "variant/Rusty"}, True)
-    assert read(output).json["extensionsUsed"] == document["extensionsUsed"]
+    assert sorted(read(output).json["extensionsUsed"]) == document["extensionsUsed"]
 
 
 def test_a_flipped_byte_elsewhere_breaks_the_proof(tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_what_cannot_be_done_is_refused_with_the_reason(tmp_path: Path) -> None:
         ({"asset": {"version": "1.0"}}, "version 1.0, not 2"),
         ({"asset": 3}, "no asset"),
         ({"nodes": 7}, "its nodes are no list"),
-        ({"scenes": [{"nodes": [99]}], "nodes": [{"mesh": 99}]}, "number 99 of its 2 meshes"),
+        ({"meshes": []}, "number 0 of its 0 meshes"),
         ({"nodes": [{"children": [1]}, {"children": [0]}]}, "a node is inside itself"),
         ({"bufferViews": [{"buffer": 0, "byteOffset": 1 << 40, "byteLength": 4}] * 9}, "beyond its buffer"),
         ({"accessors": [{"bufferView": 0, "count": 1 << 40, "type": "VEC3", "componentType": 5126}] * 9}, "accessor 0"),
@@ -245,10 +245,8 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
 
 def test_the_second_reader_refuses_as_well(tmp_path: Path) -> None:
     document, binary = gltf()
-    for change in (
-        {"nodes": [{"children": [1]}, {"children": [0]}]},
-        {"bufferViews": [{"buffer": 0, "byteLength": 99999}] * 9},
-    ):
+    around = {"nodes": [{"children": [1]}, {"children": [0]}]}
+    for change in (around, {"bufferViews": [{"buffer": 0, "byteLength": 99999}] * 9}):
         with pytest.raises(UnsupportedMedia, match="not read as glTF"):
             witness(written(tmp_path / "bad.glb", glb(document | change, binary)))
 
