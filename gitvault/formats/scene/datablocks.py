@@ -30,7 +30,7 @@ KINDS = {
 INTERFACE = frozenset({"screen", "window manager", "workspace"})
 """Kinds that are windows, not work: saving a file is enough to change them."""
 
-_GAPS = re.compile(rb"(^|\.)(_*pad(ding)?_?\d*|runtime|typemap)(\.|\[|$)")
+_GAPS = re.compile(rb"(^|\.)(_*pad(ding)?_?\d*|runtime|typemap|session_uu?id|execution_time)(\.|\[|$)")
 _SESSION = {
     b"ID": b"next prev newid us tag recalc recalc_up_to_undo_push recalc_after_undo_push session_uuid session_uid "
     b"icon_id orig_id py_instance deep_hash",
