@@ -272,6 +272,21 @@ class Blend:
         """The file that a library is, as it is written there."""
         return self.text(block, b"name") or self.text(block, b"filepath")
 
+    def pointers(self, block: Block, field: Field) -> Iterator[tuple[int, int]]:
+        """Where in the block, and what, a field's pointers are in all its structs, without those that are none."""
+        size = self.layout.size(block.struct)
+        end = block.start + min(max(block.items, 0), block.size // size) * size
+        number, step = field.size // self.pointer, self.pointer
+        rest = size - field.offset - number * step
+        form = struct.Struct(f"{self.order}{field.offset}x{number}{'Q' if step == 8 else 'I'}{rest}x")
+        at = field.offset
+        for values in form.iter_unpack(memoryview(self.content)[block.start : end]):
+            if any(values):
+                for index, value in enumerate(values):
+                    if value:
+                        yield at + index * step, value
+            at += size
+
     @cached_property
     def datablocks(self) -> tuple[Datablock, ...]:
         """All that have a name, in the order in which they lie in the file."""
