@@ -86,12 +86,14 @@ class Layout:
         word(b"STRC")
         self.structs: list[bytes] = []
         """Names, by the number that blocks have."""
+        self._extents: list[int] = []
         self._members: list[list[tuple[bytes, int]]] = []
         for _ in range(number()):
             kind, members = struct.unpack_from(order + "HH", content, at)
             pairs = struct.unpack_from(f"{order}{2 * members}H", content, at + 4)
             at += 4 + 4 * members
             self.structs.append(types[kind])
+            self._extents.append(sizes[kind])
             self._members.append([(field_names[name], of) for of, name in zip(pairs[::2], pairs[1::2], strict=True)])
         self._types = types
         self._sizes = sizes
@@ -103,7 +105,7 @@ class Layout:
 
     def size(self, number: int) -> int:
         """Bytes of one struct."""
-        return int(self._sizes[self._types.index(self.structs[number])])
+        return self._extents[number]
 
     def fields(self, number: int) -> tuple[Field, ...]:
         """All values of a struct, in the order in which they lie there."""

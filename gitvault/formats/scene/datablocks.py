@@ -123,8 +123,7 @@ class Contents:
         waiting = deque([(thing.block, thing.block.code)])
         while waiting:
             block, kind = waiting.popleft()
-            for part in self._parts(block, kind, own, place, waiting):
-                digest.update(part)
+            digest.update(b"".join(self._parts(block, kind, own, place, waiting)))
         return digest.hexdigest()
 
     def _parts(
