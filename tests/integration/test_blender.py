@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from gitvault.core.utils.files import Disk
 from gitvault.core.utils.process import run
 from gitvault.formats.scene.blend_splice import extract, splice
 from gitvault.formats.scene.changes import element_changes
@@ -117,7 +116,7 @@ def test_every_datablock_is_restored_and_the_files_open_in_blender(folder: Path)
         if element == "collection/Inner":
             splice(old, element, new, output)
         else:
-            assert restore_element(element, str(old), str(new), output, no_vault, disk=Disk()).proof  # type: ignore[arg-type]
+            assert restore_element(element, str(old), str(new), output, no_vault).proof  # type: ignore[arg-type]
     extract(old, "object/Suzanne", folder / "out-99.blend")
     blender(folder, LOOK)
     seen = {
