@@ -1,0 +1,114 @@
+"""Which part of one version is which of the other, and what of it changed. Names first, then content."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gitvault.formats.mesh.model import Floats, Keys, Model, Part, face_keys, row_keys
+
+ALIKE = 0.5
+"""Parts of two names are one that was renamed when so many of their faces are the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A part in both versions, by its number there."""
+
+    before: int
+    after: int
+    changes: tuple[str, ...]
+    """`topology`, or `shape` where only vertices moved; `place`, `uv`, `normals`, `colours`, `material` ..."""
+
+
+@dataclass(frozen=True, slots=True)
+class Matching:
+    """All parts of two versions."""
+
+    pairs: tuple[Pair, ...]
+    added: tuple[int, ...]
+    removed: tuple[int, ...]
+
+
+def match(before: Model, after: Model) -> Matching:
+    """What became of each part."""
+    old, new = [_Content(part) for part in before.parts], [_Content(part) for part in after.parts]
+    by_name = {part.name: number for number, part in enumerate(before.parts)}
+    found = [(by_name.pop(part.name), n) for n, part in enumerate(after.parts) if part.name in by_name]
+    removed = sorted(set(range(len(old))) - {a for a, _ in found})
+    added = sorted(set(range(len(new))) - {b for _, b in found})
+    for is_same in (_is_same_in_place, _is_same, _is_alike):
+        for b in list(added):
+            a = next((a for a in removed if is_same(old[a], new[b])), None)
+            if a is not None:
+                found.append((a, b))
+                removed.remove(a)
+                added.remove(b)
+    pairs = [Pair(a, b, _changes(old[a], new[b], before, after)) for a, b in sorted(found, key=lambda pair: pair[1])]
+    return Matching(tuple(pairs), tuple(added), tuple(removed))
+
+
+class _Content:
+    """A part with the keys of its content, made when asked for."""
+
+    def __init__(self, part: Part) -> None:
+        self.part = part
+        self._faces: Keys | None = None
+
+    @property
+    def faces(self) -> Keys:
+        if self._faces is None:
+            points = row_keys(self.part.vertices)
+            # A cloud of points has its points for faces.
+            self._faces = face_keys(points, self.part.faces) if len(self.part.faces) else points
+            self._faces.sort()
+        return self._faces
+
+
+def _is_same(old: _Content, new: _Content) -> bool:
+    return len(old.part.faces) == len(new.part.faces) and np.array_equal(old.faces, new.faces) and len(new.faces) > 0
+
+
+def _is_same_in_place(old: _Content, new: _Content) -> bool:
+    return np.array_equal(old.part.matrix, new.part.matrix) and _is_same(old, new)
+
+
+def _is_alike(old: _Content, new: _Content) -> bool:
+    few, many = sorted((len(old.faces), len(new.faces)))
+    if not few or few < ALIKE * many:
+        return False
+    return int(np.isin(new.faces, old.faces, kind="sort").sum()) >= ALIKE * many
+
+
+def _changes(old: _Content, new: _Content, before: Model, after: Model) -> tuple[str, ...]:
+    a, b = old.part, new.part
+    changes = []
+    if not np.array_equal(old.faces, new.faces):
+        is_same_mesh = len(a.vertices) == len(b.vertices) and np.array_equal(a.faces, b.faces)
+        changes.append("topology" if not is_same_mesh else "place" if _is_rigid(a.vertices, b.vertices) else "shape")
+    if not np.array_equal(a.matrix, b.matrix) and "place" not in changes:
+        changes.append("place")
+    # What lies on the surface is known by where, so it differs wherever the surface does.
+    if not changes or (changes == ["place"] and np.array_equal(old.faces, new.faces)):
+        names = sorted(a.attributes.keys() | b.attributes.keys())
+        changes += [name for name in names if a.attributes.get(name) != b.attributes.get(name)]
+    else:
+        changes += sorted(a.attributes.keys() ^ b.attributes.keys())
+    if a.materials != b.materials or any(
+        before.materials.get(name) != after.materials.get(name) for name in a.materials
+    ):
+        changes.append("material")
+    return tuple(changes)
+
+
+def _is_rigid(before: Floats, after: Floats) -> bool:
+    """Whether one is the other, moved and turned as a whole, to a millionth of its size."""
+    a, b = before - before.mean(axis=0), after - after.mean(axis=0)
+    size = float(np.abs(a).max(initial=0.0))
+    if not size:
+        return False
+    # Kabsch: the turn that fits best.
+    u, _, v = np.linalg.svd(a.T @ b)
+    turn = u @ np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ v))]) @ v
+    return bool(np.abs(a @ turn - b).max() <= 2e-6 * max(size, float(np.abs(after).max())))

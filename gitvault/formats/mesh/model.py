@@ -1,0 +1,154 @@
+"""What readers of models give: parts with triangles, where each stands, what they look like; and keys of content."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Keys = NDArray[np.uint64]
+Mask = NDArray[np.bool_]
+
+FACES = 20_000_000
+"""More triangles than this are not compared: some 4 GB. Instances count each time."""
+BYTES = 4 << 30
+
+_ODD = np.uint64(0x9E3779B97F4A7C15)
+_MIX = np.uint64(0xBF58476D1CE4E5B9)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """One thing in a model that has a name."""
+
+    name: str
+    vertices: Floats
+    """(n, 3), in the part's own coordinates."""
+    faces: Ints
+    """(m, 3): triangles, as rows of `vertices`."""
+    polygons: int
+    """Faces as their makers count them: a quad is one, of two triangles."""
+    matrix: Floats = field(default_factory=lambda: np.eye(4))
+    """(4, 4): own coordinates (columns) to the model's."""
+    materials: tuple[str, ...] = ()
+    attributes: Mapping[str, int] = field(default_factory=dict)
+    """What else lies on the surface (`uv`, `normals`, `colours` ...), as keys of its content."""
+
+    @property
+    def placed(self) -> Floats:
+        """The vertices in the model's coordinates."""
+        if np.array_equal(self.matrix, np.eye(4)):
+            return self.vertices
+        return np.asarray(self.vertices @ self.matrix[:3, :3].T + self.matrix[:3, 3])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Model:
+    """What a file holds."""
+
+    parts: tuple[Part, ...]
+    materials: Mapping[str, str] = field(default_factory=dict)
+    """By name a hash of what each says; empty where only the name is known."""
+    textures: Mapping[str, str] = field(default_factory=dict)
+    """By name or path a hash of the picture; empty where it is not at hand."""
+    up: str = "y"
+    """The axis that points up: `y` or `z`."""
+    objects: Mapping[str, str] | None = None
+    """By name a hash of each object of a scene, where the format has such."""
+
+
+def mixed(keys: Keys) -> Keys:
+    """Keys that differ in all bits when the given ones differ in one."""
+    keys = keys * _ODD
+    keys ^= keys >> np.uint64(29)
+    keys *= _MIX
+    keys ^= keys >> np.uint64(32)
+    return keys
+
+
+def row_keys(rows: NDArray[np.generic]) -> Keys:
+    """(n,): a key for each row of an (n, k) array of numbers; -0 is 0."""
+    values = np.asarray(rows, dtype=np.float64) + 0.0
+    keys = np.zeros(len(values), dtype=np.uint64)
+    for column in range(values.shape[1]):
+        keys = mixed(keys ^ np.ascontiguousarray(values[:, column]).view(np.uint64))
+    return keys
+
+
+def face_keys(vertices: Keys, faces: Ints) -> Keys:
+    """(m,): a key for each triangle by its corners' keys; the same for each corner it may begin with, not when it faces
+    the other way."""
+    corners = vertices[faces]
+    total = np.zeros(len(faces), dtype=np.uint64)
+    for corner in range(3):
+        total += mixed(corners[:, corner] * np.uint64(3) ^ corners[:, (corner + 1) % 3])
+    return total
+
+
+def summed(keys: Keys) -> int:
+    """One key for many, in whatever order they come."""
+    return (int(mixed(keys).sum(dtype=np.uint64)) + len(keys) * int(_ODD)) % (1 << 64)
+
+
+def merged(vertices: Floats) -> tuple[Floats, Ints]:
+    """The distinct rows of (n, 3), as they come, and for each row which of them it is."""
+    _, first, which = np.unique(row_keys(vertices), return_index=True, return_inverse=True)
+    order = np.argsort(first, kind="stable")
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return vertices[first[order]], rank[which]
+
+
+def used_only(vertices: Floats, faces: Ints) -> tuple[Floats, Ints]:
+    """The vertices that faces have, and the faces as rows of those."""
+    is_used = np.zeros(len(vertices), dtype=bool)
+    is_used[faces] = True
+    return vertices[is_used], (np.cumsum(is_used) - 1)[faces]
+
+
+def triangles(corners: Ints, sizes: Ints) -> Ints:
+    """(m, 3): polygons as fans; `corners` are those of all polygons, one after the other, `sizes` how many each has."""
+    if (sizes == 3).all():
+        return corners.reshape(-1, 3)
+    fans = np.maximum(sizes - 2, 0)
+    first = np.repeat(np.cumsum(sizes) - sizes, fans)
+    step = np.arange(len(first)) - np.repeat(np.cumsum(fans) - fans, fans)
+    return np.stack([corners[first], corners[first + step + 1], corners[first + step + 2]], axis=1)
+
+
+def surface_key(places: Keys, values: NDArray[np.generic]) -> int:
+    """The key of what lies on a surface: values (n, k), each at the place with that key."""
+    return summed(mixed(places) ^ row_keys(values))
+
+
+def beside(folder: Path, named: str) -> Path | None:
+    """The file that a model in the folder names, if it is one and not too large to be read."""
+    path = folder / named.replace("\\", "/")
+    try:
+        return path if path.is_file() and path.stat().st_size <= BYTES else None
+    except (OSError, ValueError):
+        return None
+
+
+def content_hash(path: Path | None) -> str:
+    """SHA-256 (hex) of a file; empty for none."""
+    if path is None:
+        return ""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def unique_names(names: list[str]) -> list[str]:
+    """Each name once: the second `Bolt` is `Bolt #2`."""
+    seen: dict[str, int] = {}
+    unique = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        unique.append(name if seen[name] == 1 else f"{name} #{seen[name]}")
+    return unique

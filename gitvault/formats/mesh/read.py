@@ -1,0 +1,55 @@
+"""Any model, by what its file says it is."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+
+from gitvault.errors import UnsupportedMedia
+from gitvault.formats import format_of
+from gitvault.formats.mesh.model import BYTES, FACES, Model, Part
+
+_READERS = {"glb": "gltf", "gltf": "gltf", "obj": "obj", "stl": "stl", "ply": "ply", "fbx": "fbx"}
+
+
+def read(path: Path) -> Model:
+    """The model in a file. Raises OSError; UnsupportedMedia for what is damaged, too large, or no model."""
+    known = format_of(path)
+    if known is None or known.name not in _READERS:
+        raise UnsupportedMedia(f"{path.name}: not a model that is read: glTF, OBJ, STL, PLY, FBX")
+    if path.stat().st_size > BYTES:
+        raise UnsupportedMedia(f"{path.name}: larger than {BYTES >> 30} GiB; models of that size are not read")
+    reader: Callable[[Path], Model] = import_module(f"gitvault.formats.mesh.{_READERS[known.name]}").read
+    try:
+        model = reader(path)
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        OverflowError,
+        struct.error,
+        zlib.error,
+    ) as error:
+        what = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise UnsupportedMedia(f"{path.name}: not read as {known.summary}: {what}; its bytes are saved") from error
+    if sum(len(part.faces) for part in model.parts) > FACES:
+        raise UnsupportedMedia(f"{path.name}: more than {FACES:,} triangles; models of that size are not compared")
+    return Model(tuple(map(_finite, model.parts)), model.materials, model.textures, model.up, model.objects)
+
+
+def _finite(part: Part) -> Part:
+    """Without the faces whose corners are nowhere."""
+    is_somewhere = np.isfinite(part.vertices).all(axis=1) & (np.abs(part.vertices) < 1e30).all(axis=1)
+    if is_somewhere.all() and np.isfinite(part.matrix).all():
+        return part
+    matrix = part.matrix if np.isfinite(part.matrix).all() else np.eye(4)
+    vertices = np.where(is_somewhere[:, None], part.vertices, 0.0)
+    faces = part.faces[is_somewhere[part.faces].all(axis=1)]
+    return Part(part.name, vertices, faces, part.polygons, matrix, part.materials, part.attributes)

@@ -1,0 +1,25 @@
+"""Numbers in text, in bulk."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+from gitvault.formats.mesh.model import Floats, Ints
+
+
+def numbers(text: bytes) -> Floats:
+    """The numbers in a text, separated by white space, up to the first word that is none: compare their count."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return np.fromstring(text, sep=" ")
+
+
+def words_per_line(text: bytes) -> Ints:
+    """How many words each line has; every line has its end."""
+    letters = np.frombuffer(text, dtype=np.uint8)
+    is_space = letters <= 32
+    begins = ~is_space
+    begins[1:] &= is_space[:-1]
+    return np.diff(np.cumsum(begins)[np.flatnonzero(letters == 10)], prepend=0)
