@@ -10,7 +10,7 @@ import numpy as np
 from gitvault.formats import Comparison
 from gitvault.formats.mesh.matching import Matching, match
 from gitvault.formats.mesh.measures import measures
-from gitvault.formats.mesh.model import Floats, Model
+from gitvault.formats.mesh.model import Floats, Model, doubled_areas
 from gitvault.formats.mesh.pictures import Change, draw
 from gitvault.formats.mesh.read import read
 from gitvault.formats.mesh.side import CHANGED, LONE, Side, distances, sides, surface
@@ -39,7 +39,7 @@ def compare(before: Path, after: Path, folder: Path | None) -> Comparison:
         **_parts(old, new, matching, _farthest(a, far_a), _farthest(b, far_b)),
         **_figures(new, b),
         "before": _figures(old, a),
-        "max_distance": max(far_a.max(initial=0.0), far_b.max(initial=0.0)) if on_a and on_b else None,
+        "max_distance": float(max(far_a.max(initial=0.0), far_b.max(initial=0.0))) if on_a and on_b else None,
         "mean_distance": _mean(b, far_b) if on_a and on_b else None,
         **_by_reference("materials", old.materials, new.materials),
         **_by_reference("textures", old.textures, new.textures),
@@ -107,8 +107,7 @@ def _farthest(side: Side, far: Floats) -> Floats:
 
 def _mean(side: Side, far: Floats) -> float:
     """The mean over the surface, each face by its area and its farthest point."""
-    corners = side.vertices[side.faces]
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals = doubled_areas(side.vertices, side.faces)
     areas = np.sqrt(np.einsum("nd,nd->n", normals, normals))
     return float((areas * far).sum() / max(areas.sum(), 1e-300))
 

@@ -5,43 +5,52 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gitvault.formats.mesh.model import Floats, Ints
+from gitvault.formats.mesh.model import Floats, Ints, crossed
 
 _SAMPLES = 1_500_000
 _FINEST = 64
-_BATCH = 1 << 16
+_FEW = 64
+"""Of so many triangles each is looked at, for every point."""
+_MANY = 100_000
+"""Of more points than this, only the farthest are looked at closely: a million then take one second, not six."""
+_CLOSELY = 8
+_BATCH = 1 << 14
+
+
+def longest_edges(vertices: Floats, faces: Ints) -> Floats:
+    """(m,): of each triangle."""
+    a, b, c = (vertices[faces[:, corner]] for corner in range(3))
+    return np.sqrt(np.maximum(np.maximum(_squared(a - b), _squared(b - c)), _squared(c - a)))
 
 
 def sampled(vertices: Floats, faces: Ints, spacing: float) -> tuple[Floats, Ints]:
     """Points on triangles, their centres where those are small, else a grid as fine as `spacing`; and which triangle
     each is on."""
-    corners = vertices[faces]
-    longest = np.sqrt(((corners - np.roll(corners, 1, axis=1)) ** 2).sum(axis=2).max(axis=1, initial=0.0))
-    steps = np.exp2(np.ceil(np.log2(np.maximum(longest / spacing, 1.0))))
+    steps = np.exp2(np.ceil(np.log2(np.maximum(longest_edges(vertices, faces) / spacing, 1.0))))
     steps = np.minimum(steps, _FINEST).astype(np.int64)
     while (steps**2).sum() > max(_SAMPLES, len(faces)):
         steps = np.maximum(steps // 2, 1)
-    points, on = [], []
-    for step in np.unique(steps).tolist():
+    points, on = [np.zeros((0, 3))], [np.zeros(0, dtype=np.int64)]
+    for step in range(1, int(steps.max(initial=0)) + 1):
         which = np.flatnonzero(steps == step)
-        weights = _grid(step)
-        points.append(np.einsum("sk,fkd->fsd", weights, corners[which]).reshape(-1, 3))
-        on.append(np.repeat(which, len(weights)))
-    if not points:
-        return np.zeros((0, 3)), np.zeros(0, dtype=np.int64)
+        if not len(which):
+            continue
+        a, b, c = (vertices[faces[which, corner]] for corner in range(3))
+        for u, v in _grid(step):
+            points.append(a * (1 - u - v) + b * u + c * v)
+            on.append(which)
     return np.concatenate(points), np.concatenate(on)
 
 
-def _grid(steps: int) -> Floats:
-    """(steps², 3): weights of the corners for the centres of as many equal triangles."""
-    rows = []
+def _grid(steps: int) -> list[tuple[float, float]]:
+    """Weights of the second and third corner for the centres of steps² equal triangles."""
+    found = []
     for i in range(steps):
         for j in range(steps - i):
-            rows.append((i + 1 / 3, j + 1 / 3))
+            found.append(((i + 1 / 3) / steps, (j + 1 / 3) / steps))
             if i + j < steps - 1:
-                rows.append((i + 2 / 3, j + 2 / 3))
-    first = np.array(rows) / steps
-    return np.concatenate([first, 1 - first.sum(axis=1, keepdims=True)], axis=1)
+                found.append(((i + 2 / 3) / steps, (j + 2 / 3) / steps))
+    return found
 
 
 class Surface:
@@ -50,59 +59,79 @@ class Surface:
     def __init__(self, vertices: Floats, faces: Ints, spacing: float) -> None:
         from scipy.spatial import cKDTree
 
-        self._corners = vertices[faces]
-        # A cloud of points is as far as its nearest point.
-        self._samples, self._on = sampled(vertices, faces, spacing) if len(faces) else (vertices, None)
-        is_few = len(faces) and len(faces) <= 64
-        self._tree = None if is_few else cKDTree(self._samples, balanced_tree=False, compact_nodes=False)
+        self._vertices, self._faces = vertices, faces
+        self._on = np.zeros(0, dtype=np.int64)
+        self._tree = None
+        if not len(faces):
+            # A cloud of points is as far as its nearest point.
+            self._tree = cKDTree(vertices)
+        elif len(faces) > _FEW:
+            samples, self._on = sampled(vertices, faces, spacing)
+            self._tree = cKDTree(samples, balanced_tree=False, compact_nodes=False)
 
     def distances(self, points: Floats) -> Floats:
-        """(n,): of each point to the surface. It is to the nearest of the few triangles whose samples are nearest."""
+        """(n,): of each point to the surface: to the nearest of those triangles whose samples are nearest, so never
+        less than it is. Of many points the farthest are looked at closely, others by one sample."""
         if self._tree is None:
-            return self._all(points)
-        near = 8 if len(points) <= 200_000 else 4
-        far, which = self._tree.query(points, k=min(near, len(self._samples)), workers=-1)
-        far, which = far.reshape(len(points), -1), which.reshape(len(points), -1)
-        if self._on is None:
-            return np.asarray(far[:, 0])
-        best = np.full(len(points), np.inf)
-        triangles = self._on[which]
+            found = np.full(len(points), np.inf)
+            for number in range(len(self._faces)):
+                found = np.minimum(found, self._to(points, np.full(len(points), number)))
+            return found
+        if len(points) <= _MANY:
+            return self._nearest(points, _CLOSELY)
+        found = self._nearest(points, 1)
+        farthest = np.argpartition(found, len(found) - _MANY // 4)[-_MANY // 4 :]
+        found[farthest] = self._nearest(points[farthest], _CLOSELY)
+        return found
+
+    def _nearest(self, points: Floats, count: int) -> Floats:
+        assert self._tree is not None
+        count = min(count, self._tree.n)
+        away, which = self._tree.query(points, k=[*range(1, count + 1)], workers=-1)
+        if not len(self._on):
+            return np.asarray(away[:, 0])
+        found = np.full(len(points), np.inf)
+        for column in range(count):
+            found = np.minimum(found, self._to(points, self._on[which[:, column]]))
+        return found
+
+    def _to(self, points: Floats, triangles: Ints) -> Floats:
+        found = np.empty(len(points))
+        # In pieces that stay in the processor's cache.
         for begin in range(0, len(points), _BATCH):
             span = slice(begin, begin + _BATCH)
-            for column in range(triangles.shape[1]):
-                found = to_triangles(points[span], self._corners[triangles[span, column]])
-                best[span] = np.minimum(best[span], found)
-        return best
-
-    def _all(self, points: Floats) -> Floats:
-        best = np.full(len(points), np.inf)
-        for corners in self._corners:
-            best = np.minimum(best, to_triangles(points, np.broadcast_to(corners, (len(points), 3, 3))))
-        return best
+            a, b, c = (self._vertices[self._faces[triangles[span], corner]] for corner in range(3))
+            found[span] = to_triangles(points[span], a, b, c)
+        return found
 
 
-def to_triangles(points: Floats, corners: NDArray[np.float64]) -> Floats:
-    """(n,): the distance of each of n points to its triangle, (n, 3, 3)."""
-    a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
+def to_triangles(points: Floats, a: Floats, b: Floats, c: Floats) -> Floats:
+    """(n,): the distance of each of n points to its triangle, whose corners are three times (n, 3)."""
     ab, ac, ap = b - a, c - a, points - a
-    normal = np.cross(ab, ac)
-    area = _dot(normal, normal)
+    normal = crossed(ab, ac)
+    area = _squared(normal)
     with np.errstate(divide="ignore", invalid="ignore"):
-        v = _dot(np.cross(ap, ac), normal) / area
-        w = _dot(np.cross(ab, ap), normal) / area
+        v = _dot(crossed(ap, ac), normal) / area
+        w = _dot(crossed(ab, ap), normal) / area
         plane = np.abs(_dot(ap, normal)) / np.sqrt(area)
-    is_inside = (v >= 0) & (w >= 0) & (v + w <= 1)
-    edges = np.minimum(np.minimum(_to_edge(points, a, b), _to_edge(points, a, c)), _to_edge(points, b, c))
-    return np.where(is_inside & np.isfinite(plane), plane, edges)
+    is_over = (v >= 0) & (w >= 0) & (v + w <= 1)
+    beside = np.flatnonzero(~is_over)
+    p, a, b, c = points[beside], a[beside], b[beside], c[beside]
+    plane[beside] = np.sqrt(np.minimum(np.minimum(_to_edge(p, a, b), _to_edge(p, a, c)), _to_edge(p, b, c)))
+    return np.asarray(plane)
 
 
 def _to_edge(points: Floats, a: Floats, b: Floats) -> Floats:
-    along = b - a
-    length = _dot(along, along)
-    at = np.clip(_dot(points - a, along) / np.where(length > 0, length, 1.0), 0.0, 1.0)
-    away = points - a - at[:, None] * along
-    return np.sqrt(_dot(away, away))
+    """(n,): squared."""
+    along, away = b - a, points - a
+    length = _squared(along)
+    at = np.clip(_dot(away, along) / np.where(length > 0, length, 1.0), 0.0, 1.0)
+    return _squared(away - at[:, None] * along)
 
 
-def _dot(a: Floats, b: Floats) -> Floats:
-    return np.einsum("nd,nd->n", a, b)
+def _dot(a: Floats, b: Floats) -> NDArray[np.float64]:
+    return np.asarray(np.einsum("nd,nd->n", a, b))
+
+
+def _squared(a: Floats) -> NDArray[np.float64]:
+    return _dot(a, a)

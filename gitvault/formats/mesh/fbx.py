@@ -55,9 +55,9 @@ def read(path: Path) -> Model:
         total += len(faces)
         if total > FACES:
             raise ValueError(f"more than {FACES:,} triangles, instances counted")
-        materials = tuple(sorted({t.name for t in with_it if t.node.name == "Material"}))
+        slots = tuple(sorted({t.name for t in with_it if t.node.name == "Material"}))
         matrix = _placed(thing.id, things, outer) @ _offset(thing.node)
-        found.append(Part(thing.name, vertices, faces, len(sizes), matrix, materials, attributes))
+        found.append(Part(thing.name, vertices, faces, len(sizes), matrix, slots, attributes))
     names = unique_names([part.name for part in found])
     parts = tuple(
         Part(name, p.vertices, p.faces, p.polygons, p.matrix, p.materials, p.attributes)
@@ -79,7 +79,7 @@ def _geometry(node: fbx.Node) -> tuple[Floats, Ints, Ints, dict[str, int]]:
     sizes = np.diff(ends, prepend=-1)
     if len(corners) and corners.max() >= len(vertices):
         raise ValueError("a face has a corner that is not there")
-    attributes = {}
+    attributes: dict[str, int] = {}
     places = row_keys(vertices)
     for layer, (name, said, width) in _LAYERS.items():
         for element in node.all(layer):

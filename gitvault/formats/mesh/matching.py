@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gitvault.formats.mesh.model import Floats, Keys, Model, Part, face_keys, row_keys
+from gitvault.formats.mesh.model import Floats, Keys, Model, Part, among, face_keys, row_keys
 
 ALIKE = 0.5
 """Parts of two names are one that was renamed when so many of their faces are the same."""
@@ -78,7 +78,7 @@ def _is_alike(old: _Content, new: _Content) -> bool:
     few, many = sorted((len(old.faces), len(new.faces)))
     if not few or few < ALIKE * many:
         return False
-    return int(np.isin(new.faces, old.faces, kind="sort").sum()) >= ALIKE * many
+    return int(among(new.faces, old.faces).sum()) >= ALIKE * many
 
 
 def _changes(old: _Content, new: _Content, before: Model, after: Model) -> tuple[str, ...]:

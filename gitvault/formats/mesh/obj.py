@@ -123,7 +123,7 @@ class _Lines:
             if each.sum() != len(flat) or each.min() < 2:
                 raise ValueError(f"a line of '{word.decode().strip()}' is no row of numbers")
             first = np.cumsum(each) - each
-            return flat[first[:, None] + np.arange(each.min())]
+            return np.asarray(flat[first[:, None] + np.arange(each.min())])
         if columns < 3 and word == b"v ":
             raise ValueError("a vertex has fewer than three numbers")
         return flat.reshape(-1, columns)

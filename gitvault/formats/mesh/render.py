@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import cos, radians, sin
 
@@ -12,13 +13,14 @@ from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 from numpy.typing import NDArray
 
-from gitvault.formats.mesh.model import Floats, Ints, Mask
+from gitvault.formats.mesh.model import Floats, Ints, Mask, crossed
 
 Singles = NDArray[np.float32]
-Pixels = NDArray[np.uint8]
 
 CLAY = (0.74, 0.74, 0.73)
-_PAPER = 1.0
+PAPER = 1.0
+_STEP = 0.04
+_SMALL = 400_000
 _STOPS = (0.0, 0.1, 0.35, 0.6, 0.8, 1.0)
 _COLOURS = (CLAY, (1.0, 0.93, 0.55), (1.0, 0.72, 0.2), (0.95, 0.4, 0.12), (0.75, 0.07, 0.15), (0.42, 0.0, 0.2))
 _ELEVATIONS = (25, 60, -25)
@@ -42,14 +44,18 @@ class View:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Hits:
-    """What rays met, (rows, columns) each."""
+    """What n rays met."""
 
     face: NDArray[np.int32]
-    """-1 for nothing."""
+    """(n,): -1 for nothing."""
     away: Singles
-    """How far the ray went."""
+    """(n,): how far the ray went; infinite for nothing."""
     weights: Singles
-    """(rows, columns, 2): of the face's second and third corner."""
+    """(n, 2): of the face's second and third corner."""
+
+    def only(self, which: Mask) -> Hits:
+        """Some of them."""
+        return Hits(self.face[which], self.away[which], self.weights[which])
 
 
 def views(up: str) -> list[View]:
@@ -94,59 +100,56 @@ class Scene:
             TriangleMesh(self._scene, self._vertices, faces.astype(np.int32))
         self._smooth: Singles | None = None
 
-    def cast(self, view: View, width: int, height: int) -> Hits:
-        """A ray through the middle of each pixel."""
-        nothing = np.full((height, width), -1, dtype=np.int32)
+    def cast(self, view: View, at: Floats) -> Hits:
+        """Rays at (n, 2) places of the picture: to the right and up from its middle, in its heights."""
         if not len(self._faces):
-            return Hits(nothing, np.full((height, width), np.inf, np.float32), np.zeros((height, width, 2), np.float32))
-        step = view.height / height
-        x = ((np.arange(width) - (width - 1) / 2) * step)[None, :, None] * view.right
-        y = (((height - 1) / 2 - np.arange(height)) * step)[:, None, None] * view.up
-        origins = (view.centre - self._origin + view.back * 2 * view.depth + x + y).astype(np.float32).reshape(-1, 3)
-        met = self._scene.run(origins, (-view.back).astype(np.float32)[None, :], query="INTERSECT", output=1)
-        face = met["primID"].reshape(height, width)
-        away = np.where(face < 0, np.inf, met["tfar"].reshape(height, width))
-        weights = np.stack([met["u"], met["v"]], axis=1).reshape(height, width, 2)
-        return Hits(face, away.astype(np.float32), weights)
+            nothing = np.zeros(len(at), np.float32)
+            return Hits(
+                np.full(len(at), -1, np.int32), nothing + np.float32(np.inf), np.zeros((len(at), 2), np.float32)
+            )
+        begin = view.centre - self._origin + 2 * view.depth * view.back
+        origins = at @ np.stack([view.right, view.up]) * view.height + begin
+        towards = (-view.back).astype(np.float32)[None, :]
+        met = self._scene.run(origins.astype(np.float32), towards, query="INTERSECT", output=1)
+        face = met["primID"]
+        away = np.where(face < 0, np.float32(np.inf), met["tfar"])
+        return Hits(face, away, np.stack([met["u"], met["v"]], axis=1))
 
-    def places(self, face: NDArray[np.int32], weights: Singles) -> Floats:
-        """Where on faces (n,) hits are, (n, 3)."""
-        corners = self._vertices[self._faces[face]].astype(np.float64)
-        u, v = weights[:, :1], weights[:, 1:]
-        return np.asarray(corners[:, 0] * (1 - u - v) + corners[:, 1] * u + corners[:, 2] * v + self._origin)
+    def places(self, hits: Hits) -> Floats:
+        """(n, 3): where things were met."""
+        a, b, c = (self._vertices[self._faces[hits.face, corner]].astype(np.float64) for corner in range(3))
+        u, v = hits.weights[:, :1], hits.weights[:, 1:]
+        return np.asarray(a * (1 - u - v) + b * u + c * v + self._origin)
 
     def light(self, view: View, hits: Hits) -> Singles:
-        """(rows, columns): how bright what was met is, 0 to 1.2; paper is 1."""
-        is_hit = hits.face >= 0
-        normals = self._normals(hits.face[is_hit], hits.weights[is_hit])
-        normals *= np.sign(normals @ view.back.astype(np.float32))[:, None]
+        """(n, 1): how bright what was met is, 0 to 1.1."""
+        normals = self._normals(hits)
+        back = view.back.astype(np.float32)
+        front = normals @ back
+        normals = np.where(front[:, None] < 0, -normals, normals)
         key = view.back * 0.8 - view.right * 0.45 + view.up * 0.65
-        key /= np.linalg.norm(key)
-        front = np.clip(normals @ view.back.astype(np.float32), 0.0, 1.0)
-        lit = np.clip(normals @ key.astype(np.float32), 0.0, 1.0)
-        bright = np.full(hits.face.shape, _PAPER, np.float32)
-        bright[is_hit] = 0.22 + 0.68 * lit + 0.2 * front
-        return bright
+        lit = np.clip(normals @ (key / np.linalg.norm(key)).astype(np.float32), 0.0, 1.0)
+        return np.asarray(0.22 + 0.68 * lit + 0.2 * np.abs(front))[:, None]
 
-    def _normals(self, face: NDArray[np.int32], weights: Singles) -> Singles:
-        """(n, 3): smooth ones where the surface is, the face's own at edges."""
+    def _normals(self, hits: Hits) -> Singles:
+        """(n, 3): smooth ones where the surface is, the face's own at edges and where faces are as small as pixels."""
+        corners = self._faces[hits.face]
+        a = self._vertices[corners[:, 0]]
+        flat = _unit(crossed(self._vertices[corners[:, 1]] - a, self._vertices[corners[:, 2]] - a))
+        if len(self._faces) > _SMALL:
+            return flat
         if self._smooth is None:
-            corners = self._vertices[self._faces]
-            flat = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-            total = np.stack(
-                [
-                    sum(np.bincount(self._faces[:, k], flat[:, axis], len(self._vertices)) for k in range(3))
-                    for axis in range(3)
-                ],
-                axis=1,
+            whole = crossed(
+                self._vertices[self._faces[:, 1]] - self._vertices[self._faces[:, 0]],
+                self._vertices[self._faces[:, 2]] - self._vertices[self._faces[:, 0]],
             )
-            self._smooth = _unit(total.astype(np.float32))
-        corners = self._vertices[self._faces[face]]
-        flat = _unit(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]))
-        at = self._smooth[self._faces[face]]
+            rows, count = self._faces.T.ravel(), len(self._vertices)
+            sums = [np.bincount(rows, np.tile(whole[:, axis], 3), count) for axis in range(3)]
+            self._smooth = _unit(np.stack(sums, axis=1).astype(np.float32))
+        at = self._smooth[corners]
         # An edge of more than 40 degrees is one.
         at = np.where((np.einsum("nkd,nd->nk", at, flat) > 0.77)[:, :, None], at, flat[:, None, :])
-        u, v = weights[:, :1], weights[:, 1:]
+        u, v = hits.weights[:, :1], hits.weights[:, 1:]
         return _unit(at[:, 0] * (1 - u - v) + at[:, 1] * u + at[:, 2] * v)
 
 
@@ -161,15 +164,30 @@ def ramp(values: Floats) -> Singles:
     return np.stack([np.interp(at, _STOPS, channel) for channel in np.transpose(_COLOURS)], axis=1).astype(np.float32)
 
 
-def painted(bright: Singles, colours: Singles, is_hit: Mask) -> Singles:
-    """(rows, columns, 3): colours in that light, on paper."""
-    picture = np.where(is_hit[:, :, None], colours * bright[:, :, None], np.float32(_PAPER))
-    return np.asarray(np.clip(picture, 0.0, 1.0), dtype=np.float32)
+def grid(width: int, height: int) -> Floats:
+    """(height * width, 2): the middles of a picture's pixels, row by row from its upper left, for `Scene.cast`."""
+    x = (np.arange(width) - (width - 1) / 2) / height
+    y = ((height - 1) / 2 - np.arange(height)) / height
+    return np.stack([np.tile(x, height), np.repeat(y, width)], axis=1)
 
 
-def halved(picture: Singles) -> Singles:
-    """Of four pixels one: what was drawn at twice the size has smooth edges then."""
-    return np.asarray((picture[::2, ::2] + picture[1::2, ::2] + picture[::2, 1::2] + picture[1::2, 1::2]) / 4)
+def drawn(paint: Callable[[Floats], Singles], width: int, height: int) -> Singles:
+    """(height, width, 3): what `paint` says for places of the picture. It is asked once for each pixel, and four times
+    more for those that differ from one beside them."""
+    at = grid(width, height)
+    picture = paint(at).reshape(height, width, 3)
+    differs = np.zeros((height, width), dtype=bool)
+    steps = (np.abs(np.diff(picture, axis=0)) > _STEP).any(axis=2)
+    differs[1:] |= steps
+    differs[:-1] |= steps
+    steps = (np.abs(np.diff(picture, axis=1)) > _STEP).any(axis=2)
+    differs[:, 1:] |= steps
+    differs[:, :-1] |= steps
+    edges = np.flatnonzero(differs)
+    four = np.array([(-1, -1), (1, -1), (-1, 1), (1, 1)]) / (4 * height)
+    inner = paint((at[edges, None] + four).reshape(-1, 2)).reshape(len(edges), 4, 3)
+    picture.reshape(-1, 3)[edges] = inner.mean(axis=1)
+    return picture
 
 
 def png(picture: Singles) -> bytes:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gitvault.formats.mesh.distance import Surface, sampled
-from gitvault.formats.mesh.model import Floats, Ints, Model, face_keys, row_keys
+from gitvault.formats.mesh.distance import Surface, longest_edges, sampled
+from gitvault.formats.mesh.model import Floats, Ints, Model, among, face_keys, row_keys, used, used_only
 
 SAME, CHANGED, LONE = 0, 1, 2
 """A face that both versions have; one of a part that changed; one of a part that only this version has."""
@@ -32,7 +32,7 @@ class Side:
     @property
     def points(self) -> Floats:
         """The corners of faces that are not the same."""
-        return self.vertices[np.unique(self.faces[self.state != SAME])]
+        return self.vertices[used(len(self.vertices), self.faces[self.state != SAME])]
 
 
 def sides(
@@ -41,9 +41,10 @@ def sides(
     """Both versions; The states say, by number, which parts are not the same."""
     a, b = _joined(before, states_before), _joined(after, states_after)
     # Of parts that changed, most faces may be as before.
-    keys = [face_keys(row_keys(side.vertices), side.faces[side.state == CHANGED]) for side in (a, b)]
-    for side, mine, others in ((a, *keys), (b, *reversed(keys))):
-        side.state[np.flatnonzero(side.state == CHANGED)[np.isin(mine, others, kind="sort")]] = SAME
+    of_a, of_b = np.flatnonzero(a.state == CHANGED), np.flatnonzero(b.state == CHANGED)
+    keys_a, keys_b = face_keys(row_keys(a.vertices), a.faces[of_a]), face_keys(row_keys(b.vertices), b.faces[of_b])
+    a.state[of_a[among(keys_a, keys_b)]] = SAME
+    b.state[of_b[among(keys_b, keys_a)]] = SAME
     return a, b
 
 
@@ -71,12 +72,10 @@ def distances(side: Side, other: Surface | None, spacing: float) -> Floats:
     which = np.flatnonzero(side.state != SAME)
     if not len(which) or other is None:
         return far
-    corners, rows = np.unique(side.faces[which], return_inverse=True)
-    far[which] = other.distances(side.vertices[corners])[rows.reshape(-1, 3)].max(axis=1)
+    corners, faces = used_only(side.vertices, side.faces[which])
+    far[which] = other.distances(corners)[faces].max(axis=1)
     # Between its corners a large face may be farther away, and a new one in a hole is.
-    spans = side.vertices[side.faces[which]]
-    longest = np.abs(spans - np.roll(spans, 1, axis=1)).max(axis=(1, 2))
-    inner = which[(longest > spacing) | (far[which] == 0)]
+    inner = which[(longest_edges(side.vertices, side.faces[which]) > spacing) | (far[which] == 0)]
     points, on = sampled(side.vertices, side.faces[inner], spacing)
     if len(points):
         np.maximum.at(far, inner[on], other.distances(points))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from gitvault.errors import UnsupportedMedia
-from gitvault.formats.mesh.pictures import clay
+from gitvault.formats.mesh.model import used
+from gitvault.formats.mesh.pictures import plain
 from gitvault.formats.mesh.read import read
-from gitvault.formats.mesh.render import Scene, framed, halved, painted, png, views
+from gitvault.formats.mesh.render import Scene, drawn, framed, png, views
 from gitvault.formats.mesh.side import sides
 
 
@@ -19,7 +18,6 @@ def thumbnail(path: Path, side: int) -> bytes:
     _, whole = sides(model, model, {}, {})
     if not len(whole.faces):
         raise UnsupportedMedia(f"{path.name}: has no faces that could be drawn")
-    view = framed(views(model.up)[0], whole.vertices[np.unique(whole.faces)], 1.0)
+    view = framed(views(model.up)[0], whole.vertices[used(len(whole.vertices), whole.faces)], 1.0)
     scene = Scene(whole.vertices, whole.faces)
-    hits = scene.cast(view, 2 * side, 2 * side)
-    return png(halved(painted(scene.light(view, hits), clay(hits), hits.face >= 0)))
+    return png(drawn(lambda at: plain(scene, view, at), side, side))
