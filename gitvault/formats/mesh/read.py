@@ -12,7 +12,7 @@ import numpy as np
 
 from gitvault.errors import UnsupportedMedia
 from gitvault.formats import format_of
-from gitvault.formats.mesh.model import BYTES, FACES, Mask, Model, Part
+from gitvault.formats.mesh.model import BYTES, FACES, Model, Part
 
 _READERS = {"glb": "gltf", "gltf": "gltf", "obj": "obj", "stl": "stl", "ply": "ply", "fbx": "fbx"}
 
@@ -46,7 +46,7 @@ def read(path: Path) -> Model:
 
 def _finite(part: Part) -> Part:
     """Without the faces whose corners are nowhere."""
-    is_somewhere: Mask = (np.abs(part.vertices) < 1e30).all(axis=1)
+    is_somewhere = np.asarray((np.abs(part.vertices) < 1e30).all(axis=1))
     if is_somewhere.all() and np.isfinite(part.matrix).all():
         return part
     matrix = part.matrix if np.isfinite(part.matrix).all() else np.eye(4)
