@@ -1,4 +1,4 @@
-"""Libraries that come with an extra, imported where they are used."""
+"""Libraries that not everybody installs: what needs one says so, and how to get it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from gitvault.errors import ToolMissing
 
 
 def need(module: str, extra: str) -> Any:
-    """The module. Raises ToolMissing, which says what to install, when it is not there."""
+    """A module of the optional dependencies `extra`. Raises ToolMissing."""
     try:
         return import_module(module)
-    except ImportError as error:
-        raise ToolMissing(f"{module}: not installed; pip install 'gitvault[{extra}]'") from error
+    except ImportError:
+        raise ToolMissing(f"{module}: not installed; pip install 'gitvault[{extra}]'") from None

@@ -38,7 +38,7 @@ def _tga(head: bytes) -> bool:
 
 
 def _binary_stl(head: bytes) -> bool:
-    return len(head) >= 84 and not head.startswith(b"solid ") and 0 < int.from_bytes(head[80:84], "little") < 1 << 28
+    return len(head) >= 84 and 0 < int.from_bytes(head[80:84], "little") < 1 << 28
 
 
 def _by(module: str, name: str) -> Callable[..., Any]:
@@ -78,6 +78,10 @@ FORMATS = (
         (".glb",),
         compare=_by("mesh.compare", "compare"),
         thumbnail=_by("mesh.thumbnail", "thumbnail"),
+        elements=_by("scene.gltf", "elements"),
+        extract=_by("scene.gltf_splice", "extract"),
+        splice=_by("scene.gltf_splice", "splice"),
+        witness=_by("witness.gltf", "witness"),
     ),
     Format(
         "gltf",
@@ -86,8 +90,22 @@ FORMATS = (
         (".gltf",),
         compare=_by("mesh.compare", "compare"),
         thumbnail=_by("mesh.thumbnail", "thumbnail"),
+        elements=_by("scene.gltf", "elements"),
+        extract=_by("scene.gltf_splice", "extract"),
+        splice=_by("scene.gltf_splice", "splice"),
+        witness=_by("witness.gltf", "witness"),
     ),
-    Format("blend", "Blender file", _magic(b"BLENDER", b"\x28\xb5\x2f\xfd", b"\x1f\x8b"), (".blend",)),
+    Format(
+        "blend",
+        "Blender file",
+        _magic(b"BLENDER", b"\x28\xb5\x2f\xfd", b"\x1f\x8b"),
+        (".blend",),
+        compare=_by("mesh.compare", "compare"),
+        elements=_by("scene.datablocks", "elements"),
+        extract=_by("scene.blend_splice", "extract"),
+        splice=_by("scene.blend_splice", "splice"),
+        witness=_by("witness.blend", "witness"),
+    ),
     Format(
         "fbx",
         "FBX scene",
@@ -109,7 +127,7 @@ FORMATS = (
     Format(
         "stl",
         "STL model",
-        lambda head: head.startswith(b"solid ") or _binary_stl(head),
+        lambda head: (head[:5] == b"solid" and head[5:6].isspace()) or _binary_stl(head),
         (".stl",),
         compare=_by("mesh.compare", "compare"),
         thumbnail=_by("mesh.thumbnail", "thumbnail"),
@@ -121,10 +139,23 @@ FORMATS = (
         (".obj",),
         compare=_by("mesh.compare", "compare"),
         thumbnail=_by("mesh.thumbnail", "thumbnail"),
+        elements=_by("scene.obj", "elements"),
+        extract=_by("scene.obj", "extract"),
+        splice=_by("scene.obj", "splice"),
+        witness=_by("witness.obj", "witness"),
     ),
     Format("mtl", "Wavefront materials", _text_with(b"newmtl "), (".mtl",)),
     # -- archives
-    Format("zip", "zip archive", _magic(b"PK\3\4", b"PK\5\6"), (".zip",)),
+    Format(
+        "zip",
+        "zip archive",
+        _magic(b"PK\3\4", b"PK\5\6"),
+        (".zip",),
+        elements=_by("layered.archive", "elements"),
+        extract=_by("layered.archive", "extract"),
+        splice=_by("layered.archive", "splice"),
+        witness=_by("witness.zipped", "witness"),
+    ),
     # -- what has no magic number comes last
     Format("tga", "Targa image", _tga, (".tga",)),
 )

@@ -67,7 +67,7 @@ def read(path: Path) -> Model:
     textures = {
         r.target: content_hash(beside(path.parent, r.target)) for r in fbx.references_in(root) if r.kind == "image"
     }
-    return Model(parts, materials, textures, _up(root), {t.key: fbx.content_hash(t.node) for t in things.values()})
+    return Model(parts, materials, textures, _up(root))
 
 
 def _geometry(node: fbx.Node) -> tuple[Floats, Ints, Ints, dict[str, int]]:

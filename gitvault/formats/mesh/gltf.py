@@ -115,6 +115,9 @@ class _File:
         else:
             text = data
         self.document: dict[str, Any] = json.loads(text)
+        version = str(self.document["asset"].get("version", ""))
+        if not version.startswith("2."):
+            raise ValueError(f"version {version or 'unknown'}; 2.0 is read")
         packed = [name for name in _PACKED if name in self.document.get("extensionsRequired", [])]
         if packed:
             raise ValueError(f"its geometry is compressed ({packed[0]}), which is not read")

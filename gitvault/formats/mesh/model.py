@@ -60,8 +60,6 @@ class Model:
     """By name or path a hash of the picture; empty where it is not at hand."""
     up: str = "y"
     """The axis that points up: `y` or `z`."""
-    objects: Mapping[str, str] | None = None
-    """By name a hash of each object of a scene, where the format has such."""
 
 
 def mixed(keys: Keys) -> Keys:

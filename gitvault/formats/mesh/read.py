@@ -14,14 +14,15 @@ from gitvault.errors import UnsupportedMedia
 from gitvault.formats import format_of
 from gitvault.formats.mesh.model import BYTES, FACES, Model, Part
 
-_READERS = {"glb": "gltf", "gltf": "gltf", "obj": "obj", "stl": "stl", "ply": "ply", "fbx": "fbx"}
+_READERS = {"glb": "gltf", "gltf": "gltf", "obj": "obj", "stl": "stl", "ply": "ply", "fbx": "fbx",
+            "blend": "blend"}  # fmt: skip
 
 
 def read(path: Path) -> Model:
     """The model in a file. Raises OSError; UnsupportedMedia for what is damaged, too large, or no model."""
     known = format_of(path)
     if known is None or known.name not in _READERS:
-        raise UnsupportedMedia(f"{path.name}: not a model that is read: glTF, OBJ, STL, PLY, FBX")
+        raise UnsupportedMedia(f"{path.name}: not a model that is read: glTF, OBJ, STL, PLY, FBX, Blender")
     if path.stat().st_size > BYTES:
         raise UnsupportedMedia(f"{path.name}: larger than {BYTES >> 30} GiB; models of that size are not read")
     reader: Callable[[Path], Model] = import_module(f"gitvault.formats.mesh.{_READERS[known.name]}").read
@@ -41,7 +42,7 @@ def read(path: Path) -> Model:
         raise UnsupportedMedia(f"{path.name}: not read as {known.summary}: {what}; its bytes are saved") from error
     if sum(len(part.faces) for part in model.parts) > FACES:
         raise UnsupportedMedia(f"{path.name}: more than {FACES:,} triangles; models of that size are not compared")
-    return Model(tuple(map(_finite, model.parts)), model.materials, model.textures, model.up, model.objects)
+    return Model(tuple(map(_finite, model.parts)), model.materials, model.textures, model.up)
 
 
 def _finite(part: Part) -> Part:

@@ -10,10 +10,13 @@ from gitvault.formats.mesh.model import Floats, Ints
 
 
 def numbers(text: bytes) -> Floats:
-    """The numbers in a text, separated by white space, up to the first word that is none: compare their count."""
+    """The numbers in a text, separated by white space, as far as they go: compare their count. Raises ValueError."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        return np.fromstring(text, sep=" ")
+        try:
+            return np.fromstring(text, sep=" ")
+        except ValueError:
+            raise ValueError("there is something else where numbers should be") from None
 
 
 def words_per_line(text: bytes) -> Ints:
