@@ -16,7 +16,7 @@ def read(path: Path) -> Model:
     names = unique_names([mesh.name for mesh in found])
     parts, total = [], 0
     for name, mesh in zip(names, found, strict=True):
-        sizes = np.diff(mesh.offsets.astype(np.int64))
+        sizes = np.asarray(np.diff(mesh.offsets), dtype=np.int64)
         faces = triangles(mesh.corners.astype(np.int64), sizes)
         total += len(faces)
         if total > FACES:

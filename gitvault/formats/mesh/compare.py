@@ -80,8 +80,8 @@ def _parts(old: Model, new: Model, matching: Matching, far_a: Floats, far_b: Flo
 
 def _elements(before: Path, after: Path) -> dict[str, list[str]]:
     """Names of what else is in scenes."""
-    known = format_of(after)
-    if known is None or known.elements is None or known != format_of(before):
+    kinds = {known.name for known in map(format_of, (before, after)) if known and known.elements}
+    if len(kinds) != 1:
         return {}
     return element_changes(before, after)
 
