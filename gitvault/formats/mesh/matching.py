@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gitvault.formats.mesh.model import Floats, Keys, Model, Part, among, face_keys, row_keys
+from gitvault.formats.mesh.model import Floats, Keys, Model, Part, among, face_keys, row_keys, summed
 
 ALIKE = 0.5
 """Parts of two names are one that was renamed when so many of their faces are the same."""
+_TRIES = 2000
+"""So many pairs are looked at for that: of two scenes that share nothing, parts are added and removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +40,24 @@ def match(before: Model, after: Model) -> Matching:
     found = [(by_name.pop(part.name), n) for n, part in enumerate(after.parts) if part.name in by_name]
     removed = sorted(set(range(len(old))) - {a for a, _ in found})
     added = sorted(set(range(len(new))) - {b for _, b in found})
-    for is_same in (_is_same_in_place, _is_same, _is_alike):
+    for key in (_in_place, _shape):
+        waiting: dict[object, list[int]] = {}
+        for a in reversed(removed):
+            waiting.setdefault(key(old[a]), []).append(a)
         for b in list(added):
-            a = next((a for a in removed if is_same(old[a], new[b])), None)
-            if a is not None:
+            if waiting.get(key(new[b])) and len(new[b].faces):
+                found.append((a := waiting[key(new[b])].pop(), b))
+                removed.remove(a)
+                added.remove(b)
+    tries = 0
+    for b in list(added):
+        for a in removed:
+            tries += 1
+            if tries <= _TRIES and _is_alike(old[a], new[b]):
                 found.append((a, b))
                 removed.remove(a)
                 added.remove(b)
+                break
     pairs = [Pair(a, b, _changes(old[a], new[b], before, after)) for a, b in sorted(found, key=lambda pair: pair[1])]
     return Matching(tuple(pairs), tuple(added), tuple(removed))
 
@@ -66,12 +79,12 @@ class _Content:
         return self._faces
 
 
-def _is_same(old: _Content, new: _Content) -> bool:
-    return len(old.part.faces) == len(new.part.faces) and np.array_equal(old.faces, new.faces) and len(new.faces) > 0
+def _shape(part: _Content) -> object:
+    return len(part.faces), summed(part.faces)
 
 
-def _is_same_in_place(old: _Content, new: _Content) -> bool:
-    return np.array_equal(old.part.matrix, new.part.matrix) and _is_same(old, new)
+def _in_place(part: _Content) -> object:
+    return _shape(part), part.part.matrix.tobytes()
 
 
 def _is_alike(old: _Content, new: _Content) -> bool:

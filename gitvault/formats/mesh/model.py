@@ -96,9 +96,12 @@ def summed(keys: Keys) -> int:
 
 
 def merged(vertices: Floats) -> tuple[Floats, Ints]:
-    """The distinct rows of (n, 3), in some order, and for each row which of them it is."""
+    """The distinct rows of (n, 3), as they come, and for each row which of them it is."""
     _, first, which = np.unique(row_keys(vertices), return_index=True, return_inverse=True)
-    return vertices[first], which
+    order = np.argsort(first)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return vertices[first[order]], rank[which]
 
 
 def among(keys: Keys, others: Keys) -> Mask:
@@ -133,6 +136,9 @@ def used(count: int, faces: Ints) -> Mask:
 
 def used_only(vertices: Floats, faces: Ints) -> tuple[Floats, Ints]:
     """The vertices that faces have, and the faces as rows of those."""
+    if 20 * len(faces) < len(vertices):
+        corners, rows = np.unique(faces, return_inverse=True)
+        return vertices[corners], rows.reshape(-1, 3)
     is_used = used(len(vertices), faces)
     return vertices[is_used], (np.cumsum(is_used) - 1)[faces]
 
@@ -186,8 +192,12 @@ def content_hash(path: Path | None) -> str:
 def unique_names(names: list[str]) -> list[str]:
     """Each name once: the second `Bolt` is `Bolt #2`."""
     seen: dict[str, int] = {}
+    taken = set(names)
     unique = []
     for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        unique.append(name if seen[name] == 1 else f"{name} #{seen[name]}")
+        seen[name] = count = seen.get(name, 0) + 1
+        while count > 1 and f"{name} #{count}" in taken:
+            count += 1
+        unique.append(name if count == 1 else f"{name} #{count}")
+        taken.add(unique[-1])
     return unique

@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gitvault.formats.mesh.model import (
     Floats,
@@ -25,14 +24,14 @@ from gitvault.formats.mesh.model import (
 )
 from gitvault.formats.mesh.text import numbers, words_per_line
 
-Bytes = NDArray[np.uint8]
-
 
 def read(path: Path) -> Model:
     """The model; its parts are its objects, or its groups where they tell more apart. Raises OSError, ValueError."""
     text = path.read_bytes()
     if b"\\\n" in text or b"\\\r\n" in text:
         text = re.sub(rb"\\\r?\n", b" ", text)
+    if b"\n" not in text:
+        text = text.replace(b"\r", b"\n")
     lines = _Lines(text)
     places = lines.rows_of_numbers(b"v ")
     uv, normals = lines.rows_of_numbers(b"vt"), lines.rows_of_numbers(b"vn")
@@ -43,25 +42,24 @@ def read(path: Path) -> Model:
         names = groups
     part_of, part_names = _told_apart(names, row_of_face, "model")
     material_of, material_names = _told_apart(materials, row_of_face, "")
-    vertices = places[:, :3]
+    vertices, keys = places[:, :3], row_keys(places[:, :3])
+    # Part by part, so that each is one stretch.
+    corners = corners[:, np.argsort(np.repeat(part_of, sizes), kind="stable")]
+    order = np.argsort(part_of, kind="stable")
+    sizes, material_of, part_of = sizes[order], material_of[order], part_of[order]
+    ends = np.concatenate([[0], np.cumsum(sizes)])
     parts = []
     for number, name in enumerate(unique_names(part_names)):
-        mine = part_of == number
-        if not mine.any():
+        begin, end = np.searchsorted(part_of, [number, number + 1]).tolist()
+        if begin == end:
             continue
-        at = corners[:, np.repeat(mine, sizes)]
-        points, faces = used_only(vertices, triangles(at[0], sizes[mine]))
-        used = np.unique(material_of[mine])
-        parts.append(
-            Part(
-                name,
-                points,
-                faces,
-                int(mine.sum()),
-                materials=tuple(sorted(material_names[u] for u in used if material_names[u])),
-                attributes=_attributes(places, uv, normals, at),
-            )
-        )
+        at = corners[:, ends[begin] : ends[end]]
+        points, faces = used_only(vertices, triangles(at[0], sizes[begin:end]))
+        slots = sorted({material_names[used] for used in np.unique(material_of[begin:end])} - {""})
+        attributes = _attributes(places, keys, uv, normals, at)
+        parts.append(Part(name, points, faces, end - begin, materials=tuple(slots), attributes=attributes))
+    if not len(sizes) and len(vertices):
+        parts.append(Part("model", vertices, np.zeros((0, 3), dtype=np.int64), 0))
     known, textures = _libraries(path.parent, list(libraries.values()))
     return Model(tuple(parts), {**dict.fromkeys(filter(None, material_names), ""), **known}, textures)
 
@@ -174,16 +172,15 @@ def _told_apart(said: dict[int, str], rows: Ints, otherwise: str) -> tuple[Ints,
     return numbers[np.searchsorted(np.array(list(said), dtype=np.int64), rows)], names
 
 
-def _attributes(places: Floats, uv: Floats, normals: Floats, at: Ints) -> dict[str, int]:
+def _attributes(places: Floats, keys: Keys, uv: Floats, normals: Floats, at: Ints) -> dict[str, int]:
     """What lies on the corners `at` (3, n): keys of uv, normals, and colours behind the places."""
-    keys: Keys = row_keys(places[at[0], :3])
     attributes = {}
     for name, values, which in (("uv", uv, at[1]), ("normals", normals, at[2])):
         has = which >= 0
         if has.any():
-            attributes[name] = surface_key(keys[has], values[which[has]])
+            attributes[name] = surface_key(keys[at[0, has]], values[which[has]])
     if places.shape[1] > 4:
-        attributes["colours"] = surface_key(keys, places[at[0], 3:])
+        attributes["colours"] = surface_key(keys[at[0]], places[at[0], 3:])
     return attributes
 
 

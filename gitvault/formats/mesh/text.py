@@ -25,4 +25,5 @@ def words_per_line(text: bytes) -> Ints:
     is_space = letters <= 32
     begins = ~is_space
     begins[1:] &= is_space[:-1]
-    return np.diff(np.cumsum(begins)[np.flatnonzero(letters == 10)], prepend=0)
+    before_end = np.searchsorted(np.flatnonzero(begins), np.flatnonzero(letters == 10))
+    return np.diff(before_end, prepend=0)
