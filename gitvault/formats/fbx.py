@@ -251,9 +251,18 @@ def elements(path: Path) -> list[Element]:
         for source, target, what_for in reversed(connections(root))
         if not what_for and target in key_of
     }
-    return [
+    elements = [
         Element(thing.key, thing.name, thing.kind, above.get(thing.id), content_hash(thing.node)) for thing in found
     ]
+    parents = {element.id: element.parent for element in elements}
+
+    def depth(element: Element) -> int:
+        steps, parent = 0, element.parent
+        while parent and steps < _DEPTH:
+            steps, parent = steps + 1, parents[parent]
+        return steps
+
+    return sorted(elements, key=depth)
 
 
 _FILES = {"Texture": "image", "Video": "image", "Audio": "sound", "Cache": "cache"}

@@ -18,6 +18,8 @@ from gitvault.formats.scene.changes import element_changes
 
 _FINE = 100
 """Large triangles are measured at points this close, as parts of the model's diagonal."""
+_SCENES = {"glb", "gltf", "blend", "fbx"}
+"""Formats that hold more than parts: cameras, lights, animations ..."""
 _CHANGES = ("_added", "_removed", "_changed", "_renamed")
 
 
@@ -80,10 +82,8 @@ def _parts(old: Model, new: Model, matching: Matching, far_a: Floats, far_b: Flo
 
 def _elements(before: Path, after: Path) -> dict[str, list[str]]:
     """Names of what else is in scenes."""
-    kinds = {known.name for known in map(format_of, (before, after)) if known and known.elements}
-    if len(kinds) != 1:
-        return {}
-    return element_changes(before, after)
+    kinds = {known.name for known in map(format_of, (before, after)) if known}
+    return element_changes(before, after) if len(kinds) == 1 and kinds <= _SCENES else {}
 
 
 def _figures(model: Model, side: Side) -> dict[str, object]:

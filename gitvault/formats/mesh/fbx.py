@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from gitvault.formats import fbx
 from gitvault.formats.mesh.model import (
-    FACES,
     Floats,
     Ints,
     Model,
@@ -42,22 +41,21 @@ def read(path: Path) -> Model:
             if target in things and things[target].node.name == "Model":
                 outer.setdefault(source, target)
     found: list[Part] = []
-    total = 0
+    shapes: dict[int, Part] = {}
     for thing in things.values():
         if thing.node.name != "Model":
             continue
         with_it = inner.get(thing.id, [])
-        shapes = [t.node for t in with_it if t.node.name == "Geometry"] + [thing.node]
-        shape = next((node for node in shapes if node.first("PolygonVertexIndex")), None)
-        if shape is None:
+        nodes = [other.node for other in with_it if other.node.name == "Geometry"] + [thing.node]
+        node = next((node for node in nodes if node.first("PolygonVertexIndex")), None)
+        if node is None:
             continue
-        vertices, faces, sizes, attributes = _geometry(shape)
-        total += len(faces)
-        if total > FACES:
-            raise ValueError(f"more than {FACES:,} triangles, instances counted")
-        slots = tuple(sorted({t.name for t in with_it if t.node.name == "Material"}))
+        if id(node) not in shapes:
+            shapes[id(node)] = _geometry(node)
+        p = shapes[id(node)]
+        slots = tuple(sorted({other.name for other in with_it if other.node.name == "Material"}))
         matrix = _placed(thing.id, things, outer) @ _offset(thing.node)
-        found.append(Part(thing.name, vertices, faces, len(sizes), matrix, slots, attributes))
+        found.append(Part(thing.name, p.vertices, p.faces, p.polygons, matrix, slots, p.attributes))
     names = unique_names([part.name for part in found])
     parts = tuple(
         Part(name, p.vertices, p.faces, p.polygons, p.matrix, p.materials, p.attributes)
@@ -70,7 +68,7 @@ def read(path: Path) -> Model:
     return Model(parts, materials, textures, _up(root))
 
 
-def _geometry(node: fbx.Node) -> tuple[Floats, Ints, Ints, dict[str, int]]:
+def _geometry(node: fbx.Node) -> Part:
     vertices = _array(node.first("Vertices")).astype(np.float64).reshape(-1, 3)
     index = _array(node.first("PolygonVertexIndex")).astype(np.int64)
     # The last corner of a polygon is written as -1 - corner.
@@ -87,7 +85,7 @@ def _geometry(node: fbx.Node) -> tuple[Floats, Ints, Ints, dict[str, int]]:
             rows = values[: len(values) // width * width].reshape(-1, width)
             key = _on_corners(element, rows, said, corners, places)
             attributes[name] = (attributes.get(name, 0) * 31 + key) % (1 << 64)
-    return vertices, triangles(corners, sizes), sizes, attributes
+    return Part("", vertices, triangles(corners, sizes), len(sizes), attributes=attributes)
 
 
 def _on_corners(element: fbx.Node, rows: NDArray[Any], said: str, corners: Ints, places: Any) -> int:

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from gitvault.formats.mesh.model import (
     BYTES,
-    FACES,
     Floats,
     Ints,
     Model,
@@ -39,7 +38,6 @@ def read(path: Path) -> Model:
     nodes, meshes = document.get("nodes", []), document.get("meshes", [])
     shapes: dict[int, Part] = {}
     found: list[Part] = []
-    total = 0
     for number, matrix in _placed(document):
         node = nodes[number]
         if "mesh" not in node:
@@ -48,9 +46,6 @@ def read(path: Path) -> Model:
         if mesh not in shapes:
             shapes[mesh] = file.part(meshes[mesh])
         shape = shapes[mesh]
-        total += len(shape.faces)
-        if total > FACES:
-            raise ValueError(f"more than {FACES:,} triangles, instances counted")
         name = str(node.get("name") or shape.name or f"node {number}")
         found.append(Part(name, shape.vertices, shape.faces, shape.polygons, matrix, shape.materials, shape.attributes))
     names = unique_names([part.name for part in found])

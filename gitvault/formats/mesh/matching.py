@@ -91,7 +91,10 @@ def _is_alike(old: _Content, new: _Content) -> bool:
     few, many = sorted((len(old.faces), len(new.faces)))
     if not few or few < ALIKE * many:
         return False
-    return int(among(new.faces, old.faces).sum()) >= ALIKE * many
+    if int(among(new.faces, old.faces).sum()) >= ALIKE * many:
+        return True
+    a, b = old.part, new.part
+    return len(a.vertices) == len(b.vertices) and np.array_equal(a.faces, b.faces) and _is_rigid(a.vertices, b.vertices)
 
 
 def _changes(old: _Content, new: _Content, before: Model, after: Model) -> tuple[str, ...]:

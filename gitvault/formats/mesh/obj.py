@@ -30,8 +30,6 @@ def read(path: Path) -> Model:
     text = path.read_bytes()
     if b"\\\n" in text or b"\\\r\n" in text:
         text = re.sub(rb"\\\r?\n", b" ", text)
-    if b"\n" not in text:
-        text = text.replace(b"\r", b"\n")
     lines = _Lines(text)
     places = lines.rows_of_numbers(b"v ")
     uv, normals = lines.rows_of_numbers(b"vt"), lines.rows_of_numbers(b"vn")
@@ -114,17 +112,15 @@ class _Lines:
             return np.zeros((0, 3))
         text = self.joined(rows)
         flat = numbers(text.translate(None, word.strip()))
-        columns, left = divmod(len(flat), len(rows))
-        if left or (columns > 3 and word == b"v " and (words_per_line(text) != columns + 1).any()):
-            # Some say more than others (a weight, a colour): what all say counts.
-            each = words_per_line(text) - 1
-            if each.sum() != len(flat) or each.min() < 2:
-                raise ValueError(f"a line of '{word.decode().strip()}' is no row of numbers")
-            first = np.cumsum(each) - each
-            return np.asarray(flat[first[:, None] + np.arange(each.min())])
-        if columns < 3 and word == b"v ":
-            raise ValueError("a vertex has fewer than three numbers")
-        return flat.reshape(-1, columns)
+        each = words_per_line(text) - 1
+        # Some say more than others (a weight, a colour): what all say counts.
+        columns = int(each.min())
+        if each.sum() != len(flat) or columns < (1 if word == b"vt" else 3):
+            raise ValueError(f"a line says too little: '{word.decode().strip()}' with {columns} numbers")
+        if len(flat) == columns * len(rows):
+            return flat.reshape(-1, columns)
+        first = np.cumsum(each) - each
+        return np.asarray(flat[first[:, None] + np.arange(columns)])
 
 
 def _corners(lines: _Lines, counts: tuple[int, int, int]) -> tuple[Ints, Ints, Ints]:
@@ -155,7 +151,7 @@ def _said_by_corners(text: bytes, total: int) -> Ints:
     flat = numbers(text.translate(bytes.maketrans(b"/", b" ")))
     each, left = divmod(len(flat), max(total, 1))
     doubled = text.count(b"//")
-    if not left and ((each in (1, 3) and not doubled) or (each == 2 and doubled in (0, total))):
+    if not left and b" /" not in text and ((each in (1, 3) and not doubled) or (each == 2 and doubled in (0, total))):
         said[[0, 2] if doubled else list(range(each))] = flat.reshape(total, each).T
         return said
     for number, corner in enumerate(text.split()):

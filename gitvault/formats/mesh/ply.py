@@ -55,7 +55,7 @@ def read(path: Path) -> Model:
                 if there:
                     attributes[name] = surface_key(places, np.stack(there, axis=1))
         elif element.name == "face":
-            corners, sizes = next(values[name] for name in ("vertex_indices", "vertex_index") if name in values)
+            corners, sizes = values["vertex_index" if "vertex_index" in values else "vertex_indices"]
         elif element.name == "tristrips":
             raise ValueError("its faces are strips of triangles, which are not read")
     corners = corners.astype(np.int64)
@@ -101,10 +101,12 @@ _Values = dict[str, tuple[NDArray[np.generic], Ints]]
 
 def _bytes(element: _Element, data: memoryview, order: str) -> tuple[_Values, memoryview]:
     """What an element says, and the rest of the data."""
+    if not element.rows:
+        return {member.name: (np.zeros(0), np.zeros(0, dtype=np.int64)) for member in element.properties}, data
     # Lists are as long as in the first row, or else it is read row by row.
     lengths, at = {}, 0
     for member in element.properties:
-        if member.count and element.rows:
+        if member.count:
             lengths[member.name] = int(np.frombuffer(data, order + member.count, 1, at)[0])
             at += np.dtype(member.count).itemsize
         at += np.dtype(member.kind).itemsize * lengths.get(member.name, 1)
@@ -121,7 +123,7 @@ def _bytes(element: _Element, data: memoryview, order: str) -> tuple[_Values, me
         if all(
             (rows[f"length {number}"] == lengths[member.name]).all()
             for number, member in enumerate(element.properties)
-            if member.count and element.rows
+            if member.count
         ):
             values: _Values = {
                 member.name: (

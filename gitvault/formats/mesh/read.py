@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -16,6 +15,8 @@ from gitvault.formats.mesh.model import BYTES, FACES, Model, Part
 
 _READERS = {"glb": "gltf", "gltf": "gltf", "obj": "obj", "stl": "stl", "ply": "ply", "fbx": "fbx",
             "blend": "blend"}  # fmt: skip
+_DAMAGE = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, struct.error)
+"""What readers give for files that are not as their format says."""
 
 
 def read(path: Path) -> Model:
@@ -28,16 +29,7 @@ def read(path: Path) -> Model:
     reader: Callable[[Path], Model] = import_module(f"gitvault.formats.mesh.{_READERS[known.name]}").read
     try:
         model = reader(path)
-    except (
-        ValueError,
-        TypeError,
-        KeyError,
-        IndexError,
-        AttributeError,
-        OverflowError,
-        struct.error,
-        zlib.error,
-    ) as error:
+    except _DAMAGE as error:
         what = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise UnsupportedMedia(f"{path.name}: not read as {known.summary}: {what}; its bytes are saved") from error
     if sum(len(part.faces) for part in model.parts) > FACES:
