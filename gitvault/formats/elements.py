@@ -102,6 +102,17 @@ def spliced(current: str | Path, old: str | Path, element: str, output: str | Pa
     return able.stale
 
 
+def leveled(old: str | Path, current: str | Path, folder: str | Path) -> str:
+    """The old file in the form in which the current one is: a new file in `folder` where it was not.
+
+    Raises UnsupportedMedia.
+    """
+    able, other = _format(Path(current)), _format(Path(old))
+    if able.name != other.name or not able.leveled:
+        return str(old)
+    return str(able.leveled(Path(old), Path(current), Path(folder)))
+
+
 def witnessed(path: str | Path) -> Mapping[str, str]:
     """What the format's second reader finds: hashes by element's id. Raises UnsupportedMedia."""
     path = Path(path)

@@ -20,8 +20,22 @@ def _riff(kind: bytes) -> Callable[[bytes], bool]:
 
 
 def _zip_of(mimetype: bytes) -> Callable[[bytes], bool]:
-    """Whether the first member is a `mimetype` that says this, stored."""
-    return lambda head: head[:4] == b"PK\3\4" and head[30:38] == b"mimetype" and head[38:].startswith(mimetype)
+    """Whether the first member is a `mimetype` that says this, stored as it should be, or deflated."""
+
+    def knows(head: bytes) -> bool:
+        if head[:4] != b"PK\3\4" or head[30:38] != b"mimetype":
+            return False
+        content = head[38 + int.from_bytes(head[28:30], "little") :]
+        if head[8:10] == b"\x08\0":
+            import zlib
+
+            try:
+                content = zlib.decompressobj(-15).decompress(content, 64)
+            except zlib.error:
+                return False
+        return content.startswith(mimetype)
+
+    return knows
 
 
 def _text_with(*words: bytes) -> Callable[[bytes], bool]:
@@ -52,6 +66,8 @@ def _by(module: str, name: str) -> Callable[..., Any]:
     return call
 
 
+_PREVIEWS = "the pictures of the whole in it show the state before; opening and saving it makes them anew"
+
 FORMATS = (
     # -- images
     Format("png", "PNG image", _magic(b"\x89PNG\r\n\x1a\n"), (".png",)),
@@ -59,17 +75,65 @@ FORMATS = (
     Format("webp", "WebP image", _riff(b"WEBP"), (".webp",)),
     Format("gif", "GIF image", _magic(b"GIF87a", b"GIF89a"), (".gif",)),
     Format("bmp", "Windows bitmap", _magic(b"BM"), (".bmp", ".dib")),
-    Format("tiff", "TIFF image", _magic(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), (".tif", ".tiff")),
+    Format(
+        "tiff",
+        "TIFF image",
+        _magic(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+        (".tif", ".tiff"),
+        elements=_by("layered.tiff", "elements"),
+        extract=_by("layered.tiff", "extract"),
+        splice=_by("layered.tiff", "splice"),
+        witness=_by("witness.tiff", "witness"),
+    ),
     Format("hdr", "Radiance image", _magic(b"#?RADIANCE", b"#?RGBE"), (".hdr", ".pic")),
     Format("dds", "DirectDraw surface", _magic(b"DDS "), (".dds",)),
     Format("dpx", "DPX image", _magic(b"SDPX", b"XPDS"), (".dpx",)),
     Format("exr", "OpenEXR image", _magic(b"v/1\x01"), (".exr",)),
     # -- layered
-    Format("psd", "Photoshop document", _magic(b"8BPS"), (".psd", ".psb")),
-    Format("kra", "Krita document", _zip_of(b"application/x-krita"), (".kra", ".krz")),
-    Format("ora", "OpenRaster image", _zip_of(b"image/openraster"), (".ora",)),
+    Format(
+        "psd",
+        "Photoshop document",
+        _magic(b"8BPS"),
+        (".psd", ".psb"),
+        elements=_by("layered.psd", "elements"),
+        extract=_by("layered.psd", "extract"),
+        splice=_by("layered.psd", "splice"),
+        witness=_by("witness.psd", "witness"),
+        stale="the merged image and the thumbnail show the state before; saving it in Photoshop makes them anew",
+    ),
+    Format(
+        "kra",
+        "Krita document",
+        _zip_of(b"application/x-krita"),
+        (".kra", ".krz"),
+        elements=_by("layered.painting", "elements"),
+        extract=_by("layered.painting", "extract"),
+        splice=_by("layered.painting", "splice"),
+        witness=_by("witness.painting", "witness"),
+        stale=_PREVIEWS,
+    ),
+    Format(
+        "ora",
+        "OpenRaster image",
+        _zip_of(b"image/openraster"),
+        (".ora",),
+        elements=_by("layered.painting", "elements"),
+        extract=_by("layered.painting", "extract"),
+        splice=_by("layered.painting", "splice"),
+        witness=_by("witness.painting", "witness"),
+        stale=_PREVIEWS,
+    ),
     Format("xcf", "GIMP image", _magic(b"gimp xcf "), (".xcf",)),
-    Format("svg", "SVG drawing", _text_with(b"<svg", b":svg"), (".svg",)),
+    Format(
+        "svg",
+        "SVG drawing",
+        _text_with(b"<svg", b":svg"),
+        (".svg",),
+        elements=_by("layered.svg", "elements"),
+        extract=_by("layered.svg", "extract"),
+        splice=_by("layered.svg", "splice"),
+        witness=_by("witness.svg", "witness"),
+    ),
     # -- models and scenes
     Format(
         "glb",
@@ -104,7 +168,9 @@ FORMATS = (
         elements=_by("scene.datablocks", "elements"),
         extract=_by("scene.blend_splice", "extract"),
         splice=_by("scene.blend_splice", "splice"),
+        leveled=_by("scene.blender", "leveled"),
         witness=_by("witness.blend", "witness"),
+        thumbnail=_by("scene.blend", "thumbnail"),
     ),
     Format(
         "fbx",
@@ -156,6 +222,15 @@ FORMATS = (
         splice=_by("layered.archive", "splice"),
         witness=_by("witness.zipped", "witness"),
     ),
+    # -- models and scenes
+    Format("glb", "binary glTF scene", _magic(b"glTF"), (".glb",)),
+    Format("gltf", "glTF scene", _text_with(b'"asset"'), (".gltf",)),
+    Format("blend", "Blender file", _magic(b"BLENDER", b"\x28\xb5\x2f\xfd", b"\x1f\x8b"), (".blend",)),
+    Format("fbx", "FBX scene", _magic(b"Kaydara FBX Binary", b"; FBX"), (".fbx",)),
+    Format("ply", "PLY model", _magic(b"ply\n", b"ply\r"), (".ply",)),
+    Format("stl", "STL model", lambda head: head.startswith(b"solid ") or _binary_stl(head), (".stl",)),
+    Format("obj", "Wavefront model", _text_with(b"\nv ", b"\nvn ", b"mtllib ", b"\no "), (".obj",)),
+    Format("mtl", "Wavefront materials", _text_with(b"newmtl "), (".mtl",)),
     # -- what has no magic number comes last
     Format("tga", "Targa image", _tga, (".tga",)),
 )
