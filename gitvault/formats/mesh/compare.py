@@ -7,19 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from gitvault.formats import Comparison, format_of
+from gitvault.formats import Comparison
 from gitvault.formats.mesh.matching import Matching, match
 from gitvault.formats.mesh.measures import measures
 from gitvault.formats.mesh.model import Floats, Model, doubled_areas
 from gitvault.formats.mesh.pictures import Change, draw
 from gitvault.formats.mesh.read import read
 from gitvault.formats.mesh.side import CHANGED, LONE, Side, distances, sides, surface
-from gitvault.formats.scene.changes import element_changes
 
 _FINE = 100
 """Large triangles are measured at points this close, as parts of the model's diagonal."""
-_SCENES = {"glb", "gltf", "blend", "fbx"}
-"""Formats that hold more than parts: cameras, lights, animations ..."""
 _CHANGES = ("_added", "_removed", "_changed", "_renamed")
 
 
@@ -46,7 +43,6 @@ def compare(before: Path, after: Path, folder: Path | None) -> Comparison:
         "mean_distance": _mean(b, far_b) if on_a and on_b else None,
         **_by_reference("materials", old.materials, new.materials),
         **_by_reference("textures", old.textures, new.textures),
-        **_elements(before, after),
     }
     is_changed = any(value for key, value in stats.items() if key.endswith(_CHANGES))
     can_be_seen = len(a.faces) + len(b.faces) > 0
@@ -78,12 +74,6 @@ def _parts(old: Model, new: Model, matching: Matching, far_a: Floats, far_b: Flo
         "changes": changes,
         "distances": apart,
     }
-
-
-def _elements(before: Path, after: Path) -> dict[str, list[str]]:
-    """Names of what else is in scenes."""
-    kinds = {known.name for known in map(format_of, (before, after)) if known}
-    return element_changes(before, after) if len(kinds) == 1 and kinds <= _SCENES else {}
 
 
 def _figures(model: Model, side: Side) -> dict[str, object]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gitvault.formats.mesh.model import Floats, Keys, Model, Part, among, face_keys, row_keys, summed
+from gitvault.formats.mesh.model import Keys, Model, Part, among, face_keys, merged, row_keys, summed
 
 ALIKE = 0.5
 """Parts of two names are one that was renamed when so many of their faces are the same."""
@@ -93,16 +93,14 @@ def _is_alike(old: _Content, new: _Content) -> bool:
         return False
     if int(among(new.faces, old.faces).sum()) >= ALIKE * many:
         return True
-    a, b = old.part, new.part
-    return len(a.vertices) == len(b.vertices) and np.array_equal(a.faces, b.faces) and _is_rigid(a.vertices, b.vertices)
+    return _is_same_net(old.part, new.part) and _is_rigid(old.part, new.part)
 
 
 def _changes(old: _Content, new: _Content, before: Model, after: Model) -> tuple[str, ...]:
     a, b = old.part, new.part
     changes = []
     if not np.array_equal(old.faces, new.faces):
-        is_same_mesh = len(a.vertices) == len(b.vertices) and np.array_equal(a.faces, b.faces)
-        changes.append("topology" if not is_same_mesh else "place" if _is_rigid(a.vertices, b.vertices) else "shape")
+        changes.append("topology" if not _is_same_net(a, b) else "place" if _is_rigid(a, b) else "shape")
     if not np.array_equal(a.matrix, b.matrix) and "place" not in changes:
         changes.append("place")
     # What lies on the surface is known by where, so it differs wherever the surface does.
@@ -118,8 +116,21 @@ def _changes(old: _Content, new: _Content, before: Model, after: Model) -> tuple
     return tuple(changes)
 
 
-def _is_rigid(before: Floats, after: Floats) -> bool:
+def _is_same_net(before: Part, after: Part) -> bool:
+    """Whether the same vertices are joined to faces. Writers split vertices where normals differ, so places count."""
+    if len(before.faces) != len(after.faces):
+        return False
+    if len(before.vertices) == len(after.vertices) and np.array_equal(before.faces, after.faces):
+        return True
+    (a, at_a), (b, at_b) = merged(before.vertices), merged(after.vertices)
+    return len(a) == len(b) and np.array_equal(at_a[before.faces], at_b[after.faces])
+
+
+def _is_rigid(old: Part, new: Part) -> bool:
     """Whether one is the other, moved and turned as a whole, to a millionth of its size."""
+    if len(old.vertices) != len(new.vertices):
+        return False
+    before, after = old.vertices, new.vertices
     a, b = before - before.mean(axis=0), after - after.mean(axis=0)
     size = float(np.abs(a).max(initial=0.0))
     if not size:

@@ -16,8 +16,6 @@ WIDTH, HEIGHT = 800, 600
 _ADDED, _REMOVED = (0.30, 0.72, 0.40), (0.30, 0.48, 0.90)
 _CLOSE = 6
 """A change that takes less of the picture's side than one part of so many is drawn a second time, near by."""
-_FROM_BELOW = 0.8
-"""What is seen of the change counts that much when it is seen from an unusual side."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,7 +71,7 @@ def _best(change: Change, before: Scene, after: Scene, up: str) -> tuple[View, V
     box = np.stack(np.meshgrid(*zip(points.min(axis=0), points.max(axis=0), strict=True)), axis=-1).reshape(-1, 3)
     least = float(np.linalg.norm(np.ptp(everything, axis=0))) / 100
     best, chosen, coarse, most = -1.0, None, grid(80, 60), max(_most(change), 1e-300)
-    for number, view in enumerate(views(up)):
+    for view, usual in views(up):
         near = framed(view, box, shape)
         near = View(view.right, view.up, view.back, near.centre, max(near.height, least), near.depth + 100 * least)
         seen = 0.0
@@ -82,9 +80,8 @@ def _best(change: Change, before: Scene, after: Scene, up: str) -> tuple[View, V
             face = face[face >= 0]
             weights = np.where(side.state[face] == SAME, 0.0, 0.1 + far[face] / most)
             seen += float(np.minimum(weights, 1.1).sum()) * near.height**2
-        seen *= 1.0 if number < 8 else _FROM_BELOW
-        if seen > best * 1.05:
-            best, chosen = seen, view
+        if seen * usual > best:
+            best, chosen = seen * usual, view
     assert chosen is not None
     near = framed(chosen, points, shape)
     near = View(

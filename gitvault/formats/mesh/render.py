@@ -23,8 +23,9 @@ _STEP = 0.04
 _SMALL = 400_000
 _STOPS = (0.0, 0.1, 0.35, 0.6, 0.8, 1.0)
 _COLOURS = (CLAY, (1.0, 0.93, 0.55), (1.0, 0.72, 0.2), (0.95, 0.4, 0.12), (0.75, 0.07, 0.15), (0.42, 0.0, 0.2))
-_ELEVATIONS = (25, 60, -25)
-_AZIMUTHS = range(35, 395, 45)
+_ELEVATIONS = {25: 1.0, 60: 0.7, -25: 0.6}
+_AZIMUTHS = {35: 1.0, -10: 0.95, -55: 0.95, 80: 0.9, 125: 0.8, 170: 0.75, 215: 0.75, 260: 0.85}
+"""Degrees, and how usual it is to look from there: 0 is the front."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,11 +59,11 @@ class Hits:
         return Hits(self.face[which], self.away[which], self.weights[which])
 
 
-def views(up: str) -> list[View]:
-    """Where one may look from, the usual view first; framed by `framed`."""
+def views(up: str) -> list[tuple[View, float]]:
+    """Where one may look from, the usual view first, and how usual each is; framed by `framed`."""
     found = []
-    for elevation in _ELEVATIONS:
-        for azimuth in _AZIMUTHS:
+    for elevation, usual in _ELEVATIONS.items():
+        for azimuth, likely in _AZIMUTHS.items():
             e, a = radians(elevation), radians(azimuth)
             # With y up the front looks along z, with z up against y.
             back = np.array([cos(e) * sin(a), sin(e), cos(e) * cos(a)])
@@ -71,7 +72,8 @@ def views(up: str) -> list[View]:
                 back, above = back[[0, 2, 1]] * (1, -1, 1), above[[0, 2, 1]]
             right = np.cross(above, back)
             right /= np.linalg.norm(right)
-            found.append(View(right, np.cross(back, right), back, np.zeros(3), 1.0, 1.0))
+            view = View(right, np.cross(back, right), back, np.zeros(3), 1.0, 1.0)
+            found.append((view, usual * likely))
     return found
 
 

@@ -18,6 +18,6 @@ def thumbnail(path: Path, side: int) -> bytes:
     _, whole = sides(model, model, {}, {})
     if not len(whole.faces):
         raise UnsupportedMedia(f"{path.name}: has no faces that could be drawn")
-    view = framed(views(model.up)[0], whole.vertices[used(len(whole.vertices), whole.faces)], 1.0)
+    view = framed(views(model.up)[0][0], whole.vertices[used(len(whole.vertices), whole.faces)], 1.0)
     scene = Scene(whole.vertices, whole.faces)
     return png(drawn(lambda at: plain(scene, view, at), side, side))
