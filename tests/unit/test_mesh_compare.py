@@ -104,7 +104,7 @@ def test_a_hole_is_seen_in_topology_and_distance_though_no_vertex_moved(tmp_path
     assert stats["topology"]["open_edges"] == 4
     assert not stats["topology"]["closed"]
     # The middle of the side that is gone is half a side away from the next.
-    assert stats["max_distance"] == pytest.approx(0.5, abs=0.02)
+    assert stats["max_distance"] == pytest.approx(0.5, abs=0.04)
 
 
 def test_the_order_of_vertices_and_faces_is_no_change(tmp_path: Path) -> None:

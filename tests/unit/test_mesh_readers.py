@@ -400,7 +400,7 @@ def test_whatever_bytes_are_wrong_nothing_else_is_raised(tmp_path: Path) -> None
     }
     refused = 0
     for name, content in contents.items():
-        for _ in range(25):
+        for _ in range(15):
             torn = bytearray(content[: chance.randrange(len(content))] if chance.random() < 0.3 else content)
             for _ in range(chance.randrange(1, 6)):
                 if torn:
@@ -409,7 +409,7 @@ def test_whatever_bytes_are_wrong_nothing_else_is_raised(tmp_path: Path) -> None
                 read(written(tmp_path, name, bytes(torn)))
             except UnsupportedMedia:
                 refused += 1
-    assert refused > 50
+    assert refused > 40
 
 
 def test_vertices_that_are_nowhere_have_no_faces(tmp_path: Path) -> None:

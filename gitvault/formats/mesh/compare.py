@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from gitvault.formats.mesh.pictures import Change, draw
 from gitvault.formats.mesh.read import read
 from gitvault.formats.mesh.side import CHANGED, LONE, Side, distances, sides, surface
 
-_FINE = 100
+_FINE = 50
 """Large triangles are measured at points this close, as parts of the model's diagonal."""
 _CHANGES = ("_added", "_removed", "_changed", "_renamed")
 
@@ -34,11 +35,14 @@ def compare(before: Path, after: Path, folder: Path | None) -> Comparison:
     )
     spacing = _diagonal(a, b) / _FINE
     on_a, on_b = surface(a, spacing), surface(b, spacing)
-    far_a, far_b = distances(a, on_b, spacing), distances(b, on_a, spacing)
+    # Both sides at once: what takes long in here lets other threads run.
+    with ThreadPoolExecutor(2) as pool:
+        far_a, far_b = pool.map(distances, (a, b), (on_b, on_a), (spacing, spacing))
+        figures_before, figures = pool.map(_figures, (old, new), (a, b))
     stats = {
         **_parts(old, new, matching, _farthest(a, far_a), _farthest(b, far_b)),
-        **_figures(new, b),
-        "before": _figures(old, a),
+        **figures,
+        "before": figures_before,
         "max_distance": float(max(far_a.max(initial=0.0), far_b.max(initial=0.0))) if on_a and on_b else None,
         "mean_distance": _mean(b, far_b) if on_a and on_b else None,
         **_by_reference("materials", old.materials, new.materials),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -57,22 +59,14 @@ class Surface:
     """A surface that answers how far points are from it."""
 
     def __init__(self, vertices: Floats, faces: Ints, spacing: float) -> None:
-        from scipy.spatial import cKDTree
-
-        self._vertices, self._faces = vertices, faces
+        self._vertices, self._faces, self._spacing = vertices, faces, spacing
         self._on = np.zeros(0, dtype=np.int64)
-        self._tree = None
-        if not len(faces):
-            # A cloud of points is as far as its nearest point.
-            self._tree = cKDTree(vertices)
-        elif len(faces) > _FEW:
-            samples, self._on = sampled(vertices, faces, spacing)
-            self._tree = cKDTree(samples, balanced_tree=False, compact_nodes=False)
+        self._tree: Any = None
 
     def distances(self, points: Floats) -> Floats:
         """(n,): of each point to the surface: to the nearest of those triangles whose samples are nearest, so never
         less than it is. Of many points the farthest are looked at closely, others by one sample."""
-        if self._tree is None:
+        if 0 < len(self._faces) <= _FEW:
             found = np.full(len(points), np.inf)
             for number in range(len(self._faces)):
                 found = np.minimum(found, self._to(points, np.full(len(points), number)))
@@ -85,7 +79,7 @@ class Surface:
         return found
 
     def _nearest(self, points: Floats, count: int) -> Floats:
-        assert self._tree is not None
+        self._grow()
         count = min(count, self._tree.n)
         away, which = self._tree.query(points, k=[*range(1, count + 1)], workers=-1)
         if not len(self._on):
@@ -94,6 +88,18 @@ class Surface:
         for column in range(count):
             found = np.minimum(found, self._to(points, self._on[which[:, column]]))
         return found
+
+    def _grow(self) -> None:
+        """Make the tree of samples, when the first point is asked for."""
+        if self._tree is not None:
+            return
+        from scipy.spatial import cKDTree
+
+        # A cloud of points is as far as its nearest point.
+        samples = self._vertices
+        if len(self._faces):
+            samples, self._on = sampled(self._vertices, self._faces, self._spacing)
+        self._tree = cKDTree(samples, balanced_tree=False, compact_nodes=False)
 
     def _to(self, points: Floats, triangles: Ints) -> Floats:
         found = np.empty(len(points))

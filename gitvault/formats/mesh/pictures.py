@@ -70,7 +70,7 @@ def _best(change: Change, before: Scene, after: Scene, up: str) -> tuple[View, V
     # What is counted is coarse: the corners of a box are enough.
     box = np.stack(np.meshgrid(*zip(points.min(axis=0), points.max(axis=0), strict=True)), axis=-1).reshape(-1, 3)
     least = float(np.linalg.norm(np.ptp(everything, axis=0))) / 100
-    best, chosen, coarse, most = -1.0, None, grid(80, 60), max(_most(change), 1e-300)
+    best, chosen, coarse, most = -1.0, None, grid(48, 36), max(_most(change), 1e-300)
     for view, usual in views(up):
         near = framed(view, box, shape)
         near = View(view.right, view.up, view.back, near.centre, max(near.height, least), near.depth + 100 * least)
