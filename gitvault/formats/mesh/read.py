@@ -15,6 +15,8 @@ from gitvault.formats.mesh.model import BYTES, FACES, Model, Part
 
 _READERS = {"glb": "gltf", "gltf": "gltf", "obj": "obj", "stl": "stl", "ply": "ply", "fbx": "fbx",
             "blend": "blend"}  # fmt: skip
+_FAR = 1e12
+"""Single precision, in which rays are cast, can still hold the volume of what is so large."""
 _DAMAGE = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, struct.error)
 """What readers give for files that are not as their format says."""
 
@@ -39,7 +41,7 @@ def read(path: Path) -> Model:
 
 def _finite(part: Part) -> Part:
     """Without the faces whose corners are nowhere."""
-    is_somewhere = np.asarray((np.abs(part.vertices) < 1e30).all(axis=1))
+    is_somewhere = np.asarray((np.abs(part.vertices) < _FAR).all(axis=1))
     if is_somewhere.all() and np.isfinite(part.matrix).all():
         return part
     matrix = part.matrix if np.isfinite(part.matrix).all() else np.eye(4)
