@@ -34,7 +34,6 @@ def _configure(parser: ArgumentParser) -> None:
 
 
 def _elements(session: Session, arguments: Namespace) -> Answer:
-    from gitvault.core.utils.files import Disk
     from gitvault.personas.creative import elements
 
     def vault() -> Vault:
@@ -48,7 +47,7 @@ def _elements(session: Session, arguments: Namespace) -> Answer:
     output = Path(arguments.output)
     if arguments.action == "extract":
         element = elements.extract_element(
-            arguments.source, arguments.what, output, vault, overwrite=arguments.overwrite, disk=Disk()
+            arguments.source, arguments.what, output, vault, overwrite=arguments.overwrite
         )
         return Answer(
             {"element": element.id, "output": render.disk_text(arguments.output)},
@@ -63,7 +62,6 @@ def _elements(session: Session, arguments: Namespace) -> Answer:
         output,
         vault,
         overwrite=arguments.overwrite,
-        disk=Disk(),
     )
     return Answer({**dataclasses.asdict(done), "output": render.disk_text(done.output)}, _lines(done))
 

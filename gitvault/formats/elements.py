@@ -143,8 +143,9 @@ def prove(
 ) -> Proof:
     """Compare what `Format.witness` says of three files.
 
-    `restored`: the ids of the element and what is inside it in the old file, `replaced`: those in the current one.
-    What is new beside them came along, and has to be as in the old file too.
+    They are in the order of the file, which counts too. `restored`: the ids of the element and what is inside it in
+    the old file, `replaced`: those in the current one. What is new beside them came along, and has to be as in the old
+    file too.
     """
     changed = {key for key in (*current, *output) if current.get(key) != output.get(key)}
     expected = {key: value for key, value in current.items() if key not in replaced}
@@ -153,8 +154,12 @@ def prove(
     return Proof(
         tuple(key for key in current if key not in changed and key != DOCUMENT),
         tuple(key for key in dict.fromkeys((*current, *output)) if key in changed and key != DOCUMENT),
-        dict(output) == expected,
+        dict(output) == expected and _order(current, output, replaced) == _order(output, current, replaced),
     )
+
+
+def _order(one: Mapping[str, str], other: Mapping[str, str], replaced: Collection[str]) -> list[str]:
+    return [key for key in one if key in other and key not in replaced]
 
 
 def _format(path: Path) -> Format:

@@ -88,7 +88,16 @@ FORMATS = (
     Format("hdr", "Radiance image", _magic(b"#?RADIANCE", b"#?RGBE"), (".hdr", ".pic")),
     Format("dds", "DirectDraw surface", _magic(b"DDS "), (".dds",)),
     Format("dpx", "DPX image", _magic(b"SDPX", b"XPDS"), (".dpx",)),
-    Format("exr", "OpenEXR image", _magic(b"v/1\x01"), (".exr",)),
+    Format(
+        "exr",
+        "OpenEXR image",
+        _magic(b"v/1\x01"),
+        (".exr",),
+        elements=_by("layered.exr", "elements"),
+        extract=_by("layered.exr", "extract"),
+        splice=_by("layered.exr", "splice"),
+        witness=_by("witness.exr", "witness"),
+    ),
     # -- layered
     Format(
         "psd",
@@ -123,7 +132,14 @@ FORMATS = (
         witness=_by("witness.painting", "witness"),
         stale=_PREVIEWS,
     ),
-    Format("xcf", "GIMP image", _magic(b"gimp xcf "), (".xcf",)),
+    Format(
+        "xcf",
+        "GIMP image",
+        _magic(b"gimp xcf "),
+        (".xcf",),
+        elements=_by("layered.xcf", "elements"),
+        extract=_by("layered.xcf", "extract"),
+    ),
     Format(
         "svg",
         "SVG drawing",

@@ -16,8 +16,8 @@ from gitvault.errors import NotFoundError, ToolFailed, ToolMissing, UnsupportedM
 from gitvault.formats import Element, format_of
 from gitvault.formats.elements import element_changes, family, prove
 from gitvault.formats.scene import blend_mesh, blender, changes, packing
-from gitvault.formats.scene.blend import Blend, read, thumbnail
-from gitvault.formats.scene.blend_splice import extract, splice
+from gitvault.formats.scene.blend import Blend, Datablock, Field, Layout, read, thumbnail
+from gitvault.formats.scene.blend_splice import extract, same_types, splice
 from gitvault.formats.scene.datablocks import INTERFACE, KINDS, Contents, elements, head_of, identifier, links
 from gitvault.formats.witness.blend import witness
 
@@ -312,6 +312,30 @@ def test_without_the_right_blender_an_older_file_is_refused(
             blender.leveled(older, old, tmp_path)
     with pytest.raises(UnsupportedMedia, match="the newer one knows would be lost"):
         blender.leveled(old, older, tmp_path)
+
+
+def test_blocks_are_written_as_they_were_read_and_the_table_says_where_values_are(old: Path) -> None:
+    blend_ = read(old)
+    parts = [blend_.content[: blend_.head], *(blend_.write_block(b, blend_.bytes_of(b)) for b in blend_.blocks)]
+    assert blend_.content.startswith(b"".join(parts))
+    layout: Layout = blend_.layout
+    number = layout.number(b"Mesh")
+    assert number is not None
+    wanted = Field(b"id.name", b"ID", b"name", b"char", 4 * 8, 66, 0)
+    assert layout.field(number, b"id.name") == wanted
+    assert layout.field(number, b"mat") in layout.fields(number)
+    library = next(thing for thing in blend_.datablocks if thing.code == b"LI")
+    assert isinstance(library, Datablock) and blend_.library_file(library.block) == "//wood.blend"
+
+
+def test_shape_keys_are_found_with_their_mesh_and_versions_told_apart(tmp_path: Path, old: Path) -> None:
+    contents = Contents(read(written(tmp_path / "key.blend", blend(key="Key"))))
+    mesh = next(thing for thing in contents.blend.datablocks if thing.code == b"ME")
+    key = contents.key_of(mesh)
+    assert key is not None and key.name == "Key"
+    assert key.block.address not in contents.names
+    assert same_types(contents.blend, read(old))
+    assert not same_types(contents.blend, read(written(tmp_path / "new.blend", blend(version=305))))
 
 
 def test_the_format_offers_all_of_it(old: Path) -> None:

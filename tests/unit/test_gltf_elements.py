@@ -13,7 +13,16 @@ from scenes import glb, gltf, written
 from gitvault.errors import NotFoundError, UnsupportedMedia
 from gitvault.formats import Element, format_of
 from gitvault.formats.elements import element_changes, family, prove
-from gitvault.formats.scene.gltf import KINDS, elements, read
+from gitvault.formats.scene.gltf import (
+    KINDS,
+    Gltf,
+    buffers_beside,
+    elements,
+    read,
+    refusal,
+    things,
+    things_to_fill,
+)
 from gitvault.formats.scene.gltf_splice import extract, splice
 from gitvault.formats.witness.gltf import witness
 
@@ -249,6 +258,19 @@ def test_the_second_reader_refuses_as_well(tmp_path: Path) -> None:
     for change in (around, {"bufferViews": [{"buffer": 0, "byteLength": 99999}] * 9}):
         with pytest.raises(UnsupportedMedia, match="not read as glTF"):
             witness(written(tmp_path / "bad.glb", glb(document | change, binary)))
+
+
+def test_buffers_beside_a_file_are_named_and_lists_made_where_they_are_missing(tmp_path: Path) -> None:
+    document, _ = gltf()
+    document["buffers"] = [{"byteLength": 4, "uri": uri} for uri in ("a%20b.bin", "x/../c.bin", "../d", "/e", "data:,")]
+    assert buffers_beside(written(tmp_path / "car.gltf", json.dumps(document).encode())) == ["a b.bin", "c.bin"]
+    assert buffers_beside(written(tmp_path / "bad.gltf", b"{")) == []
+    bare: dict[str, Any] = {"asset": {"version": "2.0"}}
+    assert (things(bare, "lights"), things(bare, "meshes")) == ([], [])
+    things_to_fill(bare, "lights").append({"name": "Lamp"})
+    assert bare["extensions"] == {"KHR_lights_punctual": {"lights": [{"name": "Lamp"}]}}
+    assert Gltf(tmp_path / "car.gltf", bare, None).ids == {("lights", 0): "light/Lamp"}
+    assert str(refusal(tmp_path / "car.gltf", ValueError("why"))).startswith("car.gltf: not read as glTF: why")
 
 
 def test_a_file_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from gitvault.errors import UnsupportedMedia
 from gitvault.formats import Element
@@ -54,27 +54,33 @@ class Member:
         flags, method, crc = self.fields[2], self.fields[3], self.fields[6]
         if flags & _ENCRYPTED:
             raise UnsupportedMedia(f"{self.text}: is encrypted; its bytes are saved")
-        packed = self.data[: self.packed]
-        if method == _STORED:
-            yield packed
-            return
-        if method != _DEFLATED:
+        if method not in (_STORED, _DEFLATED):
             raise UnsupportedMedia(f"{self.text}: is compressed by method {method}, which gitvault does not know")
-        from isal import isal_zlib
+        from isal import igzip_lib, isal_zlib
 
-        inflater, length, found = isal_zlib.decompressobj(-15), 0, 0
-        for start in range(0, len(packed), _BLOCK):
-            given: bytes | memoryview = packed[start : start + _BLOCK]
-            while len(given) and not inflater.eof:
-                piece = inflater.decompress(given, 16 * _BLOCK)
-                given = inflater.unconsumed_tail
+        length, found = 0, 0
+        damaged: Any = igzip_lib.IsalError
+        try:
+            for piece in self._inflated() if method else (self.data[: self.packed],):
                 length += len(piece)
                 if length > self.size:
-                    raise ValueError(f"{self.text} is longer than it says")
+                    break
                 found = isal_zlib.crc32(piece, found)
                 yield piece
+        except damaged as error:
+            raise ValueError(f"{self.text}: {error}") from None
         if length != self.size or found != crc:
-            raise ValueError(f"{self.text} is not what its checksum says")
+            raise ValueError(f"{self.text} is not what its size and checksum say")
+
+    def _inflated(self) -> Iterator[bytes]:
+        from isal import isal_zlib
+
+        inflater = isal_zlib.decompressobj(-15)
+        for start in range(0, self.packed, _BLOCK):
+            given: bytes | memoryview = self.data[start : min(start + _BLOCK, self.packed)]
+            while len(given) and not inflater.eof:
+                yield inflater.decompress(given, 16 * _BLOCK)
+                given = inflater.unconsumed_tail
 
     def whole(self, limit: int = 1 << 28) -> bytes:
         """All that is in it. Raises UnsupportedMedia, also for more than `limit` bytes, ValueError."""
@@ -256,7 +262,7 @@ def elements(path: Path) -> list[Element]:
                 )
                 for name, member in zip(ids(archive.members), archive.members, strict=True)
             ),
-            key=lambda element: element.kind != "folder" or element.id.count("/"),
+            key=lambda element: element.id.count("/") if element.kind == "folder" else _MEMBERS,
         )
 
 

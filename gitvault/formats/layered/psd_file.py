@@ -14,7 +14,6 @@ _WIDE = frozenset(
 )
 _LAYERS_ELSEWHERE = (b"Lr16", b"Lr32", b"Layr")
 _MASKS = (-2, -3)
-_LAYERS = 1 << 15
 
 Bytes = bytes | memoryview
 
@@ -204,8 +203,6 @@ def _layers(reader: _Reader, wide: bool) -> tuple[tuple[Layer, ...], bool]:
     if reader.left < 2:
         return (), False
     (count,) = struct.unpack(">h", reader.take(2))
-    if abs(count) > _LAYERS:
-        raise ValueError(f"{count} layers")
     records = [_record(reader, wide) for _ in range(abs(count))]
     layers = []
     for layer, sizes in records:

@@ -161,7 +161,11 @@ def _merged(edits: list[tuple[int, int, bytes]]) -> list[tuple[int, int, bytes]]
     """One edit for those that put something in at the same place."""
     found: dict[tuple[int, int], bytes] = {}
     for start, stop, new in edits:
-        found[start, stop] = found.get((start, stop), b"") + new
+        before = found.get((start, stop), b"")
+        if before and start != stop:
+            # Both would open the empty element that they go into.
+            before, new = before[: before.rindex(b"</")], new[1:]
+        found[start, stop] = before + new
     return [(*place, new) for place, new in found.items()]
 
 

@@ -143,7 +143,7 @@ class _Reader:
 def _hash(page: _Directory) -> str:
     found = sha256()
     for tag, kind, count, data in page.entries:
-        found.update(struct.pack("<HHQ", tag, kind, count))
+        found.update(struct.pack("<HQ", tag, count))
         if tag in page.pieces:
             for piece in page.pieces[tag]:
                 found.update(len(piece).to_bytes(8, "big"))
@@ -151,6 +151,7 @@ def _hash(page: _Directory) -> str:
         elif tag in page.inner:
             found.update("".join(_hash(inner) for inner in page.inner[tag]).encode())
         else:
+            found.update(b"%d" % kind)
             found.update(data)
     return found.hexdigest()
 

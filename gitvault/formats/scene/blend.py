@@ -86,12 +86,14 @@ class Layout:
         word(b"STRC")
         self.structs: list[bytes] = []
         """Names, by the number that blocks have."""
+        self._extents: list[int] = []
         self._members: list[list[tuple[bytes, int]]] = []
         for _ in range(number()):
             kind, members = struct.unpack_from(order + "HH", content, at)
             pairs = struct.unpack_from(f"{order}{2 * members}H", content, at + 4)
             at += 4 + 4 * members
             self.structs.append(types[kind])
+            self._extents.append(sizes[kind])
             self._members.append([(field_names[name], of) for of, name in zip(pairs[::2], pairs[1::2], strict=True)])
         self._types = types
         self._sizes = sizes
@@ -103,7 +105,7 @@ class Layout:
 
     def size(self, number: int) -> int:
         """Bytes of one struct."""
-        return int(self._sizes[self._types.index(self.structs[number])])
+        return self._extents[number]
 
     def fields(self, number: int) -> tuple[Field, ...]:
         """All values of a struct, in the order in which they lie there."""
@@ -271,6 +273,21 @@ class Blend:
     def library_file(self, block: Block) -> str:
         """The file that a library is, as it is written there."""
         return self.text(block, b"name") or self.text(block, b"filepath")
+
+    def pointers(self, block: Block, field: Field) -> Iterator[tuple[int, int]]:
+        """Where in the block, and what, a field's pointers are in all its structs, without those that are none."""
+        size = self.layout.size(block.struct)
+        end = block.start + min(max(block.items, 0), block.size // size) * size
+        number, step = field.size // self.pointer, self.pointer
+        rest = size - field.offset - number * step
+        form = struct.Struct(f"{self.order}{field.offset}x{number}{'Q' if step == 8 else 'I'}{rest}x")
+        at = field.offset
+        for values in form.iter_unpack(memoryview(self.content)[block.start : end]):
+            if any(values):
+                for index, value in enumerate(values):
+                    if value:
+                        yield at + index * step, value
+            at += size
 
     @cached_property
     def datablocks(self) -> tuple[Datablock, ...]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gitvault.errors import UnsupportedMedia
+from gitvault.formats.extras import need
 from gitvault.formats.scene.blend import Blend, Block, Datablock, read
 
 if TYPE_CHECKING:
@@ -50,8 +51,8 @@ class Mesh:
 
 
 def meshes(path: Path) -> list[Mesh]:
-    """Every object of the file that has a mesh of the file. Raises UnsupportedMedia, OSError; needs numpy."""
-    import numpy as np
+    """Every object of the file that has a mesh of the file. Raises UnsupportedMedia, ToolMissing without numpy, OSError."""
+    np = need("numpy", "mesh")
 
     blend = read(path)
     geometry: dict[int, tuple[Any, Any, Any]] = {}

@@ -6,11 +6,12 @@ it is, byte for byte. That takes two files whose types are the same; `blender.le
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 from gitvault.errors import NotFoundError, UnsupportedMedia
-from gitvault.formats.scene.blend import Blend, Block, Datablock, read
+from gitvault.formats.scene.blend import Blend, Block, Datablock, Field, read
 from gitvault.formats.scene.datablocks import Contents, Link, head_of, links
 from gitvault.formats.scene.packing import pack
 
@@ -91,60 +92,49 @@ def _revision(blend: Blend) -> tuple[int, int]:
 def _mentions(blend: Blend, thing: Datablock) -> Iterator[int]:
     """Addresses of the datablocks that one refers to."""
     own = {block.address for block in thing.data}
-    for block, at in _pointers(blend, thing):
-        address = _word(blend, block, at)
+    for _, _, address in _pointers(blend, thing):
         if address in blend.by_address and address not in own:
             yield address
-
-
-def _word(blend: Blend, block: Block, at: int) -> int:
-    value = blend.content[block.start + at : block.start + at + blend.pointer]
-    return int.from_bytes(value, "little" if blend.order == "<" else "big")
 
 
 _NEIGHBOURS = frozenset({b"next", b"prev", b"newid", b"orig_id", b"py_instance"})
 
 
-def _pointers(blend: Blend, thing: Datablock, *, neighbours: bool = False) -> Iterator[tuple[Block, int]]:
-    """Where a datablock's blocks have pointers: block, offset in it; `neighbours`: those of the list it is in, too."""
-    step = blend.pointer
-    own = {block.address: block for block in thing.data}
+def _pointers(blend: Blend, thing: Datablock, *, neighbours: bool = False) -> Iterator[tuple[Block, int, int]]:
+    """Where a datablock's blocks have pointers, and which: block, offset in it, address; without those that are none.
+
+    `neighbours`: those of the list that it is in, too.
+    """
+    own = {block.address for block in thing.data}
     arrays: set[int] = set()
     untyped = []
+    pointing: dict[int, list[Field]] = {}
     for block in (thing.block, *thing.data):
+        # Number 0 is for what has no type.
         if not 0 < block.struct < len(blend.layout.structs):
-            # Number 0 is for what has no type; only a datablock's first block always has one.
             untyped.append(block)
             continue
-        size = blend.layout.size(block.struct)
-        pointers = [field for field in blend.layout.fields(block.struct) if field.depth]
-        if not pointers or not size:
-            continue
-        for start in range(0, min(block.items * size, block.size - size + 1), size):
-            for field in pointers:
-                if field.owner == b"ID" and field.name in _NEIGHBOURS and not neighbours:
-                    continue
-                for at in range(start + field.offset, start + field.offset + field.size, step):
+        if block.struct not in pointing:
+            pointing[block.struct] = [field for field in blend.layout.fields(block.struct) if field.depth]
+        for field in pointing[block.struct]:
+            if neighbours or field.owner != b"ID" or field.name not in _NEIGHBOURS:
+                for at, address in blend.pointers(block, field):
                     if field.depth > 1:
-                        arrays.add(_word(blend, block, at))
-                    yield block, at
+                        arrays.add(address)
+                    yield block, at, address
     for block in untyped:
-        words = range(0, block.size - block.size % step, step)
-        if block.address in arrays or _all_pointers(blend, block, words, own):
-            yield from ((block, at) for at in words)
+        words = _words(blend, block)
+        known = (address in own or address in blend.by_address for _, address in words)
+        if block.address in arrays or (block.size % blend.pointer == 0 and all(known)):
+            yield from ((block, at, address) for at, address in words)
 
 
-def _all_pointers(blend: Blend, block: Block, words: range, own: Mapping[int, Block]) -> bool:
-    """Whether bytes without a type are pointers: each is none or leads somewhere, and one does."""
-    if block.size % blend.pointer:
-        return False
-    seen = False
-    for at in words:
-        address = _word(blend, block, at)
-        if address and address not in own and address not in blend.by_address:
-            return False
-        seen = seen or bool(address)
-    return seen
+def _words(blend: Blend, block: Block) -> list[tuple[int, int]]:
+    """Offset and value of each word of a block that is not 0."""
+    step = blend.pointer
+    form = struct.Struct(blend.order + ("Q" if step == 8 else "I"))
+    view = memoryview(blend.content)[block.start : block.start + block.size - block.size % step]
+    return [(index * step, value) for index, (value,) in enumerate(form.iter_unpack(view)) if value]
 
 
 class _Transplant:
@@ -243,8 +233,7 @@ class _Transplant:
         inner = {block.address: self._free() for block in source.data}
         contents = {block.start: bytearray(blend.bytes_of(block)) for block in (source.block, *source.data)}
         order = "little" if blend.order == "<" else "big"
-        for block, at in _pointers(blend, source, neighbours=True):
-            value = _word(blend, block, at)
+        for block, at, value in _pointers(blend, source, neighbours=True):
             to = inner.get(value) or self._new.get(value, 0)
             contents[block.start][at : at + blend.pointer] = to.to_bytes(blend.pointer, order)  # type: ignore[arg-type]
         if name is not None and (place := blend.where(source.block, b"id.name")):

@@ -30,7 +30,7 @@ KINDS = {
 INTERFACE = frozenset({"screen", "window manager", "workspace"})
 """Kinds that are windows, not work: saving a file is enough to change them."""
 
-_GAPS = re.compile(rb"(^|\.)(_*pad(ding)?_?\d*|runtime|typemap)(\.|\[|$)")
+_GAPS = re.compile(rb"(^|\.)(_*pad(ding)?_?\d*|runtime|typemap|session_uu?id|execution_time)(\.|\[|$)")
 _SESSION = {
     b"ID": b"next prev newid us tag recalc recalc_up_to_undo_push recalc_after_undo_push session_uuid session_uid "
     b"icon_id orig_id py_instance deep_hash",
@@ -71,7 +71,7 @@ _SESSION = {
     b"CurveMapping": b"changed_timestamp",
 }
 _SKIPPED = {owner: frozenset(names.split()) for owner, names in _SESSION.items()}
-# From so many on, an array without pointers counts as its bytes: a loop over a million would take seconds.
+# From so many on, an array counts as its bytes: a loop over the values of a million structs takes seconds.
 _LARGE = 17
 
 
@@ -123,8 +123,7 @@ class Contents:
         waiting = deque([(thing.block, thing.block.code)])
         while waiting:
             block, kind = waiting.popleft()
-            for part in self._parts(block, kind, own, place, waiting):
-                digest.update(part)
+            digest.update(b"".join(self._parts(block, kind, own, place, waiting)))
         return digest.hexdigest()
 
     def _parts(
@@ -164,9 +163,19 @@ class Contents:
         plan, size = self._plan(block.struct), self.layout.size(block.struct)
         yield b"\0%s %d\0" % (self.layout.structs[block.struct], block.items)
         count = min(max(block.items, 0), block.size // size) if size else 0
-        if count >= _LARGE and not any(field.depth for field in plan):
+        if count >= _LARGE:
             yield b"".join(field.path + b"\0" for field in plan)
-            yield blend.content[block.start : block.start + block.size]
+            masked = bytearray(blend.content[block.start : block.start + block.size])
+            counted = {field for field in plan if not field.depth}
+            for field in self.layout.fields(block.struct):
+                for at in range(field.offset, field.offset + field.size) if field not in counted else ():
+                    masked[at : count * size : size] = bytes(count)
+            yield bytes(masked)
+            for field in plan:
+                of = b"pointers" if field.depth > 1 else field.type
+                for at, to in blend.pointers(block, field) if field.depth else ():
+                    if found := target(to, of):
+                        yield b"%d %s\0" % (at, found)
             return
         content, order, pointer = blend.content, self._order, blend.pointer
         for start in range(block.start, block.start + count * size, size or 1):

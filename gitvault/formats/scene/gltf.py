@@ -10,6 +10,7 @@ import base64
 import binascii
 import hashlib
 import json
+import os
 import struct
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -224,6 +225,16 @@ def read(path: Path) -> Gltf:
     except (ValueError, struct.error, RecursionError) as error:
         raise refusal(path, error) from error
     return Gltf(path, document, binary)
+
+
+def buffers_beside(path: str | Path) -> list[str]:
+    """The files with its buffers that a glTF file names, beneath its folder; none for one that cannot be read."""
+    try:
+        uris = [str(buffer.get("uri", "data:")) for buffer in read(Path(path)).all("buffers")]
+    except (UnsupportedMedia, ValueError):
+        return []
+    names = [os.path.normpath(unquote(uri)) for uri in uris if not uri.startswith("data:")]
+    return [name for name in names if ":" not in name and not os.path.isabs(name) and not name.startswith("..")]
 
 
 def refusal(path: Path, error: Exception) -> UnsupportedMedia:

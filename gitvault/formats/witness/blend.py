@@ -32,6 +32,7 @@ _WORDS = dict(
 # Users are counted, and what is to be worked out again is marked, whenever Blender saves.
 _FLEETING = re.compile(
     rb"((.+\.)?id\.)(us|tag|recalc\w*|icon_id|session_uu?id|next|prev|newid|orig_id|py_instance|name)|changed_timestamp"
+    rb"|(.+\.)?(session_uu?id|execution_time)(\..+)?"
 )
 _LISTS = re.compile(rb"(gobject|children|base)\.(first|last)")
 _MEMBERS = (b"CollectionObject", b"CollectionChild", b"GroupObject", b"Base")

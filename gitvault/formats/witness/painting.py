@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -10,7 +9,7 @@ from xml.etree import ElementTree
 
 from gitvault.errors import UnsupportedMedia
 from gitvault.formats.elements import DOCUMENT
-from gitvault.formats.witness.zipped import member_hash, opened
+from gitvault.formats.witness.zipped import content, member_hash, opened
 
 
 def witness(path: Path) -> dict[str, str]:
@@ -20,11 +19,11 @@ def witness(path: Path) -> dict[str, str]:
         is_krita = "maindoc.xml" in infos
         document = "maindoc.xml" if is_krita else "stack.xml"
         try:
-            root = ElementTree.fromstring(file.read(document))
-        except (KeyError, ElementTree.ParseError, zipfile.BadZipFile, RuntimeError) as error:
+            root = ElementTree.fromstring(b"".join(content(file, infos[document])))
+        except (ElementTree.ParseError, LookupError, ValueError) as error:
             raise UnsupportedMedia(f"{path.name}: {document}: {error}; its bytes are saved") from None
         hashes = {name: member_hash(file, info) for name, info in infos.items() if name != document}
-        frames = {name: file.read(name) for name in infos if name.endswith(".keyframes.xml")}
+        frames = {name: b"".join(content(file, infos[name])) for name in infos if name.endswith(".keyframes.xml")}
     found: dict[str, str] = {DOCUMENT: ""}
     kinds = ("layer", "mask") if is_krita else ("layer", "stack")
     owned: set[str] = set()

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import struct
 import zipfile
+import zlib
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
+from gitvault.core.utils.names import to_line
 from gitvault.errors import UnsupportedMedia
 from gitvault.formats.elements import DOCUMENT
 
 _PIECE = 1 << 20
+# All that zipfile says of archives that are damaged, encrypted, or newer than it.
+_DAMAGES = (zipfile.BadZipFile, RuntimeError, EOFError, ValueError, OverflowError, struct.error, zlib.error, OSError)
+
+
+def content(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
+    """What is in a member, in pieces. Raises UnsupportedMedia."""
+    try:
+        with archive.open(info) as file:
+            while data := file.read(_PIECE):
+                yield data
+    except _DAMAGES as error:
+        raise UnsupportedMedia(f"{to_line(info.filename.encode())}: {error}; its bytes are saved") from None
 
 
 def member_hash(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> str:
     """SHA-256 of what is in a member. Raises UnsupportedMedia."""
     found = sha256()
-    try:
-        with archive.open(info) as file:
-            while data := file.read(_PIECE):
-                found.update(data)
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
-        raise UnsupportedMedia(f"{info.filename}: {error}; its bytes are saved") from None
+    for data in content(archive, info):
+        found.update(data)
     return found.hexdigest()
 
 
@@ -28,7 +40,7 @@ def opened(path: Path) -> zipfile.ZipFile:
     """The archive. Raises UnsupportedMedia."""
     try:
         return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, NotImplementedError) as error:
+    except _DAMAGES as error:
         raise UnsupportedMedia(f"{path.name}: {error}; its bytes are saved") from None
 
 

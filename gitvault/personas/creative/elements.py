@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from gitvault.core.utils.files import Disk
 from gitvault.core.utils.names import to_line
 from gitvault.errors import ExistsError, NotFoundError, UnsupportedMedia
 from gitvault.formats import Element
-from gitvault.formats.confined import Confined
+from gitvault.formats.confined import MEMORY, Confined
 from gitvault.formats.elements import family, find, prove
 from gitvault.personas.creative.sources import at_hand
 
@@ -50,13 +50,42 @@ def list_elements(source: str, vault: Callable[[], Vault]) -> list[Element]:
 
 
 def extract_element(
-    source: str, wanted: str, output: Path, vault: Callable[[], Vault], *, overwrite: bool = False, disk: Disk
+    source: str, wanted: str, output: Path, vault: Callable[[], Vault], *, overwrite: bool = False
 ) -> Element:
     """Write an element, by id or name, as a file of its own. Raises as `list_elements`, ExistsError, AmbiguousError."""
-    with at_hand(source, vault) as path, Confined() as child, _new(output, disk, overwrite) as temporary:
+    with at_hand(source, vault) as path, Confined() as child, _new(output, overwrite) as temporary:
         element = find(_elements(child, path), wanted, _shown(source))
         child.call(_READERS + "extracted", str(path), element.id, str(temporary), seconds=_SECONDS)
     return element
+
+
+def extract_into(
+    source: str, folder: Path, wanted: Sequence[str], vault: Callable[[], Vault], *, suffix: str | None = None
+) -> list[Path]:
+    """Write elements, by ids or names, or all that hold no others, as files in a folder; their paths.
+
+    They are called like the elements, with the extension `suffix`, else that of the source.
+    Raises as `extract_element`.
+    """
+    with at_hand(source, vault) as path, Confined() as child:
+        elements = _elements(child, path)
+        holders = {element.parent for element in elements}
+        chosen = [find(elements, one, _shown(source)) for one in wanted] or [
+            element for element in elements if element.id not in holders
+        ]
+        written: list[Path] = []
+        for element in chosen:
+            plain = "".join(letter if letter.isalnum() or letter in " .-_" else "_" for letter in element.name).strip(
+                " ."
+            )
+            stem, number = plain or "element", 1
+            while (output := folder / f"{stem}{path.suffix if suffix is None else suffix}") in written:
+                number += 1
+                stem = f"{plain} {number}"
+            with _new(output, False) as temporary:
+                child.call(_READERS + "extracted", str(path), element.id, str(temporary), seconds=_SECONDS)
+            written.append(output)
+        return written
 
 
 def restore_element(
@@ -67,7 +96,6 @@ def restore_element(
     vault: Callable[[], Vault],
     *,
     overwrite: bool = False,
-    disk: Disk,
 ) -> Restored:
     """Write the file `into` with an element, by id or name, of the file `source`, all else as it is.
 
@@ -77,9 +105,11 @@ def restore_element(
     with ExitStack() as open_:
         old = open_.enter_context(at_hand(source, vault))
         current = open_.enter_context(at_hand(into, vault))
-        writer, second, third = (open_.enter_context(Confined()) for _ in range(3))
+        # What is mapped counts as address space.
+        memory = MEMORY + 2 * (old.stat().st_size + current.stat().st_size)
+        writer, second, third = (open_.enter_context(Confined(memory=memory)) for _ in range(3))
         threads = open_.enter_context(ThreadPoolExecutor(2))
-        temporary = open_.enter_context(_new(output, disk, overwrite))
+        temporary = open_.enter_context(_new(output, overwrite))
         seen = [(path, _stamp(path)) for path in (old, current)]
         made = open_.enter_context(TemporaryDirectory(prefix="gitvault-"))
         old = Path(writer.call(_READERS + "leveled", str(old), str(current), made, seconds=_SECONDS))
@@ -126,13 +156,14 @@ def _shown(source: str) -> str:
 
 
 @contextmanager
-def _new(output: Path, disk: Disk, overwrite: bool) -> Iterator[Path]:
+def _new(output: Path, overwrite: bool) -> Iterator[Path]:
     """A name beside `output` that is synced and takes its name when all went well."""
     shown = _shown(str(output))
     if not output.parent.is_dir():
         raise NotFoundError(f"{shown}: there is no folder {to_line(os.fsencode(output.parent))}")
     if output.is_dir() or (not overwrite and os.path.lexists(output)):
         raise ExistsError(f"{shown}: is there already; name another file or give --overwrite")
+    disk = Disk()
     # With its extension: formats are known by it.
     temporary = output.with_name(f".{output.stem}.{os.getpid()}.tmp{output.suffix}")
     disk.unlink(temporary)

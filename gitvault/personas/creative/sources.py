@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from gitvault.core.utils.names import to_line
 from gitvault.errors import NotFoundError
+from gitvault.formats.confined import Confined
 
 if TYPE_CHECKING:
     from gitvault.vault import Vault
@@ -33,8 +34,23 @@ def at_hand(named: str, vault: Callable[[], Vault]) -> Iterator[Path]:
 
 
 def fetched(vault: Vault, snapshot: str, path: bytes, folder: Path) -> Path:
-    """A copy in `folder` of a file of a snapshot, with its extension. Raises NotFoundError, CorruptionError."""
+    """A copy in `folder` of a file of a snapshot, with its extension, and of the buffers a glTF file has beside it.
+
+    Raises NotFoundError, CorruptionError.
+    """
     target = folder / ("file" + os.path.splitext(os.fsdecode(path))[1])
     with open(target, "wb") as file:
         vault.read_file(snapshot, path, file)
+    if target.suffix.lower() == ".gltf":
+        with Confined() as child:
+            names = child.call("gitvault.formats.scene.gltf:buffers_beside", str(target))
+        for name in names:
+            beside = folder / name
+            beside.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with open(beside, "wb") as file:
+                    vault.read_file(snapshot, os.path.join(os.path.dirname(path), os.fsencode(name)), file)
+            except NotFoundError:
+                # Who reads the file says what it lacks.
+                beside.unlink()
     return target

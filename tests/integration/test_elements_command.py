@@ -1,0 +1,158 @@
+"""`git-vault elements`: one layer of a saved file comes into the present one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import layered
+import pytest
+from layered import HILL, SKY, TREE
+
+from gitvault import errors
+from gitvault.cli import main
+from gitvault.formats.elements import element_changes
+from gitvault.personas.creative import CreativeVault
+from gitvault.personas.creative.elements import Restored, extract_element, extract_into, list_elements, restore_element
+
+Run = Callable[..., tuple[int, Any]]
+OLD, NOW = {SKY: 10, HILL: 100, TREE: 200}, {SKY: 17, HILL: 120}
+
+
+@pytest.fixture
+def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_VAULT_DIR", str(tmp_path / "vault.git"))
+
+    def command(*words: str) -> tuple[int, Any]:
+        code = main.main(words)
+        said = capsys.readouterr()
+        return code, (json.loads(said.out) if said.out and "--json" in words else said.out + said.err)
+
+    return command
+
+
+@pytest.mark.needs("git")
+def test_a_layer_that_was_painted_over_comes_back_from_a_snapshot(tmp_path: Path, run: Run) -> None:
+    work = tmp_path / "forest"
+    work.mkdir()
+    drawing = layered.kra_file(work / "hero.kra", OLD)
+    with CreativeVault("forest", work, vault=tmp_path / "vault.git") as forest:
+        before = forest.backup().snapshot
+    layered.kra_file(drawing, NOW)
+    code, found = run("elements", "list", "forest:hero.kra", "--json")
+    assert (code, [element["name"] for element in found][:2]) == (0, [SKY, f"{SKY} mask"])
+    assert set(found[0]) == {"id", "name", "kind", "parent", "hash"}
+    restore = ("elements", "restore", TREE, "--from", "forest:hero.kra", "--into", str(drawing), "-o", "out.kra")
+    code, done = run(*restore, "--json")
+    tree, mask = (element["id"] for element in found if element["name"].startswith(TREE))
+    assert (code, done["element"], done["output"], done["proof"]) == (0, tree, "out.kra", True)
+    assert done["changed"] == [tree, mask]
+    assert len(done["unchanged"]) == 4
+    assert element_changes(drawing, tmp_path / "out.kra") == {
+        "elements_added": [TREE, f"{TREE} mask"],
+        "elements_removed": [],
+        "elements_changed": [],
+    }
+    code, said = run(*restore)
+    assert (code, said) == (128, "git-vault: out.kra: is there already; name another file or give --overwrite\n")
+    code, said = run(*restore, "--overwrite")
+    assert code == 0
+    assert said.startswith("out.kra: 2 elements restored, 4 unchanged, each read again and compared\nthe pictures")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["forest", "out.kra", "vault.git"], (
+        "nothing else is left"
+    )
+    with CreativeVault("forest", work, vault=tmp_path / "vault.git") as forest:
+        assert [element.name for element in forest.elements(f"{before}:hero.kra")][-1] == f"{TREE} mask"
+        [tree_file] = forest.extract_elements("hero.kra", before, tmp_path, [TREE])
+        assert tree_file == tmp_path / "Tree.kra"
+        done = forest.restore_element(HILL, f"{before}:hero.kra", str(drawing), tmp_path / "hill.kra")
+        assert isinstance(done, Restored)
+        assert done.proof
+
+
+def test_what_is_taken_out_is_a_file(run: Run, tmp_path: Path) -> None:
+    layered.zip_file(tmp_path / "a.zip", OLD)
+    code, said = run("elements", "extract", HILL, "--from", "a.zip", "-o", "hill.bin")
+    assert (code, said) == (0, "Hill (member) is in hill.bin\n")
+    assert (tmp_path / "hill.bin").read_bytes() == layered._flat(100)
+    code, said = run("elements", "list", "a.zip")
+    assert said.splitlines()[0].split() == ["Sky", "member", "Sky"]
+
+
+@pytest.mark.parametrize(
+    "words, code, said",
+    [
+        (("list", "no.zip"), 128, "no.zip: no such file; a saved one is SNAPSHOT:PATH"),
+        (("list", "text.txt"), 4, "text.txt: no kind of file that gitvault knows; its bytes are saved"),
+        (("list", "half.zip"), 4, "half.zip: cut off or damaged: no directory at its end; its bytes are saved"),
+        (("extract", "Sky"), 129, "elements extract: give --from FILE and -o OUT; see: git-vault elements -h"),
+        (("restore", "Sky", "--from", "a.zip", "-o", "o"), 129, "elements restore: give --into FILE"),
+        (("extract", "Moon", "--from", "a.zip", "-o", "o"), 128, "a.zip: no element 'Moon'; see: git-vault elements"),
+        (("extract", "Sky", "--from", "a.zip", "-o", "no/o"), 128, "no/o: there is no folder no"),
+    ],
+)
+def test_what_does_not_work_is_one_line(run: Run, tmp_path: Path, words: tuple[str, ...], code: int, said: str) -> None:
+    (tmp_path / "text.txt").write_text("hello")
+    whole = layered.zip_file(tmp_path / "a.zip", OLD).read_bytes()
+    (tmp_path / "half.zip").write_bytes(whole[: len(whole) // 2])
+    found, text = run("elements", *words)
+    assert (found, text.count("\n")) == (code, 1)
+    assert said in text
+    assert not list(tmp_path.glob(".*")), "no temporary file is left"
+
+
+def test_what_would_change_something_else_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, now = layered.zip_file(tmp_path / "old.zip", OLD), layered.zip_file(tmp_path / "now.zip", NOW)
+    output = tmp_path / "out.zip"
+    monkeypatch.setattr("gitvault.personas.creative.elements.prove", lambda *_a, **_k: type("", (), {"holds": False})())
+    with pytest.raises(errors.UnsupportedMedia, match=r"with 'Hill' of .*old\.zip something else would change too"):
+        restore_element(HILL, str(old), str(now), output, _no_vault)
+    assert not output.exists()
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_worked_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, now = layered.zip_file(tmp_path / "old.zip", OLD), layered.zip_file(tmp_path / "now.zip", NOW)
+    from gitvault.personas.creative import elements
+
+    prove = elements.prove
+
+    def saved_meanwhile(*arguments: Any, **named: Any) -> Any:
+        layered.zip_file(now, OLD)
+        return prove(*arguments, **named)
+
+    monkeypatch.setattr(elements, "prove", saved_meanwhile)
+    with pytest.raises(errors.UnsupportedMedia, match=r"now\.zip: it changed while it was read; try again"):
+        restore_element(HILL, str(old), str(now), tmp_path / "out.zip", _no_vault)
+
+
+def test_what_came_meanwhile_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = layered.zip_file(tmp_path / "a.zip", OLD)
+    output = tmp_path / "sky"
+    from gitvault.personas.creative import elements
+
+    find = elements.find
+
+    def written_meanwhile(*arguments: Any) -> Any:
+        output.write_text("mine")
+        return find(*arguments)
+
+    monkeypatch.setattr(elements, "find", written_meanwhile)
+    with pytest.raises(errors.ExistsError):
+        extract_element(str(source), SKY, output, _no_vault)
+    assert output.read_text() == "mine"
+
+
+def test_all_elements_of_a_file_land_in_a_folder(tmp_path: Path) -> None:
+    source = layered.zipped(tmp_path / "a.zip", {"a/x.txt": b"1", "b/x.txt": b"2", "...": b"3"})
+    assert len(list_elements(str(source), _no_vault)) == 3
+    (tmp_path / "out").mkdir()
+    written = extract_into(str(source), tmp_path / "out", (), _no_vault, suffix="")
+    assert [path.name for path in written] == ["x.txt", "x.txt 2", "element"]
+    assert [path.read_bytes() for path in written] == [b"1", b"2", b"3"]
+
+
+def _no_vault() -> Any:
+    raise AssertionError("no vault is needed for files on disk")
