@@ -5,6 +5,7 @@ Nothing heavy is imported before it is used: who does it stands here by name.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -41,6 +42,16 @@ def _binary_stl(head: bytes) -> bool:
     return len(head) >= 84 and not head.startswith(b"solid ") and 0 < int.from_bytes(head[80:84], "little") < 1 << 28
 
 
+def _premiere(head: bytes) -> bool:
+    """XML, mostly within gzip; so is a Blender file, which is no XML."""
+    if head.startswith(b"\x1f\x8b"):
+        try:
+            head = zlib.decompressobj(31).decompress(head, 4096)
+        except zlib.error:
+            return False
+    return b"<PremiereData" in head[:4096]
+
+
 def _by(module: str, name: str) -> Callable[..., Any]:
     """A function of a module below gitvault.formats, imported when it is called."""
 
@@ -66,19 +77,103 @@ FORMATS = (
     Format("exr", "OpenEXR image", _magic(b"v/1\x01"), (".exr",)),
     # -- layered
     Format("psd", "Photoshop document", _magic(b"8BPS"), (".psd", ".psb")),
-    Format("kra", "Krita document", _zip_of(b"application/x-krita"), (".kra", ".krz")),
+    Format(
+        "kra",
+        "Krita document", _zip_of(b"application/x-krita"), (".kra", ".krz"),
+        references=_by("references.kra", "references"),
+        rewrite=_by("references.kra", "rewrite"),
+    ),
     Format("ora", "OpenRaster image", _zip_of(b"image/openraster"), (".ora",)),
     Format("xcf", "GIMP image", _magic(b"gimp xcf "), (".xcf",)),
-    Format("svg", "SVG drawing", _text_with(b"<svg", b":svg"), (".svg",)),
+    Format(
+        "svg",
+        "SVG drawing", _text_with(b"<svg", b":svg"), (".svg",),
+        references=_by("references.markup", "svg_references"),
+        rewrite=_by("references.markup", "svg_rewrite"),
+    ),
     # -- models and scenes
-    Format("glb", "binary glTF scene", _magic(b"glTF"), (".glb",)),
-    Format("gltf", "glTF scene", _text_with(b'"asset"'), (".gltf",)),
+    Format(
+        "glb",
+        "binary glTF scene", _magic(b"glTF"), (".glb",),
+        references=_by("references.gltf", "references"),
+        rewrite=_by("references.gltf", "rewrite"),
+    ),
+    Format(
+        "gltf",
+        "glTF scene", _text_with(b'"asset"'), (".gltf",),
+        references=_by("references.gltf", "references"),
+        rewrite=_by("references.gltf", "rewrite"),
+    ),
     Format("blend", "Blender file", _magic(b"BLENDER", b"\x28\xb5\x2f\xfd", b"\x1f\x8b"), (".blend",)),
     Format("fbx", "FBX scene", _magic(b"Kaydara FBX Binary", b"; FBX"), (".fbx",)),
     Format("ply", "PLY model", _magic(b"ply\n", b"ply\r"), (".ply",)),
     Format("stl", "STL model", lambda head: head.startswith(b"solid ") or _binary_stl(head), (".stl",)),
-    Format("obj", "Wavefront model", _text_with(b"\nv ", b"\nvn ", b"mtllib ", b"\no "), (".obj",)),
-    Format("mtl", "Wavefront materials", _text_with(b"newmtl "), (".mtl",)),
+    Format(
+        "obj",
+        "Wavefront model", _text_with(b"\nv ", b"\nvn ", b"mtllib ", b"\no "), (".obj",),
+        references=_by("references.wavefront", "obj_references"),
+        rewrite=_by("references.wavefront", "obj_rewrite"),
+    ),
+    Format(
+        "mtl",
+        "Wavefront materials", _text_with(b"newmtl "), (".mtl",),
+        references=_by("references.wavefront", "mtl_references"),
+        rewrite=_by("references.wavefront", "mtl_rewrite"),
+    ),
+    Format(
+        "usd",
+        "USD layer",
+        _magic(b"#usda ", b"PXR-USDC"),
+        (".usd", ".usda", ".usdc"),
+        references=_by("references.usd", "references"),
+        rewrite=_by("references.usd", "rewrite"),
+    ),
+    Format(
+        "maya",
+        "Maya ASCII scene",
+        _magic(b"//Maya ASCII"),
+        (".ma",),
+        references=_by("references.maya", "references"),
+        rewrite=_by("references.maya", "rewrite"),
+    ),
+    Format(
+        "aepx",
+        "After Effects project, XML",
+        _text_with(b"<AfterEffectsProject"),
+        (".aepx",),
+        references=_by("references.markup", "aepx_references"),
+        rewrite=_by("references.markup", "aepx_rewrite"),
+    ),
+    Format(
+        "premiere",
+        "Premiere project",
+        _premiere,
+        (".prproj",),
+        references=_by("references.markup", "premiere_references"),
+        rewrite=_by("references.markup", "premiere_rewrite"),
+    ),
+    Format(
+        "godot",
+        "Godot scene or resource",
+        _text_with(b"[gd_scene", b"[gd_resource", b"config_version="),
+        (".tscn", ".tres", ".godot"),
+        references=_by("references.engines", "godot_references"),
+        rewrite=_by("references.engines", "godot_rewrite"),
+    ),
+    Format(
+        "unity",
+        "Unity scene or asset",
+        lambda head: head.startswith(b"%YAML") and b"!u! tag:unity3d.com" in head,
+        (".unity", ".prefab", ".mat", ".asset", ".controller", ".anim"),
+        references=_by("references.engines", "unity_references"),
+    ),
+    Format(
+        "unreal",
+        "Unreal package",
+        _magic(b"\xc1\x83\x2a\x9e"),
+        (".uasset", ".umap"),
+        references=_by("references.engines", "unreal_references"),
+    ),
     # -- archives
     Format("zip", "zip archive", _magic(b"PK\3\4", b"PK\5\6"), (".zip",)),
     # -- what has no magic number comes last
