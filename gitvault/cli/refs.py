@@ -27,8 +27,8 @@ def _configure(parser: ArgumentParser) -> None:
     parser.add_argument("paths", metavar="PATH", type=filled(disk_path), nargs="*", help=where)
     asset = "graph: what this file needs, and what needs it, however far"
     parser.add_argument("--asset", metavar="FILE", type=filled(disk_path), help=asset)
-    parser.add_argument("--in-place", action="store_true", help="relocate: move and change originals, once they are saved")
-    scope = "relocate: where files may refer to OLD (else: every project of this machine and the current folder); repeatable"
+    parser.add_argument("--in-place", action="store_true", help="relocate: change originals, once they are saved")
+    scope = "relocate: where files may name OLD (else: every project here and the current folder); repeatable"
     parser.add_argument("--within", metavar="DIR", type=filled(disk_path), action="append", default=[], help=scope)
     out = "export: the file to write, .json or .csv"
     parser.add_argument("-o", "--output", metavar="FILE", type=filled(disk_path), help=out)
@@ -144,9 +144,7 @@ def _graph(session: Session, arguments: Namespace, library: Library) -> Answer:
             if needs or used_by[path]
         ],
         "missing": [link_document(link) for link in graph.missing],
-        "duplicates": [
-            {"hash": group.hash, "size": group.size, "files": [*map(text, group.files)]} for group in same
-        ],
+        "duplicates": [{"hash": group.hash, "size": group.size, "files": [*map(text, group.files)]} for group in same],
         "cycles": [[*map(text, circle)] for circle in circles],
         "bytes_duplicated": wasted,
         "bytes_shared": shared,

@@ -6,10 +6,11 @@ import os
 import re
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from gitvault.cli import render
-from gitvault.cli.arguments import SNAPSHOT, add_selection, disk_path, filled, inner_path, names, wrong
-from gitvault.core.models import RestoreReport
+from gitvault.cli.arguments import SNAPSHOT, add_selection, disk_path, filled, inner_path, names, pair, wrong
+from gitvault.core.models import Problem, RestoreReport
 from gitvault.core.utils.names import ref_component
 from gitvault.errors import GitVaultError
 from gitvault.personas.base import Answer, Session, Verb
@@ -37,6 +38,10 @@ def _configure(parser: ArgumentParser) -> None:
         default=[],
         help="all but this; repeatable",
     )
+    mapped = "of a snapshot with links: what was in the folder OLD is in NEW here; repeatable"
+    parser.add_argument("--map", metavar="OLD=NEW", type=pair, action="append", default=[], help=mapped)
+    exact = "of a snapshot with links: every byte as it was saved, also names of files that lead nowhere now"
+    parser.add_argument("--as-saved", action="store_true", help=exact)
 
 
 def _restore(session: Session, arguments: Namespace) -> Answer:
@@ -89,15 +94,37 @@ def _folder(project: str) -> str:
 def _one(
     session: Session, arguments: Namespace, snapshot: str, target: str | None, paths: Sequence[bytes]
 ) -> RestoreReport:
-    return session.vault.restore_snapshot(
+    from gitvault.core.backup_engine.outside import KEY_FOLDER
+
+    excluded = list(arguments.exclude)
+    carried = session.vault.get_snapshot_info(snapshot).metadata.get(KEY_FOLDER)
+    if carried and target is None:
+        # Where the project lies its links lead where they led.
+        excluded.append(carried.encode())
+    report = session.vault.restore_snapshot(
         snapshot,
         target,
         paths=paths,
-        excluded_paths=arguments.exclude,
+        excluded_paths=excluded,
         # In place means to replace what is there; the safety snapshot has it.
         overwrite=arguments.overwrite or arguments.in_place,
         progress=session.progress,
     )
+    if carried and target is not None and not arguments.as_saved:
+        from gitvault.core.backup_engine.writer import Selection
+        from gitvault.personas.creative.carrying import put_right
+
+        selection = Selection(tuple(path for path in paths if path), tuple(excluded))
+        done = put_right(session.vault, report.snapshot, target, selection.covers, arguments.map)
+        problems = [
+            Problem(_below(target, problem.path), problem.reason) for problem in (done.problems if done else ())
+        ]
+        report = replace(report, problems=(*report.problems, *problems))
+    return report
+
+
+def _below(target: str, path: bytes) -> bytes:
+    return os.path.relpath(path, os.fsencode(os.path.realpath(target)))
 
 
 def _document(report: RestoreReport, target: str | None) -> dict[str, object]:

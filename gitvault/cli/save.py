@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,6 +103,8 @@ def _configure_snapshot(parser: ArgumentParser) -> None:
         "--meta", metavar="KEY=VALUE", type=pair, action="append", default=[], help="a fact to find it by; repeatable"
     )
     parser.add_argument("--scan", action="store_true", help="look at everything, whatever a watcher says")
+    links = "also save what files link to outside the folder, however far: textures, libraries"
+    parser.add_argument("--with-links", action="store_true", help=links)
     parser.add_argument("--trigger", metavar="WORD", type=filled(str), default="manual", help="what had it taken")
 
 
@@ -141,7 +144,13 @@ def _snapshot(session: Session, arguments: Namespace) -> Answer:
 
 def _save(session: Session, path: str, project: str | None, arguments: Namespace) -> SnapshotReport:
     metadata = facts(arguments.meta)
-    return session.vault.create_snapshot(
+    links: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    if arguments.with_links:
+        from gitvault.personas.creative.carrying import links_of
+
+        links, notes = links_of(session.vault, path)
+    report = session.vault.create_snapshot(
         path,
         project=project,
         message=arguments.message,
@@ -149,8 +158,10 @@ def _save(session: Session, path: str, project: str | None, arguments: Namespace
         metadata=metadata,
         trigger=arguments.trigger,
         scan=arguments.scan,
+        links=links,
         progress=session.progress,
     )
+    return replace(report, notes=(*report.notes, *notes)) if notes else report
 
 
 def _code(report: SnapshotReport) -> int:

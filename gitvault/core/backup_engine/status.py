@@ -235,6 +235,7 @@ def _folder_state(
 def _scan(places: Places, project: Project, cache: StatCache, inside: bytes, touched: Touched | None) -> dict[str, int]:
     """Files that the next snapshot would find new, changed, deleted or unreadable below a folder."""
     from gitvault.core.backup_engine.baseline import rows_for, rows_of_gone
+    from gitvault.core.backup_engine.outside import FOLDER
 
     counts = {"new": 0, "changed": 0, "deleted": 0, "unreadable": 0}
     problems: list[Problem] = []
@@ -260,6 +261,9 @@ def _scan(places: Places, project: Project, cache: StatCache, inside: bytes, tou
         counts["deleted"] += len(known.keys() - folder.elsewhere)
     if touched:
         rows |= rows_of_gone(rows, visited, cache)
-    counts["deleted"] += sum(row.files for path, row in rows.items() if path not in visited)
+    # What came from elsewhere is no folder that could have been deleted.
+    carried = os.fsencode(FOLDER)
+    gone = (row.files for path, row in rows.items() if path not in visited and not path.startswith(carried))
+    counts["deleted"] += sum(gone)
     counts["unreadable"] = len(problems)
     return counts

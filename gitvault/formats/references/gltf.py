@@ -67,7 +67,9 @@ def _opened(file: BinaryIO) -> bytes:
         return spans.read(file)
     length = int.from_bytes(head[12:16], "little")
     if head[16:20] != _JSON or length > min(os.fstat(file.fileno()).st_size - 20, spans.LIMIT):
-        raise UnsupportedMedia(f"{os.path.basename(file.name)}: not a GLB of version 2, or cut off; its bytes are saved")
+        raise UnsupportedMedia(
+            f"{os.path.basename(file.name)}: not a GLB of version 2, or cut off; its bytes are saved"
+        )
     return file.read(length)
 
 

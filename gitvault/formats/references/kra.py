@@ -1,4 +1,4 @@
-"""Krita documents: file layers. The document's XML is spliced, and its member of the archive; the others stay as they are."""
+"""Krita documents: file layers. The document's XML is spliced within the archive; other members stay as they are."""
 
 from __future__ import annotations
 
@@ -63,7 +63,9 @@ def _closed(file: BinaryIO, inside: bytes, out: BinaryIO) -> None:
     tail = bytearray(file.read())
     too_large = max(len(inside), end) >= 0xFFFFFFFF
     if too_large or member.flag_bits & 8 or bytes(tail[:4]) != b"PK\5\6" or bytes(head[:4]) != b"PK\3\4":
-        raise UnsupportedMedia(f"{os.path.basename(file.name)}: an archive of another make; its names are not rewritten")
+        raise UnsupportedMedia(
+            f"{os.path.basename(file.name)}: an archive of another make; its names are not rewritten"
+        )
     packed = inside
     if member.compress_type == zipfile.ZIP_DEFLATED:
         deflate = zlib.compressobj(-1, zlib.DEFLATED, -15)

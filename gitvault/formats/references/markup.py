@@ -86,7 +86,9 @@ def escaped(text: str) -> bytes:
     return spans.encode_plain(text)
 
 
-def _span(data: bytes, piece: _Piece, start: int, stop: int, kind: str, encode: Callable[[str], bytes]) -> Iterator[Span]:
+def _span(
+    data: bytes, piece: _Piece, start: int, stop: int, kind: str, encode: Callable[[str], bytes]
+) -> Iterator[Span]:
     target = meant(data[start:stop]).strip()
     if target and not target.startswith(("#", "data:")):
         where = f"{piece.element}#{piece.id}" if piece.id else piece.element
@@ -96,7 +98,14 @@ def _span(data: bytes, piece: _Piece, start: int, stop: int, kind: str, encode: 
 # -- SVG ---------------------------------------------------------------------------------------------
 
 
-_LINKED = {"image": "image", "feImage": "image", "use": "drawing", "script": "file", "color-profile": "profile", "link": "file"}
+_LINKED = {
+    "image": "image",
+    "feImage": "image",
+    "use": "drawing",
+    "script": "file",
+    "color-profile": "profile",
+    "link": "file",
+}
 
 
 def _svg_spans(data: bytes) -> Iterator[Span]:

@@ -25,8 +25,10 @@ _KINDS = {
     b"fn": "cache",
     b"dso": "mesh",
 }
-_NAMES = b"|".join(sorted(_KINDS, key=len, reverse=True))
-_ATTRIBUTE = re.compile(rb'^[ \t]*setAttr[ \t]+"\.(' + _NAMES + rb')"[ \t]+-type[ \t]+"string"[ \t]+' + _STRING, re.MULTILINE)
+_NAMES = b"|".join(_KINDS)
+_ATTRIBUTE = re.compile(
+    rb'^[ \t]*setAttr[ \t]+"\.(' + _NAMES + rb')"[ \t]+-type[ \t]+"string"[ \t]+' + _STRING, re.MULTILINE
+)
 _NODE = re.compile(rb'^createNode[ \t]+(\w+)[ \t]+-n[ \t]+"([^"]*)"', re.MULTILINE)
 
 

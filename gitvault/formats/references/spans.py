@@ -33,7 +33,9 @@ def read(file: BinaryIO) -> bytes:
     """All of a file. Raises UnsupportedMedia for one that is too large."""
     size = os.fstat(file.fileno()).st_size
     if size > LIMIT:
-        raise UnsupportedMedia(f"{os.path.basename(file.name)}: {size} bytes; references are looked for in 1 GiB at most")
+        raise UnsupportedMedia(
+            f"{os.path.basename(file.name)}: {size} bytes; references are looked for in 1 GiB at most"
+        )
     return file.read()
 
 

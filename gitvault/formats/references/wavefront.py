@@ -10,7 +10,9 @@ from gitvault.formats.references.spans import Span
 
 _LIBRARY = re.compile(rb"^[ \t]*mtllib[ \t]+([^\r\n]*[^\r\n \t])", re.MULTILINE)
 _SEVERAL = re.compile(rb"(?:\S+\.mtl[ \t]+)+\S+\.mtl", re.IGNORECASE)
-_MAP = re.compile(rb"^[ \t]*(map_\w+|bump|disp|decal|refl|norm)[ \t]+([^\r\n]*[^\r\n \t])", re.MULTILINE | re.IGNORECASE)
+_MAP = re.compile(
+    rb"^[ \t]*(map_\w+|bump|disp|decal|refl|norm)[ \t]+([^\r\n]*[^\r\n \t])", re.MULTILINE | re.IGNORECASE
+)
 _MATERIAL = re.compile(rb"^[ \t]*newmtl[ \t]+([^\r\n]*)", re.MULTILINE)
 _NUMBERS = rb"(?:[ \t]+[-+]?[\d.][\d.eE+-]*)"
 _OPTION = re.compile(

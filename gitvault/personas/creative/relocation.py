@@ -107,8 +107,8 @@ def relocate(
 ) -> Relocation:
     """Move a file or folder, unless that is done, and put right what refers to it below the folders of `scope`.
 
-    Without `in_place` nothing of what is there changes: the new place gets a copy, and files that refer to it get copies
-    beside them. With it the originals change, after it was called with all that will, to save them first.
+    Without `in_place` nothing of what is there changes: the new place gets a copy, and so do, beside them, files that
+    refer to it. With it the originals change, after it was called with all that will, to save them first.
     Raises NotFoundError when there is neither old nor new, ExistsError when a file is in the way; nothing is done then.
     """
     disk = disk or Disk()
@@ -127,6 +127,9 @@ def relocate(
     def moved_back(path: str) -> str:
         return old + path[len(new) :] if is_below(path, new) else path
 
+    def there(path: str) -> bool:
+        return paths.exists(path) or paths.exists(moved(path))
+
     problems: list[Problem] = []
     plans = []
     for path in sorted({path for folder in scope for path in files_in(folder)} | set(_all_files(old, new))):
@@ -141,12 +144,12 @@ def relocate(
             was = path if os.path.lexists(was) else was
             found = [one for one in found if not _leads(one[1], path, format_name)]
         now = moved(path)
-        targets = new_targets(found, format_name, was, now, moved, lambda at: paths.exists(at) or paths.exists(moved(at)))
+        targets = new_targets(found, format_name, was, now, moved, there)
         if targets:
             output = now if in_place or now != path else _beside(path)
             plans.append(_Plan(path, output, targets, library.references(path)[1]))
     with tempfile.TemporaryDirectory(prefix="gitvault-") as scratch:
-        made = list(_written(plans, library, Path(scratch), problems))
+        made = list(_written(plans, Path(scratch), problems))
         if in_place:
             in_place([path for path, _ in to_move] + [plan.path for plan, _, _ in made])
         for source, target in to_move:
@@ -210,9 +213,7 @@ def _beside(path: str) -> str:
     return name
 
 
-def _written(
-    plans: Sequence[_Plan], library: Library, scratch: Path, problems: list[Problem]
-) -> Iterator[tuple[_Plan, Path, int]]:
+def _written(plans: Sequence[_Plan], scratch: Path, problems: list[Problem]) -> Iterator[tuple[_Plan, Path, int]]:
     """Each file with its new references, written aside and looked through again; what cannot be becomes a problem."""
     with Confined() as reader:
         for number, plan in enumerate(plans):
@@ -266,3 +267,27 @@ def save_first(vault: Vault, scope: Sequence[str], touched: Sequence[str]) -> li
             report = vault.create_snapshot(folder, message="Before references are written anew", trigger="safety")
             saved[folder] = report.snapshot
     return list(saved.values())
+
+
+def put_right(files: Iterable[str], was: Moved, moved: Moved) -> Relocation:
+    """Let files name what they named where they were: `was` of a file's path, `moved` of what it names.
+
+    The files are replaced.
+    """
+    problems: list[Problem] = []
+    plans = []
+    with Library() as library, tempfile.TemporaryDirectory(prefix="gitvault-") as scratch:
+        for path in files:
+            try:
+                format_name, found = library.references(path)
+            except (UnsupportedMedia, OSError) as error:
+                problems.append(Problem(os.fsencode(path), str(error)))
+                continue
+            targets = new_targets(found, format_name, was(path), path, moved, lambda at: paths.exists(moved(at)))
+            if targets:
+                plans.append(_Plan(path, path, targets, found))
+        done = []
+        for plan, file, count in _written(plans, Path(scratch), problems):
+            replace(file, plan.path, plan.path, Disk())
+            done.append(Rewritten(plan.path, plan.path, count))
+    return Relocation([], done, problems)
