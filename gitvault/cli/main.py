@@ -53,6 +53,7 @@ VERBS = {
     "watch": "activity",
     "service": "activity",
     "hook": "activity",
+    "elements": "elements",
 }
 """Each verb with the module of `gitvault.cli` whose `VERBS` has it."""
 

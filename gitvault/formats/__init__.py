@@ -76,7 +76,11 @@ class Format:
     splice: Callable[[Path, str, Path, Path], None] | None = None
     """(old file, element's id there, current file, output): the current file with the old element, else as it is."""
     witness: Callable[[Path], Mapping[str, str]] | None = None
-    """Hash by element's id, by a reader that shares no code with `splice`, nor with what `elements` reads by."""
+    """Hash by element's id, by a reader that shares no code with `splice`, nor with what `elements` reads by.
+
+    By "" that of what is in no element."""
+    stale: str = ""
+    """What `splice` leaves as it was although it shows the element, and how to renew it; said with the result."""
     references: Callable[[Path], Sequence[Reference]] | None = None
     rewrite: Callable[[Path, Mapping[str, str], Path], int] | None = None
     """(file, new targets by old ones, output): how many references were written anew."""

@@ -343,6 +343,14 @@ class Disk:
         with full_disk_named(target.parent):
             os.replace(source, target)
 
+    def sync_file(self, path: Path) -> None:
+        """Make durable what somebody else wrote into a file."""
+        fd = os.open(path, os.O_RDWR | _CLOEXEC | _NOFOLLOW)
+        try:
+            _sync(fd)
+        finally:
+            os.close(fd)
+
     def link(self, source: Path, target: Path) -> None:
         """Give a file a second name; OSError where the file system has no hard links."""
         os.link(source, target)

@@ -1,0 +1,144 @@
+"""Parts of saved files: listed, taken out, and put into the present file, with proof that nothing else changed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gitvault.core.utils.files import Disk
+from gitvault.core.utils.names import to_line
+from gitvault.errors import ExistsError, NotFoundError, UnsupportedMedia
+from gitvault.formats import Element
+from gitvault.formats.confined import Confined
+from gitvault.formats.elements import family, find, prove
+from gitvault.personas.creative.sources import at_hand
+
+if TYPE_CHECKING:
+    from gitvault.vault import Vault
+
+_READERS = "gitvault.formats.elements:"
+# For files of some gigabytes on a disk that is slow.
+_SECONDS = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """An element of an old file in the current one."""
+
+    element: str
+    """Its id."""
+    output: str
+    unchanged: tuple[str, ...]
+    changed: tuple[str, ...]
+    """Ids of elements; see `gitvault.formats.elements.Proof`."""
+    proof: bool
+    """Whether a second reader found every other element as before, and this one as it was."""
+    stale: str
+    """What still shows the state before, in words; "" for nothing."""
+
+
+def list_elements(source: str, vault: Callable[[], Vault]) -> list[Element]:
+    """The elements of a file, FILE or SNAPSHOT:PATH. Raises UnsupportedMedia, NotFoundError."""
+    with at_hand(source, vault) as path, Confined() as child:
+        return _elements(child, path)
+
+
+def extract_element(
+    source: str, wanted: str, output: Path, vault: Callable[[], Vault], *, overwrite: bool = False, disk: Disk
+) -> Element:
+    """Write an element, by id or name, as a file of its own. Raises as `list_elements`, ExistsError, AmbiguousError."""
+    with at_hand(source, vault) as path, Confined() as child, _new(output, disk, overwrite) as temporary:
+        element = find(_elements(child, path), wanted, _shown(source))
+        child.call(_READERS + "extracted", str(path), element.id, str(temporary), seconds=_SECONDS)
+    return element
+
+
+def restore_element(
+    wanted: str,
+    source: str,
+    into: str,
+    output: Path,
+    vault: Callable[[], Vault],
+    *,
+    overwrite: bool = False,
+    disk: Disk,
+) -> Restored:
+    """Write the file `into` with an element, by id or name, of the file `source`, all else as it is.
+
+    `output` is there only when the proof holds. Raises UnsupportedMedia where it does not or it cannot be done,
+    NotFoundError, AmbiguousError, ExistsError.
+    """
+    with ExitStack() as open_:
+        old = open_.enter_context(at_hand(source, vault))
+        current = open_.enter_context(at_hand(into, vault))
+        writer, second, third = (open_.enter_context(Confined()) for _ in range(3))
+        threads = open_.enter_context(ThreadPoolExecutor(2))
+        temporary = open_.enter_context(_new(output, disk, overwrite))
+        seen = [(path, _stamp(path)) for path in (old, current)]
+        # The witnesses are other processes than the writer, and work meanwhile.
+        before = threads.submit(_witness, second, current)
+        then = threads.submit(_witness, third, old)
+        elements = _elements(writer, old)
+        element = find(elements, wanted, _shown(source))
+        stale = writer.call(_READERS + "spliced", str(current), str(old), element.id, str(temporary), seconds=_SECONDS)
+        proof = prove(
+            then.result(),
+            before.result(),
+            _witness(second, temporary),
+            restored=family(elements, element.id),
+            replaced=family(_elements(writer, current), element.id),
+        )
+        for path, stamp in seen:
+            if _stamp(path) != stamp:
+                raise UnsupportedMedia(f"{to_line(os.fsencode(path))}: it changed while it was read; try again")
+        if not proof.holds:
+            raise UnsupportedMedia(
+                f"{_shown(str(into))}: with {element.id!r} of {_shown(source)} something else would change too; "
+                "nothing was written"
+            )
+        return Restored(element.id, str(output), proof.unchanged, proof.changed, proof.holds, stale)
+
+
+def _elements(child: Confined, path: Path) -> list[Element]:
+    return [Element(**element) for element in child.call(_READERS + "listed", str(path), seconds=_SECONDS)]
+
+
+def _witness(child: Confined, path: Path) -> dict[str, str]:
+    hashes: dict[str, str] = child.call(_READERS + "witnessed", str(path), seconds=_SECONDS)
+    return hashes
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns, found.st_ino
+
+
+def _shown(source: str) -> str:
+    return to_line(os.fsencode(source))
+
+
+@contextmanager
+def _new(output: Path, disk: Disk, overwrite: bool) -> Iterator[Path]:
+    """A name beside `output` that is synced and takes its name when all went well."""
+    shown = _shown(str(output))
+    if not output.parent.is_dir():
+        raise NotFoundError(f"{shown}: there is no folder {to_line(os.fsencode(output.parent))}")
+    if output.is_dir() or (not overwrite and os.path.lexists(output)):
+        raise ExistsError(f"{shown}: is there already; name another file or give --overwrite")
+    # With its extension: formats are known by it.
+    temporary = output.with_name(f".{output.stem}.{os.getpid()}.tmp{output.suffix}")
+    disk.unlink(temporary)
+    try:
+        yield temporary
+        disk.sync_file(temporary)
+        if not overwrite and os.path.lexists(output):
+            raise ExistsError(f"{shown}: is there already; name another file or give --overwrite")
+        disk.rename(temporary, output)
+        disk.sync_folder(output.parent)
+    finally:
+        disk.unlink(temporary)
