@@ -78,13 +78,17 @@ FORMATS = (
     # -- layered
     Format(
         "psd",
-        "Photoshop document", _magic(b"8BPS"), (".psd", ".psb"),
+        "Photoshop document",
+        _magic(b"8BPS"),
+        (".psd", ".psb"),
         references=_by("references.psd", "references"),
         rewrite=_by("references.psd", "rewrite"),
     ),
     Format(
         "kra",
-        "Krita document", _zip_of(b"application/x-krita"), (".kra", ".krz"),
+        "Krita document",
+        _zip_of(b"application/x-krita"),
+        (".kra", ".krz"),
         references=_by("references.kra", "references"),
         rewrite=_by("references.kra", "rewrite"),
     ),
@@ -92,7 +96,9 @@ FORMATS = (
     Format("xcf", "GIMP image", _magic(b"gimp xcf "), (".xcf",)),
     Format(
         "svg",
-        "SVG drawing", _text_with(b"<svg", b":svg"), (".svg",),
+        "SVG drawing",
+        _text_with(b"<svg", b":svg"),
+        (".svg",),
         references=_by("references.markup", "svg_references"),
         rewrite=_by("references.markup", "svg_rewrite"),
     ),
@@ -150,7 +156,9 @@ FORMATS = (
     ),
     Format(
         "mtl",
-        "Wavefront materials", _text_with(b"newmtl "), (".mtl",),
+        "Wavefront materials",
+        _text_with(b"newmtl "),
+        (".mtl",),
         references=_by("references.wavefront", "mtl_references"),
         rewrite=_by("references.wavefront", "mtl_rewrite"),
     ),

@@ -15,7 +15,15 @@ from gitvault.formats.references.spans import Span
 from gitvault.formats.scene import packing
 from gitvault.formats.scene.blend import Blend, Datablock
 
-_KINDS = {b"LI": "library", b"IM": "image", b"SO": "sound", b"VF": "font", b"VO": "volume", b"CF": "cache", b"MC": "movie"}
+_KINDS = {
+    b"LI": "library",
+    b"IM": "image",
+    b"SO": "sound",
+    b"VF": "font",
+    b"VO": "volume",
+    b"CF": "cache",
+    b"MC": "movie",
+}
 # What of an image comes from a file: one, a sequence of them, a movie, tiles.
 _FROM_FILES = {1: "image", 2: "sequence", 3: "movie", 6: "image"}
 _BUILT_IN = "<builtin>"

@@ -124,10 +124,7 @@ def _spans(content: bytes, start: int, stop: int) -> list[Span]:
             found.append((path[1], Span(Reference("smart object", target, "image"), first - 4, last, _encode)))
     # Where both are, the relative one counts.
     relative = any(key == b"relPath" for key, _ in found)
-    return [
-        span if key == b"relPath" or not relative else _hint(span)
-        for key, span in found
-    ]
+    return [span if key == b"relPath" or not relative else _hint(span) for key, span in found]
 
 
 def _hint(span: Span) -> Span:
@@ -182,9 +179,8 @@ def _rewritten(content: bytes, targets: Mapping[str, str]) -> tuple[bytes, int]:
         ]
         new, here = spans.spliced(inside, moved, targets)
         behind = min(stop + -stop % 4, len(content))
-        parts += content[at:start], len(new).to_bytes(8, "big"), new
-        # Entries begin at multiples of four; the last one need not be filled up.
-        parts.append(bytes(-len(new) % 4) if behind > stop or behind < len(content) else b"")
+        # Each entry is filled up to a multiple of four.
+        parts += content[at:start], len(new).to_bytes(8, "big"), new, bytes(-len(new) % 4)
         at = behind
         count += here
     return (b"".join((*parts, content[at:])), count) if count else (content, 0)
