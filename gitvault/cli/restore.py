@@ -6,11 +6,10 @@ import os
 import re
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from gitvault.cli import render
 from gitvault.cli.arguments import SNAPSHOT, add_selection, disk_path, filled, inner_path, names, pair, wrong
-from gitvault.core.models import Problem, RestoreReport
+from gitvault.core.models import RestoreReport
 from gitvault.core.utils.names import ref_component
 from gitvault.errors import GitVaultError
 from gitvault.personas.base import Answer, Session, Verb
@@ -96,35 +95,30 @@ def _one(
 ) -> RestoreReport:
     from gitvault.core.backup_engine.outside import KEY_FOLDER
 
-    excluded = list(arguments.exclude)
-    carried = session.vault.get_snapshot_info(snapshot).metadata.get(KEY_FOLDER)
-    if carried and target is None:
-        # Where the project lies its links lead where they led.
-        excluded.append(carried.encode())
-    report = session.vault.restore_snapshot(
+    # In place means to replace what is there; the safety snapshot has it.
+    overwrite = arguments.overwrite or arguments.in_place
+    if KEY_FOLDER in session.vault.get_snapshot_info(snapshot).metadata:
+        from gitvault.personas.creative import carrying
+
+        return carrying.restore(
+            session.vault,
+            snapshot,
+            target,
+            paths=paths,
+            excluded=arguments.exclude,
+            maps=arguments.map,
+            as_saved=arguments.as_saved,
+            overwrite=overwrite,
+            progress=session.progress,
+        )
+    return session.vault.restore_snapshot(
         snapshot,
         target,
         paths=paths,
-        excluded_paths=excluded,
-        # In place means to replace what is there; the safety snapshot has it.
-        overwrite=arguments.overwrite or arguments.in_place,
+        excluded_paths=arguments.exclude,
+        overwrite=overwrite,
         progress=session.progress,
     )
-    if carried and target is not None and not arguments.as_saved:
-        from gitvault.core.backup_engine.writer import Selection
-        from gitvault.personas.creative.carrying import put_right
-
-        selection = Selection(tuple(path for path in paths if path), tuple(excluded))
-        done = put_right(session.vault, report.snapshot, target, selection.covers, arguments.map)
-        problems = [
-            Problem(_below(target, problem.path), problem.reason) for problem in (done.problems if done else ())
-        ]
-        report = replace(report, problems=(*report.problems, *problems))
-    return report
-
-
-def _below(target: str, path: bytes) -> bytes:
-    return os.path.relpath(path, os.fsencode(os.path.realpath(target)))
 
 
 def _document(report: RestoreReport, target: str | None) -> dict[str, object]:

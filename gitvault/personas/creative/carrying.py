@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gitvault.core.backup_engine import outside
+from gitvault.core.backup_engine.writer import Selection
+from gitvault.core.models import Problem, RestoreReport
 from gitvault.formats.references import paths
 from gitvault.personas.creative import relocation
 from gitvault.personas.creative.references import Library, is_below
-from gitvault.personas.creative.relocation import Relocation
 
 if TYPE_CHECKING:
     from gitvault.vault import Vault
@@ -47,27 +49,47 @@ def _behind_links(files: Iterable[str]) -> list[str]:
     return found
 
 
-def put_right(
+def restore(
     vault: Vault,
     snapshot: str,
-    target: Path | str,
-    chosen: Callable[[bytes], bool],
+    target: Path | str | None = None,
+    *,
+    paths: Iterable[bytes] = (),
+    excluded: Iterable[bytes] = (),
     maps: Sequence[tuple[str, str]] = (),
-) -> Relocation:
-    """In a restored snapshot let all files name what came with it, where that is now.
+    as_saved: bool = False,
+    **options: Any,
+) -> RestoreReport:
+    """`Vault.restore_snapshot`, and what is restored then names the files that came with it, where they are now.
 
-    `chosen`: whether a path was restored. `maps`: folders of before and where the same is on this machine; what lies in
-    them is named there and not among what came with the snapshot. One that carries nothing is left alone.
+    `maps`: folders of before and where the same is on this machine; what lies in them is named there and not among what
+    came along. `as_saved`: no byte is changed. Without `target` only the project comes back: its links lead where they
+    led.
     """
+    paths, excluded = tuple(paths), tuple(excluded)
     metadata = vault.get_snapshot_info(snapshot).metadata
-    name, old_root = metadata.get(outside.KEY_FOLDER), metadata.get(outside.KEY_ROOT)
-    if not name or not old_root:
-        return Relocation([], [], [])
+    name, root = metadata.get(outside.KEY_FOLDER), metadata.get(outside.KEY_ROOT)
+    if name and target is None:
+        excluded = (*excluded, os.fsencode(name))
+    report = vault.restore_snapshot(snapshot, target, paths=paths, excluded_paths=excluded, **options)
+    if not name or not root or target is None or as_saved:
+        return report
     top = os.path.realpath(target)
+    selection = Selection(paths if b"" not in paths else (), excluded)
+    entries = vault.entries(report.snapshot, recursive=True, damaged=lambda _: None)
+    inside = [os.fsdecode(entry.path) for entry in entries if entry.kind == "file" and selection.covers(entry.path)]
+    files = [os.path.join(top, *path.split("/")) for path in inside]
+    # What a symlink or a strange name would lead out of the folder was not restored through it either.
+    files = [path for path in files if os.path.isfile(path) and os.path.realpath(path) == path]
+    done = _put_right(files, top, name, root, maps)
+    problems = [Problem(os.path.relpath(one.path, os.fsencode(top)), one.reason) for one in done.problems]
+    return dataclasses.replace(report, problems=(*report.problems, *problems))
+
+
+def _put_right(
+    files: Iterable[str], top: str, name: str, old_root: str, maps: Sequence[tuple[str, str]]
+) -> relocation.Relocation:
     carrying = os.path.join(top, name)
-    entries = vault.entries(snapshot, recursive=True, damaged=lambda _: None)
-    restored = [entry.path for entry in entries if entry.kind == "file" and chosen(entry.path)]
-    files = [os.path.join(top, os.fsdecode(path).replace("/", os.sep)) for path in restored]
 
     def moved(path: str) -> str:
         for old, new in maps:
