@@ -21,7 +21,7 @@ _GODOT_KINDS = {
 }
 _GUID = re.compile(rb"\bguid: ([0-9a-f]{32})\b")
 # Assets of Unity itself.
-_OWN = re.compile(rb"0{15}[0-9a-f]0{16}")
+_OWN = re.compile(rb"0{16}[0-9a-f]0{15}")
 _PACKAGE = re.compile(rb"(?s)(..\0\0)(/Game/[^\0]{1,1000}+)\0")
 
 

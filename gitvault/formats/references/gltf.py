@@ -14,7 +14,8 @@ from gitvault.formats.references import spans
 from gitvault.formats.references.spans import Span
 
 _KINDS = {"buffers": "buffer", "images": "image", "audio": "sound"}
-_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\],:]', re.DOTALL)
+# A string that never ends goes to the end: looked for again from each of its quotes it would take forever.
+_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[{}\[\],:]', re.DOTALL)
 _GLB = b"glTF"
 _JSON = b"JSON"
 

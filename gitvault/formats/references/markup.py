@@ -7,7 +7,7 @@ import io
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import BinaryIO, NamedTuple
 
 from gitvault.errors import UnsupportedMedia
@@ -36,7 +36,9 @@ class _Piece(NamedTuple):
     """Empty for text."""
     start: int
     stop: int
-    id: str
+    id: str = ""
+    is_raw: bool = False
+    """Whether it says what stands there, without entities (CDATA)."""
 
 
 def _pieces(data: bytes) -> Iterator[_Piece]:
@@ -45,10 +47,10 @@ def _pieces(data: bytes) -> Iterator[_Piece]:
     element, after = "", -1
     for found in _MARKUP.finditer(data):
         if after >= 0 and found.start() > after:
-            yield _Piece(element, "", after, found.start(), "")
+            yield _Piece(element, "", after, found.start())
         after = -1
         if found["data"] is not None:
-            yield _Piece(element, "", *found.span("data"), "")
+            yield _Piece(element, "", *found.span("data"), is_raw=True)
         elif found["process"] is not None:
             if found["process"].startswith(b"xml-stylesheet"):
                 yield from _attributes("xml-stylesheet", data, *found.span("process"))
@@ -86,13 +88,12 @@ def escaped(text: str) -> bytes:
     return spans.encode_plain(text)
 
 
-def _span(
-    data: bytes, piece: _Piece, start: int, stop: int, kind: str, encode: Callable[[str], bytes]
-) -> Iterator[Span]:
-    target = meant(data[start:stop]).strip()
+def _span(data: bytes, piece: _Piece, start: int, stop: int, kind: str) -> Iterator[Span]:
+    raw = data[start:stop]
+    target = (raw.decode("utf-8", "surrogateescape") if piece.is_raw else meant(raw)).strip()
     if target and not target.startswith(("#", "data:")):
         where = f"{piece.element}#{piece.id}" if piece.id else piece.element
-        yield Span(Reference(where, target, kind), start, stop, encode)
+        yield Span(Reference(where, target, kind), start, stop, spans.encode_plain if piece.is_raw else escaped)
 
 
 # -- SVG ---------------------------------------------------------------------------------------------
@@ -118,9 +119,9 @@ def _svg_spans(data: bytes) -> Iterator[Span]:
         elif name == "href":
             # A link to click on is no part of the drawing.
             if tag != "a":
-                yield from _span(data, piece, piece.start, piece.stop, _LINKED.get(tag, "file"), escaped)
+                yield from _span(data, piece, piece.start, piece.stop, _LINKED.get(tag, "file"))
         elif name == "absref":
-            yield from _span(data, piece, piece.start, piece.stop, "hint", escaped)
+            yield from _span(data, piece, piece.start, piece.stop, "hint")
         elif b"url(" in data[piece.start : piece.stop]:
             yield from _style(data, piece)
 
@@ -131,13 +132,7 @@ def _style(data: bytes, piece: _Piece) -> Iterator[Span]:
         for found in pattern.finditer(data, piece.start, piece.stop):
             group = next(number for number, text in enumerate(found.groups(), 1) if text is not None)
             kind = "font" if any(start <= found.start() < stop for start, stop in fonts) else "image"
-            encode = escaped if group < 3 or pattern is _IMPORT else _quoted
-            yield from _span(data, piece, *found.span(group), "file" if pattern is _IMPORT else kind, encode)
-
-
-def _quoted(text: str) -> bytes:
-    """Within `url()` without quotes: blanks, quotes and brackets end it, and percent signs say them."""
-    return escaped(re.sub(r"[\s()'\"]", lambda found: f"%{ord(found[0]):02X}", text))
+            yield from _span(data, piece, *found.span(group), "file" if pattern is _IMPORT else kind)
 
 
 # -- projects ----------------------------------------------------------------------------------------
@@ -151,7 +146,7 @@ def _project_spans(wanted: Mapping[tuple[str, str], str]) -> spans.Spans:
     def found(data: bytes) -> Iterator[Span]:
         for piece in _pieces(data):
             if kind := wanted.get((piece.element, piece.attribute)):
-                yield from _span(data, piece, piece.start, piece.stop, kind, escaped)
+                yield from _span(data, piece, piece.start, piece.stop, kind)
 
     return found
 

@@ -59,7 +59,7 @@ class Spelling:
                 prefix = ""
         if self.is_uri:
             # As browsers and exporters leave them.
-            text = quote(text, safe="/!$&'()*+,;=:@~-._<>" if prefix.startswith("file:") else "/!$&'()*+,;=@~-._<>")
+            text = quote(text, safe="/!$&*+,;=:@~-._<>" if prefix.startswith("file:") else "/!$&*+,;=@~-._<>")
             if self.base is None and prefix.startswith("file:") and not text.startswith("/"):
                 text = "/" + text
         text = prefix + text + self.suffix
