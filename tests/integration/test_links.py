@@ -37,8 +37,7 @@ def disk(tmp_path: Path) -> Path:
         "forest/scenes/b.blend": made.blend({"a": ("//../../lib/tex/bark.png", 1), "n": ("//../own.png", 1)}),
         "forest/scenes/m.ma": b'//Maya ASCII 2020 scene\nfile -r -typ "OBJ" "%s/lib/tree.obj";\n' % os.fsencode(top),
         "forest/l.usda": b"#usda 1.0\n(subLayers = [@%s/forest/scenes/k.usda@])\n" % os.fsencode(top),
-        "forest/scenes/k.usda": b'#usda 1.0\n(subLayers = [@../l.usda@])\n"
-        b'def "x" { asset f = @../../more/now.png@ }\n',
+        "forest/scenes/k.usda": b'#usda 1.0\n(subLayers = [@../l.usda@])\ndef "x" { asset f = @../../more/now.png@ }\n',
         "forest/gone.obj": b"mtllib nowhere.mtl\nv 0 0 0\n",
     }
     for name, content in files.items():
