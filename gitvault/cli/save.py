@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -143,25 +144,24 @@ def _snapshot(session: Session, arguments: Namespace) -> Answer:
 
 
 def _save(session: Session, path: str, project: str | None, arguments: Namespace) -> SnapshotReport:
-    metadata = facts(arguments.meta)
-    links: Sequence[str] = ()
-    notes: Sequence[str] = ()
-    if arguments.with_links:
-        from gitvault.personas.creative.carrying import links_of
-
-        links, notes = links_of(session.vault, path)
-    report = session.vault.create_snapshot(
+    run = partial(
+        session.vault.create_snapshot,
         path,
         project=project,
         message=arguments.message,
         tags=arguments.tag,
-        metadata=metadata,
+        metadata=facts(arguments.meta),
         trigger=arguments.trigger,
         scan=arguments.scan,
-        links=links,
         progress=session.progress,
     )
-    return replace(report, notes=(*report.notes, *notes)) if notes else report
+    if not arguments.with_links:
+        return run()
+    from gitvault.personas.creative.carrying import links_of
+
+    links, notes = links_of(session.vault, path)
+    report = run(links=links)
+    return replace(report, notes=(*report.notes, *notes))
 
 
 def _code(report: SnapshotReport) -> int:
