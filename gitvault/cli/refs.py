@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gitvault.personas.creative.references import Graph, Library, Link
     from gitvault.personas.creative.relocation import Relocation
 
-MISSING = 1
+_MISSING = 1
 _ACTIONS = ("list", "graph", "check", "relocate", "export")
 
 
@@ -76,10 +76,10 @@ def _links(session: Session, arguments: Namespace, library: Library) -> tuple[li
 
 def _list(session: Session, arguments: Namespace, library: Library) -> Answer:
     found, problems = _links(session, arguments, library)
-    return Answer([link_document(link) for link in found], _link_lines(found), problems=problems)
+    return Answer([_link_document(link) for link in found], _link_lines(found), problems=problems)
 
 
-def link_document(link: Link) -> dict[str, object]:
+def _link_document(link: Link) -> dict[str, object]:
     """A link for JSON."""
     return {
         "source": render.disk_text(link.source),
@@ -108,8 +108,8 @@ def _short(path: str) -> str:
 
 def _check(session: Session, arguments: Namespace, library: Library) -> Answer:
     graph = library.graph(_starts(session, arguments))
-    code = MISSING if graph.missing else 0
-    documents = [link_document(link) for link in graph.missing]
+    code = _MISSING if graph.missing else 0
+    documents = [_link_document(link) for link in graph.missing]
     return Answer(documents, _check_lines(graph), code=code, problems=graph.problems)
 
 
@@ -143,7 +143,7 @@ def _graph(session: Session, arguments: Namespace, library: Library) -> Answer:
             for path, needs in sorted(graph.needs.items())
             if needs or used_by[path]
         ],
-        "missing": [link_document(link) for link in graph.missing],
+        "missing": [_link_document(link) for link in graph.missing],
         "duplicates": [{"hash": group.hash, "size": group.size, "files": [*map(text, group.files)]} for group in same],
         "cycles": [[*map(text, circle)] for circle in circles],
         "bytes_duplicated": wasted,
@@ -202,7 +202,7 @@ def _relocate(session: Session, arguments: Namespace, library: Library) -> Answe
 
     done = relocation.relocate(library, scope, old, new, in_place=save if arguments.in_place else None)
     return Answer(
-        relocation_document(done) | {"safety": saved},
+        _relocation_document(done) | {"safety": saved},
         _relocation_lines(done, saved),
         [f"{session.command} restore {snapshot[: render.SHORT]} --in-place   # takes it back" for snapshot in saved],
         problems=done.problems,
@@ -225,7 +225,7 @@ def _scope(session: Session, old: str, new: str) -> list[str]:
     return sorted(folder for folder in found if os.path.commonpath([folder, home]) != folder)
 
 
-def relocation_document(done: Relocation) -> dict[str, object]:
+def _relocation_document(done: Relocation) -> dict[str, object]:
     """What a relocation did, for JSON."""
     text = render.disk_text
     return {

@@ -62,8 +62,11 @@ class Spelling:
             text = quote(text, safe="/!$&*+,;=:@~-._<>" if prefix.startswith("file:") else "/!$&*+,;=@~-._<>")
             if self.base is None and prefix.startswith("file:") and not text.startswith("/"):
                 text = "/" + text
-        text = prefix + text + self.suffix
-        return text.replace("/", "\\") if self.has_backslashes else text
+        if self.has_backslashes:
+            # Blender's two slashes are no part of the path.
+            text = text.replace("/", "\\")
+            prefix = prefix if prefix == "//" else prefix.replace("/", "\\")
+        return prefix + text + self.suffix
 
 
 def meaning(
@@ -158,11 +161,6 @@ def project_root(file: str, format_name: str, there: There = os.path.exists) -> 
 
 
 # -- one name for many files -------------------------------------------------------------------------
-
-
-def is_pattern(path: str) -> bool:
-    """Whether a path stands for tiles (UDIM) or frames."""
-    return bool(_PLACES.search(os.path.basename(path)))
 
 
 def exists(path: str) -> bool:
