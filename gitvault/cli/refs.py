@@ -210,7 +210,7 @@ def _relocate(session: Session, arguments: Namespace, library: Library) -> Answe
 
 
 def _scope(session: Session, old: str, new: str) -> list[str]:
-    """Every project, the folder that OLD and NEW are in, and the current one; never all of a home."""
+    """Every project, the folder that OLD and NEW are in, and the current one; never all of a home or a disk."""
     try:
         found = {project.path for project in here(session, session.vault.projects()) if not project.archived}
     except VaultNotFound:
@@ -222,7 +222,7 @@ def _scope(session: Session, old: str, new: str) -> list[str]:
         # Two drives.
         found |= {os.path.dirname(old), os.path.dirname(new)}
     found.add(os.getcwd())
-    return sorted(folder for folder in found if os.path.commonpath([folder, home]) != folder)
+    return sorted(folder for folder in found if os.path.realpath(folder) != home and os.path.dirname(folder) != folder)
 
 
 def _relocation_document(done: Relocation) -> dict[str, object]:

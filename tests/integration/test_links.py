@@ -179,6 +179,7 @@ def test_a_place_in_a_snapshot_is_that_on_the_disk() -> None:
     assert outside.place("C:\\art\\a.png", "L") == "L/C/art/a.png"
     assert outside.place("/", "L") == "L"
     assert Links("L", ["/a"]).files == ["/a"]
+    assert outside.free_name("/nowhere") == outside.FOLDER
 
 
 def test_names_of_another_system_are_put_right(tmp_path: Path) -> None:
