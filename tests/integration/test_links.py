@@ -13,12 +13,28 @@ import reference_files as made
 
 from gitvault.core.backup_engine import outside
 from gitvault.core.backup_engine.snapshot import Links
-from gitvault.personas.creative import CreativeVault, carrying, relocation
+from gitvault.personas.creative import CreativeVault, carrying, exchange, references, relocation
 from gitvault.personas.creative.references import Library
 from gitvault.vault import Vault
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 LARGE = bytes(range(256)) * 1000
+
+
+@pytest.fixture
+def command(
+    tmp_path: Path, vault: Vault, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    """Runs git-vault on `vault`, in this process and with files read in it, in the folder of the test."""
+    monkeypatch.chdir(tmp_path)
+    return lambda *words: made.run_here(vault.path, words, capsys)
+
+
+@pytest.fixture(autouse=True)
+def read_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are read in this process."""
+    for module in (references, relocation, exchange):
+        monkeypatch.setattr(module, "Confined", made.InProcess)
 
 
 @pytest.fixture

@@ -21,6 +21,22 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
+def command(
+    tmp_path: Path, vault: Vault, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    """Runs git-vault on `vault`, in this process and with files read in it, in the folder of the test."""
+    monkeypatch.chdir(tmp_path)
+    return lambda *words: made.run_here(vault.path, words, capsys)
+
+
+@pytest.fixture(autouse=True)
+def read_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are read in this process."""
+    for module in (references, relocation, exchange):
+        monkeypatch.setattr(module, "Confined", made.InProcess)
+
+
+@pytest.fixture
 def art(tmp_path: Path) -> Path:
     """A project, and a library beside it that it uses in relative and absolute names."""
     files: dict[str, bytes] = {
@@ -264,10 +280,15 @@ def test_hints_of_files_are_listed_and_not_missed(art: Path, command: Command) -
     assert command("refs", "check", art / "d.svg").returncode == 0
 
 
-def test_without_a_vault_references_are_listed_all_the_same(art: Path, tmp_path: Path, command: Command) -> None:
-    done = command("refs", "list", art / "b.usda", "--vault", tmp_path / "none.git", "--json")
+def test_without_a_vault_references_are_listed_all_the_same(
+    art: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*words: object) -> subprocess.CompletedProcess[str]:
+        return made.run_here(tmp_path / "none.git", ["refs", *words], capsys)
+
+    done = run("list", art / "b.usda", "--json")
     assert (done.returncode, len(json.loads(done.stdout))) == (0, 1)
-    done = command("refs", "relocate", "forest/own.png", "forest/o.png", "--in-place", "--vault", tmp_path / "none.git")
+    done = run("relocate", art / "own.png", art / "o.png", "--in-place")
     assert done.returncode == 10
     assert (art / "own.png").exists()
 
@@ -376,3 +397,14 @@ def test_the_library_tells_what_the_command_does(art: Path, vault: Vault) -> Non
         assert forest.relocate(art / "own.png", art / "mine.png").rewritten[0].references == 1
         assert forest.relocate(art / "own.png", art / "yours.png", in_place=True).moved
         assert [snapshot.trigger for snapshot in forest.snapshots()] == ["safety"]
+
+
+def test_the_real_command_reads_files_in_a_process_of_its_own(
+    art: Path, vault: Vault, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.undo()
+    (art / "broken.glb").write_bytes(made.glb()[:40])
+    done = made.run_here(vault.path, ["refs", "list", art, "--json"], capsys)
+    assert (done.returncode, len(json.loads(done.stdout))) == (1, 6)
+    done = made.run_here(vault.path, ["refs", "relocate", art / "own.png", art / "o.png", "--within", art], capsys)
+    assert "1 reference written anew" in done.stdout
