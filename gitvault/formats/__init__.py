@@ -75,6 +75,9 @@ class Format:
     """(file, element's id, output): the element as a file of its own."""
     splice: Callable[[Path, str, Path, Path], None] | None = None
     """(old file, element's id there, current file, output): the current file with the old element, else as it is."""
+    leveled: Callable[[Path, Path, Path], Path] | None = None
+    """(old file, current file, folder): the old file as the current one's version of their program writes it: itself,
+    or a new file in the folder. `splice` and `witness` take that."""
     witness: Callable[[Path], Mapping[str, str]] | None = None
     """Hash by element's id, by a reader that shares no code with `splice`, nor with what `elements` reads by.
 

@@ -25,13 +25,13 @@ def listed(path: str | Path) -> Sequence[Element]:
     return able.elements(path)
 
 
-def element_changes(before: str | Path, after: str | Path) -> dict[str, list[str]]:
+def element_changes(before: str | Path, after: str | Path, *, without: Collection[str] = ()) -> dict[str, list[str]]:
     """`elements_added`, `elements_removed`, `elements_changed`: names, in the order of the file they are in.
 
-    Changed is also what is inside another element now. Raises UnsupportedMedia.
+    Changed is also what is inside another element now. `without`: kinds that do not count. Raises UnsupportedMedia.
     """
-    old = {element.id: element for element in listed(before)}
-    new = {element.id: element for element in listed(after)}
+    old = {element.id: element for element in listed(before) if element.kind not in without}
+    new = {element.id: element for element in listed(after) if element.kind not in without}
     return {
         "elements_added": [element.name for element in new.values() if element.id not in old],
         "elements_removed": [element.name for element in old.values() if element.id not in new],
@@ -100,6 +100,17 @@ def spliced(current: str | Path, old: str | Path, element: str, output: str | Pa
         raise UnsupportedMedia(f"{current.name}: {able.summary}: gitvault cannot put elements into it")
     able.splice(old, element, current, Path(output))
     return able.stale
+
+
+def leveled(old: str | Path, current: str | Path, folder: str | Path) -> str:
+    """The old file in the form in which the current one is: a new file in `folder` where it was not.
+
+    Raises UnsupportedMedia.
+    """
+    able, other = _format(Path(current)), _format(Path(old))
+    if able.name != other.name or not able.leveled:
+        return str(old)
+    return str(able.leveled(Path(old), Path(current), Path(folder)))
 
 
 def witnessed(path: str | Path) -> Mapping[str, str]:

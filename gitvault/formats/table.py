@@ -21,8 +21,22 @@ def _riff(kind: bytes) -> Callable[[bytes], bool]:
 
 
 def _zip_of(mimetype: bytes) -> Callable[[bytes], bool]:
-    """Whether the first member is a `mimetype` that says this, stored."""
-    return lambda head: head[:4] == b"PK\3\4" and head[30:38] == b"mimetype" and head[38:].startswith(mimetype)
+    """Whether the first member is a `mimetype` that says this, stored as it should be, or deflated."""
+
+    def knows(head: bytes) -> bool:
+        if head[:4] != b"PK\3\4" or head[30:38] != b"mimetype":
+            return False
+        content = head[38 + int.from_bytes(head[28:30], "little") :]
+        if head[8:10] == b"\x08\0":
+            import zlib
+
+            try:
+                content = zlib.decompressobj(-15).decompress(content, 64)
+            except zlib.error:
+                return False
+        return content.startswith(mimetype)
+
+    return knows
 
 
 def _text_with(*words: bytes) -> Callable[[bytes], bool]:
@@ -63,6 +77,8 @@ def _by(module: str, name: str) -> Callable[..., Any]:
     return call
 
 
+_PREVIEWS = "the pictures of the whole in it show the state before; opening and saving it makes them anew"
+
 FORMATS = (
     # -- images
     Format("png", "PNG image", _magic(b"\x89PNG\r\n\x1a\n"), (".png",)),
@@ -70,7 +86,16 @@ FORMATS = (
     Format("webp", "WebP image", _riff(b"WEBP"), (".webp",)),
     Format("gif", "GIF image", _magic(b"GIF87a", b"GIF89a"), (".gif",)),
     Format("bmp", "Windows bitmap", _magic(b"BM"), (".bmp", ".dib")),
-    Format("tiff", "TIFF image", _magic(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), (".tif", ".tiff")),
+    Format(
+        "tiff",
+        "TIFF image",
+        _magic(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+        (".tif", ".tiff"),
+        elements=_by("layered.tiff", "elements"),
+        extract=_by("layered.tiff", "extract"),
+        splice=_by("layered.tiff", "splice"),
+        witness=_by("witness.tiff", "witness"),
+    ),
     Format("hdr", "Radiance image", _magic(b"#?RADIANCE", b"#?RGBE"), (".hdr", ".pic")),
     Format("dds", "DirectDraw surface", _magic(b"DDS "), (".dds",)),
     Format("dpx", "DPX image", _magic(b"SDPX", b"XPDS"), (".dpx",)),
@@ -81,6 +106,11 @@ FORMATS = (
         "Photoshop document",
         _magic(b"8BPS"),
         (".psd", ".psb"),
+        elements=_by("layered.psd", "elements"),
+        extract=_by("layered.psd", "extract"),
+        splice=_by("layered.psd", "splice"),
+        witness=_by("witness.psd", "witness"),
+        stale="the merged image and the thumbnail show the state before; saving it in Photoshop makes them anew",
         references=_by("references.psd", "references"),
         rewrite=_by("references.psd", "rewrite"),
     ),
@@ -89,16 +119,35 @@ FORMATS = (
         "Krita document",
         _zip_of(b"application/x-krita"),
         (".kra", ".krz"),
+        elements=_by("layered.painting", "elements"),
+        extract=_by("layered.painting", "extract"),
+        splice=_by("layered.painting", "splice"),
+        witness=_by("witness.painting", "witness"),
+        stale=_PREVIEWS,
         references=_by("references.kra", "references"),
         rewrite=_by("references.kra", "rewrite"),
     ),
-    Format("ora", "OpenRaster image", _zip_of(b"image/openraster"), (".ora",)),
+    Format(
+        "ora",
+        "OpenRaster image",
+        _zip_of(b"image/openraster"),
+        (".ora",),
+        elements=_by("layered.painting", "elements"),
+        extract=_by("layered.painting", "extract"),
+        splice=_by("layered.painting", "splice"),
+        witness=_by("witness.painting", "witness"),
+        stale=_PREVIEWS,
+    ),
     Format("xcf", "GIMP image", _magic(b"gimp xcf "), (".xcf",)),
     Format(
         "svg",
         "SVG drawing",
         _text_with(b"<svg", b":svg"),
         (".svg",),
+        elements=_by("layered.svg", "elements"),
+        extract=_by("layered.svg", "extract"),
+        splice=_by("layered.svg", "splice"),
+        witness=_by("witness.svg", "witness"),
         references=_by("references.markup", "svg_references"),
         rewrite=_by("references.markup", "svg_rewrite"),
     ),
@@ -111,9 +160,7 @@ FORMATS = (
         elements=_by("scene.gltf", "elements"),
         extract=_by("scene.gltf_splice", "extract"),
         splice=_by("scene.gltf_splice", "splice"),
-        witness=_by("scene.gltf_witness", "witness"),
-        references=_by("references.gltf", "references"),
-        rewrite=_by("references.gltf", "rewrite"),
+        witness=_by("witness.gltf", "witness"),
     ),
     Format(
         "gltf",
@@ -123,9 +170,7 @@ FORMATS = (
         elements=_by("scene.gltf", "elements"),
         extract=_by("scene.gltf_splice", "extract"),
         splice=_by("scene.gltf_splice", "splice"),
-        witness=_by("scene.gltf_witness", "witness"),
-        references=_by("references.gltf", "references"),
-        rewrite=_by("references.gltf", "rewrite"),
+        witness=_by("witness.gltf", "witness"),
     ),
     Format(
         "blend",
@@ -135,9 +180,9 @@ FORMATS = (
         elements=_by("scene.datablocks", "elements"),
         extract=_by("scene.blend_splice", "extract"),
         splice=_by("scene.blend_splice", "splice"),
-        witness=_by("scene.blend_witness", "witness"),
-        references=_by("references.blend", "references"),
-        rewrite=_by("references.blend", "rewrite"),
+        leveled=_by("scene.blender", "leveled"),
+        witness=_by("witness.blend", "witness"),
+        thumbnail=_by("scene.blend", "thumbnail"),
     ),
     Format("fbx", "FBX scene", _magic(b"Kaydara FBX Binary", b"; FBX"), (".fbx",)),
     Format("ply", "PLY model", _magic(b"ply\n", b"ply\r"), (".ply",)),
@@ -150,15 +195,11 @@ FORMATS = (
         elements=_by("scene.obj", "elements"),
         extract=_by("scene.obj", "extract"),
         splice=_by("scene.obj", "splice"),
-        witness=_by("scene.obj_witness", "witness"),
-        references=_by("references.wavefront", "obj_references"),
-        rewrite=_by("references.wavefront", "obj_rewrite"),
+        witness=_by("witness.obj", "witness"),
     ),
     Format(
         "mtl",
-        "Wavefront materials",
-        _text_with(b"newmtl "),
-        (".mtl",),
+        "Wavefront materials", _text_with(b"newmtl "), (".mtl",),
         references=_by("references.wavefront", "mtl_references"),
         rewrite=_by("references.wavefront", "mtl_rewrite"),
     ),
@@ -227,6 +268,35 @@ FORMATS = (
         splice=_by("layered.archive", "splice"),
         witness=_by("witness.zipped", "witness"),
     ),
+    # -- models and scenes
+    Format(
+        "glb",
+        "binary glTF scene", _magic(b"glTF"), (".glb",),
+        references=_by("references.gltf", "references"),
+        rewrite=_by("references.gltf", "rewrite"),
+    ),
+    Format(
+        "gltf",
+        "glTF scene", _text_with(b'"asset"'), (".gltf",),
+        references=_by("references.gltf", "references"),
+        rewrite=_by("references.gltf", "rewrite"),
+    ),
+    Format(
+        "blend",
+        "Blender file", _magic(b"BLENDER", b"\x28\xb5\x2f\xfd", b"\x1f\x8b"), (".blend",),
+        references=_by("references.blend", "references"),
+        rewrite=_by("references.blend", "rewrite"),
+    ),
+    Format("fbx", "FBX scene", _magic(b"Kaydara FBX Binary", b"; FBX"), (".fbx",)),
+    Format("ply", "PLY model", _magic(b"ply\n", b"ply\r"), (".ply",)),
+    Format("stl", "STL model", lambda head: head.startswith(b"solid ") or _binary_stl(head), (".stl",)),
+    Format(
+        "obj",
+        "Wavefront model", _text_with(b"\nv ", b"\nvn ", b"mtllib ", b"\no "), (".obj",),
+        references=_by("references.wavefront", "obj_references"),
+        rewrite=_by("references.wavefront", "obj_rewrite"),
+    ),
+    Format("mtl", "Wavefront materials", _text_with(b"newmtl "), (".mtl",)),
     # -- what has no magic number comes last
     Format("tga", "Targa image", _tga, (".tga",)),
 )

@@ -116,6 +116,8 @@ class Archive:
     members: tuple[Member, ...]
     """In the order in which they lie in the file."""
     comment: bytes
+    before: memoryview
+    """What stands before the first member: a program that unpacks it, or what an application left out of the list."""
 
 
 def read(view: memoryview) -> Archive:
@@ -142,7 +144,8 @@ def read(view: memoryview) -> Archive:
         found.append((offset, member))
     if sum(member.size for _, member in found) > _INFLATED:
         raise ValueError("more than 64 GiB when inflated")
-    return Archive(tuple(member for _, member in sorted(found, key=lambda pair: pair[0])), comment)
+    found.sort(key=lambda pair: pair[0])
+    return Archive(tuple(member for _, member in found), comment, view[: found[0][0] if found else 0])
 
 
 def _member(view: memoryview, at: int, shift: int) -> tuple[Member, int, int]:
@@ -190,8 +193,9 @@ def _without_wide(extra: bytes) -> tuple[bytes, list[int]]:
     return kept + extra[at:], wide
 
 
-def write(file: BinaryIO, members: Iterable[Member], comment: bytes) -> None:
-    """Write an archive: sizes stand before each member, whatever its maker knew when it wrote it."""
+def write(file: BinaryIO, members: Iterable[Member], like: Archive) -> None:
+    """Write an archive like another: sizes stand before each member, whatever its maker knew when it wrote it."""
+    file.write(like.before)
     directory = []
     for member in members:
         offset = file.tell()
@@ -216,7 +220,9 @@ def write(file: BinaryIO, members: Iterable[Member], comment: bytes) -> None:
         file.write(_END64.pack(b"PK\6\6", _END64.size - 12, 45, 45, 0, 0, count, count, length, start))
         file.write(_LOCATOR.pack(b"PK\6\7", 0, start + length, 1))
     counts = min(count, 0xFFFF), min(count, 0xFFFF)
-    file.write(_END.pack(b"PK\5\6", 0, 0, *counts, min(length, _FULL), min(start, _FULL), len(comment)) + comment)
+    file.write(
+        _END.pack(b"PK\5\6", 0, 0, *counts, min(length, _FULL), min(start, _FULL), len(like.comment)) + like.comment
+    )
 
 
 def ids(members: Sequence[Member]) -> list[str]:
@@ -299,4 +305,4 @@ def splice(old: Path, element: str, current: Path, output: Path) -> None:
             known = [have for have, _ in result]
             before_it = [other for other in order[: order.index(name)] if other in known]
             result.insert(known.index(before_it[-1]) + 1 if before_it else 0, (name, member))
-        write(file, (member for _, member in result), ours.comment)
+        write(file, (member for _, member in result), ours)

@@ -7,6 +7,7 @@ object, `ME` a mesh); the `DATA` blocks after it are its own, and their addresse
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -194,7 +195,7 @@ class Blend:
         self.version: Final = int(version)
         """300 for 3.0, 279 for 2.79, 500 for 5.0."""
         self.block_head: Final = struct.Struct(
-            self.order + ("4siqqq" if wide else "4siQii" if self.pointer == 8 else "4siIii")
+            self.order + ("4siQqq" if wide else "4siQii" if self.pointer == 8 else "4siIii")
         )
         self._wide = wide
         self.blocks: Final = self._blocks()
@@ -202,6 +203,8 @@ class Blend:
         if table is None:
             raise ValueError("the table of its types is missing")
         self.layout: Final = Layout(self.bytes_of(table), self.order, self.pointer)
+        for number in {block.struct for block in self.blocks if 0 <= block.struct < len(self.layout.structs)}:
+            self.layout.fields(number)
         self._word = struct.Struct(self.order + ("Q" if self.pointer == 8 else "I"))
 
     def _blocks(self) -> list[Block]:
@@ -265,6 +268,10 @@ class Blend:
         value = self.value(block, path, index)
         return int(self._word.unpack(value)[0]) if len(value) == self.pointer else 0
 
+    def library_file(self, block: Block) -> str:
+        """The file that a library is, as it is written there."""
+        return self.text(block, b"name") or self.text(block, b"filepath")
+
     @cached_property
     def datablocks(self) -> tuple[Datablock, ...]:
         """All that have a name, in the order in which they lie in the file."""
@@ -284,7 +291,7 @@ class Blend:
             path = b"lib" if block.code == b"ID" else b"id.lib"
             library = libraries.get(self.address(block, path))
             name = full[2:].partition(b"\0")[0].decode("utf-8", "surrogateescape")
-            of = (self.text(library, b"name") or self.text(library, b"filepath")) if library else None
+            of = self.library_file(library) if library else None
             found.append(Datablock(full[:2], name, of, block, tuple(data)))
         return tuple(found)
 
@@ -300,3 +307,27 @@ def read(path: Path) -> Blend:
         return Blend(*unpack(path))
     except (ValueError, struct.error, IndexError) as error:
         raise UnsupportedMedia(f"{path.name}: not read as a Blender file: {error}; its bytes are saved") from error
+
+
+def thumbnail(path: Path, side: int) -> bytes:
+    """The picture that Blender keeps in the file, as a PNG of its own size or smaller: 128 or 256 pixels.
+
+    Raises UnsupportedMedia when there is none, OSError.
+    """
+    from gitvault.formats.extras import need
+
+    blend = read(path)
+    block = next((block for block in blend.blocks if block.code == b"TEST"), None)
+    width, height = (
+        struct.unpack_from(blend.order + "ii", blend.bytes_of(block)) if block and block.size > 8 else (0, 0)
+    )
+    if block is None or not 0 < width <= 4096 or not 0 < height <= 4096 or block.size < 8 + 4 * width * height:
+        raise UnsupportedMedia(f"{path.name}: was saved without a preview; see the settings of Blender, Save & Load")
+    pixels = blend.content[block.start + 8 : block.start + 8 + 4 * width * height]
+    image = need("PIL.Image", "image").frombytes("RGBA", (width, height), pixels)
+    # Rows lie from the bottom up.
+    image = image.transpose(need("PIL.Image", "image").Transpose.FLIP_TOP_BOTTOM)
+    image.thumbnail((side, side))
+    with io.BytesIO() as file:
+        image.save(file, "PNG")
+        return file.getvalue()

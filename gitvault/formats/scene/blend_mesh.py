@@ -60,15 +60,13 @@ def meshes(path: Path) -> list[Mesh]:
         mesh = blend.by_address.get(blend.address(thing.block, b"data")) if thing.code == b"OB" else None
         if mesh is None or mesh.code != b"ME" or thing.library is not None or mesh.library is not None:
             continue
-        if mesh.block.address not in geometry:
-            try:
+        try:
+            if mesh.block.address not in geometry:
                 geometry[mesh.block.address] = _checked(*_geometry(blend, mesh))
-            except ValueError as error:
-                raise UnsupportedMedia(f"{path.name}: mesh {mesh.name}: {error}; its bytes are saved") from error
-        vertices, corners, offsets = geometry[mesh.block.address]
-        matrix = _world(blend, thing, 0)
-        slots = _materials(blend, mesh)
-        found.append(Mesh(thing.name, mesh.name, vertices, corners, offsets, np.array(matrix), slots))
+            matrix = np.array(_world(blend, thing, 0))
+        except (ValueError, OverflowError) as error:
+            raise UnsupportedMedia(f"{path.name}: mesh {mesh.name}: {error}; its bytes are saved") from error
+        found.append(Mesh(thing.name, mesh.name, *geometry[mesh.block.address], matrix, _materials(blend, mesh)))
     return found
 
 

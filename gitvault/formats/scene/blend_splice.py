@@ -1,7 +1,7 @@
 """One datablock of a Blender file, from an older version into the current one, and out into a file of its own.
 
 Bytes are moved, nothing is interpreted that need not be: every block of the current file that is not replaced stays as
-it is, byte for byte. That takes two files whose types are the same; else Blender itself does it (`blender.py`).
+it is, byte for byte. That takes two files whose types are the same; `blender.leveled` makes such of others.
 """
 
 from __future__ import annotations
@@ -31,11 +31,10 @@ def splice(old: Path, element: str, current: Path, output: Path) -> None:
         raise UnsupportedMedia(f"{element}: holds others, and with an older one newer ones would go; restore those")
     if thing.block.code in (b"ID", b"LI"):
         raise UnsupportedMedia(f"{element}: is in another file; restore it there")
-    if not _same_types(before.blend, now.blend):
-        from gitvault.formats.scene.blender import splice_with_blender
-
-        splice_with_blender(old, thing, current, output, now.blend)
-        return
+    if not same_types(before.blend, now.blend):
+        raise UnsupportedMedia(
+            f"{old.name} and {current.name} are of different versions of Blender; save both with one"
+        )
     output.write_bytes(pack(_Transplant(before, now).result(thing), now.blend.packing))
 
 
@@ -76,7 +75,8 @@ def find(contents: Contents, element: str, path: Path) -> Datablock:
     raise NotFoundError(f"{path.name}: has no {element}; git-vault elements list names what it has")
 
 
-def _same_types(before: Blend, now: Blend) -> bool:
+def same_types(before: Blend, now: Blend) -> bool:
+    """Whether two files have the same structs, of the same version of Blender."""
     return (before.pointer, before.order, _revision(before)) == (now.pointer, now.order, _revision(now)) and (
         before.layout.content == now.layout.content
     )
@@ -156,7 +156,8 @@ class _Transplant:
         self._there = {name: address for address, name in now.names.items()}
         # Libraries and what is linked are elements as well, shape keys are not: those come with their mesh.
         self._used = {block.address for block in now.blend.blocks}
-        self._next = 0x1000
+        # Numbers that no other bytes of a file are likely to be.
+        self._next = 0x6F00 << (48 if now.blend.pointer == 8 else 16)
         self._new: dict[int, int] = {}
         """Address in the current file of what comes from the old one."""
         self._groups: list[tuple[Datablock, int, bytes | None]] = []
@@ -197,10 +198,17 @@ class _Transplant:
                     for a in _mentions(self._before.blend, own)
                     if a in self._before.names and self._before.blend.by_address[a].code not in _HOLDERS
                 ]
-        for source, address, name in self._groups:
+        for source, address, name in sorted(self._groups, key=self._library_first):
             self._write(source, address, name)
         self._place({thing.block.address for thing in added if thing.block.code in (b"OB", b"GR")})
         return self._assembled()
+
+    def _library_first(self, group: tuple[Datablock, int, bytes | None]) -> tuple[str, bool]:
+        """Blender reads what is linked from a library right after that library, and crashes elsewhere."""
+        source = group[0]
+        if source.code == b"LI":
+            return self._before.blend.library_file(source.block), False
+        return source.library or "", True
 
     def _take(self, source: Datablock, there: int | None) -> None:
         address = there if there is not None else self._free()

@@ -30,7 +30,7 @@ KINDS = {
 INTERFACE = frozenset({"screen", "window manager", "workspace"})
 """Kinds that are windows, not work: saving a file is enough to change them."""
 
-_GAPS = re.compile(rb"(^|\.)(_*pad(ding)?_?\d*|runtime|typemap)(\.|\[|$)")
+_GAPS = re.compile(rb"(^|\.)(_*pad(ding)?_?\d*|runtime|typemap|session_uu?id|execution_time)(\.|\[|$)")
 _SESSION = {
     b"ID": b"next prev newid us tag recalc recalc_up_to_undo_push recalc_after_undo_push session_uuid session_uid "
     b"icon_id orig_id py_instance deep_hash",
@@ -147,10 +147,10 @@ class Contents:
                 place[address] = len(place)
                 waiting.append((inner, b"pointers" if of == b"pointers" else b"DATA"))
                 return b"@%d" % place[address]
-            if other := blend.by_address.get(address):
-                name = b"" if address in self._owned else identifier(other).encode("utf-8", "surrogateescape")
-                return b"&" + name
-            return b""
+            other = blend.by_address.get(address)
+            if other is None or address in self._owned:
+                return b""
+            return b"&" + identifier(other).encode("utf-8", "surrogateescape")
 
         if kind == b"pointers" or (block.struct == 0 and self._holds_pointers(block, own)):
             yield b"\0*%d" % block.size

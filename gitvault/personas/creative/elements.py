@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from gitvault.core.utils.files import Disk
@@ -80,6 +81,8 @@ def restore_element(
         threads = open_.enter_context(ThreadPoolExecutor(2))
         temporary = open_.enter_context(_new(output, disk, overwrite))
         seen = [(path, _stamp(path)) for path in (old, current)]
+        made = open_.enter_context(TemporaryDirectory(prefix="gitvault-"))
+        old = Path(writer.call(_READERS + "leveled", str(old), str(current), made, seconds=_SECONDS))
         # The witnesses are other processes than the writer, and work meanwhile.
         before = threads.submit(_witness, second, current)
         then = threads.submit(_witness, third, old)
