@@ -161,6 +161,8 @@ FORMATS = (
         extract=_by("scene.gltf_splice", "extract"),
         splice=_by("scene.gltf_splice", "splice"),
         witness=_by("witness.gltf", "witness"),
+        references=_by("references.gltf", "references"),
+        rewrite=_by("references.gltf", "rewrite"),
     ),
     Format(
         "gltf",
@@ -171,6 +173,8 @@ FORMATS = (
         extract=_by("scene.gltf_splice", "extract"),
         splice=_by("scene.gltf_splice", "splice"),
         witness=_by("witness.gltf", "witness"),
+        references=_by("references.gltf", "references"),
+        rewrite=_by("references.gltf", "rewrite"),
     ),
     Format(
         "blend",
@@ -183,6 +187,8 @@ FORMATS = (
         leveled=_by("scene.blender", "leveled"),
         witness=_by("witness.blend", "witness"),
         thumbnail=_by("scene.blend", "thumbnail"),
+        references=_by("references.blend", "references"),
+        rewrite=_by("references.blend", "rewrite"),
     ),
     Format("fbx", "FBX scene", _magic(b"Kaydara FBX Binary", b"; FBX"), (".fbx",)),
     Format("ply", "PLY model", _magic(b"ply\n", b"ply\r"), (".ply",)),
@@ -196,10 +202,14 @@ FORMATS = (
         extract=_by("scene.obj", "extract"),
         splice=_by("scene.obj", "splice"),
         witness=_by("witness.obj", "witness"),
+        references=_by("references.wavefront", "obj_references"),
+        rewrite=_by("references.wavefront", "obj_rewrite"),
     ),
     Format(
         "mtl",
-        "Wavefront materials", _text_with(b"newmtl "), (".mtl",),
+        "Wavefront materials",
+        _text_with(b"newmtl "),
+        (".mtl",),
         references=_by("references.wavefront", "mtl_references"),
         rewrite=_by("references.wavefront", "mtl_rewrite"),
     ),
@@ -268,35 +278,6 @@ FORMATS = (
         splice=_by("layered.archive", "splice"),
         witness=_by("witness.zipped", "witness"),
     ),
-    # -- models and scenes
-    Format(
-        "glb",
-        "binary glTF scene", _magic(b"glTF"), (".glb",),
-        references=_by("references.gltf", "references"),
-        rewrite=_by("references.gltf", "rewrite"),
-    ),
-    Format(
-        "gltf",
-        "glTF scene", _text_with(b'"asset"'), (".gltf",),
-        references=_by("references.gltf", "references"),
-        rewrite=_by("references.gltf", "rewrite"),
-    ),
-    Format(
-        "blend",
-        "Blender file", _magic(b"BLENDER", b"\x28\xb5\x2f\xfd", b"\x1f\x8b"), (".blend",),
-        references=_by("references.blend", "references"),
-        rewrite=_by("references.blend", "rewrite"),
-    ),
-    Format("fbx", "FBX scene", _magic(b"Kaydara FBX Binary", b"; FBX"), (".fbx",)),
-    Format("ply", "PLY model", _magic(b"ply\n", b"ply\r"), (".ply",)),
-    Format("stl", "STL model", lambda head: head.startswith(b"solid ") or _binary_stl(head), (".stl",)),
-    Format(
-        "obj",
-        "Wavefront model", _text_with(b"\nv ", b"\nvn ", b"mtllib ", b"\no "), (".obj",),
-        references=_by("references.wavefront", "obj_references"),
-        rewrite=_by("references.wavefront", "obj_rewrite"),
-    ),
-    Format("mtl", "Wavefront materials", _text_with(b"newmtl "), (".mtl",)),
     # -- what has no magic number comes last
     Format("tga", "Targa image", _tga, (".tga",)),
 )
