@@ -48,7 +48,8 @@ MAYA = (
     b'file -r -ns "c" -dr 1 -rfn "cRN"\n\t\t -typ "mayaAscii" "char.ma";\n'
     b'createNode file -n "file1";\n\tsetAttr ".ftn" -type "string" "C:/art/\\"wood\\".png";\n'
     b'createNode audio -n "a1";\n\tsetAttr ".f" -type "string" "sound/s.wav";\n'
-    b'createNode camera -n "c1";\n\tsetAttr ".f" -type "string" "no.wav";\n'
+    b'createNode camera -s -n "c1" -p "persp";\n\tsetAttr ".f" -type "string" "no.wav";\n'
+    b'\tsetAttr ".imn" -type "string" "persp";\n'
 )
 AEPX = (
     b'<?xml version="1.0"?><AfterEffectsProject xmlns="http://www.adobe.com/products/aftereffects"><Fold><Sfdr>'
@@ -57,7 +58,8 @@ AEPX = (
 )
 PREMIERE = (
     b'<?xml version="1.0"?><PremiereData Version="3"><Media ObjectID="9"><RelativePath>../clips/a.mov</RelativePath>'
-    b"<FilePath>C:\\art\\clips\\a.mov</FilePath><FilePath></FilePath></Media></PremiereData>"
+    b"<FilePath>C:\\art\\clips\\a.mov</FilePath><FilePath></FilePath></Media>"
+    b"<Media><FilePath>1112293707</FilePath></Media></PremiereData>"
 )
 GODOT = (
     b'[gd_scene load_steps=3 format=3]\n[ext_resource type="Texture2D" uid="uid://b1" path="res://tex/a.png" id="1"]\n'

@@ -69,6 +69,8 @@ def test_names_of_a_project_begin_at_its_folder(tmp_path: Path) -> None:
     assert found == str(tmp_path / "maya" / "sourceimages" / "b.png")
     assert spelling.of(str(tmp_path / "maya" / "x" / "c.png")) == "x/c.png"
     assert meaning("sourceimages/no.png", scene, "maya")[0] == str(tmp_path / "maya/scenes/sourceimages/no.png")
+    assert meaning("/gone/project//sourceimages/b.png", scene, "maya")[0] == found
+    assert meaning("/gone/project//sourceimages/no.png", scene, "maya")[0] == "/gone/project/sourceimages/no.png"
     scene = str(tmp_path / "godot" / "deep" / "s.tscn")
     found, spelling = meaning("res://tex/b.png", scene, "godot")
     assert found == str(tmp_path / "godot" / "tex" / "b.png")
@@ -91,6 +93,7 @@ def test_names_of_a_project_begin_at_its_folder(tmp_path: Path) -> None:
         ("f_0001.png", "sequence", ["f_0001.png", "f_0002.png"]),
         ("f_0001.png", "", ["f_0001.png"]),
         ("a#1.png", "", ["a#1.png"]),
+        ("frames", "", ["1.png"]),
         ("no.<UDIM>.png", "", []),
         ("alone.png", "sequence", ["alone.png"]),
     ],
@@ -100,6 +103,8 @@ def test_tiles_and_frames_stand_for_all_their_files(
 ) -> None:
     for name in ("t.1001.png", "t.1002.png", "t.u1_v2.png", "f_0001.png", "f_0002.png", "a#1.png", "alone.png"):
         (tmp_path / name).touch()
+    (tmp_path / "frames" / "not these").mkdir(parents=True)
+    (tmp_path / "frames" / "1.png").touch()
     path = str(tmp_path / pattern)
     assert [os.path.basename(found) for found in paths.members(path, kind)] == expected
     assert paths.exists(path) == bool(expected)

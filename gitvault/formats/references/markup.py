@@ -145,7 +145,9 @@ _PREMIERE = {("FilePath", ""): "file", ("ActualMediaFilePath", ""): "file", ("Re
 def _project_spans(wanted: Mapping[tuple[str, str], str]) -> spans.Spans:
     def found(data: bytes) -> Iterator[Span]:
         for piece in _pieces(data):
-            if kind := wanted.get((piece.element, piece.attribute)):
+            kind = wanted.get((piece.element, piece.attribute))
+            # Premiere has numbers for what it generates itself.
+            if kind and not data[piece.start : piece.stop].isdigit():
                 yield from _span(data, piece, piece.start, piece.stop, kind)
 
     return found

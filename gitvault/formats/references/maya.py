@@ -12,24 +12,23 @@ from gitvault.formats.references.spans import Span
 _STRING = rb'"((?:[^"\\]|\\.)*+)"'
 _FILE = re.compile(rb"^file[ \t]+-(?:r|rdi)\b(?:[^;\"]|" + _STRING + rb")*+;", re.MULTILINE)
 _LAST = re.compile(_STRING)
-_KINDS = {
-    b"ftn": "image",
-    b"fileTextureName": "image",
-    b"imn": "image",
-    b"imageName": "image",
-    b"filename": "image",
-    b"f": "sound",
-    b"cfn": "cache",
-    b"cacheFileName": "cache",
-    b"abc_File": "cache",
-    b"fn": "cache",
-    b"dso": "mesh",
+_ATTRIBUTES = {
+    b"ftn": ("image", b"file"),
+    b"fileTextureName": ("image", b"file"),
+    b"imn": ("image", b"imagePlane"),
+    b"filename": ("image", b"aiImage"),
+    b"f": ("sound", b"audio"),
+    b"cfn": ("cache", b"gpuCache"),
+    b"fn": ("cache", b"AlembicNode"),
+    b"abc_File": ("cache", b"AlembicNode"),
+    b"dso": ("mesh", b"aiStandIn"),
 }
-_NAMES = b"|".join(_KINDS)
+"""Kind and type of node; on others they are something else: a camera has an `imn` too."""
+_NAMES = b"|".join(_ATTRIBUTES)
 _ATTRIBUTE = re.compile(
     rb'^[ \t]*setAttr[ \t]+"\.(' + _NAMES + rb')"[ \t]+-type[ \t]+"string"[ \t]+' + _STRING, re.MULTILINE
 )
-_NODE = re.compile(rb'^createNode[ \t]+(\w+)[ \t]+-n[ \t]+"([^"]*)"', re.MULTILINE)
+_NODE = re.compile(rb'^createNode[ \t]+(\w+)[^;"\n]*+"([^"]*)"', re.MULTILINE)
 
 
 def _spans(data: bytes) -> Iterator[Span]:
@@ -43,11 +42,9 @@ def _spans(data: bytes) -> Iterator[Span]:
     for found in _ATTRIBUTE.finditer(data):
         while number + 1 < len(nodes) and nodes[number + 1][0] < found.start():
             number += 1
-        # `.f` is the file of a sound, and something else elsewhere.
-        if found[1] == b"f" and not (nodes and nodes[number][1] == b"audio"):
-            continue
-        name = nodes[number][2] if nodes else ""
-        yield from _named(data, *found.span(2), f"{name}.{found[1].decode()}", _KINDS[found[1]])
+        kind, of = _ATTRIBUTES[found[1]]
+        if nodes and nodes[number][1] == of:
+            yield from _named(data, *found.span(2), f"{nodes[number][2]}.{found[1].decode()}", kind)
 
 
 def _named(data: bytes, start: int, stop: int, source: str, kind: str) -> Iterator[Span]:

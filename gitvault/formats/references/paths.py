@@ -115,6 +115,11 @@ def meaning(
         return None, Spelling()
     if os.path.isabs(text) or _DRIVE.match(text):
         path = os.path.normpath(text) if os.path.isabs(text) else text
+        _, mark, inside = text[1:].rpartition("//")
+        if format_name == "maya" and mark and not there(path):
+            # Maya writes two slashes where its project begins, which may lie elsewhere by now.
+            root = project_root(file, format_name, there)
+            path = here if root and there(here := os.path.join(root, inside)) else path
         return path, Spelling(prefix, None, is_uri, backslashes, suffix)
     bases = [folder]
     if (root := project_root(file, format_name, there)) and format_name == "maya":
@@ -169,7 +174,11 @@ def exists(path: str) -> bool:
 
 
 def members(path: str, kind: str = "") -> Iterator[str]:
-    """The files that a path stands for: itself, all tiles or frames of a pattern, all frames of a `sequence`."""
+    """The files that a path stands for: itself, those in it, all tiles or frames of a pattern or a `sequence`."""
+    if os.path.isdir(path):
+        # Footage may be a folder of frames.
+        yield from (found for name in _listed(path) if os.path.isfile(found := os.path.join(path, name)))
+        return
     if os.path.exists(path) and kind != "sequence":
         yield path
         return
