@@ -14,6 +14,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
+import bench_library
 from bench_rows import ROWS, Line, Row, judge, table
 from bench_stories import STORIES, Bench, say
 from bench_tools import Failed, git_vault
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     workdir = options.workdir.resolve()
     workdir.mkdir(parents=True, exist_ok=True)
     bench = Bench([row.name for row in rows], workdir, options.scale, options.repeat, options.cold)
-    for name, story in STORIES.items():
+    for name, story in {**STORIES, "library": bench_library.library, "links": bench_library.links}.items():
         if any(row.story == name for row in rows):
             say(name)
             try:

@@ -49,6 +49,7 @@ VERBS = {
     "policy": "policy",
     "doctor": "doctor",
     "search": "search",
+    "refs": "refs",
     "watch": "activity",
     "service": "activity",
     "hook": "activity",

@@ -8,7 +8,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 
 from gitvault.cli import render
-from gitvault.cli.arguments import SNAPSHOT, add_selection, disk_path, filled, inner_path, names, wrong
+from gitvault.cli.arguments import SNAPSHOT, add_selection, disk_path, filled, inner_path, names, pair, wrong
 from gitvault.core.models import RestoreReport
 from gitvault.core.utils.names import ref_component
 from gitvault.errors import GitVaultError
@@ -37,6 +37,10 @@ def _configure(parser: ArgumentParser) -> None:
         default=[],
         help="all but this; repeatable",
     )
+    mapped = "of a snapshot with links: what was in the folder OLD is in NEW here; repeatable"
+    parser.add_argument("--map", metavar="OLD=NEW", type=pair, action="append", default=[], help=mapped)
+    exact = "of a snapshot with links: every byte as it was saved, also names of files that lead nowhere now"
+    parser.add_argument("--as-saved", action="store_true", help=exact)
 
 
 def _restore(session: Session, arguments: Namespace) -> Answer:
@@ -89,13 +93,30 @@ def _folder(project: str) -> str:
 def _one(
     session: Session, arguments: Namespace, snapshot: str, target: str | None, paths: Sequence[bytes]
 ) -> RestoreReport:
+    from gitvault.core.backup_engine.outside import KEY_FOLDER
+
+    # In place means to replace what is there; the safety snapshot has it.
+    overwrite = arguments.overwrite or arguments.in_place
+    if KEY_FOLDER in session.vault.get_snapshot_info(snapshot).metadata:
+        from gitvault.personas.creative import carrying
+
+        return carrying.restore(
+            session.vault,
+            snapshot,
+            target,
+            paths=paths,
+            excluded=arguments.exclude,
+            maps=arguments.map,
+            as_saved=arguments.as_saved,
+            overwrite=overwrite,
+            progress=session.progress,
+        )
     return session.vault.restore_snapshot(
         snapshot,
         target,
         paths=paths,
         excluded_paths=arguments.exclude,
-        # In place means to replace what is there; the safety snapshot has it.
-        overwrite=arguments.overwrite or arguments.in_place,
+        overwrite=overwrite,
         progress=session.progress,
     )
 

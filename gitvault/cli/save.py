@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,6 +104,8 @@ def _configure_snapshot(parser: ArgumentParser) -> None:
         "--meta", metavar="KEY=VALUE", type=pair, action="append", default=[], help="a fact to find it by; repeatable"
     )
     parser.add_argument("--scan", action="store_true", help="look at everything, whatever a watcher says")
+    links = "also save what files link to outside the folder, however far: textures, libraries"
+    parser.add_argument("--with-links", action="store_true", help=links)
     parser.add_argument("--trigger", metavar="WORD", type=filled(str), default="manual", help="what had it taken")
 
 
@@ -140,17 +144,24 @@ def _snapshot(session: Session, arguments: Namespace) -> Answer:
 
 
 def _save(session: Session, path: str, project: str | None, arguments: Namespace) -> SnapshotReport:
-    metadata = facts(arguments.meta)
-    return session.vault.create_snapshot(
+    run = partial(
+        session.vault.create_snapshot,
         path,
         project=project,
         message=arguments.message,
         tags=arguments.tag,
-        metadata=metadata,
+        metadata=facts(arguments.meta),
         trigger=arguments.trigger,
         scan=arguments.scan,
         progress=session.progress,
     )
+    if not arguments.with_links:
+        return run()
+    from gitvault.personas.creative.carrying import links_of
+
+    links, notes = links_of(session.vault, path)
+    report = run(links=links)
+    return replace(report, notes=(*report.notes, *notes))
 
 
 def _code(report: SnapshotReport) -> int:

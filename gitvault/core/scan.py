@@ -73,6 +73,8 @@ class Folder:
     """Its files and symlinks, sorted by name."""
     elsewhere: set[bytes]
     """Names of those that are left out because somebody else keeps them."""
+    at: bytes = b""
+    """Where it lies on disk, relative to the root, when that is not `path`."""
 
 
 @dataclass(frozen=True, slots=True)

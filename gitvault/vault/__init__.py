@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from gitvault.core.backup_engine.retention import Retention
+    from gitvault.core.backup_engine.snapshot import Links
     from gitvault.core.interfaces import Progress, Rules
     from gitvault.core.storage.store import ChunkStore
     from gitvault.core.touched import Touched, Watch
@@ -227,23 +228,33 @@ class Vault(Opened):
         metadata: Mapping[str, str] | None = None,
         trigger: str = "manual",
         scan: bool = False,
+        links: Sequence[str] = (),
         progress: Progress | None = None,
     ) -> models.SnapshotReport:
         """See BackupEngine. Registers the folder as a project when it is new.
 
-        `scan`: look at everything, also while a watcher knows what was touched.
+        `scan`: look at everything, also while a watcher knows what was touched. `links`: files from elsewhere, by their
+        absolute paths, that the snapshot carries; `metadata` then says in which folder, and where the project was.
         """
         details = Details("", message, self.now(), 0, 0, tags, metadata, trigger)
         registered = self.add_project(path, project)
-        if not (scan or self.config.quota) and (untouched := self._untouched(registered)):
+        if not (scan or links or self.config.quota) and (untouched := self._untouched(registered)):
             return untouched
+        carried = None
+        if links:
+            from gitvault.core.backup_engine import outside
+            from gitvault.core.backup_engine.snapshot import Links
+
+            carried = Links(outside.free_name(registered.path), links)
+            said = {outside.KEY_FOLDER: carried.name, outside.KEY_ROOT: registered.path}
+            details = replace(details, metadata={**(metadata or {}), **said})
         try:
-            report = self._take(registered, details, scan, progress)
+            report = self._take(registered, details, scan, progress, carried)
         except StorageFullError as full:
             if not (self._quota and self._quota.reached and self.config.quota_policy == "prune"):
                 raise
             self._make_room(full)
-            report = self._take(registered, details, scan, progress)
+            report = self._take(registered, details, scan, progress, carried)
         quota, self._quota = self._quota, None
         if quota and (note := quota.note()):
             report = replace(report, notes=(*report.notes, note))
@@ -271,7 +282,9 @@ class Vault(Opened):
             raise StorageFullError(f"{full}; vault.quotaPolicy is prune, but {error}") from full
         self.sweep()
 
-    def _take(self, project: Project, details: Details, scan: bool, progress: Progress | None) -> models.SnapshotReport:
+    def _take(
+        self, project: Project, details: Details, scan: bool, progress: Progress | None, links: Links | None
+    ) -> models.SnapshotReport:
         config = self.config
         from gitvault.core.backup_engine.quota import Quota
         from gitvault.core.backup_engine.reading import Limits
@@ -304,6 +317,7 @@ class Vault(Opened):
                     admit=self._admit,
                     company=company_of(rules),
                     beside=policy.beside,
+                    links=links,
                     progress=progress,
                 )
                 return report, policy, rules

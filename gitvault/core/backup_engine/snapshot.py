@@ -16,8 +16,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
+from gitvault.core.backup_engine import outside
 from gitvault.core.backup_engine.baseline import last_trees, prepare_cache, rows_for, rows_of_gone, to_look_at
 from gitvault.core.backup_engine.intake import Intake
 from gitvault.core.backup_engine.reading import (
@@ -86,6 +89,10 @@ class _Pending:
         """Of an entry, relative to the root."""
         return self.folder.path + b"/" + name if self.folder.path else name
 
+    def at(self, name: bytes) -> bytes:
+        """Where on disk an entry is, relative to the root."""
+        return self.folder.at + b"/" + name if self.folder.at else self.path(name)
+
 
 class _Run:
     """The state of one snapshot being taken."""
@@ -150,7 +157,7 @@ class _Run:
             if known and known.stat == found and name in pending.lines:
                 pending.results[name] = known, pending.lines[name]
             elif stat.S_ISLNK(st.st_mode):
-                self._take_symlink(pending, pending.path(name), st, owner)
+                self._take_symlink(pending, pending.at(name), st, owner)
             else:
                 files.append((name, found))
                 self.bytes_found += st.st_size
@@ -158,7 +165,7 @@ class _Run:
             self.folders += 1
             self.pending[self.folders] = pending
             pending.key, pending.waiting = self.folders, len(files)
-            self.intake.submit(Slice(pending.key, folder.path, owner, files))
+            self.intake.submit(Slice(pending.key, folder.at or folder.path, owner, files))
         else:
             self._finish(pending)
         self._collect(block_over=_FILES_UNDER_WAY)
@@ -231,7 +238,7 @@ class _Run:
     def _begin_large(self, pending: _Pending, name: bytes, found: Stat) -> None:
         known = pending.previous.get(name)
         base = self._pointer(known.blob) if known and known.tree_mode != MODE_SYMLINK else None
-        path = pending.path(name)
+        path = pending.at(name)
         owner = pending.folder.stat.st_uid, pending.folder.stat.st_gid
         self.large[self.pool.submit(self._store, path, base, owner)] = pending, name, found
 
@@ -444,6 +451,15 @@ class _Run:
         return gone
 
 
+class Links(NamedTuple):
+    """Files from elsewhere that a snapshot carries."""
+
+    name: str
+    """Of the folder in the project that they are put into."""
+    files: Sequence[str]
+    """Absolute paths."""
+
+
 @collection_paused()
 def take_snapshot(
     root: Path,
@@ -458,6 +474,7 @@ def take_snapshot(
     admit: Callable[[int], None] = lambda size: None,
     company: Company | None = None,
     beside: Callable[[], Beside | None] = Beside,
+    links: Links | None = None,
     watch: Watch | None = None,
     scan: bool = False,
     progress: Progress | None = None,
@@ -467,6 +484,7 @@ def take_snapshot(
     `redundancy`: per cent of parity. `admit`: told the bytes of git packs before they get their names; raises
     StorageFullError to keep them out. `company`: what belongs to the snapshot beside the project's own files.
     `beside`: asked after the walk what outside of the project the rules depend on; None: that cannot be told.
+    `links`: files from elsewhere that it carries, see `outside`.
     `watch`: asked what to look at; with `scan` all is looked at nevertheless, and it is told what it missed.
     The message, files and bytes of `details` are filled in. The caller holds the vault's lock.
     Raises OSError when the root cannot be read, StorageFullError, and CacheDamaged before anything is saved.
@@ -483,7 +501,7 @@ def take_snapshot(
     parent = history.tip(details.project)
     number = prepare_cache(cache, history, parent, root) + 1
     seen = watch.touched(cache.about().get("watch", b"")) if watch else None
-    touched = None if scan else to_look_at(seen, cache, details.time.timestamp())
+    touched = None if scan or links else to_look_at(seen, cache, details.time.timestamp())
     touched = company.widened(touched) if touched else None
     rows = rows_for(touched, cache)
     run = _Run(root, history, store, cache, limits, number, progress)
@@ -497,7 +515,18 @@ def take_snapshot(
         untouched: set[bytes] = set()
         missed: list[bytes] = []
         partly = Partly(touched, cache.rows_below) if touched else None
-        for folder in walk(root, rows, rules, run.problems, run.notes, vault=history.git_dir, partly=partly):
+        linked: list[Folder] = []
+        if links:
+            linked = outside.folders(root, links.name, links.files, rows, run.problems)
+            if b"" in rows:
+                # What the disk lists vouches for no folder that comes from elsewhere.
+                rows[b""] = replace(rows[b""], signature=b"")
+        walked = walk(root, rows, rules, run.problems, run.notes, vault=history.git_dir, partly=partly)
+        for folder in chain(walked, linked):
+            if linked and not folder.path:
+                assert isinstance(folder, Folder)
+                folder.folders.append(linked[0].path)
+                folder.signature = b""
             visited.add(folder.path)
             if isinstance(folder, Folder):
                 changed.add(folder.path)

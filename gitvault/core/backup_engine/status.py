@@ -236,6 +236,7 @@ def _scan(places: Places, project: Project, cache: StatCache, inside: bytes, tou
     """Files that the next snapshot would find new, changed, deleted or unreadable below a folder."""
     from gitvault.core.backup_engine.baseline import rows_for, rows_of_gone
     from gitvault.core.backup_engine.trees import company_of
+    from gitvault.core.backup_engine.outside import FOLDER
 
     rules, vault = places.rules(project), places.history.git_dir
     touched = company_of(rules).widened(touched) if touched else None
@@ -262,6 +263,9 @@ def _scan(places: Places, project: Project, cache: StatCache, inside: bytes, tou
         counts["deleted"] += len(known.keys() - folder.elsewhere)
     if touched:
         rows |= rows_of_gone(rows, visited, cache)
-    counts["deleted"] += sum(row.files for path, row in rows.items() if path not in visited)
+    # What came from elsewhere is no folder that could have been deleted.
+    carried = os.fsencode(FOLDER)
+    gone = (row.files for path, row in rows.items() if path not in visited and not path.startswith(carried))
+    counts["deleted"] += sum(gone)
     counts["unreadable"] = len(problems)
     return counts
