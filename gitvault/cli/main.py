@@ -52,6 +52,7 @@ VERBS = {
     "watch": "activity",
     "service": "activity",
     "hook": "activity",
+    "timeline": "timeline",
 }
 """Each verb with the module of `gitvault.cli` whose `VERBS` has it."""
 

@@ -26,6 +26,8 @@ WATCH = "watch.sock"
 """In the folder `cache`: the socket that a watcher listens on."""
 SEARCH = "cache/search"
 """The index of what was ever in a project; it goes when anything is purged."""
+THUMBNAILS = "cache/thumbnails"
+"""Small pictures of what was ever in a project; they go likewise."""
 
 _FOLDERS = (
     "objects",
@@ -45,6 +47,7 @@ _FOLDERS = (
     "trash",
     "cache",
     SEARCH,
+    THUMBNAILS,
     "parity",
     "quarantine",
 )
@@ -107,6 +110,18 @@ def clear_search(vault: Path, disk: Disk) -> None:
         for path in folder.iterdir():
             disk.unlink(path)
         disk.sync_folder(folder)
+
+
+def clear_thumbnails(vault: Path, disk: Disk) -> None:
+    """Remove all small pictures, durably, and their folders: whoever is drawing has no place left to put one."""
+    top = vault / THUMBNAILS
+    for folder in [path for path in top.iterdir() if path.is_dir()] if top.is_dir() else ():
+        while folder.is_dir():
+            for path in folder.iterdir():
+                disk.unlink(path)
+            # One that came meanwhile keeps it.
+            disk.remove_folder(folder)
+        disk.sync_folder(top)
 
 
 def is_within(path: str, folder: str) -> bool:

@@ -1,4 +1,4 @@
-"""How a file becomes a small picture. Each function is called where hostile files may be read: in a confined process."""
+"""How a file becomes a small picture; called where files that may be hostile are read, in a confined process."""
 
 from __future__ import annotations
 

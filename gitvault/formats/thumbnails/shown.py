@@ -62,16 +62,15 @@ def is_whole(end: bytes) -> bool:
 
 def in_srgb(image: Any, profile: bytes | None) -> Any:
     """A small picture in sRGB, given the ICC profile of its colours, if there is one."""
-    if image.mode == "CMYK" or profile and b"sRGB" not in profile[:4096]:
+    if profile and b"sRGB" not in profile[:4096]:
         colours = need("PIL.ImageCms", "image")
+        # A profile that cannot be used is none.
         with suppress(colours.PyCMSError, OSError, ValueError, TypeError):
-            if profile:
-                alpha = image.getchannel("A") if image.mode == "RGBA" else None
-                source = image.convert("RGB") if alpha else image
-                if source.mode in ("RGB", "CMYK", "L"):
-                    given = colours.ImageCmsProfile(io.BytesIO(profile))
-                    made = colours.profileToProfile(source, given, colours.createProfile("sRGB"), outputMode="RGB")
-                    if alpha:
-                        made.putalpha(alpha)
-                    return made
+            alpha = image.getchannel("A") if image.mode == "RGBA" else None
+            source = image.convert("RGB") if alpha else image
+            given = colours.ImageCmsProfile(io.BytesIO(profile))
+            made = colours.profileToProfile(source, given, colours.createProfile("sRGB"), outputMode="RGB")
+            if alpha:
+                made.putalpha(alpha)
+            return made
     return image
