@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from argparse import ArgumentError, ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from gitvault.cli import render
 from gitvault.cli.arguments import count, filled
 from gitvault.core.models import Defect, MaintenanceReport, Repair, StorageStats, VerifyReport
 from gitvault.core.utils.names import to_line, to_text
-from gitvault.errors import CorruptionError
+from gitvault.errors import CorruptionError, LockedError
 from gitvault.personas.base import Answer, Session, Verb
 
 _LISTED = 10
@@ -166,6 +167,8 @@ def _configure_maintain(parser: ArgumentParser) -> None:
 
 def _maintain(session: Session, arguments: Namespace) -> Answer:
     report = session.vault.maintain(idle=arguments.idle, progress=session.progress)
+    if made := _thumbnails(session, arguments.idle):
+        report = replace(report, actions=(*report.actions, f"drew {render.plural(made, 'thumbnail')}"))
     return Answer(
         {
             "bytes_before": report.bytes_before,
@@ -175,6 +178,24 @@ def _maintain(session: Session, arguments: Namespace) -> Answer:
         },
         _maintain_lines(report),
     )
+
+
+def _thumbnails(session: Session, idle: bool) -> int:
+    """Draw what timelines will want, where what draws is installed; upkeep that was waited for has done enough."""
+    from importlib.util import find_spec
+
+    if not find_spec("PIL"):
+        return 0
+    from gitvault.core.utils import layout
+    from gitvault.core.utils.lock import VaultLock
+    from gitvault.personas.creative.timeline.drawing import draw_ahead
+
+    stop = VaultLock.wanted(session.vault_path / layout.LOCK).exists if idle else lambda: False
+    try:
+        return draw_ahead(session.vault, stop=stop)
+    except LockedError:
+        # Another run does it.
+        return 0
 
 
 def _maintain_lines(report: MaintenanceReport) -> Iterator[str]:

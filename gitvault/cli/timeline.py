@@ -83,8 +83,9 @@ def _named(session: Session, words: Sequence[str]) -> tuple[str, bytes]:
     if len(words) > 2:
         raise wrong("give a PROJECT and a PATH in it, or a path on disk")
     vault = session.vault
-    places = {project.name: project.path for project in here(session, vault.projects())}
-    names = {project.name for project in vault.projects()} | set(vault.history.projects())
+    projects = vault.projects()
+    places = {project.name: project.path for project in here(session, projects)}
+    names = {project.name for project in projects} | set(vault.history.projects())
     if len(words) == 2 or (words and words[0] in names):
         project, path = words[0], words[1] if len(words) == 2 else ""
         if os.path.isabs(path) and (found := _within(disk_path(path), {project: places.get(project, "")})):

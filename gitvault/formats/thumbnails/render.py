@@ -134,4 +134,4 @@ def _eight_bits(image: Any) -> Any:
     if image.mode in ("P", "PA", "1"):
         # Not averaged as numbers of colours.
         return image.convert("RGBA" if "transparency" in image.info or image.mode == "PA" else "RGB")
-    return image.copy()
+    return image

@@ -28,7 +28,8 @@ _SNAPSHOTS = 20
 """Of each project, of which it makes them."""
 _BATCH = 16
 _NOT_DRAWN = Kept(None, reason=f"more than {_PER_SNAPSHOT} files changed at once; the timeline of the file draws it")
-_NO_KIND = Kept(None, reason="no picture is made of this kind of file")
+NO_KIND = "no picture is made of this kind of file"
+"""The reason that needs no words."""
 
 
 def drawn(
@@ -61,7 +62,7 @@ def _known(thumbnails: Thumbnails, step: Step, *, every: bool) -> Kept | None:
     if step.is_link:
         return Kept(None, reason="a link")
     if not every and not _can_be_drawn(step.path):
-        return _NO_KIND
+        return Kept(None, reason=NO_KIND)
     return thumbnails.kept(step.blob)
 
 

@@ -9,12 +9,14 @@ from itertools import groupby
 
 from gitvault.core.utils.names import one_line, to_line
 from gitvault.personas.creative.timeline import Version
+from gitvault.personas.creative.timeline.drawing import NO_KIND
 from gitvault.personas.creative.timeline.lanes import Row, lanes
-from gitvault.personas.creative.timeline.similar import said, similarity
+from gitvault.personas.creative.timeline.similar import difference, said
 
 _LANE = 16
 """Pixels."""
 _SHORT = 12
+_NAMED = 20
 _STYLE = """
 :root{color-scheme:light dark;--line:#8886;--dim:#777;--paper:#fff;--ink:#1c1c1c;--mark:#b3541e;--card:#8881}
 @media(prefers-color-scheme:dark){:root{--dim:#999;--paper:#161616;--ink:#e6e6e6;--mark:#e79a5f}}
@@ -87,10 +89,17 @@ def _version(group: Sequence[Version], before: dict[bytes, bytes]) -> Iterator[s
     message = first.message.strip()
     if message:
         yield f"<p>{_text(message.splitlines()[0])}</p>"
+    # What has no picture only because nobody makes one of its kind is no card of its own, unless it is all there is.
+    plain = [version for version in group if version.reason == NO_KIND] if len(group) > 1 else []
     yield '<div class="files">'
     for version in group:
-        yield from _file(version, before)
+        if version not in plain:
+            yield from _file(version, before)
     yield "</div>"
+    if plain:
+        named = [f"{to_line(version.path)} ({said(version)})" for version in plain[:_NAMED]]
+        named += [f"and {len(plain) - _NAMED:,} more"] if len(plain) > _NAMED else []
+        yield f'<p class="dim">{_text(", ".join(named))}</p>'
 
 
 def _file(version: Version, before: dict[bytes, bytes]) -> Iterator[str]:
@@ -99,8 +108,9 @@ def _file(version: Version, before: dict[bytes, bytes]) -> Iterator[str]:
         yield f'<div><img alt="" src="data:image/png;base64,{picture}"></div>'
     facts = [said(version)]
     earlier = before.get(version.path)
-    if earlier and version.fingerprint:
-        facts.append(f"{similarity(earlier, version.fingerprint):.0%} like the one before")
+    if earlier and version.fingerprint and earlier != version.fingerprint:
+        share = difference(earlier, version.fingerprint)
+        facts.append(f"{share:.0%} of the picture" if share else "nothing that one sees at this size")
     if version.changed != "deleted":
         facts.append(_size(version.size))
     yield f"<figcaption><b>{_text(to_line(version.path))}</b><br>{_text(', '.join(facts))}"

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from operator import sub
 
 from gitvault.core.models import SnapshotId
 from gitvault.personas.creative.timeline import Version
 
 _ALIKE = 4
-"""Of 255: by which no cell of two near-identical pictures differs. A JPEG compressed again moves by 2."""
+"""Of 255: by which a cell that nobody sees change differs. A JPEG that is compressed again moves them by 2."""
 
 
-def similarity(a: bytes, b: bytes) -> float:
-    """From 0 to 1, given two fingerprints: 1 less the mean difference of their cells."""
-    return 1 - sum(abs(x - y) for x, y in zip(a, b, strict=True)) / (255 * max(len(a), 1))
+def difference(a: bytes, b: bytes) -> float:
+    """The share of a picture that changed, 0 to 1, given two fingerprints: of their cells those that show it."""
+    if a == b:
+        return 0.0
+    apart = [x > _ALIKE for x in map(abs, map(sub, a, b))]
+    cells = len(apart) // 4
+    return sum(map(any, zip(*(apart[channel::4] for channel in range(4)), strict=True))) / cells
 
 
 def is_alike(a: bytes, b: bytes) -> bool:
     """Whether nobody would tell two pictures apart at the size of a thumbnail; not without fingerprints."""
-    return bool(a and b) and max(abs(x - y) for x, y in zip(a, b, strict=True)) <= _ALIKE
+    return bool(a and b) and difference(a, b) == 0
 
 
 def folded(versions: Sequence[Version]) -> list[Version]:
