@@ -181,12 +181,11 @@ def _maintain(session: Session, arguments: Namespace) -> Answer:
 
 
 def _thumbnails(session: Session, idle: bool) -> int:
-    """Draw what timelines will want, where what draws is installed; upkeep that was waited for has done enough."""
-    from importlib.util import find_spec
-
-    if not find_spec("PIL"):
-        return 0
+    """Draw what the next timeline will want, where somebody has looked at one."""
     from gitvault.core.utils import layout
+
+    if not (session.vault_path / layout.THUMBNAILS).is_dir():
+        return 0
     from gitvault.core.utils.lock import VaultLock
     from gitvault.personas.creative.timeline.drawing import draw_ahead
 

@@ -1,6 +1,7 @@
 """Pictures of more than 8 bits, of floats, and all that only OpenImageIO reads; averaged strip by strip.
 
-What is light and not a display's values (OpenEXR, Radiance) is exposed so that 99 % of its pixels are not burnt out.
+What is light and not a display's values (OpenEXR, Radiance) is exposed unless it is already, and its highlights are
+bent, not cut.
 """
 
 from __future__ import annotations
@@ -16,6 +17,12 @@ _LARGEST = 1 << 31
 """Pixels."""
 _STRIP = 8 << 20
 """Pixels that are held at once."""
+
+_EXPOSED = (0.005, 0.7)
+"""Between which the middle of a picture lies that was exposed for a display."""
+_GREY = 0.18
+_SHOULDER = 0.7
+"""From here on light is compressed."""
 
 
 def read(path: Path, side: int) -> Any:
@@ -83,7 +90,7 @@ def _shown(path: Path, source: Any, side: int) -> Any:
     strip = max(step, _STRIP // across // step * step)
     whole = None
     if spec.tile_width or spec.depth > 1:
-        whole = source.read_image(first, stop, kept)
+        whole = source.read_image(source.current_subimage(), source.current_miplevel(), first, stop, kept)
         if whole is None:
             raise UnsupportedMedia(f"{path.name}: cannot be decoded: {_why(source.geterror())}")
     for top in range(0, down // step * step, strip):
@@ -123,11 +130,14 @@ def _developed(numpy: Any, light: Any, is_light: bool) -> Any:
     light = numpy.nan_to_num(light, nan=0, posinf=65504, neginf=0).clip(0, None)
     colour = light[..., :3] if light.shape[-1] > 3 else light
     if is_light:
-        brightest = float(numpy.percentile(colour, 99)) if colour.size else 0.0
-        # Depth in metres, or a night, is seen too.
-        if brightest > 1 or 0 < brightest < 0.05:
-            colour = colour / brightest
-        colour = colour.clip(0, 1)
+        lit = colour[colour > 0]
+        middle = float(numpy.median(lit)) if lit.size else 1.0
+        # What was exposed for a display stays; depth in metres, or a night, is seen too.
+        if not _EXPOSED[0] <= middle <= _EXPOSED[1]:
+            colour = colour * (_GREY / middle)
+        bright = colour > _SHOULDER
+        rest = 1 - _SHOULDER
+        colour[bright] = 1 - rest * numpy.exp((_SHOULDER - colour[bright]) / rest)
         colour = numpy.where(colour <= 0.0031308, colour * 12.92, 1.055 * colour ** (1 / 2.4) - 0.055)
     return numpy.concatenate((colour, light[..., 3:].clip(0, 1)), axis=-1) * 255
 
