@@ -9,8 +9,8 @@ from typing import Any
 
 from gitvault.formats.extras import need
 
-GRID = 16
-FINGERPRINT = GRID * GRID * 4
+_GRID = 16
+FINGERPRINT = _GRID * _GRID * 4
 """Bytes of a fingerprint: the mean colour of each cell of a grid, as RGBA, premultiplied."""
 # Ancillary, private, no reserved bit, safe to copy.
 _CHUNK = b"gvFp"
@@ -28,7 +28,7 @@ def encoded(image: Any, side: int) -> bytes:
     small.save(buffer, "PNG", compress_level=3)
     png = buffer.getvalue()
     cells = need("PIL.Image", "image")
-    grid = small.convert("RGBA").convert("RGBa").resize((GRID, GRID), cells.Resampling.BOX)
+    grid = small.convert("RGBA").convert("RGBa").resize((_GRID, _GRID), cells.Resampling.BOX)
     return png[:_HEADER] + _chunk(grid.tobytes()) + png[_HEADER:]
 
 

@@ -18,7 +18,7 @@ _LARGEST = 1 << 31
 _STRIP = 8 << 20
 """Pixels that are held at once."""
 
-_EXPOSED = (0.005, 0.7)
+_EXPOSED = (0.005, 1.2)
 """Between which the middle of a picture lies that was exposed for a display."""
 _GREY = 0.18
 _SHOULDER = 0.7
@@ -28,7 +28,9 @@ _SHOULDER = 0.7
 def read(path: Path, side: int) -> Any:
     """A PIL image of 8 bits, a few times as large as `side` or smaller. Raises UnsupportedMedia, ToolMissing."""
     oiio = need("OpenImageIO", "image")
-    source = oiio.ImageInput.open(str(path))
+    asked = oiio.ImageSpec()
+    asked.attribute("oiio:UnassociatedAlpha", 1)
+    source = oiio.ImageInput.open(str(path), asked)
     if source is None:
         raise UnsupportedMedia(f"{path.name}: cannot be read: {_why(oiio.geterror())}")
     try:
@@ -128,8 +130,13 @@ def _is_light(spec: Any, kind: str) -> bool:
 def _developed(numpy: Any, light: Any, is_light: bool) -> Any:
     """Values of a display, 0 to 255."""
     light = numpy.nan_to_num(light, nan=0, posinf=65504, neginf=0).clip(0, None)
-    colour = light[..., :3] if light.shape[-1] > 3 else light
+    colour, alpha = light[..., :3], light[..., 3:].clip(0, 1)
+    if not alpha.any():
+        # A pass that says nothing of it.
+        alpha = alpha[..., :0]
     if is_light:
+        if alpha.size:
+            colour = colour / numpy.where(alpha > 0, alpha, 1)
         lit = colour[colour > 0]
         middle = float(numpy.median(lit)) if lit.size else 1.0
         # What was exposed for a display stays; depth in metres, or a night, is seen too.
@@ -139,7 +146,7 @@ def _developed(numpy: Any, light: Any, is_light: bool) -> Any:
         rest = 1 - _SHOULDER
         colour[bright] = 1 - rest * numpy.exp((_SHOULDER - colour[bright]) / rest)
         colour = numpy.where(colour <= 0.0031308, colour * 12.92, 1.055 * colour ** (1 / 2.4) - 0.055)
-    return numpy.concatenate((colour, light[..., 3:].clip(0, 1)), axis=-1) * 255
+    return numpy.concatenate((colour, alpha), axis=-1) * 255
 
 
 def _image(small: Any, spec: Any) -> Any:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 SIDE = 256
 """Pixels of the longer side."""
-SECONDS = 30.0
+_SECONDS = 30.0
 """For one picture."""
 _LARGEST = 4 << 30
 """Bytes of a file that is written out to be drawn."""
@@ -140,12 +140,12 @@ class Thumbnails:
         try:
             if wanted.pointer and wanted.pointer.size > _IN_PARTS:
                 head, tail = self._write_ends(wanted.pointer, wanted.extension, path)
-                found = reader.call(function, str(path), self._side, head, tail, seconds=SECONDS) if head else None
+                found = reader.call(function, str(path), self._side, head, tail, seconds=_SECONDS) if head else None
                 if found:
                     return str(found)
             with open(path, "wb") as file:
                 self._write(wanted, file)
-            return str(reader.call(function, str(path), self._side, seconds=SECONDS))
+            return str(reader.call(function, str(path), self._side, seconds=_SECONDS))
         finally:
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
