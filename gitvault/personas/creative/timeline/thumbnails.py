@@ -14,6 +14,7 @@ from base64 import b64decode
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
@@ -39,6 +40,7 @@ _IN_PARTS = 8 << 20
 """Bytes from which on a file's preview is looked for before the whole is fetched."""
 _ENDS = 2 << 20
 _WORKERS = 8
+_WORTH_ONE = 3
 _UNUSED = 90 * 86400.0
 """Seconds after which a picture goes that was drawn of what only another repository has, or of what is gone."""
 
@@ -112,7 +114,8 @@ class Thumbnails:
             self._disk.make_folder(self.folder)
         except (OSError, StorageFullError) as error:
             return {blob: Kept(None, reason=f"no picture can be kept: {error}") for blob in todo}
-        workers = min(os.cpu_count() or 1, _WORKERS, len(todo))
+        # Starting one takes as long as a few pictures.
+        workers = min(os.cpu_count() or 1, _WORKERS, ceil(len(todo) / _WORTH_ONE))
         with _readers(workers) as readers, ThreadPoolExecutor(workers) as pool:
             results = pool.map(lambda one: self._drawn(one, readers), todo.values())
             for count, (blob, kept) in enumerate(zip(todo, results, strict=True), 1):
