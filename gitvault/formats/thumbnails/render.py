@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 RENDERER = 1
 """Raised with every change after which pictures look different: those that were kept are made anew."""
-_LARGEST = 1 << 29
-"""Pixels of a picture that is decoded whole."""
+_LARGEST = 1 << 28
+"""Pixels of a picture that is decoded whole: 16384 x 16384, a gigabyte."""
 _OIIO_FIRST = frozenset(("tiff", "hdr", "dds", "dpx", "exr", "psd"))
 _PREVIEW_ONLY = frozenset(("kra", "ora", "blend"))
 
@@ -111,11 +111,11 @@ def _pillow(path: Path, side: int) -> Any:
     except (OSError, SyntaxError, ValueError) as error:
         raise UnsupportedMedia(f"{path.name}: cannot be read: {' '.join(str(error).split())[:200]}") from error
     with image:
+        image.draft("RGB" if image.mode == "YCbCr" else image.mode, (side * 2, side * 2))
         across, down = image.size
         if across * down > _LARGEST:
             raise UnsupportedMedia(f"{path.name}: {across} x {down} pixels are too many to be decoded")
         try:
-            image.draft("RGB" if image.mode == "YCbCr" else image.mode, (side * 2, side * 2))
             image.load()
         except (OSError, SyntaxError, ValueError, EOFError) as error:
             raise UnsupportedMedia(f"{path.name}: cannot be decoded: {' '.join(str(error).split())[:200]}") from error

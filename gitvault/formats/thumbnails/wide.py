@@ -15,6 +15,8 @@ from gitvault.formats.thumbnails.shown import in_srgb
 
 _LARGEST = 1 << 31
 """Pixels."""
+_LARGEST_WHOLE = 1 << 28
+"""Of those that are not read in strips."""
 _STRIP = 8 << 20
 """Pixels that are held at once."""
 
@@ -79,7 +81,8 @@ def _shown(path: Path, source: Any, side: int) -> Any:
     numpy = need("numpy", "image")
     spec = source.spec()
     across, down = spec.width, spec.height
-    if across * down > _LARGEST or min(across, down) < 1:
+    in_tiles = spec.tile_width or spec.depth > 1
+    if across * down > (_LARGEST_WHOLE if in_tiles else _LARGEST) or min(across, down) < 1:
         raise UnsupportedMedia(f"{path.name}: {across} x {down} pixels are too many to be decoded")
     wanted, _ = _channels(spec.channelnames)
     # Twice as large as needed, so that what follows can still filter.
@@ -91,7 +94,7 @@ def _shown(path: Path, source: Any, side: int) -> Any:
     rows = []
     strip = max(step, _STRIP // across // step * step)
     whole = None
-    if spec.tile_width or spec.depth > 1:
+    if in_tiles:
         whole = source.read_image(source.current_subimage(), source.current_miplevel(), first, stop, kept)
         if whole is None:
             raise UnsupportedMedia(f"{path.name}: cannot be decoded: {_why(source.geterror())}")
