@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from gitvault.core.models import SnapshotId
 from gitvault.core.utils.names import from_ref_component, ref_component, to_line
-from gitvault.core.versioning.rewrite import TAGS
 from gitvault.personas.creative.timeline.drawing import drawn
 from gitvault.personas.creative.timeline.thumbnails import SIDE, Thumbnails
 from gitvault.personas.creative.timeline.walk import Past, Step
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from gitvault.core.models import Snapshot
     from gitvault.vault import Vault
 
+_TAGS = "refs/tags/"
 _SHORT = 12
 """Digits of a snapshot's id in `changed`."""
 
@@ -116,7 +116,7 @@ def _parents(past: Past, snapshots: Mapping[int, Snapshot]) -> dict[int, int | N
 def _tags(vault: Vault, past: Past) -> list[tuple[int, str]]:
     """The tags of a project's snapshots, each with where that is, in the order of names."""
     history = vault.history
-    prefix = f"{TAGS}{ref_component(past.project)}/"
+    prefix = f"{_TAGS}{ref_component(past.project)}/"
     found = []
     for ref, oid in sorted(history.refs.list(prefix).items()):
         at = past.ids.get(history.identify(history.peel(oid)))

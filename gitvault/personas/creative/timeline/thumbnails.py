@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 import threading
 from base64 import b64decode
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -22,12 +20,12 @@ from gitvault.core.models import ObjectId, Pointer, SnapshotId
 from gitvault.core.utils import layout
 from gitvault.errors import CorruptionError, NotFoundError, StorageFullError, ToolError, UnsupportedMedia
 from gitvault.formats import identify
-from gitvault.formats.confined import Confined
 from gitvault.formats.thumbnails import FINGERPRINT, RENDERER, fingerprint, is_whole
 from gitvault.formats.thumbnails.embedded import KINDS
 
 if TYPE_CHECKING:
     from gitvault.core.interfaces import Progress
+    from gitvault.formats.confined import Confined
     from gitvault.vault import Vault
 
 SIDE = 256
@@ -110,6 +108,9 @@ class Thumbnails:
         done: dict[ObjectId, Kept] = {}
         if not todo:
             return done
+        # Not needed where all pictures are kept.
+        from concurrent.futures import ThreadPoolExecutor
+
         try:
             self._disk.make_folder(self.folder)
         except (OSError, StorageFullError) as error:
@@ -231,6 +232,10 @@ class _Readers:
 
 @contextlib.contextmanager
 def _readers(count: int) -> Iterator[_Readers]:
+    import tempfile
+
+    from gitvault.formats.confined import Confined
+
     with tempfile.TemporaryDirectory(prefix="gitvault-") as folder, contextlib.ExitStack() as stack:
         made = []
         for number in range(count):

@@ -16,11 +16,11 @@ from gitvault.core.utils.names import to_line, tree_name
 from gitvault.core.versioning import commits, contents, difference
 from gitvault.core.versioning.objects import MODE_SYMLINK, MODE_TREE, Commit
 from gitvault.errors import NotFoundError
-from gitvault.vcs.protect import view
 
 if TYPE_CHECKING:
     from gitvault.core.models import Difference
     from gitvault.vault import Vault
+    from gitvault.vcs.protect.view import Based
 
 _POINTER = 1024
 _ATTACHED = b"\0"
@@ -66,7 +66,7 @@ class Past:
             vault.project(project)
             raise NotFoundError(f"{to_line(project.encode())}: has no snapshot yet; save it with git-vault snapshot")
         self._tree = lru_cache(256)(self._history.tree)
-        self._bases: dict[ObjectId, Mapping[bytes, view.Based]] = {}
+        self._bases: dict[ObjectId, Mapping[bytes, Based]] = {}
 
     @cached_property
     def ids(self) -> dict[SnapshotId, int]:
@@ -177,6 +177,9 @@ class Past:
         if not self._attached(at) and not (older and self._attached(at + 1)):
             trees = [self._folder(commit.tree if commit else None, path) for commit in (older, newer)]
             return difference.compare(self._tree, *trees)
+        # Half of the start of a timeline, and most projects are no checkouts.
+        from gitvault.vcs.protect import view
+
         now = view.View(self._history, self.snapshot(at).id)
         if older:
             past = view.View(self._history, self.snapshot(at + 1).id)
@@ -218,13 +221,15 @@ class Past:
         found = self._tree(self._chain[at][1].tree).get(contents.ATTACHED)
         return found[1] if found else None
 
-    def _base(self, at: int) -> Mapping[bytes, view.Based]:
+    def _base(self, at: int) -> Mapping[bytes, Based]:
         """What a snapshot of a checkout relies on version control for."""
         top = self._attached(at)
         if top is None:
             return {}
         if top not in self._bases:
-            self._bases[top] = view.View(self._history, self.snapshot(at).id).based
+            from gitvault.vcs.protect.view import View
+
+            self._bases[top] = View(self._history, self.snapshot(at).id).based
         return self._bases[top]
 
 
