@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,15 @@ from PIL import Image, ImageDraw
 from repositories import commit, git
 
 from gitvault.cli.main import main
-from gitvault.core.models import ObjectId
+from gitvault.core.models import ObjectId, SnapshotId
 from gitvault.core.utils import layout
 from gitvault.core.utils.files import Disk
 from gitvault.errors import ContentMissing, LockedError, NotFoundError, StorageFullError
 from gitvault.formats.thumbnails import RENDERER
 from gitvault.personas.creative import CreativeVault
 from gitvault.personas.creative.timeline import Version, timeline
-from gitvault.personas.creative.timeline.drawing import NO_KIND, draw_ahead, drawn
+from gitvault.personas.creative.timeline.cards import Card, cards
+from gitvault.personas.creative.timeline.drawing import FRAMES, NO_KIND, draw_ahead, drawn
 from gitvault.personas.creative.timeline.lanes import Row, lanes
 from gitvault.personas.creative.timeline.page import page
 from gitvault.personas.creative.timeline.sheet import sheet
@@ -231,6 +233,7 @@ def test_large_files_and_their_sizes(art: Art, monkeypatch: pytest.MonkeyPatch) 
     content = past.content(step)
     assert content.pointer and content.size == content.pointer.size
     assert past.snapshot(0).id == version.snapshot
+    assert past.ids == {version.snapshot: 0}
     assert past.content(replace(step, blob=None)) == Content(0)
 
 
@@ -545,6 +548,37 @@ def test_a_page_holds_all_it_needs_and_runs_nothing(art: Art) -> None:
     assert "no versions" in Words(page([], "nothing").decode()).text
 
 
+def test_frames_of_a_sequence_stand_together(art: Art) -> None:
+    (art.folder / "shots").mkdir()
+    for round_number, count in ((1, 12), (2, 10), (3, 3)):
+        for frame in range(1, count + 1):
+            picture(art.folder / "shots" / f"a.{frame:04}.png", round_number, f"#{frame:02x}{round_number:02x}00")
+        art.save(f"render {round_number}")
+    versions = art.versions(b"")
+    assert len(versions) == 25
+    assert FRAMES == 8
+    drawn = [version.path.decode()[8:12] for version in versions if version.thumbnail]
+    assert drawn == ["0001", "0007", "0012", "0001", "0006", "0010", "0001", "0002", "0003"]
+    assert versions[1].reason.startswith("between the frames of a sequence that are drawn")
+    first, second, third = (cards(list(group)) for _, group in groupby(versions, lambda version: version.snapshot))
+    assert [(card.name, card.said) for card in (*first, *second)] == [
+        ("shots/a.####.png", "12 frames added"),
+        ("shots/a.####.png", "10 frames changed"),
+    ]
+    assert [card.name for card in third] == ["shots/a.0001.png", "shots/a.0002.png", "shots/a.0003.png"]
+    assert first[0].size == sum(version.size for version in versions[:12])
+    assert [version.path for version in first[0].shown] == [
+        b"shots/a.0001.png",
+        b"shots/a.0007.png",
+        b"shots/a.0012.png",
+    ]
+    assert isinstance(first[0], Card) and first[0].version.path == b"shots/a.0007.png"
+    words = Words(page(versions, "x").decode())
+    assert "12 frames added" in words.text
+    assert sum(tag == "img" for tag, _ in words.tags) == 9
+    assert art.versions(b"shots/a.0002.png")[0].thumbnail
+
+
 def test_a_page_and_a_sheet_leave_out_what_went_meanwhile(art: Art) -> None:
     picture(art.hero, 1)
     art.save()
@@ -558,7 +592,7 @@ def test_a_page_and_a_sheet_leave_out_what_went_meanwhile(art: Art) -> None:
 def test_a_sheet_shows_each_version(art: Art) -> None:
     picture(art.hero, 1)
     art.save("x")
-    versions = art.versions() * 10
+    versions = [replace(version, snapshot=SnapshotId(str(n))) for n, version in enumerate(art.versions() * 10)]
     marked = [replace(versions[0], milestones=("alpha",)), *versions[1:9], replace(versions[9], thumbnail=None)]
     image = Image.open(io.BytesIO(sheet(marked, "forest: a very long title " * 30)))
     assert image.size[0] > 8 * 256

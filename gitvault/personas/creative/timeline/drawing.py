@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from gitvault.core.utils.lock import only_one
 from gitvault.core.versioning.history import NO_OBJECT
 from gitvault.errors import CorruptionError, NotFoundError
 from gitvault.formats import formats
+from gitvault.personas.creative.frames import sequences
 from gitvault.personas.creative.timeline.thumbnails import Kept, Thumbnails, Wanted
 from gitvault.personas.creative.timeline.walk import Content, Past, Step
 
@@ -27,6 +28,9 @@ _AHEAD = 300
 _SNAPSHOTS = 20
 """Of each project, of which it makes them."""
 _BATCH = 16
+FRAMES = 8
+"""So many of a sequence in one snapshot are shown as one, by three of them."""
+_FRAME = Kept(None, reason="between the frames of a sequence that are drawn; the timeline of the frame draws it")
 _NOT_DRAWN = Kept(None, reason=f"more than {_PER_SNAPSHOT} files changed at once; the timeline of the file draws it")
 NO_KIND = "no picture is made of this kind of file"
 """The reason that needs no words."""
@@ -44,8 +48,11 @@ def drawn(
     """The picture of each step, those that are missing drawn now; `every`: whatever the name says of its kind."""
     pictures: list[Kept | None] = [_known(thumbnails, step, every=every) for step in steps]
     counts: Counter[int] = Counter()
+    between = set() if every else _between(step for step, known in zip(steps, pictures, strict=True) if not known)
     wanted = []
     for number, (step, content) in enumerate(zip(steps, contents, strict=True)):
+        if (step.at, step.path) in between:
+            pictures[number] = _FRAME
         if pictures[number] is None and not every:
             counts[step.at] += 1
             if counts[step.at] > _PER_SNAPSHOT:
@@ -64,6 +71,20 @@ def _known(thumbnails: Thumbnails, step: Step, *, every: bool) -> Kept | None:
     if not every and not _can_be_drawn(step.path):
         return Kept(None, reason=NO_KIND)
     return thumbnails.kept(step.blob)
+
+
+def _between(steps: Iterable[Step]) -> set[tuple[int, bytes]]:
+    """The frames of sequences but for the first, middle and last that a snapshot changed."""
+    paths: dict[int, list[bytes]] = {}
+    for step in steps:
+        paths.setdefault(step.at, []).append(step.path)
+    found = set()
+    for at, names in paths.items():
+        for sequence, numbers in sequences(names).items():
+            if len(numbers) >= FRAMES:
+                shown = {numbers[0], numbers[len(numbers) // 2], numbers[-1]}
+                found |= {(at, sequence.path(number)) for number in numbers if number not in shown}
+    return found
 
 
 def _wanted(past: Past, step: Step, content: Content) -> Wanted:

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from itertools import groupby
 
-from gitvault.core.utils.names import one_line, to_line
+from gitvault.core.utils.names import one_line
 from gitvault.personas.creative.timeline import Version
+from gitvault.personas.creative.timeline.cards import Card, cards
 from gitvault.personas.creative.timeline.drawing import NO_KIND
 from gitvault.personas.creative.timeline.lanes import Row, lanes
-from gitvault.personas.creative.timeline.similar import difference, said
+from gitvault.personas.creative.timeline.similar import difference
 
 _LANE = 16
 """Pixels."""
@@ -37,7 +38,9 @@ li{display:flex;align-items:stretch}
 .files{display:flex;flex-wrap:wrap;gap:10px;margin-top:6px}
 figure{margin:0;width:min(200px,100%);background:var(--card);border-radius:6px;padding:8px}
 .alone figure{width:auto;display:flex;gap:14px;align-items:center;max-width:100%}
-figure div{display:flex;justify-content:center}
+figure div{display:flex;justify-content:center;gap:6px}
+figure.many{width:auto;max-width:100%}
+.many img{max-width:32%}
 img{display:block;max-width:100%;max-height:184px;border-radius:3px;
 background:repeating-conic-gradient(#8883 0 25%,#0000 0 50%) 0 0/16px 16px}
 figcaption{font-size:13px;overflow-wrap:anywhere;margin-top:4px}
@@ -90,30 +93,32 @@ def _version(group: Sequence[Version], before: dict[bytes, bytes]) -> Iterator[s
     if message:
         yield f"<p>{_text(message.splitlines()[0])}</p>"
     # What has no picture only because nobody makes one of its kind is no card of its own, unless it is all there is.
-    plain = [version for version in group if version.reason == NO_KIND] if len(group) > 1 else []
+    all_of_it = cards(group)
+    plain = [card for card in all_of_it if card.version.reason == NO_KIND] if len(all_of_it) > 1 else []
     yield '<div class="files">'
-    for version in group:
-        if version not in plain:
-            yield from _file(version, before)
+    for card in all_of_it:
+        if card not in plain:
+            yield from _file(card, before)
     yield "</div>"
     if plain:
-        named = [f"{to_line(version.path)} ({said(version)})" for version in plain[:_NAMED]]
+        named = [f"{card.name} ({card.said})" for card in plain[:_NAMED]]
         named += [f"and {len(plain) - _NAMED:,} more"] if len(plain) > _NAMED else []
         yield f'<p class="dim">{_text(", ".join(named))}</p>'
 
 
-def _file(version: Version, before: dict[bytes, bytes]) -> Iterator[str]:
-    yield "<figure>"
-    if picture := _picture(version):
-        yield f'<div><img alt="" src="data:image/png;base64,{picture}"></div>'
-    facts = [said(version)]
+def _file(card: Card, before: dict[bytes, bytes]) -> Iterator[str]:
+    version = card.version
+    pictures = [picture for shown in card.shown if (picture := _picture(shown))]
+    yield '<figure class="many">' if len(pictures) > 1 else "<figure>"
+    yield from ("<div>", *(f'<img alt="" src="data:image/png;base64,{one}">' for one in pictures), "</div>")
+    facts = [card.said]
     earlier = before.get(version.path)
     if earlier and version.fingerprint and earlier != version.fingerprint:
         share = difference(earlier, version.fingerprint)
         facts.append(f"{share:.0%} of the picture" if share else "nothing that one sees at this size")
     if version.changed != "deleted":
-        facts.append(_size(version.size))
-    yield f"<figcaption><b>{_text(to_line(version.path))}</b><br>{_text(', '.join(facts))}"
+        facts.append(_size(card.size))
+    yield f"<figcaption><b>{_text(card.name)}</b><br>{_text(', '.join(facts))}"
     if version.reason:
         yield f'<p class="dim">no picture: {_text(version.reason)}</p>'
     yield "</figcaption></figure>"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from itertools import groupby
 from math import ceil, sqrt
 from typing import Any
 
-from gitvault.core.utils.names import one_line, to_line
+from gitvault.core.utils.names import one_line
 from gitvault.formats.extras import need
 from gitvault.personas.creative.timeline import Version
-from gitvault.personas.creative.timeline.similar import said
+from gitvault.personas.creative.timeline.cards import cards
 
 _PAPER, _CELL, _INK, _DIM, _MARK = "#1b1b1b", "#262626", "#e8e8e8", "#9a9a9a", "#e79a5f"
 _GAP = 12
@@ -24,8 +25,9 @@ _WIDE = 8
 def sheet(versions: Sequence[Version], title: str) -> bytes:
     """The sheet as a PNG, the oldest version first; of very many the newest. Raises ToolMissing without Pillow."""
     pillow, drawing, fonts = (need(f"PIL.{name}", "image") for name in ("Image", "ImageDraw", "ImageFont"))
-    shown = versions[-_MOST:]
-    pictures = [_opened(pillow, version) for version in shown]
+    groups = groupby(versions, lambda version: version.snapshot)
+    shown = [card for _, group in groups for card in cards(list(group))][-_MOST:]
+    pictures = [_opened(pillow, card.version) for card in shown]
     side = max((max(picture.size) for picture in pictures if picture), default=160)
     side = max(side, 160)
     columns = min(len(shown), max(_WIDE, ceil(sqrt(len(shown))))) or 1
@@ -37,7 +39,8 @@ def sheet(versions: Sequence[Version], title: str) -> bytes:
     image = pillow.new("RGB", size, _PAPER)
     canvas = drawing.Draw(image)
     canvas.text((_GAP, head // 4), _fit(_plain(title), large, size[0] - 2 * _GAP), _INK, large)
-    for number, (version, picture) in enumerate(zip(shown, pictures, strict=True)):
+    for number, (card, picture) in enumerate(zip(shown, pictures, strict=True)):
+        version = card.version
         left = _GAP + number % columns * (side + _GAP)
         top = head + number // columns * (cell + _GAP)
         canvas.rectangle((left, top, left + side - 1, top + side - 1), _CELL)
@@ -50,8 +53,8 @@ def sheet(versions: Sequence[Version], title: str) -> bytes:
         for row, (text, colour) in enumerate(
             (
                 (f"{version.time.astimezone():%Y-%m-%d %H:%M}  {marks}", _MARK if marks else _INK),
-                (to_line(version.path).rpartition("/")[2], _INK),
-                (said(version), _DIM),
+                (card.name.rpartition("/")[2], _INK),
+                (card.said, _DIM),
             )
         ):
             canvas.text((left, top + side + 4 + row * line), _fit(_plain(text), small, side), colour, small)
