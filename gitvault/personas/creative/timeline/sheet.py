@@ -12,6 +12,7 @@ from gitvault.core.utils.names import one_line
 from gitvault.formats.extras import need
 from gitvault.personas.creative.timeline import Version
 from gitvault.personas.creative.timeline.cards import cards
+from gitvault.personas.creative.timeline.drawing import NO_KIND
 
 _PAPER, _CELL, _INK, _DIM, _MARK = "#1b1b1b", "#262626", "#e8e8e8", "#9a9a9a", "#e79a5f"
 _GAP = 12
@@ -26,7 +27,9 @@ def sheet(versions: Sequence[Version], title: str) -> bytes:
     """The sheet as a PNG, the oldest version first; of very many the newest. Raises ToolMissing without Pillow."""
     pillow, drawing, fonts = (need(f"PIL.{name}", "image") for name in ("Image", "ImageDraw", "ImageFont"))
     groups = groupby(versions, lambda version: version.snapshot)
-    shown = [card for _, group in groups for card in cards(list(group))][-_MOST:]
+    found = [card for _, group in groups for card in cards(list(group))]
+    # A sheet is for what can be looked at.
+    shown = ([card for card in found if card.version.reason != NO_KIND] or found)[-_MOST:]
     pictures = [_opened(pillow, card.version) for card in shown]
     side = max((max(picture.size) for picture in pictures if picture), default=160)
     side = max(side, 160)
