@@ -147,7 +147,13 @@ FORMATS = (
         thumbnail=_by("thumbnails", "document"),
     ),
     Format("xcf", "GIMP image", _magic(b"gimp xcf "), (".xcf",)),
-    Format("svg", "SVG drawing", _text_with(b"<svg", b":svg"), (".svg",)),
+    Format(
+        "svg",
+        "SVG drawing",
+        _text_with(b"<svg", b":svg"),
+        (".svg",),
+        thumbnail=_by("thumbnails", "vector"),
+    ),
     # -- models and scenes
     Format("glb", "binary glTF scene", _magic(b"glTF"), (".glb",)),
     Format("gltf", "glTF scene", _text_with(b'"asset"'), (".gltf",)),

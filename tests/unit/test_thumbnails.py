@@ -6,7 +6,7 @@ import gzip
 import io
 import struct
 import zipfile
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -18,10 +18,11 @@ from PIL import Image
 from gitvault.errors import ToolMissing, UnsupportedMedia
 from gitvault.formats import Format, format_of, formats
 from gitvault.formats.extras import need
-from gitvault.formats.thumbnails import FINGERPRINT, RENDERER, document, drawn, fingerprint, is_whole, picture
+from gitvault.formats.thumbnails import FINGERPRINT, RENDERER, document, drawn, fingerprint, is_whole, picture, vector
 from gitvault.formats.thumbnails.embedded import KINDS, NotThere, Partial, preview
 from gitvault.formats.thumbnails.shown import encoded, in_srgb, is_ours
 from gitvault.formats.thumbnails.wide import read
+from gitvault.formats.vector import rendered
 
 numpy = pytest.importorskip("numpy")
 oiio = pytest.importorskip("OpenImageIO")
@@ -160,6 +161,45 @@ def test_the_layer_with_colours_is_taken_and_the_smallest_level_that_is_large_en
         assert seen == (128 if alpha else 255)
     oiio.ImageBufAlgo.make_texture(oiio.MakeTxTexture, oiio.ImageBuf(str(tmp_path / "a.exr")), str(tmp_path / "m.exr"))
     assert max(read(tmp_path / "m.exr", 32).size) <= 64
+
+
+SVG = (
+    '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 {}">'
+    '<rect width="160" height="100" fill="red"/><rect x="160" width="160" height="100" fill="lime"/>'
+    '<rect y="100" width="160" height="100" fill="blue"/><rect x="160" y="100" width="160" height="100" fill="white"/>'
+    "{}</svg>"
+)
+
+
+def test_drawings(tmp_path: Path) -> None:
+    path = tmp_path / "a.svg"
+    path.write_text(SVG.format("320 200", ""))
+    image = shown(vector(path, 64))
+    assert image.size == (64, 40)
+    assert is_colours(image)
+    assert max(shown(rendered(path, 500)).size) == 500
+    path.write_text(SVG.format("100 300", ""))
+    assert shown(rendered(path, 60)).size == (20, 60)
+    path.write_text(SVG.format("", "").replace("viewBox", "width='3cm' height='9cm' class"))
+    assert shown(rendered(path, 60)).size == (20, 60)
+    path.write_text("<svg>")
+    with pytest.raises(UnsupportedMedia, match=r"a\.svg: cannot be rendered"):
+        vector(path, 64)
+    with open(path, "ab") as file:
+        file.truncate(65 << 20)
+    with pytest.raises(UnsupportedMedia, match=r"drawings over 64 MiB are not rendered"):
+        vector(path, 64)
+
+
+def test_a_drawing_shows_no_other_file_of_this_machine(tmp_path: Path) -> None:
+    Image.new("RGB", (32, 32), "black").save(tmp_path / "secret.png")
+    image = f'<image xlink:href="{tmp_path}/secret.png" width="320" height="200"/>'
+    for text in (image, image.replace("xlink:", ""), image.replace(f"{tmp_path}/", " file://" + str(tmp_path) + "/")):
+        (tmp_path / "a.svg").write_text(SVG.format("320 200", text))
+        assert is_colours(shown(vector(tmp_path / "a.svg", 64)))
+    inside = image.replace(f"{tmp_path}/secret.png", "data:image/png;base64," + b64encode(as_png(colours())).decode())
+    (tmp_path / "a.svg").write_text(SVG.format("320 200", inside).replace('fill="red"', 'fill="black"'))
+    assert is_colours(shown(vector(tmp_path / "a.svg", 64)))
 
 
 def test_transparency_stays_and_sixteen_bits_of_grey_are_no_clipped_white(tmp_path: Path) -> None:

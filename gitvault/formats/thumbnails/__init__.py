@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gitvault.formats.thumbnails.render import RENDERER, document, drawn, picture
+from gitvault.formats.thumbnails.render import RENDERER, document, drawn, picture, vector
 from gitvault.formats.thumbnails.shown import FINGERPRINT, fingerprint, is_whole
 
-__all__ = ["FINGERPRINT", "RENDERER", "document", "drawn", "fingerprint", "is_whole", "picture"]
+__all__ = ["FINGERPRINT", "RENDERER", "document", "drawn", "fingerprint", "is_whole", "picture", "vector"]

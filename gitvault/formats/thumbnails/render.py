@@ -51,6 +51,13 @@ def document(path: Path, side: int) -> bytes:
     return picture(path, side)
 
 
+def vector(path: Path, side: int) -> bytes:
+    """`Format.thumbnail` of drawings."""
+    from gitvault.formats.vector import rendered
+
+    return encoded(_opened(io.BytesIO(rendered(path, side))), side)
+
+
 def drawn(path: str, side: int, head: int | None = None, tail: int = 0) -> str | None:
     """The picture of a file in base64, for a process that reads it from another.
 
