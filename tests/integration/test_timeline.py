@@ -12,9 +12,11 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import groupby
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
+from damage import lose
 from PIL import Image, ImageDraw
 from repositories import commit, git
 
@@ -195,6 +197,54 @@ def test_going_back_makes_a_branch(art: Art) -> None:
     assert [row.lane for row in rows] == [0, 0, 1, 2, 2, 0] or [row.lane for row in rows] == [0, 0, 2, 1, 1, 0]
     assert rows[0].below == [(0, 0), (0, rows[3].lane)]
     assert all(row.lane in row.above for row in rows[1:])
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_order_and_pictures_are_right_however_a_project_evolves(art: Art, seed: int) -> None:
+    """Random edits, new files, renames, deletions, and going back, against what was on disk."""
+    chance = Random(seed)
+    states: list[tuple[str, dict[str, int]]] = []
+    for number in range(24):
+        files = sorted(path.name for path in art.folder.iterdir())
+        do = chance.choice(["new", "edit", "edit", "edit", "rename", "delete", "back"])
+        if do == "back" and states:
+            art.vault.restore_snapshot(chance.choice(states)[0])
+        elif do == "rename" and files:
+            (art.folder / chance.choice(files)).rename(art.folder / f"r{number}.png")
+        elif do == "delete" and len(files) > 1:
+            (art.folder / chance.choice(files)).unlink()
+        else:
+            name = chance.choice(files) if do == "edit" and files else f"{number}.png"
+            Image.new("RGB", (8, 8), (number * 10, 255 - number * 10, 7)).save(art.folder / name)
+        report = art.vault.create_snapshot(art.folder)
+        if not report.unchanged:
+            now = {p.name: Image.open(p).convert("RGB").getpixel((0, 0))[0] // 10 for p in art.folder.iterdir()}  # type: ignore[index]
+            states.append((report.snapshot, now))
+    versions = art.versions(b"")
+    found: dict[str, dict[str, Version]] = {}
+    for version in versions:
+        found.setdefault(version.snapshot, {})[version.path.decode()] = version
+    order = [snapshot for snapshot, _ in states]
+    assert list(found) == [snapshot for snapshot in order if snapshot in found]
+    before: dict[str, int] = {}
+    for snapshot, now in states:
+        told = found.pop(snapshot, {})
+        differing = {name for name in before.keys() | now.keys() if before.get(name) != now.get(name)}
+        moved = {
+            version.changed.removeprefix("renamed from ") for version in told.values() if "renamed" in version.changed
+        }
+        assert told.keys() == differing - {name.partition(", ")[0] for name in moved}
+        for name, version in told.items():
+            if name in now:
+                assert shown(version).convert("RGB").getpixel((0, 0)) == (now[name] * 10, 255 - now[name] * 10, 7)
+                assert "deleted" not in version.changed
+            else:
+                assert version.changed.startswith("deleted") and not version.thumbnail
+        before = now
+    for name, colour in before.items():
+        last = art.versions(name.encode())[-1]
+        assert last.path == name.encode()
+        assert shown(last).convert("RGB").getpixel((0, 0)) == (colour * 10, 255 - colour * 10, 7)
 
 
 def test_lanes_are_used_again() -> None:
@@ -414,6 +464,19 @@ def test_content_that_is_gone_and_a_full_disk_cost_the_picture_only(art: Art, mo
         patch.setattr(Thumbnails, "_write", gone)
         assert art.versions()[0].reason == "object: not there"
     assert art.versions()[0].thumbnail
+
+
+def test_a_lost_file_does_not_hide_the_others(art: Art) -> None:
+    for count in (1, 2):
+        picture(art.hero, count)
+        art.save()
+    lost = next(Past(art.vault, "forest").of_file(b"art/hero.png")).blob
+    assert lost
+    lose(art.vault, lost)
+    versions = art.versions()
+    assert [version.thumbnail is not None for version in versions] == [True, False]
+    assert [version.size > 0 for version in versions] == [True, False]
+    assert "run git-vault verify" in versions[1].reason
 
 
 def test_of_a_large_file_only_what_its_preview_needs_is_read(art: Art, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from gitvault.core.models import ObjectId, Pointer, Snapshot, SnapshotId
 from gitvault.core.utils.names import to_line, tree_name
 from gitvault.core.versioning import commits, contents, difference
 from gitvault.core.versioning.objects import MODE_SYMLINK, MODE_TREE, Commit
-from gitvault.errors import NotFoundError
+from gitvault.errors import CorruptionError, NotFoundError
 
 if TYPE_CHECKING:
     from gitvault.core.models import Difference
@@ -91,16 +91,18 @@ class Past:
         raise NotFoundError(f"{to_line(path)}: in no snapshot of {project}; git-vault ls {project} -r lists the newest")
 
     def content(self, step: Step) -> Content:
-        """How large a step's file is, and where. Raises NotFoundError, CorruptionError."""
+        """How large a step's file is, and where; of one that is lost 0, and who reads it is told why."""
         if step.blob is None:
             return Content(0)
         if not self._in_tree(step.at, step.path) and (based := self._base(step.at).get(step.path)):
             return Content(based.entry.size, in_vault=False)
-        size = self._history.objects.size(step.blob)
-        # A pointer in a tree is always ours.
-        pointer = None
-        if size <= _POINTER and not step.is_link:
-            pointer = self._history.decode_pointer(self._history.blob(step.blob))
+        try:
+            size = self._history.objects.size(step.blob)
+            # A pointer in a tree is always ours.
+            small = self._history.blob(step.blob) if size <= _POINTER and not step.is_link else b""
+        except CorruptionError:
+            return Content(0)
+        pointer = self._history.decode_pointer(small)
         return Content(pointer.size if pointer else size, pointer)
 
     # -- steps -----------------------------------------------------------------------------------
