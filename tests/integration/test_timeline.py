@@ -556,6 +556,7 @@ def test_of_many_files_in_one_snapshot_some_are_drawn(art: Art) -> None:
     art.save()
     versions = art.versions(b"")
     assert [version.thumbnail is not None for version in versions] == [True] * 50 + [False] * 3
+    assert art.versions(b"") == versions
     assert versions[50].reason.startswith("more than 50 files changed at once")
     assert art.versions(b"51.png")[0].thumbnail
     past = Past(art.vault, "forest")
@@ -622,6 +623,7 @@ def test_frames_of_a_sequence_stand_together(art: Art) -> None:
     assert FRAMES == 8
     drawn = [version.path.decode()[8:12] for version in versions if version.thumbnail]
     assert drawn == ["0001", "0007", "0012", "0001", "0006", "0010", "0001", "0002", "0003"]
+    assert art.versions(b"") == versions, "not three more each time"
     assert versions[1].reason.startswith("between the frames of a sequence that are drawn")
     first, second, third = (cards(list(group)) for _, group in groupby(versions, lambda version: version.snapshot))
     assert [(card.name, card.said) for card in (*first, *second)] == [

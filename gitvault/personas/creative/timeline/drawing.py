@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from gitvault.core.utils import layout
@@ -46,21 +46,11 @@ def drawn(
     progress: Progress | None,
 ) -> list[Kept]:
     """The picture of each step, those that are missing drawn now; `every`: whatever the name says of its kind."""
-    pictures: list[Kept | None] = [_known(thumbnails, step, every=every) for step in steps]
-    counts: Counter[int] = Counter()
-    between = set() if every else _between(step for step, known in zip(steps, pictures, strict=True) if not known)
-    wanted = []
-    for number, (step, content) in enumerate(zip(steps, contents, strict=True)):
-        if (step.at, step.path) in between:
-            pictures[number] = _FRAME
-        if pictures[number] is None and not every:
-            counts[step.at] += 1
-            if counts[step.at] > _PER_SNAPSHOT:
-                pictures[number] = _NOT_DRAWN
-        if pictures[number] is None:
-            wanted.append(_wanted(past, step, content))
-    made = thumbnails.draw(wanted, progress)
-    return [known or made[step.blob or NO_OBJECT] for known, step in zip(pictures, steps, strict=True)]
+    passed = {} if every else _passed_over(steps)
+    pictures = [_known(thumbnails, step, every=every) or passed.get((step.at, step.path)) for step in steps]
+    every_one = zip(steps, contents, pictures, strict=True)
+    made = thumbnails.draw([_wanted(past, step, content) for step, content, known in every_one if not known], progress)
+    return [known or made[step.blob or NO_OBJECT] for step, known in zip(steps, pictures, strict=True)]
 
 
 def _known(thumbnails: Thumbnails, step: Step, *, every: bool) -> Kept | None:
@@ -73,18 +63,21 @@ def _known(thumbnails: Thumbnails, step: Step, *, every: bool) -> Kept | None:
     return thumbnails.kept(step.blob)
 
 
-def _between(steps: Iterable[Step]) -> set[tuple[int, bytes]]:
-    """The frames of sequences but for the first, middle and last that a snapshot changed."""
+def _passed_over(steps: Iterable[Step]) -> dict[tuple[int, bytes], Kept]:
+    """Which files of a folder's snapshots are drawn only when they are asked for themselves, and why."""
     paths: dict[int, list[bytes]] = {}
     for step in steps:
-        paths.setdefault(step.at, []).append(step.path)
-    found = set()
+        if step.blob and not step.is_link and _can_be_drawn(step.path):
+            paths.setdefault(step.at, []).append(step.path)
+    passed = {}
     for at, names in paths.items():
         for sequence, numbers in sequences(names).items():
             if len(numbers) >= FRAMES:
                 shown = {numbers[0], numbers[len(numbers) // 2], numbers[-1]}
-                found |= {(at, sequence.path(number)) for number in numbers if number not in shown}
-    return found
+                passed |= {(at, sequence.path(number)): _FRAME for number in numbers if number not in shown}
+        left = [name for name in names if (at, name) not in passed]
+        passed |= {(at, name): _NOT_DRAWN for name in left[_PER_SNAPSHOT:]}
+    return passed
 
 
 def _wanted(past: Past, step: Step, content: Content) -> Wanted:
@@ -142,12 +135,13 @@ def _missing(vault: Vault, thumbnails: Thumbnails) -> Iterator[Wanted]:
     for _, name in sorted(newest, reverse=True):
         try:
             past = Past(vault, name)
-            for step in past.of_folder(b""):
-                if step.at >= _SNAPSHOTS:
-                    break
-                if step.blob not in seen and _known(thumbnails, step, every=False) is None:
-                    seen.add(step.blob)
-                    yield _wanted(past, step, past.content(step))
+            steps = list(takewhile(lambda step: step.at < _SNAPSHOTS, past.of_folder(b"")))
+            passed = _passed_over(steps)
+            for step in steps:
+                if step.blob in seen or (step.at, step.path) in passed or _known(thumbnails, step, every=False):
+                    continue
+                seen.add(step.blob)
+                yield _wanted(past, step, past.content(step))
         except (CorruptionError, NotFoundError):
             # Of what is damaged verify tells.
             continue
