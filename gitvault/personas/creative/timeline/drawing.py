@@ -69,7 +69,7 @@ def _passed_over(steps: Iterable[Step]) -> dict[tuple[int, bytes], Kept]:
     for step in steps:
         if step.blob and not step.is_link and _can_be_drawn(step.path):
             paths.setdefault(step.at, []).append(step.path)
-    passed = {}
+    passed: dict[tuple[int, bytes], Kept] = {}
     for at, names in paths.items():
         for sequence, numbers in sequences(names).items():
             if len(numbers) >= FRAMES:

@@ -39,6 +39,8 @@ _IN_PARTS = 8 << 20
 _ENDS = 2 << 20
 _WORKERS = 8
 _WORTH_ONE = 3
+_LEFT = 86400.0
+"""Seconds after which a file that is being written is not being written any more."""
 _UNUSED = 90 * 86400.0
 """Seconds after which a picture goes that was drawn of what only another repository has, or of what is gone."""
 
@@ -96,9 +98,11 @@ class Thumbnails:
             for path in folder.iterdir():
                 with contextlib.suppress(OSError, ValueError):
                     is_ours = folder.name.startswith(f"{RENDERER}-")
-                    is_old = path.stat().st_mtime < self._vault.now().timestamp() - _UNUSED
+                    age = self._vault.now().timestamp() - path.stat().st_mtime
                     oid = ObjectId(bytes.fromhex(path.name.partition(".")[0]))
-                    if not is_ours or (is_old and not self._vault.history.objects.contains(oid)):
+                    is_left = path.suffix == ".tmp" and age > _LEFT
+                    is_gone = age > _UNUSED and not self._vault.history.objects.contains(oid)
+                    if not is_ours or is_left or is_gone:
                         self._disk.unlink(path)
             self._disk.remove_folder(folder)
 
@@ -118,11 +122,15 @@ class Thumbnails:
         # Starting one takes as long as a few pictures.
         workers = min(os.cpu_count() or 1, _WORKERS, ceil(len(todo) / _WORTH_ONE))
         with _readers(workers) as readers, ThreadPoolExecutor(workers) as pool:
-            results = pool.map(lambda one: self._drawn(one, readers), todo.values())
-            for count, (blob, kept) in enumerate(zip(todo, results, strict=True), 1):
-                done[blob] = kept
-                if progress:
-                    progress("drawing thumbnails", count, len(todo))
+            try:
+                results = pool.map(lambda one: self._drawn(one, readers), todo.values())
+                for count, (blob, kept) in enumerate(zip(todo, results, strict=True), 1):
+                    done[blob] = kept
+                    if progress:
+                        progress("drawing thumbnails", count, len(todo))
+            finally:
+                # Whoever interrupts does not wait for all that is left.
+                pool.shutdown(wait=False, cancel_futures=True)
         return done
 
     def _drawn(self, wanted: Wanted, readers: _Readers) -> Kept:
