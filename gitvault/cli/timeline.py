@@ -25,7 +25,7 @@ _REASONS = 5
 
 def _configure(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "words", metavar="[PROJECT] [PATH]", type=filled(str), nargs="*", help="whose past (else: here)"
+        "words", metavar=("PROJECT", "PATH"), type=filled(str), nargs="*", help="whose past (else: here)"
     )
     parser.add_argument(
         "-o", dest="output", metavar="FILE", type=_output, help="a page (.html) or a sheet of pictures (.png)"

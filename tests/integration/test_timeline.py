@@ -544,6 +544,8 @@ def test_pictures_of_the_newest_snapshots_are_drawn_ahead(art: Art, monkeypatch:
     (thumbnails.folder / f"{'ab' * 20}.png").touch()
     os.utime(thumbnails.folder / f"{'ab' * 20}.png", (0, 0))
     os.utime(thumbnails.folder / f"{blobs[0].hex()}.png", (0, 0))
+    (thumbnails.folder / f"{blobs[0].hex()}.png.7-7.tmp").touch()
+    os.utime(thumbnails.folder / f"{blobs[0].hex()}.png.7-7.tmp", (0, 0))
     thumbnails.tidy()
     assert not old.exists()
     assert sorted(path.stem for path in thumbnails.folder.iterdir()) == sorted(blob.hex() for blob in blobs)
