@@ -24,9 +24,9 @@ _REASONS = 5
 
 
 def _configure(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "words", metavar=("PROJECT", "PATH"), type=filled(str), nargs="*", help="whose past (else: here)"
-    )
+    whose = "whose past, or the path on disk (else: where one is)"
+    parser.add_argument("project", metavar="PROJECT", type=filled(str), nargs="?", help=whose)
+    parser.add_argument("path", metavar="PATH", type=filled(str), nargs="?", help="a file or folder in it")
     parser.add_argument(
         "-o", dest="output", metavar="FILE", type=_output, help="a page (.html) or a sheet of pictures (.png)"
     )
@@ -57,7 +57,7 @@ def _run(session: Session, arguments: Namespace) -> Answer:
 
     if arguments.ahead:
         return _ahead(session, arguments)
-    project, path = _named(session, arguments.words)
+    project, path = _named(session, arguments.project, arguments.path)
     output: Path | None = arguments.output
     if output and os.path.lexists(output) and not arguments.overwrite:
         raise ExistsError(f"{to_line(os.fsencode(output))}: is there already; give another name, or --overwrite")
@@ -72,26 +72,23 @@ def _run(session: Session, arguments: Namespace) -> Answer:
 def _ahead(session: Session, arguments: Namespace) -> Answer:
     from gitvault.personas.creative.timeline.drawing import draw_ahead
 
-    if arguments.words or arguments.output:
+    if arguments.project or arguments.output:
         raise wrong("--ahead is for all projects and writes no FILE")
     made = draw_ahead(session.vault)
     return Answer({"drawn": made}, [f"{render.plural(made, 'thumbnail')} drawn"])
 
 
-def _named(session: Session, words: Sequence[str]) -> tuple[str, bytes]:
+def _named(session: Session, first: str | None, path: str | None) -> tuple[str, bytes]:
     """Project and path inside it: PROJECT, PROJECT PATH, a path on disk in a project; nothing: where one is."""
-    if len(words) > 2:
-        raise wrong("give a PROJECT and a PATH in it, or a path on disk")
     vault = session.vault
     projects = vault.projects()
     places = {project.name: project.path for project in here(session, projects)}
     names = {project.name for project in projects} | set(vault.history.projects())
-    if len(words) == 2 or (words and words[0] in names):
-        project, path = words[0], words[1] if len(words) == 2 else ""
-        if os.path.isabs(path) and (found := _within(disk_path(path), {project: places.get(project, "")})):
+    if first and (path or first in names):
+        if path and os.path.isabs(path) and (found := _within(disk_path(path), {first: places.get(first, "")})):
             return found
-        return project, inner_path(path)
-    place = disk_path(words[0]) if words else os.getcwd()
+        return first, inner_path(path or "")
+    place = disk_path(first) if first else os.getcwd()
     if found := _within(place, places):
         return found
     said = to_line(os.fsencode(place))

@@ -739,7 +739,7 @@ def test_wrong_words(art: Art, here: Callable[..., tuple[int, str, str]]) -> Non
         (("nothing",), 128, "neither a project nor a path in one"),
         (("forest", "no/such.png"), 128, "no/such.png: in no snapshot of forest"),
         (("nobody", "a.png"), 128, "nobody"),
-        (("forest", "a", "b"), 129, "give a PROJECT and a PATH in it"),
+        (("forest", "a", "b"), 129, "unrecognized arguments: b"),
         (("forest", "-o", "page.pdf"), 129, "expected a name that ends with .html or .png"),
         (("forest", "--side", "9999"), 129, "expected 16 to 1024 pixels"),
         (("forest", "--ahead"), 129, "--ahead is for all projects"),
