@@ -164,6 +164,8 @@ _PREVIEWS: dict[str, Callable[[BinaryIO], Any]] = {
 }
 KINDS = frozenset(_PREVIEWS)
 """Formats whose files may bring a preview along."""
+ZIPPED = frozenset(("kra", "ora"))
+"""Those that are read from their end."""
 
 
 def _number(file: BinaryIO) -> int:

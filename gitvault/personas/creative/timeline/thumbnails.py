@@ -21,7 +21,7 @@ from gitvault.core.utils import layout
 from gitvault.errors import CorruptionError, NotFoundError, StorageFullError, ToolError, UnsupportedMedia
 from gitvault.formats import identify
 from gitvault.formats.thumbnails import FINGERPRINT, RENDERER, fingerprint, is_whole
-from gitvault.formats.thumbnails.embedded import KINDS
+from gitvault.formats.thumbnails.embedded import KINDS, ZIPPED
 
 if TYPE_CHECKING:
     from gitvault.core.interfaces import Progress
@@ -36,7 +36,7 @@ _LARGEST = 4 << 30
 """Bytes of a file that is written out to be drawn."""
 _IN_PARTS = 8 << 20
 """Bytes from which on a file's preview is looked for before the whole is fetched."""
-_ENDS = 2 << 20
+_HEAD, _TAIL = 1 << 20, 2 << 20
 _WORKERS = 8
 _WORTH_ONE = 3
 _LEFT = 86400.0
@@ -182,7 +182,7 @@ class Thumbnails:
         head = tail = 0
         with open(path, "wb") as file:
             for chunk, size in chunks:
-                if head >= _ENDS:
+                if head >= _HEAD:
                     break
                 file.write(store.retrieve_chunk(chunk))
                 head += size
@@ -198,8 +198,9 @@ class Thumbnails:
         if known.name not in KINDS:
             return 0, 0
         with open(path, "r+b") as file:
-            for chunk, size in reversed(chunks):
-                if tail >= _ENDS or head + tail >= pointer.size:
+            # What is found by its end is a zip.
+            for chunk, size in reversed(chunks) if known.name in ZIPPED else ():
+                if tail >= _TAIL or head + tail >= pointer.size:
                     break
                 tail += size
                 file.seek(pointer.size - tail)
