@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from math import ceil, sqrt
 from typing import Any
@@ -16,7 +17,8 @@ from gitvault.personas.creative.timeline.drawing import NO_KIND
 
 _PAPER, _CELL, _INK, _DIM, _MARK = "#1b1b1b", "#262626", "#e8e8e8", "#9a9a9a", "#e79a5f"
 _GAP = 12
-_LINES = 3
+_MANY = 100
+"""Cells from which on they are half as large: 500 whole ones take 3 s and more than most screens show."""
 _MOST = 2000
 """Cells. More make a picture that no program likes to open."""
 _WIDE = 8
@@ -30,13 +32,17 @@ def sheet(versions: Sequence[Version], title: str) -> bytes:
     found = [card for _, group in groups for card in cards(list(group))]
     # A sheet is for what can be looked at.
     shown = ([card for card in found if card.version.reason != NO_KIND] or found)[-_MOST:]
-    pictures = [_opened(pillow, card.version) for card in shown]
+    shrink = 2 if len(shown) > _MANY else 1
+    with ThreadPoolExecutor() as pool:
+        pictures = list(pool.map(lambda card: _opened(pillow, card.version, shrink), shown))
     side = max((max(picture.size) for picture in pictures if picture), default=160)
-    side = max(side, 160)
+    side = max(side, 160 // shrink)
+    alike = len({card.name for card in shown}) == 1
+    lines = 2 if alike else 3
     columns = min(len(shown), max(_WIDE, ceil(sqrt(len(shown))))) or 1
     small, large = fonts.load_default(max(11, side // 18)), fonts.load_default(max(16, side // 10))
     line = ceil(small.size * 1.35)
-    cell = side + _LINES * line + 8
+    cell = side + lines * line + 8
     head = ceil(large.size * 2)
     size = columns * (side + _GAP) + _GAP, head + ceil(len(shown) / columns) * (cell + _GAP) + _GAP
     image = pillow.new("RGB", size, _PAPER)
@@ -53,26 +59,21 @@ def sheet(versions: Sequence[Version], title: str) -> bytes:
         else:
             canvas.text((left + 8, top + 8), _fit(_plain(version.reason or "deleted"), small, side - 16), _DIM, small)
         marks = ", ".join(version.milestones)
-        for row, (text, colour) in enumerate(
-            (
-                (f"{version.time.astimezone():%Y-%m-%d %H:%M}  {marks}", _MARK if marks else _INK),
-                (card.name.rpartition("/")[2], _INK),
-                (card.said, _DIM),
-            )
-        ):
+        said = [(card.said, _DIM)] if alike else [(card.name.rpartition("/")[2], _INK), (card.said, _DIM)]
+        when = f"{version.time.astimezone():%Y-%m-%d %H:%M}"
+        for row, (text, colour) in enumerate([(f"{when}  {marks}".rstrip(), _MARK if marks else _INK), *said]):
             canvas.text((left, top + side + 4 + row * line), _fit(_plain(text), small, side), colour, small)
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=3)
+    image.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 
 
-def _opened(pillow: Any, version: Version) -> Any:
+def _opened(pillow: Any, version: Version, shrink: int) -> Any:
     if not version.thumbnail:
         return None
     try:
         with pillow.open(version.thumbnail) as image:
-            image.load()
-            return image
+            return image.reduce(shrink)
     except OSError:
         return None
 
