@@ -605,7 +605,7 @@ def test_a_page_holds_all_it_needs_and_runs_nothing(art: Art) -> None:
     assert "\u202e" not in text and "\x1b" not in text
     pictures = [attributes["src"] for tag, attributes in words.tags if tag == "img"]
     assert len(pictures) == 2
-    assert all(source and source.startswith("data:image/png;base64,") for source in pictures)
+    assert all(source and source.startswith("data:image/") for source in pictures)
     assert not any("href" in attributes for _, attributes in words.tags)
     assert "default-src 'none'" in text
     assert "of the picture" in words.text

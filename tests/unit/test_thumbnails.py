@@ -18,7 +18,17 @@ from PIL import Image
 from gitvault.errors import ToolMissing, UnsupportedMedia
 from gitvault.formats import Format, format_of, formats
 from gitvault.formats.extras import need
-from gitvault.formats.thumbnails import FINGERPRINT, RENDERER, document, drawn, fingerprint, is_whole, picture, vector
+from gitvault.formats.thumbnails import (
+    FINGERPRINT,
+    RENDERER,
+    document,
+    drawn,
+    fingerprint,
+    is_whole,
+    lightest,
+    picture,
+    vector,
+)
 from gitvault.formats.thumbnails.embedded import KINDS, ZIPPED, NotThere, Partial, preview
 from gitvault.formats.thumbnails.shown import encoded, in_srgb, is_ours
 from gitvault.formats.thumbnails.wide import read
@@ -418,6 +428,32 @@ def test_the_fingerprint_is_read_from_the_files_first_bytes() -> None:
     assert fingerprint(png[:500]) is None
     assert fingerprint(as_png(colours())) is None
     assert RENDERER >= 1
+
+
+def test_a_picture_has_a_light_form_for_pages_where_that_gains(tmp_path: Path) -> None:
+    photo = Image.effect_noise((256, 160), 60).convert("RGB")
+    png = encoded(photo, 256)
+    kind, light = lightest(png)
+    assert kind == "image/jpeg"
+    assert shown(light).size == shown(png).size == (256, 160)
+    assert len(light) < len(png) / 3
+    assert fingerprint(png)
+    flat = encoded(colours(), 256)
+    assert lightest(flat) == ("image/png", flat)
+    photo.putalpha(128)
+    clear = encoded(photo, 256)
+    assert lightest(clear) == ("image/png", clear)
+
+
+def test_the_profile_of_the_file_does_not_stay(tmp_path: Path) -> None:
+    from PIL import ImageCms
+
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes().replace(b"sRGB", b"mine")
+    colours().save(tmp_path / "a.jpg", icc_profile=profile, quality=95)
+    assert "icc_profile" in Image.open(tmp_path / "a.jpg").info
+    made = shown(picture(tmp_path / "a.jpg", 64))
+    assert "icc_profile" not in made.info
+    assert is_colours(made)
 
 
 def test_every_image_and_document_has_a_picture() -> None:

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from gitvault.formats.thumbnails.render import RENDERER, document, drawn, picture, vector
-from gitvault.formats.thumbnails.shown import FINGERPRINT, fingerprint, is_whole
+from gitvault.formats.thumbnails.shown import FINGERPRINT, fingerprint, is_whole, lightest
 
-__all__ = ["FINGERPRINT", "RENDERER", "document", "drawn", "fingerprint", "is_whole", "picture", "vector"]
+__all__ = ["FINGERPRINT", "RENDERER", "document", "drawn", "fingerprint", "is_whole", "lightest", "picture", "vector"]

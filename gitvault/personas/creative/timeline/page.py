@@ -8,6 +8,7 @@ from html import escape
 from itertools import groupby
 
 from gitvault.core.utils.names import one_line
+from gitvault.formats.thumbnails import lightest
 from gitvault.personas.creative.timeline import Version
 from gitvault.personas.creative.timeline.cards import Card, cards
 from gitvault.personas.creative.timeline.drawing import NO_KIND
@@ -110,7 +111,7 @@ def _file(card: Card, before: dict[bytes, bytes]) -> Iterator[str]:
     version = card.version
     pictures = [picture for shown in card.shown if (picture := _picture(shown))]
     yield '<figure class="many">' if len(pictures) > 1 else "<figure>"
-    yield from ("<div>", *(f'<img alt="" src="data:image/png;base64,{one}">' for one in pictures), "</div>")
+    yield from ("<div>", *(f'<img alt="" src="{one}">' for one in pictures), "</div>")
     facts = [card.said]
     earlier = before.get(version.path)
     if earlier and version.fingerprint and earlier != version.fingerprint:
@@ -126,12 +127,14 @@ def _file(card: Card, before: dict[bytes, bytes]) -> Iterator[str]:
 
 
 def _picture(version: Version) -> str:
+    """A URL that holds it."""
     if not version.thumbnail:
         return ""
     try:
-        return b64encode(version.thumbnail.read_bytes()).decode()
+        kind, data = lightest(version.thumbnail.read_bytes())
     except OSError:
         return ""
+    return f"data:{kind};base64,{b64encode(data).decode()}"
 
 
 def _way(row: Row, width: int, marked: bool) -> str:
