@@ -81,6 +81,10 @@ ROWS = (
     Row("projects-shown", "catalog", "50 projects reorganised and asked for, 20,000 snapshots", "s", (Goal(1),)),
     Row("projects-list", "catalog", "50 projects listed, from process start", "s", (Goal(0.5),)),
     Row("projects-counted", "catalog", "the same, the count of snapshots deleted", "s", (Goal(5),)),
+    Row("timeline-warm", "timeline", "timeline of 500 versions, thumbnails kept", "s", (Goal(1),)),
+    Row("timeline-previews", "timeline", "the same of 100 documents with previews, none kept", "s", (Goal(2),)),
+    Row("timeline-jpeg", "timeline", "the same of 100 4K JPEGs", "s", (Goal(5),)),
+    Row("timeline-png", "timeline", "the same of 100 4K PNGs", "s", (Goal(15),)),
     Row("huge-memory", "huge", "memory, one file of 8 GB", "MB", (MEMORY,)),
     Row(
         "library-stored",

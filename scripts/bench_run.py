@@ -17,6 +17,7 @@ from pathlib import Path
 import bench_library
 from bench_rows import ROWS, Line, Row, judge, table
 from bench_stories import STORIES, Bench, say
+from bench_timeline import timeline
 from bench_tools import Failed, git_vault
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,7 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     workdir = options.workdir.resolve()
     workdir.mkdir(parents=True, exist_ok=True)
     bench = Bench([row.name for row in rows], workdir, options.scale, options.repeat, options.cold)
-    for name, story in {**STORIES, "library": bench_library.library, "links": bench_library.links}.items():
+    stories = {**STORIES, "library": bench_library.library, "links": bench_library.links, "timeline": timeline}
+    for name, story in stories.items():
         if any(row.story == name for row in rows):
             say(name)
             try:
@@ -38,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 bench.failures[name] = str(error)
                 say(f"  {name} FAILED: {error}")
             # What a story leaves behind is as large as its data.
-            for folder in ("source", "tools", "restored"):
+            for folder in ("source", "tools", "restored", "forest"):
                 shutil.rmtree(workdir / folder, ignore_errors=True)
     lines = list(judge(rows, bench))
     print(table(lines))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from argparse import ArgumentError, ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from gitvault.cli import render
 from gitvault.cli.arguments import count, filled
 from gitvault.core.models import Defect, MaintenanceReport, Repair, StorageStats, VerifyReport
 from gitvault.core.utils.names import to_line, to_text
-from gitvault.errors import CorruptionError
+from gitvault.errors import CorruptionError, LockedError
 from gitvault.personas.base import Answer, Session, Verb
 
 _LISTED = 10
@@ -166,6 +167,8 @@ def _configure_maintain(parser: ArgumentParser) -> None:
 
 def _maintain(session: Session, arguments: Namespace) -> Answer:
     report = session.vault.maintain(idle=arguments.idle, progress=session.progress)
+    if made := _thumbnails(session, arguments.idle):
+        report = replace(report, actions=(*report.actions, f"drew {render.plural(made, 'thumbnail')}"))
     return Answer(
         {
             "bytes_before": report.bytes_before,
@@ -175,6 +178,23 @@ def _maintain(session: Session, arguments: Namespace) -> Answer:
         },
         _maintain_lines(report),
     )
+
+
+def _thumbnails(session: Session, idle: bool) -> int:
+    """Draw what the next timeline will want, where somebody has looked at one."""
+    from gitvault.core.utils import layout
+
+    if not (session.vault_path / layout.THUMBNAILS).is_dir():
+        return 0
+    from gitvault.core.utils.lock import VaultLock
+    from gitvault.personas.creative.timeline.drawing import draw_ahead
+
+    stop = VaultLock.wanted(session.vault_path / layout.LOCK).exists if idle else lambda: False
+    try:
+        return draw_ahead(session.vault, stop=stop)
+    except LockedError:
+        # Another run does it.
+        return 0
 
 
 def _maintain_lines(report: MaintenanceReport) -> Iterator[str]:

@@ -57,6 +57,7 @@ VERBS = {
     "milestone": "milestone",
     "playtest": "playtest",
     "elements": "elements",
+    "timeline": "timeline",
 }
 """Each verb with the module of `gitvault.cli` whose `VERBS` has it."""
 

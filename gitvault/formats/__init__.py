@@ -6,8 +6,10 @@ with gitvault, one module or folder per family does the work. Files are only eve
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from gitvault import plugins
@@ -91,6 +93,12 @@ class Format:
 
 def formats() -> tuple[Format, ...]:
     """Every format there is. Raises ConfigError for a plug-in that does not work."""
+    return _formats(tuple(sys.path))
+
+
+# Looking for plug-ins takes 16 ms or more: too long for every file.
+@cache
+def _formats(_places: tuple[str, ...]) -> tuple[Format, ...]:
     from gitvault.formats.table import FORMATS
 
     return (*FORMATS, *map(format_plugin, plugins.installed(plugins.FORMATS)))

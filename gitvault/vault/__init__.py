@@ -657,6 +657,7 @@ class Vault(Opened):
             def clear(project: str) -> None:
                 self.caches.remove(project)
                 layout.clear_search(self.path, self._disk)
+                layout.clear_thumbnails(self.path, self._disk)
 
             return forget(self.history, patterns, names, now=self.now(), host=self.config.machine, clear=clear)
 

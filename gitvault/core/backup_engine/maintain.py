@@ -64,5 +64,8 @@ def start_if_due(vault: Path, store: ChunkStore) -> None:
     if (vault / layout.SEARCH / "catalog.db").exists():
         # Somebody has searched: the next search is not to read what this snapshot brought.
         process.start_detached(["-m", "gitvault", "--vault", os.fspath(vault), "search", "--index", "--quiet"])
+    if (vault / layout.THUMBNAILS).is_dir():
+        # Somebody has looked at a timeline: the next one has its pictures.
+        process.start_detached(["-m", "gitvault", "--vault", os.fspath(vault), "timeline", "--ahead", "--quiet"])
     if repack.due(vault) or store.repack_due():
         process.start_detached(["-m", "gitvault", "--vault", os.fspath(vault), "maintain", "--idle", "--quiet"])

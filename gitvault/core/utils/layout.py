@@ -28,6 +28,8 @@ SEARCH = "cache/search"
 """The index of what was ever in a project; it goes when anything is purged."""
 HISTORIES = "cache/histories"
 """What was read of the history of hg and svn checkouts, for the index; it goes with that."""
+THUMBNAILS = "cache/thumbnails"
+"""Small pictures of what was ever in a project; they go likewise."""
 
 _FOLDERS = (
     "objects",
@@ -47,6 +49,7 @@ _FOLDERS = (
     "trash",
     "cache",
     SEARCH,
+    THUMBNAILS,
     "parity",
     "quarantine",
 )
@@ -114,6 +117,18 @@ def clear_search(vault: Path, disk: Disk) -> None:
             disk.unlink(Path(at, name))
         disk.remove_folder(Path(at))
     disk.sync_folder(vault / "cache")
+
+
+def clear_thumbnails(vault: Path, disk: Disk) -> None:
+    """Remove all small pictures, durably, and their folders: whoever is drawing has no place left to put one."""
+    top = vault / THUMBNAILS
+    for folder in [path for path in top.iterdir() if path.is_dir()] if top.is_dir() else ():
+        while folder.is_dir():
+            for path in folder.iterdir():
+                disk.unlink(path)
+            # One that came meanwhile keeps it.
+            disk.remove_folder(folder)
+        disk.sync_folder(top)
 
 
 def is_within(path: str, folder: str) -> bool:
