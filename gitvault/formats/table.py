@@ -5,6 +5,7 @@ Nothing heavy is imported before it is used: who does it stands here by name.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -20,8 +21,22 @@ def _riff(kind: bytes) -> Callable[[bytes], bool]:
 
 
 def _zip_of(mimetype: bytes) -> Callable[[bytes], bool]:
-    """Whether the first member is a `mimetype` that says this, stored."""
-    return lambda head: head[:4] == b"PK\3\4" and head[30:38] == b"mimetype" and head[38:].startswith(mimetype)
+    """Whether the first member is a `mimetype` that says this, stored as it should be, or deflated."""
+
+    def knows(head: bytes) -> bool:
+        if head[:4] != b"PK\3\4" or head[30:38] != b"mimetype":
+            return False
+        content = head[38 + int.from_bytes(head[28:30], "little") :]
+        if head[8:10] == b"\x08\0":
+            import zlib
+
+            try:
+                content = zlib.decompressobj(-15).decompress(content, 64)
+            except zlib.error:
+                return False
+        return content.startswith(mimetype)
+
+    return knows
 
 
 def _text_with(*words: bytes) -> Callable[[bytes], bool]:
@@ -38,7 +53,17 @@ def _tga(head: bytes) -> bool:
 
 
 def _binary_stl(head: bytes) -> bool:
-    return len(head) >= 84 and not head.startswith(b"solid ") and 0 < int.from_bytes(head[80:84], "little") < 1 << 28
+    return len(head) >= 84 and 0 < int.from_bytes(head[80:84], "little") < 1 << 28
+
+
+def _premiere(head: bytes) -> bool:
+    """XML, mostly within gzip; so is a Blender file, which is no XML."""
+    if head.startswith(b"\x1f\x8b"):
+        try:
+            head = zlib.decompressobj(31).decompress(head, 4096)
+        except zlib.error:
+            return False
+    return b"<PremiereData" in head[:4096]
 
 
 def _by(module: str, name: str) -> Callable[..., Any]:
@@ -52,14 +77,17 @@ def _by(module: str, name: str) -> Callable[..., Any]:
     return call
 
 
+_PREVIEWS = "the pictures of the whole in it show the state before; opening and saving it makes them anew"
+
+
 FORMATS = (
-    # -- images
     Format(
         "png",
         "PNG image",
         _magic(b"\x89PNG\r\n\x1a\n"),
         (".png",),
         compare=_by("raster.compare", "compare"),
+        thumbnail=_by("thumbnails", "picture"),
     ),
     Format(
         "jpeg",
@@ -67,6 +95,7 @@ FORMATS = (
         _magic(b"\xff\xd8\xff"),
         (".jpg", ".jpeg"),
         compare=_by("raster.compare", "compare"),
+        thumbnail=_by("thumbnails", "picture"),
     ),
     Format(
         "webp",
@@ -74,6 +103,7 @@ FORMATS = (
         _riff(b"WEBP"),
         (".webp",),
         compare=_by("raster.compare", "compare"),
+        thumbnail=_by("thumbnails", "picture"),
     ),
     Format(
         "gif",
@@ -81,6 +111,7 @@ FORMATS = (
         _magic(b"GIF87a", b"GIF89a"),
         (".gif",),
         compare=_by("raster.compare", "compare"),
+        thumbnail=_by("thumbnails", "picture"),
     ),
     Format(
         "bmp",
@@ -88,6 +119,7 @@ FORMATS = (
         _magic(b"BM"),
         (".bmp", ".dib"),
         compare=_by("raster.compare", "compare"),
+        thumbnail=_by("thumbnails", "picture"),
     ),
     Format(
         "tiff",
@@ -95,6 +127,11 @@ FORMATS = (
         _magic(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
         (".tif", ".tiff"),
         compare=_by("raster.compare", "compare"),
+        thumbnail=_by("thumbnails", "picture"),
+        elements=_by("layered.tiff", "elements"),
+        extract=_by("layered.tiff", "extract"),
+        splice=_by("layered.tiff", "splice"),
+        witness=_by("witness.tiff", "witness"),
     ),
     Format(
         "hdr",
@@ -102,6 +139,7 @@ FORMATS = (
         _magic(b"#?RADIANCE", b"#?RGBE"),
         (".hdr", ".pic"),
         compare=_by("raster.compare", "compare"),
+        thumbnail=_by("thumbnails", "picture"),
     ),
     Format(
         "dds",
@@ -109,6 +147,7 @@ FORMATS = (
         _magic(b"DDS "),
         (".dds",),
         compare=_by("raster.compare", "compare"),
+        thumbnail=_by("thumbnails", "picture"),
     ),
     Format(
         "dpx",
@@ -116,6 +155,7 @@ FORMATS = (
         _magic(b"SDPX", b"XPDS"),
         (".dpx",),
         compare=_by("raster.compare", "compare"),
+        thumbnail=_by("thumbnails", "picture"),
     ),
     Format(
         "exr",
@@ -123,14 +163,26 @@ FORMATS = (
         _magic(b"v/1\x01"),
         (".exr",),
         compare=_by("raster.compare", "compare"),
+        thumbnail=_by("thumbnails", "document"),
+        elements=_by("layered.exr", "elements"),
+        extract=_by("layered.exr", "extract"),
+        splice=_by("layered.exr", "splice"),
+        witness=_by("witness.exr", "witness"),
     ),
-    # -- layered
     Format(
         "psd",
         "Photoshop document",
         _magic(b"8BPS"),
         (".psd", ".psb"),
         compare=_by("raster.compare", "compare"),
+        thumbnail=_by("thumbnails", "document"),
+        elements=_by("layered.psd", "elements"),
+        extract=_by("layered.psd", "extract"),
+        splice=_by("layered.psd", "splice"),
+        witness=_by("witness.psd", "witness"),
+        stale="the merged image and the thumbnail show the state before; saving it in Photoshop makes them anew",
+        references=_by("references.psd", "references"),
+        rewrite=_by("references.psd", "rewrite"),
     ),
     Format(
         "kra",
@@ -138,6 +190,14 @@ FORMATS = (
         _zip_of(b"application/x-krita"),
         (".kra", ".krz"),
         compare=_by("raster.compare", "compare"),
+        thumbnail=_by("thumbnails", "document"),
+        elements=_by("layered.painting", "elements"),
+        extract=_by("layered.painting", "extract"),
+        splice=_by("layered.painting", "splice"),
+        witness=_by("witness.painting", "witness"),
+        stale=_PREVIEWS,
+        references=_by("references.kra", "references"),
+        rewrite=_by("references.kra", "rewrite"),
     ),
     Format(
         "ora",
@@ -145,32 +205,181 @@ FORMATS = (
         _zip_of(b"image/openraster"),
         (".ora",),
         compare=_by("raster.compare", "compare"),
+        thumbnail=_by("thumbnails", "document"),
+        elements=_by("layered.painting", "elements"),
+        extract=_by("layered.painting", "extract"),
+        splice=_by("layered.painting", "splice"),
+        witness=_by("witness.painting", "witness"),
+        stale=_PREVIEWS,
     ),
-    Format("xcf", "GIMP image", _magic(b"gimp xcf "), (".xcf",)),
+    Format(
+        "xcf",
+        "GIMP image",
+        _magic(b"gimp xcf "),
+        (".xcf",),
+        elements=_by("layered.xcf", "elements"),
+        extract=_by("layered.xcf", "extract"),
+    ),
     Format(
         "svg",
         "SVG drawing",
         _text_with(b"<svg", b":svg"),
         (".svg",),
         compare=_by("raster.compare", "compare"),
+        thumbnail=_by("thumbnails", "vector"),
+        elements=_by("layered.svg", "elements"),
+        extract=_by("layered.svg", "extract"),
+        splice=_by("layered.svg", "splice"),
+        witness=_by("witness.svg", "witness"),
+        references=_by("references.markup", "svg_references"),
+        rewrite=_by("references.markup", "svg_rewrite"),
     ),
-    # -- models and scenes
-    Format("glb", "binary glTF scene", _magic(b"glTF"), (".glb",)),
-    Format("gltf", "glTF scene", _text_with(b'"asset"'), (".gltf",)),
-    Format("blend", "Blender file", _magic(b"BLENDER", b"\x28\xb5\x2f\xfd", b"\x1f\x8b"), (".blend",)),
-    Format("fbx", "FBX scene", _magic(b"Kaydara FBX Binary", b"; FBX"), (".fbx",)),
-    Format("ply", "PLY model", _magic(b"ply\n", b"ply\r"), (".ply",)),
-    Format("stl", "STL model", lambda head: head.startswith(b"solid ") or _binary_stl(head), (".stl",)),
-    Format("obj", "Wavefront model", _text_with(b"\nv ", b"\nvn ", b"mtllib ", b"\no "), (".obj",)),
-    Format("mtl", "Wavefront materials", _text_with(b"newmtl "), (".mtl",)),
-    # -- archives
-    Format("zip", "zip archive", _magic(b"PK\3\4", b"PK\5\6"), (".zip",)),
-    # -- what has no magic number comes last
+    Format(
+        "glb",
+        "binary glTF scene",
+        _magic(b"glTF"),
+        (".glb",),
+        elements=_by("scene.gltf", "elements"),
+        extract=_by("scene.gltf_splice", "extract"),
+        splice=_by("scene.gltf_splice", "splice"),
+        witness=_by("witness.gltf", "witness"),
+        references=_by("references.gltf", "references"),
+        rewrite=_by("references.gltf", "rewrite"),
+    ),
+    Format(
+        "gltf",
+        "glTF scene",
+        _text_with(b'"asset"'),
+        (".gltf",),
+        elements=_by("scene.gltf", "elements"),
+        extract=_by("scene.gltf_splice", "extract"),
+        splice=_by("scene.gltf_splice", "splice"),
+        witness=_by("witness.gltf", "witness"),
+        references=_by("references.gltf", "references"),
+        rewrite=_by("references.gltf", "rewrite"),
+    ),
+    Format(
+        "blend",
+        "Blender file",
+        _magic(b"BLENDER", b"\x28\xb5\x2f\xfd", b"\x1f\x8b"),
+        (".blend",),
+        thumbnail=_by("thumbnails", "document"),
+        elements=_by("scene.datablocks", "elements"),
+        extract=_by("scene.blend_splice", "extract"),
+        splice=_by("scene.blend_splice", "splice"),
+        witness=_by("witness.blend", "witness"),
+        references=_by("references.blend", "references"),
+        rewrite=_by("references.blend", "rewrite"),
+        leveled=_by("scene.blender", "leveled"),
+    ),
+    Format(
+        "fbx",
+        "FBX scene",
+        _magic(b"Kaydara FBX Binary", b"; FBX"),
+        (".fbx",),
+    ),
+    Format(
+        "ply",
+        "PLY model",
+        _magic(b"ply\n", b"ply\r"),
+        (".ply",),
+    ),
+    Format(
+        "stl",
+        "STL model",
+        lambda head: head.startswith(b"solid ") or _binary_stl(head),
+        (".stl",),
+    ),
+    Format(
+        "obj",
+        "Wavefront model",
+        _text_with(b"\nv ", b"\nvn ", b"mtllib ", b"\no "),
+        (".obj",),
+        elements=_by("scene.obj", "elements"),
+        extract=_by("scene.obj", "extract"),
+        splice=_by("scene.obj", "splice"),
+        witness=_by("witness.obj", "witness"),
+        references=_by("references.wavefront", "obj_references"),
+        rewrite=_by("references.wavefront", "obj_rewrite"),
+    ),
+    Format(
+        "mtl",
+        "Wavefront materials",
+        _text_with(b"newmtl "),
+        (".mtl",),
+        references=_by("references.wavefront", "mtl_references"),
+        rewrite=_by("references.wavefront", "mtl_rewrite"),
+    ),
+    Format(
+        "usd",
+        "USD layer",
+        _magic(b"#usda ", b"PXR-USDC"),
+        (".usd", ".usda", ".usdc"),
+        references=_by("references.usd", "references"),
+        rewrite=_by("references.usd", "rewrite"),
+    ),
+    Format(
+        "maya",
+        "Maya ASCII scene",
+        _magic(b"//Maya ASCII"),
+        (".ma",),
+        references=_by("references.maya", "references"),
+        rewrite=_by("references.maya", "rewrite"),
+    ),
+    Format(
+        "aepx",
+        "After Effects project, XML",
+        _text_with(b"<AfterEffectsProject"),
+        (".aepx",),
+        references=_by("references.markup", "aepx_references"),
+        rewrite=_by("references.markup", "aepx_rewrite"),
+    ),
+    Format(
+        "premiere",
+        "Premiere project",
+        _premiere,
+        (".prproj",),
+        references=_by("references.markup", "premiere_references"),
+        rewrite=_by("references.markup", "premiere_rewrite"),
+    ),
+    Format(
+        "godot",
+        "Godot scene or resource",
+        _text_with(b"[gd_scene", b"[gd_resource", b"config_version="),
+        (".tscn", ".tres", ".godot"),
+        references=_by("references.engines", "godot_references"),
+        rewrite=_by("references.engines", "godot_rewrite"),
+    ),
+    Format(
+        "unity",
+        "Unity scene or asset",
+        lambda head: head.startswith(b"%YAML") and b"!u! tag:unity3d.com" in head,
+        (".unity", ".prefab", ".mat", ".asset", ".controller", ".anim"),
+        references=_by("references.engines", "unity_references"),
+    ),
+    Format(
+        "unreal",
+        "Unreal package",
+        _magic(b"\xc1\x83\x2a\x9e"),
+        (".uasset", ".umap"),
+        references=_by("references.engines", "unreal_references"),
+    ),
+    Format(
+        "zip",
+        "zip archive",
+        _magic(b"PK\3\4", b"PK\5\6"),
+        (".zip",),
+        elements=_by("layered.archive", "elements"),
+        extract=_by("layered.archive", "extract"),
+        splice=_by("layered.archive", "splice"),
+        witness=_by("witness.zipped", "witness"),
+    ),
     Format(
         "tga",
         "Targa image",
         _tga,
         (".tga",),
         compare=_by("raster.compare", "compare"),
+        thumbnail=_by("thumbnails", "picture"),
     ),
 )

@@ -574,10 +574,10 @@ def take_snapshot(
     if watch and seen and missed:
         run.notes.extend(_missed(watch, cache.about().get("watch", b""), missed))
     kept = Beside.of(cache.about().get("beside", b"")) if touched else Beside()
-    outside = _outside((company.beside(), beside(), kept), begun_ns) if seen else b""
+    around = _outside((company.beside(), beside(), kept), begun_ns) if seen else b""
     about = {
-        **_watched(seen if outside else None, run.problems, trees.rows),
-        "beside": outside,
+        **_watched(seen if around else None, run.problems, trees.rows),
+        "beside": around,
         "snapshot": snapshot.encode(),
         "root": os.fsencode(root),
         "number": b"%d" % (number - unchanged),

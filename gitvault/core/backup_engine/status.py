@@ -235,8 +235,8 @@ def _folder_state(
 def _scan(places: Places, project: Project, cache: StatCache, inside: bytes, touched: Touched | None) -> dict[str, int]:
     """Files that the next snapshot would find new, changed, deleted or unreadable below a folder."""
     from gitvault.core.backup_engine.baseline import rows_for, rows_of_gone
-    from gitvault.core.backup_engine.trees import company_of
     from gitvault.core.backup_engine.outside import FOLDER
+    from gitvault.core.backup_engine.trees import company_of
 
     rules, vault = places.rules(project), places.history.git_dir
     touched = company_of(rules).widened(touched) if touched else None
