@@ -424,6 +424,30 @@ def test_an_svn_server_that_is_silent_or_lost_revisions_is_not_relied_on(
     assert servers.doubt(Server(svn_work, "svn", f"{url}2", ("1",), uuid), now + 2 * WEEK, WEEK, cache) == ""
 
 
+@pytest.mark.needs("svn", "svnserve")
+def test_vcs_status_asks_an_svn_server_when_it_is_told_to(
+    svn_work: Path, served: tuple[str, subprocess.Popen[bytes]], vault: Vault
+) -> None:
+    url, process = served
+    vault.add_project(svn_work)
+    began = time.time() - 30 * 86_400
+    for name in ("format", "entries"):
+        os.utime(svn_work / ".svn" / name, (began, began))
+    (found,) = vault.vcs_status()
+    assert found.safe and found.reason == f"all of it is on {url} (as of 30 days ago)"
+    (found,) = vault.vcs_status(probe=True)
+    assert found.safe and "seconds ago)" in found.reason
+    process.kill()
+    process.wait()
+    assert vault.vcs_status(probe=True)[0].safe, "it answered a moment ago"
+    with Vault.open(vault.path, now=lambda: datetime.now(UTC) + 2 * WEEK) as again:
+        (found,) = again.vcs_status()
+        assert not found.safe and "its repository has not answered (E170013: " in found.reason
+        report = again.create_snapshot(svn_work)
+    assert report.notes[0].startswith(".: stored in full: its repository has not answered")
+    assert held(vault, report.snapshot) == set(tree(svn_work))
+
+
 @pytest.mark.needs("svn")
 def test_an_svn_repository_that_was_put_back_or_replaced_is_not_relied_on(svn_work: Path, vault: Vault) -> None:
     assert vault.create_snapshot(svn_work).notes == ()
@@ -501,6 +525,9 @@ def test_what_is_known_of_svn_texts_is_read_again_only_when_it_changed(svn_work:
             svn_store.decode_texts(wrong, [text.entry for text in texts])
     failed: list[str] = []
     assert list(svn_store.asked_texts("--evil", texts[:2], failed)) == [] and "not a repository's URL" in failed[0]
+    mixed = [text._replace(place=f"/{text.place}" if number else text.place) for number, text in enumerate(texts)]
+    failed.clear()
+    assert list(svn_store.asked_texts("file:///none", mixed, failed)) == [] and len(failed) == 1
 
 
 @pytest.mark.needs("hg", "svn")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 import time
 from collections.abc import Iterable
@@ -21,6 +22,7 @@ from gitvault.vcs.protect.index import IndexEntry
 from gitvault.vcs.protect.tracked import Tracked
 
 _AT_ONCE = 1 << 20
+_STRANGE = re.compile(rb"(?:\A|/)(?:\.{0,2})(?:/|\Z)|\0")
 
 
 class Walked:
@@ -59,7 +61,8 @@ class Walked:
         """The paths that the base has and the disk has not, sorted. After the walk."""
         if len(self._visited) < len(self.tracked):
             self._look_for_folders()
-        return tuple(sorted(self._deleted))
+        # What a damaged or hostile base names is not to spoil the record.
+        return tuple(sorted(path for path in self._deleted if not _STRANGE.search(path)))
 
     def _look_for_folders(self, folder: bytes = b"") -> None:
         """Where the base has a folder, there may be a file now."""
