@@ -190,10 +190,10 @@ def _exported(root: str, texts: Sequence[Text], failed: list[str]) -> Iterator[t
     """Of many texts those at the revision most of them are at, with one question."""
     revision = Counter(text.revision for text in texts).most_common(1)[0][0]
     places = [text.place.rpartition("/")[0] for text in texts]
-    top = os.path.commonpath(places) if all(places) else ""
     with tempfile.TemporaryDirectory(prefix="gitvault-") as scratch:
         into = Path(scratch, "export")
         try:
+            top = os.path.commonpath(places) if all(places) else ""
             export(root, top, revision, into)
         except (ToolError, ValueError) as error:
             failed.append(f"{root}: {told(error) if isinstance(error, ToolFailed) else error}")

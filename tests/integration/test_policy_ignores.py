@@ -86,7 +86,7 @@ def server() -> Iterator[hg.Server]:
 
 @pytest.mark.needs("hg")
 def test_what_hg_ignores_is_left_out(hg_work: Path, server: hg.Server) -> None:
-    for seed in range(60):
+    for seed in range(30):
         chance = random.Random(seed)
         lines = []
         for _ in range(chance.randrange(1, 5)):

@@ -159,11 +159,13 @@ def test_what_is_committed_leaves_hg_snapshots_without_being_deleted(hg_work: Pa
     (hg_work / "new").write_text("new\n")
     first = vault.create_snapshot(hg_work).snapshot
     assert held(vault, first) == {"a", "new"}
-    tool(hg_work, "hg", "commit", "-q", "-A", "-m", "two")
+    with WritingHg() as hg_of:
+        hg_of.run(hg_work, "commit", "-q", "-A", "-m", "two")
     second = vault.create_snapshot(hg_work)
     assert held(vault, second.snapshot) == set() and shown(vault, second.snapshot) == tree(hg_work)
     assert vault.get_version_diff(first, second.snapshot).deleted == ()
-    tool(hg_work, "hg", "update", "-q", "0")
+    with WritingHg() as hg_of:
+        hg_of.run(hg_work, "update", "-q", "0")
     third = vault.create_snapshot(hg_work).snapshot
     assert shown(vault, third) == tree(hg_work) and shown(vault, first)["a"] == b"changed\n"
     assert vault.create_snapshot(hg_work).unchanged and vault.verify().ok
@@ -429,6 +431,30 @@ def test_an_svn_server_that_is_silent_or_lost_revisions_is_not_relied_on(
     assert servers.doubt(Server(svn_work, "svn", f"{url}2", ("1",), uuid), now + 2 * WEEK, WEEK, cache) == ""
 
 
+@pytest.mark.needs("svn", "svnserve")
+def test_vcs_status_asks_an_svn_server_when_it_is_told_to(
+    svn_work: Path, served: tuple[str, subprocess.Popen[bytes]], vault: Vault
+) -> None:
+    url, process = served
+    vault.add_project(svn_work)
+    began = time.time() - 30 * 86_400
+    for name in ("format", "entries"):
+        os.utime(svn_work / ".svn" / name, (began, began))
+    (found,) = vault.vcs_status()
+    assert found.safe and found.reason == f"all of it is on {url} (as of 30 days ago)"
+    (found,) = vault.vcs_status(probe=True)
+    assert found.safe and "seconds ago)" in found.reason
+    process.kill()
+    process.wait()
+    assert vault.vcs_status(probe=True)[0].safe, "it answered a moment ago"
+    with Vault.open(vault.path, now=lambda: datetime.now(UTC) + 2 * WEEK) as again:
+        (found,) = again.vcs_status()
+        assert not found.safe and "its repository has not answered (E170013: " in found.reason
+        report = again.create_snapshot(svn_work)
+    assert report.notes[0].startswith(".: stored in full: its repository has not answered")
+    assert held(vault, report.snapshot) == set(tree(svn_work))
+
+
 @pytest.mark.needs("svn")
 def test_an_svn_repository_that_was_put_back_or_replaced_is_not_relied_on(svn_work: Path, vault: Vault) -> None:
     assert vault.create_snapshot(svn_work).notes == ()
@@ -506,6 +532,9 @@ def test_what_is_known_of_svn_texts_is_read_again_only_when_it_changed(svn_work:
             svn_store.decode_texts(wrong, [text.entry for text in texts])
     failed: list[str] = []
     assert list(svn_store.asked_texts("--evil", texts[:2], failed)) == [] and "not a repository's URL" in failed[0]
+    mixed = [text._replace(place=f"/{text.place}" if number else text.place) for number, text in enumerate(texts)]
+    failed.clear()
+    assert list(svn_store.asked_texts("file:///none", mixed, failed)) == [] and len(failed) == 1
 
 
 @pytest.mark.needs("hg", "svn")
@@ -528,24 +557,25 @@ def test_checkouts_of_all_kinds_in_one_project(hg_work: Path, svn_work: Path, va
 @pytest.mark.needs("hg")
 def test_what_is_under_way_in_hg_comes_back(hg_work: Path, vault: Vault, tmp_path: Path) -> None:
     """A merge with a conflict, a queue of patches, a shelf, local tags, bookmarks, an outer head."""
+    more = ("--config", "extensions.mq=", "--config", "extensions.shelve=")
     (hg_work / "framed").write_text("shelved\n")
-    tool(hg_work, "hg", "--config", "extensions.shelve=", "shelve")
     with WritingHg() as hg_of:
+        hg_of.run(hg_work, *more, "shelve")
         hg_of.run(hg_work, "bookmark", "-r", "0", "old")
         hg_of.run(hg_work, "tag", "--local", "mine")
         hg_of.run(hg_work, "update", "-q", "0")
         (hg_work / "a").write_text("another draft\n")
         hg_of.run(hg_work, "commit", "-q", "-m", "another head")
-    for words in (("qinit",), ("qnew", "-m", "a patch", "first"), ("qpop", "-q")):
-        tool(hg_work, "hg", "--config", "extensions.mq=", *words)
+        for words in (("qinit",), ("qnew", "-m", "a patch", "first"), ("qpop", "-q")):
+            hg_of.run(hg_work, *more, *words)
     subprocess.run(["hg", "merge", "-q", "--tool", ":fail", "1"], cwd=hg_work, capture_output=True)
     (hg_work / "untracked").write_text("?\n")
 
     def state(work: Path) -> list[str]:
         listed = ("status", "resolve --list", "bookmarks", "tags", "heads -T {node}{phase}\\n", "summary", "id -i")
         said = [says(work, *words.split()) for words in listed]
-        words = ("--config", "extensions.mq=", "--config", "extensions.shelve=")
-        return [*said, tool(work, "hg", *words, "qseries"), tool(work, "hg", *words, "shelve", "--list").split("(")[0]]
+        # An extension would stay with the server of this process.
+        return [*said, tool(work, "hg", *more, "qseries"), tool(work, "hg", *more, "shelve", "--list").split("(")[0]]
 
     expected = state(hg_work)
     assert "U a" in expected[1] and "mine" in expected[3] and expected[-2] == "first"
@@ -554,8 +584,9 @@ def test_what_is_under_way_in_hg_comes_back(hg_work: Path, vault: Vault, tmp_pat
     hg_work.rename(tmp_path / "away")
     assert not vault.restore_snapshot(report.snapshot, tmp_path / "out").problems
     assert state(tmp_path / "out") == expected and tree(tmp_path / "out") == tree(tmp_path / "away")
-    tool(tmp_path / "out", "hg", "update", "-q", "-C", ".")
-    tool(tmp_path / "out", "hg", "--config", "extensions.shelve=", "unshelve", "-q")
+    with WritingHg() as hg_of:
+        hg_of.run(tmp_path / "out", "update", "-q", "-C", ".")
+        hg_of.run(tmp_path / "out", *more, "unshelve", "-q")
     assert (tmp_path / "out" / "framed").read_text() == "shelved\n"
 
 
