@@ -47,6 +47,9 @@ OURS = "git-vault"
 BEFORE = "git-vault before"
 EDIT = "the edit"
 FILES = "the files"
+SCAN = "the scan"
+FULL = "mode full"
+GIT_LOG = "git log"
 
 ROWS = (
     Row(
@@ -85,6 +88,22 @@ ROWS = (
     Row("timeline-previews", "timeline", "the same of 100 documents with previews, none kept", "s", (Goal(2),)),
     Row("timeline-jpeg", "timeline", "the same of 100 4K JPEGs", "s", (Goal(5),)),
     Row("timeline-png", "timeline", "the same of 100 4K PNGs", "s", (Goal(15),)),
+    Row("dev-classified", "checkouts", "50,000 paths classified, beside their scan", "s", (Goal(1, SCAN),)),
+    Row("dev-protect-400", "checkouts", "protect's processor time, 400 files", "s", (Goal(0.03),)),
+    Row("dev-protect-50000", "checkouts", "the same, 50,000 files", "s", (Goal(0.1),)),
+    Row("dev-untouched-snapshot", "checkouts", "snapshot, 500,000 files in 50 checkouts untouched", "s", (Goal(0.15),)),
+    Row("dev-untouched-status", "checkouts", "status of them", "s", (Goal(0.15),)),
+    Row("dev-untouched-vcs", "checkouts", "vcs status of them", "s", (Goal(0.15),)),
+    Row("dev-idle", "checkouts", "the watcher's processor time in an idle second", "s", (Goal(0.01),)),
+    Row("dev-stored", "history", "dirty checkouts in protect", "MB", (Goal(0.05, FULL),)),
+    Row("dev-search-S", "history", "-S rare, from process start", "s", (Goal(0.4),)),
+    Row("dev-search-G", "history", "-G with a literal, from process start", "s", (Goal(0.4),)),
+    Row("dev-search-any", "history", "any regular expression", "s", (Goal(5),)),
+    Row("dev-search-symbol", "history", "a symbol", "s", (Goal(0.3),)),
+    Row("dev-search-struct", "history", "a structure", "s", (Goal(5),)),
+    Row("dev-search-built", "history", "memory of building the index", "MB", (Goal(1.5 * 2**30),)),
+    Row("dev-log-S", "history", "-S beside git log, start-up excluded", "s", (_faster(300, GIT_LOG),)),
+    Row("dev-log-G", "history", "-G beside git log, start-up excluded", "s", (_faster(300, GIT_LOG),)),
     Row("huge-memory", "huge", "memory, one file of 8 GB", "MB", (MEMORY,)),
     Row(
         "library-stored",

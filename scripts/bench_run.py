@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = chosen(options)
     workdir = options.workdir.resolve()
     workdir.mkdir(parents=True, exist_ok=True)
-    bench = Bench([row.name for row in rows], workdir, options.scale, options.repeat, options.cold)
+    bench = Bench([row.name for row in rows], workdir, options.scale, options.repeat, options.cold, options.clones)
     stories = {**STORIES, "library": bench_library.library, "links": bench_library.links, "timeline": timeline}
     for name, story in stories.items():
         if any(row.story == name for row in rows):
@@ -76,6 +76,12 @@ def parser() -> argparse.ArgumentParser:
         default=ROOT / "bench-results",
         metavar="DIR",
         help="for data, which is kept, repositories and the result (bench-results)",
+    )
+    result.add_argument(
+        "--clones",
+        type=Path,
+        metavar="DIR",
+        help="a folder of clones of real repositories, for rows that need them",
     )
     result.add_argument("--cold", action="store_true", help="drop the disk cache before each run (Linux, root)")
     return result

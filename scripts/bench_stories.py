@@ -15,6 +15,7 @@ from pathlib import Path
 
 import bench_data
 from bench_data import MIB, DataSets, Step
+from bench_developers import checkouts, history
 from bench_rows import BEFORE, EDIT, FILES, OURS
 from bench_tools import Failed, Git, GitVault, Run, Tool, run, size_of, tools
 
@@ -22,7 +23,11 @@ from bench_tools import Failed, Git, GitVault, Run, Tool, run, size_of, tools
 class Bench:
     """Samples by row and tool, and how they are taken."""
 
-    def __init__(self, rows: Iterable[str], workdir: Path, scale: float, repeat: int, cold: bool) -> None:
+    def __init__(
+        self, rows: Iterable[str], workdir: Path, scale: float, repeat: int, cold: bool, clones: Path | None = None
+    ) -> None:
+        """`clones`: a folder of real repositories; without it what needs them is skipped."""
+        self.clones = clones
         self.scale = scale
         self.repeat = repeat
         self.workdir = workdir
@@ -380,4 +385,13 @@ def huge(bench: Bench) -> None:
     bench.note("huge-memory", OURS, max(memory))
 
 
-STORIES = {"code": code, "assets": assets, "big": big, "tiny": tiny, "catalog": catalog, "huge": huge}
+STORIES = {
+    "code": code,
+    "assets": assets,
+    "big": big,
+    "tiny": tiny,
+    "catalog": catalog,
+    "checkouts": checkouts,
+    "history": history,
+    "huge": huge,
+}

@@ -15,7 +15,7 @@ from gitvault.core.stat_cache import Row
 from gitvault.errors import ConfigError
 from gitvault.policy import project_file
 from gitvault.policy.ecosystems import CACHE_SIGNATURE, CACHE_TAG, ecosystems, string_lines
-from gitvault.policy.explain import RECENT, Decision, explain, explain_path, likely_root, raised, unused
+from gitvault.policy.explain import RECENT, Decision, explain, explain_path, likely_root, raised, spacing, unused
 from gitvault.policy.kinds import hint, kind_of
 from gitvault.policy.patterns import IGNORED, KEPT, PROJECT, Live, Rule, fits, parse
 from gitvault.policy.policy import Place, Policy, reason
@@ -413,3 +413,15 @@ def test_what_is_tracked_is_read_without_the_program(tmp_path: Path) -> None:
 
     with pytest.raises(Unreadable):
         svn_tracked(str(tmp_path))
+
+
+def test_how_seldom_users_want_something_saved(tmp_path: Path) -> None:
+    (tmp_path / "film").mkdir()
+    (tmp_path / ".gitvault.toml").write_text('[every]\nasset = "4 hours"\nsource = "1 day"\n')
+    (tmp_path / "film" / ".gitvault.toml").write_text('[every]\nasset = "90minutes"\n')
+    policy = Policy(tmp_path)
+    found = [spacing(policy, path) for path in (b"a.mp4", b"film/a.mp4", b"film/a.py", b"README.md")]
+    assert found == [4 * 3600, 90 * 60, 86_400, 0]
+    (tmp_path / ".gitvault.toml").write_text("[every")
+    with pytest.raises(ConfigError):
+        spacing(Policy(tmp_path), b"a.mp4")
