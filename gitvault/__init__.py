@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     )
     from gitvault.errors import GitVaultError
     from gitvault.personas.code import CodeVault
+    from gitvault.personas.creative import CreativeVault
+    from gitvault.personas.game import GameVault, GameVersionType
     from gitvault.vault import Vault
 
 # Where each public name lives. Imported when asked for: a worker process or `git vault status` needs few of them.
@@ -55,15 +57,20 @@ _HOMES = {
     ),
     "gitvault.errors": ("GitVaultError",),
     "gitvault.personas.code": ("CodeVault",),
+    "gitvault.personas.creative": ("CreativeVault",),
+    "gitvault.personas.game": ("GameVault", "GameVersionType"),
     "gitvault.vault": ("Vault",),
 }
 
 __all__ = [
     "CodeVault",
     "Config",
+    "CreativeVault",
     "Difference",
     "Entry",
     "Filter",
+    "GameVault",
+    "GameVersionType",
     "GitVaultError",
     "MaintenanceReport",
     "PathState",

@@ -88,6 +88,8 @@ class Config:
     """The ids of vaults that were copied to, each with its folder then: one that was moved is still that copy."""
     id: str = ""
     """32 hex digits that `init` drew; empty for a vault made before there were any."""
+    player_key: str = ""
+    """64 hex digits, drawn when the first player is kept: players are hashed with it."""
     machine: str = ""
     """What snapshots name as the host they were taken on."""
 
@@ -162,6 +164,12 @@ def _file(text: str) -> str:
     return text
 
 
+def _key(text: str) -> str:
+    if not re.fullmatch("[0-9a-f]{64}", text):
+        raise ValueError("expected 64 hex digits")
+    return text
+
+
 def _id(text: str) -> str:
     if not re.fullmatch("[0-9a-f]{32}", text):
         raise ValueError("expected 32 hex digits, as init draws them")
@@ -225,6 +233,7 @@ SETTINGS: dict[str, Setting] = {
         Setting("vault.copies", "copies", _folder, many=True),
         Setting("vault.knownCopies", "known_copies", _known_copy, many=True),
         Setting("vault.id", "id", _id),
+        Setting("vault.playerKey", "player_key", _key),
         Setting("vault.machine", "machine", _name),
         Setting("vault.dir", "", _name),
         Setting("user.name", "user_name", str),

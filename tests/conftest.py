@@ -24,6 +24,25 @@ ROOT = Path(__file__).parent.parent
 # What the tests of one run take at once, several times over.
 _MEMORY = 3 << 30
 
+# Measuring lines takes a quarter of the suite's time; what these run, others run too, all but the killing and waiting.
+UNMEASURED = {
+    "faults",
+    "property",
+    "test_bombs",
+    "test_copy_of_pruned",
+    "test_fidelity",
+    "test_hostile_vault",
+    "test_parity",
+    "test_readme",
+    "test_rescue_scripts",
+    "test_search_lines",
+    "test_several_at_once",
+    "test_store_upkeep",
+    "test_sweep_after_loss",
+    "test_watch_list",
+}
+"""Folders and modules of tests during which no coverage is measured."""
+
 UNRAISED = pytest.StashKey[list[str]]()
 
 # Debian's names, where they differ from the program's.
@@ -69,6 +88,18 @@ def tmp_path(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="gitvault-tests-")).resolve()
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if UNMEASURED & {item.path.parent.name, item.path.stem}:
+            item.add_marker(pytest.mark.no_cover)
+
+
+@pytest.fixture(autouse=True)
+def _programs_are_measured_like_their_test(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.node.get_closest_marker("no_cover"):
+        monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

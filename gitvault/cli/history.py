@@ -6,7 +6,7 @@ import stat
 import sys
 from argparse import ArgumentParser, Namespace
 from codecs import getincrementaldecoder
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
 
 from gitvault.cli import render
@@ -271,19 +271,10 @@ def _diff(session: Session, arguments: Namespace) -> Answer:
     found = session.vault.get_version_diff(arguments.a, arguments.b)
     different = bool(found.added or found.changed or found.deleted or found.moved)
     return Answer(
-        {
-            "added": _texts(found.added),
-            "changed": _texts(found.changed),
-            "deleted": _texts(found.deleted),
-            "moved": [{"from": to_text(move.source), "to": to_text(move.target)} for move in found.moved],
-        },
+        render.difference_document(found),
         _diff_lines(found),
         code=DIFFERENT if different else 0,
     )
-
-
-def _texts(paths: Sequence[bytes]) -> list[str]:
-    return [to_text(path) for path in paths]
 
 
 def _diff_lines(found: Difference) -> Iterator[str]:

@@ -53,6 +53,9 @@ VERBS = {
     "service": "activity",
     "hook": "activity",
     "elements": "elements",
+    "workspace": "workspace",
+    "milestone": "milestone",
+    "playtest": "playtest",
 }
 """Each verb with the module of `gitvault.cli` whose `VERBS` has it."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from gitvault.core.utils.names import one_line, to_line, to_text
 
 if TYPE_CHECKING:
-    from gitvault.core.models import Problem, Project, Snapshot
+    from gitvault.core.models import Difference, Problem, Project, Snapshot
 
 SHORT = 12
 """Digits of a snapshot's id that people are shown."""
@@ -165,4 +165,13 @@ def snapshot_document(snapshot: Snapshot) -> dict[str, object]:
         "host": snapshot.host,
         "trigger": snapshot.trigger,
         "restored_from": snapshot.restored_from,
+    }
+
+
+def difference_document(found: Difference) -> dict[str, object]:
+    """What differs between two snapshots, in JSON."""
+    lists = {"added": found.added, "changed": found.changed, "deleted": found.deleted}
+    return {
+        **{what: [to_text(path) for path in paths] for what, paths in lists.items()},
+        "moved": [{"from": to_text(move.source), "to": to_text(move.target)} for move in found.moved],
     }

@@ -11,7 +11,7 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from gitvault import config as settings
 from gitvault.core import models
@@ -28,7 +28,7 @@ from gitvault.errors import (
     StorageFullError,
     ToolFailed,
 )
-from gitvault.vault.opened import Opened
+from gitvault.vault.opened import WHOLE_LIMIT, Opened
 
 if TYPE_CHECKING:
     from random import Random
@@ -39,14 +39,13 @@ if TYPE_CHECKING:
     from gitvault.core.touched import Touched, Watch
     from gitvault.core.versioning.edits import Edit
     from gitvault.core.versioning.operations import Operation
+    from gitvault.core.versioning.tags import Tag
     from gitvault.policy.explain import Decision
     from gitvault.policy.patterns import Rule
     from gitvault.policy.policy import Policy
+    from gitvault.vault.area import Area
     from gitvault.vcs.protect.view import View
     from gitvault.vcs.verdict import Safety
-
-WHOLE_LIMIT = 16 << 20
-"""Every file over this is stored in chunks, whatever it holds."""
 
 
 class Vault(Opened):
@@ -640,6 +639,36 @@ class Vault(Opened):
                 layout.clear_search(self.path, self._disk)
 
             return forget(self.history, patterns, names, now=self.now(), host=self.config.machine, clear=clear)
+
+    def name_snapshot(self, name: str, snapshot: SnapshotId, *, type: str, **said: Any) -> Tag:
+        """Make a snapshot a milestone, which `prune` keeps; `said`: message, tags, metadata. See core/versioning/tags.
+
+        Raises ExistsError for a name that the project has, NotFoundError, GitVaultError.
+        """
+        from gitvault.core.versioning import tags
+
+        with self._lock(f"milestone {name}"):
+            project = self.get_snapshot_info(snapshot).project
+            return tags.create(self.history, project, name, snapshot, type=type, **said)
+
+    def annotate(self, kind: str, snapshot: SnapshotId, record: Mapping[str, Any], why: str) -> None:
+        """Write a line of JSON on a snapshot, as a git note of that kind; the same line again changes nothing."""
+        from gitvault.core.versioning import notes
+
+        with self._lock(f"note on {snapshot[:12]}"):
+            notes.add(self.history, kind, self.history.locate(snapshot), record, why)
+
+    def annotations(self, kind: str, snapshot: SnapshotId) -> list[dict[str, Any]]:
+        """The lines of a kind on a snapshot. Raises NotFoundError, CorruptionError."""
+        from gitvault.core.versioning import notes
+
+        return notes.read(self.history, kind, self.history.locate(snapshot))
+
+    def area(self, name: str) -> Area:
+        """The records of an area, `workspaces` or `feedback/PROJECT` say. Raises GitVaultError for what is none."""
+        from gitvault.vault.area import Area
+
+        return Area(self, name)
 
     def operations(self) -> list[Operation]:
         """What moved several refs at once, newest first. Raises CorruptionError."""

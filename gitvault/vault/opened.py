@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from gitvault.core.storage.store import ChunkStore
     from gitvault.core.utils.lock import VaultLock
 
+WHOLE_LIMIT = 16 << 20
+"""Every file over this is stored in chunks, whatever it holds."""
+
 
 class Opened:
     """The parts of one vault, each made when it is first asked for."""

@@ -20,8 +20,6 @@ from gitvault.errors import CorruptionError
 from gitvault.vault import Vault
 
 # What the other tests of these scenarios run, over and over.
-pytestmark = pytest.mark.no_cover
-
 STATES = 6
 
 

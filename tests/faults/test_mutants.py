@@ -20,8 +20,6 @@ from faults.stage import SCENARIOS, Checker, Lost, Scenario, prepared, record
 from gitvault.errors import GitVaultError
 
 # What the other tests of these scenarios run, over and over.
-pytestmark = pytest.mark.no_cover
-
 _OLD_PACKS = "the new packs are durable before the old ones move; only should they not read back, are those needed"
 NOT_NEEDED = {
     "sync_folder of cache by repack._write_state": "a cache; written like everything else",

@@ -15,7 +15,13 @@ from gitvault import errors
 from gitvault.cli import main
 from gitvault.formats.elements import element_changes
 from gitvault.personas.creative import CreativeVault
-from gitvault.personas.creative.elements import Restored, extract_element, extract_into, list_elements, restore_element
+from gitvault.personas.creative.elements import (
+    RestoredElement,
+    extract_element,
+    extract_into,
+    list_elements,
+    restore_element,
+)
 
 Run = Callable[..., tuple[int, Any]]
 OLD, NOW = {SKY: 10, HILL: 100, TREE: 200}, {SKY: 17, HILL: 120}
@@ -69,7 +75,7 @@ def test_a_layer_that_was_painted_over_comes_back_from_a_snapshot(tmp_path: Path
         [tree_file] = forest.extract_elements("hero.kra", before, tmp_path, [TREE])
         assert tree_file == tmp_path / "Tree.kra"
         done = forest.restore_element(HILL, f"{before}:hero.kra", str(drawing), tmp_path / "hill.kra")
-        assert isinstance(done, Restored)
+        assert isinstance(done, RestoredElement)
         assert done.proof
 
 

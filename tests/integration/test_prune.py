@@ -17,7 +17,8 @@ from gitvault.core.backup_engine.retention import Retention
 from gitvault.core.models import Filter, PruneReport, SnapshotId, Verdict
 from gitvault.core.versioning.history import HEADS, META, OPERATIONS
 from gitvault.core.versioning.operations import UNDO
-from gitvault.core.versioning.rewrite import TAGS, milestones
+from gitvault.core.versioning.rewrite import TAGS
+from gitvault.core.versioning.tags import tags
 from gitvault.errors import ConfigError, CorruptionError, GitVaultError, NotFoundError
 from gitvault.vault import Vault
 
@@ -191,7 +192,7 @@ def test_notes_tags_and_what_was_restored_follow(
     assert f"{TAGS}acme/v1" not in left
     assert left[f"{TAGS}mine"] == ids[0], "what is no tag of a project is left alone"
     assert left[f"{TAGS}blob"] == before[f"{TAGS}blob"]
-    assert milestones(vault.history, "acme").keys() == {ids[4]}
+    assert {tag.snapshot for tag in tags(vault.history, "acme")} == {ids[4]}
     report = vault.create_snapshot(other, project="other")
     assert vault.get_snapshot_info(report.snapshot).restored_from == ids[4]
     assert git(vault, "for-each-ref", RESTORED) == "", "gone with its snapshot, and said"

@@ -58,7 +58,7 @@ def test_a_package_adds_a_strategy_a_format_and_a_persona(package: Path) -> None
     ]
     made = config.chunking(config.Config(chunking_strategy="acme", max_chunk=config.MIB))
     assert made.plan(b"", None).max_size == config.MIB
-    assert [known.name for known in formats()] == ["any", "wav"]
+    assert [known.name for known in formats()][-2:] == ["any", "wav"]
     poet = personas()[0]
     assert poet.name == "poet"
     assert poet.verbs == ()

@@ -19,7 +19,7 @@ from gitvault.core.interfaces import Progress
 from gitvault.core.models import CopyReport, NotCopied, ObjectId, Pointer, SnapshotId
 from gitvault.core.storage.store import ChunkStore
 from gitvault.core.utils.names import from_ref_component, ref_component
-from gitvault.core.versioning import catalog, edits, losses, origins
+from gitvault.core.versioning import areas, catalog, edits, losses, origins
 from gitvault.core.versioning.commits import identity
 from gitvault.core.versioning.history import HEADS, META, OPERATIONS, GitHistory
 from gitvault.core.versioning.operations import TOMBSTONES, TOMBSTONES_FILE, UNDO, RefMove, move, removed, tombstones
@@ -115,6 +115,8 @@ class _Copy:
         self._progress = progress
         self._forgotten = tombstones(target).keys() - tombstones(source).keys()
         self._removed = removed
+        self._joined: dict[str, ObjectId] = {}
+        """Areas in which either vault has records that the other lacks, with what this one holds."""
 
     def run(self, refs: Mapping[str, ObjectId]) -> None:
         """Copy what `refs` reach, then move those of the target."""
@@ -137,7 +139,8 @@ class _Copy:
                 self._leave(name, str(error), damaged=True)
             else:
                 self.snapshots += snapshots
-                ready |= changed
+                if name not in self._joined:
+                    ready |= changed
         self.chunks.flush()
         self.objects.flush()
         first = self._head(sorted(ref for ref in there.keys() | ready.keys() if ref.startswith(HEADS)))
@@ -183,6 +186,9 @@ class _Copy:
             return False
         if old is None or new is None or self._contains(new, old) or self._knew(old):
             return True
+        if areas.is_area(name):
+            self._joined[name] = new
+            return True
         reason = (
             f"its newest there, {old.hex()}, was never in this vault: two machines went separate ways; "
             "copy this project into another folder"
@@ -223,7 +229,7 @@ class _Copy:
         self.chunks.flush()
 
     def _records(self) -> list[RefMove]:
-        """What is forgotten in one is in both; the projects that were copied are registered there as they are here."""
+        """What is forgotten in one is in both; copied projects are registered there as here; records are of both."""
         target = self._target
         pack = target.new_pack()
         found: list[RefMove] = []
@@ -239,6 +245,12 @@ class _Copy:
             here = (p for p in catalog.lines(self._source) if self._projects is None or p.name in self._projects)
             merged = edits.merge(catalog.lines(target), here)
             change(catalog.REF, catalog.FILE, catalog.encode(merged), "Projects of another vault")
+            for ref, theirs in self._joined.items():
+                old = target.refs.read(ref)
+                held = target.commit(old).tree if old else None
+                tree = areas.join(target, pack, held, target.commit(theirs).tree)
+                if tree != held:
+                    found.append(RefMove(ref, old, target.add_commit(pack, tree, old, "Records of another vault")))
             made = pack.finish()
         except BaseException:
             pack.abandon()

@@ -18,7 +18,8 @@ from gitvault.core.stat_cache import CacheDamaged, StatCache
 from gitvault.core.versioning import operations
 from gitvault.core.versioning.history import GitHistory
 from gitvault.core.versioning.objects import Commit
-from gitvault.core.versioning.rewrite import Content, Rewrite, milestones, unchanged
+from gitvault.core.versioning.rewrite import Content, Rewrite, unchanged
+from gitvault.core.versioning.tags import tags as tags_of
 from gitvault.errors import NotFoundError
 
 
@@ -36,8 +37,10 @@ def judge(
         if not snapshots:
             raise NotFoundError(f"{project}: has no snapshot; nothing was removed")
         times = [(snapshot.id, snapshot.time) for snapshot in snapshots]
-        tags = milestones(history, project) if rules.milestones else {}
-        why = kept(times, rules, now, milestones=tags, zone=zone)
+        # A milestone stays whatever the rules say.
+        named = tags_of(history, project)
+        milestones = {tag.snapshot: tag.name for tag in named if rules.milestones or tag.type}
+        why = kept(times, rules, now, milestones=milestones, zone=zone)
         verdicts[project] = tuple(Verdict(snapshot, why.get(snapshot.id, ())) for snapshot in snapshots)
     return verdicts
 

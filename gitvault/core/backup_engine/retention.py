@@ -70,8 +70,8 @@ def kept(
     """Those that stay, each with the reasons for people.
 
     `snapshots`: newest first, as the chain has them, which clocks that went back may order otherwise: then rules on
-    periods go by time, of equals the newer first. `milestones`: what tags name. `zone`: the one whose calendar counts,
-    else the system's. Raises ValueError for a duration that is none.
+    periods go by time, of equals the newer first. `milestones`: what stays because of a tag. `zone`: the one
+    whose calendar counts, else the system's. Raises ValueError for a duration that is none.
     """
     reasons: dict[SnapshotId, list[str]] = {name: [] for name, _ in snapshots}
     if snapshots:
@@ -94,10 +94,9 @@ def kept(
         for name, moment in snapshots:
             if moment >= start:
                 reasons[name].append(f"within {rules.within}")
-    if rules.milestones:
-        for name, label in (milestones or {}).items():
-            if name in reasons:
-                reasons[name].append(f"milestone {label}")
+    for name, label in (milestones or {}).items():
+        if name in reasons:
+            reasons[name].append(f"milestone {label}")
     return {name: tuple(why) for name, why in reasons.items() if why}
 
 

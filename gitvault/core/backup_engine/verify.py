@@ -26,12 +26,15 @@ from gitvault.core.versioning import contents, meta, records
 from gitvault.core.versioning.commits import identity
 from gitvault.core.versioning.difference import LONGEST_PATH
 from gitvault.core.versioning.history import HEADS, META, NO_OBJECT, GitHistory
-from gitvault.core.versioning.objects import MODE_TREE, Commit, tagged
+from gitvault.core.versioning.objects import MODE_SYMLINK, MODE_TREE, Commit, tagged
 from gitvault.errors import CorruptionError, GitVaultError, NotFoundError
 
 _PACK_NAME = re.compile("pack-([0-9a-f]{40})[.]pack")
 # Paths that are named for the defects of one snapshot.
 _PLACES = 1_000_000
+
+# A longer blob is no git-lfs pointer.
+_POINTER_MAX = 1024
 
 _Trees = tuple[ObjectId | None, ObjectId | None]
 
@@ -240,8 +243,18 @@ class _Check:
                 yield oid, mirrored.pop(name, None)
             else:
                 self.seen_blobs.add(oid)
+                if not blob:
+                    self._perhaps_pointer(mode, oid)
         for oid in mirrored.values():
             yield None, oid
+
+    def _perhaps_pointer(self, mode: int, oid: ObjectId) -> None:
+        """A file of which no attributes tell: a record, or what another tool committed."""
+        # One that is missing is told with the other blobs.
+        with suppress(CorruptionError, NotFoundError):
+            may_be = mode != MODE_SYMLINK and self.history.objects.size(oid) <= _POINTER_MAX
+            if may_be and (pointer := self.history.decode_pointer(self.history.blob(oid))):
+                self.seen_pointers.add(pointer)
 
     def _tree(self, oid: ObjectId | None) -> dict[bytes, tuple[int, ObjectId]]:
         try:

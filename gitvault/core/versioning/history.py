@@ -24,6 +24,7 @@ from gitvault.core.versioning.objects import (
     decode_commit,
     decode_tree,
     encode_commit,
+    encode_tag,
     encode_tree,
     tagged,
 )
@@ -409,6 +410,12 @@ class GitHistory:
     def add_commit(self, pack: PackWriter, tree: ObjectId, parent: ObjectId | None, why: str) -> ObjectId:
         """Add to the pack a commit of now."""
         return pack.add(b"commit", self._commit(tree, parent, self._now(), why + "\n"))
+
+    def add_tag(self, pack: PackWriter, commit: ObjectId, name: str, text: str) -> ObjectId:
+        """Add to the pack an annotated tag of now. `name`: what follows `refs/tags/`; `text`: with its trailers."""
+        offset = self._now().astimezone().utcoffset() or timedelta()
+        who = Signature(*self._who, int(self._now().timestamp()), int(offset.total_seconds()) // 60)
+        return pack.add(b"tag", encode_tag(commit, name, who, text))
 
     def sync_tip(self, project: str) -> None:
         """Make durable the refs that an interrupted run may have moved without a folder sync."""

@@ -1,4 +1,4 @@
-"""How people name a snapshot: an id or its beginning, `project`, `project~2`, `project@{date}`, a date."""
+"""How people name a snapshot: an id or its beginning, `project`, `project~2`, `project@{date}`, a milestone, a date."""
 
 from __future__ import annotations
 
@@ -48,11 +48,13 @@ def _base(history: GitHistory, name: str, now: datetime) -> ObjectId:
         if candidates:
             listed = ", ".join(sorted(history.identify(c)[:12] for c in candidates))
             raise AmbiguousError(f"{name}: fits several snapshots: {listed}; give more digits")
+    if named := _milestone(history, name):
+        return named
     try:
         when = parse_date(name, now, end=True)
     except ValueError:
         raise NotFoundError(
-            f"{name}: no such project, snapshot id or date; git-vault log and git-vault projects list them"
+            f"{name}: no such project, snapshot, milestone or date; git-vault log and git-vault projects list them"
         ) from None
     dated = {project: found for project in history.projects() if (found := _newest(history, project, when))}
     if len(dated) == 1:
@@ -61,6 +63,16 @@ def _base(history: GitHistory, name: str, now: datetime) -> ObjectId:
         listed = ", ".join(f"{project}@{{{name}}}" for project in dated)
         raise AmbiguousError(f"{name}: several projects have a snapshot then: {listed}")
     raise NotFoundError(f"{name}: no snapshot is that old; git-vault log lists them")
+
+
+def _milestone(history: GitHistory, name: str) -> ObjectId | None:
+    from gitvault.core.versioning import tags
+
+    found = tags.find(history, name)
+    if len(found) > 1:
+        listed = ", ".join(f"{project}/{name}" for project, _ in found)
+        raise AmbiguousError(f"{name}: several projects have it: {listed}")
+    return found[0][1] if found else None
 
 
 def _date(text: str, whole: str, now: datetime) -> datetime:

@@ -174,6 +174,24 @@ def _decode_commit(data: bytes) -> Commit:
     )
 
 
+def encode_tag(commit: ObjectId, name: str, tagger: Signature, text: str) -> bytes:
+    """An annotated tag of a commit; `name` is what follows `refs/tags/`."""
+    lines = (f"object {commit.hex()}", "type commit", f"tag {name}")
+    head = "".join(f"{line}\n" for line in lines).encode()
+    return head + b"tagger " + _encode_signature(tagger) + b"\n\n" + _to_bytes(text)
+
+
+def decode_tag(oid: ObjectId, data: bytes) -> tuple[ObjectId, Signature | None, str]:
+    """What a tag names, who made it and when (None where it does not say), and its text. Raises CorruptionError."""
+    head, _, text = data.partition(b"\n\n")
+    said = next((line[7:] for line in head.split(b"\n") if line.startswith(b"tagger ")), None)
+    try:
+        tagger = _decode_signature(said) if said else None
+    except ValueError:
+        raise CorruptionError(f"{oid.hex()}: a tag that cannot be read; run git-vault verify --data") from None
+    return tagged(oid, data), tagger, _to_text(text)
+
+
 def tagged(oid: ObjectId, data: bytes) -> ObjectId:
     """What an annotated tag names, given its id and content. Raises CorruptionError."""
     match = re.match(rb"object ([0-9a-f]{40})\n", data)

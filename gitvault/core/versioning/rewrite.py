@@ -12,7 +12,7 @@ from itertools import accumulate, islice, pairwise
 from typing import NamedTuple
 
 from gitvault.core.models import ObjectId, SnapshotId
-from gitvault.core.utils.names import from_ref_component, ref_component, to_line
+from gitvault.core.utils.names import ref_component, to_line
 from gitvault.core.versioning import catalog, commits, losses, operations, origins
 from gitvault.core.versioning.history import HEADS, META, OPERATIONS, GitHistory
 from gitvault.core.versioning.objects import MODE_TREE, Commit, encode_commit, encode_tree, parse_message, tagged
@@ -346,13 +346,6 @@ def _differ(commit: Commit, trailers: Mapping[str, str]) -> bool:
     """Whether a commit says something else."""
     said = dict(parse_message(commit.message)[1]) if trailers else {}
     return any(said.get(key) != value for key, value in trailers.items())
-
-
-def milestones(history: GitHistory, project: str) -> dict[SnapshotId, str]:
-    """The snapshots of a project that tags name, each with the name of a tag."""
-    prefix = f"{TAGS}{ref_component(project)}/"
-    tags = history.refs.list(prefix).items()
-    return {history.identify(history.peel(at)): from_ref_component(ref[len(prefix) :]) for ref, at in tags}
 
 
 def _files(

@@ -1,0 +1,64 @@
+"""Git notes on snapshots: lines of JSON under `refs/notes/vault/<kind>`, which `git log --notes` shows.
+
+Each line is canonical, so that `git notes merge -s cat_sort_uniq` joins what two machines wrote.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from gitvault.core.models import ObjectId
+from gitvault.core.versioning.history import GitHistory
+from gitvault.core.versioning.objects import MODE_FILE, MODE_TREE, encode_tree
+from gitvault.errors import CorruptionError
+
+PREFIX = "refs/notes/vault/"
+
+
+def add(history: GitHistory, kind: str, commit: ObjectId, record: Mapping[str, Any], why: str) -> None:
+    """Write one more line on a commit, unless it is there; durable when it returns. Call it locked."""
+    ref = PREFIX + kind
+    parent = history.refs.read(ref)
+    tree = history.tree(history.commit(parent).tree) if parent else {}
+    name, held = commit.hex().encode(), _held(history, tree, commit)
+    old = history.blob(held) if held else b""
+    line = json.dumps(record, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+    lines = {*old.splitlines(keepends=True), line}
+    if line in old.splitlines(keepends=True):
+        return
+    pack = history.new_pack()
+    try:
+        tree[name] = MODE_FILE, pack.add(b"blob", b"".join(sorted(lines)))
+        top = pack.add(b"tree", encode_tree((key, mode, oid) for key, (mode, oid) in tree.items()))
+        new = history.add_commit(pack, top, parent, why)
+        made = pack.finish()
+    except BaseException:
+        pack.abandon()
+        raise
+    history.publish([made] if made else [])
+    history.refs.update(ref, new, old=parent)
+
+
+def read(history: GitHistory, kind: str, commit: ObjectId) -> list[dict[str, Any]]:
+    """The lines on a commit, sorted. Raises CorruptionError."""
+    parent = history.refs.read(PREFIX + kind)
+    held = _held(history, history.tree(history.commit(parent).tree), commit) if parent else None
+    try:
+        return [dict(json.loads(line)) for line in history.blob(held).splitlines()] if held else []
+    except (ValueError, TypeError, RecursionError) as error:
+        raise CorruptionError(f"{PREFIX}{kind}: the note of {commit.hex()} cannot be read ({error})") from error
+
+
+def _held(history: GitHistory, tree: Mapping[bytes, tuple[int, ObjectId]], commit: ObjectId) -> ObjectId | None:
+    """The note of a commit: git keeps many of them in folders, by the first digits of the id."""
+    digits = commit.hex().encode()
+    while digits:
+        if found := tree.get(digits):
+            return found[1]
+        folder = tree.get(digits[:2])
+        if not folder or folder[0] != MODE_TREE:
+            return None
+        tree, digits = history.tree(folder[1]), digits[2:]
+    return None

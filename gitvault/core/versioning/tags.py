@@ -1,0 +1,118 @@
+"""Snapshots that have a name: annotated tags `refs/tags/<project>/<name>`, which git lists and describes by.
+
+A milestone is one whose text ends in the trailer `Vault-Type`; prune keeps it. Other tools' tags are names, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from gitvault.core.models import ObjectId, SnapshotId
+from gitvault.core.utils.names import from_ref_component, from_text, ref_component, to_line
+from gitvault.core.versioning.history import GitHistory
+from gitvault.core.versioning.objects import decode_tag, format_message, parse_message
+from gitvault.errors import GitVaultError
+
+PREFIX = "refs/tags/"
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """A name for a snapshot."""
+
+    name: str
+    project: str
+    snapshot: SnapshotId
+    ref: str
+    time: datetime | None = None
+    """When it was made; None for one that does not say."""
+    message: str = ""
+    type: str = ""
+    """What kind of milestone it is; empty for a tag that is none."""
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+def ref_of(project: str, name: str) -> str:
+    """The ref of a name. Raises GitVaultError for one that is empty."""
+    if not name.strip():
+        raise GitVaultError("a milestone's name cannot be empty; give one that is not")
+    return f"{PREFIX}{ref_component(project)}/{ref_component(name)}"
+
+
+def create(
+    history: GitHistory,
+    project: str,
+    name: str,
+    snapshot: SnapshotId,
+    *,
+    type: str,
+    message: str = "",
+    tags: Sequence[str] = (),
+    metadata: Mapping[str, str] | None = None,
+) -> Tag:
+    """Give a snapshot a name, durable when it returns; call it locked.
+
+    Raises LockedError when the project has the name, NotFoundError.
+    """
+    ref = ref_of(project, name)
+    trailers = [("Vault-Type", type), *(("Vault-Tag", to_line(tag.encode("utf-8", "replace"))) for tag in tags)]
+    trailers += [
+        ("Vault-Metadata", to_line(f"{key}={value}".encode("utf-8", "replace")))
+        for key, value in (metadata or {}).items()
+    ]
+    pack = history.new_pack()
+    try:
+        text = format_message(message or name, trailers)
+        tag = history.add_tag(pack, history.locate(snapshot), ref[len(PREFIX) :], text)
+        made = pack.finish()
+    except BaseException:
+        pack.abandon()
+        raise
+    history.publish([made] if made else [])
+    history.refs.update(ref, tag, old=None)
+    return _read(history, ref, tag)
+
+
+def tags(history: GitHistory, project: str | None = None) -> Iterator[Tag]:
+    """The names of snapshots, of all projects or one, by name. Raises CorruptionError."""
+    prefix = f"{PREFIX}{ref_component(project)}/" if project is not None else PREFIX
+    for ref, at in history.refs.list(prefix).items():
+        if ref.count("/") == 3:
+            yield _read(history, ref, at)
+
+
+def find(history: GitHistory, name: str) -> list[tuple[str, ObjectId]]:
+    """The projects that have a snapshot of this name, or `PROJECT/NAME`, with its commit."""
+    found = []
+    for ref, at in history.refs.list(PREFIX).items():
+        project, _, own = ref[len(PREFIX) :].partition("/")
+        project, own = from_ref_component(project), from_ref_component(own)
+        if name in (own, f"{project}/{own}"):
+            found.append((project, history.peel(at)))
+    return found
+
+
+def _read(history: GitHistory, ref: str, at: ObjectId) -> Tag:
+    component, _, name = ref[len(PREFIX) :].partition("/")
+    own, project = from_ref_component(name), from_ref_component(component)
+    kind, data = history.objects.read(at)
+    if kind != b"tag":
+        return Tag(own, project, history.identify(at), ref)
+    _, tagger, text = decode_tag(at, data)
+    body, trailers = parse_message(text)
+    said = [(key, from_text(value).decode("utf-8", "replace")) for key, value in trailers]
+    pairs = (value.partition("=") for key, value in said if key == "Vault-Metadata")
+    return Tag(
+        own,
+        project,
+        history.identify(history.peel(at)),
+        ref,
+        time=datetime.fromtimestamp(tagger.time, UTC) if tagger else None,
+        message=body.rstrip("\n"),
+        type=dict(said).get("Vault-Type", ""),
+        tags=tuple(value for key, value in said if key == "Vault-Tag"),
+        metadata={key: value for key, _, value in pairs},
+    )

@@ -1,0 +1,21 @@
+"""Playtests: sessions recorded beside the game, kept with the build they are of, looked at and compared."""
+
+from gitvault.personas.game.playtests.figures import Comparison, Levels, at, compare, heat_map, levels
+from gitvault.personas.game.playtests.recorder import Recorder
+from gitvault.personas.game.playtests.sessions import Kept, Session, events, find, keep, sessions
+
+__all__ = [
+    "Comparison",
+    "Kept",
+    "Levels",
+    "Recorder",
+    "Session",
+    "at",
+    "compare",
+    "events",
+    "find",
+    "heat_map",
+    "keep",
+    "levels",
+    "sessions",
+]

@@ -1,0 +1,161 @@
+"""What sessions show: the state at a time, time per level, where players die, how two builds compare."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from io import BytesIO
+from itertools import pairwise
+from statistics import median
+from typing import Any
+
+from gitvault.errors import NotFoundError, ToolMissing
+from gitvault.personas.game.playtests.sessions import Session
+
+Events = Sequence[Mapping[str, Any]]
+"""As `sessions.events` gives them."""
+
+DEATHS = frozenset({"death", "die", "died", "killed", "player_death", "player_died"})
+_LEVEL_KEYS = ("level", "scene", "map")
+_ENDS = ("level_end", "level_complete", "level_completed", "level_finished", "level_exit")
+_SIDE = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """The way of a session through the game."""
+
+    path: tuple[str, ...]
+    """The levels in the order they were entered."""
+    seconds: Mapping[str, float]
+    deaths: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Figures of some sessions, to be held against those of others."""
+
+    sessions: int
+    players: int
+    hours: float
+    crashes: int
+    """Sessions that ended without saying so."""
+    per_hour: Mapping[str, float]
+    """Events by name."""
+    level_seconds: Mapping[str, float]
+    """Median over the sessions that were there."""
+    reached: Mapping[str, int]
+    """How many sessions entered each level: the funnel."""
+
+
+def at(events: Events, moment: float) -> dict[str, Any]:
+    """How things stood: the last state of each name until then, the level, and the events just before."""
+    states: dict[str, Any] = {}
+    before = [event for event in events if event["t"] <= moment]
+    for event in before:
+        if "s" in event:
+            states[str(event["s"])] = event["d"]
+    path = levels(before, moment).path
+    recent = [event for event in before if "e" in event][-10:]
+    return {"t": moment, "states": states, "level": path[-1] if path else None, "events": [dict(e) for e in recent]}
+
+
+def levels(events: Events, end: float) -> Levels:
+    """Which levels a session went through, how long it was in each, how often it ended there."""
+    moves: list[tuple[float, str | None]] = []
+    deaths: Counter[str] = Counter()
+    for event in events:
+        data = event["d"] if isinstance(event["d"], Mapping) else {}
+        level = next((str(data[key]) for key in _LEVEL_KEYS if isinstance(data.get(key), str | int)), None)
+        here = moves[-1][1] if moves else None
+        if event.get("e") in _ENDS:
+            moves.append((event["t"], None))
+        elif level is not None and level != here:
+            moves.append((event["t"], level))
+            here = level
+        if event.get("e") in DEATHS:
+            deaths[here or ""] += 1
+    seconds: Counter[str] = Counter()
+    for (start, level), (stop, _) in pairwise([*moves, (max(end, moves[-1][0]) if moves else end, None)]):
+        if level is not None:
+            seconds[level] += max(0, stop - start)  # type: ignore[assignment]
+    return Levels(tuple(level for _, level in moves if level is not None), dict(seconds), dict(deaths))
+
+
+def compare(found: Iterable[tuple[Session, Events]]) -> Comparison:
+    """The figures of some sessions. Raises NotFoundError when there are none."""
+    counts: Counter[str] = Counter()
+    times: dict[str, list[float]] = {}
+    reached: Counter[str] = Counter()
+    players: set[str] = set()
+    number = crashes = 0
+    hours = 0.0
+    for session, events in found:
+        number += 1
+        crashes += session.cut
+        players.add(session.player or session.id)
+        lasted = _lasted(session)
+        hours += lasted / 3600
+        counts.update(str(event["e"]) for event in events if "e" in event)
+        way = levels(events, lasted)
+        reached.update(set(way.path))
+        for level, seconds in way.seconds.items():
+            times.setdefault(level, []).append(seconds)
+    if not number:
+        raise NotFoundError("no playtest is so; git-vault playtest list names them")
+    rate = {name: round(count / hours, 3) if hours else float(count) for name, count in sorted(counts.items())}
+    medians = {level: round(median(each), 3) for level, each in sorted(times.items())}
+    return Comparison(number, len(players), round(hours, 4), crashes, rate, medians, dict(sorted(reached.items())))
+
+
+def heat_map(found: Iterable[Events], names: frozenset[str] = DEATHS) -> tuple[bytes, int]:
+    """A PNG of where events of these names happened, and of how many it is made.
+
+    Places are `pos` ([x, y] or [x, y, z], of which the first and last count), or `x` and `y`. Raises NotFoundError when
+    no event says where, ToolMissing without Pillow.
+    """
+    try:
+        import numpy as np
+        from PIL import Image
+    except ImportError as error:
+        raise ToolMissing(f"{error.name}: not installed; pip install 'gitvault[image]'") from error
+
+    spots = [spot for events in found for event in events if event.get("e") in names and (spot := _place(event["d"]))]
+    if not spots:
+        raise NotFoundError(f"no event of {', '.join(sorted(names))} says where: expected d.pos = [x, y]")
+    places = np.asarray(spots, dtype=np.float64)
+    low, high = places.min(axis=0), places.max(axis=0)
+    # A margin, so that what happened at the edge is seen.
+    extent = np.maximum(high - low, 1e-9) * 1.1
+    scaled = ((places - (low + high) / 2) / extent.max() + 0.5) * (_SIDE - 1)
+    grid = np.zeros((_SIDE, _SIDE))
+    np.add.at(grid, (scaled[:, 1].astype(int), scaled[:, 0].astype(int)), 1)
+    reach = np.arange(-24, 25)
+    blur = np.exp(-(reach**2) / 128.0)
+    for axis in (0, 1):
+        grid = np.apply_along_axis(lambda row: np.convolve(row, blur, "same"), axis, grid)
+    heat = np.sqrt(grid / grid.max())
+    # Black, purple, red, yellow, white: lighter is more, also in grey.
+    colours = [(12, 12, 20), (90, 20, 110), (220, 50, 50), (250, 190, 40), (255, 255, 240)]
+    stops = np.linspace(0, 1, len(colours))
+    channels = [np.interp(heat, stops, [colour[channel] for colour in colours]) for channel in range(3)]
+    out = BytesIO()
+    Image.fromarray(np.stack(channels, axis=-1).astype(np.uint8)).save(out, "PNG")
+    return out.getvalue(), len(spots)
+
+
+def _place(data: object) -> tuple[float, float] | None:
+    if not isinstance(data, Mapping):
+        return None
+    given = data.get("pos", data.get("position", [data.get("x"), data.get("y")]))
+    numbers = given if isinstance(given, list) else list(given.values()) if isinstance(given, Mapping) else []
+    if len(numbers) not in (2, 3) or not all(isinstance(n, int | float) and abs(n) < 1e12 for n in numbers):
+        return None
+    return float(numbers[0]), float(numbers[-1])
+
+
+def _lasted(session: Session) -> float:
+    start, end = (datetime.fromisoformat(text) for text in (session.start, session.end))
+    return (end - start).total_seconds()

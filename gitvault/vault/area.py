@@ -1,0 +1,92 @@
+"""Records that belong to no snapshot's files: what personas keep in the vault, under a ref of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from gitvault.core.storage import pointers
+from gitvault.core.versioning import areas
+from gitvault.vault.opened import WHOLE_LIMIT, Opened
+
+if TYPE_CHECKING:
+    from gitvault.core.models import ObjectId
+    from gitvault.core.versioning.packfile import PackWriter
+
+_HEAD = 8000
+
+
+class Area:
+    """The records of one area of a vault, by path; a record never changes. See `core/versioning/areas.py`."""
+
+    def __init__(self, vault: Opened, name: str) -> None:
+        """Raises GitVaultError for a name that is no area's."""
+        self.name = name
+        self._vault = vault
+        self._ref = areas.ref_of(name)
+
+    def add(self, files: Mapping[bytes, bytes | Path], why: str) -> None:
+        """Add records, all in one commit, durable when it returns. A Path: the content of that file.
+
+        Large binaries go to the chunk store. Raises ExistsError for a record that has another content, OSError.
+        """
+        vault = self._vault
+        with vault._lock(f"records of {self.name}"):
+            contents = {path: self._content(content) for path, content in files.items()}
+            vault.store.flush()
+            self._commit(lambda pack: areas.add(vault.history, pack, self.name, contents), why, keep=True)
+
+    def erase(self, paths: Collection[bytes], why: str) -> None:
+        """Remove records, or folders of them, and the area's history; what they held goes with the next sweep."""
+        vault = self._vault
+        with vault._lock(f"records of {self.name}"):
+            if areas.tree_of(vault.history, self.name):
+                self._commit(lambda pack: areas.without(vault.history, pack, self.name, paths), why, keep=False)
+
+    def paths(self, below: bytes = b"") -> Iterator[bytes]:
+        """The paths of the records, of all or those in a folder, in order."""
+        return (path for path, _ in areas.records(self._vault.history, self.name, below))
+
+    def read(self, path: bytes) -> bytes:
+        """A record's content, in memory. Raises NotFoundError, CorruptionError."""
+        target = BytesIO()
+        self.write_to(path, target)
+        return target.getvalue()
+
+    def write_to(self, path: bytes, target: BinaryIO) -> None:
+        """Write a record's content. Raises NotFoundError, CorruptionError."""
+        history = self._vault.history
+        content = history.blob(areas.find(history, self.name, path))
+        if pointer := pointers.decode(content):
+            self._vault.store.retrieve_file(pointer, target)
+        else:
+            target.write(content)
+
+    def _content(self, content: bytes | Path) -> bytes:
+        """What stands in git for it: itself, or a pointer, by the rule for files of projects."""
+        if isinstance(content, Path):
+            with open(content, "rb") as file:
+                head = file.read(_HEAD)
+            size, ending = content.stat().st_size, content.suffix
+        else:
+            head, size, ending = content[:_HEAD], len(content), ""
+        is_large = size > WHOLE_LIMIT or (size > self._vault.config.inline_limit and b"\0" in head)
+        if is_large or pointers.looks_like_pointer(head):
+            source = content if isinstance(content, Path) else BytesIO(content)
+            return pointers.encode(self._vault.store.store_file(source, file_extension=ending or None))
+        return content.read_bytes() if isinstance(content, Path) else content
+
+    def _commit(self, made: Callable[[PackWriter], ObjectId], why: str, *, keep: bool) -> None:
+        history = self._vault.history
+        old = history.refs.read(self._ref)
+        pack = history.new_pack()
+        try:
+            commit = history.add_commit(pack, made(pack), old if keep else None, why)
+            finished = pack.finish()
+        except BaseException:
+            pack.abandon()
+            raise
+        history.publish([finished] if finished else [])
+        history.refs.update(self._ref, commit, old=old)

@@ -1,0 +1,263 @@
+"""Milestones: real tags with types, kept by prune, annotated, compared, restored by name."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gitvault import GameVault, GameVersionType
+from gitvault.core.backup_engine.retention import Retention
+from gitvault.core.versioning import notes, tags
+from gitvault.core.versioning.objects import decode_tag
+from gitvault.errors import AmbiguousError, CorruptionError, ExistsError, GitVaultError, LockedError, NotFoundError
+from gitvault.personas.game import Backup, milestones
+from gitvault.personas.game.milestones import Changelog, Milestone
+from gitvault.vault import Vault
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def game(tmp_path: Path) -> Path:
+    folder = tmp_path / "lantern"
+    (folder / "art").mkdir(parents=True)
+    (folder / "main.gd").write_text("extends Node\n")
+    (folder / "art/hero.png").write_bytes(b"\x89PNG" + bytes(range(256)) * 400)
+    return folder
+
+
+@pytest.fixture
+def lantern(game: Path, vault: Vault) -> GameVault:
+    return GameVault("lantern", game, vault=vault.path)
+
+
+def git(vault: Vault, *words: str) -> str:
+    return subprocess.run(
+        ["git", f"--git-dir={vault.path}", *words], check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def test_git_lists_and_describes_by_them(lantern: GameVault, vault: Vault, game: Path) -> None:
+    made = lantern.create_backup(
+        name="alpha-1", version_type=GameVersionType.ALPHA, is_milestone=True, tags=["demo"], metadata={"engine": "4.3"}
+    )
+    assert made == Backup(made.report, made.milestone)
+    assert made.milestone
+    assert git(vault, "tag", "-n") == "lantern/alpha-1 alpha-1"
+    assert git(vault, "describe", "lantern") == "lantern/alpha-1"
+    assert git(vault, "rev-parse", "lantern/alpha-1^{commit}") == made.report.snapshot
+    git(vault, "fsck", "--full", "--strict")
+    (game / "main.gd").write_text("extends Node2D\n")
+    assert lantern.create_backup(name="build 2").milestone is None
+    assert git(vault, "describe", "lantern").startswith("lantern/alpha-1-1-g")
+    [found] = lantern.milestones()
+    assert found == made.milestone
+    assert (found.tag.type, found.tag.tags, found.tag.metadata) == ("alpha", ("demo",), {"engine": "4.3"})
+    assert vault.get_snapshot_info(made.report.snapshot).metadata["version"] == "alpha-1"
+
+
+def test_a_rollback_restores_the_precise_build(lantern: GameVault, vault: Vault, game: Path, tmp_path: Path) -> None:
+    before = (game / "art/hero.png").read_bytes()
+    lantern.create_backup(name="beta", version_type=GameVersionType.BETA, is_milestone=True)
+    (game / "art/hero.png").write_bytes(b"spoilt")
+    lantern.backup()
+    for number, name in enumerate(("beta", "lantern/beta")):
+        vault.restore_snapshot(name, tmp_path / str(number))
+        assert (tmp_path / str(number) / "art/hero.png").read_bytes() == before
+
+
+def test_prune_leaves_them_alone_and_what_is_said_follows(lantern: GameVault, vault: Vault, game: Path) -> None:
+    names = []
+    for number in range(5):
+        (game / "main.gd").write_text(f"# {number}\n")
+        is_milestone = number == 2
+        names.append(lantern.create_backup(name=f"b{number}", is_milestone=is_milestone).report.snapshot)
+    one = milestones.annotate(vault, lantern.milestones()[0], {"text": "players liked it"})
+    vault.prune(Retention(last=1), yes=True)
+    assert [snapshot.id for snapshot in lantern.snapshots()] == [names[4], names[2]]
+    vault.sweep()
+    [kept] = milestones.milestones(vault)
+    assert kept == one
+    assert [said["text"] for said in kept.annotations] == ["players liked it"]
+    assert vault.verify(data=True).ok
+
+
+def test_what_is_said_is_a_git_note(lantern: GameVault, vault: Vault) -> None:
+    lantern.create_backup(name="rc", version_type=GameVersionType.RELEASE_CANDIDATE, is_milestone=True)
+    one = milestones.find(vault, "rc")
+    for said in ({"text": "it's slow"}, {"facts": {"fps": "58"}}, {"released": "steam/beta"}):
+        one = milestones.annotate(vault, one, said)
+    assert one.released == "steam/beta"
+    shown = git(vault, "log", "-1", "--notes=vault/milestones", "--format=%N", "lantern")
+    assert [json.loads(line)["milestone"] for line in shown.splitlines()] == ["rc"] * 3
+    head = git(vault, "rev-parse", f"{notes.PREFIX}milestones")
+    again = notes.read(vault.history, "milestones", vault.history.locate(one.tag.snapshot))[0]
+    vault.annotate("milestones", one.tag.snapshot, again, "the same line again")
+    assert git(vault, "rev-parse", f"{notes.PREFIX}milestones") == head
+    assert vault.annotations("milestones", one.tag.snapshot)
+
+
+def test_a_note_that_git_keeps_in_folders_is_found(lantern: GameVault, vault: Vault) -> None:
+    snapshot = lantern.backup().snapshot
+    ref = f"{notes.PREFIX}other"
+    environment = ["-c", "user.name=x", "-c", "user.email=x@example.invalid"]
+    git(vault, *environment, "notes", "--ref", ref, "add", "-m", '{"a": 1}', snapshot)
+    tree = git(vault, "rev-parse", f"{ref}^{{tree}}")
+    blob = git(vault, "ls-tree", tree).split()[2]
+    inner = subprocess.run(
+        ["git", f"--git-dir={vault.path}", "mktree"],
+        input=f"100644 blob {blob}\t{snapshot[2:]}\n",
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    outer = subprocess.run(
+        ["git", f"--git-dir={vault.path}", "mktree"],
+        input=f"040000 tree {inner}\t{snapshot[:2]}\n",
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    commit = git(vault, *environment, "commit-tree", "-m", "fan-out", outer)
+    git(vault, "update-ref", ref, commit)
+    vault.close()
+    assert vault.annotations("other", snapshot) == [{"a": 1}]
+    git(vault, *environment, "notes", "--ref", "refs/notes/vault/bad", "add", "-m", "[1", snapshot)
+    vault.close()
+    with pytest.raises(CorruptionError, match="cannot be read"):
+        vault.annotations("bad", snapshot)
+
+
+def test_the_changelog_between_two(lantern: GameVault, vault: Vault, game: Path) -> None:
+    lantern.create_backup(name="a", is_milestone=True)
+    (game / "main.gd").write_text("changed\n")
+    (game / "art/new.png").write_bytes(b"new")
+    (game / "art/hero.png").unlink()
+    lantern.create_backup(name="b", is_milestone=True)
+    found = milestones.compare(vault, milestones.find(vault, "a"), milestones.find(vault, "b"))
+    assert found == Changelog(found.older, found.newer, found.difference, {"code": (0, 1, 0), "image": (1, 0, 1)})
+
+
+def test_files_that_go_with_it(lantern: GameVault, vault: Vault, tmp_path: Path) -> None:
+    build = tmp_path / "lantern.x86_64"
+    build.write_bytes(b"\x7fELF\0" + bytes(range(256)) * 1000)
+    lantern.create_backup(name="demo", version_type=GameVersionType.DEMO, is_milestone=True, artefacts=[build])
+    one = milestones.find(vault, "demo")
+    assert one == Milestone(one.tag, (), ("lantern.x86_64",))
+    assert milestones.artefact(vault, one, "lantern.x86_64") == build.read_bytes()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/lantern.x86_64").write_text("x")
+    with pytest.raises(ExistsError, match="two of the files"):
+        lantern.create_backup(name="d2", is_milestone=True, artefacts=[build, tmp_path / "other/lantern.x86_64"])
+
+
+def test_names_that_are_taken_missing_or_of_several(
+    lantern: GameVault, vault: Vault, tmp_path: Path, game: Path
+) -> None:
+    snapshot = lantern.create_backup(name="v1", is_milestone=True).report.snapshot
+    with pytest.raises(ExistsError, match=r"v1: is lantern's snapshot .* choose another"):
+        lantern.create_backup(name="v1", is_milestone=True)
+    with pytest.raises(GitVaultError, match="cannot be empty"):
+        lantern.create_backup(is_milestone=True)
+    with pytest.raises(LockedError):
+        vault.name_snapshot("v1", snapshot, type="alpha")
+    (tmp_path / "other").mkdir()
+    other = GameVault("other", tmp_path / "other", vault=vault.path)
+    other.create_backup(name="v1", is_milestone=True)
+    with pytest.raises(AmbiguousError, match="lantern/v1, other/v1"):
+        milestones.find(vault, "v1")
+    with pytest.raises(AmbiguousError, match="several projects have it"):
+        vault.resolve("v1")
+    assert milestones.find(vault, "v1", "other").tag.project == "other"
+    assert vault.resolve("lantern/v1") == snapshot
+    with pytest.raises(NotFoundError, match="no such milestone"):
+        milestones.find(vault, "v9")
+    with pytest.raises(NotFoundError, match="no such project, snapshot, milestone or date"):
+        vault.resolve("v9")
+
+
+def test_other_tools_tags_are_names_and_no_milestones(lantern: GameVault, vault: Vault) -> None:
+    snapshot = lantern.backup().snapshot
+    git(vault, "tag", "lantern/light", snapshot)
+    git(vault, "-c", "user.name=x", "-c", "user.email=x@x", "tag", "-a", "-m", "by hand", "lantern/hand", snapshot)
+    assert vault.resolve("light") == vault.resolve("hand") == snapshot
+    assert list(milestones.milestones(vault)) == []
+    assert [tag.name for tag in tags.tags(vault.history)] == ["hand", "light"]
+    assert tags.find(vault.history, "lantern/hand")[0][0] == "lantern"
+    oid = vault.history.refs.read("refs/tags/lantern/hand")
+    assert oid
+    assert decode_tag(oid, vault.history.objects.read(oid)[1])[2] == "by hand\n"
+    with pytest.raises(CorruptionError, match="a tag that cannot be read"):
+        decode_tag(oid, b"object " + b"0" * 40 + b"\ntagger nobody\n\nx")
+
+
+def test_what_is_damaged_is_not_proved(lantern: GameVault, vault: Vault) -> None:
+    made = lantern.create_backup(name="gold", is_milestone=True).milestone
+    assert made
+    assert milestones.prove(vault, made, lambda what, done, total: None) > 100_000
+    for pack in (vault.path / "chunks").glob("**/*.zpk"):
+        pack.unlink()
+    lantern.close()
+    with Vault.open(vault.path) as again, pytest.raises(CorruptionError):
+        milestones.prove(again, made)
+
+
+def test_the_command(command: Run, game: Path, tmp_path: Path) -> None:
+    command("snapshot", game)
+    (tmp_path / "notes.txt").write_text("first")
+    done = command(
+        *("milestone", "create", "alpha-1", "--project", "lantern", "--type", "alpha", "-m", "first level"),
+        *("--tag", "demo", "--meta", "engine=4.3", "--attach", tmp_path / "notes.txt", "--verify", "--json"),
+    )
+    said = json.loads(done.stdout)
+    assert {"name", "type", "snapshot", "tag"} <= said.keys(), done.stderr
+    assert (said["name"], said["type"], said["tag"]) == ("alpha-1", "alpha", "lantern/alpha-1")
+    assert said["verified_bytes"] > 100_000
+    (game / "main.gd").write_text("changed\n")
+    assert "lantern/beta-1: beta" in command("milestone", "create", "beta-1", "--type", "beta").stdout
+    assert [one["name"] for one in json.loads(command("milestone", "list", "--json").stdout)] == ["beta-1", "alpha-1"]
+    assert "lantern/alpha-1" in command("milestone", "list", "--project", "lantern").stdout
+    shown = command("milestone", "annotate", "alpha-1", "-m", "well received", "--meta", "score=8").stdout
+    assert "text: well received" in shown
+    shown = command("milestone", "release", "alpha-1", "--to", "itch.io").stdout
+    assert "released: itch.io" in shown
+    assert "engine = 4.3" in command("milestone", "show", "alpha-1").stdout
+    compared = command("milestone", "compare", "alpha-1", "beta-1")
+    assert (compared.returncode, "1 changed" in compared.stdout) == (1, True)
+    assert command("milestone", "compare", "alpha-1", "alpha-1").stdout == "the same\n"
+    older = command("milestone", "create", "old", "--snapshot", "lantern~1", "--json")
+    assert json.loads(older.stdout)["snapshot"] == said["snapshot"]
+    assert "first level" in command("milestone", "show", "alpha-1").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("create", "x", "--type", "gamma"), 129, "expected first-playable"),
+        (("create",), 129, "expected 1 name"),
+        (("create", "x", "--attach", "/no/such"), 128, "no such file to attach"),
+        (("annotate", "v1"), 129, "-m TEXT or --meta"),
+        (("release", "v1"), 129, "--to WHERE"),
+        (("show", "v9"), 128, "no such milestone"),
+        (("list", "--project", "nobody"), 128, "no such project"),
+    ],
+)
+def test_what_is_wrong_is_one_line(command: Run, game: Path, words: tuple[str, ...], code: int, says: str) -> None:
+    command("snapshot", game)
+    done = command("milestone", *words)
+    assert (done.returncode, says in done.stderr) == (code, True), done.stderr
+
+
+def test_which_project_has_to_be_clear(command: Run, game: Path, tmp_path: Path) -> None:
+    assert "there is none yet" in command("milestone", "create", "x").stderr
+    assert "no milestones yet" in command("milestone", "list").stdout
+    (tmp_path / "two").mkdir()
+    command("snapshot", game, tmp_path / "two")
+    assert "lantern, two" in command("milestone", "create", "x").stderr
+    (game / "main.gd").rename(tmp_path / "main.gd")
+    game.rename(tmp_path / "moved")
+    assert "no such folder; --snapshot lantern" in command("milestone", "create", "x", "--project", "lantern").stderr
