@@ -160,5 +160,11 @@ def test_all_elements_of_a_file_land_in_a_folder(tmp_path: Path) -> None:
     assert [path.read_bytes() for path in written] == [b"1", b"2", b"3"]
 
 
+def test_a_name_with_a_colon_that_is_there_is_a_file(tmp_path: Path) -> None:
+    source = layered.zip_file(tmp_path / "a:b.zip", OLD)
+    with at_hand(str(source), _no_vault) as path:
+        assert path == source
+
+
 def _no_vault() -> Any:
     raise AssertionError("no vault is needed for files on disk")
