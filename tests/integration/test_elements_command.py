@@ -22,6 +22,7 @@ from gitvault.personas.creative.elements import (
     list_elements,
     restore_element,
 )
+from gitvault.personas.creative.sources import at_hand
 
 Run = Callable[..., tuple[int, Any]]
 OLD, NOW = {SKY: 10, HILL: 100, TREE: 200}, {SKY: 17, HILL: 120}
