@@ -14,7 +14,7 @@ from gitvault.personas.base import Answer, Session, Verb
 
 if TYPE_CHECKING:
     from gitvault.formats import Element
-    from gitvault.personas.creative.elements import Restored
+    from gitvault.personas.creative.elements import RestoredElement
     from gitvault.vault import Vault
 
 
@@ -71,7 +71,7 @@ def _table(elements: list[Element]) -> Iterator[str]:
         yield from render.table((render.line(e.id), e.kind, render.line(e.name)) for e in elements)
 
 
-def _lines(done: Restored) -> Iterator[str]:
+def _lines(done: RestoredElement) -> Iterator[str]:
     yield (
         f"{render.line(done.output)}: {render.plural(len(done.changed), 'element')} restored, "
         f"{len(done.unchanged):,} unchanged, each read again and compared"

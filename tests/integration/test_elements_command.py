@@ -15,7 +15,14 @@ from gitvault import errors
 from gitvault.cli import main
 from gitvault.formats.elements import element_changes
 from gitvault.personas.creative import CreativeVault
-from gitvault.personas.creative.elements import Restored, extract_element, extract_into, list_elements, restore_element
+from gitvault.personas.creative.elements import (
+    RestoredElement,
+    extract_element,
+    extract_into,
+    list_elements,
+    restore_element,
+)
+from gitvault.personas.creative.sources import at_hand
 
 Run = Callable[..., tuple[int, Any]]
 OLD, NOW = {SKY: 10, HILL: 100, TREE: 200}, {SKY: 17, HILL: 120}
@@ -69,7 +76,7 @@ def test_a_layer_that_was_painted_over_comes_back_from_a_snapshot(tmp_path: Path
         [tree_file] = forest.extract_elements("hero.kra", before, tmp_path, [TREE])
         assert tree_file == tmp_path / "Tree.kra"
         done = forest.restore_element(HILL, f"{before}:hero.kra", str(drawing), tmp_path / "hill.kra")
-        assert isinstance(done, Restored)
+        assert isinstance(done, RestoredElement)
         assert done.proof
 
 
@@ -152,6 +159,12 @@ def test_all_elements_of_a_file_land_in_a_folder(tmp_path: Path) -> None:
     written = extract_into(str(source), tmp_path / "out", (), _no_vault, suffix="")
     assert [path.name for path in written] == ["x.txt", "x.txt 2", "element"]
     assert [path.read_bytes() for path in written] == [b"1", b"2", b"3"]
+
+
+def test_a_name_with_a_colon_that_is_there_is_a_file(tmp_path: Path) -> None:
+    source = layered.zip_file(tmp_path / "a:b.zip", OLD)
+    with at_hand(str(source), _no_vault) as path:
+        assert path == source
 
 
 def _no_vault() -> Any:

@@ -7,6 +7,7 @@ import struct
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ import layered
 import pytest
 from layered import HILL, SKY, TREE
 
+from gitvault.core.utils.files import Disk
 from gitvault.errors import GitVaultError, ToolFailed, ToolMissing, UnsupportedMedia
-from gitvault.formats import format_of
+from gitvault.formats import format_of, formats
 from gitvault.formats.elements import extracted, family, find, listed, prove, spliced, witnessed
 from gitvault.formats.layered import archive, exr, painting, psd, psd_file, svg, tiff, xcf
-from gitvault.formats.layered.markup import edited, parse
+from gitvault.formats.layered.markup import Node, edited, indent_of, inserted, parse
 from gitvault.formats.mapping import mapped
+from gitvault.formats.witness.zipped import member_hash
 
 OLD, NOW = {SKY: 10, HILL: 100, TREE: 200}, {SKY: 17, HILL: 120, TREE: 220}
 
@@ -667,3 +670,45 @@ def test_gimp_images_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("gitvault.core.utils.process.run", lambda *_a, **_k: b"")
     assert "GIMP wrote nothing" in refused(extracted, source, "5", tmp_path / "x.png")
     assert issubclass(ToolFailed, GitVaultError)
+
+
+# -- the pieces alone
+
+
+def test_what_can_be_written_can_be_proven_and_is_listed() -> None:
+    for known in formats():
+        assert not known.splice or (known.witness and known.elements), known.name
+
+
+def test_markup_knows_where_everything_is() -> None:
+    data = b'<a xmlns="urn:1" xmlns:p="urn:2">\n  <p:b/>\n <c></c></a>'
+    root: Node = parse(data)
+    b, c = root.children
+    assert (b.local, b.namespaces()["p"], b.namespaces()[""]) == ("b", "urn:2", "urn:1")
+    assert indent_of(data, b) == b"\n  "
+    assert edited(data, [inserted(data, b, None, b"<x/>", b" ")]).count(b"<p:b> <x/> </p:b>") == 1
+    assert b"<c> <x/></c>" in edited(data, [inserted(data, c, None, b"<x/>", b" ")])
+    assert b"<x/> <c>" in edited(data, [inserted(data, root, c, b"<x/>", b" ")])
+    assert edited(data, [inserted(data, root, None, b"<x/>", b" ")]).endswith(b"</c> <x/></a>")
+
+
+def test_pieces_of_documents_and_archives(tmp_path: Path) -> None:
+    with mapped(layered.psd_file(tmp_path / "a.psd", OLD)) as view:
+        sky, hill, _ = psd_file.read(view).layers
+        assert isinstance(sky, psd_file.Layer)
+        assert sky.with_mask_of(hill).mask_channels == hill.mask_channels
+        mask: psd_file.Bytes = sky.mask
+        assert len(mask) >= 18
+    source = layered.zip_file(tmp_path / "a.zip", OLD)
+    with mapped(source) as view:
+        read = archive.read(view)
+        assert isinstance(read, archive.Archive)
+        assert isinstance(read.members[0], archive.Member)
+    with zipfile.ZipFile(source) as file:
+        assert member_hash(file, file.getinfo(SKY)) == sha256(layered._flat(10)).hexdigest()
+
+
+def test_a_file_that_others_wrote_is_made_durable(tmp_path: Path) -> None:
+    Disk().sync_file(written(tmp_path / "a", "x"))
+    with pytest.raises(OSError):
+        Disk().sync_file(tmp_path / "missing")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hashlib import sha256
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,12 @@ def witness(path: Path) -> dict[str, str]:
         layers: dict[str, list[int]] = {}
         for channel, name in enumerate(spec.channelnames):
             layers.setdefault(name.rpartition(".")[0], []).append(channel)
+        hashes = _pixels(path, opened, spec, number)
         taken: dict[str, int] = {}
         for layer, channels in sorted(layers.items()):
-            found[_once(f"{own}/{layer or 'base'}", taken)] = _pixels(path, opened, spec, number, channels)
+            found[_once(f"{own}/{layer or 'base'}", taken)] = sha256(
+                "\n".join(sorted(hashes[channel] for channel in channels)).encode()
+            ).hexdigest()
         number += 1
     return found
 
@@ -48,15 +52,17 @@ def _once(name: str, seen: dict[str, int]) -> str:
     return name if seen[name] == 1 else f"{name}#{seen[name]}"
 
 
-def _pixels(path: Path, opened: Any, spec: Any, number: int, channels: list[int]) -> str:
-    hashes = []
-    formats = list(spec.channelformats) or [spec.format] * spec.nchannels
-    for channel in channels:
-        kind = str(formats[channel])
-        pixels = opened.read_image(number, 0, channel, channel + 1, kind)
+def _pixels(path: Path, opened: Any, spec: Any, number: int) -> list[str]:
+    """A hash for each channel. What is of one type is read together: each reading decompresses all."""
+    formats = [str(kind) for kind in spec.channelformats] or [str(spec.format)] * spec.nchannels
+    hashes: list[str] = []
+    for kind, run in groupby(formats):
+        start, count = len(hashes), len(list(run))
+        pixels = opened.read_image(number, 0, start, start + count, kind)
         if pixels is None:
-            raise UnsupportedMedia(f"{path.name}: {opened.geterror()}; its bytes are saved")
-        own = sha256(f"{spec.channelnames[channel]} {kind}".encode())
-        own.update(pixels.tobytes())
-        hashes.append(own.hexdigest())
-    return sha256("\n".join(sorted(hashes)).encode()).hexdigest()
+            raise UnsupportedMedia(f"{path.name}: {' '.join(opened.geterror().split())}; its bytes are saved")
+        for channel in range(count):
+            own = sha256(f"{spec.channelnames[start + channel]} {kind}".encode())
+            own.update(pixels[..., channel].tobytes())
+            hashes.append(own.hexdigest())
+    return hashes

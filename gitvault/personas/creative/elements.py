@@ -28,7 +28,7 @@ _SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Restored:
+class RestoredElement:
     """An element of an old file in the current one."""
 
     element: str
@@ -96,7 +96,7 @@ def restore_element(
     vault: Callable[[], Vault],
     *,
     overwrite: bool = False,
-) -> Restored:
+) -> RestoredElement:
     """Write the file `into` with an element, by id or name, of the file `source`, all else as it is.
 
     `output` is there only when the proof holds. Raises UnsupportedMedia where it does not or it cannot be done,
@@ -134,7 +134,7 @@ def restore_element(
                 f"{_shown(str(into))}: with {element.id!r} of {_shown(source)} something else would change too; "
                 "nothing was written"
             )
-        return Restored(element.id, str(output), proof.unchanged, proof.changed, proof.holds, stale)
+        return RestoredElement(element.id, str(output), proof.unchanged, proof.changed, proof.holds, stale)
 
 
 def _elements(child: Confined, path: Path) -> list[Element]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 import time
 from collections.abc import Iterable
@@ -23,6 +24,7 @@ from gitvault.core.versioning.indexed import Indexed
 from gitvault.core.versioning.objects import object_id
 
 _AT_ONCE = 1 << 20
+_STRANGE = re.compile(rb"(?:\A|/)(?:\.{0,2})(?:/|\Z)|\0")
 
 
 class WorkTree:
@@ -88,7 +90,8 @@ class WorkTree:
                 found.update(prefix + name for name in expected if name not in present)
         if len(self._visited) < len(self.tracked):
             self._look_for_folders(found, b"")
-        return tuple(sorted(found))
+        # What a damaged or hostile base names is not to spoil the record.
+        return tuple(sorted(path for path in found if not _STRANGE.search(path)))
 
     def _in_project(self, folder: bytes) -> bytes:
         return self._path + b"/" + folder if self._path and folder else self._path or folder
