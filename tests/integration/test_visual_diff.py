@@ -132,6 +132,17 @@ def test_what_changed_between_two_snapshots(tmp_path: Path, command: Run, vault:
     assert command("diff", "acme~1", "acme", "art").returncode == 129
 
 
+def test_a_link_that_leads_elsewhere_is_no_image(tmp_path: Path, vault: Vault) -> None:
+    link = tmp_path / "acme" / "now.png"
+    link.parent.mkdir()
+    for target in ("one.png", "two.png"):
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+        vault.create_snapshot(link.parent)
+    [found] = diff.compare_snapshots(vault, "acme~1", "acme")
+    assert (found.kind, found.problem, found.stats) == ("file", None, {"state": "changed"})
+
+
 def test_two_folders_of_renders(tmp_path: Path) -> None:
     for name in ("old", "new"):
         project(tmp_path / name)

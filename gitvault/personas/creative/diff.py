@@ -56,6 +56,8 @@ class _Sides:
     """All paths of the newer side."""
     fetch: Callable[[int, bytes, Path], Path]
     """(0: older, 1: newer; path; folder for a copy): the file on disk."""
+    has_content: Callable[[bytes], bool]
+    """Whether a path is a file on both sides, and not a link on one."""
 
 
 def compare_files(before: Path, after: Path, folder: Path | None = None) -> FileDifference:
@@ -88,7 +90,9 @@ def compare_folders(before: Path, after: Path, folder: Path | None = None) -> It
         return not filecmp.cmp(fetch(0, path, before), fetch(1, path, before), shallow=False)
 
     changed = [path for path in both if differ(path)]
-    yield from _all(_Sides(sides[1] - both, changed, sides[0] - both, (), lambda: sorted(sides[1]), fetch), folder)
+    yield from _all(
+        _Sides(sides[1] - both, changed, sides[0] - both, (), lambda: sorted(sides[1]), fetch, lambda _: True), folder
+    )
 
 
 def _listed(root: Path) -> set[bytes]:
@@ -121,8 +125,11 @@ def compare_snapshots(
     def every() -> list[bytes]:
         return [entry.path for entry in vault.entries(b, path, recursive=True) if entry.kind == "file"]
 
+    def has_content(path: bytes) -> bool:
+        return all(entry.kind == "file" for side in (a, b) for entry in vault.entries(side, path))
+
     moved = [(move.source, move.target) for move in found.moved if within((move.target,))]
-    sides = _Sides(within(found.added), within(found.changed), within(found.deleted), moved, every, fetch)
+    sides = _Sides(within(found.added), within(found.changed), within(found.deleted), moved, every, fetch, has_content)
     yield from _all(sides, folder)
 
 
@@ -145,7 +152,7 @@ def _all(sides: _Sides, folder: Path | None) -> Iterator[FileDifference]:
     for path, state in states.items():
         if sequence := owner.get(path):
             works[sequence.name] = _sequence_work(sides, sequence, frames[sequence], states)
-        elif state == "changed" and _is_shown(path):
+        elif state == "changed" and _is_shown(path) and sides.has_content(path):
             works[path] = _file_work(sides, path)
         else:
             works[path] = _plain_work(FileDifference(path, "file", True, {"state": state}))
