@@ -40,6 +40,13 @@ STRUCTS: dict[str, Sequence[tuple[str, str]]] = {
         ("MVert", "*mvert"),
         ("MPoly", "*mpoly"),
         ("MLoop", "*mloop"),
+        ("MFace", "*mface"),
+        ("int", "*poly_offset_indices"),
+        ("CustomData", "vdata"),
+        ("CustomData", "ldata"),
+        ("AttributeStorage", "attribute_storage"),
+        ("int", "totface"),
+        ("int", "_pad0"),
         ("int", "totvert"),
         ("int", "totpoly"),
         ("int", "totloop"),
@@ -47,6 +54,12 @@ STRUCTS: dict[str, Sequence[tuple[str, str]]] = {
     ],
     "MVert": [("float", "co[3]"), ("short", "no[3]"), ("char", "flag"), ("char", "bweight")],
     "MPoly": [("int", "loopstart"), ("int", "totloop"), ("short", "mat_nr"), ("char", "flag"), ("char", "_pad")],
+    "MFace": [("int", "v1"), ("int", "v2"), ("int", "v3"), ("int", "v4")],
+    "CustomData": [("CustomDataLayer", "*layers"), ("int", "totlayer"), ("int", "_pad")],
+    "CustomDataLayer": [("int", "type"), ("char", "name[68]"), ("void", "*data")],
+    "AttributeStorage": [("Attribute", "*dna_attributes"), ("int", "dna_attributes_num"), ("int", "_pad")],
+    "Attribute": [("char", "*name"), ("int", "data_type"), ("int", "_pad"), ("void", "*data")],
+    "AttributeArray": [("void", "*data"), ("int", "size"), ("int", "_pad")],
     "MLoop": [("int", "v"), ("int", "e")],
     "Key": [("ID", "id"), ("ID", "*from"), ("int", "totkey"), ("int", "uidgen")],
     "Material": [("ID", "id"), ("bNodeTree", "*nodetree"), ("void", "*preview"), ("float", "r"), ("float", "g")],
@@ -172,6 +185,7 @@ def blend(
     top: float = 1.0,
     key: str = "",
     undo: int = 0,
+    points: str = "structs",
     start: int = 0x10000,
     **kind: Any,
 ) -> bytes:
@@ -198,14 +212,41 @@ def blend(
         unit = [float(i % 5 == 0) for i in range(16)]
         above = {"parent": place[objects[0]], "parentinv": unit} if index else {}
         file.add("OB", "Object", {"id": {"name": "OB" + name, "us": 1}, **common, **above}, at=place[name])
-    tables = [file.address() for _ in range(4)]
-    shape = {"mat": tables[0], "mvert": tables[1], "mpoly": tables[2], "mloop": tables[3]}
+    tables = [file.address() for _ in range(9)]
+    shape: dict[str, Any] = {"mat": tables[0], "mvert": tables[1], "mpoly": tables[2], "mloop": tables[3]}
+    corners = [corner for side in SIDES for corner in side]
+    lists = {"position": [x for point in CUBE for x in point], ".corner_vert": corners}
+    if points == "faces":
+        shape = {"mat": tables[0], "mvert": tables[1], "mface": tables[4], "totface": 7}
+    elif points == "layers":
+        shape = {"mat": tables[0], "vdata": {"layers": tables[4], "totlayer": 1}, "poly_offset_indices": tables[6]}
+        shape["ldata"] = {"layers": tables[5], "totlayer": 1}
+    elif points == "attributes":
+        shape = {"mat": tables[0], "attribute_storage": {"dna_attributes": tables[4]}, "poly_offset_indices": tables[6]}
     totals = {"totvert": 8, "totpoly": 6, "totloop": 24, "key": place["key"] if key else 0}
     file.add("ME", "Mesh", {"id": {"name": "MECube"}, **shape, **totals}, at=place["mesh"])
     file.raw(file.pointers(place["material"]), at=tables[0])
     file.add("DATA", "MVert", *({"co": (x, y, z * top)} for x, y, z in CUBE), at=tables[1])
     file.add("DATA", "MPoly", *({"loopstart": 4 * index, "totloop": 4} for index in range(6)), at=tables[2])
     file.add("DATA", "MLoop", *({"v": corner} for side in SIDES for corner in side), at=tables[3])
+    if points == "faces":
+        # The last is an edge without a face.
+        sides = ({f"v{1 + corner}": at for corner, at in enumerate(side)} for side in (*SIDES[1:], SIDES[0]))
+        loose = {"v1": 0, "v2": 1, "v3": -1}
+        file.add("DATA", "MFace", *sides, loose, at=tables[4])
+    elif points != "structs":
+        file.raw(struct.pack(file.order + "7i", *range(0, 25, 4)), at=tables[6])
+        arrays = []
+        for values, form in ((lists["position"], "f"), (lists[".corner_vert"], "i")):
+            arrays.append(file.raw(struct.pack(f"{file.order}{len(values)}{form}", *values)))
+        if points == "layers":
+            for number, name in enumerate(lists):
+                file.add("DATA", "CustomDataLayer", {"name": name, "data": arrays[number]}, at=tables[4 + number])
+        else:
+            names = [file.raw(name.encode() + b"\0") for name in lists]
+            held = [file.add("DATA", "AttributeArray", {"data": at, "size": 1}) for at in arrays]
+            both = ({"name": name, "data": at} for name, at in zip(names, held, strict=True))
+            file.add("DATA", "Attribute", *both, at=tables[4])
     if key:
         file.add("KE", "Key", {"id": {"name": "KE" + key}, "from": place["mesh"], "totkey": 2}, at=place["key"])
     tree, linked, library = file.address(), file.address(), file.address()

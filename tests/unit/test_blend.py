@@ -19,6 +19,7 @@ from gitvault.formats.scene import blend_mesh, blender, changes, packing
 from gitvault.formats.scene.blend import Blend, Datablock, Field, Layout, read, thumbnail
 from gitvault.formats.scene.blend_splice import extract, same_types, splice
 from gitvault.formats.scene.datablocks import INTERFACE, KINDS, Contents, elements, head_of, identifier, links
+from gitvault.formats.witness import blend as second
 from gitvault.formats.witness.blend import witness
 
 WAYS = [
@@ -75,6 +76,23 @@ def test_each_kind_of_file_is_read(tmp_path: Path, way: dict[str, object]) -> No
     assert cube.corners.tolist() == [corner for side in SIDES for corner in side]
     assert cube.triangles()[:2].tolist() == [[0, 2, 3], [0, 3, 1]]
     assert lamp.matrix[:3, 3].tolist() == [1.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("points", ["structs", "faces", "layers", "attributes"])
+def test_a_mesh_is_the_same_however_its_blender_keeps_it(tmp_path: Path, points: str) -> None:
+    path = written(tmp_path / "a.blend", blend(points=points))
+    mesh = blend_mesh.meshes(path)[0]
+    assert mesh.vertices.tolist() == [list(point) for point in CUBE]
+    faces = np.split(mesh.corners, mesh.offsets[1:-1])
+    # Of four corners the last may not be vertex 0: that meant three.
+    wanted = [set(side) for side in SIDES]
+    assert [set(face.tolist()) for face in faces if len(face)][-1:] == (wanted[:1] if points == "faces" else wanted[5:])
+    assert len(mesh.triangles()) == 12
+    assert found(path)["mesh/Cube"].kind == "mesh"
+    output, changed, holds = restored(path, "mesh/Cube", written(tmp_path / "b.blend", blend(points=points, top=2.0)))
+    assert holds
+    assert blend_mesh.meshes(output)[0].corners.tolist() == mesh.corners.tolist()
+    assert set(changed) <= {"mesh/Cube"}
 
 
 @pytest.mark.parametrize("packed", ["gzip", "zstd"])
@@ -243,6 +261,8 @@ def test_damaged_files_are_refused_whatever_byte_is_wrong(tmp_path: Path) -> Non
     path = tmp_path / "bad.blend"
     damaged = [content[:end] for end in (9, 40, 300, len(content) // 2, len(content) - 30)]
     damaged += [gzip.compress(content)[:-200], zstandard.compress(content)[:-40], b"BLENDER18-99v0700", b"BLENDER~v300"]
+    packed = zstandard.compress(content)
+    damaged += [b"BLENDER-x300" + bytes(99), packed[:20] + b"\xff" * 40 + packed[60:]]
     damaged += [content.replace(b"DNA1", b"DNA2"), content.replace(b"STRC", b"STRX"), b"BLENDER-v304" + bytes(100)]
     for bad in damaged:
         path.write_bytes(bad)
@@ -257,7 +277,7 @@ def test_damaged_files_are_refused_whatever_byte_is_wrong(tmp_path: Path) -> Non
                 reader(path)
 
 
-def test_types_that_contain_each_other_are_refused() -> None:
+def test_types_that_contain_each_other_are_refused(tmp_path: Path) -> None:
     content = blend()
     table = content[content.index(b"SDNA") :]
     at = content.index(b"STRC") + 8
@@ -266,8 +286,15 @@ def test_types_that_contain_each_other_are_refused() -> None:
     names = table[12 : table.index(b"TYPE")].split(b"\0")
     plain = next(number for number, name in enumerate(names) if not name.startswith(b"*") and b"[" not in name)
     bad = content[: at + 4] + struct.pack("<HH", first, plain) + content[at + 8 :]
-    with pytest.raises(ValueError, match=r"contain each other|larger than"):
-        Blend(bad).layout.fields(0)
+    with pytest.raises(ValueError, match=r"contain each other|larger than|smaller than"):
+        Blend(bad)
+    large = content.replace(b"parentinv[4][4]", b"p000000[999999]")
+    with pytest.raises(ValueError, match="larger than they can be"):
+        Blend(large)
+    # A list of a thousand million takes no time either.
+    for reader in (elements, witness):
+        with pytest.raises(UnsupportedMedia, match=r"its table of types has no end|larger than they can be"):
+            reader(written(tmp_path / "large.blend", content.replace(b"dna_attributes_num\0", b"d_attri[999999999]\0")))
 
 
 def test_a_mesh_that_contradicts_itself_is_refused(tmp_path: Path) -> None:
@@ -286,6 +313,10 @@ def test_an_unpacked_size_beyond_the_limit_is_refused(tmp_path: Path, monkeypatc
     monkeypatch.setattr(packing, "LIMIT", 8 << 20)
     with pytest.raises(UnsupportedMedia, match="unpacked it has more than"):
         read(bomb)
+    monkeypatch.setattr(second, "_LARGEST", 1 << 20)
+    for bad in (gzip.compress(bytes(9 << 20)), zstandard.compress(bytes(9 << 20))):
+        with pytest.raises(UnsupportedMedia, match="it is too large"):
+            witness(written(bomb, bad))
 
 
 def test_without_the_right_blender_an_older_file_is_refused(

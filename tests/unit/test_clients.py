@@ -46,9 +46,9 @@ def test_a_work_tree_is_held_against_its_base_by_bytes(tmp_path: Path) -> None:
 def test_a_base_with_strange_paths_does_not_spoil_the_record(tmp_path: Path) -> None:
     names = (b"../evil", b"a/../b", b"a//b", b"./c", b"good", b"..good", b"a/.good")
     data = index.encode([entry(path, b"x") for path in sorted(names)])
-    walked = Walked(str(tmp_path), Tracked(data, TrackedCache(tmp_path / "cache", "x", Disk())))
-    walked.seen(b"", [])
-    assert walked.deleted() == (b"..good", b"a/.good", b"good")
+    walked = WorkTree(str(tmp_path), b"", Indexes(tmp_path / "cache").made("x", data))
+    walked.visited(b"")
+    assert walked.deleted(Walked(), None) == (b"..good", b"a/.good", b"good")
 
 
 def test_what_is_left_out_of_a_folder() -> None:

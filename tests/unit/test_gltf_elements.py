@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -245,11 +246,34 @@ def test_a_file_that_contradicts_itself_is_refused(tmp_path: Path, change: dict[
 def test_damaged_files_are_refused(tmp_path: Path) -> None:
     whole = glb(*gltf())
     path = tmp_path / "bad.glb"
-    for bad in (whole[:8], whole[:30], whole[:-4], b"glTF\1" + whole[5:], b"{", b"[]" * 40, b'{"a":' * 100_000):
+    short, other = bytearray(whole), bytearray(whole)
+    short[12:16] = struct.pack("<I", 99999)
+    other[16:20] = b"NONE"
+    damaged = (
+        short,
+        other,
+        whole[:8],
+        whole[:30],
+        whole[:-4],
+        b"glTF\1" + whole[5:],
+        b"{",
+        b"[]" * 40,
+        b'{"a":' * 100_000,
+    )
+    for bad in map(bytes, damaged):
         with pytest.raises(UnsupportedMedia, match="not read as glTF"):
             elements(written(path, bad))
         with pytest.raises(UnsupportedMedia, match="not read as glTF"):
             splice(path, "mesh/Body", path, tmp_path / "output.glb")
+
+
+def test_what_refers_to_nothing_is_neither_moved_nor_taken_out(tmp_path: Path) -> None:
+    document, binary = gltf()
+    document["accessors"] = document["accessors"][:1]
+    path = written(tmp_path / "bad.glb", glb(document, binary))
+    for take in (lambda out: splice(path, "mesh/Wheel", path, out), lambda out: extract(path, "mesh/Wheel", out)):
+        with pytest.raises(UnsupportedMedia, match="number 1 of its 1 accessors"):
+            take(tmp_path / "output.glb")
 
 
 def test_the_second_reader_refuses_as_well(tmp_path: Path) -> None:

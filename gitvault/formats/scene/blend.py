@@ -136,6 +136,8 @@ class Layout:
             inner = None if depth else self._number.get(self._types[of])
             if not size * count:
                 continue
+            if offset + size * count > 0xFFFF:
+                raise ValueError("its types are larger than they can be")
             if inner is None:
                 owner = self.structs[number]
                 yield Field(path, owner, name, self._types[of], offset, size * count, depth)
@@ -145,8 +147,6 @@ class Layout:
                     at = path + (b"[%d]" % index if count > 1 else b"")
                     yield from self._walk(inner, at + b".", offset + index * size, deep + 1)
             offset += size * count
-            if offset > 0xFFFF:
-                raise ValueError("its types are larger than they can be")
 
 
 def _declared(written: bytes) -> tuple[bytes, int, int]:

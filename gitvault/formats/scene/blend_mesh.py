@@ -51,7 +51,7 @@ class Mesh:
 
 
 def meshes(path: Path) -> list[Mesh]:
-    """Every object of the file that has a mesh of it. Raises UnsupportedMedia, ToolMissing without numpy, OSError."""
+    """Every object of the file that has a mesh of the file. Raises UnsupportedMedia, ToolMissing, OSError."""
     np = need("numpy", "mesh")
 
     blend = read(path)

@@ -160,8 +160,6 @@ class _Second:
         return self._flat[struct]
 
     def _flattened(self, struct: int, above: bytes, start: int, left: int) -> Iterator[tuple[bytes, int, int, int]]:
-        if not left or start > 1 << 16:
-            raise ValueError("its table of types has no end")
         for kind, field in self._structs[struct][1]:
             text = self._fields[field]
             times = 1
@@ -169,6 +167,8 @@ class _Second:
                 times *= int(dimension)
             stars = text.count(b"*")
             one = self._pointer if stars else self._sizes[kind]
+            if not left or start + one * times > 1 << 16:
+                raise ValueError("its table of types has no end")
             path = above + re.sub(rb"\[.*|[*()]", b"", text)
             if stars or kind not in self._of_type:
                 yield path, start, one * times, stars
