@@ -78,7 +78,7 @@ def missing(folder: Path) -> list[tuple[str, str]]:
 
 def test_every_link_resolves_on_a_machine_that_has_nothing_of_it(disk: Path, command: Command, vault: Vault) -> None:
     done = json.loads(command("snapshot", disk / "forest", "--with-links", "--json").stdout)
-    assert done["notes"] == ["1 references lead nowhere, so nothing is saved for them: nowhere.mtl of gone.obj ..."]
+    assert done["notes"] == ["nowhere.mtl of gone.obj leads nowhere and is not saved with it"]
     saved = done["snapshot"]
     inside = os.path.relpath(disk, "/")
     carried = {name for name in names(vault, saved) if name.startswith(outside.FOLDER)}
@@ -126,8 +126,13 @@ def test_what_is_carried_is_stored_once_and_read_once(disk: Path, vault: Vault) 
 
 
 def test_the_project_is_as_saved_as_before_and_without_links_they_are_left_out(disk: Path, vault: Vault) -> None:
+    (disk / "forest" / "more.obj").write_bytes(b"mtllib neither.mtl\n")
+    (disk / "forest" / "cut.glb").write_bytes(made.glb()[:40])
     links, notes = carrying.links_of(vault, str(disk / "forest"))
-    assert len(notes) == 1
+    assert [note.rpartition(";")[0] for note in notes] == [
+        "nowhere.mtl of gone.obj leads nowhere and is not saved with it, and 1 more",
+        "cut.glb: not a GLB of version 2, or cut off",
+    ]
     first = vault.create_snapshot(disk / "forest", links=links)
     metadata = vault.get_snapshot_info(first.snapshot).metadata
     assert metadata == {outside.KEY_FOLDER: outside.FOLDER, outside.KEY_ROOT: str(disk / "forest")}

@@ -29,9 +29,9 @@ def links_of(vault: Vault, folder: str) -> tuple[list[str], list[str]]:
     files = [path for path in graph.needs if not is_below(path, root) and not is_below(path, own)]
     notes = []
     if graph.missing:
-        first = graph.missing[0]
-        what = f"{first.target} of {os.path.basename(first.source)}"
-        notes.append(f"{len(graph.missing)} references lead nowhere, so nothing is saved for them: {what} ...")
+        first, *others = graph.missing
+        more = f", and {len(others)} more; git-vault refs check lists them" if others else ""
+        notes.append(f"{first.target} of {os.path.basename(first.source)} leads nowhere and is not saved with it{more}")
     notes += [problem.reason for problem in graph.problems[:_LISTED]]
     return [*files, *_behind_links(files)], notes
 
