@@ -285,6 +285,8 @@ def test_large_files_and_their_sizes(art: Art, monkeypatch: pytest.MonkeyPatch) 
     assert content.pointer and content.size == content.pointer.size
     assert past.snapshot(0).id == version.snapshot
     assert past.ids == {version.snapshot: 0}
+    assert past.is_folder(b"") and not past.is_folder(b"big.png")
+    assert [one.path for one in past.of_folder(b"")] == [b"big.png"]
     assert past.content(replace(step, blob=None)) == Content(0)
 
 
