@@ -28,8 +28,6 @@ def _zip_of(mimetype: bytes) -> Callable[[bytes], bool]:
             return False
         content = head[38 + int.from_bytes(head[28:30], "little") :]
         if head[8:10] == b"\x08\0":
-            import zlib
-
             try:
                 content = zlib.decompressobj(-15).decompress(content, 64)
             except zlib.error:
@@ -81,6 +79,7 @@ _PREVIEWS = "the pictures of the whole in it show the state before; opening and 
 
 
 FORMATS = (
+    # -- images
     Format(
         "png",
         "PNG image",
@@ -169,6 +168,7 @@ FORMATS = (
         splice=_by("layered.exr", "splice"),
         witness=_by("witness.exr", "witness"),
     ),
+    # -- layered
     Format(
         "psd",
         "Photoshop document",
@@ -234,11 +234,25 @@ FORMATS = (
         references=_by("references.markup", "svg_references"),
         rewrite=_by("references.markup", "svg_rewrite"),
     ),
+    # Before the models: a document of Krita whose first member is not as it should be would pass for a binary STL.
+    Format(
+        "zip",
+        "zip archive",
+        _magic(b"PK\3\4", b"PK\5\6"),
+        (".zip",),
+        elements=_by("layered.archive", "elements"),
+        extract=_by("layered.archive", "extract"),
+        splice=_by("layered.archive", "splice"),
+        witness=_by("witness.zipped", "witness"),
+    ),
+    # -- models and scenes
     Format(
         "glb",
         "binary glTF scene",
         _magic(b"glTF"),
         (".glb",),
+        compare=_by("mesh.compare", "compare"),
+        thumbnail=_by("mesh.thumbnail", "thumbnail"),
         elements=_by("scene.gltf", "elements"),
         extract=_by("scene.gltf_splice", "extract"),
         splice=_by("scene.gltf_splice", "splice"),
@@ -251,6 +265,8 @@ FORMATS = (
         "glTF scene",
         _text_with(b'"asset"'),
         (".gltf",),
+        compare=_by("mesh.compare", "compare"),
+        thumbnail=_by("mesh.thumbnail", "thumbnail"),
         elements=_by("scene.gltf", "elements"),
         extract=_by("scene.gltf_splice", "extract"),
         splice=_by("scene.gltf_splice", "splice"),
@@ -263,6 +279,7 @@ FORMATS = (
         "Blender file",
         _magic(b"BLENDER", b"\x28\xb5\x2f\xfd", b"\x1f\x8b"),
         (".blend",),
+        compare=_by("mesh.compare", "compare"),
         thumbnail=_by("thumbnails", "document"),
         elements=_by("scene.datablocks", "elements"),
         extract=_by("scene.blend_splice", "extract"),
@@ -277,24 +294,34 @@ FORMATS = (
         "FBX scene",
         _magic(b"Kaydara FBX Binary", b"; FBX"),
         (".fbx",),
+        compare=_by("mesh.compare", "compare"),
+        thumbnail=_by("mesh.thumbnail", "thumbnail"),
+        elements=_by("fbx", "elements"),
+        references=_by("fbx", "references"),
     ),
     Format(
         "ply",
         "PLY model",
         _magic(b"ply\n", b"ply\r"),
         (".ply",),
+        compare=_by("mesh.compare", "compare"),
+        thumbnail=_by("mesh.thumbnail", "thumbnail"),
     ),
     Format(
         "stl",
         "STL model",
-        lambda head: head.startswith(b"solid ") or _binary_stl(head),
+        lambda head: (head[:5] == b"solid" and head[5:6].isspace()) or _binary_stl(head),
         (".stl",),
+        compare=_by("mesh.compare", "compare"),
+        thumbnail=_by("mesh.thumbnail", "thumbnail"),
     ),
     Format(
         "obj",
         "Wavefront model",
         _text_with(b"\nv ", b"\nvn ", b"mtllib ", b"\no "),
         (".obj",),
+        compare=_by("mesh.compare", "compare"),
+        thumbnail=_by("mesh.thumbnail", "thumbnail"),
         elements=_by("scene.obj", "elements"),
         extract=_by("scene.obj", "extract"),
         splice=_by("scene.obj", "splice"),
@@ -310,6 +337,7 @@ FORMATS = (
         references=_by("references.wavefront", "mtl_references"),
         rewrite=_by("references.wavefront", "mtl_rewrite"),
     ),
+    # -- projects that name other files
     Format(
         "usd",
         "USD layer",
@@ -364,16 +392,7 @@ FORMATS = (
         (".uasset", ".umap"),
         references=_by("references.engines", "unreal_references"),
     ),
-    Format(
-        "zip",
-        "zip archive",
-        _magic(b"PK\3\4", b"PK\5\6"),
-        (".zip",),
-        elements=_by("layered.archive", "elements"),
-        extract=_by("layered.archive", "extract"),
-        splice=_by("layered.archive", "splice"),
-        witness=_by("witness.zipped", "witness"),
-    ),
+    # -- what has no magic number comes last
     Format(
         "tga",
         "Targa image",
