@@ -38,6 +38,10 @@ def test_what_is_added_is_read_back_and_git_shows_it(vault: Vault, tmp_path: Pat
     assert area.read(b"krita/1/files/brush.bin") == large.read_bytes()
     assert area.read(b"krita/2/like") == like
     assert area.read(b"empty") == b""
+    with open(tmp_path / "out", "wb") as out:
+        area.write_to(b"krita/1/files/brush.bin", out)
+    assert (tmp_path / "out").read_bytes() == large.read_bytes()
+    assert areas.is_area(f"refs/vault/{areas.AREAS[0]}/x") and not areas.is_area("refs/vault/catalog")
     assert git(vault, "show", "refs/vault/workspaces:krita/1/record.json") == "{}\n"
     assert git(vault, "log", "--format=%s", "refs/vault/workspaces").split("\n")[0] == "Another"
     git(vault, "fsck", "--full", "--strict")

@@ -8,15 +8,20 @@ from pathlib import Path
 import pytest
 from repositories import cloned, commit, git
 
-from gitvault import CodeVault
+from gitvault import CodeVault, CreativeVault, GameVault
 from gitvault.core.models import RELATIONS
 from gitvault.errors import GitVaultError, NotFoundError
 from gitvault.personas.base import chosen_vault
 from gitvault.personas.code.search.answers import index_of, symbols_of
 from gitvault.personas.code.search.ledger import Ledger
+from gitvault.personas.project import ProjectVault
 from gitvault.vault.opened import Opened
 
 pytestmark = pytest.mark.needs("git")
+
+
+def test_what_all_personas_have_is_one_class() -> None:
+    assert all(issubclass(persona, ProjectVault) for persona in (CodeVault, CreativeVault, GameVault))
 
 
 def test_a_project_is_saved_judged_searched_and_brought_back(tmp_path: Path) -> None:

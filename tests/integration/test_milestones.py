@@ -12,7 +12,7 @@ import pytest
 from gitvault import GameVault, GameVersionType
 from gitvault.core.backup_engine.retention import Retention
 from gitvault.core.versioning import notes, tags
-from gitvault.core.versioning.objects import decode_tag
+from gitvault.core.versioning.objects import Signature, decode_tag, encode_tag
 from gitvault.errors import AmbiguousError, CorruptionError, ExistsError, GitVaultError, LockedError, NotFoundError
 from gitvault.personas.game import Backup, milestones
 from gitvault.personas.game.milestones import Changelog, Milestone
@@ -95,7 +95,7 @@ def test_what_is_said_is_a_git_note(lantern: GameVault, vault: Vault) -> None:
     shown = git(vault, "log", "-1", "--notes=vault/milestones", "--format=%N", "lantern")
     assert [json.loads(line)["milestone"] for line in shown.splitlines()] == ["rc"] * 3
     head = git(vault, "rev-parse", f"{notes.PREFIX}milestones")
-    again = notes.read(vault.history, "milestones", vault.history.locate(one.tag.snapshot))[0]
+    again = notes.read(vault.history, milestones.NOTES, vault.history.locate(one.tag.snapshot))[0]
     vault.annotate("milestones", one.tag.snapshot, again, "the same line again")
     assert git(vault, "rev-parse", f"{notes.PREFIX}milestones") == head
     assert vault.annotations("milestones", one.tag.snapshot)
@@ -193,6 +193,16 @@ def test_other_tools_tags_are_names_and_no_milestones(lantern: GameVault, vault:
     assert decode_tag(oid, vault.history.objects.read(oid)[1])[2] == "by hand\n"
     with pytest.raises(CorruptionError, match="a tag that cannot be read"):
         decode_tag(oid, b"object " + b"0" * 40 + b"\ntagger nobody\n\nx")
+
+
+def test_a_tag_is_read_as_it_was_written(lantern: GameVault, vault: Vault) -> None:
+    commit = vault.history.locate(lantern.backup().snapshot)
+    who = Signature("A Nyone", "a@example.invalid", 1_700_000_000, -90)
+    data = encode_tag(commit, "lantern/x", who, "text\n\nVault-Type: alpha\n")
+    assert decode_tag(commit, data) == (commit, who, "text\n\nVault-Type: alpha\n")
+    pack = vault.history.new_pack()
+    assert vault.history.add_tag(pack, commit, "lantern/x", "text\n") in pack
+    pack.abandon()
 
 
 def test_what_is_damaged_is_not_proved(lantern: GameVault, vault: Vault) -> None:

@@ -18,6 +18,8 @@ from gitvault import GameVault
 from gitvault.errors import AmbiguousError, CorruptionError, GitVaultError, NotFoundError
 from gitvault.personas.game import playtests
 from gitvault.personas.game.playtests import Comparison, Kept, Levels, Recorder, Session, at, compare, levels
+from gitvault.personas.game.playtests.figures import DEATHS, Events
+from gitvault.personas.game.playtests.recorder import INTERVAL
 from gitvault.personas.game.playtests.sessions import Rejected, hashed
 from gitvault.vault import Vault
 
@@ -112,6 +114,7 @@ def test_a_recorder_costs_its_game_little(tmp_path: Path) -> None:
         recorder.state("world", {"tiles": list(range(20_000))})
         spent = time.perf_counter() - began
     assert spent < 5
+    assert INTERVAL < 0.25
     lines = (tmp_path / "a.jsonl").read_text().splitlines()
     assert len(lines) == 5003
     assert json.loads(lines[0]) == {"v": 1}
@@ -196,7 +199,8 @@ def test_levels_states_and_the_funnel(lantern: GameVault, vault: Vault) -> None:
 def test_where_players_die_is_a_picture(lantern: GameVault, vault: Vault) -> None:
     image = pytest.importorskip("PIL.Image")
     lantern.backup()
-    happened = playtests.events(vault, kept(vault).session)
+    happened: Events = playtests.events(vault, kept(vault).session)
+    assert "death" in DEATHS
     data, count = playtests.heat_map([happened])
     assert count == 2
     picture = image.open(io.BytesIO(data))

@@ -18,8 +18,26 @@ import pytest
 from gitvault.errors import AmbiguousError, ConfigError, CorruptionError, LockedError, NotFoundError
 from gitvault.personas.creative import CreativeVault, workspaces
 from gitvault.personas.creative.workspaces import applications
-from gitvault.personas.creative.workspaces.applications import Surroundings, find, installed, known, place_of
-from gitvault.personas.creative.workspaces.capture import AREA, Changes, File, Left, Workspace, changes, present
+from gitvault.personas.creative.workspaces.applications import (
+    SYSTEMS,
+    Application,
+    Surroundings,
+    find,
+    installed,
+    known,
+    place_of,
+)
+from gitvault.personas.creative.workspaces.capture import (
+    AREA,
+    BESIDE,
+    DATABASE,
+    Changes,
+    File,
+    Left,
+    Workspace,
+    changes,
+    present,
+)
 from gitvault.personas.creative.workspaces.restore import Restored, restore
 from gitvault.personas.creative.workspaces.running import running
 from gitvault.vault import Vault
@@ -155,6 +173,7 @@ def test_a_program_counts_for_the_home_it_runs_in(tmp_path: Path) -> None:
 
 def test_what_a_killed_application_had_begun_in_its_database_is_taken_back(vault: Vault, home: Path) -> None:
     database = home / ".local/share/krita/resourcecache.sqlite"
+    assert database.read_bytes().startswith(DATABASE) and b"-journal" in BESIDE
     code = (
         "import os, sqlite3, sys; db = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
         "db.execute('pragma cache_size=1'); db.execute('begin')\n"
@@ -201,6 +220,13 @@ def test_what_cannot_be_read_or_is_no_file_is_told(vault: Vault, home: Path) -> 
     assert reasons["data/broken.sqlite"].startswith("not readable: ")
     assert reasons["data/id_rsa"] == "looks like a private key"
     assert reasons["data/pipe"] == "not a file"
+
+
+def test_every_application_of_the_table_has_places_that_make_sense() -> None:
+    for application in known().values():
+        assert isinstance(application, Application)
+        assert set(application.places) == set(SYSTEMS.values())
+        assert any(application.places.values()) and application.processes
 
 
 def test_the_newest_version_is_taken_unless_one_is_named(tmp_path: Path, vault: Vault) -> None:

@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from gitvault.cli import render
-from gitvault.core.models import Problem, Project, Snapshot, SnapshotId
+from gitvault.core.models import Difference, Problem, Project, Snapshot, SnapshotId
+from gitvault.core.models.reports import Move
 
 TIME = datetime(2026, 1, 2, 4, 4, 5, 999_999, timezone(timedelta(hours=1)))
 
@@ -29,6 +30,16 @@ TIME = datetime(2026, 1, 2, 4, 4, 5, 999_999, timezone(timedelta(hours=1)))
 )
 def test_sizes(count: int, expected: str) -> None:
     assert render.size(count) == expected
+
+
+def test_differences_are_lists_of_paths() -> None:
+    found = Difference((b"a",), (b"caf\xe9",), (), (Move(b"x", b"y"),))
+    assert render.difference_document(found) == {
+        "added": ["a"],
+        "changed": ["caf\\xe9"],
+        "deleted": [],
+        "moved": [{"from": "x", "to": "y"}],
+    }
 
 
 def test_counts_and_durations() -> None:
