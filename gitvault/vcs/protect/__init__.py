@@ -1,6 +1,6 @@
 """Snapshots of git checkouts that hold only what git's remotes do not.
 
-index       git's index: the bytes, and what they name
+memory      repositories that are as they were when they were saved last
 repository  one repository of a user, read and never written
 record      what a snapshot says of a checkout, attached to it
 rules       which files of a walk git protects
