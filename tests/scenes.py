@@ -127,7 +127,7 @@ class BlendFile:
         return at
 
     def _head(self, code: str, size: int, address: int, kind: int, items: int) -> bytes:
-        name = code.encode().ljust(4, b"\0")
+        name = code.encode().rjust(4, b"\0") if self.order == ">" else code.encode().ljust(4, b"\0")
         if self.version >= 500:
             return struct.pack("<4siQqq", name, kind, address, size, items)
         return struct.pack(f"{self.order}4si{'Q' if self.pointer == 8 else 'I'}ii", name, size, address, kind, items)

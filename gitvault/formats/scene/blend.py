@@ -222,7 +222,8 @@ class Blend:
                 code, number, address, size, count = head.unpack_from(self.content, at)
             else:
                 code, size, address, number, count = head.unpack_from(self.content, at)
-            code = code.rstrip(b"\0")
+            # Two letters are the lower half of a number.
+            code = code.strip(b"\0")
             if code == b"ENDB":
                 return found
             at += head.size
@@ -233,7 +234,8 @@ class Blend:
 
     def write_block(self, block: Block, content: bytes) -> bytes:
         """A block as it stands in a file of this kind."""
-        code, address, number, count = block.code, block.address, block.struct, block.items
+        code = block.code.rjust(4, b"\0") if self.order == ">" else block.code
+        address, number, count = block.address, block.struct, block.items
         if self._wide:
             return self.block_head.pack(code, number, address, len(content), count) + content
         return self.block_head.pack(code, len(content), address, number, count) + content

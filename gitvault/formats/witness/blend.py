@@ -98,7 +98,7 @@ class _Second:
         table = b""
         at = start
         while whole[at : at + 4] != b"ENDB":
-            code = whole[at : at + 4].rstrip(b"\0").decode("latin-1")
+            code = whole[at : at + 4].strip(b"\0").decode("latin-1")
             if wide:
                 size, items = self._int(at + 16, 8), self._int(at + 24, 8)
                 address, struct = self._int(at + 8, 8), self._int(at + 4, 4)
