@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import filecmp
-from collections.abc import Sequence
 from pathlib import Path
 
 from gitvault.errors import UnsupportedMedia
-from gitvault.formats import Comparison, Element, Format, format_of, formats
+from gitvault.formats import Comparison, Format, format_of, formats
+from gitvault.formats.elements import element_changes
+from gitvault.formats.scene.datablocks import INTERFACE
 
 # Any file may begin like these: their names have to say it, too.
 _BY_NAME_TOO = frozenset({"tga", "stl", "obj", "mtl", "gltf", "svg"})
@@ -50,24 +51,11 @@ def _format(path: Path) -> Format | None:
 
 
 def _with_elements(found: Comparison, known: Format, old: Path, new: Path) -> Comparison:
-    assert known.elements
     try:
-        lists = known.elements(old), known.elements(new)
+        changes = element_changes(old, new, without=INTERFACE)
     except UnsupportedMedia as error:
         if not known.compare:
             raise
         return Comparison(found.kind, found.changed, {**found.stats, "elements": str(error)}, found.pictures)
-    stats = {**found.stats, **changes(*lists)}
-    differs = any(stats[name] for name in ("elements_added", "elements_removed", "elements_changed"))
     kind = "layered" if found.kind == "image" else found.kind
-    return Comparison(kind, found.changed or differs, stats, found.pictures)
-
-
-def changes(old: Sequence[Element], new: Sequence[Element]) -> dict[str, object]:
-    """Names of the elements that were added, removed, changed, matched by id."""
-    was, is_ = ({element.id: element for element in elements} for elements in (old, new))
-    return {
-        "elements_added": [element.name for element in new if element.id not in was],
-        "elements_removed": [element.name for element in old if element.id not in is_],
-        "elements_changed": [e.name for e in new if e.id in was and was[e.id].hash != e.hash],
-    }
+    return Comparison(kind, found.changed or any(changes.values()), {**found.stats, **changes}, found.pictures)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from gitvault.core.utils.process import run
+from gitvault.formats.elements import element_changes
 from gitvault.formats.scene.blend_splice import extract, splice
-from gitvault.formats.scene.changes import element_changes
 from gitvault.formats.scene.datablocks import INTERFACE, elements
 from gitvault.formats.witness.blend import witness
 from gitvault.personas.creative.elements import restore_element
@@ -98,7 +98,7 @@ def no_vault() -> object:
 
 
 def test_what_changed_is_told_by_name(folder: Path) -> None:
-    found = element_changes(folder / "v1.blend", folder / "v2.blend")
+    found = element_changes(folder / "v1.blend", folder / "v2.blend", without=INTERFACE)
     assert set(found["elements_added"]) == {"Torus"}
     assert set(found["elements_removed"]) == {"Suzanne", "Inner"}
     assert {"Cube", "Glass", "Light"} <= set(found["elements_changed"])
@@ -131,7 +131,9 @@ def test_every_datablock_is_restored_and_the_files_open_in_blender(folder: Path)
     assert json.loads((folder / "out-99.json").read_text())["faces"] == {"Suzanne": 500}
     # What Blender writes of it is what was put there.
     for number, element in enumerate(wanted):
-        changed = element_changes(folder / f"out-{number:02}.blend", folder / f"again-{number:02}.blend")
+        changed = element_changes(
+            folder / f"out-{number:02}.blend", folder / f"again-{number:02}.blend", without=INTERFACE
+        )
         # It drops what nobody uses.
         assert set(changed["elements_removed"]) <= {"Glass", "Rust", "Suzanne"}, element
 
@@ -141,7 +143,7 @@ def test_saving_anew_changes_windows_at_most(folder: Path) -> None:
     script += "bpy.ops.wm.save_as_mainfile(filepath=sys.argv[-1] + '/same.blend')"
     blender(folder, script)
     nothing = {"elements_added": [], "elements_removed": [], "elements_changed": []}
-    assert element_changes(folder / "v1.blend", folder / "same.blend") == nothing
+    assert element_changes(folder / "v1.blend", folder / "same.blend", without=INTERFACE) == nothing
     windows = tuple(kind + "/" for kind in INTERFACE)
     then, now = witness(folder / "v1.blend"), witness(folder / "same.blend")
     assert {key for key in then if then[key] != now[key] and not key.startswith(windows)} == set()

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-import os
 import tempfile
 import zipfile
 import zlib
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gitvault.errors import UnsupportedMedia
+from gitvault.formats import vector
 from gitvault.formats.extras import need
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ SAMPLES = 1 << 36
 _PARTS = 4096
 _RENDERED = 2048
 _MERGED = "mergedimage.png"
-_DRAWING = 64 << 20
 _DEPTHS = {"uint": "uint32", "int": "int32"}
 _KINDS = {depth: kind for kind, depth in _DEPTHS.items()}
 _ARRAYS = {"float16": "half", "float32": "float"}
@@ -330,32 +329,9 @@ def _merged(path: Path) -> Iterator[Image]:
 
 def _rendered(path: Path) -> Image:
     """A drawing as pixels, 2,048 along its longer side, without what it refers to elsewhere."""
-    renderer, numpy, cv2 = need("resvg_py", "image"), need("numpy", "image"), need("cv2", "image")
-    etree = need("lxml.etree", "image")
-    if os.path.getsize(path) > _DRAWING:
-        raise _refused(path, f"drawings over {_DRAWING >> 20} MiB are not rendered")
-    try:
-        root = etree.parse(str(path), etree.XMLParser(resolve_entities=False, no_network=True)).getroot()
-        # The renderer would read any file of this machine that a drawing names.
-        for element in root.iter("{*}image", "{*}feImage"):
-            for name, value in element.items():
-                if name.endswith("href") and not value.startswith(("data:", "#")):
-                    del element.attrib[name]
-        side = "height" if _is_tall(root) else "width"
-        drawn = renderer.svg_to_bytes(svg_string=etree.tostring(root, encoding="unicode"), **{side: _RENDERED})
-    except (etree.XMLSyntaxError, ValueError) as error:
-        raise _refused(path, f"cannot be rendered: {_line(str(error))}") from error
-    pixels = cv2.cvtColor(cv2.imdecode(numpy.frombuffer(drawn, numpy.uint8), cv2.IMREAD_UNCHANGED), cv2.COLOR_BGRA2RGBA)
+    numpy, cv2 = need("numpy", "image"), need("cv2", "image")
+    drawn = numpy.frombuffer(vector.rendered(path, _RENDERED), numpy.uint8)
+    pixels = cv2.cvtColor(cv2.imdecode(drawn, cv2.IMREAD_UNCHANGED), cv2.COLOR_BGRA2RGBA)
     height, width = pixels.shape[:2]
     part = Part("1", 0, 0, width, height, ("R", "G", "B", "A"), "uint8", 8, {"oiio:ColorSpace": "srgb_rec709_scene"})
     return Image((part,), lambda _, start, stop: pixels[start:stop])
-
-
-def _is_tall(root: Any) -> bool:
-    """Whether a drawing is higher than wide."""
-    sizes = [*root.get("viewBox", "").replace(",", " ").split()[2:], root.get("width", ""), root.get("height", "")]
-    try:
-        width, height = (float(size.strip("pxmcinte ")) for size in sizes[:2])
-    except ValueError:
-        return False
-    return height > width
