@@ -27,15 +27,9 @@ _MEMORY = 3 << 30
 # Measuring lines takes a quarter of the suite's time; what these run, others run too, all but the killing and waiting.
 UNMEASURED = {
     "faults",
-    "property",
-    "test_bombs",
     "test_copy_of_pruned",
-    "test_fidelity",
-    "test_hostile_vault",
-    "test_parity",
     "test_readme",
     "test_rescue_scripts",
-    "test_search_lines",
     "test_several_at_once",
     "test_store_upkeep",
     "test_sweep_after_loss",

@@ -165,13 +165,17 @@ def test_anybodys_lines_are_understood(lantern: GameVault, vault: Vault) -> None
     assert not one.cut
 
 
-def test_lines_that_say_nothing_are_told_and_the_rest_is_kept(lantern: GameVault, vault: Vault) -> None:
+def test_lines_that_say_nothing_are_told_and_the_rest_is_kept(
+    lantern: GameVault, vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lantern.backup()
     odd = '{"e": "a", "t": "noon"}\n{"e": "a", "t": true}\n{"e": "ok"}\n{"e": "a", "t": 1e300}\n'
     found = kept(vault, 'nonsense\n[1]\n{"x": 1}\n' + odd)
     assert [bad.line for bad in found.rejected] == [1, 2, 3, 4, 5, 7]
     assert found.rejected[2] == Rejected(3, "names no event and no state")
     assert found.session.events == 1
+    monkeypatch.setattr(sys.modules["gitvault.personas.game.playtests.sessions"], "_LONGEST_LINE", 20)
+    assert kept(vault, '{"e": "ok"}\n{"e": "%s"}\n' % ("x" * 30)).rejected == (Rejected(2, "longer than 64 MiB"),)
     with pytest.raises(GitVaultError, match="no event in what was given: line 1: not JSON"):
         kept(vault, "nonsense\n")
     with pytest.raises(GitVaultError, match="no event in what was given; expected lines"):

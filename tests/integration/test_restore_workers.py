@@ -155,7 +155,9 @@ def test_an_interrupted_restore_leaves_whole_files_and_no_process(project: Path,
             time.sleep(0.02)
         os.killpg(process.pid, signal.SIGINT)
         _, said = process.communicate(timeout=30)
-    assert said.decode().splitlines()[-1] == "KeyboardInterrupt"
+    last = said.decode().splitlines()[-1]
+    # That its worker is gone may reach the process before the signal does.
+    assert last == "KeyboardInterrupt" or "a worker process ended unexpectedly" in last
     assert said.decode().count("Traceback") == 1, "the workers say nothing"
     saved = contents(project)
     assert all(saved[path] == data for path, data in contents(tmp_path / "back").items())

@@ -38,7 +38,7 @@ from gitvault.personas.creative.workspaces.capture import (
     changes,
     present,
 )
-from gitvault.personas.creative.workspaces.restore import Restored, restore
+from gitvault.personas.creative.workspaces.restore import Restored, _write, restore
 from gitvault.personas.creative.workspaces.running import running
 from gitvault.vault import Vault
 
@@ -302,6 +302,8 @@ def test_a_record_from_elsewhere_leads_nowhere_else(vault: Vault, home: Path) ->
     found = workspaces.find(vault, "e" * 16)
     with pytest.raises((CorruptionError, NotFoundError)):
         restore(vault, found, known(), linux(home), nothing_runs)
+    with pytest.raises(CorruptionError, match="leads out of"):
+        _write(home, File("data", "a/../../x", 0o644, 0, ""), b"")
     bad = Workspace(**{**{key: getattr(captured, key) for key in Workspace.__dataclass_fields__}, "app": "gone"})
     with pytest.raises(NotFoundError, match="no such application"):
         restore(vault, bad, known(), linux(home), nothing_runs)

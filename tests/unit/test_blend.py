@@ -6,6 +6,8 @@ import contextlib
 import gzip
 import struct
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -15,8 +17,8 @@ from scenes import CUBE, SIDES, BlendFile, blend, written
 from gitvault.errors import NotFoundError, ToolFailed, ToolMissing, UnsupportedMedia
 from gitvault.formats import Element, format_of
 from gitvault.formats.elements import element_changes, family, prove
-from gitvault.formats.scene import blend_mesh, blender, changes, packing
-from gitvault.formats.scene.blend import Blend, Datablock, Field, Layout, read, thumbnail
+from gitvault.formats.scene import blend_mesh, blender, packing
+from gitvault.formats.scene.blend import Blend, Block, Datablock, Field, Layout, read, thumbnail
 from gitvault.formats.scene.blend_splice import extract, same_types, splice
 from gitvault.formats.scene.datablocks import INTERFACE, KINDS, Contents, elements, head_of, identifier, links
 from gitvault.formats.witness import blend as second
@@ -114,7 +116,7 @@ def test_saving_anew_changes_nothing_but_windows(tmp_path: Path) -> None:
     before = written(tmp_path / "before.blend", blend())
     # Other addresses, other users counted, another state of the windows.
     after = written(tmp_path / "after.blend", blend(start=0x7F000000, undo=3))
-    assert changes.element_changes(before, after) == {
+    assert element_changes(before, after, without=INTERFACE) == {
         "elements_added": [],
         "elements_removed": [],
         "elements_changed": [],
@@ -125,7 +127,8 @@ def test_saving_anew_changes_nothing_but_windows(tmp_path: Path) -> None:
 
 def test_each_change_is_told_by_name(tmp_path: Path, old: Path) -> None:
     def changed(**how: object) -> dict[str, list[str]]:
-        return changes.element_changes(old, written(tmp_path / "new.blend", blend(**how)))  # type: ignore[arg-type]
+        new = written(tmp_path / "new.blend", blend(**how))  # type: ignore[arg-type]
+        return element_changes(old, new, without=INTERFACE)
 
     assert changed(red=0.6)["elements_changed"] == ["Paint"]
     assert changed(top=1.5)["elements_changed"] == ["Cube"]
@@ -374,3 +377,8 @@ def test_the_format_offers_all_of_it(old: Path) -> None:
     assert able and able.elements and able.witness and able.leveled
     assert len(able.elements(old)) == len(able.witness(old)) - 1
     assert np.allclose(blend_mesh.meshes(old)[1].matrix[:3, :3], np.eye(3))
+
+
+def test_numbers_that_are_not_all_there_are_none() -> None:
+    with pytest.raises(ValueError, match="too short"):
+        blend_mesh._raw(cast(Blend, SimpleNamespace()), cast(Block, SimpleNamespace(size=7)), "f4", 2)

@@ -16,6 +16,7 @@ from gitvault.core import chunking
 from gitvault.core.backup_engine.retention import Retention
 from gitvault.core.chunking import AssetAware, FixedSize, RollingHash
 from gitvault.errors import ConfigError, UnsupportedFormatVersion
+from gitvault.vault import Vault
 
 
 @pytest.fixture
@@ -294,3 +295,9 @@ def test_how_long_a_remote_may_be_silent(vault: Path) -> None:
     assert config.remote_limit(config.load(vault), now) == timedelta(days=8, hours=12)
     with pytest.raises(ConfigError, match="expected a duration"):
         config.set(vault, "vault.remoteTimeout", "soon")
+
+
+def test_a_key_of_players_is_64_digits(tmp_path: Path) -> None:
+    Vault.create(tmp_path / "v").close()
+    with pytest.raises(ConfigError, match="expected 64 hex digits"):
+        config.set(tmp_path / "v", "vault.playerKey", "00ff")

@@ -22,6 +22,8 @@ from gitvault.formats.elements import extracted, family, find, listed, prove, sp
 from gitvault.formats.layered import archive, exr, painting, psd, psd_file, svg, tiff, xcf
 from gitvault.formats.layered.markup import Node, edited, indent_of, inserted, parse
 from gitvault.formats.mapping import mapped
+from gitvault.formats.witness import exr as exr_witness
+from gitvault.formats.witness import painting as painting_witness
 from gitvault.formats.witness.zipped import member_hash
 
 OLD, NOW = {SKY: 10, HILL: 100, TREE: 200}, {SKY: 17, HILL: 120, TREE: 220}
@@ -712,3 +714,16 @@ def test_a_file_that_others_wrote_is_made_durable(tmp_path: Path) -> None:
     Disk().sync_file(written(tmp_path / "a", "x"))
     with pytest.raises(OSError):
         Disk().sync_file(tmp_path / "missing")
+
+
+def test_what_no_reader_opens_is_refused_by_each_of_them(tmp_path: Path) -> None:
+    torn = tmp_path / "torn.exr"
+    torn.write_bytes(b"v/1\x01" + bytes(40))
+    for read in (exr.elements, exr_witness.witness):
+        with pytest.raises(UnsupportedMedia, match=r"torn\.exr"):
+            read(torn)
+    with zipfile.ZipFile(tmp_path / "torn.kra", "w") as archive:
+        archive.writestr("mimetype", "application/x-krita")
+        archive.writestr("maindoc.xml", "<DOC>")
+    with pytest.raises(UnsupportedMedia, match=r"torn\.kra: maindoc\.xml"):
+        painting_witness.witness(tmp_path / "torn.kra")

@@ -38,7 +38,7 @@ def judge(
             raise NotFoundError(f"{project}: has no snapshot; nothing was removed")
         times = [(snapshot.id, snapshot.time) for snapshot in snapshots]
         # A milestone stays whatever the rules say.
-        named = tags_of(history, project)
+        named = tags_of(history, project, strict=rules.milestones)
         milestones = {tag.snapshot: tag.name for tag in named if rules.milestones or tag.type}
         why = kept(times, rules, now, milestones=milestones, zone=zone)
         verdicts[project] = tuple(Verdict(snapshot, why.get(snapshot.id, ())) for snapshot in snapshots)

@@ -13,7 +13,7 @@ from gitvault.core.models import ObjectId, SnapshotId
 from gitvault.core.utils.names import from_ref_component, from_text, ref_component, to_line
 from gitvault.core.versioning.history import GitHistory
 from gitvault.core.versioning.objects import decode_tag, format_message, parse_message
-from gitvault.errors import GitVaultError
+from gitvault.errors import CorruptionError, GitVaultError, NotFoundError
 
 PREFIX = "refs/tags/"
 
@@ -76,12 +76,19 @@ def create(
     return _read(history, ref, tag)
 
 
-def tags(history: GitHistory, project: str | None = None) -> Iterator[Tag]:
-    """The names of snapshots, of all projects or one, by name. Raises CorruptionError."""
+def tags(history: GitHistory, project: str | None = None, *, strict: bool = True) -> Iterator[Tag]:
+    """The names of snapshots, of all projects or one, by name.
+
+    Raises CorruptionError, NotFoundError for one that leads nowhere; not `strict`, it is passed over.
+    """
     prefix = f"{PREFIX}{ref_component(project)}/" if project is not None else PREFIX
     for ref, at in history.refs.list(prefix).items():
         if ref.count("/") == 3:
-            yield _read(history, ref, at)
+            try:
+                yield _read(history, ref, at)
+            except (CorruptionError, NotFoundError):
+                if strict:
+                    raise
 
 
 def find(history: GitHistory, name: str) -> list[tuple[str, ObjectId]]:

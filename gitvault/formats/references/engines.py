@@ -9,7 +9,7 @@ from gitvault.formats import Reference
 from gitvault.formats.references import spans
 from gitvault.formats.references.spans import Span
 
-_GODOT = re.compile(rb'"(res://(?:[^"\\]|\\.)*+)"')
+_GODOT = re.compile(rb'"(res://(?:[^"\\]|\\.)*)"')
 _TYPE = re.compile(rb'\btype="([^"]*)"')
 _GODOT_KINDS = {
     "PackedScene": "scene",

@@ -15,7 +15,7 @@ from gitvault.formats.references.spans import Span
 
 _KINDS = {"buffers": "buffer", "images": "image", "audio": "sound"}
 # A string that never ends goes to the end: looked for again from each of its quotes it would take forever.
-_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[{}\[\],:]', re.DOTALL)
+_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*(?:"|\\?\Z)|[{}\[\],:]', re.DOTALL)
 _GLB = b"glTF"
 _JSON = b"JSON"
 

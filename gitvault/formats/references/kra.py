@@ -16,7 +16,7 @@ from gitvault.formats.references.spans import LIMIT, Span
 
 _MEMBER = "maindoc.xml"
 _LOCAL, _CENTRAL, _END = 30, 46, 22
-_LAYER = re.compile(rb"<layer\b(?:[^>\"']|\"[^\"]*+\"|'[^']*+')*+>")
+_LAYER = re.compile(rb"<layer\b(?:[^>\"']|\"[^\"]*+\"|'[^']*+')*>")
 _SET = re.compile(rb"\s([\w:]+)\s*+=\s*+(?:\"([^\"]*+)\"|'([^']*+)')")
 
 

@@ -16,8 +16,8 @@ from gitvault.formats.references import spans
 from gitvault.formats.references.spans import LIMIT, Span
 
 _MARKUP = re.compile(
-    rb"<!--.*?-->|<!\[CDATA\[(?P<data>.*?)\]\]>|<\?(?P<process>[^?]*+(?:\?(?!>)[^?]*+)*+)\?>"
-    rb"|</(?P<end>[^\s>]++)[^>]*+>|<(?P<tag>[^\s/><!?]++)(?P<inside>(?:[^>\"']|\"[^\"]*+\"|'[^']*+')*+)>",
+    rb"<!--.*?-->|<!\[CDATA\[(?P<data>.*?)\]\]>|<\?(?P<process>[^?]*+(?:\?(?!>)[^?]*+)*)\?>"
+    rb"|</(?P<end>[^\s>]++)[^>]*+>|<(?P<tag>[^\s/><!?]++)(?P<inside>(?:[^>\"']|\"[^\"]*+\"|'[^']*+')*)>",
     re.DOTALL,
 )
 _ATTRIBUTE = re.compile(rb"([^\s=\"'/]++)\s*+=\s*+(?:\"([^\"]*+)\"|'([^']*+)')")

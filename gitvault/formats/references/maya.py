@@ -9,8 +9,8 @@ from gitvault.formats import Reference
 from gitvault.formats.references import spans
 from gitvault.formats.references.spans import Span
 
-_STRING = rb'"((?:[^"\\]|\\.)*+)"'
-_FILE = re.compile(rb"^file[ \t]+-(?:r|rdi)\b(?:[^;\"]|" + _STRING + rb")*+;", re.MULTILINE)
+_STRING = rb'"((?:[^"\\]|\\.)*)"'
+_FILE = re.compile(rb"^file[ \t]+-(?:r|rdi)\b(?:[^;\"]|" + _STRING + rb")*;", re.MULTILINE)
 _LAST = re.compile(_STRING)
 _ATTRIBUTES = {
     b"ftn": ("image", b"file"),

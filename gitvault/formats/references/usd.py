@@ -14,9 +14,9 @@ from gitvault.formats.references import spans
 from gitvault.formats.references.spans import Span
 
 _TOKEN = re.compile(
-    rb'"""(?:[^"\\]|\\.|"(?!""))*+"""|\'\'\'(?:[^\'\\]|\\.|\'(?!\'\'))*+\'\'\''
-    rb'|"(?:[^"\\\n]|\\.)*+"|\'(?:[^\'\\\n]|\\.)*+\'|#[^\n]*+'
-    rb"|@@@(?P<long>(?:[^@]|@(?!@@))++)@@@|@(?P<short>[^@\n]++)@"
+    rb'"""(?:[^"\\]|\\.|"(?!""))*"""|\'\'\'(?:[^\'\\]|\\.|\'(?!\'\'))*\'\'\''
+    rb'|"(?:[^"\\\n]|\\.)*"|\'(?:[^\'\\\n]|\\.)*\'|#[^\n]*+'
+    rb"|@@@(?P<long>(?:[^@]|@(?!@@))+)@@@|@(?P<short>[^@\n]++)@"
     rb"|(?P<word>subLayers|references|payload|asset(?:\[\])?\s++[\w:.]++)",
     re.DOTALL,
 )
