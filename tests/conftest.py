@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import ast
+import io
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import coverage
 import hypothesis
 import pytest
 
+from gitvault.cli import main
 from gitvault.vault import Vault
 
 ROOT = Path(__file__).parent.parent
@@ -147,25 +150,47 @@ def vault(tmp_path: Path) -> Iterator[Vault]:
 
 @pytest.fixture
 def command(tmp_path: Path, vault: Vault) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs the real git-vault on `vault`; stops a test that sees a traceback."""
+    """Runs git-vault on `vault`; stops a test that sees a traceback.
+
+    With options of `subprocess.run`, and beside other threads, as a program; else what the program runs: starting it
+    takes three times as long as most commands do.
+    """
 
     def run(*words: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "gitvault", "--vault", str(vault.path), *map(str, words)],
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            errors="surrogateescape",
-            env={**os.environ, "PYTHONPATH": str(ROOT), **options.pop("env", {})},
-            cwd=options.pop("cwd", tmp_path),
-            timeout=120,
-            check=False,
-            **options,
-        )
+        arguments = ["--vault", str(vault.path), *map(str, words)]
+        alone = threading.current_thread() is threading.main_thread() and not options
+        done = _called(arguments, tmp_path) if alone else _started(arguments, tmp_path, options)
         assert "Traceback" not in done.stderr
         return done
 
     return run
+
+
+def _started(arguments: list[str], folder: Path, options: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "gitvault", *arguments],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="surrogateescape",
+        env={**os.environ, "PYTHONPATH": str(ROOT), **options.pop("env", {})},
+        cwd=options.pop("cwd", folder),
+        timeout=120,
+        check=False,
+        **options,
+    )
+
+
+def _called(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    streams = [io.TextIOWrapper(io.BytesIO(), "utf-8", "surrogateescape", write_through=True) for _ in range(2)]
+    with pytest.MonkeyPatch.context() as patch, open(os.devnull, encoding="utf-8") as nothing:
+        patch.chdir(folder)
+        patch.setattr(sys, "stdin", nothing)
+        for name, stream in zip(("stdout", "stderr"), streams, strict=True):
+            patch.setattr(sys, name, stream)
+        code = main.main(arguments)
+    out, err = (cast(io.BytesIO, stream.buffer).getvalue().decode("utf-8", "surrogateescape") for stream in streams)
+    return subprocess.CompletedProcess(arguments, code, out, err)
 
 
 @pytest.fixture
