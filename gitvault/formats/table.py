@@ -75,51 +75,22 @@ def _by(module: str, name: str) -> Callable[..., Any]:
     return call
 
 
+def _image(name: str, summary: str, sniff: Callable[[bytes], bool], extensions: tuple[str, ...]) -> Format:
+    """One picture a file, and nothing in it that could be taken out."""
+    drawn = _by("thumbnails", "picture")
+    return Format(name, summary, sniff, extensions, compare=_by("raster.compare", "compare"), thumbnail=drawn)
+
+
 _PREVIEWS = "the pictures of the whole in it show the state before; opening and saving it makes them anew"
 
 
 FORMATS = (
     # -- images
-    Format(
-        "png",
-        "PNG image",
-        _magic(b"\x89PNG\r\n\x1a\n"),
-        (".png",),
-        compare=_by("raster.compare", "compare"),
-        thumbnail=_by("thumbnails", "picture"),
-    ),
-    Format(
-        "jpeg",
-        "JPEG image",
-        _magic(b"\xff\xd8\xff"),
-        (".jpg", ".jpeg"),
-        compare=_by("raster.compare", "compare"),
-        thumbnail=_by("thumbnails", "picture"),
-    ),
-    Format(
-        "webp",
-        "WebP image",
-        _riff(b"WEBP"),
-        (".webp",),
-        compare=_by("raster.compare", "compare"),
-        thumbnail=_by("thumbnails", "picture"),
-    ),
-    Format(
-        "gif",
-        "GIF image",
-        _magic(b"GIF87a", b"GIF89a"),
-        (".gif",),
-        compare=_by("raster.compare", "compare"),
-        thumbnail=_by("thumbnails", "picture"),
-    ),
-    Format(
-        "bmp",
-        "Windows bitmap",
-        _magic(b"BM"),
-        (".bmp", ".dib"),
-        compare=_by("raster.compare", "compare"),
-        thumbnail=_by("thumbnails", "picture"),
-    ),
+    _image("png", "PNG image", _magic(b"\x89PNG\r\n\x1a\n"), (".png",)),
+    _image("jpeg", "JPEG image", _magic(b"\xff\xd8\xff"), (".jpg", ".jpeg")),
+    _image("webp", "WebP image", _riff(b"WEBP"), (".webp",)),
+    _image("gif", "GIF image", _magic(b"GIF87a", b"GIF89a"), (".gif",)),
+    _image("bmp", "Windows bitmap", _magic(b"BM"), (".bmp", ".dib")),
     Format(
         "tiff",
         "TIFF image",
@@ -132,30 +103,9 @@ FORMATS = (
         splice=_by("layered.tiff", "splice"),
         witness=_by("witness.tiff", "witness"),
     ),
-    Format(
-        "hdr",
-        "Radiance image",
-        _magic(b"#?RADIANCE", b"#?RGBE"),
-        (".hdr", ".pic"),
-        compare=_by("raster.compare", "compare"),
-        thumbnail=_by("thumbnails", "picture"),
-    ),
-    Format(
-        "dds",
-        "DirectDraw surface",
-        _magic(b"DDS "),
-        (".dds",),
-        compare=_by("raster.compare", "compare"),
-        thumbnail=_by("thumbnails", "picture"),
-    ),
-    Format(
-        "dpx",
-        "DPX image",
-        _magic(b"SDPX", b"XPDS"),
-        (".dpx",),
-        compare=_by("raster.compare", "compare"),
-        thumbnail=_by("thumbnails", "picture"),
-    ),
+    _image("hdr", "Radiance image", _magic(b"#?RADIANCE", b"#?RGBE"), (".hdr", ".pic")),
+    _image("dds", "DirectDraw surface", _magic(b"DDS "), (".dds",)),
+    _image("dpx", "DPX image", _magic(b"SDPX", b"XPDS"), (".dpx",)),
     Format(
         "exr",
         "OpenEXR image",
@@ -393,12 +343,5 @@ FORMATS = (
         references=_by("references.engines", "unreal_references"),
     ),
     # -- what has no magic number comes last
-    Format(
-        "tga",
-        "Targa image",
-        _tga,
-        (".tga",),
-        compare=_by("raster.compare", "compare"),
-        thumbnail=_by("thumbnails", "picture"),
-    ),
+    _image("tga", "Targa image", _tga, (".tga",)),
 )
