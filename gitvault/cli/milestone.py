@@ -50,7 +50,8 @@ def _create(session: Session, arguments: Namespace) -> Answer:
     from gitvault.personas.game import milestones
     from gitvault.personas.game.milestones import GameVersionType
 
-    if arguments.type not in list(GameVersionType):
+    kind = arguments.type.lower().replace("_", "-")
+    if kind not in list(GameVersionType):
         raise wrong(f"--type {arguments.type}: expected {_TYPES}")
     vault, [name] = session.vault, arguments.names
     project = _project(session, arguments)
@@ -71,7 +72,7 @@ def _create(session: Session, arguments: Namespace) -> Answer:
         vault,
         name,
         snapshot,
-        GameVersionType(arguments.type),
+        GameVersionType(kind),
         message=arguments.message,
         labels=arguments.tag,
         metadata=facts(arguments.meta),

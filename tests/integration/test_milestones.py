@@ -228,7 +228,7 @@ def test_the_command(command: Run, game: Path, tmp_path: Path) -> None:
     assert (said["name"], said["type"], said["tag"]) == ("alpha-1", "alpha", "lantern/alpha-1")
     assert said["verified_bytes"] > 100_000
     (game / "main.gd").write_text("changed\n")
-    assert "lantern/beta-1: beta" in command("milestone", "create", "beta-1", "--type", "beta").stdout
+    assert "lantern/beta-1: beta" in command("milestone", "create", "beta-1", "--type", "Beta").stdout
     assert [one["name"] for one in json.loads(command("milestone", "list", "--json").stdout)] == ["beta-1", "alpha-1"]
     assert "lantern/alpha-1" in command("milestone", "list", "--project", "lantern").stdout
     shown = command("milestone", "annotate", "alpha-1", "-m", "well received", "--meta", "score=8").stdout
