@@ -78,9 +78,7 @@ def _create(session: Session, arguments: Namespace) -> Answer:
         metadata=facts(arguments.meta),
         artefacts=[Path(file) for file in arguments.attach],
     )
-    lines = [
-        f"{render.line(made.tag.project)}/{render.line(name)}: {arguments.type}, snapshot {made.tag.snapshot[:12]}"
-    ]
+    lines = [f"{render.line(made.tag.project)}/{render.line(name)}: {kind}, snapshot {made.tag.snapshot[:12]}"]
     document = _document(made)
     if arguments.verify:
         document["verified_bytes"] = read = milestones.prove(vault, made, session.progress)
