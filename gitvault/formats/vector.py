@@ -18,7 +18,7 @@ def rendered(path: Path, side: int) -> bytes:
     """An SVG as a PNG whose longer side has so many pixels. Raises UnsupportedMedia, ToolMissing, OSError."""
     renderer, etree = need("resvg_py", "image"), need("lxml.etree", "image")
     if os.path.getsize(path) > _LARGEST:
-        raise UnsupportedMedia(f"{path.name}: drawings over {_LARGEST >> 20} MiB are not rendered")
+        raise UnsupportedMedia(f"{path.name}: drawings over {_LARGEST >> 20} MiB are not rendered; its bytes are saved")
     try:
         root = etree.parse(str(path), etree.XMLParser(resolve_entities=False, no_network=True)).getroot()
         _cut_off(root)
@@ -27,7 +27,8 @@ def rendered(path: Path, side: int) -> bytes:
         # Without dots per inch, sizes in mm, as Inkscape writes them, are none.
         return bytes(renderer.svg_to_bytes(svg_string=drawing, dpi=96, **longer))
     except (etree.XMLSyntaxError, ValueError) as error:
-        raise UnsupportedMedia(f"{path.name}: cannot be rendered: {' '.join(str(error).split())[:200]}") from error
+        why = " ".join(str(error).split())[:200]
+        raise UnsupportedMedia(f"{path.name}: cannot be rendered: {why}; its bytes are saved") from error
 
 
 def _cut_off(root: Any) -> None:

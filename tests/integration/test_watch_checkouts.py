@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -82,6 +82,14 @@ def test_with_nothing_touched_no_checkout_is_asked(
         assert vault.create_snapshot(root).new == 1
         assert set(asked) == {os.fspath(root / "side" / ".git")}
         proven(vault, project)
+
+
+@pytest.fixture(autouse=True)
+def settings_stay(own_home: Path) -> Iterator[None]:
+    """What these tests say in the user's settings is of no other's concern."""
+    before = (own_home / ".gitconfig").read_bytes()
+    yield
+    (own_home / ".gitconfig").write_bytes(before)
 
 
 def config(root: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from images import Pixels, by_oiio, by_pillow, noise
 from PIL import Image
 
 from gitvault.errors import ToolMissing, UnsupportedMedia
+from gitvault.formats import vector
 from gitvault.formats.extras import need
 from gitvault.formats.raster import measure, photoshop, read, scale, screen
 from gitvault.formats.raster.compare import compare
@@ -375,7 +376,7 @@ def test_images_that_are_too_large_are_refused_before_they_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(read, "MEMORY", 1000)
-    monkeypatch.setattr(read, "_DRAWING", 10)
+    monkeypatch.setattr(vector, "_LARGEST", 10)
     by_oiio(tmp_path / "a.png", noise(3, "uint8"))
     images.document(tmp_path / "a.ora", noise(4, "uint8"))
     images.drawing(tmp_path / "a.svg")
