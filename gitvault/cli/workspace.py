@@ -59,12 +59,9 @@ def _known(arguments: Namespace) -> dict[str, Application]:
 
 
 def _application(arguments: Namespace, name: str) -> Application:
-    from gitvault.errors import NotFoundError
+    from gitvault.personas.creative.workspaces.applications import named
 
-    found = _known(arguments)
-    if name not in found:
-        raise NotFoundError(f"{render.line(name)}: no such application; there are {', '.join(sorted(found))}")
-    return found[name]
+    return named(_known(arguments), name)
 
 
 def _capture(session: Session, arguments: Namespace) -> Answer:

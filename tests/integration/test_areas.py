@@ -38,6 +38,8 @@ def test_what_is_added_is_read_back_and_git_shows_it(vault: Vault, tmp_path: Pat
     assert area.read(b"krita/1/files/brush.bin") == large.read_bytes()
     assert area.read(b"krita/2/like") == like
     assert area.read(b"empty") == b""
+    pointer = vault.history.pointer_at(areas.find(vault.history, "workspaces", b"krita/1/files/brush.bin"))
+    assert pointer and pointer.size == 300_000
     with open(tmp_path / "out", "wb") as out:
         area.write_to(b"krita/1/files/brush.bin", out)
     assert (tmp_path / "out").read_bytes() == large.read_bytes()

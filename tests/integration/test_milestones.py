@@ -11,7 +11,7 @@ import pytest
 
 from gitvault import GameVault, GameVersionType
 from gitvault.core.backup_engine.retention import Retention
-from gitvault.core.versioning import notes, tags
+from gitvault.core.versioning import commits, notes, tags
 from gitvault.core.versioning.objects import Signature, decode_tag, encode_tag
 from gitvault.errors import AmbiguousError, CorruptionError, ExistsError, GitVaultError, LockedError, NotFoundError
 from gitvault.personas.game import Backup, milestones
@@ -203,6 +203,11 @@ def test_a_tag_is_read_as_it_was_written(lantern: GameVault, vault: Vault) -> No
     pack = vault.history.new_pack()
     assert vault.history.add_tag(pack, commit, "lantern/x", "text\n") in pack
     pack.abandon()
+
+
+def test_tags_and_facts_are_the_same_trailers_everywhere() -> None:
+    said = commits.facts(["demo", "two words"], {"engine": "4.3=x"})
+    assert commits.read_facts([("Vault-Type", "alpha"), *said]) == (("demo", "two words"), {"engine": "4.3=x"})
 
 
 def test_what_is_damaged_is_not_proved(lantern: GameVault, vault: Vault) -> None:

@@ -305,6 +305,8 @@ def test_a_record_from_elsewhere_leads_nowhere_else(vault: Vault, home: Path) ->
     with pytest.raises(CorruptionError, match="leads out of"):
         _write(home, File("data", "a/../../x", 0o644, 0, ""), b"")
     bad = Workspace(**{**{key: getattr(captured, key) for key in Workspace.__dataclass_fields__}, "app": "gone"})
+    with pytest.raises(NotFoundError, match="crayon: no such application; there are blender, "):
+        applications.named(known(), "crayon")
     with pytest.raises(NotFoundError, match="no such application"):
         restore(vault, bad, known(), linux(home), nothing_runs)
     vault.area(AREA).add({b"krita/1/record.json": b"{}"}, "nonsense")

@@ -27,7 +27,6 @@ from gitvault.core.versioning.objects import MODE_SYMLINK, MODE_TREE, decode_com
 from gitvault.core.versioning.operations import TOMBSTONES, UNDO, tombstones
 from gitvault.errors import ContentMissing, CorruptionError, StorageFullError
 
-_LARGEST_POINTER = 1024
 # What somebody waits for; upkeep does the rest.
 _PARITY_SECONDS = 30
 _TAG = re.compile(rb"object ([0-9a-f]{40})\n")
@@ -170,10 +169,8 @@ class Reach:
                     continue
                 else:
                     content.add(entry)
-                    if self._is_there(entry) and history.objects.size(entry) <= _LARGEST_POINTER:
-                        pointer = history.decode_pointer(history.blob(entry))
-                        if pointer:
-                            yield bytes.fromhex(pointer.oid)
+                    if self._is_there(entry) and (pointer := history.pointer_at(entry)):
+                        yield bytes.fromhex(pointer.oid)
 
     def _is_there(self, blob: ObjectId) -> bool:
         """Whether a blob is not lost; one that is missing and not known to be is for who reads it."""

@@ -33,9 +33,6 @@ _PACK_NAME = re.compile("pack-([0-9a-f]{40})[.]pack")
 # Paths that are named for the defects of one snapshot.
 _PLACES = 1_000_000
 
-# A longer blob is no git-lfs pointer.
-_POINTER_MAX = 1024
-
 _Trees = tuple[ObjectId | None, ObjectId | None]
 
 
@@ -252,8 +249,7 @@ class _Check:
         """A file of which no attributes tell: a record, or what another tool committed."""
         # One that is missing is told with the other blobs.
         with suppress(CorruptionError, NotFoundError):
-            may_be = mode != MODE_SYMLINK and self.history.objects.size(oid) <= _POINTER_MAX
-            if may_be and (pointer := self.history.decode_pointer(self.history.blob(oid))):
+            if mode != MODE_SYMLINK and (pointer := self.history.pointer_at(oid)):
                 self.seen_pointers.add(pointer)
 
     def _tree(self, oid: ObjectId | None) -> dict[bytes, tuple[int, ObjectId]]:

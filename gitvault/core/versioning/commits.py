@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gitvault.core.versioning.history import Details
 
 _SNAPSHOT = "Vault-Snapshot"
+_FACTS = ("Vault-Tag", "Vault-Metadata")
 
 
 _LAST_SECOND = 253_370_764_800
@@ -32,14 +33,24 @@ def message(details: Details, meta_commit: ObjectId, host: str) -> str:
         ("Vault-Files", str(details.files)),
         ("Vault-Bytes", str(details.bytes)),
     ]
-    trailers += [("Vault-Tag", to_line(tag.encode("utf-8", "replace"))) for tag in details.tags]
-    trailers += [
-        ("Vault-Metadata", to_line(f"{key}={value}".encode("utf-8", "replace")))
-        for key, value in (details.metadata or {}).items()
-    ]
+    trailers += facts(details.tags, details.metadata)
     if details.restored_from:
         trailers.append(("Vault-Restored-From", details.restored_from))
     return format_message(details.message, [(k, v) for k, v in trailers if v])
+
+
+def facts(tags: Sequence[str], metadata: Mapping[str, str] | None) -> list[tuple[str, str]]:
+    """The trailers of tags and metadata."""
+    said = [("Vault-Tag", tag) for tag in tags]
+    said += [("Vault-Metadata", f"{key}={value}") for key, value in (metadata or {}).items()]
+    return [(key, to_line(value.encode("utf-8", "replace"))) for key, value in said]
+
+
+def read_facts(trailers: Iterable[tuple[str, str]]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The tags and metadata that trailers tell."""
+    said = [(key, from_text(value).decode("utf-8", "replace")) for key, value in trailers if key in _FACTS]
+    pairs = (value.partition("=") for key, value in said if key == "Vault-Metadata")
+    return tuple(value for key, value in said if key == "Vault-Tag"), {key: value for key, _, value in pairs}
 
 
 def identity(oid: ObjectId, commit: Commit) -> SnapshotId:
@@ -67,7 +78,7 @@ def snapshot(oid: ObjectId, commit: Commit) -> Snapshot:
 
     body, trailers = parse_message(commit.message)
     one = dict(trailers)
-    pairs = (from_text(v).decode("utf-8", "replace").partition("=") for k, v in trailers if k == "Vault-Metadata")
+    tags, metadata = read_facts(trailers)
     restored = one.get("Vault-Restored-From")
     return Snapshot(
         id=identity(oid, commit),
@@ -75,8 +86,8 @@ def snapshot(oid: ObjectId, commit: Commit) -> Snapshot:
         # git's seconds go on for longer than any calendar.
         time=datetime.fromtimestamp(min(commit.committer.time, _LAST_SECOND), UTC),
         message=body.rstrip("\n"),
-        tags=tuple(from_text(v).decode("utf-8", "replace") for k, v in trailers if k == "Vault-Tag"),
-        metadata={key: value for key, _, value in pairs},
+        tags=tags,
+        metadata=metadata,
         files=_count(one.get("Vault-Files")),
         bytes=_count(one.get("Vault-Bytes")),
         host=one.get("Vault-Host", ""),

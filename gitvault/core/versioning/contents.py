@@ -23,9 +23,6 @@ ATTACHED = b"%00vcs"
 No escaped name begins so. It is not listed, and not restored.
 """
 
-# A longer blob is no git-lfs pointer.
-_POINTER_MAX = 1024
-
 Listing = tuple[meta.Attributes | None, list[tuple[Entry, meta.Attributes | None, ObjectId | None]]]
 """A folder's own attributes; each entry (path: its name), its attributes and, for a folder, its meta tree.
 
@@ -107,7 +104,7 @@ def _as_git_knows(history: GitHistory, name: bytes, kind: str, mode: int, oid: O
     # Who lists a folder is not to lose it for one file; who reads the file is told.
     with contextlib.suppress(CorruptionError, NotFoundError):
         size = history.objects.size(oid)
-        pointer = history.decode_pointer(history.blob(oid)) if kind == "file" and size <= _POINTER_MAX else None
+        pointer = history.pointer_at(oid) if kind == "file" else None
     return Entry(name, kind, mode, pointer.size if pointer else size, 0, oid, pointer)
 
 

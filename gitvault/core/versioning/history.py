@@ -41,6 +41,8 @@ META = "refs/vault/meta/"
 OPERATIONS = "refs/vault/operations"
 LOST = "refs/vault/lost"
 NO_OBJECT = ObjectId(bytes(20))
+# A longer blob is no git-lfs pointer.
+_POINTER_MAX = 1024
 
 Damaged = Callable[[Problem], None]
 """Told what of a snapshot can only be given as git's trees alone know it."""
@@ -287,6 +289,10 @@ class GitHistory:
         if kind != b"blob":
             raise CorruptionError(f"{oid.hex()}: expected a blob, found a {kind.decode()}; run git-vault verify")
         return data
+
+    def pointer_at(self, blob: ObjectId) -> Pointer | None:
+        """The pointer that a blob is, of a file of which no attributes tell. Raises CorruptionError, NotFoundError."""
+        return self.decode_pointer(self.blob(blob)) if self.objects.size(blob) <= _POINTER_MAX else None
 
     def entries(
         self, snapshot: SnapshotId, path: bytes = b"", *, recursive: bool = True, damaged: Damaged | None = None

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from gitvault.core.models import ObjectId, SnapshotId
-from gitvault.core.utils.names import from_ref_component, from_text, ref_component, to_line
+from gitvault.core.utils.names import from_ref_component, from_text, ref_component
+from gitvault.core.versioning import commits
 from gitvault.core.versioning.history import GitHistory
 from gitvault.core.versioning.objects import decode_tag, format_message, parse_message
 from gitvault.errors import CorruptionError, GitVaultError, NotFoundError
@@ -58,11 +59,7 @@ def create(
     Raises LockedError when the project has the name, NotFoundError.
     """
     ref = ref_of(project, name)
-    trailers = [("Vault-Type", type), *(("Vault-Tag", to_line(tag.encode("utf-8", "replace"))) for tag in tags)]
-    trailers += [
-        ("Vault-Metadata", to_line(f"{key}={value}".encode("utf-8", "replace")))
-        for key, value in (metadata or {}).items()
-    ]
+    trailers = [("Vault-Type", type), *commits.facts(tags, metadata)]
     pack = history.new_pack()
     try:
         text = format_message(message or name, trailers)
@@ -110,8 +107,7 @@ def _read(history: GitHistory, ref: str, at: ObjectId) -> Tag:
         return Tag(own, project, history.identify(at), ref)
     _, tagger, text = decode_tag(at, data)
     body, trailers = parse_message(text)
-    said = [(key, from_text(value).decode("utf-8", "replace")) for key, value in trailers]
-    pairs = (value.partition("=") for key, value in said if key == "Vault-Metadata")
+    labels, metadata = commits.read_facts(trailers)
     return Tag(
         own,
         project,
@@ -119,7 +115,7 @@ def _read(history: GitHistory, ref: str, at: ObjectId) -> Tag:
         ref,
         time=datetime.fromtimestamp(tagger.time, UTC) if tagger else None,
         message=body.rstrip("\n"),
-        type=dict(said).get("Vault-Type", ""),
-        tags=tuple(value for key, value in said if key == "Vault-Tag"),
-        metadata={key: value for key, _, value in pairs},
+        type=from_text(dict(trailers).get("Vault-Type", "")).decode("utf-8", "replace"),
+        tags=labels,
+        metadata=metadata,
     )

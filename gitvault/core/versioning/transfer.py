@@ -20,8 +20,6 @@ from gitvault.errors import CorruptionError, NotFoundError, ToolFailed
 
 # What a kill can lose.
 _PACK_SIZE = 64 << 20
-# A longer blob is no git-lfs pointer.
-_POINTER_MAX = 1024
 
 
 class ObjectTransfer:
@@ -200,10 +198,8 @@ class _Walk:
 
     def _file(self, oid: ObjectId) -> None:
         """Of a commit that another tool made, without attributes: it may be a pointer itself."""
-        if self._source.objects.size(oid) <= _POINTER_MAX:
-            pointer = self._source.decode_pointer(self._source.blob(oid))
-            if pointer:
-                self.pointers.add(pointer)
+        if pointer := self._source.pointer_at(oid):
+            self.pointers.add(pointer)
 
 
 _Look = Callable[[ObjectId], None]

@@ -144,15 +144,11 @@ class CreativeVault(ProjectVault):
 
     def capture_workspace(self, app: str, *, home: Path | str | None = None) -> Workspace:
         """Keep an application's workspace. Raises NotFoundError for one that is not known, or keeps nothing here."""
-        from gitvault.errors import NotFoundError
         from gitvault.personas.creative import workspaces
-        from gitvault.personas.creative.workspaces.applications import find, known
+        from gitvault.personas.creative.workspaces.applications import find, known, named
 
-        applications = known()
-        if app not in applications:
-            raise NotFoundError(f"{app}: no such application; there are {', '.join(sorted(applications))}")
         around = _around(home)
-        return workspaces.capture(self.vault, find(applications[app], around), around)
+        return workspaces.capture(self.vault, find(named(known(), app), around), around)
 
     def restore_workspace(self, workspace: str, *, home: Path | str | None = None) -> Restored:
         """Put a workspace back, by its id or as the newest of an application; see `workspaces.restore`."""

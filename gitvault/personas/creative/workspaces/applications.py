@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from gitvault.core.utils.names import to_line
 from gitvault.errors import ConfigError, NotFoundError
 
 SYSTEMS = {"linux": "linux", "darwin": "macos", "win32": "windows"}
@@ -72,6 +73,15 @@ def known(more: Path | None = None) -> dict[str, Application]:
     """
     found = _read(Path(__file__).with_name("applications.toml"))
     return found | (_read(more) if more else {})
+
+
+def named(applications: Mapping[str, Application], name: str) -> Application:
+    """The application of this id. Raises NotFoundError, which lists those there are."""
+    if name not in applications:
+        raise NotFoundError(
+            f"{to_line(os.fsencode(name))}: no such application; there are {', '.join(sorted(applications))}"
+        )
+    return applications[name]
 
 
 def _read(file: Path) -> dict[str, Application]:

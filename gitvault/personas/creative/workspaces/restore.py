@@ -18,7 +18,7 @@ from gitvault.core.utils.files import HAS_DIR_FD
 from gitvault.core.utils.names import from_text, to_line
 from gitvault.core.utils.target import TargetFolder, discard, is_plain, write_all
 from gitvault.errors import CorruptionError, LockedError, NotFoundError
-from gitvault.personas.creative.workspaces.applications import Application, Surroundings, find, place_of
+from gitvault.personas.creative.workspaces.applications import Application, Surroundings, find, named, place_of
 from gitvault.personas.creative.workspaces.capture import AREA, BESIDE, DATABASE, File, Workspace, capture
 
 if TYPE_CHECKING:
@@ -50,11 +50,7 @@ def restore(
     `running`: which of these programs runs for the user of that home, empty for none. Raises LockedError when the
     application runs, NotFoundError for one that nobody knows any more, CorruptionError, OSError.
     """
-    application = applications.get(workspace.app)
-    if not application:
-        raise NotFoundError(
-            f"{workspace.app}: no such application; git-vault workspace apps lists those that are known"
-        )
+    application = named(applications, workspace.app)
     if name := running(application.processes, around.home):
         raise LockedError(
             f"{application.name} is running ({name}); quit it first, it would write over what is restored"
