@@ -31,11 +31,20 @@ _MEMORY = 3 << 30
 UNMEASURED = {
     "faults",
     "test_copy_of_pruned",
+    "test_hooks",
+    "test_hostile_vault",
+    "test_protect",
     "test_readme",
+    "test_repair",
     "test_rescue_scripts",
     "test_several_at_once",
+    "test_store_repack",
     "test_store_upkeep",
+    "test_sweep",
     "test_sweep_after_loss",
+    "test_vcs_lean",
+    "test_watch",
+    "test_watch_checkouts",
     "test_watch_list",
 }
 """Folders and modules of tests during which no coverage is measured."""
