@@ -12,6 +12,7 @@ from typing import Any
 from gitvault.core.models import ObjectId
 from gitvault.core.versioning.history import GitHistory
 from gitvault.core.versioning.objects import MODE_FILE, MODE_TREE, encode_tree
+from gitvault.core.versioning.packfile import PackWriter
 from gitvault.errors import CorruptionError
 
 PREFIX = "refs/notes/vault/"
@@ -28,17 +29,13 @@ def add(history: GitHistory, kind: str, commit: ObjectId, record: Mapping[str, A
     lines = {*old.splitlines(keepends=True), line}
     if line in old.splitlines(keepends=True):
         return
-    pack = history.new_pack()
-    try:
+
+    def make(pack: PackWriter) -> ObjectId:
         tree[name] = MODE_FILE, pack.add(b"blob", b"".join(sorted(lines)))
         top = pack.add(b"tree", encode_tree((key, mode, oid) for key, (mode, oid) in tree.items()))
-        new = history.add_commit(pack, top, parent, why)
-        made = pack.finish()
-    except BaseException:
-        pack.abandon()
-        raise
-    history.publish([made] if made else [])
-    history.refs.update(ref, new, old=parent)
+        return history.add_commit(pack, top, parent, why)
+
+    history.write_ref(ref, parent, make)
 
 
 def read(history: GitHistory, kind: str, commit: ObjectId) -> list[dict[str, Any]]:
