@@ -376,6 +376,7 @@ def test_a_scratch_repository_borrows_all_and_leaves_nothing(history: History) -
     assert not is_lossy(history.vault)
 
 
+@pytest.mark.no_cover
 def test_kill_at_any_step_leaves_everything_readable(
     history: History, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

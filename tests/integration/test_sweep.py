@@ -409,6 +409,7 @@ class DyingDisk(CountedDisk):
         super().unlink(path)
 
 
+@pytest.mark.no_cover
 def test_a_kill_at_any_operation_loses_nothing_and_the_next_sweep_ends_it(
     vault: Vault, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
