@@ -58,6 +58,7 @@ VERBS = {
     "playtest": "playtest",
     "elements": "elements",
     "timeline": "timeline",
+    "setup": "stock",
     "hydrate": "stock",
 }
 """Each verb with the module of `gitvault.cli` whose `VERBS` has it."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gitvault.cli import render
+from gitvault.errors import GitVaultError
 
 if TYPE_CHECKING:
     from gitvault.stock.origin import Repository
@@ -58,4 +59,13 @@ def _lfs_agent(words: Sequence[str]) -> None:
     TransferAgent(sys.stdin.buffer, sys.stdout.buffer, lambda remote: _vault(remote).store, folder).serve()
 
 
-COMMANDS = {"filter-process": _filter_process, "lfs-agent": _lfs_agent}
+def _textconv(words: Sequence[str]) -> None:
+    from gitvault.stock.textconv import text_of
+
+    if len(words) != 1:
+        raise GitVaultError("textconv: expected one file; git starts this, not people")
+    for part in text_of(Path(words[0])):
+        sys.stdout.buffer.write(part)
+
+
+COMMANDS = {"filter-process": _filter_process, "lfs-agent": _lfs_agent, "textconv": _textconv}

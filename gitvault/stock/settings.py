@@ -1,0 +1,151 @@
+"""What `git-vault setup` writes into the user's git configuration, and takes out again; nothing else there changes.
+
+git-lfs's own settings stay as they are: ours have names of their own, and the agent is named for the vault's URL only.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gitvault.core.utils.files import Disk
+from gitvault.core.utils.process import run
+from gitvault.errors import ConfigError, ToolFailed
+
+_AGENT = "vault"
+_COMMANDS = {
+    "filter.vault.process": "filter-process",
+    "diff.vault.textconv": "textconv",
+    "lfs.customtransfer.vault.args": "lfs-agent",
+}
+# Which git tells us to leave out, from version 2.36 on.
+_INCLUDES = re.compile(r"includeif\..*\.path", re.DOTALL)
+_AGENTS = re.compile(r"lfs\..*\.standalonetransferagent", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What belongs into the user's git configuration for one vault."""
+
+    settings: tuple[tuple[str, str], ...]
+    """Keys as `git config` takes them, each with its one value."""
+    files: tuple[tuple[Path, bytes], ...]
+    """What these settings lead to."""
+
+
+def setup(command: Sequence[str], vault: Path, folder: Path) -> Setup:
+    """`command`: how git-vault is run. `folder`: where our files go."""
+    from gitvault.formats import formats
+
+    attributes, included = folder / "git-attributes", folder / "git-config"
+    url, path = vault.as_uri(), re.sub(r"([*?\[\]\\])", r"\\\1", vault.as_posix())
+    words = shlex.join(command)
+    settings = (
+        ("filter.vault.process", f"{words} filter-process"),
+        ("diff.vault.textconv", f"{words} textconv"),
+        ("lfs.customtransfer.vault.path", command[0]),
+        ("lfs.customtransfer.vault.args", shlex.join([*command[1:], "lfs-agent"])),
+        # One process is as fast as several: it has a thread for each core.
+        ("lfs.customtransfer.vault.concurrent", "false"),
+        (f"lfs.{url}.standalonetransferagent", _AGENT),
+        # The vault with its worktrees, and its clones.
+        (f"includeIf.gitdir:{path}/.path", os.fspath(included)),
+        (f"includeIf.hasconfig:remote.*.url:{path}.path", os.fspath(included)),
+        (f"includeIf.hasconfig:remote.*.url:{url}.path", os.fspath(included)),
+    )
+    patterns = sorted({ending for each in formats() if each.compare or each.elements for ending in each.extensions})
+    text = "# Written by git-vault setup, for vaults and their clones.\n* filter=vault\n"
+    text += "".join(f"*{ending} diff=vault\n" for ending in patterns)
+    quoted = os.fspath(attributes).replace("\\", "\\\\").replace('"', '\\"')
+    config = f'# Written by git-vault setup.\n[core]\n\tattributesFile = "{quoted}"\n'
+    return Setup(settings, ((attributes, text.encode()), (included, config.encode())))
+
+
+def missing(wanted: Setup) -> list[str]:
+    """What is not as it should be: keys, and paths of files. Raises ToolError."""
+    there = set(_listed())
+    keys = [key for key, value in wanted.settings if (_canonical(key), value) not in there]
+    return keys + [os.fspath(path) for path, content in wanted.files if _content(path) != content]
+
+
+def install(wanted: Setup, disk: Disk) -> list[str]:
+    """Write what is missing; what that was. Raises ConfigError where a setting has a value of somebody else's; ToolError.
+
+    Nothing is written then.
+    """
+    todo = missing(wanted)
+    included = os.fspath(wanted.files[-1][0])
+    there = _listed()
+    ours = set(_ours(there, included))
+    for key, _ in wanted.settings:
+        for found, value in there:
+            if found == _canonical(key) and (found, value) not in ours:
+                raise ConfigError(f"{key} is {value!r} in your git configuration, which is not ours; nothing was changed")
+    for path, content in wanted.files:
+        disk.make_folder(path.parent)
+        disk.write_durably(path, content, 0o644)
+    for key, value in wanted.settings:
+        if key in todo:
+            _git("--replace-all", key, value)
+    return todo
+
+
+def uninstall(folder: Path, disk: Disk) -> list[str]:
+    """Take out all that `install` wrote, for every vault; which keys and files. Raises ToolError."""
+    removed = []
+    for key, value in _ours(_listed(), os.fspath(folder / "git-config")):
+        _git("--fixed-value", "--unset-all", key, value)
+        removed.append(key)
+    for name in ("git-attributes", "git-config"):
+        if (folder / name).exists():
+            disk.unlink(folder / name)
+            removed.append(os.fspath(folder / name))
+    disk.remove_folder(folder)
+    return removed
+
+
+def _ours(there: Sequence[tuple[str, str]], included: str) -> list[tuple[str, str]]:
+    """Those settings that earlier runs wrote, for this vault or another, by this installation or another."""
+    agent = any(key == "lfs.customtransfer.vault.args" and value.endswith("lfs-agent") for key, value in there)
+
+    def is_ours(key: str, value: str) -> bool:
+        if key in _COMMANDS:
+            return value.split(" ")[-1] == _COMMANDS[key]
+        if key in ("lfs.customtransfer.vault.path", "lfs.customtransfer.vault.concurrent"):
+            return agent
+        if _AGENTS.fullmatch(key):
+            return agent and value == _AGENT
+        return value == included and _INCLUDES.fullmatch(key) is not None
+
+    return [(key, value) for key, value in there if is_ours(key, value)]
+
+
+def _canonical(key: str) -> str:
+    """As `git config --list` spells it: what is in the middle keeps its case."""
+    first, last = key.index("."), key.rindex(".")
+    return key[:first].lower() + key[first:last] + key[last:].lower()
+
+
+def _listed() -> list[tuple[str, str]]:
+    try:
+        pairs = _git("-z", "--list").decode("utf-8", "surrogateescape").split("\0")
+    except ToolFailed as error:
+        if "No such file" not in error.stderr:
+            raise
+        return []
+    return [(key, value) for key, _, value in (pair.partition("\n") for pair in pairs if pair)]
+
+
+def _git(*words: str) -> bytes:
+    return run(["git", "config", "--global", *words])
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
