@@ -111,7 +111,7 @@ class FilterProcess:
         except EOFError:
             pass
         if self._kept:
-            self._say(f"{self._kept} over vault.smudgeLimit stay pointers; git vault hydrate fills them in")
+            self._say(f"over vault.smudgeLimit, left as pointers: {self._kept}; git vault hydrate fills them in")
 
     def _greet(self) -> None:
         git = self._git
@@ -128,19 +128,18 @@ class FilterProcess:
         with tempfile.SpooledTemporaryFile(WHOLE_LIMIT) as held:
             for packet in self._git.read_content():
                 held.write(packet)
-            size = held.tell()
+            is_short = held.tell() <= pointers.MAX_LENGTH
             held.seek(0)
-            pointer = pointers.decode(held.read()) if size <= pointers.MAX_LENGTH else None
+            pointer = pointers.decode(held.read()) if is_short else None
             store = self._store_for(path, pointer) if pointer else None
             if pointer is None or store is None:
-                held.seek(0)
                 self._send(held)
                 return
         self._git.write_list("status=success")
         try:
             store.retrieve_file(pointer, cast(BinaryIO, self._git))
         except GitVaultError as error:
-            # git drops what it got by then and leaves the pointer.
+            # git drops what it got by then.
             self._git.end()
             self._git.write_list("status=error")
             self._tell(path, error)
@@ -163,28 +162,17 @@ class FilterProcess:
         return store
 
     def _clean(self, path: str) -> None:
-        whole, size = hashlib.sha256(), 0
-        held: list[bytes] = []
-        for packet in self._git.read_content():
-            whole.update(packet)
-            size += len(packet)
-            # What is larger is in git as a pointer or not at all.
-            if size <= WHOLE_LIMIT:
-                held.append(packet)
-            else:
-                held.clear()
-        pointer = Pointer(whole.hexdigest(), size)
-        if size and self._is_stored(path, pointer):
-            held = [pointers.encode(pointer)]
-        elif size > WHOLE_LIMIT:
-            # git goes on with the file as it is, which it has and this process has not.
-            self._git.write_list("status=error")
-            return
-        self._git.write_list("status=success")
-        for packet in held:
-            self._git.write(packet)
-        self._git.end()
-        self._git.end()
+        whole = hashlib.sha256()
+        with tempfile.SpooledTemporaryFile(WHOLE_LIMIT) as held:
+            for packet in self._git.read_content():
+                whole.update(packet)
+                held.write(packet)
+            pointer = Pointer(whole.hexdigest(), held.tell())
+            if pointer.size and self._is_stored(path, pointer):
+                held.seek(0)
+                held.truncate()
+                held.write(pointers.encode(pointer))
+            self._send(held)
 
     def _is_stored(self, path: str, pointer: Pointer) -> bool:
         try:
@@ -195,6 +183,7 @@ class FilterProcess:
             return False
 
     def _send(self, held: tempfile.SpooledTemporaryFile[bytes]) -> None:
+        held.seek(0)
         self._git.write_list("status=success")
         while data := held.read(_LARGEST):
             self._git.write(data)

@@ -121,9 +121,7 @@ def _tell_git(repository: Repository, top: Path, done: Sequence[_Found]) -> int:
     fields = listed.split(b"\0")
     filters = dict(zip(fields[::3], fields[2::3], strict=False))
     ours = [each for each in done if filters.get(each.path) == b"vault"]
-    # `required`: git then streams a file through the filter instead of holding it.
-    words = ("-C", os.fspath(top), "-c", "filter.vault.required=true", "update-index", "-q", "-z", "--stdin")
-    repository.git(*words, stdin=_joined(ours))
+    repository.git("-C", os.fspath(top), "update-index", "-q", "-z", "--stdin", stdin=_joined(ours))
     return sum(filters.get(each.path) not in (b"vault", b"lfs") for each in done)
 
 

@@ -46,6 +46,8 @@ def setup(command: Sequence[str], vault: Path, folder: Path) -> Setup:
     words = shlex.join(command)
     settings = (
         ("filter.vault.process", f"{words} filter-process"),
+        # Without it git maps a file as a whole to clean it: 2 GiB of memory for 2 GiB, and with it 4 MiB.
+        ("filter.vault.required", "true"),
         ("diff.vault.textconv", f"{words} textconv"),
         ("lfs.customtransfer.vault.path", command[0]),
         ("lfs.customtransfer.vault.args", shlex.join([*command[1:], "lfs-agent"])),
@@ -110,11 +112,14 @@ def uninstall(folder: Path, disk: Disk) -> list[str]:
 
 def _ours(there: Sequence[tuple[str, str]], included: str) -> list[tuple[str, str]]:
     """Those settings that earlier runs wrote, for this vault or another, by this installation or another."""
-    agent = any(key == "lfs.customtransfer.vault.args" and value.endswith("lfs-agent") for key, value in there)
+    commands = {key for key, value in there if value.split(" ")[-1] == _COMMANDS.get(key)}
+    filtered, agent = ("filter.vault.process" in commands, "lfs.customtransfer.vault.args" in commands)
 
     def is_ours(key: str, value: str) -> bool:
         if key in _COMMANDS:
-            return value.split(" ")[-1] == _COMMANDS[key]
+            return key in commands
+        if key == "filter.vault.required":
+            return filtered
         if key in ("lfs.customtransfer.vault.path", "lfs.customtransfer.vault.concurrent"):
             return agent
         if _AGENTS.fullmatch(key):
