@@ -132,9 +132,7 @@ def fish(commands: Sequence[Command], common: Sequence[Option]) -> str:
 
 def powershell(commands: Sequence[Command], common: Sequence[Option]) -> str:
     """For a profile of PowerShell to load."""
-    rows = "\n".join(
-        f"    {_ps_quoted(c.name)} = @({', '.join(map(_ps_quoted, _words(c)))})" for c in commands
-    )
+    rows = "\n".join(f"    {_ps_quoted(c.name)} = @({', '.join(map(_ps_quoted, _words(c)))})" for c in commands)
     options = ", ".join(_ps_quoted(name) for option in common for name in option.names)
     valued = ", ".join(_ps_quoted(name) for option in common if option.takes_value for name in option.names)
     return f"""\

@@ -12,6 +12,7 @@ from gitvault.cli import render
 from gitvault.errors import GitVaultError
 
 if TYPE_CHECKING:
+    from gitvault.core.storage.store import ChunkStore
     from gitvault.stock.origin import Repository
     from gitvault.vault import Vault
 
@@ -37,7 +38,6 @@ def _vault(remote: str = "origin") -> Vault:
 
 
 def _filter_process(words: Sequence[str]) -> None:
-    from gitvault.core.storage.store import ChunkStore
     from gitvault.stock.filter import FilterProcess
 
     def opened() -> tuple[ChunkStore, int]:

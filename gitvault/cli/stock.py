@@ -36,8 +36,8 @@ def _setup(session: Session, arguments: Namespace) -> Answer:
                 disk.unlink(path)
                 _remove_empty(path.parent, disk)
                 removed.append(os.fspath(path))
-        document = {"removed": [render.disk_text(each) for each in removed]}
-        return Answer(document, [f"took out {render.plural(len(removed), 'setting and file')}" if removed else "nothing was set up"])
+        said = f"took out {render.plural(len(removed), 'setting')}" if removed else "nothing was set up"
+        return Answer({"removed": list(map(render.disk_text, removed))}, [said])
     changed = settings.install(settings.setup(command_line(), session.vault_path, _own_folder()), disk)
     in_the_way = []
     for path, content in _shell_files().items():
@@ -47,10 +47,10 @@ def _setup(session: Session, arguments: Namespace) -> Answer:
             disk.make_folder(path.parent, 0o755)
             disk.write_durably(path, content, 0o644)
             changed.append(os.fspath(path))
-    document = {
+    document: dict[str, object] = {
         "vault": render.disk_text(os.fspath(session.vault_path)),
-        "changed": [render.disk_text(each) for each in changed],
-        "in_the_way": [render.disk_text(each) for each in in_the_way],
+        "changed": list(map(render.disk_text, changed)),
+        "in_the_way": list(map(render.disk_text, in_the_way)),
     }
     return Answer(document, _setup_lines(session.vault_path, changed, in_the_way), _hints())
 

@@ -9,15 +9,19 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias, cast
 
 from gitvault.core.models import Pointer
 from gitvault.core.storage import pointers
-from gitvault.core.storage.store import ChunkStore
 from gitvault.core.utils.names import to_line
 from gitvault.errors import CorruptionError, GitVaultError
-from gitvault.vault.opened import WHOLE_LIMIT
 
+if TYPE_CHECKING:
+    from gitvault.core.storage.store import ChunkStore
+
+_Opened: TypeAlias = "tuple[ChunkStore, int]"
+# Of one file, in memory: as much as a blob in a vault holds.
+_HELD = 16 << 20
 _LARGEST = 65_516
 _LONGEST_LIST = 64
 
@@ -86,7 +90,7 @@ class FilterProcess:
     """Answers git until it leaves."""
 
     def __init__(
-        self, source: BinaryIO, target: BinaryIO, store: Callable[[], tuple[ChunkStore, int]], say: Callable[[str], None]
+        self, source: BinaryIO, target: BinaryIO, store: Callable[[], _Opened], say: Callable[[str], None]
     ) -> None:
         """`store`: asked once, when there is a pointer: the vault's, and the size up to which files are filled in.
 
@@ -94,7 +98,7 @@ class FilterProcess:
         """
         self._git = _Packets(source, target)
         self._open = store
-        self._opened: tuple[ChunkStore, int] | None = None
+        self._opened: _Opened | None = None
         self._say = say
         self._kept = 0
         self._failed = 0
@@ -117,7 +121,7 @@ class FilterProcess:
         git = self._git
         welcome = git.read_list()
         if welcome[:1] != ["git-filter-client"] or "version=2" not in welcome:
-            raise CorruptionError("filter-process: expected git-filter-client of version 2; git starts this, not people")
+            raise CorruptionError("filter-process: expected git's version 2; git starts this")
         git.write_list("git-filter-server", "version=2")
         git.flush()
         offered = git.read_list()
@@ -125,7 +129,7 @@ class FilterProcess:
         git.flush()
 
     def _smudge(self, path: str) -> None:
-        with tempfile.SpooledTemporaryFile(WHOLE_LIMIT) as held:
+        with tempfile.SpooledTemporaryFile(_HELD) as held:
             for packet in self._git.read_content():
                 held.write(packet)
             is_short = held.tell() <= pointers.MAX_LENGTH
@@ -163,7 +167,7 @@ class FilterProcess:
 
     def _clean(self, path: str) -> None:
         whole = hashlib.sha256()
-        with tempfile.SpooledTemporaryFile(WHOLE_LIMIT) as held:
+        with tempfile.SpooledTemporaryFile(_HELD) as held:
             for packet in self._git.read_content():
                 whole.update(packet)
                 held.write(packet)

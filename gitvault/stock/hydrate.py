@@ -8,15 +8,18 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gitvault.core.interfaces import Progress
 from gitvault.core.models import Pointer, Problem
 from gitvault.core.storage import pointers
-from gitvault.core.storage.store import ChunkStore
 from gitvault.core.utils.files import open_source
 from gitvault.core.utils.target import TargetFolder, discard
 from gitvault.errors import GitVaultError
 from gitvault.stock.origin import Repository
+
+if TYPE_CHECKING:
+    from gitvault.core.storage.store import ChunkStore
 
 _FILE = b"100"
 
@@ -71,7 +74,8 @@ def hydrate(
 def _pointers(repository: Repository, top: Path, paths: Sequence[str]) -> Iterator[_Found]:
     """Files of the index that are pointers there and as git wrote them on the disk."""
     where = paths or [os.fspath(top)]
-    listed = repository.git("--literal-pathspecs", "ls-files", "-s", "-z", "--full-name", "--error-unmatch", "--", *where)
+    words = ("ls-files", "-s", "-z", "--full-name", "--error-unmatch", "--", *where)
+    listed = repository.git("--literal-pathspecs", *words)
     base = os.fsencode(top)
     for line in listed.split(b"\0"):
         said, _, path = line.partition(b"\t")

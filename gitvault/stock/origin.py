@@ -28,12 +28,12 @@ class Repository:
         return run([*command, *words], stdin=stdin, cwd=self._folder, ok=ok, variables=self._variables)
 
     def folder(self, what: str) -> Path:
-        """What `git rev-parse` answers to `--git-common-dir`, `--show-toplevel` ... Raises ToolFailed outside of any."""
+        """What `git rev-parse` says of `--git-common-dir`, say. Raises ToolFailed outside of any."""
         said = os.fsdecode(self.git("rev-parse", what).removesuffix(b"\n"))
         return Path(os.path.realpath(self._folder / said))
 
     def vault(self, default: Callable[[], Path], remote: str = "origin") -> Path:
-        """The vault that it is, is a worktree of or was cloned from, the remote of this name first; else the default."""
+        """The vault that it is, is a worktree of or was cloned from, as this remote says first; else the default."""
         common = self.folder("--git-common-dir")
         return next((path for path in (common, *self._remotes(remote)) if is_vault(path)), None) or default()
 

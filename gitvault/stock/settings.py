@@ -75,7 +75,7 @@ def missing(wanted: Setup) -> list[str]:
 
 
 def install(wanted: Setup, disk: Disk) -> list[str]:
-    """Write what is missing; what that was. Raises ConfigError where a setting has a value of somebody else's; ToolError.
+    """Write what is missing; what that was. Raises ConfigError where somebody else's value is in the way, ToolError.
 
     Nothing is written then.
     """
@@ -86,7 +86,7 @@ def install(wanted: Setup, disk: Disk) -> list[str]:
     for key, _ in wanted.settings:
         for found, value in there:
             if found == _canonical(key) and (found, value) not in ours:
-                raise ConfigError(f"{key} is {value!r} in your git configuration, which is not ours; nothing was changed")
+                raise ConfigError(f"{key} is {value!r} in your git configuration: not ours; nothing was changed")
     for path, content in wanted.files:
         disk.make_folder(path.parent)
         disk.write_durably(path, content, 0o644)

@@ -65,9 +65,7 @@ def figures(path: str) -> list[str]:
 
     try:
         with open_image(Path(path)) as image:
-            return [
-                f"{part.width} x {part.height} {''.join(part.channels)} {part.bits} bits" for part in image.parts
-            ]
+            return [f"{part.width} x {part.height} {''.join(part.channels)} {part.bits} bits" for part in image.parts]
     except UnsupportedMedia:
-        model = read(Path(path))
-        return [f"{part.name or 'mesh'}: {len(part.vertices)} vertices, {len(part.faces)} triangles" for part in model.parts]
+        parts = read(Path(path)).parts
+        return [f"{part.name}: {len(part.vertices)} vertices, {len(part.faces)} triangles" for part in parts]

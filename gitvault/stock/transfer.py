@@ -11,12 +11,14 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from gitvault.core.models import Pointer
-from gitvault.core.storage.store import ChunkStore
 from gitvault.core.utils.target import write_all
 from gitvault.errors import GitVaultError, NotFoundError
+
+if TYPE_CHECKING:
+    from gitvault.core.storage.store import ChunkStore
 
 _LONGEST_LINE = 1 << 16
 # A large file of 2 GiB: 128 words on how far it is.
