@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gitvault.cli import render
+from gitvault.core.models import ObjectId
 from gitvault.errors import GitVaultError
 
 if TYPE_CHECKING:
-    from gitvault.core.storage.store import ChunkStore
     from gitvault.stock.origin import Repository
     from gitvault.vault import Vault
 
@@ -27,7 +27,7 @@ def repository() -> Repository:
     """The one that git was called in, or calls this in."""
     from gitvault.stock.origin import VARIABLES, Repository
 
-    return Repository(Path.cwd(), {name: os.environ[name] for name in VARIABLES if name in os.environ})
+    return Repository(Path.cwd(), {name: os.path.abspath(os.environ[name]) for name in VARIABLES if name in os.environ})
 
 
 def _vault(remote: str = "origin") -> Vault:
@@ -38,11 +38,16 @@ def _vault(remote: str = "origin") -> Vault:
 
 
 def _filter_process(words: Sequence[str]) -> None:
-    from gitvault.stock.filter import FilterProcess
+    from gitvault.stock.filter import FilterProcess, Source
 
-    def opened() -> tuple[ChunkStore, int]:
-        vault = _vault()
-        return vault.store, vault.config.smudge_limit
+    def opened() -> Source:
+        vault, here = _vault(), repository()
+
+        def is_plain(path: str, blob: str) -> bool:
+            # The second question takes a process.
+            return vault.history.objects.contains(ObjectId(bytes.fromhex(blob))) and here.staged(path) == blob
+
+        return Source(vault.store, vault.config.smudge_limit, is_plain)
 
     FilterProcess(sys.stdin.buffer, sys.stdout.buffer, opened, render.say).serve()
 

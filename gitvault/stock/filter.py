@@ -9,21 +9,33 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, BinaryIO, TypeAlias, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from gitvault.core.models import Pointer
 from gitvault.core.storage import pointers
 from gitvault.core.utils.names import to_line
-from gitvault.errors import CorruptionError, GitVaultError
+from gitvault.errors import CorruptionError, GitVaultError, NotFoundError
+from gitvault.stock.origin import blob_id
 
 if TYPE_CHECKING:
     from gitvault.core.storage.store import ChunkStore
 
-_Opened: TypeAlias = "tuple[ChunkStore, int]"
 # Of one file, in memory: as much as a blob in a vault holds.
 _HELD = 16 << 20
 _LARGEST = 65_516
 _LONGEST_LIST = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where content comes from."""
+
+    store: ChunkStore
+    limit: int
+    """Bytes up to which files are filled in."""
+    is_plain: Callable[[str, str], bool]
+    """Whether git has a file, by its path, as the blob of this id: then it is one, whatever the store holds."""
 
 
 class _Packets:
@@ -90,15 +102,13 @@ class FilterProcess:
     """Answers git until it leaves."""
 
     def __init__(
-        self, source: BinaryIO, target: BinaryIO, store: Callable[[], _Opened], say: Callable[[str], None]
+        self, source: BinaryIO, target: BinaryIO, content: Callable[[], Source], say: Callable[[str], None]
     ) -> None:
-        """`store`: asked once, when there is a pointer: the vault's, and the size up to which files are filled in.
-
-        `say`: tells people.
-        """
+        """`content`: asked once, when it is needed. `say`: tells people."""
         self._git = _Packets(source, target)
-        self._open = store
-        self._opened: _Opened | None = None
+        self._open = content
+        self._asked = False
+        self._opened: Source | None = None
         self._say = say
         self._kept = 0
         self._failed = 0
@@ -153,17 +163,29 @@ class FilterProcess:
 
     def _store_for(self, path: str, pointer: Pointer) -> ChunkStore | None:
         """The store that fills a pointer in; None where it stays."""
+        source = self._source()
+        if source is None:
+            return None
+        if pointer.size > source.limit:
+            self._kept += 1
+            return None
         try:
-            store, limit = self._opened = self._opened or self._open()
-            if pointer.size > limit:
-                self._kept += 1
-                return None
-            if not store.has(pointer):
-                raise CorruptionError(f"{pointer.oid}: not in the vault; its pointer stays")
+            if not source.store.has(pointer):
+                raise NotFoundError(f"{pointer.oid}: not in the vault; left as a pointer")
         except GitVaultError as error:
             self._tell(path, error)
             return None
-        return store
+        return source.store
+
+    def _source(self) -> Source | None:
+        """Opened on first use; where that fails, all files pass as they are."""
+        if not self._asked:
+            self._asked = True
+            try:
+                self._opened = self._open()
+            except GitVaultError as error:
+                self._say(f"{error}; files stay as git has them")
+        return self._opened
 
     def _clean(self, path: str) -> None:
         whole = hashlib.sha256()
@@ -172,16 +194,22 @@ class FilterProcess:
                 whole.update(packet)
                 held.write(packet)
             pointer = Pointer(whole.hexdigest(), held.tell())
-            if pointer.size and self._is_stored(path, pointer):
+            if pointer.size and self._is_large(path, pointer, held):
                 held.seek(0)
                 held.truncate()
                 held.write(pointers.encode(pointer))
             self._send(held)
 
-    def _is_stored(self, path: str, pointer: Pointer) -> bool:
+    def _is_large(self, path: str, pointer: Pointer, held: tempfile.SpooledTemporaryFile[bytes]) -> bool:
+        source = self._source()
         try:
-            self._opened = self._opened or self._open()
-            return self._opened[0].has(pointer)
+            if source is None or not source.store.has(pointer):
+                return False
+            if pointer.size > _HELD:
+                return True
+            # A small file can be what a piece of a large one is.
+            held.seek(0)
+            return not source.is_plain(path, blob_id(held.read()))
         except GitVaultError as error:
             self._tell(path, error)
             return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +15,7 @@ from gitvault.core.storage import pointers
 from gitvault.core.utils.files import open_source
 from gitvault.core.utils.target import TargetFolder, discard
 from gitvault.errors import GitVaultError
-from gitvault.stock.origin import Repository
+from gitvault.stock.origin import Repository, blob_id
 
 if TYPE_CHECKING:
     from gitvault.core.storage.store import ChunkStore
@@ -74,7 +73,7 @@ def hydrate(
 def _pointers(repository: Repository, top: Path, paths: Sequence[str]) -> Iterator[_Found]:
     """Files of the index that are pointers there and as git wrote them on the disk."""
     where = paths or [os.fspath(top)]
-    words = ("ls-files", "-s", "-z", "--full-name", "--error-unmatch", "--", *where)
+    words = ("ls-files", "-s", "-z", "--full-name", *(["--error-unmatch"] if paths else []), "--", *where)
     listed = repository.git("--literal-pathspecs", *words)
     base = os.fsencode(top)
     for line in listed.split(b"\0"):
@@ -92,12 +91,8 @@ def _pointers(repository: Repository, top: Path, paths: Sequence[str]) -> Iterat
         except OSError:
             continue
         pointer = pointers.decode(text)
-        if pointer and _blob_id(text) == oid.decode():
+        if pointer and blob_id(text) == oid.decode():
             yield _Found(path, pointer, stat.S_IMODE(found.st_mode))
-
-
-def _blob_id(content: bytes) -> str:
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def _fill(top: TargetFolder, found: _Found, store: ChunkStore) -> None:

@@ -60,16 +60,17 @@ class TransferAgent:
                 return answer
             pointer = Pointer(str(message.get("oid")), int(message.get("size", 0)))
             return answer | (self._download(pointer) if event == "download" else self._upload(pointer))
-        except (GitVaultError, OSError, ValueError) as error:
+        except (GitVaultError, OSError, ValueError, TypeError) as error:
             return answer | {"error": {"code": _FAILED, "message": str(error)}}
 
     def _download(self, pointer: Pointer) -> dict[str, object]:
-        assert self._store is not None
+        store = self._opened(pointer, "not in the vault, which may have been pruned")
         folder = self._folder()
         folder.mkdir(parents=True, exist_ok=True)
-        fd, name = tempfile.mkstemp(prefix="git-vault-", dir=folder)
+        # So called, git-lfs takes it for one of its own, and clears it away when this process is killed.
+        fd, name = tempfile.mkstemp(prefix=f"{pointer.oid}-", dir=folder)
         try:
-            self._store.retrieve_file(pointer, cast(BinaryIO, _Download(fd, self._say, pointer)))
+            store.retrieve_file(pointer, cast(BinaryIO, _Download(fd, self._say, pointer)))
         except BaseException:
             os.close(fd)
             os.unlink(name)
@@ -78,10 +79,16 @@ class TransferAgent:
         return {"path": name}
 
     def _upload(self, pointer: Pointer) -> dict[str, object]:
-        assert self._store is not None
-        if not self._store.has(pointer):
-            raise NotFoundError(f"{pointer.oid}: a vault takes no uploads; save files with git vault snapshot")
+        self._opened(pointer, "a vault takes no uploads; save files with git vault snapshot")
         return {}
+
+    def _opened(self, pointer: Pointer, without: str) -> ChunkStore:
+        """The store, if it has the file."""
+        if self._store is None:
+            raise GitVaultError("lfs-agent: expected git-lfs to begin with init")
+        if not self._store.has(pointer):
+            raise NotFoundError(f"{pointer.oid}: {without}")
+        return self._store
 
     def _say(self, message: dict[str, object]) -> None:
         self._target.write(json.dumps(message).encode() + b"\n")
