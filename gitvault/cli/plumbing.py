@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gitvault.cli import render
-from gitvault.core.models import ObjectId
 from gitvault.errors import GitVaultError
 
 if TYPE_CHECKING:
+    from gitvault.core.models import ObjectId
     from gitvault.stock.origin import Repository
     from gitvault.vault import Vault
 
@@ -43,9 +43,9 @@ def _filter_process(words: Sequence[str]) -> None:
     def opened() -> Source:
         vault, here = _vault(), repository()
 
-        def is_plain(path: str, blob: str) -> bool:
+        def is_plain(path: str, blob: ObjectId) -> bool:
             # The second question takes a process.
-            return vault.history.objects.contains(ObjectId(bytes.fromhex(blob))) and here.staged(path) == blob
+            return vault.history.objects.contains(blob) and here.staged(path) == blob
 
         return Source(vault.store, vault.config.smudge_limit, is_plain)
 

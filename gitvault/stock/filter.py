@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from gitvault.core.models import Pointer
+from gitvault.core.models import ObjectId, Pointer
 from gitvault.core.storage import pointers
 from gitvault.core.utils.names import to_line
 from gitvault.errors import CorruptionError, GitVaultError, NotFoundError
-from gitvault.stock.origin import blob_id
 
 if TYPE_CHECKING:
     from gitvault.core.storage.store import ChunkStore
@@ -34,8 +33,8 @@ class Source:
     store: ChunkStore
     limit: int
     """Bytes up to which files are filled in."""
-    is_plain: Callable[[str, str], bool]
-    """Whether git has a file, by its path, as the blob of this id: then it is one, whatever the store holds."""
+    is_plain: Callable[[str, ObjectId], bool]
+    """Whether git has a file, by its path, as this blob: then it is one, whatever the store holds."""
 
 
 class _Packets:
@@ -208,8 +207,10 @@ class FilterProcess:
             if pointer.size > _HELD:
                 return True
             # A small file can be what a piece of a large one is.
+            from gitvault.core.versioning.objects import object_id
+
             held.seek(0)
-            return not source.is_plain(path, blob_id(held.read()))
+            return not source.is_plain(path, object_id(b"blob", held.read()))
         except GitVaultError as error:
             self._tell(path, error)
             return False

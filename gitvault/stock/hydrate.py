@@ -14,8 +14,9 @@ from gitvault.core.models import Pointer, Problem
 from gitvault.core.storage import pointers
 from gitvault.core.utils.files import open_source
 from gitvault.core.utils.target import TargetFolder, discard
+from gitvault.core.versioning.objects import object_id
 from gitvault.errors import GitVaultError
-from gitvault.stock.origin import Repository, blob_id
+from gitvault.stock.origin import Repository
 
 if TYPE_CHECKING:
     from gitvault.core.storage.store import ChunkStore
@@ -91,7 +92,7 @@ def _pointers(repository: Repository, top: Path, paths: Sequence[str]) -> Iterat
         except OSError:
             continue
         pointer = pointers.decode(text)
-        if pointer and blob_id(text) == oid.decode():
+        if pointer and object_id(b"blob", text).hex() == oid.decode():
             yield _Found(path, pointer, stat.S_IMODE(found.st_mode))
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from gitvault.core.models import ObjectId
 from gitvault.core.utils.layout import is_vault
 from gitvault.core.utils.process import run
 
@@ -33,10 +33,10 @@ class Repository:
         said = os.fsdecode(self.git("rev-parse", what).removesuffix(b"\n"))
         return Path(os.path.realpath(self._folder / said))
 
-    def staged(self, path: str) -> str:
-        """The id of the blob that the index has for a file, by its path from the top; empty when it has none."""
+    def staged(self, path: str) -> ObjectId | None:
+        """The blob that the index has for a file, by its path from the top; None when it has none."""
         said = self.git("--literal-pathspecs", "ls-files", "-s", "-z", "--", path).split()
-        return said[1].decode() if len(said) > 1 else ""
+        return ObjectId(bytes.fromhex(said[1].decode())) if said else None
 
     def vault(self, default: Callable[[], Path], remote: str = "origin") -> Path:
         """The vault that it is, is a worktree of or was cloned from, as this remote says first; else the default."""
@@ -51,11 +51,6 @@ class Repository:
                 yield path
         if (path := _local(first)) is not None:
             yield path
-
-
-def blob_id(content: bytes) -> str:
-    """The id that git gives a file of this content, in hex."""
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def _local(url: str) -> Path | None:

@@ -39,7 +39,7 @@ class Setup:
 
 def setup(command: Sequence[str], vault: Path, folder: Path) -> Setup:
     """`command`: how git-vault is run. `folder`: where our files go."""
-    from gitvault.formats import formats
+    from gitvault.formats.table import FORMATS
 
     attributes, included = folder / "git-attributes", folder / "git-config"
     url, path = vault.as_uri(), re.sub(r"([*?\[\]\\])", r"\\\1", vault.as_posix())
@@ -59,7 +59,7 @@ def setup(command: Sequence[str], vault: Path, folder: Path) -> Setup:
         (f"includeIf.hasconfig:remote.*.url:{path}.path", os.fspath(included)),
         (f"includeIf.hasconfig:remote.*.url:{url}.path", os.fspath(included)),
     )
-    patterns = sorted({ending for each in formats() if each.compare or each.elements for ending in each.extensions})
+    patterns = sorted({ending for each in FORMATS if each.compare or each.elements for ending in each.extensions})
     text = "# Written by git-vault setup, for vaults and their clones.\n* filter=vault\n"
     text += "".join(f"*{ending} diff=vault\n" for ending in patterns)
     quoted = os.fspath(attributes).replace("\\", "\\\\").replace('"', '\\"')
@@ -100,7 +100,9 @@ def uninstall(folder: Path, disk: Disk) -> list[str]:
     """Take out all that `install` wrote, for every vault; which keys and files. Raises ToolError."""
     removed = []
     for key, value in _ours(_listed(), os.fspath(folder / "git-config")):
+        file = _git("-z", "--show-origin", "--fixed-value", "--get", key, value).split(b"\0")[0].removeprefix(b"file:")
         _git("--fixed-value", "--unset-all", key, value)
+        _remove_header(Path(os.path.realpath(os.fsdecode(file))), key, disk)
         removed.append(key)
     for name in ("git-attributes", "git-config"):
         if (folder / name).exists():
@@ -108,6 +110,22 @@ def uninstall(folder: Path, disk: Disk) -> list[str]:
             removed.append(os.fspath(folder / name))
     disk.remove_folder(folder)
     return removed
+
+
+def _remove_header(file: Path, key: str, disk: Disk) -> None:
+    """The header of a key's section, where nothing is left in it: git leaves it when a comment is near."""
+    section, _, rest = key.partition(".")
+    inner = rest.rpartition(".")[0].replace("\\", "\\\\").replace('"', '\\"')
+    header = f'[{section} "{inner}"]'.lower().encode("utf-8", "surrogateescape")
+    lines = file.read_bytes().splitlines(keepends=True)
+    # A section ends with the next one; comments in it are the user's.
+    filled = [number for number, line in enumerate(lines) if line.strip() and line.strip()[:1] not in b"#;"]
+    for at, after in zip(filled, [*filled[1:], len(lines)], strict=False):
+        is_empty = after == len(lines) or lines[after].lstrip().startswith(b"[")
+        if is_empty and lines[at].strip().lower() == header:
+            del lines[at]
+            disk.write_durably(file, b"".join(lines), file.stat().st_mode & 0o777)
+            return
 
 
 def _ours(there: Sequence[tuple[str, str]], included: str) -> list[tuple[str, str]]:

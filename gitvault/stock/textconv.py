@@ -16,6 +16,8 @@ from gitvault.formats.confined import Confined
 _HEAD = 8000
 _BLOCK = 1 << 20
 _SECONDS = 30.0
+# Those of the formats that are compared and have no elements; the others are pictures.
+_MODELS = ("ply", "stl")
 # Digits of a hash: enough to see that something changed.
 _SHORT = 12
 
@@ -63,9 +65,9 @@ def figures(path: str) -> list[str]:
     from gitvault.formats.mesh.read import read
     from gitvault.formats.raster.read import open_image
 
-    try:
+    known = format_of(Path(path))
+    if known and known.name not in _MODELS:
         with open_image(Path(path)) as image:
             return [f"{part.width} x {part.height} {''.join(part.channels)} {part.bits} bits" for part in image.parts]
-    except UnsupportedMedia:
-        parts = read(Path(path)).parts
-        return [f"{part.name}: {len(part.vertices)} vertices, {len(part.faces)} triangles" for part in parts]
+    parts = read(Path(path)).parts
+    return [f"{part.name}: {len(part.vertices)} vertices, {len(part.faces)} triangles" for part in parts]
