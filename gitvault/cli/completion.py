@@ -117,13 +117,30 @@ esac
 
 
 def fish(commands: Sequence[Command], common: Sequence[Option]) -> str:
-    """For fish's folder of completions; fish's completion of git asks it for `git vault` too."""
-    lines = [f"# {MARK}"]
-    lines += [_fish_option("__fish_use_subcommand", option) for option in common]
+    """For fish's folder of completions."""
+    valued = " ".join(_fish_quoted(name) for option in common if option.takes_value for name in option.names)
+    none = "'not __git_vault_verb >/dev/null'"
+    lines = [
+        f"# {MARK}",
+        "function __git_vault_verb",
+        "  set -l words (commandline -opc)[2..]",
+        "  while set -q words[1]",
+        f"    if contains -- $words[1] {valued}",
+        "      set -e words[1]",
+        "    else if not string match -q -- '-*' $words[1]",
+        "      echo $words[1]",
+        "      return",
+        "    end",
+        "    set -e words[1]",
+        "  end",
+        "  return 1",
+        "end",
+    ]
+    lines += [_fish_option(none, option) for option in common]
     for c in commands:
         told = f"-a {c.name} -d {_fish_quoted(c.summary)}"
-        lines.append(f"complete -c git-vault -n __fish_use_subcommand -f {told}")
-        condition = _fish_quoted(f"__fish_seen_subcommand_from {c.name}")
+        lines.append(f"complete -c git-vault -n {none} -f {told}")
+        condition = f"'test (__git_vault_verb; or echo) = {c.name}'"
         if c.choices:
             lines.append(f"complete -c git-vault -n {condition} -a {_fish_quoted(' '.join(c.choices))}")
         lines += [_fish_option(condition, option) for option in c.options]
@@ -192,7 +209,7 @@ def _fish_quoted(text: str) -> str:
 
 
 def _fish_option(condition: str, option: Option) -> str:
-    names = [f"-l {name[2:]}" if name.startswith("--") else f"-s {name[1:]}" for name in option.names]
+    names = [("-l " if name.startswith("--") else "-s ") + _fish_quoted(name.lstrip("-")) for name in option.names]
     value = f" -r -f -a {_fish_quoted(' '.join(option.choices))}" if option.choices else " -r" * option.takes_value
     return f"complete -c git-vault -n {condition} {' '.join(names)}{value} -d {_fish_quoted(option.help)}"
 

@@ -26,7 +26,7 @@ from gitvault.errors import ConfigError, CorruptionError, GitVaultError, ToolFai
 from gitvault.stock import settings
 from gitvault.stock.filter import FilterProcess, Source
 from gitvault.stock.hydrate import Hydrated, hydrate
-from gitvault.stock.origin import Repository
+from gitvault.stock.origin import VARIABLES, Repository
 from gitvault.stock.textconv import figures, text_of
 from gitvault.stock.transfer import TransferAgent
 
@@ -376,6 +376,7 @@ def test_a_repository_knows_its_vault(vault: Any, tmp_path: Path) -> None:
     for name, url in (("origin", "https://example.invalid/x"), ("backup", str(vault.path))):
         subprocess.run(["git", "-C", clone, "remote", "add", name, url], check=True)
     assert there.vault(default) == vault.path
+    assert "GIT_DIR" in VARIABLES
     assert Repository(tmp_path, {"GIT_DIR": str(clone / ".git")}).vault(default) == vault.path
     with pytest.raises(ToolFailed):
         Repository(tmp_path, {}).vault(default)
