@@ -49,7 +49,7 @@ def _filter_process(words: Sequence[str]) -> None:
 
         return Source(vault.store, vault.config.smudge_limit, is_plain)
 
-    FilterProcess(sys.stdin.buffer, sys.stdout.buffer, opened, render.say).serve()
+    FilterProcess(sys.stdin.buffer, sys.stdout.buffer, opened, Path.cwd(), render.say).serve()
 
 
 def _lfs_agent(words: Sequence[str]) -> None:

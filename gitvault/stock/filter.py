@@ -6,11 +6,14 @@ of at most 65,516 bytes behind four hex digits, `0000` ends a list.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, cast
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, BinaryIO, cast
 
 from gitvault.core.models import ObjectId, Pointer
 from gitvault.core.storage import pointers
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
 _HELD = 16 << 20
 _LARGEST = 65_516
 _LONGEST_LIST = 64
+_END = b"0000"
+# Files that people are told of.
+_TOLD = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,37 @@ class Source:
     """Whether git has a file, by its path, as this blob: then it is one, whatever the store holds."""
 
 
+class _Content:
+    """A file on its way through: a small one in memory, the rest of a large one on the disk, or left out."""
+
+    def __init__(self, *, whole: bool) -> None:
+        self._head: list[bytes] = []
+        self._rest: IO[bytes] | None = None
+        self._whole = whole
+        self.size = 0
+
+    @property
+    def is_whole(self) -> bool:
+        return self._whole or self.size <= _HELD
+
+    def add(self, data: bytes) -> None:
+        self.size += len(data)
+        if self.size <= _HELD:
+            self._head.append(data)
+        elif self._whole:
+            if self._rest is None:
+                self._rest = tempfile.TemporaryFile()  # noqa: SIM115
+            self._rest.write(data)
+
+    def parts(self) -> Iterator[bytes]:
+        """All of it, in order."""
+        yield from self._head
+        if self._rest is not None:
+            self._rest.seek(0)
+            while data := self._rest.read(_LARGEST):
+                yield data
+
+
 class _Packets:
     """Both ends of git's pipe."""
 
@@ -47,17 +84,19 @@ class _Packets:
     def read(self) -> bytes | None:
         """A packet; None at the end of a list. Raises EOFError when git has left, CorruptionError."""
         head = self._source.read(4)
-        if not head:
+        if head == _END:
+            return None
+        if len(head) < len(_END):
             raise EOFError
         try:
-            size = int(head, 16)
+            length = int(head, 16) - len(_END)
         except ValueError:
-            size = -1
-        if size == 0:
-            return None
-        data = self._source.read(size - 4) if size >= 4 else b""
-        if len(data) != size - 4:
+            length = -1
+        if length < 0:
             raise CorruptionError(f"filter-process: expected a packet of git's protocol, found {head!r}")
+        data = self._source.read(length)
+        if len(data) < length:
+            raise EOFError
         return data
 
     def read_list(self) -> list[str]:
@@ -84,7 +123,7 @@ class _Packets:
 
     def end(self) -> None:
         """End a list."""
-        self._target.write(b"0000")
+        self._target.write(_END)
 
     def write_list(self, *lines: str) -> None:
         """Send lines as a list."""
@@ -101,9 +140,10 @@ class FilterProcess:
     """Answers git until it leaves."""
 
     def __init__(
-        self, source: BinaryIO, target: BinaryIO, content: Callable[[], Source], say: Callable[[str], None]
+        self, source: BinaryIO, target: BinaryIO, content: Callable[[], Source], top: Path, say: Callable[[str], None]
     ) -> None:
-        """`content`: asked once, when it is needed. `say`: tells people."""
+        """`content`: asked once, when it is needed. `top`: of the work tree. `say`: tells people."""
+        self._top = top
         self._git = _Packets(source, target)
         self._open = content
         self._asked = False
@@ -138,16 +178,14 @@ class FilterProcess:
         git.flush()
 
     def _smudge(self, path: str) -> None:
-        with tempfile.SpooledTemporaryFile(_HELD) as held:
-            for packet in self._git.read_content():
-                held.write(packet)
-            is_short = held.tell() <= pointers.MAX_LENGTH
-            held.seek(0)
-            pointer = pointers.decode(held.read()) if is_short else None
-            store = self._store_for(path, pointer) if pointer else None
-            if pointer is None or store is None:
-                self._send(held)
-                return
+        content = _Content(whole=True)
+        for packet in self._git.read_content():
+            content.add(packet)
+        pointer = pointers.decode(b"".join(content.parts())) if content.size <= pointers.MAX_LENGTH else None
+        store = self._store_for(path, pointer) if pointer else None
+        if pointer is None or store is None:
+            self._send(content.parts())
+            return
         self._git.write_list("status=success")
         try:
             store.retrieve_file(pointer, cast(BinaryIO, self._git))
@@ -187,19 +225,35 @@ class FilterProcess:
         return self._opened
 
     def _clean(self, path: str) -> None:
+        content = _Content(whole=False)
         whole = hashlib.sha256()
-        with tempfile.SpooledTemporaryFile(_HELD) as held:
-            for packet in self._git.read_content():
-                whole.update(packet)
-                held.write(packet)
-            pointer = Pointer(whole.hexdigest(), held.tell())
-            if pointer.size and self._is_large(path, pointer, held):
-                held.seek(0)
-                held.truncate()
-                held.write(pointers.encode(pointer))
-            self._send(held)
+        for packet in self._git.read_content():
+            content.add(packet)
+            whole.update(packet)
+        pointer = Pointer(whole.hexdigest(), content.size)
+        if pointer.size and self._is_large(path, pointer, content):
+            self._send([pointers.encode(pointer)])
+        elif content.is_whole:
+            self._send(content.parts())
+        else:
+            self._send_again(path, pointer)
 
-    def _is_large(self, path: str, pointer: Pointer, held: tempfile.SpooledTemporaryFile[bytes]) -> bool:
+    def _send_again(self, path: str, pointer: Pointer) -> None:
+        """A large file that the vault has not, from where git took it: 2 GiB would be too much for memory and /tmp."""
+        self._git.write_list("status=success")
+        whole = hashlib.sha256()
+        with contextlib.suppress(OSError), open(os.path.join(os.fsencode(self._top), _raw(path)), "rb") as file:
+            while data := file.read(_LARGEST):
+                whole.update(data)
+                self._git.write(data)
+        self._git.end()
+        if whole.hexdigest() == pointer.oid:
+            self._git.end()
+            return
+        self._git.write_list("status=error")
+        self._tell(path, GitVaultError("changed while git read it; run git again when it is at rest"))
+
+    def _is_large(self, path: str, pointer: Pointer, content: _Content) -> bool:
         source = self._source()
         try:
             if source is None or not source.store.has(pointer):
@@ -209,21 +263,23 @@ class FilterProcess:
             # A small file can be what a piece of a large one is.
             from gitvault.core.versioning.objects import object_id
 
-            held.seek(0)
-            return not source.is_plain(path, object_id(b"blob", held.read()))
+            return not source.is_plain(path, object_id(b"blob", b"".join(content.parts())))
         except GitVaultError as error:
             self._tell(path, error)
             return False
 
-    def _send(self, held: tempfile.SpooledTemporaryFile[bytes]) -> None:
-        held.seek(0)
+    def _send(self, parts: Iterable[bytes]) -> None:
         self._git.write_list("status=success")
-        while data := held.read(_LARGEST):
-            self._git.write(data)
+        for part in parts:
+            self._git.write(part)
         self._git.end()
         self._git.end()
 
     def _tell(self, path: str, error: GitVaultError) -> None:
         self._failed += 1
-        if self._failed <= 10:
-            self._say(f"{to_line(path.encode('utf-8', 'surrogateescape'))}: {error}")
+        if self._failed <= _TOLD:
+            self._say(f"{to_line(_raw(path))}: {error}")
+
+
+def _raw(path: str) -> bytes:
+    return path.encode("utf-8", "surrogateescape")

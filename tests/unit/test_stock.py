@@ -65,13 +65,14 @@ def unpacked(data: bytes) -> list[bytes | None]:
 class Git:
     """Both sides of a filter: what git says, what it is answered."""
 
-    def __init__(self, content: Callable[[], Source]) -> None:
+    def __init__(self, content: Callable[[], Source], top: Path = Path("nowhere")) -> None:
         self.content = content
+        self.top = top
         self.told: list[str] = []
 
     def run(self, *items: bytes | None) -> list[bytes | None]:
         answer = io.BytesIO()
-        FilterProcess(io.BytesIO(packets([*HELLO, *items])), answer, self.content, self.told.append).serve()
+        FilterProcess(io.BytesIO(packets([*HELLO, *items])), answer, self.content, self.top, self.told.append).serve()
         found = unpacked(answer.getvalue())
         assert found[: len(ANSWER)] == ANSWER
         return found[len(ANSWER) :]
@@ -104,9 +105,17 @@ def test_everything_else_passes_as_it_is(store: ChunkStore, command: str, conten
     assert source(store).ask(command, content) == (GOOD, content)
 
 
-def test_what_is_larger_than_memory_may_hold_passes_too(store: ChunkStore) -> None:
+def test_what_is_larger_than_memory_may_hold_passes_too(store: ChunkStore, tmp_path: Path) -> None:
     content = bytes(17 << 20)
-    assert source(store).ask("smudge", content) == (GOOD, content)
+    git = source(store)
+    assert git.ask("smudge", content) == (GOOD, content)
+    git.top = tmp_path
+    (tmp_path / "rock.bin").write_bytes(content)
+    assert git.ask("clean", content, "rock.bin") == (GOOD, content)
+    (tmp_path / "rock.bin").write_bytes(content[1:])
+    status, _ = git.ask("clean", content, "rock.bin")
+    assert status == [b"status=success\n", None, None, b"status=error\n", None]
+    assert git.told == ["rock.bin: changed while git read it; run git again when it is at rest"]
 
 
 def test_a_large_file_is_a_pointer_whatever_the_index_says(store: ChunkStore) -> None:
@@ -197,19 +206,20 @@ def test_a_store_that_cannot_be_asked_leaves_files_as_they_are(
         b"-00a",
         packets([b"git-filter-client\n", b"version=1\n", None]),
         packets([b"x\n"] * 100),
-        b"ffff" + bytes(10),
         packets([*HELLO, b"command=smudge\n", None]) + b"00zz",
     ],
 )
 def test_what_is_not_gits_protocol_is_one_error(said: bytes, store: ChunkStore) -> None:
     with pytest.raises(CorruptionError, match="filter-process: expected"):
-        FilterProcess(io.BytesIO(said), io.BytesIO(), lambda: Source(store, 0, lambda *_: False), print).serve()
+        FilterProcess(io.BytesIO(said), io.BytesIO(), lambda: Source(store, 0, lambda *_: False), Path(), print).serve()
 
 
 def test_git_may_leave_at_any_time(store: ChunkStore, kept: Pointer) -> None:
     said = packets([*HELLO, b"command=smudge\n", b"pathname=a\n", None, pointers.encode(kept), None])
-    for end in [0, *(at for at in range(len(said)) if said[at : at + 4] == b"0000")]:
-        FilterProcess(io.BytesIO(said[:end]), io.BytesIO(), lambda: Source(store, 0, lambda *_: False), print).serve()
+    for end in range(len(said)):
+        FilterProcess(
+            io.BytesIO(said[:end]), io.BytesIO(), lambda: Source(store, 0, lambda *_: False), Path(), print
+        ).serve()
 
 
 # ---------------------------------------------------------------------------------------- git-lfs
