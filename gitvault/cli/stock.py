@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,7 @@ from gitvault.personas.base import Answer, Session, Verb
 
 if TYPE_CHECKING:
     from gitvault.core.utils.files import Disk
+    from gitvault.stock.settings import Setup
 
 _MAN = b".TH GIT-VAULT "
 
@@ -31,22 +34,18 @@ def _setup(session: Session, arguments: Namespace) -> Answer:
     disk = Disk()
     if arguments.undo:
         removed = settings.uninstall(_own_folder(), disk)
-        for path in _shell_files():
-            if _is_ours(path):
-                disk.unlink(path)
-                _remove_empty(path.parent, disk)
-                removed.append(os.fspath(path))
-        said = f"took out {render.plural(len(removed), 'setting')}" if removed else "nothing was set up"
+        for path in filter(_is_ours, _shell_files()):
+            disk.unlink(path)
+            _remove_empty(path.parent, disk)
+            removed.append(os.fspath(path))
+        said = f"took out {len(removed)} settings and files" if removed else "nothing was set up"
         return Answer({"removed": list(map(render.disk_text, removed))}, [said])
-    changed = settings.install(settings.setup(command_line(), session.vault_path, _own_folder()), disk)
-    in_the_way = []
-    for path, content in _shell_files().items():
-        if path.exists() and not _is_ours(path):
-            in_the_way.append(os.fspath(path))
-        elif not path.exists() or path.read_bytes() != content:
-            disk.make_folder(path.parent, 0o755)
-            disk.write_durably(path, content, 0o644)
-            changed.append(os.fspath(path))
+    changed = settings.install(_settings(session.vault_path), disk)
+    for path, content in _stale_files().items():
+        disk.make_folder(path.parent, 0o755)
+        disk.write_durably(path, content, 0o644)
+        changed.append(os.fspath(path))
+    in_the_way = [os.fspath(path) for path in _shell_files() if not _is_ours(path)]
     document: dict[str, object] = {
         "vault": render.disk_text(os.fspath(session.vault_path)),
         "changed": list(map(render.disk_text, changed)),
@@ -76,9 +75,13 @@ def not_set_up(vault: Path) -> list[str]:
     """What `setup` would change for a vault: keys and files. Raises ToolError."""
     from gitvault.stock import settings
 
-    wanted = settings.setup(command_line(), vault, _own_folder())
-    lacking = [path for path, content in _shell_files().items() if not path.exists() or _is_outdated(path, content)]
-    return [*settings.missing(wanted), *map(os.fspath, lacking)]
+    return [*settings.missing(_settings(vault)), *map(os.fspath, _stale_files())]
+
+
+def _settings(vault: Path) -> Setup:
+    from gitvault.stock import settings
+
+    return settings.setup(command_line(), Path(os.path.abspath(vault)), _own_folder())
 
 
 def _own_folder() -> Path:
@@ -118,8 +121,14 @@ def _is_ours(path: Path) -> bool:
     return head.startswith(_MAN) or MARK.encode() in head
 
 
-def _is_outdated(path: Path, content: bytes) -> bool:
-    return _is_ours(path) and path.read_bytes() != content
+def _stale_files() -> dict[Path, bytes]:
+    """Those of `_shell_files` that are missing, or ours and of another version."""
+    wanted = _shell_files().items()
+    return {
+        path: content
+        for path, content in wanted
+        if not path.exists() or (_is_ours(path) and path.read_bytes() != content)
+    }
 
 
 def _remove_empty(folder: Path, disk: Disk) -> None:
@@ -142,16 +151,13 @@ def _hydrate(session: Session, arguments: Namespace) -> Answer:
     from gitvault.vault import Vault
 
     here = repository()
-    opened: list[Vault] = []
+    with contextlib.ExitStack() as opened:
 
-    def store() -> ChunkStore:
-        if not opened:
-            opened.append(Vault.open(here.vault(lambda: session.vault_path)))
-        return opened[0].store
+        @cache
+        def store() -> ChunkStore:
+            return opened.enter_context(Vault.open(here.vault(lambda: session.vault_path))).store
 
-    done = hydrate(here, arguments.paths, store, session.progress)
-    for vault in opened:
-        vault.close()
+        done = hydrate(here, arguments.paths, store, session.progress)
     document = {
         "files": done.files,
         "bytes": done.bytes,

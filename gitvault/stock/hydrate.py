@@ -121,7 +121,8 @@ def _tell_git(repository: Repository, top: Path, done: Sequence[_Found]) -> int:
     fields = listed.split(b"\0")
     filters = dict(zip(fields[::3], fields[2::3], strict=False))
     ours = [each for each in done if filters.get(each.path) == b"vault"]
-    repository.git("-C", os.fspath(top), "update-index", "-q", "-z", "--stdin", stdin=_joined(ours))
+    if ours:
+        repository.git("-C", os.fspath(top), "update-index", "-q", "-z", "--stdin", stdin=_joined(ours))
     return sum(filters.get(each.path) not in (b"vault", b"lfs") for each in done)
 
 

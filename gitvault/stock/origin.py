@@ -41,7 +41,8 @@ class Repository:
     def vault(self, default: Callable[[], Path], remote: str = "origin") -> Path:
         """The vault that it is, is a worktree of or was cloned from, as this remote says first; else the default."""
         common = self.folder("--git-common-dir")
-        return next((path for path in (common, *self._remotes(remote)) if is_vault(path)), None) or default()
+        places = (common, *(place for path in self._remotes(remote) for place in (path, Path(f"{path}.git"))))
+        return next(filter(is_vault, places), None) or default()
 
     def _remotes(self, first: str) -> Iterator[Path]:
         listed = self.git("config", "-z", "--get-regexp", r"^remote\..*\.url$", ok=(0, 1)).split(b"\0")

@@ -42,7 +42,8 @@ def setup(command: Sequence[str], vault: Path, folder: Path) -> Setup:
     from gitvault.formats.table import FORMATS
 
     attributes, included = folder / "git-attributes", folder / "git-config"
-    url, path = vault.as_uri(), re.sub(r"([*?\[\]\\])", r"\\\1", vault.as_posix())
+    # As people and git may spell it.
+    spelt = dict.fromkeys(where for path in (vault, Path(os.path.realpath(vault))) for where in (path, _short(path)))
     words = shlex.join(command)
     settings = (
         ("filter.vault.process", f"{words} filter-process"),
@@ -53,11 +54,14 @@ def setup(command: Sequence[str], vault: Path, folder: Path) -> Setup:
         ("lfs.customtransfer.vault.args", shlex.join([*command[1:], "lfs-agent"])),
         # One process is as fast as several: it has a thread for each core.
         ("lfs.customtransfer.vault.concurrent", "false"),
-        (f"lfs.{url}.standalonetransferagent", _AGENT),
+        *((f"lfs.{path.as_uri()}.standalonetransferagent", _AGENT) for path in spelt),
         # The vault with its worktrees, and its clones.
-        (f"includeIf.gitdir:{path}/.path", os.fspath(included)),
-        (f"includeIf.hasconfig:remote.*.url:{path}.path", os.fspath(included)),
-        (f"includeIf.hasconfig:remote.*.url:{url}.path", os.fspath(included)),
+        (f"includeIf.gitdir:{_pattern(vault.as_posix())}/.path", os.fspath(included)),
+        *(
+            (f"includeIf.hasconfig:remote.*.url:{url}.path", os.fspath(included))
+            for path in spelt
+            for url in (_pattern(path.as_posix()), path.as_uri())
+        ),
     )
     patterns = sorted({ending for each in FORMATS if each.compare or each.elements for ending in each.extensions})
     text = "# Written by git-vault setup, for vaults and their clones.\n* filter=vault\n"
@@ -65,6 +69,15 @@ def setup(command: Sequence[str], vault: Path, folder: Path) -> Setup:
     quoted = os.fspath(attributes).replace("\\", "\\\\").replace('"', '\\"')
     config = f'# Written by git-vault setup.\n[core]\n\tattributesFile = "{quoted}"\n'
     return Setup(settings, ((attributes, text.encode()), (included, config.encode())))
+
+
+def _short(vault: Path) -> Path:
+    """Without the ending, which `git clone` adds when it looks for a repository."""
+    return vault.with_suffix("") if vault.suffix == ".git" else vault
+
+
+def _pattern(path: str) -> str:
+    return re.sub(r"([*?\[\]\\])", r"\\\1", path)
 
 
 def missing(wanted: Setup) -> list[str]:
