@@ -15,7 +15,7 @@ from gitvault.core.storage import pointers
 from gitvault.core.utils.files import open_source
 from gitvault.core.utils.target import TargetFolder, discard
 from gitvault.core.versioning.objects import object_id
-from gitvault.errors import GitVaultError
+from gitvault.errors import GitVaultError, NotFoundError, ToolFailed
 from gitvault.stock.origin import Repository
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def hydrate(
     """Fill in the pointers among the tracked files below `paths` (none: all) that are as git wrote them.
 
     Each file is written beside its pointer and takes its name when its hash is right; git's index then learns of it.
-    Raises ToolFailed outside of a work tree and for a path that git does not know.
+    Raises NotFoundError outside of a work tree and for a path that git does not know, ToolError.
     """
     top = repository.folder("--show-toplevel")
     found = list(_pointers(repository, top, paths))
@@ -75,7 +75,12 @@ def _pointers(repository: Repository, top: Path, paths: Sequence[str]) -> Iterat
     """Files of the index that are pointers there and as git wrote them on the disk."""
     where = paths or [os.fspath(top)]
     words = ("ls-files", "-s", "-z", "--full-name", *(["--error-unmatch"] if paths else []), "--", *where)
-    listed = repository.git("--literal-pathspecs", *words)
+    try:
+        listed = repository.git("--literal-pathspecs", *words)
+    except ToolFailed as error:
+        # `pathspec 'x' did not match any file(s) known to git`, and a hint.
+        said = error.stderr.partition("\n")[0].removeprefix("error: ")
+        raise NotFoundError(f"{said}; name files of the snapshot") from error
     base = os.fsencode(top)
     for line in listed.split(b"\0"):
         said, _, path = line.partition(b"\t")

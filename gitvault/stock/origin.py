@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 from gitvault.core.models import ObjectId
 from gitvault.core.utils.layout import is_vault
 from gitvault.core.utils.process import run
+from gitvault.errors import NotFoundError, ToolFailed
 
 VARIABLES = ("GIT_DIR", "GIT_COMMON_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
 """What git tells the programs it starts about the repository it works on."""
@@ -29,8 +30,13 @@ class Repository:
         return run([*command, *words], stdin=stdin, cwd=self._folder, ok=ok, variables=self._variables)
 
     def folder(self, what: str) -> Path:
-        """What `git rev-parse` says of `--git-common-dir`, say. Raises ToolFailed outside of any."""
-        said = os.fsdecode(self.git("rev-parse", what).removesuffix(b"\n"))
+        """What `git rev-parse` says of `--git-common-dir`, say. Raises NotFoundError where there is none."""
+        try:
+            said = os.fsdecode(self.git("rev-parse", what).removesuffix(b"\n"))
+        except ToolFailed as error:
+            raise NotFoundError(
+                f"{self._folder}: in no work tree of git; go into a worktree or clone of a vault"
+            ) from error
         return Path(os.path.realpath(self._folder / said))
 
     def staged(self, path: str) -> ObjectId | None:

@@ -16,6 +16,9 @@ import pytest
 
 from gitvault import config
 from gitvault.core.storage import pointers
+from gitvault.errors import NotFoundError
+from gitvault.stock.hydrate import hydrate
+from gitvault.stock.origin import Repository
 from gitvault.vault import Vault
 
 ROOT = Path(__file__).parents[2]
@@ -157,12 +160,19 @@ def test_hydrate_leaves_what_git_did_not_write(saved: Path, command: Command, tm
     rock = work / "art" / "rock.bin"
     older = subprocess.run(["git", "show", "acme~1:art/rock.bin"], cwd=saved, capture_output=True, check=True).stdout
     rock.write_bytes(older)
-    assert command("hydrate", cwd=work).stdout == "no pointers to fill in\n"
-    rock.unlink()
-    rock.symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "elsewhere").write_bytes(older)
-    assert command("hydrate", cwd=work).stdout == "no pointers to fill in\n"
-    assert command("hydrate", "art/nothing", cwd=work).returncode == 128
+    there = Repository(work, {})
+    with Vault.open(saved) as vault:
+
+        def filled(*paths: str) -> int:
+            return hydrate(there, paths, lambda: vault.store, lambda *_: None).files
+
+        assert filled() == 0
+        rock.unlink()
+        rock.symlink_to(tmp_path / "elsewhere")
+        (tmp_path / "elsewhere").write_bytes(older)
+        assert filled() == 0
+        with pytest.raises(NotFoundError, match="did not match any file"):
+            filled("art/nothing")
     assert command("hydrate", cwd=tmp_path).returncode == 128
 
 
