@@ -79,8 +79,8 @@ def _pointers(repository: Repository, top: Path, paths: Sequence[str]) -> Iterat
         listed = repository.git("--literal-pathspecs", *words)
     except ToolFailed as error:
         # `pathspec 'x' did not match any file(s) known to git`, and a hint.
-        said = error.stderr.partition("\n")[0].removeprefix("error: ")
-        raise NotFoundError(f"{said}; name files of the snapshot") from error
+        reason = error.stderr.partition("\n")[0].removeprefix("error: ")
+        raise NotFoundError(f"{reason}; name files of the snapshot") from error
     base = os.fsencode(top)
     for line in listed.split(b"\0"):
         said, _, path = line.partition(b"\t")
