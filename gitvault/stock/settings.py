@@ -17,9 +17,11 @@ from gitvault.core.utils.process import run
 from gitvault.errors import ConfigError, ToolFailed
 
 _AGENT = "vault"
+# The last word of each of our commands.
 _COMMANDS = {
     "filter.vault.process": "filter-process",
     "diff.vault.textconv": "textconv",
+    "difftool.vault.cmd": '"$REMOTE"',
     "lfs.customtransfer.vault.args": "lfs-agent",
 }
 # Which git tells us to leave out, from version 2.36 on.
@@ -50,6 +52,7 @@ def setup(command: Sequence[str], vault: Path, folder: Path) -> Setup:
         # Without it git maps a file as a whole to clean it: 2 GiB of memory for 2 GiB, and with it 4 MiB.
         ("filter.vault.required", "true"),
         ("diff.vault.textconv", f"{words} textconv"),
+        ("difftool.vault.cmd", f'{words} diff --visual "$LOCAL" "$REMOTE"'),
         ("lfs.customtransfer.vault.path", command[0]),
         ("lfs.customtransfer.vault.args", shlex.join([*command[1:], "lfs-agent"])),
         # One process is as fast as several: it has a thread for each core.

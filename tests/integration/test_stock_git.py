@@ -128,6 +128,7 @@ def test_a_diff_shows_what_files_are(saved: Path, command: Command, project: Pat
     shown = git(work, "diff", "-R", "acme")
     assert "-20 x 10 RGB 8 bits\n" in shown
     assert "+30 x 10 RGB 8 bits\n" in shown
+    assert "changed  image  flag.png" in git(work, "difftool", "-y", "-t", "vault", "acme~1", "acme")
     shown = git(saved, "diff", "acme~3", "acme~2")
     assert "-size 300000\n" in shown
     assert "+size 300004\n" in shown
