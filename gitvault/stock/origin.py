@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -63,5 +64,6 @@ class Repository:
 def _local(url: str) -> Path | None:
     """The folder that a remote's URL means on this machine."""
     if url.startswith("file://"):
-        return Path(unquote(urlsplit(url).path))
+        path = unquote(urlsplit(url).path)
+        return Path(path.lstrip("/") if sys.platform == "win32" else path)
     return Path(url) if os.path.isabs(url) else None
