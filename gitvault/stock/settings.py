@@ -26,6 +26,7 @@ _COMMANDS = {
 }
 # Which git tells us to leave out, from version 2.36 on.
 _INCLUDES = re.compile(r"includeif\..*\.path", re.DOTALL)
+_URLS = re.compile(r"url\..*\.insteadof", re.DOTALL)
 _AGENTS = re.compile(r"lfs\..*\.standalonetransferagent", re.DOTALL)
 
 
@@ -45,7 +46,8 @@ def setup(command: Sequence[str], vault: Path, folder: Path) -> Setup:
 
     attributes, included = folder / "git-attributes", folder / "git-config"
     # As people and git may spell it.
-    spelt = dict.fromkeys(where for path in (vault, Path(os.path.realpath(vault))) for where in (path, _short(path)))
+    whole = dict.fromkeys((vault, Path(os.path.realpath(vault))))
+    spelt = dict.fromkeys(where for path in whole for where in (path, _short(path)))
     words = shlex.join(command)
     settings = (
         ("filter.vault.process", f"{words} filter-process"),
@@ -58,6 +60,10 @@ def setup(command: Sequence[str], vault: Path, folder: Path) -> Setup:
         # One process is as fast as several: it has a thread for each core.
         ("lfs.customtransfer.vault.concurrent", "false"),
         *((f"lfs.{path.as_uri()}.standalonetransferagent", _AGENT) for path in spelt),
+        # A clone of a path is checked out before git knows its remote, and with it the last of these settings: of a
+        # URL after that. git-lfs from 3.6 on finds nothing to do in the former.
+        # It counts for every path that begins so: none that is cut short.
+        *((f"url.{path.as_uri()}.insteadOf", os.fspath(path)) for path in whole),
         # The vault with its worktrees, and its clones.
         (f"includeIf.gitdir:{_pattern(vault.as_posix())}/.path", os.fspath(included)),
         *(
@@ -156,6 +162,8 @@ def _ours(there: Sequence[tuple[str, str]], included: str) -> list[tuple[str, st
             return filtered
         if key in ("lfs.customtransfer.vault.path", "lfs.customtransfer.vault.concurrent"):
             return agent
+        if _URLS.fullmatch(key):
+            return agent and os.path.isabs(value) and key == f"url.{Path(value).as_uri()}.insteadof"
         if _AGENTS.fullmatch(key):
             return agent and value == _AGENT
         return value == included and _INCLUDES.fullmatch(key) is not None

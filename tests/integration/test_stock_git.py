@@ -190,18 +190,26 @@ def test_hydrate_names_what_is_not_in_the_vault(saved: Path, command: Command, t
     assert (work / "art" / "rock.bin").read_bytes().startswith(POINTER)
 
 
+@pytest.mark.skipif(version("git") < (2, 36), reason="git cannot tell clones by their remote")
+def test_a_clone_has_real_files_at_once(saved: Path, project: Path, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "-b", "acme", saved, clone)
+    assert files(clone) == files(project)
+    assert git(clone, "status", "--porcelain") == ""
+
+
 @pytest.mark.needs("git-lfs")
 @pytest.mark.skipif(
     version("git") >= (2, 42) and version("git", "lfs") >= (3, 6),
     reason="git-lfs from 3.6 on looks only at files that attributes give it: documented",
 )
 @pytest.mark.parametrize("url", ["{}.git", "file://{}.git"])
-def test_a_clone_and_git_lfs_pull_give_real_files(saved: Path, project: Path, tmp_path: Path, url: str) -> None:
-    """From a URL git asks the filter at once."""
+def test_git_lfs_pull_gives_what_the_filter_left(saved: Path, project: Path, tmp_path: Path, url: str) -> None:
+    config.set(saved, "vault.smudgeLimit", 0)
     clone = tmp_path / "a clone"
     git(tmp_path, "clone", "-b", "acme", url.format(saved.with_suffix("")), clone)
-    if not url.startswith("file") or version("git") < (2, 36):
-        git(clone, "lfs", "pull")
+    assert (clone / "art" / "rock.bin").read_bytes().startswith(POINTER)
+    git(clone, "lfs", "pull")
     assert files(clone) == files(project)
     if version("git") >= (2, 36):
         assert git(clone, "status", "--porcelain") == ""
@@ -225,9 +233,9 @@ def test_files_that_a_project_gives_to_git_lfs_are_its_own(
 def test_a_clone_that_setup_does_not_know_is_hydrated_and_shows_as_modified(
     saved: Path, command: Command, project: Path, tmp_path: Path
 ) -> None:
+    assert command("setup", "--undo").returncode == 0
     clone = tmp_path / "clone"
     git(tmp_path, "clone", "-b", "acme", saved, clone)
-    assert command("setup", "--undo").returncode == 0
     done = command("hydrate", cwd=clone)
     assert files(clone) == files(project)
     assert "git shows 1 file as modified: no attribute has it filter them here" in done.stdout
