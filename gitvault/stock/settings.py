@@ -24,7 +24,7 @@ _COMMANDS = {
     "difftool.vault.cmd": '"$REMOTE"',
     "lfs.customtransfer.vault.args": "lfs-agent",
 }
-# Which git tells us to leave out, from version 2.36 on.
+# As git lists them: lower case, but for what is in the middle.
 _INCLUDES = re.compile(r"includeif\..*\.path", re.DOTALL)
 _URLS = re.compile(r"url\..*\.insteadof", re.DOTALL)
 _AGENTS = re.compile(r"lfs\..*\.standalonetransferagent", re.DOTALL)
@@ -60,9 +60,8 @@ def setup(command: Sequence[str], vault: Path, folder: Path) -> Setup:
         # One process is as fast as several: it has a thread for each core.
         ("lfs.customtransfer.vault.concurrent", "false"),
         *((f"lfs.{path.as_uri()}.standalonetransferagent", _AGENT) for path in spelt),
-        # A clone of a path is checked out before git knows its remote, and with it the last of these settings: of a
-        # URL after that. git-lfs from 3.6 on finds nothing to do in the former.
-        # It counts for every path that begins so: none that is cut short.
+        # git checks a clone of a path out before it knows the last of these settings, one of a URL after that; and
+        # git-lfs from 3.6 on finds no pointers in the former. It counts for all paths that begin so: none cut short.
         *((f"url.{path.as_uri()}.insteadOf", os.fspath(path)) for path in whole),
         # The vault with its worktrees, and its clones.
         (f"includeIf.gitdir:{_pattern(vault.as_posix())}/.path", os.fspath(included)),
@@ -121,7 +120,7 @@ def install(wanted: Setup, disk: Disk) -> list[str]:
 def uninstall(folder: Path, disk: Disk) -> list[str]:
     """Take out all that `install` wrote, for every vault; which keys and files. Raises ToolError."""
     removed = []
-    for key, value in _ours(_listed(), os.fspath(folder / "git-config")):
+    for key, value in dict.fromkeys(_ours(_listed(), os.fspath(folder / "git-config"))):
         file = _git("-z", "--show-origin", "--fixed-value", "--get", key, value).split(b"\0")[0].removeprefix(b"file:")
         _git("--fixed-value", "--unset-all", key, value)
         _remove_header(Path(os.path.realpath(os.fsdecode(file))), key, disk)

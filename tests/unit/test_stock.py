@@ -334,6 +334,10 @@ def test_setup_and_its_undo_leave_a_configuration_byte_for_byte(home: Path) -> N
     other = settings.setup(["python", "-m", "gitvault"], Path("/other.git"), folder)
     settings.install(other, Disk())
     assert "filter.vault.process" in settings.missing(wanted)
+    # Twice the same, as a merge of dotfiles may leave it.
+    subprocess.run(
+        ["git", "config", "--global", "--add", "diff.vault.textconv", "python -m gitvault textconv"], check=True
+    )
     with config.open("a") as file:
         file.write("# a word of mine\n[alias]\n\tst = status\n")
     removed = settings.uninstall(folder, Disk())
