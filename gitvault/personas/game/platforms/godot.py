@@ -72,7 +72,7 @@ _EXPORTED = {
     "mac osx": "macos",
     "html5": "web",
 }
-_VALUE = re.compile(r'"(?:[^"\\]|\\.)*"|[\[({})\]\n]', re.S)
+_VALUE = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[({})\]\n]', re.S)
 _ESCAPE = re.compile(r'\\(["\\nt])')
 _DEEPEST = 1000
 
@@ -153,7 +153,7 @@ def _sections(reader: Reader, path: str) -> Iterator[tuple[str, dict[str, Value]
         return
     section: tuple[str, dict[str, Value]] = ("", {})
     at, line = 0, 1
-    while at < len(text):
+    while at < len(text) and not reader.gave_up(path):
         end = text.find("\n", at)
         end = len(text) if end < 0 else end
         content = text[at:end].strip()

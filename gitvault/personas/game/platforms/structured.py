@@ -29,12 +29,19 @@ class Text:
 Node: TypeAlias = "Text | dict[str, Node] | list[Node]"
 
 _CONFLICT = re.compile(r"(?m)^(?:<<<<<<< |>>>>>>> )")
-_QUOTED_KEY = re.compile(r"""("(?:[^"\\]|\\.)*"|'(?:[^']|'')*') *:(?= |$)""")
+_QUOTED_KEY = re.compile(r"""("[^"\\]*(?:\\.[^"\\]*)*"|'[^']*(?:''[^']*)*') *:(?= |$)""")
+_DOUBLE = re.compile(r'[^"\\]*(?:\\.[^"\\]*)*')
+_SINGLE = re.compile(r"[^']*(?:''[^']*)*")
 _LITERAL = re.compile(r"([|>])[+-]?[1-9]?[+-]?(?:\s+#.*)?$")
 _TAG = re.compile(r"[!&][^\s,\[\]{}]*(?:\s+|$)")
 _FLOW = re.compile(
-    r"""\s+|\#[^\n]*|"(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[\[\]{},]|(?::(?=[\s,\[\]{}"]|$))|[^\s,\[\]{}:"'#][^,\[\]{}:\n]*(?::(?=[^\s,\[\]{}])[^,\[\]{}:\n]*)*"""
+    r"""\s+|\#[^\n]*|"[^"\\]*(?:\\.[^"\\]*)*"|'[^']*(?:''[^']*)*'|[\[\]{},]|:(?=[\s,\[\]{}"]|$)"""
+    r"""|[^\s,\[\]{}:"'#][^,\[\]{}:\n]*(?::(?=[^\s,\[\]{}])[^,\[\]{}:\n]*)*""",
+    re.S,
 )
+# A quote or comment that does not end takes all that is left, lest each of many looks for its end in vain.
+_JSON_COMMENT = re.compile(r"""("[^"\\\n]*(?:\\.[^"\\\n]*)*"?)|//[^\n]*|/\*.*?(?:\*/|\Z)""", re.S)
+_QUOTES = re.compile(r""""[^"\\]*(?:\\.[^"\\]*)*"?|'[^']*(?:''[^']*)*'?""")
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|\n\s*|(.))", re.S)
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "b": "\b", "f": "\f", "a": "\a", "e": "\x1b", "v": "\v"}
 
@@ -43,7 +50,8 @@ def decoded(data: bytes) -> tuple[str, bool]:
     """The text of a file, and whether its encoding was a guess. Raises ValueError for what is no text."""
     try:
         if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            return data.decode("utf-16"), False
+            text = data.decode("utf-16", "replace")
+            return text, "\ufffd" in text
         if b"\0" in data[:8000]:
             raise ValueError("line 1: binary; in Unity: Project Settings > Editor > Asset Serialization > Force Text")
         return data.decode("utf-8-sig"), False
@@ -67,13 +75,13 @@ def yaml(text: str) -> list[Node]:
             documents.append([])
         elif not line.startswith("%") or documents[-1]:
             documents[-1].append((number, line))
-    return [_Block(lines).node() for lines in documents if any(line.strip() for _, line in lines)]
+    return [_Block(lines).node() for lines in documents if any(_content(line) for _, line in lines)]
 
 
 def json(text: str) -> Node:
     """A JSON file; comments and a comma at the end are let through, as engines do."""
     check_merged(text)
-    flow = _Flow(re.sub(r'("(?:[^"\\\n]|\\.)*")|//[^\n]*|/\*.*?\*/', _blank, text, flags=re.S), 1)
+    flow = _Flow(_JSON_COMMENT.sub(_blank, text), 1)
     node = flow.node(0)
     flow.end()
     return node
@@ -256,7 +264,7 @@ class _Block:
             lines.append(line)
             self._at += 1
         least = min((len(line) - len(line.lstrip(" ")) for line in lines if line.strip()), default=0)
-        return (" " if folded else "\n").join(line[least:] for line in lines).rstrip()
+        return (" " if folded else "\n").join(line[least:] for line in lines).rstrip("\n")
 
     def _more(self) -> str:
         """The next line of what has not ended."""
@@ -266,16 +274,14 @@ class _Block:
         return self._raw[self._at][1].strip()
 
     def _quoted(self, rest: str) -> str:
-        quote, text, pieces = rest[0], rest, [rest.rstrip()]
-        # Within single quotes a quote is written twice: their number is even at the end, and odd before.
-        odd = 0
-        while odd := (odd + _quotes(text, quote)) % 2:
-            text = self._more()
-            pieces.append(text)
+        quote, line, pieces = rest[0], rest[1:], list[str]()
+        body = _DOUBLE if quote == '"' else _SINGLE
+        while not line.startswith(quote, end := body.match(line).end()):  # type: ignore[union-attr]
+            pieces.append(line.rstrip())
+            line = self._more()
         self._at += 1
         # A line's end is a blank, an empty line a line's end.
-        inner = re.sub(r"\n+", lambda gap: gap[0][1:] or " ", "\n".join(pieces))
-        inner = inner[1 : inner.rindex(quote)]
+        inner = re.sub(r"\n+", lambda gap: gap[0][1:] or " ", "\n".join([*pieces, line[:end]]))
         return _escaped(inner) if quote == '"' else inner.replace("''", "'")
 
     def _collection(self, rest: str, depth: int) -> Node:
@@ -360,10 +366,6 @@ def _key(content: str) -> tuple[str, str] | None:
     return (content[:at].rstrip(), content[at + 1 :].strip()) if at > 0 else None
 
 
-def _quotes(text: str, quote: str) -> int:
-    return (re.sub(r"\\.", "", text) if quote == '"' else text).count(quote)
-
-
 def _content(line: str) -> str:
     content = line.strip(" ")
     return "" if content.startswith("#") or not content.strip() else content
@@ -371,7 +373,7 @@ def _content(line: str) -> str:
 
 def _open(text: str) -> int:
     """How many brackets more are opened than closed, outside of quotes."""
-    bare = re.sub(r""""(?:[^"\\]|\\.)*"|'(?:[^']|'')*'""", "", text)
+    bare = _QUOTES.sub("", text)
     return sum(map(bare.count, "[{")) - sum(map(bare.count, "]}"))
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gitvault.vault import Vault
 
 _LARGEST = 16 << 20
+_MOST_PROBLEMS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class Reader:
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
         self.problems: list[Problem] = []
+        self._counts: dict[str, int] = {}
 
     def text(self, path: str) -> str | None:
         """A file's text; None for one that is not there or not readable."""
@@ -61,6 +63,13 @@ class Reader:
         """Note what is wrong with a file."""
         reason = (why.strerror or str(why)) if isinstance(why, OSError) else str(why)
         self.problems.append(Problem(from_text(path), reason))
+        self._counts[path] = self._counts.get(path, 0) + 1
+        if self.gave_up(path):
+            self.problems.append(Problem(from_text(path), "the rest of it is not read"))
+
+    def gave_up(self, path: str) -> bool:
+        """Whether so much is wrong with a file that the rest of it is not worth reading."""
+        return self._counts.get(path, 0) >= _MOST_PROBLEMS
 
 
 def on_disk(root: Path) -> Tree:

@@ -33,8 +33,10 @@ _COMMENT = re.compile(r'("[^"]*")|//.*')
 _CVARS = 32
 _PLUGIN_PLATFORMS = {"Win64": "Windows", "Win32": "Windows", "UWP": "Windows"}
 
-# Values by (type, section, key), lower case; each with where it was said.
-_Layer = dict[tuple[str, str, str], list[Value]]
+# By (type, section, key), lower case, the values in order: each by its text, with a number where one is there twice. So
+# that a list of n is made in n steps.
+_Held = dict[tuple[str, int], Value]
+_Layer = dict[tuple[str, str, str], _Held]
 
 
 def read(reader: Reader) -> Configuration:
@@ -48,7 +50,7 @@ def read(reader: Reader) -> Configuration:
     found = _files(reader)
     platforms: dict[str, dict[str, Value | None]] = {}
     for platform in dict.fromkeys((*_USUAL, *(name for name in found if name not in _GROUPS))):
-        layer = {key: list(values) for key, values in default.items()}
+        layer = {key: dict(values) for key, values in default.items()}
         for name in (*_PARENTS.get(platform, ()), platform):
             for kind, path in found.get(name, ()):
                 _apply(layer, names, kind, reader, path)
@@ -88,6 +90,8 @@ def _apply(layer: _Layer, names: dict[tuple[str, str, str], str], kind: str, rea
         return
     section = ""
     for number, line in _lines(text):
+        if reader.gave_up(path):
+            return
         if line.startswith("["):
             section = line[1 : line.rfind("]")] if "]" in line else line[1:]
             continue
@@ -102,18 +106,18 @@ def _apply(layer: _Layer, names: dict[tuple[str, str, str], str], kind: str, rea
         key = (kind.lower(), section.lower(), name.lower())
         names.setdefault(key, ":".join(part for part in (kind, section, name) if part))
         value = Value(_unquoted(said.strip()), f"{path}:{number}")
+        held = layer.setdefault(key, {})
         if sign == "!":
-            layer[key] = []
+            held.clear()
         elif sign == "-":
-            layer[key] = [held for held in layer.get(key, []) if held.text != value.text]
+            held.pop((value.text, 0), None)
         elif sign == "+":
-            # Once only: one that is there already stays where it is.
-            if all(held.text != value.text for held in layer.setdefault(key, [])):
-                layer[key].append(value)
+            # One that is there already stays where it is.
+            held.setdefault((value.text, 0), value)
         elif sign == ".":
-            layer.setdefault(key, []).append(value)
+            held[value.text, len(held) if (value.text, 0) in held else 0] = value
         else:
-            layer[key] = [value]
+            layer[key] = {(value.text, 0): value}
 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:
@@ -138,9 +142,9 @@ def _unquoted(text: str) -> str:
 
 def _values(layer: _Layer, names: Mapping[tuple[str, str, str], str]) -> dict[str, Value]:
     return {
-        names[key]: Value("\n".join(value.text for value in values), values[-1].source)
-        for key, values in layer.items()
-        if values
+        names[key]: Value("\n".join(text for text, _ in held), next(reversed(held.values())).source)
+        for key, held in layer.items()
+        if held
     }
 
 
@@ -150,13 +154,13 @@ def _console_variables(layer: _Layer, platform: str) -> dict[str, Value]:
     name = platform.lower()
     for _ in range(_CVARS):
         section = ("deviceprofiles", f"{name} deviceprofile")
-        for value in layer.get((*section, "cvars"), []):
+        for value in layer.get((*section, "cvars"), {}).values():
             variable, _, text = value.text.partition("=")
             found.setdefault(f"CVar:{variable.strip()}", Value(text.strip(), value.source))
-        based = layer.get((*section, "baseprofilename"), [])
-        if not based or not based[-1].text or based[-1].text.lower() == name:
+        based = [text.lower() for text, _ in layer.get((*section, "baseprofilename"), {})]
+        if not based or based[-1] in ("", name):
             break
-        name = based[-1].text.lower()
+        name = based[-1]
     return found
 
 
