@@ -166,7 +166,7 @@ def _show(session: Session, arguments: Namespace) -> Answer:
 
 
 def _values(values: Values) -> dict[str, object]:
-    return {key: value and asdict(value) for key, value in values.items()}
+    return {key: value and {"value": value.text, "source": value.source} for key, value in values.items()}
 
 
 def _shown(engine: str, version: str, common: Values, platforms: Mapping[str, Values]) -> Iterator[str]:

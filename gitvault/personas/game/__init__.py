@@ -22,6 +22,7 @@ from gitvault.personas.game.milestones import GameVersionType, Milestone
 from gitvault.personas.project import ProjectVault
 
 if TYPE_CHECKING:
+    from gitvault.personas.game.platforms import Capture, PlatformDifference
     from gitvault.personas.game.playtests import Recorder, Session
 
 __all__ = ["Backup", "GameVault", "GameVersionType"]
@@ -111,6 +112,25 @@ class GameVault(ProjectVault):
         from gitvault.personas.game.playtests import sessions
 
         return list(sessions(self.vault, self.project.name))
+
+    def capture_platforms(self, build: str = "") -> Capture:
+        """Keep the settings that the project has on each platform now. Raises what `platforms.read` raises."""
+        from gitvault.personas.game.platforms import capture, on_disk, read
+
+        return capture(self.vault, self.project.name, read(on_disk(self.path)), build=build)
+
+    def platforms(self) -> list[Capture]:
+        """The settings that were kept, newest first."""
+        from gitvault.personas.game.platforms import captures
+
+        return list(captures(self.vault, self.project.name))
+
+    def compare_platforms(self, a: str, b: str) -> list[PlatformDifference]:
+        """What the project's settings, as they are now, differ in between two platforms."""
+        from gitvault.personas.game.platforms import compare, on_disk, read
+
+        found = read(on_disk(self.path))
+        return compare(found.configuration, a, b, found.rules)
 
     @property
     def _spool(self) -> Path:

@@ -72,7 +72,7 @@ _EXPORTED = {
     "mac osx": "macos",
     "html5": "web",
 }
-_VALUE = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[({})\]\n]', re.S)
+_VALUE = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*("?)|[\[({})\]\n]', re.S)
 _ESCAPE = re.compile(r'\\(["\\nt])')
 _DEEPEST = 1000
 
@@ -186,7 +186,7 @@ def _end(text: str, at: int) -> int:
         if token == "\n" and not depth:
             return found.start()
         depth += (token in "[({") - (token in "])}")
-        if depth > _DEEPEST:
+        if depth > _DEEPEST or (token[0] == '"' and not found[1]):
             return 0
     return len(text) if not depth else 0
 

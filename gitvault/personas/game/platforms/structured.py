@@ -33,7 +33,8 @@ _QUOTED_KEY = re.compile(r"""("[^"\\]*(?:\\.[^"\\]*)*"|'[^']*(?:''[^']*)*') *:(?
 _DOUBLE = re.compile(r'[^"\\]*(?:\\.[^"\\]*)*')
 _SINGLE = re.compile(r"[^']*(?:''[^']*)*")
 _LITERAL = re.compile(r"([|>])[+-]?[1-9]?[+-]?(?:\s+#.*)?$")
-_TAG = re.compile(r"[!&][^\s,\[\]{}]*(?:\s+|$)")
+_TAG = re.compile(r"(?:[!&][^\s,\[\]{}]*(?:\s+|$))+")
+_CONTINUED = re.compile(r"([^\\](?:\\\\)*)\\\n")
 _FLOW = re.compile(
     r"""\s+|\#[^\n]*|"[^"\\]*(?:\\.[^"\\]*)*"|'[^']*(?:''[^']*)*'|[\[\]{},]|:(?=[\s,\[\]{}"]|$)"""
     r"""|[^\s,\[\]{}:"'#][^,\[\]{}:\n]*(?::(?=[^\s,\[\]{}])[^,\[\]{}:\n]*)*""",
@@ -42,7 +43,7 @@ _FLOW = re.compile(
 # A quote or comment that does not end takes all that is left, lest each of many looks for its end in vain.
 _JSON_COMMENT = re.compile(r"""("[^"\\\n]*(?:\\.[^"\\\n]*)*"?)|//[^\n]*|/\*.*?(?:\*/|\Z)""", re.S)
 _QUOTES = re.compile(r""""[^"\\]*(?:\\.[^"\\]*)*"?|'[^']*(?:''[^']*)*'?""")
-_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|\n\s*|(.))", re.S)
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|(.))", re.S)
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "b": "\b", "f": "\f", "a": "\a", "e": "\x1b", "v": "\v"}
 
 
@@ -250,7 +251,10 @@ class _Block:
         self._at += 1
         # Unity folds what is longer than 80 characters.
         while self._indent() > indent and self._at < len(self._lines):
-            parts.append(self._lines[self._at][1].split(" #")[0].rstrip())
+            content = self._lines[self._at][1]
+            if _key(content):
+                raise self._wrong("a key within a value; is it indented too far?")
+            parts.append(content.split(" #")[0].rstrip())
             self._at += 1
         return Text(" ".join(part for part in parts if part), line)
 
@@ -264,7 +268,8 @@ class _Block:
             lines.append(line)
             self._at += 1
         least = min((len(line) - len(line.lstrip(" ")) for line in lines if line.strip()), default=0)
-        return (" " if folded else "\n").join(line[least:] for line in lines).rstrip("\n")
+        held = [line[least:] for line in lines]
+        return " ".join(held).rstrip() if folded else "\n".join(held).rstrip("\n")
 
     def _more(self) -> str:
         """The next line of what has not ended."""
@@ -280,8 +285,10 @@ class _Block:
             pieces.append(line.rstrip())
             line = self._more()
         self._at += 1
-        # A line's end is a blank, an empty line a line's end.
-        inner = re.sub(r"\n+", lambda gap: gap[0][1:] or " ", "\n".join([*pieces, line[:end]]))
+        # A line's end is a blank, an empty line a line's end; behind a backslash it is nothing.
+        inner = "\n".join([*pieces, line[:end]])
+        inner = _CONTINUED.sub(r"\1", inner) if quote == '"' else inner
+        inner = re.sub(r"\n+", lambda gap: gap[0][1:] or " ", inner)
         return _escaped(inner) if quote == '"' else inner.replace("''", "'")
 
     def _collection(self, rest: str, depth: int) -> Node:
@@ -381,7 +388,7 @@ def _escaped(text: str) -> str:
     def plain(found: re.Match[str]) -> str:
         if number := found[1] or found[2]:
             return chr(int(number, 16))
-        return _ESCAPES.get(found[3], found[3]) if found[3] else ""
+        return _ESCAPES.get(found[3], found[3])
 
     # Halves of a character beyond 16 bits, as JSON writes them, become one.
     return (

@@ -110,7 +110,9 @@ def in_snapshot(vault: Vault, snapshot: str) -> Tree:
             held = list(vault.entries(snapshot, from_text(path)))
         except NotFoundError:
             return {}
-        return {to_text(entry.path.rpartition(b"/")[2]): entry.kind == "folder" for entry in held}
+        # Of a file: itself.
+        inner = [entry for entry in held if entry.path != from_text(path)]
+        return {to_text(entry.path.rpartition(b"/")[2]): entry.kind == "folder" for entry in inner}
 
     def read(path: str) -> bytes | None:
         above, _, name = path.rpartition("/")
