@@ -184,3 +184,24 @@ def test_records_that_are_damaged_and_ids_that_are_short(vault: Vault, lantern: 
     area.add({b"abcd1/capture.json": record, b"abcd2/capture.json": record}, "two")
     with pytest.raises(AmbiguousError, match="fits 2 captures: abcd"):
         find(vault, "abcd")
+
+
+@pytest.mark.deep
+@pytest.mark.needs("godot3-server")
+def test_godot_itself_takes_the_same_values(tmp_path: Path) -> None:
+    text = "config_version=4\n[a]\nx=1\nx.pc=2\nx.64=3\ny=1\ny.64=3\ny.pc=2\nz=1\nz.mobile=2\nw=[ 1,\n 2 ]\n"
+    script = 'extends SceneTree\nfunc _init():\n\tfor k in ["x", "y", "z", "w"]:\n\t\tprint(k, "=", '
+    script += 'ProjectSettings.get_setting("a/" + k))\n\tquit()\n'
+    written(tmp_path, {"project.godot": text, "t.gd": script})
+    done = subprocess.run(
+        ["godot3-server", "--path", str(tmp_path), "-s", "t.gd"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    theirs = dict(line.split("=") for line in done.stdout.splitlines() if "=" in line)
+    configuration = platforms.read(platforms.on_disk(tmp_path)).configuration
+    ours = {key[2:]: value.text for key, value in configuration.effective("linux").items() if key.startswith("a/")}
+    assert theirs == {**ours, "w": "[1, 2]"}
+    assert ours == {"x": "3", "y": "2", "z": "1", "w": "[ 1, 2 ]"}

@@ -105,12 +105,13 @@ def test_godot_values_over_several_lines_and_an_override_file() -> None:
 
 def test_godot_3_has_other_names() -> None:
     files = {
-        "project.godot": "config_version=4\n[a]\nx=1\nx.OSX=2\nx.HTML5=3\nx.X11=4\n",
+        "project.godot": "config_version=4\n[a]\nx=1\nx.OSX=2\nx.HTML5=3\nx.X11=4\ny.pc=5\ny.x86_64=6\n",
         "export_presets.cfg": '[preset.0]\nname="Mac"\nplatform="Mac OSX"\n[preset.0.options]\ny=1\n',
     }
     found = read(files)
     assert [on(found, name)["a/x"] for name in ("macos", "html5", "x11", "windows")] == ["2", "3", "4", "1"]
     assert on(found, "osx")["export/y"] == "1"
+    assert on(found, "windows")["a/y"] == "6", "of several that fit, the last"
 
 
 def test_what_is_broken_in_a_godot_file_is_named_and_the_rest_read() -> None:

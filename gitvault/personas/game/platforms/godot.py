@@ -1,7 +1,7 @@
 """Godot: `project.godot` with its feature tags, `override.cfg`, `export_presets.cfg`.
 
-`key.android=1` holds where a build has the feature `android`. Of several that fit, the engine takes the one that was
-set first. A build is taken to be a release for 64 bits.
+`key.android=1` holds where a build has the feature `android`. Of several that fit, Godot 4 takes the one that was set
+first, Godot 3 the last. A build is taken to be a release for 64 bits.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ PROJECT = "project.godot"
 _PRESETS = "export_presets.cfg"
 
 _ANY = frozenset({"release", "template", "template_release"})
-_PC = _ANY | {"pc", "x86_64", "s3tc", "bptc"}
-_PHONE = _ANY | {"mobile", "arm64", "etc", "etc2", "astc"}
+_PC = _ANY | {"pc", "64", "x86_64", "s3tc", "bptc"}
+_PHONE = _ANY | {"mobile", "64", "arm64", "etc", "etc2", "astc"}
 # Names of Godot 3 beside those of Godot 4.
 _FEATURES: Mapping[str, frozenset[str]] = {
     "windows": _PC | {"windows"},
@@ -87,6 +87,8 @@ def read(reader: Reader) -> Configuration:
     custom = {feature for _, _, features, _ in presets for feature in features}
     known = _OTHERS.union(custom, *_FEATURES.values(), {platform for _, platform, _, _ in presets})
     common, tagged = _split(settings, known)
+    if "config_version" in common and common["config_version"].text in ("3", "4"):
+        tagged = {key: tags[::-1] for key, tags in tagged.items()}
     platforms: dict[str, dict[str, Value | None]] = {}
     for name, platform, features, options in [(name, name, frozenset[str](), {}) for name in _FEATURES] + presets:
         having = _FEATURES.get(platform, _ANY | {platform}) | features
