@@ -15,6 +15,8 @@ from gitvault.personas.game import platforms
 from gitvault.personas.game.platforms import (
     HIDDEN,
     Configuration,
+    Drift,
+    PlatformDifference,
     Read,
     Rules,
     Tree,
@@ -24,9 +26,10 @@ from gitvault.personas.game.platforms import (
     on_disk,
     plain,
     structured,
+    unreal,
 )
 from gitvault.personas.game.platforms.rules import rules_for
-from gitvault.personas.game.platforms.settings import hidden, placed, same
+from gitvault.personas.game.platforms.settings import Values, hidden, placed, same
 from gitvault.personas.game.platforms.structured import Text, decoded, leaves
 from gitvault.personas.game.platforms.trees import Reader
 
@@ -289,8 +292,8 @@ def test_platforms_differ_in_what_holds_not_in_what_is_written() -> None:
     }
     found = platforms.read(tree(dict(UNREAL)))
     [row] = [row for row in compare(found.configuration, "pc", "mobile", found.rules) if row.key.endswith("r.VSync")]
-    assert row.values == {"Windows": "0", "Android": None}
-    assert row.sources == {"Windows": "Config/DefaultEngine.ini:12"}
+    values, sources = {"Windows": "0", "Android": None}, {"Windows": f"{unreal.CONFIG}/DefaultEngine.ini:12"}
+    assert row == PlatformDifference("Engine:SystemSettings:r.VSync", values, sources, "missing")
 
 
 def test_a_project_has_rules_of_its_own() -> None:
@@ -317,11 +320,11 @@ def test_what_drifted_from_one_build_to_the_next() -> None:
     features = 'PackedStringArray("{}", "Forward Plus")'.format
     names = ("application/config/features", "display/window/size/viewport_width", "display/window/vsync/vsync_mode")
     desktop, but_web = (tuple(n for n in others if n not in left) for left in (("android", "ios"), ("web",)))
-    assert [(row.kind, row.key, row.before, row.after, row.platforms, row.source) for row in rows] == [
-        ("expected", names[0], features("4.3"), features("4.4"), (), "project.godot:8"),
-        ("changed", names[1], "1280", "1920", desktop, "project.godot:12"),
-        ("added", names[2], None, "0", but_web, "project.godot:15"),
-        ("removed", "rendering/quality/odd.nobody", "3", None, (), "project.godot:34"),
+    assert rows == [
+        Drift(names[0], features("4.3"), features("4.4"), (), "project.godot:8", "expected"),
+        Drift(names[1], "1280", "1920", desktop, "project.godot:12", "changed"),
+        Drift(names[2], None, "0", but_web, "project.godot:15", "added"),
+        Drift("rendering/quality/odd.nobody", "3", None, (), "project.godot:34", "removed"),
     ]
     assert drift(before, before, after.rules) == []
 
@@ -369,9 +372,9 @@ def test_secrets_are_hidden_and_nothing_else() -> None:
     for key, text in (("a.keyboard", "x"), ("a.monkeyCount", "3"), ("a.usePassword", "0"), ("a.password", "")):
         assert rules.shown(key, text) == text
     assert Rules().shown("x", 'a={"password": "b c", "user": "d"}') == f'a={{"password": {HIDDEN}, "user": "d"}}'
-    assert hidden(Configuration("x", "", {"a.token": Value("s", "f:1")}, {"p": {"a": None}}), rules) == Configuration(
-        "x", "", {"a.token": Value(HIDDEN, "f:1")}, {"p": {"a": None}}
-    )
+    own: Values = {"a": None}
+    before, after = ({"a.token": Value(text, "f:1")} for text in ("s", HIDDEN))
+    assert hidden(Configuration("x", "", before, {"p": own}), rules) == Configuration("x", "", after, {"p": own})
 
 
 # Where projects are
@@ -550,6 +553,12 @@ def test_json_toml_and_ini_are_told_by_line() -> None:
         with pytest.raises(ValueError, match=why):
             reader(text)
     assert told(structured.ini('a = "b"\n[a]\nc = 1\n')) == {"a": "b", "c": "1"}
+
+
+def test_marks_of_a_merge_stand_at_the_beginning_of_a_line() -> None:
+    structured.check_merged("a: <<<<<<< HEAD\n=======\n")
+    with pytest.raises(ValueError, match="line 2"):
+        structured.check_merged("a\n<<<<<<< HEAD\n")
 
 
 def test_texts_in_any_encoding() -> None:

@@ -19,7 +19,7 @@ from gitvault.personas.game.platforms.settings import Configuration, Read, Value
 if TYPE_CHECKING:
     from gitvault.vault import Vault
 
-VERSION = 1
+_VERSION = 1
 _SHORTEST = 4
 
 
@@ -58,7 +58,7 @@ def capture(vault: Vault, project: str, read: Read, *, build: str = "", snapshot
         "keys": len({key for values in (found.common, *found.platforms.values()) for key in values}),
         "settings": digest,
     }
-    record = _encode({"v": VERSION, **said})
+    record = _encode({"v": _VERSION, **said})
     kept = _capture(said, hashlib.sha256(record).hexdigest()[:16])
     files: dict[bytes, bytes] = {f"{kept.id}/capture.json".encode(): record, _settings(digest): content}
     vault.area(f"platforms/{ref_component(project)}").add(files, f"Settings of {project} {build}".rstrip())
@@ -121,7 +121,7 @@ def _document(read: Read) -> dict[str, Any]:
         return {key: [value.text, value.source] if value else None for key, value in values.items()}
 
     return {
-        "v": VERSION,
+        "v": _VERSION,
         "engine": found.engine,
         "version": found.version,
         "common": written(found.common),
