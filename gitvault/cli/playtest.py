@@ -62,7 +62,7 @@ def _run(session: Session, arguments: Namespace) -> Answer:
 
 
 def _record(session: Session, arguments: Namespace) -> Answer:
-    from gitvault.personas.game.playtests import keep
+    from gitvault.personas.game.playtests import keep, lines_of
 
     if not (arguments.project and arguments.source):
         raise wrong("playtest record: expected --project P --from FILE")
@@ -77,11 +77,9 @@ def _record(session: Session, arguments: Namespace) -> Answer:
         "about": facts(arguments.meta),
         "attachments": [Path(file) for file in arguments.attach],
     }
-    if arguments.source == "-":
-        kept = keep(session.vault, arguments.project, sys.stdin.buffer, **said)
-    else:
-        with open(arguments.source, "rb") as file:
-            kept = keep(session.vault, arguments.project, file, **said)
+    from_pipe = arguments.source == "-"
+    with open(sys.stdin.fileno() if from_pipe else arguments.source, "rb", closefd=not from_pipe) as file:
+        kept = keep(session.vault, arguments.project, lines_of(file), **said)
     one = kept.session
     lines = [
         f"kept {one.id}: {render.plural(one.events, 'event')}, {render.plural(one.states, 'state')}"

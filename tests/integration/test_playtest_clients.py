@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import zstandard
 from conftest import ROOT
 
 from gitvault import GameVault
@@ -126,6 +127,25 @@ def test_the_command_listens(lantern: GameVault, vault: Vault, command: Run) -> 
     assert json.loads(command("playtest", "funnel", "b1", "--event", "jump", "--json").stdout) == [
         {"name": "jump", "sessions": 0}
     ]
+
+
+def test_a_file_may_be_compressed_by_zstd(lantern: GameVault, tmp_path: Path, command: Run) -> None:
+    assert lantern.project
+    text = ABOUT.encode() + b"".join(b'{"e":"jump","t":%d}\n' % at for at in range(5000))
+    packed = zstandard.compress(text[:50_000]) + zstandard.compress(text[50_000:])
+    file = tmp_path / "session.jsonl.zst"
+    words = ("playtest", "record", "--project", "lantern", "--json", "--from", file)
+    file.write_bytes(packed)
+    assert json.loads(command(*words).stdout)["events"] == 5000
+    file.write_bytes(packed[:-300])
+    cut = json.loads(command(*words).stdout)
+    assert cut["cut"] and cut["events"] < 5000
+    file.write_bytes(packed[:300] + bytes(300) + packed[600:])
+    done = command(*words)
+    assert done.returncode == 128 and "a damaged zstd file" in done.stderr
+    file.write_bytes(text)
+    with open(file, "rb") as lines:
+        assert b"".join(playtests.lines_of(lines)) == text
 
 
 def test_a_funnel_counts_steps_in_their_order() -> None:

@@ -2,7 +2,7 @@
 
 from gitvault.personas.game.playtests.figures import Comparison, Levels, Step, at, compare, funnel, heat_map, levels
 from gitvault.personas.game.playtests.recorder import Recorder
-from gitvault.personas.game.playtests.sessions import Kept, Session, events, find, keep, sessions
+from gitvault.personas.game.playtests.sessions import Kept, Session, events, find, keep, lines_of, sessions
 
 __all__ = [
     "Comparison",
@@ -19,5 +19,6 @@ __all__ = [
     "heat_map",
     "keep",
     "levels",
+    "lines_of",
     "sessions",
 ]
