@@ -11,6 +11,7 @@ import pytest
 from projects import GODOT, written
 
 from gitvault import GameVault, GameVersionType
+from gitvault.cli.restore import report_document, report_lines
 from gitvault.core.backup_engine.retention import Retention
 from gitvault.core.versioning import commits, notes, tags
 from gitvault.core.versioning.objects import Signature, decode_tag, encode_tag
@@ -313,6 +314,15 @@ def test_settings_and_playtests_of_its_time_belong_to_it(
     assert '"hp":7' in (beside / "playtests" / found.playtests[0].id / "events.jsonl").read_text()
     with pytest.raises(ExistsError, match="is there already; choose another folder"):
         restore(vault, made, tmp_path / "old")
+    report, _ = restore(vault, made, tmp_path / "again")
+    assert report_document(report, "x") == {
+        **{key: value for key, value in done.items() if key != "beside"},
+        "target": "x",
+        "seconds": round(report.seconds, 3),
+    }
+    told = command("milestone", "restore", "alpha-1", "--to", tmp_path / "third").stdout.splitlines()
+    assert told[0].startswith(next(report_lines(report, str(tmp_path / "third"))).partition(" in ")[0])
+    assert told[1].endswith("third.milestone")
 
 
 def test_without_settings_in_its_files_those_of_a_capture_belong_to_it(

@@ -181,6 +181,16 @@ def test_unity_build_profiles_lie_over_their_platform() -> None:
     assert demo["QualitySettings.level"].text == "High"
 
 
+def test_unity_build_profiles_for_what_nobody_knows_and_with_nothing_in_them() -> None:
+    folder = "Assets/Settings/Build Profiles"
+    odd = "MonoBehaviour:\n  m_BuildTarget: x1\n  m_ScriptingDefines: []\n"
+    found = read(UNITY, **{f"{folder}/Odd.asset": odd, f"{folder}/Empty.asset": "MonoBehaviour:\n  m_Name: x\n"})
+    assert found.platforms["BuildTarget x1:Odd"]["BuildProfile.m_ScriptingDefines"] == Value(
+        "[]", f"{folder}/Odd.asset:3"
+    )
+    assert not any("Empty" in name for name in found.platforms)
+
+
 def test_unity_files_that_cannot_be_read_are_named() -> None:
     broken = "Assets/Settings/Build Profiles/Broken.asset"
     profile = UNITY["Assets/Settings/Build Profiles/Demo.asset"].replace(

@@ -58,21 +58,21 @@ _NAMES = {
 _DESKTOPS = re.compile(r"(Windows|Mac|Linux)StandaloneSupport")
 # BuildTarget, by which build profiles name theirs.
 _TARGETS = {
-    **dict.fromkeys((2, 5, 17, 19, 24, 27, 28), "Standalone"),
-    9: "iPhone",
-    13: "Android",
-    20: "WebGL",
-    21: "Windows Store Apps",
-    31: "PS4",
-    33: "XboxOne",
-    37: "tvOS",
-    38: "Nintendo Switch",
-    42: "GameCoreScarlett",
-    43: "GameCoreXboxOne",
-    44: "PS5",
-    45: "EmbeddedLinux",
-    46: "QNX",
-    47: "VisionOS",
+    **dict.fromkeys(("2", "5", "17", "19", "24", "27", "28"), "Standalone"),
+    "9": "iPhone",
+    "13": "Android",
+    "20": "WebGL",
+    "21": "Windows Store Apps",
+    "31": "PS4",
+    "33": "XboxOne",
+    "37": "tvOS",
+    "38": "Nintendo Switch",
+    "42": "GameCoreScarlett",
+    "43": "GameCoreXboxOne",
+    "44": "PS5",
+    "45": "EmbeddedLinux",
+    "46": "QNX",
+    "47": "VisionOS",
 }
 _GRAPHICS = {
     2: "Direct3D11",
@@ -229,12 +229,11 @@ def _profiles(reader: Reader) -> Iterator[tuple[str, Values]]:
             target = node.get("m_BuildTarget")
             if not isinstance(target, Text):
                 continue
-            number = int(target.text) if target.text.isdecimal() and len(target.text) < 6 else 0
-            platform = _TARGETS.get(number, f"BuildTarget {target.text}")
-            yield f"{platform}:{file.removesuffix('.asset')}", dict(_profile(reader, path, node))
+            platform = _TARGETS.get(target.text, f"BuildTarget {target.text}")
+            yield f"{platform}:{file.removesuffix('.asset')}", dict(_profile(reader, path, node, platform))
 
 
-def _profile(reader: Reader, path: str, node: Mapping[str, Node]) -> Iterator[tuple[str, Value]]:
+def _profile(reader: Reader, path: str, node: Mapping[str, Node], platform: str) -> Iterator[tuple[str, Value]]:
     for name, inner in node.items():
         if name in ("m_Scenes", "m_ScriptingDefines", "m_OverrideGlobalSceneList", "m_OverrideGlobalScenes"):
             for way, text in structured.leaves(_together(inner)):
@@ -259,7 +258,6 @@ def _profile(reader: Reader, path: str, node: Mapping[str, Node]) -> Iterator[tu
     except ValueError as error:
         reader.problem(path, f"its player settings: {error}")
         return
-    platform = _TARGETS.get(int(node["m_BuildTarget"].text)) if isinstance(node["m_BuildTarget"], Text) else None
     for document in documents:
         for root, inner in document.items() if isinstance(document, dict) else ():
             for where, key, text in _settings(root, inner) if isinstance(inner, dict) else ():
