@@ -139,6 +139,7 @@ def test_what_is_broken_in_a_godot_file_is_named_and_the_rest_read() -> None:
 def test_unity_settings_by_platform_whatever_a_section_calls_it() -> None:
     found = read(UNITY)
     assert (found.engine, found.version) == ("unity", "6000.0.23f1")
+    assert found.common["ProjectVersion.m_EditorVersion"].source == "ProjectSettings/ProjectVersion.txt:1"
     android, pc = on(found, "android"), on(found, "windows")
     assert android["PlayerSettings.applicationIdentifier"] == "com.example.lantern"
     batching = "PlayerSettings.m_BuildTargetBatching.m_DynamicBatching"
@@ -221,6 +222,7 @@ def test_unity_files_that_cannot_be_read_are_named() -> None:
 def test_unreal_signs_lay_one_file_over_another() -> None:
     found = read(UNREAL)
     assert (found.engine, found.version) == ("unreal", "5.4")
+    assert found.common["Project:EngineAssociation"] == Value("5.4", "Lantern.uproject:3")
     steps = "Engine:/Script/Engine.RendererSettings:Steps"
     assert found.common[steps].text == '(Name="a",Path="http://x//y")\n(Name="b")\n(Name="b")'
     assert on(found, "android")[steps] == '(Name="b")\n(Name="b")'
@@ -324,6 +326,7 @@ def test_what_drifted_from_one_build_to_the_next() -> None:
     text = GODOT["project.godot"]
     text = text.replace("viewport_width=1280", "viewport_width=1920").replace("vsync_mode.web=0", "vsync_mode=0")
     text = text.replace('"4.3"', '"4.4"').replace("quality/odd.nobody=3\n", "")
+    text = text.replace("\n\n[display]\n", "\nconfig/version=2\n[display]\n")
     after = platforms.read(tree({**GODOT, "project.godot": text}))
     rows = drift(before, after.configuration, after.rules)
     others = ("windows", "linux", "macos", "android", "ios", "web", "windows:Demo")
@@ -331,7 +334,8 @@ def test_what_drifted_from_one_build_to_the_next() -> None:
     names = ("application/config/features", "display/window/size/viewport_width", "display/window/vsync/vsync_mode")
     desktop, but_web = (tuple(n for n in others if n not in left) for left in (("android", "ios"), ("web",)))
     assert rows == [
-        Drift(names[0], features("4.3"), features("4.4"), (), "project.godot:8", "expected"),
+        Drift(names[0], features("4.3"), features("4.4"), (), "project.godot:8", "changed"),
+        Drift("application/config/version", None, "2", (), "project.godot:9", "expected"),
         Drift(names[1], "1280", "1920", desktop, "project.godot:12", "changed"),
         Drift(names[2], None, "0", but_web, "project.godot:15", "added"),
         Drift("rendering/quality/odd.nobody", "3", None, (), "project.godot:34", "removed"),
@@ -461,6 +465,13 @@ def test_other_files_are_read_as_the_project_maps_them() -> None:
     assert configuration.effective("switch")["t[0].z"] == Value("true", "some.toml:7")
     assert [problem.path for problem in configuration.problems] == [b"lost.json"]
     assert isinstance(found, Read) and found.own == {"expected": ["name"]}
+
+
+def test_builds_differ_without_any_platform_too() -> None:
+    one, two = (
+        read({".gitvault-platforms.toml": '[[file]]\npath = "a.ini"\n', "a.ini": text}) for text in ("x=1", "x=2")
+    )
+    assert drift(one, two, Rules()) == [Drift("x", "1", "2", (), "a.ini:1", "changed")]
 
 
 @pytest.mark.parametrize(

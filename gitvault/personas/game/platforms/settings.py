@@ -128,7 +128,8 @@ def compare(configuration: Configuration, a: str, b: str, rules: Rules) -> list[
 
 def drift(before: Configuration, after: Configuration, rules: Rules) -> list[Drift]:
     """What changed from one build's settings to another's, by key."""
-    platforms = list(dict.fromkeys([*before.platforms, *after.platforms]))
+    # Without platforms there is what holds everywhere.
+    platforms = list(dict.fromkeys([*before.platforms, *after.platforms])) or [""]
     old = {name: before.effective(name) if name in before.platforms else dict(before.common) for name in platforms}
     new = {name: after.effective(name) if name in after.platforms else dict(after.common) for name in platforms}
     found: list[Drift] = []

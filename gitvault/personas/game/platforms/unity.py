@@ -132,13 +132,12 @@ def read(reader: Reader) -> Configuration:
     for name, values in _profiles(reader):
         base = name.partition(":")[0]
         platforms[name] = {**platforms.get(base, {}), **values}
-    return Configuration("unity", _version(reader), common, platforms, tuple(reader.problems))
-
-
-def _version(reader: Reader) -> str:
-    text = reader.text(f"{PROJECT}/ProjectVersion.txt")
-    found = re.search(r"m_EditorVersion: *(\S+)", text or "")
-    return found[1] if found else ""
+    path = f"{PROJECT}/ProjectVersion.txt"
+    version = re.search(r"m_EditorVersion: *(\S+)", reader.text(path) or "")
+    if version:
+        line = version.string.count("\n", 0, version.start()) + 1
+        common["ProjectVersion.m_EditorVersion"] = Value(version[1], f"{path}:{line}")
+    return Configuration("unity", version[1] if version else "", common, platforms, tuple(reader.problems))
 
 
 def _roots(reader: Reader, path: str) -> Iterator[tuple[str, dict[str, Node]]]:

@@ -191,7 +191,10 @@ def _project(reader: Reader, common: dict[str, Value], platforms: Mapping[str, d
             if value.text == "true" and (platform in denied or (allowed and platform not in allowed)):
                 values[key] = Value("false", f"{path}:{name.line}")
     version = document.get("EngineAssociation")
-    return version.text if isinstance(version, Text) else ""
+    if not isinstance(version, Text):
+        return ""
+    common["Project:EngineAssociation"] = Value(version.text, f"{path}:{version.line}")
+    return version.text
 
 
 def _listed(plugin: Mapping[str, Node], *names: str) -> Iterable[str]:
