@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -48,14 +49,15 @@ def session(one: object) -> Session:
     return one
 
 
-def test_a_connection_is_a_session(lantern: GameVault) -> None:
+def test_a_connection_is_a_session(lantern: GameVault, vault: Vault) -> None:
+    assert not vault.config.player_key
     with lantern.listen(0, build="b7") as (port, arriving):
         sent(port, ABOUT, '{"t":1,"e":"jum', 'p"}\n', '{"t":2,"end":true}\n')
         one = session(next(arriving))
         sent(port, '{"v":1,"build":"b8"}\n{"t":1,"e":"jump"}\n')
         other = session(next(arriving))
     assert (one.build, one.platform, one.events, one.cut) == ("b7", "linux", 1, False)
-    assert one.player == hashed(lantern.vault, "anna")
+    assert one.player == hashed(vault, "anna"), "the key that was drawn meanwhile, not one more"
     assert (other.build, other.cut) == ("b8", True), "it never said that it ended"
     assert PORT == 9247
 
@@ -86,8 +88,10 @@ def test_games_that_still_run_when_it_ends_are_kept(lantern: GameVault) -> None:
         connection = socket.create_connection(("127.0.0.1", port))
         silent = socket.create_connection(("127.0.0.1", port))
         connection.sendall((ABOUT + '{"e":"jump"}\n').encode())
-        while not any(file.stat().st_size > len(ABOUT) for file in lantern._spool.glob("socket/*")):
-            pass
+        deadline = time.monotonic() + 60
+        while not any(b"jump" in file.read_bytes() for file in lantern._spool.glob("socket/*")):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
     [one] = lantern.playtests()
     assert one.cut
     connection.close()

@@ -412,6 +412,7 @@ def test_a_project_lies_in_the_folder_or_alone_below_it(tmp_path: Path) -> None:
         on_disk(tmp_path / "nowhere")
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
 def test_files_that_are_no_files_or_too_large_are_passed_by(tmp_path: Path) -> None:
     written(tmp_path, GODOT)
     (tmp_path / "export_presets.cfg").unlink()

@@ -202,6 +202,9 @@ def events(vault: Vault, session: Session) -> list[dict[str, Any]]:
 def hashed(vault: Vault, player: str) -> str:
     """What stands for a player in records: the same in all of this vault, and nobody's name."""
     if not vault.config.player_key:
+        # Somebody else may have drawn it since it was read.
+        vault.__dict__.pop("config", None)
+    if not vault.config.player_key:
         settings.set(vault.path, "vault.playerKey", secrets.token_hex(32))
         vault.__dict__.pop("config", None)
     key = bytes.fromhex(vault.config.player_key)
