@@ -277,6 +277,5 @@ VERBS = (
         "git-vault platform drift alpha-1 alpha-2",
         _configure,
         _run,
-        creates=True,
     ),
 )
