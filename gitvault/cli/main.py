@@ -56,6 +56,7 @@ VERBS = {
     "workspace": "workspace",
     "milestone": "milestone",
     "playtest": "playtest",
+    "platform": "platform",
     "elements": "elements",
     "timeline": "timeline",
     "setup": "stock",

@@ -14,7 +14,9 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from io import BufferedReader
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from gitvault import config as settings
 from gitvault.core.utils.names import ref_component, to_line
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 _LONGEST_LINE = 64 << 20
+_ZSTD = b"\x28\xb5\x2f\xfd"
 _NAMES = ("e", "event", "name", "type")
 _STATES = ("s", "state")
 _TIMES = ("t", "time", "timestamp", "ts")
@@ -145,6 +148,28 @@ def keep(
     return Kept(session, tuple(rejected))
 
 
+def lines_of(file: BufferedReader) -> Iterator[bytes]:
+    """The lines of a file, which may be compressed by zstd; one that is too long comes in pieces, which are no JSON.
+
+    Raises GitVaultError for a damaged file; of one that was cut off, what is there comes.
+    """
+    return _unpacked(file) if file.peek(4)[:4] == _ZSTD else _bounded(file)
+
+
+def _unpacked(file: BinaryIO) -> Iterator[bytes]:
+    import zstandard
+
+    stream = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
+    try:
+        yield from _bounded(BufferedReader(stream))
+    except zstandard.ZstdError as error:
+        raise GitVaultError(f"a damaged zstd file ({error}); zstd -d gives what can be read of it") from error
+
+
+def _bounded(file: BinaryIO) -> Iterator[bytes]:
+    return iter(partial(file.readline, _LONGEST_LINE + 1), b"")
+
+
 def sessions(vault: Vault, project: str | None = None) -> Iterator[Session]:
     """The sessions of a project or of all, newest first. Raises CorruptionError."""
     prefix = "refs/vault/playtests/"
@@ -176,6 +201,9 @@ def events(vault: Vault, session: Session) -> list[dict[str, Any]]:
 
 def hashed(vault: Vault, player: str) -> str:
     """What stands for a player in records: the same in all of this vault, and nobody's name."""
+    if not vault.config.player_key:
+        # Somebody else may have drawn it since it was read.
+        vault.__dict__.pop("config", None)
     if not vault.config.player_key:
         settings.set(vault.path, "vault.playerKey", secrets.token_hex(32))
         vault.__dict__.pop("config", None)
