@@ -65,15 +65,15 @@ def copy_vault(
             raise
         if not any(left.damaged for left in copy.left) or attempt == _ATTEMPTS or _read_refs(source) == refs:
             break
-    if copy.objects.packs + copy.chunks.packs:
+    if copy.objects.packs + copy.packs.packs:
         mistrust(target.git_dir, target.disk)
     return CopyReport(
         target=str(target.git_dir),
         snapshots=copy.snapshots,
         objects=copy.objects.objects,
-        chunks=copy.chunks.chunks,
-        packs=copy.objects.packs + copy.chunks.packs,
-        bytes=copy.objects.bytes + copy.chunks.bytes,
+        chunks=copy.packs.chunks,
+        packs=copy.objects.packs + copy.packs.packs,
+        bytes=copy.objects.bytes + copy.packs.bytes,
         refs=copy.moved,
         seconds=time.monotonic() - began,
         left=tuple(copy.left),
@@ -106,7 +106,8 @@ class _Copy:
         self.snapshots = self.moved = 0
         self.left: list[NotCopied] = []
         self.objects = ObjectTransfer(source, target, progress)
-        self.chunks = store.transfer_to(target_store, progress)
+        self.packs = target_store.target()
+        self.chunks = store.transfer_to(self.packs, progress)
         self._source = source
         self._store = store
         self._target = target

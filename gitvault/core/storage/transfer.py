@@ -13,10 +13,11 @@ import hashlib
 import os
 import secrets
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from gitvault.core.interfaces import Progress
 from gitvault.core.models import ChunkId
@@ -52,35 +53,45 @@ class _Planned:
     """How many frames that are copied too it stands on, in a row."""
 
 
-class Transfer:
-    """Copies from where `reader` reads into `folder`, of which `index` knows what is there.
+class Target(Protocol):
+    """Where frames are copied to. For one thread."""
 
-    For one thread that holds the lock of the vault `folder` is in. After an error what was copied stays: it is whole.
+    def there(self, chunks: Collection[ChunkId]) -> Collection[ChunkId]:
+        """Those of the chunks that are there."""
+        ...
+
+    def has_manifest(self, oid: str, parts: tuple[ChunkId, ...]) -> bool:
+        """Whether the file's manifest of these chunks is there, or was added."""
+        ...
+
+    def add(self, level: int, frame: Frame, stored: bytes, chunks: Sequence[Chunk]) -> None:
+        """Take a frame, from a pack of that level, that comes after all it is coded against."""
+        ...
+
+    def add_manifest(self, oid: str, parts: tuple[ChunkId, ...]) -> None:
+        """Take a manifest, after all it names."""
+        ...
+
+    def flush(self) -> None:
+        """Make durable what was added, also what an earlier run did not come to."""
+        ...
+
+
+class Transfer:
+    """Copies from where `reader` reads into `target`.
+
+    For one thread that holds the lock of the vault `target` is in. After an error what was copied stays: it is whole.
     """
 
-    def __init__(
-        self,
-        source: ChunkIndex,
-        reader: ChunkReader,
-        folder: Path,
-        index: ChunkIndex,
-        disk: Disk,
-        progress: Progress,
-    ) -> None:
-        self.packs = self.chunks = self.bytes = 0
-        """Copied so far; bytes are those of the packs that were written."""
+    def __init__(self, source: ChunkIndex, reader: ChunkReader, target: Target, progress: Progress) -> None:
         self._source = source
         self._reader = reader
-        self._folder = folder
-        self._index = index
-        self._disk = disk
+        self._target = target
         self._progress = progress
         self._files: list[Content] = []
         self._plan: dict[_FrameKey, _Planned] = {}
         self._planned = 0
         self._tables: dict[Path, Table] = {}
-        self._writer: PackWriter | None = None
-        self._written = hashlib.sha256()
 
     def add(self, file: Content) -> None:
         """Copy a file's content, now or at the next `flush`. Raises CorruptionError, StorageFullError, OSError."""
@@ -114,7 +125,7 @@ class Transfer:
 
     def _plan_for(self, chunks: Sequence[ChunkId], above: tuple[_FrameKey, ...]) -> int:
         """Plan the frames of those chunks that are not there yet, and what they stand on; the depth of the deepest."""
-        there = self._index.find(set(chunks))
+        there = self._target.there(set(chunks))
         missing = [chunk for chunk in dict.fromkeys(chunks) if chunk not in there]
         places = self._reader.locate(missing, above) if missing else {}
         deepest = 0
@@ -130,30 +141,19 @@ class Transfer:
     def _copy(self) -> None:
         threads = min(os.cpu_count() or 1, 8)
         done = 0
-        with ThreadPoolExecutor(1, "pack-write") as background, ThreadPoolExecutor(threads, "copy") as pool:
+        with ThreadPoolExecutor(threads, "copy") as pool:
             try:
                 for level, frame, chunks, stored in self._read(pool):
-                    writer = self._writer
-                    if writer is not None and (writer.size >= PACK_SIZE or writer.table.level != level):
-                        self._publish()
-                    self._open(background, level).add_copy(frame, stored, chunks)
-                    self._written.update(stored)
+                    self._target.add(level, frame, stored, chunks)
                     done += len(stored)
                     self._progress("copying", done, self._planned)
                 for file in self._files:
                     # Last, when all it names is there.
-                    if file.parts and not self._has_manifest(file):
-                        self._open(background, 0).add_manifest(file.oid, tuple(file.parts))
+                    if file.parts and not self._target.has_manifest(file.oid, tuple(file.parts)):
+                        self._target.add_manifest(file.oid, tuple(file.parts))
             finally:
                 # Also after an error: each frame that was written has what it stands on.
-                self._publish()
-        if self._folder.exists():
-            # Also when nothing was written: a killed run may have renamed packs and not come this far.
-            self._disk.sync_folder(self._folder)
-
-    def _has_manifest(self, file: Content) -> bool:
-        fresh = self._writer.manifests if self._writer is not None else {}
-        return file.oid in fresh or tuple(file.parts) in self._index.manifests(file.oid)
+                self._target.flush()
 
     def _read(self, pool: ThreadPoolExecutor) -> Iterator[tuple[int, Frame, list[Chunk], bytes]]:
         """The planned frames with their pack's level, their chunks and their bytes, bases first."""
@@ -190,17 +190,61 @@ class Transfer:
             self._tables[path] = read_table(path)
         return self._tables[path]
 
-    def _open(self, background: ThreadPoolExecutor, level: int) -> PackWriter:
+
+class PackFolder:
+    """A Target: the packs in a folder, of which `index` knows what is there."""
+
+    def __init__(self, folder: Path, index: ChunkIndex, disk: Disk) -> None:
+        self.packs = self.chunks = self.bytes = 0
+        """Written so far; bytes are those of whole packs."""
+        self._folder = folder
+        self._index = index
+        self._disk = disk
+        self._writer: PackWriter | None = None
+        self._background: ThreadPoolExecutor | None = None
+        self._written = hashlib.sha256()
+
+    def there(self, chunks: Collection[ChunkId]) -> Collection[ChunkId]:
+        """See Target."""
+        return self._index.find(chunks)
+
+    def has_manifest(self, oid: str, parts: tuple[ChunkId, ...]) -> bool:
+        """See Target."""
+        fresh = self._writer.manifests if self._writer is not None else {}
+        return oid in fresh or parts in self._index.manifests(oid)
+
+    def add(self, level: int, frame: Frame, stored: bytes, chunks: Sequence[Chunk]) -> None:
+        """See Target. Raises StorageFullError, OSError, also for what does not read back."""
+        writer = self._writer
+        if writer is not None and (writer.size >= PACK_SIZE or writer.table.level != level):
+            self._publish()
+        self._open(level).add_copy(frame, stored, chunks)
+        self._written.update(stored)
+
+    def add_manifest(self, oid: str, parts: tuple[ChunkId, ...]) -> None:
+        """See Target."""
+        self._open(0).add_manifest(oid, parts)
+
+    def flush(self) -> None:
+        """See Target. Errors as in `add`."""
+        self._publish()
+        if self._folder.exists():
+            # Also when nothing was written: a killed run may have renamed packs and not come this far.
+            self._disk.sync_folder(self._folder)
+
+    def _open(self, level: int) -> PackWriter:
         if self._writer is None:
             folder = self._folder / "tmp"
             self._disk.make_folder(folder)
             self._written = hashlib.sha256()
-            self._writer = PackWriter(folder, f"{secrets.token_hex(16)}.zpk", self._disk, background, level=level)
+            self._background = ThreadPoolExecutor(1, "pack-write")
+            name = f"{secrets.token_hex(16)}.zpk"
+            self._writer = PackWriter(folder, name, self._disk, self._background, level=level)
         return self._writer
 
     def _publish(self) -> None:
         writer, self._writer = self._writer, None
-        if writer is None:
+        if writer is None or self._background is None:
             return
         table, expected = writer.table, self._written.digest()
         try:
@@ -209,6 +253,8 @@ class Transfer:
         except BaseException:
             writer.drop()
             raise
+        finally:
+            self._background.shutdown()
         self._index.add(name, table)
         self.packs += 1
         self.chunks += len(table.chunks)

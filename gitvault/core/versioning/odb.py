@@ -42,6 +42,8 @@ class ObjectStore:
         self._loose_folders: frozenset[int] = frozenset()
         self._damaged: tuple[CorruptionError, ...] = ()
         self._lock = threading.Lock()
+        self.fetch: Callable[[ObjectId], bool] | None = None
+        """Told of an object that is not here, to bring it; whether it did. For a repository that holds a part."""
 
     def refresh(self) -> None:
         """Look again at which packs and loose objects there are. A pack with a damaged index is left out."""
@@ -87,7 +89,9 @@ class ObjectStore:
         Raises ContentMissing, CorruptionError, ChecksumMismatch. A damaged copy is passed over when there is another.
         """
         damage: list[CorruptionError] = []
-        for attempt in range(2):
+        for attempt in range(3):
+            if attempt == 2 and not (self.fetch and self.fetch(oid)):
+                break
             if attempt:
                 self.refresh()
             try:
