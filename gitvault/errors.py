@@ -21,6 +21,7 @@
       RemoteError                  128  somewhere else, where a remote is
         RemoteUnreachable           13  no answer from there; can be tried again
         RemoteRefused               14  no rights, no such bucket or folder, wrong credentials, another host key
+          RemoteSealed              14  encrypted, and there is no key here that opens it
         RemoteFull                  12  also a StorageFullError
 
 Each message is one line: the thing, what was expected or found, and the way out.
@@ -139,6 +140,10 @@ class RemoteRefused(RemoteError):
     """The remote answered and said no: trying again changes nothing."""
 
     exit_code = 14
+
+
+class RemoteSealed(RemoteRefused):
+    """What is on the remote is sealed to other keys than those at hand."""
 
 
 class RemoteFull(RemoteError, StorageFullError):
