@@ -596,6 +596,17 @@ class Vault(Opened):
             self.__dict__.pop("config", None)
         return report
 
+    def take_in(self, history: GitHistory, store: ChunkStore, progress: Progress | None = None) -> models.CopyReport:
+        """Bring this vault to what another history holds; what was removed here does not come back. See copy_vault."""
+        from gitvault.core.backup_engine.copy import copy_vault
+
+        with self._lock("fetch"):
+            return copy_vault(history, store, self.history, self.store, back=True, progress=progress)
+
+    def write(self, purpose: str) -> contextlib.AbstractContextManager[None]:
+        """Hold the lock, for what adds packs to the vault. Raises LockedError."""
+        return self._lock(purpose)
+
     def _has_copy(self, folder: str, name: str) -> bool:
         """Whether a vault, by its folder or its id, is a copy of this one."""
         names = {self.config.id, *(known for known, _ in self.config.known_copies)} - {""}

@@ -27,8 +27,11 @@ from gitvault.core.versioning.transfer import ObjectTransfer
 from gitvault.errors import CorruptionError, NotFoundError
 
 _TAGS = "refs/tags/"
-# What a vault remembers of its own doings, and the list of projects, which is merged.
-_OWN = (origins.PREFIX, UNDO, losses.REF, OPERATIONS, TOMBSTONES, catalog.REF)
+DOINGS = (origins.PREFIX, UNDO, losses.REF, OPERATIONS)
+"""How the refs begin in which a vault remembers its own doings."""
+
+# Those, and what is merged line by line.
+_OWN = (*DOINGS, TOMBSTONES, catalog.REF)
 # Until two readings of the refs in a row are the same: somebody may be moving several.
 _READINGS = 20
 # A prune and a sweep of the source may take away what is being copied: then it starts over with the new refs.
@@ -55,7 +58,7 @@ def copy_vault(
     """
     began = time.monotonic()
     for attempt in range(1, _ATTEMPTS + 1):
-        refs = _read_refs(source)
+        refs = read_refs(source)
         say = progress or (lambda what, done, total: None)
         copy = _Copy(source, store, target, target_store, projects, removed(target) if back else set(), say)
         try:
@@ -63,7 +66,7 @@ def copy_vault(
         except BaseException:
             copy.objects.abandon()
             raise
-        if not any(left.damaged for left in copy.left) or attempt == _ATTEMPTS or _read_refs(source) == refs:
+        if not any(left.damaged for left in copy.left) or attempt == _ATTEMPTS or read_refs(source) == refs:
             break
     if copy.objects.packs + copy.packs.packs:
         mistrust(target.git_dir, target.disk)
@@ -80,7 +83,26 @@ def copy_vault(
     )
 
 
-def _read_refs(history: GitHistory) -> dict[str, ObjectId]:
+def grouped(
+    refs: Mapping[str, ObjectId], projects: frozenset[str] | None, without: tuple[str, ...]
+) -> dict[str, dict[str, ObjectId]]:
+    """The refs to copy, by the one that decides whether they may: a project's go with its branch.
+
+    `projects`: only theirs, and those of none. `without`: how refs begin that stay where they are.
+    """
+    groups: dict[str, dict[str, ObjectId]] = {}
+    for ref, oid in refs.items():
+        project = project_of(ref)
+        if projects is not None and project not in projects and project:
+            continue
+        if not ref.startswith(without):
+            groups.setdefault(HEADS + ref_component(project) if project else ref, {})[ref] = oid
+    # A tag or a meta chain of a project without a snapshot is the rest of something.
+    return {name: group for name, group in groups.items() if name in group}
+
+
+def read_refs(history: GitHistory) -> dict[str, ObjectId]:
+    """All refs, as they were at one moment."""
     history.objects.refresh()
     # Branches first: a meta chain that is ahead of its branch is as a killed run leaves it, the other way is a defect.
     refs: dict[str, ObjectId] = {}
@@ -122,7 +144,7 @@ class _Copy:
     def run(self, refs: Mapping[str, ObjectId]) -> None:
         """Copy what `refs` reach, then move those of the target."""
         there = self._target.refs.list()
-        groups = self._groups(refs)
+        groups = grouped(refs, self._projects, _OWN)
         ready: dict[str, ObjectId] = {}
         for number, (name, group) in enumerate(groups.items()):
             self._progress("looking at projects", number, len(groups))
@@ -162,18 +184,6 @@ class _Copy:
         chosen = head if head in branches else branches[0]
         self._target.keep_head(chosen)
         return chosen
-
-    def _groups(self, refs: Mapping[str, ObjectId]) -> dict[str, dict[str, ObjectId]]:
-        """The refs to copy, by the one that decides whether they may: a project's go with its branch."""
-        groups: dict[str, dict[str, ObjectId]] = {}
-        for ref, oid in refs.items():
-            project = _project(ref)
-            if self._projects is not None and project not in self._projects and project:
-                continue
-            if not ref.startswith(_OWN):
-                groups.setdefault(HEADS + ref_component(project) if project else ref, {})[ref] = oid
-        # A tag or a meta chain of a project without a snapshot is the rest of something.
-        return {name: group for name, group in groups.items() if name in group}
 
     def _may_move(self, name: str, changed: Mapping[str, ObjectId], there: Mapping[str, ObjectId]) -> bool:
         old, new = there.get(name), changed.get(name)
@@ -217,7 +227,7 @@ class _Copy:
         return False
 
     def _leave(self, ref: str, reason: str, *, damaged: bool) -> None:
-        self.left.append(NotCopied(ref, _project(ref), reason, damaged))
+        self.left.append(NotCopied(ref, project_of(ref), reason, damaged))
 
     def _refuse_forgotten(self, digest: str) -> None:
         if digest in self._forgotten:
@@ -264,7 +274,7 @@ class _Forgotten(Exception):
     """Content that must not come back."""
 
 
-def _project(ref: str) -> str:
+def project_of(ref: str) -> str:
     """Whose ref it is; empty for nobody's."""
     for prefix in (HEADS, META, _TAGS):
         component, _, name = ref.removeprefix(prefix).partition("/")

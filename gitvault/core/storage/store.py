@@ -309,6 +309,14 @@ class ChunkStore:
         """Store, durably, those of `wanted` that can be had elsewhere; how many."""
         return salvage.add_chunks(self._folder, wanted, self._disk, others, said)
 
+    def known(self, chunks: Collection[ChunkId]) -> Collection[ChunkId]:
+        """Those of the chunks that are in a pack."""
+        return self._index.find(chunks)
+
+    def has_manifest(self, oid: str) -> bool:
+        """Whether some manifest of the file is in a pack, complete or not."""
+        return bool(self._index.manifests(oid))
+
     def target(self) -> PackFolder:
         """Where files of another store are copied to, as new packs of this one; the lock is held."""
         return PackFolder(self._folder, self._index, self._disk)
