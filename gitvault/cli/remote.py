@@ -26,6 +26,10 @@ def _configure(parser: ArgumentParser) -> None:
     actions = "add NAME URL | list | remove NAME | verify NAME | prune NAME"
     parser.add_argument("action", choices=_ACTIONS, metavar="ACTION", help=actions)
     parser.add_argument("words", metavar="NAME", type=filled(str), nargs="*", help="a remote's name; add: and its URL")
+    readers = "add: encrypt, so that this public key's owner can read it (age1... or ssh-...); repeatable"
+    parser.add_argument("--encrypt", metavar="RECIPIENT", type=filled(str), action="append", default=[], help=readers)
+    opening = "add: the file with the secret key; without one this machine only pushes"
+    parser.add_argument("--identity", metavar="FILE", type=filled(disk_path), help=opening)
     parser.add_argument("--auto", action="store_true", help="add: push after each snapshot, in the background")
     parser.add_argument("--rate", metavar="R", type=filled(str), help="add: bytes a second at most, such as 500k or 2m")
     parser.add_argument("--chunks", metavar="NAME", type=filled(str), help="add: of a git URL, where large files go")
@@ -49,9 +53,11 @@ def _add(session: Session, arguments: Namespace) -> Answer:
     scheme = scheme_of(url)
     if scheme == "folder":
         url = os.fspath(folder_of(url))
-    values = {"url": url}
+    values: dict[str, str | tuple[str, ...]] = {"url": url}
     values |= {"auto": "true"} if arguments.auto else {}
     values |= {key: value for key in ("rate", "chunks") if (value := getattr(arguments, key))}
+    values |= {"encrypt": tuple(arguments.encrypt)} if arguments.encrypt else {}
+    values |= {"identity": os.path.abspath(arguments.identity)} if arguments.identity else {}
     vault = session.vault
     settings.add(vault.path, name, values)
     try:
@@ -62,7 +68,7 @@ def _add(session: Session, arguments: Namespace) -> Answer:
         settings.remove(vault.path, name)
         raise
     return Answer(
-        {"name": name, "url": url, "vault": there or None},
+        {"name": name, "url": url, "vault": there or None, "encrypted": bool(remote.learned)},
         [f"{name}: {render.line(url)}{', with this vault in it' if there else ''}"],
         [f"{session.command} push {name}"],
     )
@@ -170,7 +176,7 @@ def _clone(session: Session, arguments: Namespace) -> Answer:
 
     folder = Path(arguments.folder).absolute()
     with opened(session, arguments.url, arguments.identity) as (told, remote):
-        vault, report = clone(remote, told.url, folder, {}, progress=session.progress)
+        vault, report = clone(remote, told.url, folder, remote.learned, progress=session.progress)
         vault.close()
     return _fetched(session, report, {"vault": render.disk_text(os.fspath(folder))}, f"{folder}: a vault")
 
@@ -219,7 +225,7 @@ def opened(session: Session, name: str, identity: str | None = None) -> Iterator
     from gitvault.remotes.opening import open_remote
 
     if "/" in name or ":" in name or os.sep in name:
-        told = settings.Settings(name, name)
+        told = settings.Settings(name, name, identity=os.path.abspath(identity) if identity else "")
         with open_remote(told, os.environ) as remote:
             yield told, remote
         return

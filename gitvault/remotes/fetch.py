@@ -44,7 +44,13 @@ class FetchReport:
 
 
 def clone(
-    remote: Remote, url: str, folder: Path, extra: Mapping[str, str], *, progress: Progress, **options: object
+    remote: Remote,
+    url: str,
+    folder: Path,
+    extra: Mapping[str, str | tuple[str, ...]],
+    *,
+    progress: Progress,
+    **options: object,
 ) -> tuple[Vault, FetchReport]:
     """A vault, open, with all that a remote holds, which becomes its `origin`; one that was interrupted goes on.
 
@@ -77,6 +83,7 @@ def fetch(vault: Vault, remote: Remote, told: settings.Settings, *, progress: Pr
     """
     known = remote.records(_id(vault, remote, told))
     others = sorted((record for chain, record in known.items() if chain != told.chain), key=lambda one: one.time)
+    junk = remote.demand(others)
     missing: list[str] = []
     size = snapshots = refs = 0
     lines: list[str] = []
@@ -94,7 +101,7 @@ def fetch(vault: Vault, remote: Remote, told: settings.Settings, *, progress: Pr
             lines += named
         if not missing:
             seen.note(index.parts())
-    return FetchReport(snapshots, refs, size, tuple(lines), tuple(left), tuple(missing), tuple(remote.junk))
+    return FetchReport(snapshots, refs, size, tuple(lines), tuple(left), tuple(missing), junk)
 
 
 def _id(vault: Vault, remote: Remote, told: settings.Settings) -> str:

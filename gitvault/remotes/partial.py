@@ -180,6 +180,7 @@ def restore(
     if not there or (vault and there != vault):
         raise NotFoundError(f"{remote.shown}: {f'holds another vault, {there}' if there else 'no vault there'}")
     newest = sorted(remote.records(there).values(), key=lambda record: record.time, reverse=True)
+    remote.demand(newest)
     with ExitStack() as held:
 
         def opened(records: Iterable[Record]) -> Vault:

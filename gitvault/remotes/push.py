@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gitvault.core.backup_engine.copy import DOINGS, grouped, read_refs
 from gitvault.core.interfaces import Progress
@@ -118,6 +118,12 @@ class _Push:
         self._progress = progress
         self._records = remote.records(told.id)
         self._mine = self._records.get(told.chain)
+        if not self._mine and any(
+            (parsed := records.parse_name(one)) and parsed[0] == told.chain for one in remote.sealed
+        ):
+            # Without a key that reads, and what this machine remembered is lost: it does not know where its chain ends.
+            self._told = replace(told, chain=secrets.token_hex(16))
+            settings.note(vault.path, told.name, "chain", self._told.chain)
         self._damaged = frozenset(remote.damaged())
         self._absent = self._damaged.union(*(record.condemned for record in self._records.values()))
         self._index: Index = remote.index(self._records.values(), self._absent)
@@ -282,7 +288,8 @@ class _Push:
             there = {
                 stored.name: stored.size for folder in (GIT, CHUNKS) for stored in self._remote.place.names(folder)
             }
-            if any(there.get(part.name) != part.size or part.name in self._absent for part in noted):
+            sizes = ((part, there.get(part.name, -1)) for part in noted)
+            if any(size not in (part.size, None) or part.name in self._absent for part, size in sizes):
                 self._journal.clear()
 
     # -- the commit ----------------------------------------------------------------------------------

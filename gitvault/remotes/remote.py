@@ -15,7 +15,7 @@ import hashlib
 import json
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
@@ -29,12 +29,14 @@ from gitvault.errors import (
     GitVaultError,
     NotFoundError,
     RemoteRefused,
+    RemoteSealed,
     UnsupportedFormatVersion,
 )
 from gitvault.remotes import records
 from gitvault.remotes.index import Index, Part
 from gitvault.remotes.places import Place
 from gitvault.remotes.records import Record
+from gitvault.remotes.sealed import is_sealed
 
 MARKER = "vault"
 GIT = "git/"
@@ -52,12 +54,23 @@ THREADS = 8
 class Remote:
     """What is at a place. `cache`: a folder for what was read of the index; None: nowhere."""
 
-    def __init__(self, place: Place, shown: str, *, cache: Path | None = None, disk: Disk | None = None) -> None:
-        """`shown`: what errors call it."""
+    def __init__(
+        self,
+        place: Place,
+        shown: str,
+        *,
+        cache: Path | None = None,
+        disk: Disk | None = None,
+        learned: Mapping[str, str | tuple[str, ...]] | None = None,
+    ) -> None:
+        """`shown`: what errors call it. `learned`: settings with which it can be opened again."""
+        self.learned = learned or {}
         self.place = place
         self.shown = shown
         self.junk: list[str] = []
         """What was skipped, and why."""
+        self.sealed: list[str] = []
+        """Records that are there and that no key here opens."""
         self._cache = cache
         self._disk = disk or Disk()
 
@@ -66,6 +79,8 @@ class Remote:
         try:
             content = self.place.get(MARKER)
         except NotFoundError:
+            if is_sealed(self.place):
+                raise RemoteSealed(f"{self.shown}: is encrypted; give the key that opens it: --identity FILE") from None
             return ""
         for version in (content, *self._versions(MARKER)):
             with suppress(ValueError, TypeError, KeyError):
@@ -98,14 +113,17 @@ class Remote:
     def _sound(self, names: Iterable[tuple[int, str]], vault: str) -> Iterator[Record]:
         for _, name in names:
             problem = ""
-            for content in self._contents(name):
-                try:
-                    yield records.decode(name, content, vault)
-                    break
-                except ValueError as error:
-                    problem = str(error)
-            else:
-                self.junk.append(f"{name}: {problem or 'gone'}")
+            try:
+                for content in self._contents(name):
+                    try:
+                        yield records.decode(name, content, vault)
+                        break
+                    except ValueError as error:
+                        problem = str(error)
+                else:
+                    self.junk.append(f"{name}: {problem or 'gone'}")
+            except RemoteSealed:
+                self.sealed.append(name)
 
     def index(self, known: Iterable[Record], without: Iterable[str] = ()) -> Index:
         """What the runs of these records say."""
@@ -162,7 +180,8 @@ class Remote:
             self._disk.write_durably(self._cache / _DAMAGED, "".join(f"{name}\n" for name in sorted(names)).encode())
 
     def _contents(self, name: str) -> Iterator[bytes]:
-        with suppress(NotFoundError):
+        # A sealed place that says damaged has tried all there is.
+        with suppress(NotFoundError, CorruptionError):
             for _ in range(_TRIES):
                 yield self.place.get(name)
         yield from self._versions(name)
@@ -200,6 +219,14 @@ class Remote:
             finally:
                 for _, future in waiting:
                     future.cancel()
+
+    def demand(self, known: Collection[Record]) -> tuple[str, ...]:
+        """What was skipped, and why. Raises RemoteSealed where no record could be read for want of a key."""
+        if self.sealed and not known:
+            raise RemoteSealed(
+                f"{self.shown}: no key here opens what machines wrote there; give the file with one: --identity FILE"
+            )
+        return (*self.junk, *(f"{name}: sealed to other keys" for name in self.sealed))
 
     def expect(self, there: str, vault: str) -> None:
         """Raises RemoteRefused where the vault that is `there`, if any, is another one."""

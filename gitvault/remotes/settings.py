@@ -31,6 +31,12 @@ class Settings:
     """Of the records that this vault writes there."""
     chunks: str = ""
     """Of a git remote: the remote that the large files go to; empty: none."""
+    encrypt: tuple[str, ...] = ()
+    """Who can read what is pushed: public keys; empty: it is not encrypted."""
+    identity: str = ""
+    """A file with the secret keys that open what is there."""
+    sealing: str = ""
+    """The key of names on an encrypted remote, in hex. It opens nothing."""
     values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """All keys, lower case, with all their values: for what wraps a place."""
 
@@ -93,6 +99,9 @@ def _read(name: str, values: Mapping[str, list[str]]) -> Settings:
         last("id"),
         last("chain"),
         last("chunks"),
+        tuple(values.get("encrypt", ())),
+        last("identity"),
+        last("sealing"),
         {key: tuple(each) for key, each in values.items()},
     )
 

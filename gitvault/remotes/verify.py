@@ -23,7 +23,8 @@ def verify(
     What is damaged is noted, so that the next push brings it again. Raises RemoteError and its kinds.
     """
     known = remote.records(vault)
-    defects = [Defect("record", name, reason) for name, _, reason in (junk.partition(": ") for junk in remote.junk)]
+    skipped = remote.demand(known.values())
+    defects = [Defect("record", name, reason) for name, _, reason in (junk.partition(": ") for junk in skipped)]
     there = {stored.name: stored.size for folder in (GIT, CHUNKS) for stored in remote.place.names(folder)}
     index = remote.index(known.values())
     checked = 0
@@ -41,7 +42,7 @@ def verify(
     parts = {} if unreadable else index.parts()
     for part in parts.values():
         checked += 1
-        if there.get(part.name) != part.size:
+        if part.name not in there or there[part.name] not in (part.size, None):
             found = f"{there[part.name]} bytes" if part.name in there else "none"
             defects.append(Defect("pack", part.name, f"expected {part.size} bytes, found {found}"))
             damaged.add(part.name)

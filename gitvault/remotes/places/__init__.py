@@ -18,7 +18,8 @@ class Stored:
     """An object that a place has: its name, its length in bytes, and when it came there by the place's own clock."""
 
     name: str
-    size: int
+    size: int | None
+    """None where it does not tell how long the object is."""
     time: float
     """Seconds since 1970."""
 

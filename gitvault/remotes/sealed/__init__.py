@@ -1,8 +1,8 @@
 """A place whose server can read nothing: contents are age files, names are keyed hashes.
 
-    README, unseal.sh    plain: what this is, and how to open it with nothing but age, git and a shell
-    keys/ID              plain name, an age file: the key of names and MACs, for each set of recipients that there was
-    anything else        see names.py and objects.py
+    README, *.sh     plain: what this is, and how to open it with nothing but age, git, zstd and a shell
+    keys/ID          plain name, an age file: the key of names and MACs, for each set of recipients that there was
+    anything else    see names.py and objects.py
 
 Who pushes needs the recipients, which are public, and the key of the names, which lies on the machine. Neither reads.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gitvault.core.utils.files import Disk
-from gitvault.errors import CorruptionError, GitVaultError, NotFoundError, RemoteSealed
+from gitvault.errors import CorruptionError, GitVaultError, RemoteSealed
 from gitvault.remotes.places import Stored
 from gitvault.remotes.sealed import keys
 from gitvault.remotes.sealed.names import KEY_SIZE, Names, derived
@@ -27,10 +27,10 @@ from gitvault.remotes.sealed.objects import NoKey, decrypt, padded, seal, unseal
 
 if TYPE_CHECKING:
     from gitvault.remotes.places import Place
-    from gitvault.remotes.sealed.keys import Identity
 
 KEYS = "keys/"
-HELP = ("README", "unseal.sh")
+HELP = {"README": "sealed.README", "unseal.sh": "unseal.sh", "rescue.sh": "rescue.sh"}
+"""What stands there in plain, and the file of ours that it is."""
 # What a place may hold of one object, sealed: more is nobody's of ours.
 _LARGEST = (32 << 20) + (1 << 20)
 _LARGEST_KEY = 1 << 20
@@ -70,6 +70,8 @@ class Sealed:
         self._disk = disk or Disk()
         self._opened: OrderedDict[str, bytes] = OrderedDict()
         self._lock = threading.Lock()
+        self._sharing = threading.Lock()
+        self._shared = False
 
     @property
     def reads(self) -> bool:
@@ -78,9 +80,15 @@ class Sealed:
 
     def put(self, name: str, content: bytes) -> None:
         """See Place."""
+        self._share()
+        remembered = self._memory if not self.reads and not name.startswith(_BULK) else None
+        if remembered:
+            # First: what the place does not list is not asked for.
+            self._disk.make_folder(remembered)
+            self._disk.write_durably(remembered / name.replace("/", "-"), content)
         self._place.put(self._names.hide(name), seal(name, content, self._key, self._recipients))
-        if not self.reads and self._memory and not name.startswith(_BULK):
-            self._remember(self._memory, name, content)
+        if remembered and name.startswith(_RECORDS):
+            self._forget(remembered, name, content.decode("utf-8", "replace"))
 
     def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
         """See Place; the object is fetched and opened whole.
@@ -97,11 +105,11 @@ class Sealed:
         return content[start : None if length is None else start + length]
 
     def names(self, prefix: str = "") -> Iterator[Stored]:
-        """See Place; sizes are of what is stored, names that were not made with the key are left out."""
+        """See Place; without lengths, which show when they are opened, and names that were not made with the key."""
         found = []
         for stored in self._place.names(self._names.hide(prefix)):
             if name := self._names.show(stored.name):
-                found.append(Stored(name, stored.size, stored.time))
+                found.append(Stored(name, None, stored.time))
         yield from sorted(found, key=lambda stored: stored.name)
 
     def delete(self, names: Sequence[str]) -> None:
@@ -118,17 +126,23 @@ class Sealed:
         """See Place."""
         self._place.close()
 
-    def share(self) -> None:
+    def _share(self) -> None:
         """See to it that each of the recipients can learn the key of the names from the remote."""
+        with self._sharing:
+            if not self._shared:
+                self._put_key()
+                self._shared = True
+
+    def _put_key(self) -> None:
+        import pyrage
+
         name = KEYS + derived(self._key, "\n".join(self._texts)).hex()[:32]
         if any(stored.name == name for stored in self._place.names(KEYS)):
             return
         document = {"gitvault-key": 1, "key": self._key.hex(), "recipients": self._texts}
         text = json.dumps(document, sort_keys=True).encode() + b"\n"
-        import pyrage
-
-        for file in HELP:
-            self._place.put(file, (Path(__file__).parents[2] / "rescue" / f"sealed.{file}").read_bytes())
+        for plain, file in HELP.items():
+            self._place.put(plain, (Path(__file__).parents[2] / "rescue" / file).read_bytes())
         self._place.put(name, pyrage.encrypt(text + bytes(padded(len(text)) - len(text)), self._recipients))
 
     def _kept(self, name: str) -> bytes | None:
@@ -139,7 +153,7 @@ class Sealed:
         """What was sealed under a name, of the newest version that was."""
         hidden = self._names.hide(name)
         problem: GitVaultError | None = None
-        for attempt in range(_TRIES):
+        for _ in range(_TRIES):
             sealed = self._place.get(hidden, 0, _LARGEST)
             try:
                 return unseal(name, sealed, self._key, self._identities)
@@ -155,23 +169,20 @@ class Sealed:
         assert problem
         raise problem
 
-    def _remember(self, folder: Path, name: str, content: bytes) -> None:
-        """Keep what later pushes ask for; with a record goes what it does not name."""
-        self._disk.make_folder(folder)
-        self._disk.write_durably(folder / name.replace("/", "-"), content)
-        if name.startswith(_RECORDS):
-            named = content.decode("utf-8", "replace")
-            for path in folder.iterdir():
-                kind, _, rest = path.name.rpartition("-")
-                if kind and path.name != name.replace("/", "-") and rest not in named:
-                    self._disk.unlink(path)
+    def _forget(self, memory: Path, record: str, named: str) -> None:
+        """Keep of what this machine remembers only what its newest record names."""
+        for path in memory.iterdir():
+            kind, _, digest = path.name.rpartition("-")
+            if kind and path.name != record.replace("/", "-") and digest not in named:
+                self._disk.unlink(path)
 
     def _remembered(self, name: str) -> bytes:
+        if "/" not in name:
+            # What no list was read for: is it there at all?
+            self._place.get(self._names.hide(name), 0, 1)
         if self._memory:
             with suppress(OSError):
                 return (self._memory / name.replace("/", "-")).read_bytes()
-        if not any(stored.name == name for stored in self.names(name.rpartition("/")[0] + "/" if "/" in name else "")):
-            raise NotFoundError(f"no {name} there")
         raise RemoteSealed(f"{name}: this machine has no key that reads; give the file with one: --identity FILE")
 
 
@@ -200,4 +211,3 @@ def learn(place: Place, identity: Path) -> tuple[bytes, list[str]]:
                 if found["gitvault-key"] == 1 and len(key) == KEY_SIZE:
                     return key, [str(text) for text in found["recipients"]]
     raise RemoteSealed(f"{identity}: not a key that opens this remote; it takes one of those it was sealed to")
-

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NewType
 
 from gitvault.core.utils.files import read_plain
 from gitvault.errors import ConfigError, ToolMissing
 
-if TYPE_CHECKING:
-    import pyrage
-
-    Recipient = pyrage.x25519.Recipient | pyrage.ssh.Recipient
-    Identity = pyrage.x25519.Identity | pyrage.ssh.Identity
-
+Recipient = NewType("Recipient", object)
+"""A public key, as the library has it."""
+Identity = NewType("Identity", object)
+"""A secret key, likewise."""
 _LARGEST = 1 << 20
 _PRIVATE = b"-----BEGIN"
 _SECRET = "AGE-SECRET-KEY-1"
@@ -39,8 +37,8 @@ def _recipient(text: str) -> Recipient:
 
     try:
         if text.startswith("ssh-"):
-            return pyrage.ssh.Recipient.from_str(text)
-        return pyrage.x25519.Recipient.from_str(text)
+            return Recipient(pyrage.ssh.Recipient.from_str(text))
+        return Recipient(pyrage.x25519.Recipient.from_str(text))
     except pyrage.RecipientError as error:
         if text.startswith(_SECRET):
             # It would be written into the settings.
@@ -64,16 +62,16 @@ def identities(path: Path) -> list[Identity]:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); name the file with the secret key") from error
     try:
         if content.startswith(_PRIVATE) and b"AGE ENCRYPTED" not in content[:80]:
-            return [pyrage.ssh.Identity.from_buffer(content)]
+            return [Identity(pyrage.ssh.Identity.from_buffer(content))]
         lines = (line.strip() for line in content.decode("utf-8").splitlines())
-        found = [pyrage.x25519.Identity.from_str(line) for line in lines if line and not line.startswith("#")]
+        found = [Identity(pyrage.x25519.Identity.from_str(line)) for line in lines if line and not line.startswith("#")]
     except (pyrage.IdentityError, UnicodeDecodeError) as error:
         # What stands in the file is nobody's business: age's own errors do not quote it.
         way = "take its passphrase off a copy" if "decrypted first" in str(error) else "is it what age-keygen wrote?"
         raise ConfigError(f"{path}: no secret key that can be used ({_sentence(error)}); {way}") from None
     if not found:
         raise ConfigError(f"{path}: holds no secret key; is it what age-keygen wrote?")
-    return list(found)
+    return found
 
 
 def _sentence(error: Exception) -> str:

@@ -7,8 +7,8 @@ it becomes
                                        STREAM = HMAC-SHA-256(K2, TAG || 1), HMAC-SHA-256(K2, TAG || 2) ...
 
 where FOLDER is what stands before it, in plain, K1 and K2 are HMAC-SHA-256(KEY, "gitvault name tag") and "gitvault name
-stream", and numbers are single bytes. It is the construction of SIV modes: the same name is always hidden in the same way,
-nothing else can be told without the key, and nobody without it makes a name that counts.
+stream", and numbers are single bytes. It is the construction of SIV modes: the same name is always hidden in the same
+way, nothing else can be told without the key, and nobody without it makes a name that counts.
 """
 
 from __future__ import annotations
@@ -34,9 +34,7 @@ class Names:
     def hide(self, name: str) -> str:
         """What stands on the server for a name, or for a folder, which ends with `/`."""
         words = name.split("/")
-        return "/".join(
-            self._hide("/".join(words[:depth]), word) if word else "" for depth, word in enumerate(words)
-        )
+        return "/".join(self._hide("/".join(words[:depth]), word) if word else "" for depth, word in enumerate(words))
 
     def show(self, hidden: str) -> str | None:
         """The name that is hidden so; None for what was not made with this key."""

@@ -4,21 +4,19 @@
     the object's LENGTH bytes
     zeros, up to a power of two below 64 KiB, at least 1 KiB; above, up to a multiple of 64 KiB
 
-so that the age program, `head` and `tail` give it back. MAC is HMAC-SHA-256(K, "NAME LENGTH" newline, the bytes), where K
-is HMAC-SHA-256(KEY, "gitvault object"): anyone may know a public key and write age files to it, who has KEY wrote this one.
+so that the age program, `head` and `tail` give it back. MAC is HMAC-SHA-256(K, "NAME LENGTH" newline, the bytes), where
+K is HMAC-SHA-256(KEY, "gitvault object"): anyone may know a public key and write age files to it, this one was written
+by somebody who has KEY.
 """
 
 from __future__ import annotations
 
 import hmac
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from gitvault.errors import CorruptionError
+from gitvault.remotes.sealed.keys import Identity, Recipient
 from gitvault.remotes.sealed.names import derived
-
-if TYPE_CHECKING:
-    from gitvault.remotes.sealed.keys import Identity, Recipient
 
 _LEAST = 1 << 10
 _STEP = 64 << 10
@@ -42,7 +40,7 @@ def seal(name: str, content: bytes, key: bytes, recipients: Sequence[Recipient])
 
     line = f"gitvault {name} {len(content)} {_mac(key, name, content)}\n".encode("ascii")
     length = len(line) + len(content)
-    return pyrage.encrypt(b"".join((line, content, bytes(padded(length) - length))), recipients)
+    return bytes(pyrage.encrypt(b"".join((line, content, bytes(padded(length) - length))), recipients))
 
 
 def unseal(name: str, sealed: bytes, key: bytes, identities: Sequence[Identity]) -> bytes:
@@ -63,7 +61,7 @@ def decrypt(name: str, sealed: bytes, identities: Sequence[Identity]) -> bytes:
     import pyrage
 
     try:
-        return pyrage.decrypt(sealed, identities)
+        return bytes(pyrage.decrypt(sealed, identities))
     except pyrage.DecryptError as error:
         # The library tells them apart by nothing else.
         if "No matching keys" in str(error):
