@@ -18,6 +18,7 @@ from typing import Any, cast
 import coverage
 import hypothesis
 import pytest
+from servers import s3 as s3
 
 from gitvault.cli import main
 from gitvault.vault import Vault
@@ -43,7 +44,14 @@ UNMEASURED = {
 UNRAISED = pytest.StashKey[list[str]]()
 
 # Debian's names, where they differ from the program's.
-PACKAGES = {"hg": "mercurial", "svn": "subversion", "setfattr": "attr", "setfacl": "acl", "man": "man-db"}
+PACKAGES = {
+    "hg": "mercurial",
+    "svn": "subversion",
+    "setfattr": "attr",
+    "setfacl": "acl",
+    "man": "man-db",
+    "radosgw": "radosgw ceph-mon ceph-osd ceph-common",
+}
 
 hypothesis.settings.register_profile("default", deadline=None, max_examples=40, derandomize=True)
 hypothesis.settings.register_profile("deep", deadline=None, max_examples=2000)
