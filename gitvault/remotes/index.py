@@ -147,6 +147,21 @@ class Index:
             left = [one for one in left if one not in found]
         return found
 
+    def packs_of(self, prefix: str) -> list[Part]:
+        """The packs of the git objects whose ids begin so, each in one; at most 40 digits. Errors as in `find`."""
+        found: dict[str, Part] = {}
+        for run in self.runs:
+            firsts = [first for first, _ in run.pieces]
+            for _, name in run.pieces[max(bisect_right(firsts, prefix) - 1, 0) : bisect_right(firsts, prefix + "g")]:
+                for one, rest in self._piece(name).items():
+                    if one.startswith(prefix) and rest[0] == "g" and one not in found:
+                        row = self._row(run, rest)
+                        if row.part.name not in self._without and row.part.name.startswith("git/"):
+                            found[one] = row.part
+            if len(prefix) == 40 and found:
+                break
+        return list(found.values())
+
     def parts(self) -> dict[str, Part]:
         """All parts that count, by name."""
         every = (part for run in self.runs for part in self.parts_of(run))

@@ -44,8 +44,8 @@ def _learned(place: Place, told: Settings) -> dict[str, str | tuple[str, ...]]:
     """What a machine has to know of a sealed remote: from its settings, from the remote, or, of a new one, made up."""
     recipients = told.encrypt
     if told.sealing:
-        return {"encrypt": recipients, "sealing": told.sealing, "identity": told.identity}
-    if told.identity and sealed.is_sealed(place):
+        key = bytes.fromhex(told.sealing)
+    elif told.identity and sealed.is_sealed(place):
         key, known = sealed.learn(place, Path(told.identity))
         recipients = recipients or tuple(known)
     elif sealed.is_sealed(place):

@@ -58,7 +58,7 @@ def merged_refs(records: Iterable[Record]) -> dict[str, ObjectId]:
 def attach(vault: Vault, remote: Remote, index: Index) -> None:
     """Let what the vault lacks come from the remote."""
     source = _Source(vault, remote, index)
-    vault.history.objects.fetch = source.fetch_object
+    vault.history.objects.fetch = source.fetch_objects
     vault.store.fetch = source.fetch_file
 
 
@@ -67,17 +67,17 @@ class _Source:
         self._vault = vault
         self._remote = remote
         self._index = index
+        self._brought: set[str] = set()
 
-    def fetch_object(self, oid: ObjectId) -> bool:
-        """Bring the pack with an object; whether there is one."""
-        row = self._index.find([oid.hex()]).get(oid.hex())
-        if row is None:
-            return False
-        ready = store_part(self._vault, row.part, self._remote.get(row.part.name))
-        if not isinstance(ready, NewPack):
-            raise CorruptionError(f"{self._remote.shown}: {row.part.name} should hold git objects; verify the remote")
-        publish(ready, self._vault.path / "objects" / "pack", self._vault.disk)
-        return True
+    def fetch_objects(self, prefix: str) -> bool:
+        """Bring the packs with the git objects whose ids begin so; whether there is one."""
+        wanted = {part.name: part for part in self._index.packs_of(prefix) if part.name not in self._brought}
+        for part in wanted.values():
+            ready = store_part(self._vault, part, self._remote.get(part.name))
+            assert isinstance(ready, NewPack)
+            publish(ready, self._vault.path / "objects" / "pack", self._vault.disk)
+            self._brought.add(part.name)
+        return bool(wanted)
 
     def fetch_file(self, pointer: Pointer) -> None:
         """Bring what a file's content stands on; nothing when it is not there."""
@@ -98,29 +98,28 @@ class _Source:
 
     def _bring(self, chunks: Collection[ChunkId]) -> None:
         """Fetch the frames of those chunks that are not here, and all these are coded against."""
-        levels: list[dict[tuple[str, int], tuple[Row, list[Chunk]]]] = []
+        frames: dict[tuple[str, int], tuple[Row, list[Chunk]]] = {}
         wanted = set(chunks)
         known: set[ChunkId] = set()
+        depth = 0
         while wanted := wanted - known - set(self._vault.store.known(wanted)):
-            if len(levels) > _DEEPEST:
+            if (depth := depth + 1) > _DEEPEST:
                 raise CorruptionError(f"{self._remote.shown}: more than {_DEEPEST} frames stand on each other")
             found = self._index.find([chunk.hex() for chunk in wanted])
-            level: dict[tuple[str, int], tuple[Row, list[Chunk]]] = {}
             bases: set[ChunkId] = set()
             for chunk in wanted:
                 row = found.get(chunk.hex())
                 if row is None or row.kind != "c":
                     raise NotFoundError(f"{self._remote.shown}: no chunk {chunk.hex()} there; verify the remote")
                 frame = row.frame()
-                level.setdefault((row.part.name, frame.offset), (row, []))[1].append(row.chunk(chunk))
+                frames.setdefault((row.part.name, frame.offset), (row, []))[1].append(row.chunk(chunk))
                 bases.update(frame.bases)
-            levels.append(level)
             known |= wanted
             wanted = bases
-        frames = {key: entry for level in reversed(levels) for key, entry in level.items()}
         stored = self._read({key: row.frame() for key, (row, _) in frames.items()})
         target = self._vault.store.target()
-        for key, (row, held) in frames.items():
+        # What others are coded against was met last.
+        for key, (row, held) in reversed(frames.items()):
             target.add(0, row.frame(), stored[key], held)
         target.flush()
 

@@ -27,11 +27,11 @@ from gitvault.core.versioning.transfer import ObjectTransfer
 from gitvault.errors import CorruptionError, NotFoundError
 
 _TAGS = "refs/tags/"
-DOINGS = (origins.PREFIX, UNDO, losses.REF, OPERATIONS)
-"""How the refs begin in which a vault remembers its own doings."""
+DOINGS = (origins.PREFIX, UNDO, losses.REF)
+"""How the refs begin that say nothing to another vault."""
 
-# Those, and what is merged line by line.
-_OWN = (*DOINGS, TOMBSTONES, catalog.REF)
+# Those, what a vault remembers of its own operations, and what is merged line by line.
+_OWN = (*DOINGS, OPERATIONS, TOMBSTONES, catalog.REF)
 # Until two readings of the refs in a row are the same: somebody may be moving several.
 _READINGS = 20
 # A prune and a sweep of the source may take away what is being copied: then it starts over with the new refs.
