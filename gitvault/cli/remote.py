@@ -30,6 +30,10 @@ def _configure(parser: ArgumentParser) -> None:
     parser.add_argument("--encrypt", metavar="RECIPIENT", type=filled(str), action="append", default=[], help=readers)
     opening = "add: the file with the secret key; without one this machine only pushes"
     parser.add_argument("--identity", metavar="FILE", type=filled(disk_path), help=opening)
+    locking = (
+        "add: of s3://, with the owner's credentials: the server lets nobody remove or change what comes for so long"
+    )
+    parser.add_argument("--retain", metavar="30d", type=filled(str), help=locking)
     parser.add_argument("--auto", action="store_true", help="add: push after each snapshot, in the background")
     parser.add_argument("--rate", metavar="R", type=filled(str), help="add: bytes a second at most, such as 500k or 2m")
     parser.add_argument("--chunks", metavar="NAME", type=filled(str), help="add: of a git URL, where large files go")
@@ -47,7 +51,7 @@ def _run(session: Session, arguments: Namespace) -> Answer:
 def _add(session: Session, arguments: Namespace) -> Answer:
     from gitvault.remotes import settings
     from gitvault.remotes.opening import open_remote
-    from gitvault.remotes.places import folder_of, scheme_of
+    from gitvault.remotes.places import folder_of, retain, scheme_of
 
     name, url = arguments.words
     scheme = scheme_of(url)
@@ -55,7 +59,7 @@ def _add(session: Session, arguments: Namespace) -> Answer:
         url = os.fspath(folder_of(url))
     values: dict[str, str | tuple[str, ...]] = {"url": url}
     values |= {"auto": "true"} if arguments.auto else {}
-    values |= {key: value for key in ("rate", "chunks") if (value := getattr(arguments, key))}
+    values |= {key: value for key in ("rate", "chunks", "retain") if (value := getattr(arguments, key))}
     values |= {"encrypt": tuple(arguments.encrypt)} if arguments.encrypt else {}
     values |= {"identity": os.path.abspath(arguments.identity)} if arguments.identity else {}
     vault = session.vault
@@ -64,6 +68,8 @@ def _add(session: Session, arguments: Namespace) -> Answer:
         with open_remote(settings.get(vault.path, name), os.environ, vault=vault.path, disk=vault.disk) as remote:
             there = remote.vault_id()
             remote.expect(there, vault.config.id)
+        if arguments.retain:
+            retain(url, os.environ, arguments.retain)
     except BaseException:
         settings.remove(vault.path, name)
         raise

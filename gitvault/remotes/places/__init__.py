@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -85,6 +86,23 @@ def open_place(url: str, environment: Mapping[str, str], *, rate: int = 0, disk:
 
         return Patient(Bucket(scheme, parts.netloc, parts.path.strip("/"), environment), url, rate=rate)
     raise ConfigError(f"{url}: no place for objects; expected s3://, gs://, az://, sftp:// or a folder")
+
+
+def retain(url: str, environment: Mapping[str, str], text: str) -> None:
+    """Have the server lock what comes from now on for a time, such as `30d`, `8w`, `6m` or `2y`.
+
+    Raises ConfigError where that cannot be, RemoteError and its kinds.
+    """
+    found = re.fullmatch("([1-9][0-9]{0,4})([dwmy])", text)
+    if not found:
+        raise ConfigError(f"--retain {text}: expected a duration, such as 30d, 8w, 6m or 2y")
+    if scheme_of(url) != "s3":
+        raise ConfigError(f"{url}: objects can be locked on s3:// only; leave out --retain")
+    from gitvault.remotes.places.buckets import Bucket
+
+    parts = urlsplit(url)
+    days = int(found[1]) * {"d": 1, "w": 7, "m": 30, "y": 365}[found[2]]
+    Bucket("s3", parts.netloc, parts.path.strip("/"), environment).retain(days)
 
 
 def scheme_of(url: str) -> str:

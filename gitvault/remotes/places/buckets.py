@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from gitvault.errors import (
+    ConfigError,
     NotFoundError,
     RemoteError,
     RemoteFull,
@@ -21,6 +22,8 @@ from gitvault.remotes.places import Stored
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
+
+    from gitvault.remotes.places.history import History
 
 _MD5 = re.compile(r'"?([0-9a-f]{32})"?')
 # What servers say, in words that mean one thing each. The first that fits counts.
@@ -55,6 +58,10 @@ class Bucket:
             raise ToolMissing(f"{self._shown}: needs the package obstore; pip install 'gitvault[remote]'") from None
         self._api = obstore
         self._prefix = f"{prefix}/" if prefix else ""
+        self._bucket = bucket
+        self._environment = environment
+        # Only S3 is asked for versions and locks.
+        self._has_history = scheme == "s3"
         with self._said(""):
             self._store = _store(scheme, bucket, environment)
 
@@ -88,13 +95,41 @@ class Bucket:
 
     def delete(self, names: Sequence[str]) -> None:
         """See Place."""
+        if self._has_history:
+            with self._said(""):
+                history = self._history()
+                if history.keeps():
+                    history.remove(names)
+                    return
         with self._said(""), suppress(FileNotFoundError):
             self._api.delete(self._store, [self._prefix + name for name in names])
 
     def versions(self, name: str) -> Iterator[bytes]:
         """See Place."""
+        if self._has_history:
+            # Without the right to list them there is the newest.
+            with suppress(RemoteRefused), self._said(name):
+                yield from self._history().contents(name)
+                return
         with suppress(NotFoundError):
             yield self.get(name)
+
+    def retain(self, days: int) -> None:
+        """Have the server lock whatever comes from now on for so many days. Raises ConfigError where it cannot."""
+        with self._said(""):
+            try:
+                self._history().retain(days)
+            except ValueError as error:
+                if re.search("InvalidBucketState|InvalidRequest", str(error)):
+                    raise ConfigError(
+                        f"{self._shown}: the bucket cannot lock objects; make one with object lock (and versions) on"
+                    ) from None
+                raise
+
+    def _history(self) -> History:
+        from gitvault.remotes.places.history import History
+
+        return History(self._bucket, self._prefix, self._environment)
 
     def close(self) -> None:
         """See Place."""
