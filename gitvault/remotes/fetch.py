@@ -240,7 +240,12 @@ def _lines(history: GitHistory, record: Record) -> tuple[dict[str, ObjectId], li
             if _follows(history, mine, tip):
                 skipped.add(project)
                 continue
-        renamed[project] = f"{project}@{record.machine}"
+        line = f"{project}@{record.machine}"
+        known = history.tip(line)
+        if known and _follows(history, known, tip):
+            skipped.add(project)
+        else:
+            renamed[project] = line
     refs = {}
     for ref, oid in record.refs.items():
         project = project_of(ref)

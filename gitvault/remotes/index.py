@@ -220,14 +220,18 @@ def merge(
     put: Callable[[str, bytes], None],
     without: Collection[str] = (),
 ) -> Run:
-    """One run of several and of new rows, sorted, that are numbered by `parts`. `without`: parts that are left out.
+    """One run of several and of new rows, sorted, that are numbered by `parts`.
+
+    `without`: parts of the old runs that are left out.
 
     `put` is given each object of it, by name.
     """
     numbers: dict[str, int] = {}
     listed: list[Part] = []
 
-    def renumbered(each: Iterable[tuple[str, str]], known: Sequence[Part]) -> Iterator[tuple[str, str]]:
+    def renumbered(
+        each: Iterable[tuple[str, str]], known: Sequence[Part], without: Collection[str]
+    ) -> Iterator[tuple[str, str]]:
         places: list[int | None] = []
         for part in known:
             if part.name in without:
@@ -242,7 +246,10 @@ def merge(
             if (place := places[int(number)]) is not None:
                 yield one, " ".join((kind, str(place), *words))
 
-    sources = [renumbered(rows, parts), *(renumbered(index.rows(run), index.parts_of(run)) for run in runs)]
+    sources = [
+        renumbered(rows, parts, ()),
+        *(renumbered(index.rows(run), index.parts_of(run), without) for run in runs),
+    ]
     pieces: list[tuple[str, str]] = []
     lines: list[str] = []
     size = total = 0

@@ -135,6 +135,7 @@ class _Push:
         self._chunks = ChunkPack()
         # Sent or about to be, and not in the journal yet.
         self._fresh: set[str] = set()
+        self._sent: set[str] = set()
         self._uploaded = self._bytes = 0
 
     def run(self, projects: frozenset[str]) -> tuple[int, int, int, int]:
@@ -157,7 +158,12 @@ class _Push:
     def overtaken(self) -> bool:
         """Whether somebody condemned meanwhile what this push relied on."""
         now = self._remote.records(self._told.id).values()
-        return not self._absent.issuperset(*(record.condemned for record in now))
+        # The same content has the same name again; a prune may have removed it after it came.
+        again = self._sent & self._absent
+        there = (
+            {stored.name for folder in (GIT, CHUNKS) for stored in self._remote.place.names(folder)} if again else set()
+        )
+        return not (again <= there and all(self._absent.issuperset(record.condemned) for record in now))
 
     def _send(self, projects: frozenset[str]) -> tuple[dict[str, ObjectId], int]:
         """Send what the refs reach; the refs of the new record, and how many snapshots are new there."""
@@ -274,6 +280,7 @@ class _Push:
         future, part, rows = self._sending.popleft()
         future.result()
         self._journal.add(part, rows)
+        self._sent.add(part.name)
         self._fresh.difference_update(one for one, _ in rows)
         self._uploaded += 1
         self._bytes += part.size
@@ -326,7 +333,7 @@ class _Push:
 
     def _condemned(self, mine: Record | None) -> tuple[str, ...]:
         """What is damaged, as long as another machine's runs list it: who pushes there is not to rely on it."""
-        mentioned = self._damaged.union(mine.condemned if mine else ())
+        mentioned = self._damaged.union(mine.condemned if mine else ()) - self._sent
         if not mentioned:
             return ()
         others = [run for chain, record in self._records.items() if chain != self._told.chain for run in record.runs]
