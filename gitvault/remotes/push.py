@@ -21,7 +21,7 @@ from gitvault.core.storage.packs import PackInMemory as ChunkPack
 from gitvault.core.utils.lock import VaultLock
 from gitvault.core.versioning.packfile import PackInMemory as GitPack
 from gitvault.core.versioning.transfer import Reach
-from gitvault.errors import CorruptionError, NotFoundError, RemoteRefused
+from gitvault.errors import CorruptionError, NotFoundError, RemoteRefused, RemoteSealed
 from gitvault.remotes import index, records, settings
 from gitvault.remotes.index import Index, Part
 from gitvault.remotes.journal import Journal
@@ -88,7 +88,13 @@ def push(
 def _identified(vault: Vault, remote: Remote, told: Settings) -> Settings:
     """The settings with ids, of the vault that is there and of this machine's chain. Raises RemoteRefused."""
     expected = told.id or vault.config.id
-    there = remote.vault_id()
+    try:
+        there = remote.vault_id()
+    except RemoteSealed:
+        # It is there under the name that this machine knows; what it says was known once.
+        if not told.id:
+            raise
+        there = told.id
     if not there:
         if told.id:
             raise RemoteRefused(

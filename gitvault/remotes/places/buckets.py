@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -61,6 +62,8 @@ class Bucket:
         self._bucket = bucket
         self._environment = environment
         # Only S3 is asked for versions and locks.
+        self._lock = threading.Lock()
+        self._asked: History | None = None
         self._has_history = scheme == "s3"
         with self._said(""):
             self._store = _store(scheme, bucket, environment)
@@ -129,7 +132,11 @@ class Bucket:
     def _history(self) -> History:
         from gitvault.remotes.places.history import History
 
-        return History(self._bucket, self._prefix, self._environment)
+        with self._lock:
+            # Made when it is first needed, and once: that takes half a second.
+            if not self._asked:
+                self._asked = History(self._bucket, self._prefix, self._environment)
+            return self._asked
 
     def close(self) -> None:
         """See Place."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gitvault.core.utils.files import Disk
-from gitvault.errors import CorruptionError, GitVaultError, RemoteSealed
+from gitvault.errors import CorruptionError, GitVaultError, NotFoundError, RemoteSealed
 from gitvault.remotes.places import Stored
 from gitvault.remotes.sealed import keys
 from gitvault.remotes.sealed.names import KEY_SIZE, Names, derived
@@ -38,6 +38,7 @@ _LARGEST_KEY = 1 << 20
 _TRIES = 3
 # Opened objects that are kept, of about 8 MiB: who reads parts of one asks for it again and again.
 _KEPT = 3
+_MARK = "unseal.sh"
 _BULK = ("git/", "chunks/")
 _RECORDS = "machines/"
 
@@ -137,7 +138,7 @@ class Sealed:
         import pyrage
 
         name = KEYS + derived(self._key, "\n".join(self._texts)).hex()[:32]
-        if any(stored.name == name for stored in self._place.names(KEYS)):
+        if _is_there(self._place, name):
             return
         document = {"gitvault-key": 1, "key": self._key.hex(), "recipients": self._texts}
         text = json.dumps(document, sort_keys=True).encode() + b"\n"
@@ -193,7 +194,7 @@ def new_key() -> bytes:
 
 def is_sealed(place: Place) -> bool:
     """Whether what is at a place is sealed."""
-    return any(True for _ in place.names(KEYS))
+    return _is_there(place, _MARK)
 
 
 def learn(place: Place, identity: Path) -> tuple[bytes, list[str]]:
@@ -211,3 +212,12 @@ def learn(place: Place, identity: Path) -> tuple[bytes, list[str]]:
                 if found["gitvault-key"] == 1 and len(key) == KEY_SIZE:
                     return key, [str(text) for text in found["recipients"]]
     raise RemoteSealed(f"{identity}: not a key that opens this remote; it takes one of those it was sealed to")
+
+
+def _is_there(place: Place, name: str) -> bool:
+    try:
+        # Not a list: a folder that is still to be made has none.
+        place.get(name, 0, 1)
+    except NotFoundError:
+        return False
+    return True

@@ -1,0 +1,282 @@
+"""An encrypted remote from the command line: who can read it, what its server sees, and that it cannot be destroyed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pyrage
+import pytest
+from places import MemoryPlace
+from servers import S3
+
+from gitvault.cli import main
+from gitvault.errors import ConfigError, RemoteRefused
+from gitvault.remotes import places, settings
+from gitvault.remotes.sealed.names import Names
+from gitvault.vault import Vault
+
+SECRET = "the known plain text"
+
+
+def run(*words: str | Path) -> int:
+    return main.main([str(word) for word in words])
+
+
+@pytest.fixture
+def home(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """A folder with a project, a vault with a snapshot of it, and a pair of keys."""
+    project = tmp_path / "unmistakable"
+    project.mkdir()
+    (project / "confidential.txt").write_text(SECRET * 50)
+    (project / "large.bin").write_bytes(bytes(range(256)) * 8000)
+    (project / "empty").mkdir()
+    identity = pyrage.x25519.Identity.generate()
+    (tmp_path / "key").write_text(f"{identity}\n")
+    (tmp_path / "public").write_text(str(identity.to_public()))
+    assert run("init", tmp_path / "vault.git") == 0
+    assert snapshot(tmp_path, "one") == 0
+    return tmp_path
+
+
+def snapshot(home: Path, message: str) -> int:
+    return run("--vault", home / "vault.git", "snapshot", home / "unmistakable", "-m", message)
+
+
+def add(home: Path, *more: str | Path, vault: str = "vault.git", url: str = "") -> int:
+    public = (home / "public").read_text()
+    return run("--vault", home / vault, "remote", "add", "off", url or home / "off", "--encrypt", public, *more)
+
+
+def push(home: Path, vault: str = "vault.git") -> int:
+    return run("--vault", home / vault, "push", "off")
+
+
+def same(one: Path, other: Path) -> bool:
+    return subprocess.run(["diff", "-r", one, other]).returncode == 0
+
+
+Said = Callable[[], str]
+
+
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str]) -> Said:
+    """What was printed since the last time, errors too."""
+
+    def read() -> str:
+        out, err = capsys.readouterr()
+        return out + err
+
+    return read
+
+
+def test_a_machine_that_only_pushes_and_an_empty_one_that_has_the_key(home: Path, said: Said) -> None:
+    assert (add(home), push(home)) == (0, 0)
+    (home / "unmistakable" / "later.txt").write_text("later")
+    assert (snapshot(home, "two"), push(home)) == (0, 0)
+    # What is derived can go: it knows where it was.
+    shutil.rmtree(home / "vault.git" / "cache")
+    said()
+    assert run("--vault", home / "vault.git", "push", "off", "--json") == 0
+    assert json.loads(said())["uploaded"] == 0
+    for words in (["fetch", "off"], ["remote", "verify", "off", "--data"]):
+        assert run("--vault", home / "vault.git", *words) in (0, RemoteRefused.exit_code)
+    assert "no key that reads" in said()
+    assert run("clone", home / "off", home / "clone.git", "--identity", home / "key") == 0
+    assert run("--vault", home / "clone.git", "restore", "unmistakable", "--to", home / "back") == 0
+    assert same(home / "unmistakable", home / "back")
+    assert run("--vault", home / "clone.git", "remote", "verify", "origin", "--data") == 0
+    # It has joined: what it pushes is sealed to the same keys.
+    (home / "unmistakable" / "later.txt").write_text("there")
+    assert run("--vault", home / "clone.git", "snapshot", home / "unmistakable") == 0
+    assert run("--vault", home / "clone.git", "push", "origin") == 0
+    target = home / "one"
+    words = ["--remote", home / "off", "--identity", home / "key", "unmistakable", "later.txt", "--to", target]
+    assert run("restore", *words) == 0
+    assert (target / "later.txt").read_text() == "there"
+
+
+def test_nothing_readable_leaves_the_machine(home: Path) -> None:
+    assert (add(home), push(home)) == (0, 0)
+    vault = Vault.open(home / "vault.git")
+    told = settings.get(vault.path, "off")
+    known = [SECRET, "confidential", "unmistakable", "large.bin", "refs/", "machines", "chunks", ".pack", told.chain]
+    known += [told.id, told.sealing, vault.config.machine, (home / "public").read_text()]
+    listed = ["git", f"--git-dir={vault.path}", "rev-list", "--all", "--objects", "--no-object-names"]
+    known += subprocess.run(listed, check=True, capture_output=True, text=True).stdout.split()
+    vault.close()
+    seen = 0
+    for path in (home / "off").rglob("*"):
+        if path.is_file() and not (path.parent == home / "off" and path.name in ("README", "unseal.sh", "rescue.sh")):
+            seen += 1
+            text = path.relative_to(home / "off").as_posix().encode() + b"\0" + path.read_bytes()
+            assert [word for word in known if word.encode() in text] == []
+            assert bytes.fromhex(told.id) not in text
+            assert bytes(range(256)) not in text
+    assert seen >= 6
+
+
+def test_wrong_and_missing_keys_are_said(home: Path, said: Said) -> None:
+    assert (add(home), push(home)) == (0, 0)
+    (home / "wrong").write_text(str(pyrage.x25519.Identity.generate()))
+    said()
+    assert run("clone", home / "off", home / "clone.git") == RemoteRefused.exit_code
+    assert "is encrypted; give the key that opens it: --identity FILE" in said()
+    assert run("clone", home / "off", home / "clone.git", "--identity", home / "wrong") == RemoteRefused.exit_code
+    assert "wrong: not a key that opens this remote; it takes one of those" in said()
+    assert not (home / "clone.git").exists()
+    assert run("clone", home / "off", home / "clone.git", "--identity", home / "none") == ConfigError.exit_code
+    assert "none: cannot be read" in said()
+    assert run("init", home / "other.git") == 0
+    assert add(home, vault="other.git") == RemoteRefused.exit_code
+    assert "another machine encrypted it" in said()
+    assert add(home, "--identity", home / "key", vault="other.git") == RemoteRefused.exit_code
+    assert "holds another vault" in said()
+    assert run("--vault", home / "other.git", "remote", "list") == 0
+    assert "no remotes" in said()
+
+
+def test_a_plain_vault_and_a_new_place_are_told_apart(home: Path, said: Said) -> None:
+    assert run("--vault", home / "vault.git", "remote", "add", "plain", home / "off") == 0
+    assert run("--vault", home / "vault.git", "push", "plain") == 0
+    assert add(home) == ConfigError.exit_code
+    assert "the vault there is not encrypted" in said()
+    (home / "empty").mkdir()
+    assert run("clone", home / "empty", home / "c.git", "--identity", home / "key") == ConfigError.exit_code
+    assert "no vault there that a key opens" in said()
+
+
+def test_who_lost_what_it_remembered_begins_a_new_chain_and_nothing_is_lost(home: Path) -> None:
+    assert (add(home), push(home)) == (0, 0)
+    before = settings.get(home / "vault.git", "off").chain
+    shutil.rmtree(home / "vault.git" / "remotes")
+    shutil.rmtree(home / "vault.git" / "cache")
+    (home / "unmistakable" / "later.txt").write_text("later")
+    assert (snapshot(home, "two"), push(home)) == (0, 0)
+    assert settings.get(home / "vault.git", "off").chain != before
+    assert run("clone", home / "off", home / "clone.git", "--identity", home / "key") == 0
+    assert run("--vault", home / "clone.git", "restore", "unmistakable", "--to", home / "back") == 0
+    assert same(home / "unmistakable", home / "back")
+
+
+def test_a_rotated_key_from_the_command_line(home: Path, said: Said) -> None:
+    """New keys: what comes is sealed to them; with the old one beside it everything is there."""
+    assert (add(home), push(home)) == (0, 0)
+    identity = pyrage.x25519.Identity.generate()
+    (home / "new").write_text(f"{identity}\n")
+    settings.note(home / "vault.git", "off", "encrypt", str(identity.to_public()))
+    (home / "unmistakable" / "later.txt").write_text("later")
+    assert (snapshot(home, "two"), push(home)) == (0, 0)
+    said()
+    assert run("clone", home / "off", home / "c.git", "--identity", home / "new") != 0
+    assert "add the secret key of that time" in said()
+    shutil.rmtree(home / "c.git", ignore_errors=True)
+    # Who has only the old one gets what was there when it changed, and is told that there is more.
+    assert run("clone", home / "off", home / "old.git", "--identity", home / "key") == 0
+    assert "sealed to other keys" in said()
+    (home / "new").write_text((home / "new").read_text() + (home / "key").read_text())
+    assert run("clone", home / "off", home / "c.git", "--identity", home / "new") == 0
+    assert run("--vault", home / "c.git", "restore", "unmistakable", "--to", home / "back") == 0
+    assert same(home / "unmistakable", home / "back")
+
+
+@pytest.mark.needs("age", "zstd")
+def test_the_age_program_and_a_shell_get_everything_back(home: Path) -> None:
+    assert (add(home), push(home)) == (0, 0)
+    away = home / "downloaded"
+    shutil.copytree(home / "off", away)
+    subprocess.run(["sh", away / "unseal.sh", home / "key", away, home / "rescued.git"], check=True)
+    rescue = ["sh", home / "rescued.git" / "rescue.sh"]
+    assert b"one" in subprocess.run([*rescue, "list"], check=True, capture_output=True).stdout
+    subprocess.run([*rescue, "restore", "unmistakable", home / "back"], check=True, stderr=subprocess.DEVNULL)
+    assert same(home / "unmistakable", home / "back")
+    [some] = (home / "off").rglob("keys/*")
+    assert some.is_file()
+    next(path for path in away.rglob("*/*") if path.is_file() and path.parent.name != "keys").write_bytes(b"junk")
+    again = ["sh", away / "unseal.sh", home / "key", away, home / "again.git"]
+    assert subprocess.run(again, capture_output=True).returncode == 1
+    assert subprocess.run(again, capture_output=True).returncode == 128
+
+
+@pytest.mark.needs("radosgw")
+def test_who_may_only_put_cannot_destroy(home: Path, s3: S3, monkeypatch: pytest.MonkeyPatch, said: Said) -> None:
+    """On a real server: the laptop's owner is an attacker with its credentials, its settings, and its vault."""
+    bucket = s3.bucket(locks=True, append_only=True)
+    url = f"s3://{bucket}/deep/vault"
+
+    import time
+    def become(user: str) -> None:
+        __import__("os").write(2, f"TIME {time.time()} {time.process_time()}\n".encode())
+        for key, value in s3.environment(user).items():
+            monkeypatch.setenv(key, value)
+
+    become("owner")
+    assert add(home, "--retain", "30d", url=url) == 0
+    become("pusher")
+    assert push(home) == 0
+    told = settings.get(home / "vault.git", "off")
+    attacker = s3.client("pusher")
+    listed = attacker.list_objects_v2(Bucket=bucket)["Contents"]
+    assert all(b"unmistakable" not in each["Key"].encode() for each in listed)
+    for each in listed:
+        with pytest.raises(Exception, match="AccessDenied"):
+            attacker.delete_object(Bucket=bucket, Key=each["Key"])
+        attacker.put_object(Bucket=bucket, Key=each["Key"], Body=b"junk")
+    # Records of his own, in a name that counts.
+    hidden = Names(bytes.fromhex(told.sealing)).hide(f"machines/{told.chain}/{99:020d}-{'0' * 64}")
+    attacker.put_object(Bucket=bucket, Key=f"deep/vault/{hidden}", Body=b"junk")
+    become("owner")
+    become("owner")
+    said()
+    assert run("clone", url, home / "clone.git", "--identity", home / "key") == 0
+    assert "skipped there: machines/" in said()
+    assert run("--vault", home / "clone.git", "restore", "unmistakable", "--to", home / "back") == 0
+    assert same(home / "unmistakable", home / "back")
+    words = ["--remote", url, "--identity", home / "key", "unmistakable", "confidential.txt", "--to", home / "one"]
+    assert run("restore", *words) == 0
+    assert (home / "one" / "confidential.txt").read_text() == SECRET * 50
+    # The lock holds against the owner too.
+    place = places.open_place(url, s3.environment("owner"))
+    before = {name: list(place.versions(name)) for name in [stored.name for stored in place.names()]}
+    place.delete(list(before))
+    assert {name: list(place.versions(name)) for name in before} == before
+    become("stranger")
+    assert run("--vault", home / "clone.git", "fetch", "origin") == RemoteRefused.exit_code
+
+
+@pytest.mark.needs("radosgw")
+def test_objects_without_lock_are_removed_with_all_their_versions(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, value in s3.environment("owner").items():
+        monkeypatch.setenv(key, value)
+    client = s3.client()
+    for locks in (True, False):
+        bucket = s3.bucket(locks=locks)
+        place = places.open_place(f"s3://{bucket}", s3.environment("owner"))
+        place.put("a/b", b"one")
+        place.put("a/b", b"two")
+        place.put("a/bc", b"other")
+        assert list(place.versions("a/b")) == ([b"two", b"one"] if locks else [b"two"])
+        place.delete(["a/b", "a/none"])
+        assert [stored.name for stored in place.names("a/")] == ["a/bc"]
+        left = client.list_object_versions(Bucket=bucket)
+        assert [each["Key"] for each in left["Versions"]] == ["a/bc"]
+        assert "DeleteMarkers" not in left
+        place.close()
+
+
+@pytest.mark.needs("radosgw")
+def test_what_cannot_be_locked_is_said(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, value in s3.environment("owner").items():
+        monkeypatch.setenv(key, value)
+    with pytest.raises(ConfigError, match="cannot lock objects; make one with object lock"):
+        places.retain(f"s3://{s3.bucket()}", s3.environment("owner"), "30d")
+    for url, text, sentence in (
+        ("/a/folder", "30d", "on s3:// only"),
+        ("s3://bucket", "30", "expected a duration"),
+    ):
+        with pytest.raises(ConfigError, match=sentence):
+            places.retain(url, {}, text)
+    assert MemoryPlace().requests == {}
