@@ -43,13 +43,18 @@ def push(vault: Vault, told: Settings) -> PushReport:
 def _push(vault: Vault, told: Settings, pairs: Mapping[str, str]) -> list[str]:
     """Push refs, each to its name there; those that were rejected."""
     words = [f"{ref}:{there}" for ref, there in pairs.items()]
-    text = _git(vault, "push", "--porcelain", "--no-verify", told.url, *words, ok=(0, 1), shown=told.url)
+    text = _git(vault, "push", "--porcelain", "--no-verify", _url(told), *words, ok=(0, 1), shown=told.url)
     lines = [line.split("\t") for line in text.splitlines() if line.startswith("!")]
     return [fields[1].partition(":")[0] for fields in lines]
 
 
+def _url(told: Settings) -> str:
+    """As git knows it: `git+` tells a repository from a folder, and more than git needs."""
+    return told.url.removeprefix("git+")
+
+
 def _listed(vault: Vault, told: Settings) -> Iterable[tuple[str, str]]:
-    for line in _git(vault, "ls-remote", told.url, shown=told.url).splitlines():
+    for line in _git(vault, "ls-remote", _url(told), shown=told.url).splitlines():
         oid, _, ref = line.partition("\t")
         if ref.startswith("refs/") and not ref.endswith("^{}"):
             yield ref, oid

@@ -406,7 +406,7 @@ def test_a_snapshot_is_pushed_by_itself_and_what_waits_is_said(
 
 
 def test_git_takes_everything_but_large_files(one: Vault, tmp_path: Path) -> None:
-    url = f"git+file://{tmp_path}/host.git".removeprefix("git+")
+    url = f"git+file://{tmp_path}/host.git"
     subprocess.run(["git", "init", "--bare", "-q", f"{tmp_path}/host.git"], check=True)
     settings.add(one.path, "hub", {"url": url})
     report = git.push(one, settings.get(one.path, "hub"))
