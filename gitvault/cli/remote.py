@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gitvault.cli import render
-from gitvault.cli.arguments import disk_path, filled, names, wrong
+from gitvault.cli.arguments import count, disk_path, filled, names, wrong
 from gitvault.cli.care import share, verify_document, verify_lines
-from gitvault.errors import CorruptionError, GitVaultError, NotFoundError
+from gitvault.errors import CorruptionError, GitVaultError, LockedError, NotFoundError
 from gitvault.personas.base import Answer, Session, Verb
 
 if TYPE_CHECKING:
@@ -37,6 +37,9 @@ def _configure(parser: ArgumentParser) -> None:
     parser.add_argument("--auto", action="store_true", help="add: push after each snapshot, in the background")
     parser.add_argument("--rate", metavar="R", type=filled(str), help="add: bytes a second at most, such as 500k or 2m")
     parser.add_argument("--chunks", metavar="NAME", type=filled(str), help="add: of a git URL, where large files go")
+    parser.add_argument("--yes", action="store_true", help="prune: remove; without it only say what would go")
+    what = "prune: days by the server's clock that an object is kept when nothing needs it any more"
+    parser.add_argument("--grace", metavar="DAYS", type=count, default=7, help=what)
     parser.add_argument("--data", action="store_true", help="verify: read every byte too")
     parser.add_argument("--share", metavar="1/N", type=share, help="verify: read the part of N whose turn it is")
 
@@ -57,6 +60,10 @@ def _add(session: Session, arguments: Namespace) -> Answer:
     scheme = scheme_of(url)
     if scheme == "folder":
         url = os.fspath(folder_of(url))
+    if arguments.chunks and scheme != "git":
+        raise wrong("--chunks goes with a URL of git")
+    if scheme == "git" and (arguments.encrypt or arguments.identity or arguments.retain):
+        raise wrong("--encrypt, --identity and --retain go with places for objects: a host of git reads what it gets")
     values: dict[str, str | tuple[str, ...]] = {"url": url}
     values |= {"auto": "true"} if arguments.auto else {}
     values |= {key: value for key in ("rate", "chunks", "retain") if (value := getattr(arguments, key))}
@@ -64,6 +71,10 @@ def _add(session: Session, arguments: Namespace) -> Answer:
     values |= {"identity": os.path.abspath(arguments.identity)} if arguments.identity else {}
     vault = session.vault
     settings.add(vault.path, name, values)
+    if scheme == "git":
+        large = f"large files go to {arguments.chunks}" if arguments.chunks else "large files go nowhere"
+        said = [f"{name}: {render.line(url)}, for snapshots, attributes and records; {large}"]
+        return Answer({"name": name, "url": url, "vault": None}, said, [f"{session.command} push {name}"])
     try:
         with open_remote(settings.get(vault.path, name), os.environ, vault=vault.path, disk=vault.disk) as remote:
             there = remote.vault_id()
@@ -82,13 +93,26 @@ def _add(session: Session, arguments: Namespace) -> Answer:
 
 def _list(session: Session, arguments: Namespace) -> Answer:
     from gitvault.remotes import settings
+    from gitvault.vault import waiting
 
     known = settings.load(session.vault.path).values()
-    rows = [("name", "url", "pushed")] + [
-        (told.name, render.line(told.url), "after each snapshot" if told.auto else "when asked") for told in known
+    last = {told.name: waiting.last(session.vault.path, told.name) for told in known}
+    rows = [("name", "url", "pushed", "")] + [
+        (told.name, render.line(told.url), last[told.name].pushed or "never", render.line(last[told.name].said))
+        for told in known
     ]
     return Answer(
-        [{"name": told.name, "url": told.url, "auto": told.auto, "rate": told.rate} for told in known],
+        [
+            {
+                "name": told.name,
+                "url": told.url,
+                "auto": told.auto,
+                "rate": told.rate,
+                "pushed": last[told.name].pushed or None,
+                "waiting": last[told.name].said or None,
+            }
+            for told in known
+        ],
         render.table(rows) if known else ["no remotes"],
         [] if known else [f"{session.command} remote add NAME URL"],
     )
@@ -117,18 +141,35 @@ def _verify(session: Session, arguments: Namespace) -> Answer:
     )
 
 
+def _prune(session: Session, arguments: Namespace) -> Answer:
+    from gitvault.remotes.prune import prune
+
+    with opened(session, arguments.words[0]) as (told, remote):
+        grace = arguments.grace * 86_400
+        report = prune(session.vault, remote, told, grace=grace, yes=arguments.yes, progress=session.progress)
+    done = "removed" if arguments.yes else "would be removed"
+    lines = [
+        f"{render.plural(report.deleted, 'object')}, {render.size(report.bytes)}, {done}; {report.kept:,} kept",
+        f"{render.plural(report.condemned, 'pack')} that nothing needs, to be removed in {arguments.grace} days",
+    ]
+    return Answer(
+        {"deleted": report.deleted, "bytes": report.bytes, "condemned": report.condemned, "kept": report.kept},
+        lines if report.condemned else lines[:1],
+        [] if arguments.yes else [f"{session.command} remote prune {told.name} --yes"],
+    )
+
+
 def _configure_push(parser: ArgumentParser) -> None:
+    parser.add_argument("--auto", action="store_true", help="to all remotes that are pushed to by themselves")
     parser.add_argument("name", metavar="NAME", type=filled(str), nargs="?", help="the remote; not needed for one")
     what = "only projects like 'client:acme'; more in: git-vault projects -h"
     parser.add_argument("selection", metavar="WORD", type=filled(str), nargs="*", help=what)
 
 
 def _push(session: Session, arguments: Namespace) -> Answer:
-    from gitvault.remotes.push import push
-
-    projects = names(session, arguments.selection)
-    with opened(session, _chosen(session, arguments.name)) as (told, remote):
-        report = push(session.vault, remote, told, projects=projects, progress=session.progress)
+    if arguments.auto:
+        return _push_auto(session, arguments)
+    told, report = _pushed(session, _chosen(session, arguments.name), names(session, arguments.selection))
     return Answer(
         {
             "uploaded": report.uploaded,
@@ -145,6 +186,51 @@ def _push(session: Session, arguments: Namespace) -> Answer:
         [f"{session.command} verify --data"] if report.left else [],
         CorruptionError.exit_code if report.left else 0,
     )
+
+
+def _push_auto(session: Session, arguments: Namespace) -> Answer:
+    if arguments.name:
+        raise wrong("--auto goes without a name")
+    done: dict[str, str] = {}
+    for name in session.vault.config.auto_remotes:
+        try:
+            # Again, until there is nothing new: a snapshot that came meanwhile found this push running, and went.
+            while _pushed(session, name, ())[1].uploaded:
+                done[name] = ""
+        except LockedError:
+            continue
+        except (GitVaultError, OSError) as error:
+            done[name] = render.error_text(error)
+    lines = [f"{name}: {render.line(said) or 'pushed'}" for name, said in done.items()]
+    return Answer([{"remote": name, "error": said or None} for name, said in done.items()], lines)
+
+
+def _pushed(session: Session, name: str, projects: Sequence[str]) -> tuple[Settings, PushReport]:
+    """Push, and note how that ended, for the next snapshot to tell."""
+    from gitvault.remotes import git, settings
+    from gitvault.remotes.places import scheme_of
+    from gitvault.remotes.push import push
+    from gitvault.vault import waiting
+
+    vault = session.vault
+    told = settings.get(vault.path, name)
+    said = "interrupted"
+    try:
+        if scheme_of(told.url) == "git":
+            report = git.push(vault, told)
+        else:
+            with opened(session, name) as (told, remote):
+                report = push(vault, remote, told, projects=projects, progress=session.progress)
+        said = ""
+    except LockedError:
+        said = waiting.last(vault.path, name).said
+        raise
+    except (GitVaultError, OSError) as error:
+        said = render.error_text(error)
+        raise
+    finally:
+        waiting.note(vault.path, name, vault.now(), said, vault.disk)
+    return told, report
 
 
 def _push_lines(name: str, report: PushReport) -> Iterator[str]:
@@ -241,7 +327,7 @@ def opened(session: Session, name: str, identity: str | None = None) -> Iterator
         yield told, remote
 
 
-_ACTIONS = {"add": _add, "list": _list, "remove": _remove, "verify": _verify}
+_ACTIONS = {"add": _add, "list": _list, "remove": _remove, "verify": _verify, "prune": _prune}
 
 VERBS = (
     Verb(

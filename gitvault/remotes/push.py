@@ -337,13 +337,15 @@ class _Push:
         self._journal.clear()
         self._remote.note_damaged(())
 
-    def _condemned(self, mine: Record | None) -> tuple[str, ...]:
-        """What is damaged, as long as another machine's runs list it: who pushes there is not to rely on it."""
-        mentioned = self._damaged.union(mine.condemned if mine else ()) - self._sent
-        if not mentioned:
-            return ()
+    def _condemned(self, mine: Record | None) -> dict[str, int]:
+        """What a prune of ours is to remove; and what is damaged, as long as another machine's runs list it."""
+        said = {**dict.fromkeys(self._damaged, 0), **(mine.condemned if mine else {})}
+        said = {name: seconds for name, seconds in said.items() if name not in self._sent}
+        if not said:
+            return {}
         others = [run for chain, record in self._records.items() if chain != self._told.chain for run in record.runs]
-        return tuple(sorted(mentioned.intersection(part.name for run in others for part in self._index.parts_of(run))))
+        listed = {part.name for run in others for part in self._index.parts_of(run)}
+        return {name: seconds for name, seconds in sorted(said.items()) if seconds or name in listed}
 
     def _send_index(self, name: str, content: bytes) -> None:
         self._put_counted(name, content)

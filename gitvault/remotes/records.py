@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -39,8 +39,9 @@ class Record:
     """The hash of the record before; empty for the first."""
     refs: Mapping[str, ObjectId]
     runs: tuple[Run, ...]
-    condemned: tuple[str, ...] = ()
-    """Names of parts that a prune is about to remove: who pushes does not rely on them."""
+    condemned: Mapping[str, int] = field(default_factory=dict)
+    """Parts that nobody who pushes is to rely on, with when, in seconds by the place's clock, a prune said that they
+    will be removed; 0: they are damaged."""
 
     def encode(self) -> bytes:
         """The bytes of the record."""
@@ -54,7 +55,7 @@ class Record:
             "previous": self.previous,
             "refs": {name: oid.hex() for name, oid in self.refs.items()},
             "runs": [run.document() for run in self.runs],
-            **({"condemned": list(self.condemned)} if self.condemned else {}),
+            **({"condemned": dict(self.condemned)} if self.condemned else {}),
         }
         return json.dumps(document, sort_keys=True, separators=(",", ":")).encode() + b"\n"
 
@@ -88,7 +89,7 @@ def decode(name: str, content: bytes, vault: str) -> Record:
         if isinstance(said, dict) and isinstance(said.get("record"), int) and said["record"] > VERSION:
             raise UnsupportedFormatVersion(f"{name}: a newer gitvault wrote it, update this one")
         record = _read(said)
-    except (KeyError, TypeError, RecursionError) as error:
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"it is no record ({type(error).__name__}: {error})") from error
     if (record.chain, record.number) != (chain, number):
         raise ValueError("it belongs elsewhere")
@@ -109,7 +110,7 @@ def _read(said: Any) -> Record:
         str(said["previous"]),
         refs,
         runs,
-        tuple(map(str, said.get("condemned", ()))),
+        {str(name): int(seconds) for name, seconds in said.get("condemned", {}).items()},
     )
 
 

@@ -262,7 +262,18 @@ class Vault(Opened):
             self._detect(registered)
             self._upkeep()
         self._ask_remotes(registered)
-        return report
+        return self._sent(report)
+
+    def _sent(self, report: models.SnapshotReport) -> models.SnapshotReport:
+        """Push to the remotes that want each snapshot; what did not reach them before is said."""
+        if not (names := self.config.auto_remotes):
+            return report
+        from gitvault.vault import waiting
+
+        said = tuple(waiting.notes(self.path, names))
+        if said or not report.unchanged:
+            waiting.start(self.path)
+        return replace(report, notes=(*report.notes, *said))
 
     def _detect(self, project: Project) -> None:
         """See what a project that has changed is made with now."""

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from away import Counted, edit, fill, made, opened, pushed, quiet, remote_of
 from trees import differences
 
+from gitvault.core.backup_engine.retention import Retention
 from gitvault.errors import ExistsError, NotFoundError, RemoteRefused, RemoteUnreachable
-from gitvault.remotes import fetch, partial, records, settings
+from gitvault.remotes import fetch, git, partial, records, settings
+from gitvault.remotes.prune import RemotePruneReport
+from gitvault.remotes.prune import prune as prune_remote
+from gitvault.remotes.push import push
 from gitvault.remotes.remote import CHUNKS, GIT, MARKER
 from gitvault.remotes.verify import verify
 from gitvault.vault import Vault
@@ -117,8 +124,6 @@ def test_two_machines_push_and_fetch_one_line(one: Vault, place: Counted, tmp_pa
         edit(tmp_path / "work", 77_000)
         two.create_snapshot(tmp_path / "work", project="work")
         told = settings.get(two.path, "origin")
-        from gitvault.remotes.push import push
-
         assert push(two, remote_of(two, place, "origin"), told, progress=quiet).snapshots == 1
         came = fetch.fetch(one, remote_of(one, place), settings.get(one.path, "off"), progress=quiet)
         assert came.snapshots == 1
@@ -137,8 +142,6 @@ def test_separate_ways_become_two_lines(one: Vault, place: Counted, tmp_path: Pa
         two.create_snapshot(tmp_path / "mine", project="work")
         edit(tmp_path / "work", 1_000)
         one.create_snapshot(tmp_path / "work")
-        from gitvault.remotes.push import push
-
         # At once: neither has fetched what the other did.
         push(two, remote_of(two, place, "origin"), settings.get(two.path, "origin"), progress=quiet)
         pushed(one, place)
@@ -192,8 +195,6 @@ def test_a_snapshot_that_newer_records_hide_is_restored(one: Vault, place: Count
     oldest = one.list_snapshots()[-1].id
     remote = remote_of(None, place)
     [record] = remote.records(one.config.id).values()
-    from dataclasses import replace
-
     emptied = replace(record, number=record.number + 1, refs={}, runs=(), previous=records.digest(record))
     place.put(records.name_of(emptied), emptied.encode())
     place.put(f"{records.FOLDER}{'0' * 32}/{5:020d}-{'a' * 64}", b"junk")
@@ -310,3 +311,121 @@ def test_the_documents_of_the_commands(one: Vault, place: Counted, tmp_path: Pat
     assert command("remote", "remove", "off").returncode == 0
     assert command("push", "off").returncode == 128
     assert command("push").returncode == 128
+
+
+def test_prune_condemns_first_and_removes_when_the_grace_is_over(one: Vault, place: Counted, tmp_path: Path) -> None:
+    pushed(one, place)
+    (tmp_path / "other").mkdir()
+    fill(tmp_path / "other", 2)
+    one.create_snapshot(tmp_path / "other")
+    fill(tmp_path / "work", 77)
+    one.create_snapshot(tmp_path / "work")
+    pushed(one, place)
+    one.prune(Retention(last=1), yes=True)
+    one.sweep()
+    pushed(one, place)
+    there = {stored.name for stored in place.names()}
+    told = settings.get(one.path, "off")
+
+    def prune(grace: int, yes: bool = True) -> RemotePruneReport:
+        return prune_remote(one, remote_of(one, place), told, grace=grace, yes=yes, progress=quiet)
+
+    assert prune(1000, yes=False).condemned
+    assert {stored.name for stored in place.names()} == there
+    first = prune(1000)
+    assert first.deleted == 0
+    assert first.condemned
+    # Whoever pushes now sends again what it needs of that.
+    age(tmp_path / "place", 2000)
+    # Old records and their rows go, and nothing that was condemned a moment ago.
+    assert prune(1000).deleted
+    record = next(iter(remote_of(one, place).records(one.config.id).values()))
+    assert len(record.condemned) == first.condemned
+    assert record.condemned.keys() <= {stored.name for stored in place.names()}
+    last = prune(0)
+    assert last.deleted >= first.condemned
+    assert there - {stored.name for stored in place.names()} >= record.condemned.keys()
+    assert verify(remote_of(None, place), one.config.id, data=True, progress=quiet).ok
+    with cloned(place, tmp_path / "two.git", "laptop") as two:
+        assert two.verify(data=True).ok
+        assert len(two.list_snapshots()) == 2
+        same(two, "work", tmp_path / "work", tmp_path)
+        same(two, "other", tmp_path / "other", tmp_path)
+
+
+def test_prune_keeps_what_another_machine_needs(one: Vault, place: Counted, tmp_path: Path) -> None:
+    pushed(one, place)
+    with cloned(place, tmp_path / "two.git", "laptop") as two:
+        told = settings.get(two.path, "origin")
+        with pytest.raises(RemoteRefused, match="nothing of this vault"):
+            prune_remote(two, remote_of(two, place, "origin"), told, grace=0, yes=True, progress=quiet)
+        (tmp_path / "third").mkdir()
+        fill(tmp_path / "third", 3)
+        two.create_snapshot(tmp_path / "third")
+        push(two, remote_of(two, place, "origin"), told, progress=quiet)
+        with pytest.raises(NotFoundError, match="git-vault fetch first"):
+            prune_remote(one, remote_of(one, place), settings.get(one.path, "off"), grace=0, yes=True, progress=quiet)
+        fetch.fetch(one, remote_of(one, place), settings.get(one.path, "off"), progress=quiet)
+        prune_remote(one, remote_of(one, place), settings.get(one.path, "off"), grace=0, yes=True, progress=quiet)
+    with cloned(place, tmp_path / "three.git", "tower") as three:
+        assert three.verify(data=True).ok
+        assert three.history.projects() == ["third", "work"]
+
+
+def age(folder: Path, seconds: int) -> None:
+    """Let everything in a folder have come that much earlier."""
+    for path in folder.rglob("*"):
+        stat = path.stat()
+        os.utime(path, (stat.st_atime - seconds, stat.st_mtime - seconds))
+
+
+def test_a_snapshot_is_pushed_by_itself_and_what_waits_is_said(
+    one: Vault, place: Counted, tmp_path: Path, command, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    started: list[list[str]] = []
+    monkeypatch.setattr("gitvault.core.utils.process.start_detached", lambda words: started.append(list(words)))
+    (tmp_path / "p").mkdir()
+    fill(tmp_path / "p", 4)
+    assert command("remote", "add", "off", tmp_path / "mount" / "off", "--auto", "--rate", "900m").returncode == 0
+    command("snapshot", tmp_path / "p")
+    assert [words for words in started if "push" in words and "--auto" in words]
+    done = json.loads(command("push", "--auto", "--json").stdout)
+    assert "mount" in done[0]["error"]
+    said = command("snapshot", tmp_path / "p")
+    assert "not yet pushed to off" in said.stdout + said.stderr
+    assert json.loads(command("remote", "list", "--json").stdout)[0]["waiting"]
+    (tmp_path / "mount").mkdir()
+    assert json.loads(command("push", "--auto", "--json").stdout) == [{"remote": "off", "error": None}]
+    listed = json.loads(command("remote", "list", "--json").stdout)[0]
+    assert listed["pushed"]
+    assert listed["waiting"] is None
+    said = command("snapshot", tmp_path / "p")
+    assert "not yet pushed" not in said.stdout + said.stderr
+    assert command("push", "off", "--auto").returncode == 129
+    assert json.loads(command("remote", "prune", "off", "--json").stdout)["deleted"] == 0
+
+
+def test_git_takes_everything_but_large_files(one: Vault, tmp_path: Path) -> None:
+    url = f"git+file://{tmp_path}/host.git"
+    subprocess.run(["git", "init", "--bare", "-q", f"{tmp_path}/host.git"], check=True)
+    settings.add(one.path, "hub", {"url": url})
+    report = git.push(one, settings.get(one.path, "hub"))
+    assert report.snapshots == 3
+    assert git.push(one, settings.get(one.path, "hub")).uploaded == 0
+    shown = subprocess.run(
+        ["git", "-C", f"{tmp_path}/host.git", "show", "work:src/deep/er/one.txt"], capture_output=True, check=True
+    )
+    assert shown.stdout == b"plain words of 1\n"
+    with made(tmp_path / "two.git", "laptop") as two:
+        (tmp_path / "b" / "work").mkdir(parents=True)
+        fill(tmp_path / "b" / "work", 9)
+        two.create_snapshot(tmp_path / "b" / "work")
+        settings.add(two.path, "hub", {"url": url})
+        assert git.push(two, settings.get(two.path, "hub")).snapshots == 1
+    listed = subprocess.run(
+        ["git", "-C", f"{tmp_path}/host.git", "branch", "--format=%(refname:short)"], capture_output=True, text=True
+    )
+    assert listed.stdout.split() == ["work", "work%40laptop"]
+    settings.add(one.path, "gone", {"url": f"file://{tmp_path}/nowhere.git"})
+    with pytest.raises(RemoteRefused):
+        git.push(one, settings.get(one.path, "gone"))
