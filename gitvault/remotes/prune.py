@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 
 from gitvault.core.interfaces import Progress
 from gitvault.core.versioning.transfer import Reach
-from gitvault.errors import CorruptionError, NotFoundError, RemoteRefused
+from gitvault.errors import CorruptionError, NotFoundError, RemoteRefused, RemoteSealed
 from gitvault.remotes import index, records, settings
 from gitvault.remotes.index import Index
 from gitvault.remotes.places import Stored
 from gitvault.remotes.records import Record
-from gitvault.remotes.remote import CHUNKS, GIT, Remote
+from gitvault.remotes.remote import CHUNKS, CONDEMNED, GIT, Remote
 from gitvault.vault import Vault
 
 _CLOCK = "clock/"
@@ -46,17 +46,20 @@ def prune(
     remote.expect(there, told.id or vault.config.id)
     newest = remote.records(there)
     mine = newest.get(told.chain)
+    _demand_all(remote)
     if mine is None:
         raise RemoteRefused(f"{remote.shown}: nothing of this vault is there; push to it first")
     now = _server_now(remote)
     listed = list(remote.place.names())
     known = remote.index(newest.values())
+    marked = {stored.name.removeprefix(CONDEMNED) for stored in listed if stored.name.startswith(CONDEMNED)}
     parts = known.parts()
     names = {stored.name for stored in listed}
     live = _live_parts(vault, newest, known, progress)
     dead = (parts.keys() | mine.condemned.keys() & names) - live
     since = {name: mine.condemned.get(name) or now for name in dead}
     kept = [*newest.values(), *_recent(remote, there, listed, newest, now - grace)]
+    _demand_all(remote)
     needed = {part for part in _needed(remote, kept) if part not in dead}
     gone = [
         stored
@@ -68,11 +71,26 @@ def prune(
     ]
     left = {name: seconds for name, seconds in since.items() if name in names - {stored.name for stored in gone}}
     if yes:
+        if remote.learned:
+            # First: who relies on one meanwhile sees it at the end of the push, and pushes again.
+            for name in sorted(left.keys() - marked):
+                remote.place.put(CONDEMNED + name, b"\n")
         _condemn(
             vault, remote, mine, newest, known, {**left, **{s.name: since[s.name] for s in gone if s.name in since}}
         )
         remote.place.delete([stored.name for stored in gone])
+        if remote.learned:
+            remote.place.delete([CONDEMNED + name for name in sorted(marked - left.keys())])
     return RemotePruneReport(len(gone), sum(stored.size for stored in gone), len(left), len(listed) - len(gone))
+
+
+def _demand_all(remote: Remote) -> None:
+    """Raises RemoteSealed where a record cannot be read: nobody knows what it needs."""
+    if remote.sealed:
+        raise RemoteSealed(
+            f"{remote.shown}: no key here opens {remote.sealed[0]}, and what it needs must stay; give all keys it was "
+            "ever encrypted to, in one file: --identity FILE"
+        )
 
 
 def _server_now(remote: Remote) -> int:

@@ -131,7 +131,11 @@ class _Push:
             self._told = replace(told, chain=secrets.token_hex(16))
             settings.note(vault.path, told.name, "chain", self._told.chain)
         self._damaged = frozenset(remote.damaged())
-        self._absent = self._damaged.union(*(record.condemned for record in self._records.values()))
+        self._absent = self._damaged.union(remote.condemned(self._records.values()))
+        if remote.sealed:
+            # Whoever removed something said so in a record that cannot be read here.
+            there = {stored.name for folder in (GIT, CHUNKS) for stored in remote.place.names(folder)}
+            self._absent |= remote.index(self._records.values()).parts().keys() - there
         self._index: Index = remote.index(self._records.values(), self._absent)
         self._resume()
         self._pool = ThreadPoolExecutor(THREADS, "remote-put")
@@ -169,7 +173,7 @@ class _Push:
         there = (
             {stored.name for folder in (GIT, CHUNKS) for stored in self._remote.place.names(folder)} if again else set()
         )
-        return not (again <= there and all(self._absent.issuperset(record.condemned) for record in now))
+        return not (again <= there and self._absent.issuperset(self._remote.condemned(now)))
 
     def _send(self, projects: frozenset[str]) -> tuple[dict[str, ObjectId], int]:
         """Send what the refs reach; the refs of the new record, and how many snapshots are new there."""
@@ -298,11 +302,13 @@ class _Push:
         """Believe of the journal only what the place has."""
         noted = self._journal.parts()
         if noted:
-            there = {
-                stored.name: stored.size for folder in (GIT, CHUNKS) for stored in self._remote.place.names(folder)
-            }
-            sizes = ((part, there.get(part.name, -1)) for part in noted)
-            if any(size not in (part.size, None) or part.name in self._absent for part, size in sizes):
+            there = {stored.name: stored for folder in (GIT, CHUNKS) for stored in self._remote.place.names(folder)}
+            if any(
+                part.name in self._absent
+                or (stored := there.get(part.name)) is None
+                or not (stored.padded or stored.size == part.size)
+                for part in noted
+            ):
                 self._journal.clear()
 
     # -- the commit ----------------------------------------------------------------------------------

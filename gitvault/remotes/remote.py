@@ -40,6 +40,8 @@ from gitvault.remotes.sealed import is_sealed
 
 MARKER = "vault"
 GIT = "git/"
+CONDEMNED = "condemned/"
+"""Where a sealed remote names what is condemned: for those who can read names and no records."""
 CHUNKS = "chunks/"
 VERSION = 1
 _T = TypeVar("_T")
@@ -124,6 +126,13 @@ class Remote:
                     self.junk.append(f"{name}: {problem or 'gone'}")
             except RemoteSealed:
                 self.sealed.append(name)
+
+    def condemned(self, known: Iterable[Record]) -> set[str]:
+        """The parts that somebody is about to remove."""
+        said = {name for record in known for name in record.condemned}
+        if self.sealed:
+            said |= {stored.name.removeprefix(CONDEMNED) for stored in self.place.names(CONDEMNED)}
+        return said
 
     def index(self, known: Iterable[Record], without: Iterable[str] = ()) -> Index:
         """What the runs of these records say."""

@@ -25,7 +25,7 @@ def verify(
     known = remote.records(vault)
     skipped = remote.demand(known.values())
     defects = [Defect("record", name, reason) for name, _, reason in (junk.partition(": ") for junk in skipped)]
-    there = {stored.name: stored.size for folder in (GIT, CHUNKS) for stored in remote.place.names(folder)}
+    there = {stored.name: stored for folder in (GIT, CHUNKS) for stored in remote.place.names(folder)}
     index = remote.index(known.values())
     checked = 0
     size = 0
@@ -42,8 +42,9 @@ def verify(
     parts = {} if unreadable else index.parts()
     for part in parts.values():
         checked += 1
-        if part.name not in there or there[part.name] not in (part.size, None):
-            found = f"{there[part.name]} bytes" if part.name in there else "none"
+        stored = there.get(part.name)
+        if stored is None or not (stored.padded or stored.size == part.size):
+            found = f"{stored.size} bytes" if stored else "none"
             defects.append(Defect("pack", part.name, f"expected {part.size} bytes, found {found}"))
             damaged.add(part.name)
     chosen = [part for part in parts.values() if part.name not in damaged and _in_turn(part, share, turn)]

@@ -16,6 +16,7 @@ from servers import S3
 from gitvault.cli import main
 from gitvault.errors import ConfigError, RemoteRefused
 from gitvault.remotes import places, settings
+from gitvault.remotes.opening import open_remote
 from gitvault.remotes.sealed.names import Names
 from gitvault.vault import Vault
 
@@ -281,3 +282,58 @@ def test_what_cannot_be_locked_is_said(s3: S3, monkeypatch: pytest.MonkeyPatch) 
         with pytest.raises(ConfigError, match=sentence):
             places.retain(url, {}, text)
     assert MemoryPlace().requests == {}
+
+
+def test_a_prune_takes_nothing_from_those_who_cannot_read_what_it_says(home: Path, said: Said) -> None:
+    """The pusher knows from its own index that content is there; when that was removed, it is sent again."""
+    vault = home / "vault.git"
+    assert (add(home), push(home)) == (0, 0)
+    away = home / "large.bin"
+    (home / "unmistakable" / "large.bin").rename(away)
+    assert (snapshot(home, "without"), push(home)) == (0, 0)
+    assert run("--vault", vault, "forget", "--path", "large.bin", "--yes") == 0
+    assert push(home) == 0
+    # The key is there for once.
+    settings.note(vault, "off", "identity", str(home / "key"))
+    assert run("--vault", vault, "remote", "prune", "off", "--grace", "0", "--yes") == 0
+    chunks = [path for path in (home / "off").rglob("*") if path.is_file()]
+    assert run("--vault", vault, "remote", "prune", "off", "--grace", "0", "--yes") == 0
+    assert len([path for path in chunks if not path.exists()]) > 1
+    settings.note(vault, "off", "identity", "")
+    away.rename(home / "unmistakable" / "large.bin")
+    assert (snapshot(home, "back"), push(home)) == (0, 0)
+    assert run("clone", home / "off", home / "last.git", "--identity", home / "key") == 0
+    assert run("--vault", home / "last.git", "remote", "verify", "origin", "--data") == 0
+    assert run("--vault", home / "last.git", "restore", "unmistakable", "--to", home / "back") == 0
+    assert same(home / "unmistakable", home / "back")
+
+
+def test_who_cannot_read_it_all_does_not_judge_what_is_needed(home: Path, said: Said) -> None:
+    assert (add(home), push(home)) == (0, 0)
+    assert run("clone", home / "off", home / "owner.git", "--identity", home / "key") == 0
+    assert run("--vault", home / "owner.git", "push", "origin") == 0
+    said()
+    assert run("--vault", home / "vault.git", "remote", "prune", "off", "--yes") == RemoteRefused.exit_code
+    assert "what it needs must stay" in said()
+
+
+def test_what_another_machine_condemned_is_seen_in_names(home: Path) -> None:
+    """The pusher cannot read the record of who prunes. What is about to go is sent again, before it is gone."""
+    assert (add(home), push(home)) == (0, 0)
+    vault = home / "vault.git"
+    told = settings.get(vault, "off")
+    assert run("clone", home / "off", home / "owner.git", "--identity", home / "key") == 0
+    assert run("--vault", home / "owner.git", "push", "origin") == 0
+    with open_remote(settings.get(home / "owner.git", "origin"), {}) as remote:
+        [part] = [stored.name for stored in remote.place.names("chunks/")]
+        remote.place.put(f"condemned/{part}", b"\n")
+    with open_remote(told, {}, vault=vault) as remote:
+        known = remote.records(told.id)
+        assert set(known) == {told.chain}
+        assert remote.condemned(known.values()) == {part}
+    (home / "unmistakable" / "more.txt").write_text("more")
+    sent = home / "off" / Names(bytes.fromhex(told.sealing)).hide(part)
+    before = sent.stat().st_ino
+    assert (snapshot(home, "two"), push(home)) == (0, 0)
+    with open_remote(settings.get(home / "owner.git", "origin"), {}) as remote:
+        assert sent.stat().st_ino != before or len(list(remote.place.names("chunks/"))) == 2

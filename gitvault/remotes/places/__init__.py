@@ -19,10 +19,11 @@ class Stored:
     """An object that a place has: its name, its length in bytes, and when it came there by the place's own clock."""
 
     name: str
-    size: int | None
-    """None where it does not tell how long the object is."""
+    size: int
     time: float
     """Seconds since 1970."""
+    padded: bool = False
+    """Whether the length is of what hides the object, not of the object."""
 
 
 class Place(Protocol):

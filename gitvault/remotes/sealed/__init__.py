@@ -82,7 +82,8 @@ class Sealed:
     def put(self, name: str, content: bytes) -> None:
         """See Place."""
         self._share()
-        remembered = self._memory if not self.reads and not name.startswith(_BULK) else None
+        # With a key too: it may be taken away.
+        remembered = self._memory if not name.startswith(_BULK) else None
         if remembered:
             # First: what the place does not list is not asked for.
             self._disk.make_folder(remembered)
@@ -106,11 +107,11 @@ class Sealed:
         return content[start : None if length is None else start + length]
 
     def names(self, prefix: str = "") -> Iterator[Stored]:
-        """See Place; without lengths, which show when they are opened, and names that were not made with the key."""
+        """See Place; without names that were not made with the key."""
         found = []
         for stored in self._place.names(self._names.hide(prefix)):
             if name := self._names.show(stored.name):
-                found.append(Stored(name, None, stored.time))
+                found.append(Stored(name, stored.size, stored.time, padded=True))
         yield from sorted(found, key=lambda stored: stored.name)
 
     def delete(self, names: Sequence[str]) -> None:
