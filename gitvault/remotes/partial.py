@@ -29,7 +29,7 @@ from gitvault.vault import Vault
 _GAP = 256 << 10
 _LONGEST = 8 << 20
 # Bytes of frames that are in memory at once.
-_BATCH = 48 << 20
+_BATCH = 32 << 20
 # Bytes of files that are looked up at once.
 _ROUND = 1 << 30
 # No chain that a vault writes is longer.
