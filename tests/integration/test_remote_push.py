@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,15 +14,22 @@ import pytest
 from away import Counted, edit, fill, made, opened, pushed, quiet, remote_of
 from trees import differences
 
+from gitvault.core.backup_engine.copy import DOINGS, grouped, read_refs
 from gitvault.core.backup_engine.retention import Retention
-from gitvault.errors import ExistsError, NotFoundError, RemoteRefused, RemoteUnreachable
-from gitvault.remotes import fetch, git, partial, records, settings
+from gitvault.core.models import ObjectId, RestoreReport
+from gitvault.core.utils.files import FleetingDisk
+from gitvault.core.versioning.refs import RefStore
+from gitvault.core.versioning.transfer import Reach, Walk
+from gitvault.errors import CorruptionError, ExistsError, NotFoundError, RemoteRefused, RemoteUnreachable
+from gitvault.remotes import fetch, git, index, partial, records, settings
+from gitvault.remotes.index import Part
 from gitvault.remotes.prune import RemotePruneReport
 from gitvault.remotes.prune import prune as prune_remote
 from gitvault.remotes.push import push
-from gitvault.remotes.remote import CHUNKS, GIT, MARKER
+from gitvault.remotes.records import Record
+from gitvault.remotes.remote import CHUNKS, GIT, MARKER, Remote
 from gitvault.remotes.verify import verify
-from gitvault.vault import Vault
+from gitvault.vault import Vault, waiting
 
 
 @pytest.fixture
@@ -44,6 +52,7 @@ def one(tmp_path: Path) -> Iterator[Vault]:
 
 
 def cloned(place: Counted, folder: Path, machine: str, hour: int = 5) -> Vault:
+    report: fetch.FetchReport
     vault, report = fetch.clone(remote_of(None, place), "/nowhere", folder, {}, progress=quiet)
     vault.close()
     assert not (report.left or report.missing or report.junk)
@@ -429,3 +438,124 @@ def test_git_takes_everything_but_large_files(one: Vault, tmp_path: Path) -> Non
     settings.add(one.path, "gone", {"url": f"file://{tmp_path}/nowhere.git"})
     with pytest.raises(RemoteRefused):
         git.push(one, settings.get(one.path, "gone"))
+
+
+def test_the_view_of_several_machines_names_each_line(one: Vault, place: Counted, tmp_path: Path) -> None:
+    a, b, c = (ObjectId(bytes([n]) * 20) for n in (1, 2, 3))
+    heads, tags = "refs/heads/x", "refs/tags/x/v1"
+
+    def said(machine: str, number: int, refs: dict[str, ObjectId]) -> Record:
+        return Record(one.config.id, machine, "0" * 32, number, records.time_text(one.now()), "", refs, ())
+
+    merged = partial.merged_refs(
+        [said("desk", 1, {heads: a, tags: a}), said("laptop", 4, {heads: b}), said("laptop", 3, {heads: c})]
+    )
+    assert merged == {heads: a, tags: a, "refs/heads/x%40laptop": b, "refs/heads/x%40laptop.3": c}
+    assert fetch.under("refs/vault/meta/x", str.upper) == "refs/vault/meta/X"
+    assert fetch.under("refs/vault/catalog", str.upper) == "refs/vault/catalog"
+    (tmp_path / "bare").mkdir()
+    fetch.write_refs(tmp_path / "bare", merged)
+    assert RefStore(tmp_path / "bare", FleetingDisk()).list() == merged
+
+
+def test_what_is_pushed_is_what_others_can_use(one: Vault, place: Counted, tmp_path: Path) -> None:
+    """A vault's own doings (what was restored where, what can be undone) stay at home."""
+    one.restore_snapshot("work~1", tmp_path / "somewhere")
+    refs = read_refs(one.history)
+    groups = grouped(refs, frozenset({"work"}), DOINGS)
+    assert any(ref.startswith(DOINGS) for ref in refs)
+    assert not any(ref.startswith(DOINGS) for group in groups.values() for ref in group)
+    pushed(one, place)
+    [record] = remote_of(None, place).every_record(one.config.id)
+    assert set(record.refs) == {ref for group in groups.values() for ref in group}
+    known = remote_of(None, place).index([record])
+    assert {part.name for run in known.runs for part in known.parts_of(run)} == known.parts().keys()
+
+
+def test_walks_leave_out_what_is_known(one: Vault) -> None:
+    tips = {ref: oid for ref, oid in read_refs(one.history).items() if ref.startswith("refs/heads/")}
+    reach = Reach(one.history)
+    everything = reach.walk(tips)
+    assert isinstance(everything, Walk)
+    assert everything.snapshots == 3
+    reach.know(one.history, {ref: one.history.commit(oid).parents[0] for ref, oid in tips.items()})
+    assert reach.walk(tips).snapshots == 1
+    reach.keep(everything)
+    assert list(reach.walk(tips).objects()) == []
+
+
+def test_a_remote_whose_rows_lead_nowhere_is_told(one: Vault, place: Counted, tmp_path: Path) -> None:
+    pushed(one, place)
+    remote = remote_of(None, place)
+    [record] = remote.records(one.config.id).values()
+    known = remote.index([record])
+    pointer = next(entry.pointer for entry in one.entries("work") if entry.pointer)
+
+    def rewritten(change: Callable[[str, str], str]) -> Remote:
+        """The same remote, with other rows."""
+        rows = [(one, change(one, rest)) for run in known.runs for one, rest in known.rows(run)]
+        parts = [part for run in known.runs for part in known.parts_of(run)]
+        made = index.merge(known, (), parts, rows, place.put)
+        other = replace(record, number=record.number + 1, runs=(made,))
+        place.put(records.name_of(other), other.encode())
+        return remote_of(None, place)
+
+    def restore(remote: Remote, name: str) -> RestoreReport:
+        return partial.restore(remote, "", "work", str(tmp_path / name), paths=[b"large.bin"], progress=quiet)
+
+    chunks = next(number for number, part in enumerate(known.parts_of(known.runs[0])) if part.name.startswith(CHUNKS))
+    wrong = rewritten(lambda one, rest: f"{rest[0]} {chunks}{rest[3:]}" if rest[0] == "g" else rest)
+    with pytest.raises(NotFoundError):
+        restore(wrong, "a")
+    lost = rewritten(lambda one, rest: "m 0" if rest[0] == "c" else rest)
+    with pytest.raises(NotFoundError, match="verify the remote"):
+        restore(lost, "b")
+    circle = rewritten(lambda one, rest: f"{rest} {digits_of(one)}" if rest[0] == "c" else rest)
+    part, source = partial.open_partial(circle, circle.records(record.vault).values(), tmp_path / "part.git")
+    with part, pytest.raises((NotFoundError, CorruptionError)):
+        source.fetch_file(pointer)
+    short = Part(f"{GIT}{'0' * 64}.pack", 5)
+    with pytest.raises(CorruptionError, match="index-pack"):
+        fetch.store_part(one, short, b"PACK\0")
+
+
+def digits_of(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_a_vault_takes_in_another_history(one: Vault, tmp_path: Path) -> None:
+    with made(tmp_path / "two.git", "laptop") as two:
+        assert two.take_in(one.history, one.store).snapshots == 3
+        assert two.verify(data=True).ok
+        pointer = next(entry.pointer for entry in one.entries("work") if entry.pointer)
+        assert two.store.has_manifest(pointer.oid) == one.store.has_manifest(pointer.oid)
+        chunks = [chunk for chunk, _ in one.store.chunks(pointer)]
+        assert set(two.store.known(chunks)) == set(chunks)
+
+
+def test_wrong_usage(command, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    for words in (
+        ("remote", "add", "off"),
+        ("remote", "add", "off", "s3://x/y", "--chunks", "other"),
+        ("restore", "--remote", "/x", "--to", "y"),
+    ):
+        assert command(*words).returncode == 129
+    added = command("remote", "add", "hub", "https://host/x.git", "--chunks", "off")
+    assert (added.returncode, "large files go to off" in added.stdout) == (0, True)
+
+
+def test_a_place_that_does_not_list_cannot_be_pruned(one: Vault, place: Counted, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    pushed(one, place)
+    names = place.names
+    monkeypatch.setattr(place, "names", lambda prefix="": iter(()) if prefix == "clock/" else names(prefix))
+    with pytest.raises(RemoteRefused, match="does not list"):
+        prune_remote(one, remote_of(one, place), settings.get(one.path, "off"), grace=0, yes=False, progress=quiet)
+
+
+def test_what_became_of_a_push_is_remembered(one: Vault) -> None:
+    assert waiting.last(one.path, "off") == waiting.Last()
+    waiting.note(one.path, "off", one.now(), "no answer", one.disk)
+    assert list(waiting.notes(one.path, ["off", "other"])) == ["not yet pushed to off: no answer"]
+    waiting.note(one.path, "off", one.now(), "", one.disk)
+    assert waiting.last(one.path, "off").pushed.startswith("2026-01-01T")
+    assert list(waiting.notes(one.path, ["off"])) == []

@@ -15,7 +15,7 @@ from gitvault.core.storage import transfer
 from gitvault.core.storage.packs import read_table
 from gitvault.core.storage.reader import ChunkReader
 from gitvault.core.storage.store import ChunkStore
-from gitvault.core.storage.transfer import Content, PackFolder
+from gitvault.core.storage.transfer import Content, PackFolder, Transfer
 from gitvault.errors import ContentMissing, CorruptionError
 
 NOISE = random.Random(11)
@@ -61,7 +61,7 @@ def versions(store: ChunkStore, count: int, *, packs: bool) -> dict[Pointer, byt
 
 def copy(source: ChunkStore, target: ChunkStore, pointers: list[Pointer]) -> PackFolder:
     packs = target.target()
-    copying = source.transfer_to(packs, lambda what, done, total: None)
+    copying: Transfer = source.transfer_to(packs, lambda what, done, total: None)
     for pointer in pointers:
         source.copy_file(pointer, copying)
     copying.flush()
