@@ -59,7 +59,10 @@ class S3:
         if append_only:
             resources = [f"arn:aws:s3:::{name}", f"arn:aws:s3:::{name}/*"]
             # An object belongs to who put it there: the bucket's owner has no right to it by itself.
-            rights = {"owner": ["s3:*"], "pusher": ["s3:PutObject", "s3:GetObject", "s3:ListBucket"]}
+            rights = {
+                "owner": ["s3:*"],
+                "pusher": ["s3:PutObject", "s3:GetObject", "s3:List*", "s3:GetBucketVersioning"],
+            }
             statements = [
                 {"Effect": "Allow", "Principal": {"AWS": [f"arn:aws:iam:::user/{user}"]}, "Action": actions}
                 for user, actions in rights.items()

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,9 +16,11 @@ from places import MemoryPlace
 from servers import S3
 
 from gitvault.cli import main
-from gitvault.errors import ConfigError, RemoteRefused
+from gitvault.errors import ConfigError, RemoteRefused, RemoteSealed, ToolMissing
 from gitvault.remotes import places, settings
 from gitvault.remotes.opening import open_remote
+from gitvault.remotes.places.history import History
+from gitvault.remotes.remote import CONDEMNED
 from gitvault.remotes.sealed.names import Names
 from gitvault.vault import Vault
 
@@ -267,7 +270,30 @@ def test_objects_without_lock_are_removed_with_all_their_versions(s3: S3, monkey
         left = client.list_object_versions(Bucket=bucket)
         assert [each["Key"] for each in left["Versions"]] == ["a/bc"]
         assert "DeleteMarkers" not in left
+        assert History(bucket, "", s3.environment("owner")).keeps() is locks
         place.close()
+
+
+@pytest.mark.needs("radosgw")
+def test_who_may_not_remove_is_told(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, value in s3.environment("pusher").items():
+        monkeypatch.setenv(key, value)
+    place = places.open_place(f"s3://{s3.bucket(locks=True, append_only=True)}", s3.environment("pusher"))
+    place.put("a", b"one")
+    with pytest.raises(RemoteRefused, match="access denied"):
+        place.delete(["a"])
+    assert place.get("a") == b"one"
+
+
+def test_without_boto3_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    with pytest.raises(ToolMissing, match="versions and locks need boto3"):
+        History("bucket", "", {})
+
+
+def test_a_host_of_git_reads_what_it_gets(home: Path, said: Said) -> None:
+    assert add(home, url="https://example.invalid/vault.git") == 129
+    assert "a host of git reads what it gets" in said()
 
 
 @pytest.mark.needs("radosgw")
@@ -329,11 +355,14 @@ def test_what_another_machine_condemned_is_seen_in_names(home: Path) -> None:
     assert run("--vault", home / "owner.git", "push", "origin") == 0
     with open_remote(settings.get(home / "owner.git", "origin"), {}) as remote:
         [part] = [stored.name for stored in remote.place.names("chunks/")]
-        remote.place.put(f"condemned/{part}", b"\n")
+        remote.place.put(CONDEMNED + part, b"\n")
     with open_remote(told, {}, vault=vault) as remote:
         known = remote.records(told.id)
         assert set(known) == {told.chain}
         assert remote.condemned(known.values()) == {part}
+        assert [line.partition(": ")[2] for line in remote.demand(known.values())] == ["sealed to other keys"]
+        with pytest.raises(RemoteSealed, match="no key here opens what machines wrote"):
+            remote.demand([])
     (home / "unmistakable" / "more.txt").write_text("more")
     sent = home / "off" / Names(bytes.fromhex(told.sealing)).hide(part)
     before = sent.stat().st_ino

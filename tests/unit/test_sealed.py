@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,6 +61,13 @@ def test_names_are_turned_back_and_folders_are_theirs(name: str) -> None:
 @given(st.text("abcdefghijklmnopqrstuvwxyz234567/=A", max_size=300))
 def test_what_was_not_made_with_the_key_is_no_name(text: str) -> None:
     assert Names(KEY).show(text) is None
+
+
+def test_each_purpose_has_a_key_of_its_own() -> None:
+    assert (
+        names.derived(KEY, "gitvault object").hex()
+        == "aef198f313ce834847f90b7f5666218d83487d6da41675d661902951bca0990d"
+    )
 
 
 def test_another_key_tells_nothing() -> None:
@@ -275,7 +283,7 @@ def test_what_is_no_secret_key(tmp_path: Path, content: bytes, sentence: str) ->
 
 
 def test_without_the_library_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "pyrage", None)
+    monkeypatch.setitem(sys.modules, "pyrage", None)
     with pytest.raises(ToolMissing, match="pyrage: not installed"):
         keys.library()
 
@@ -295,3 +303,5 @@ def test_the_age_program_opens_an_object(make: Make, tmp_path: Path) -> None:
     assert shutil.which("age")
     assert (len(sealed.new_key()), names.KEY_SIZE) == (32, 32)
     assert not sealed.is_sealed(MemoryPlace())
+    with pytest.raises(objects.NoKey):
+        objects.unseal("index/a", (tmp_path / "sealed").read_bytes(), KEY, keys.identities(make("two")[1]))
