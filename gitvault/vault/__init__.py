@@ -611,8 +611,9 @@ class Vault(Opened):
         """Bring this vault to what another history holds; what was removed here does not come back. See copy_vault."""
         from gitvault.core.backup_engine.copy import copy_vault
 
+        view = history.objects is self.history.objects
         with self._lock("fetch"):
-            return copy_vault(history, store, self.history, self.store, back=True, progress=progress)
+            return copy_vault(history, store, self.history, self.store, back=True, view=view, progress=progress)
 
     def write(self, purpose: str) -> contextlib.AbstractContextManager[None]:
         """Hold the lock, for what adds packs to the vault. Raises LockedError."""

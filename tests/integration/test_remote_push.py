@@ -8,12 +8,14 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
 from away import Counted, edit, fill, made, opened, pushed, quiet, remote_of
 from trees import differences
 
+from gitvault.cli.care import verify_document, verify_lines
 from gitvault.core.backup_engine.copy import DOINGS, grouped, read_refs
 from gitvault.core.backup_engine.retention import Retention
 from gitvault.core.models import ObjectId, RestoreReport
@@ -104,6 +106,10 @@ def test_names_are_hashes_and_records_come_last(one: Vault, place: Counted) -> N
     report = verify(remote_of(None, place), one.config.id, data=True, progress=quiet)
     assert report.ok
     assert report.objects_checked == len(place.put_names) - 1
+    assert verify_document(report)["ok"] is True
+    assert "all is well" in next(verify_lines(report, (), True))
+    third = verify(remote_of(None, place), one.config.id, data=True, share=(1, 3), progress=quiet)
+    assert third.bytes_checked < report.bytes_checked
 
 
 def test_only_chosen_projects_are_pushed_and_the_others_stay_as_they_were(
@@ -491,12 +497,14 @@ def test_a_remote_whose_rows_lead_nowhere_is_told(one: Vault, place: Counted, tm
     known = remote.index([record])
     pointer = next(entry.pointer for entry in one.entries("work") if entry.pointer)
 
+    numbers = count(record.number + 1)
+
     def rewritten(change: Callable[[str, str], str]) -> Remote:
         """The same remote, with other rows."""
         rows = [(one, change(one, rest)) for run in known.runs for one, rest in known.rows(run)]
         parts = [part for run in known.runs for part in known.parts_of(run)]
         made = index.merge(known, (), parts, rows, place.put)
-        other = replace(record, number=record.number + 1, runs=(made,))
+        other = replace(record, number=next(numbers), runs=(made,))
         place.put(records.name_of(other), other.encode())
         return remote_of(None, place)
 
@@ -559,3 +567,29 @@ def test_what_became_of_a_push_is_remembered(one: Vault) -> None:
     waiting.note(one.path, "off", one.now(), "", one.disk)
     assert waiting.last(one.path, "off").pushed.startswith("2026-01-01T")
     assert list(waiting.notes(one.path, ["off"])) == []
+
+
+def test_records_and_notes_of_both_machines_are_in_both(one: Vault, place: Counted, tmp_path: Path) -> None:
+    newest = one.list_snapshots()[0].id
+    one.annotate("review", newest, {"who": "first"}, "note")
+    one.area("workspaces").add({b"a": b"from the desk"}, "records")
+    pushed(one, place)
+    with cloned(place, tmp_path / "two.git", "laptop") as two:
+        one.annotate("review", newest, {"who": "desk"}, "note")
+        one.area("workspaces").add({b"b": b"later from the desk"}, "records")
+        two.annotate("review", newest, {"who": "laptop"}, "note")
+        two.area("workspaces").add({b"c": b"from the laptop"}, "records")
+        push(two, remote_of(two, place, "origin"), settings.get(two.path, "origin"), progress=quiet)
+        pushed(one, place)
+        came = fetch.fetch(one, remote_of(one, place), settings.get(one.path, "off"), progress=quiet)
+        assert came.left == ()
+        fetch.fetch(two, remote_of(two, place, "origin"), settings.get(two.path, "origin"), progress=quiet)
+        for vault in (one, two):
+            assert {line["who"] for line in vault.annotations("review", newest)} == {"first", "desk", "laptop"}
+            assert list(vault.area("workspaces").paths()) == [b"a", b"b", b"c"]
+        # What one machine has and the other lacks is not taken away by what is older there.
+        one.annotate("review", newest, {"who": "desk again"}, "note")
+        one.area("workspaces").add({b"d": b"last"}, "records")
+        assert fetch.fetch(one, remote_of(one, place), settings.get(one.path, "off"), progress=quiet).left == ()
+        assert len(one.annotations("review", newest)) == 4
+        assert b"d" in set(one.area("workspaces").paths())

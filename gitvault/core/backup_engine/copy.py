@@ -19,7 +19,7 @@ from gitvault.core.interfaces import Progress
 from gitvault.core.models import CopyReport, NotCopied, ObjectId, Pointer, SnapshotId
 from gitvault.core.storage.store import ChunkStore
 from gitvault.core.utils.names import from_ref_component, ref_component
-from gitvault.core.versioning import areas, catalog, edits, losses, origins
+from gitvault.core.versioning import areas, catalog, edits, losses, notes, origins
 from gitvault.core.versioning.commits import identity
 from gitvault.core.versioning.history import HEADS, META, OPERATIONS, GitHistory
 from gitvault.core.versioning.operations import TOMBSTONES, TOMBSTONES_FILE, UNDO, RefMove, move, removed, tombstones
@@ -47,11 +47,13 @@ def copy_vault(
     *,
     projects: frozenset[str] | None = None,
     back: bool = False,
+    view: bool = False,
     progress: Progress | None = None,
 ) -> CopyReport:
     """Bring the target, whose lock is held, to what the source holds: all of it, or some projects.
 
-    `back`: the source is a copy of the target, and what was removed there does not come back from it.
+    `back`: the source is a copy of the target, and what was removed there does not come back from it. `view`: the
+    source is no more than other refs over the target's own objects.
 
     What is damaged here, or would be lost there, is left and told; all else is copied. Raises CorruptionError when the
     target's own records are damaged; StorageFullError, OSError, also for what does not read back there.
@@ -60,7 +62,7 @@ def copy_vault(
     for attempt in range(1, _ATTEMPTS + 1):
         refs = read_refs(source)
         say = progress or (lambda what, done, total: None)
-        copy = _Copy(source, store, target, target_store, projects, removed(target) if back else set(), say)
+        copy = _Copy(source, store, target, target_store, projects, removed(target) if back else set(), view, say)
         try:
             copy.run(refs)
         except BaseException:
@@ -123,6 +125,7 @@ class _Copy:
         target_store: ChunkStore,
         projects: frozenset[str] | None,
         removed: set[SnapshotId],
+        view: bool,
         progress: Progress,
     ) -> None:
         self.snapshots = self.moved = 0
@@ -138,8 +141,9 @@ class _Copy:
         self._progress = progress
         self._forgotten = tombstones(target).keys() - tombstones(source).keys()
         self._removed = removed
+        self._view = view
         self._joined: dict[str, ObjectId] = {}
-        """Areas in which either vault has records that the other lacks, with what this one holds."""
+        """Areas and notes of which either vault has some that the other lacks, with what this one holds."""
 
     def run(self, refs: Mapping[str, ObjectId]) -> None:
         """Copy what `refs` reach, then move those of the target."""
@@ -197,7 +201,7 @@ class _Copy:
             return False
         if old is None or new is None or self._contains(new, old) or self._knew(old):
             return True
-        if areas.is_area(name):
+        if areas.is_area(name) or name.startswith(notes.PREFIX):
             self._joined[name] = new
             return True
         reason = (
@@ -216,7 +220,7 @@ class _Copy:
 
     def _knew(self, old: ObjectId) -> bool:
         """Whether it was here and was taken away: it has not been swept, or the record of operations names it."""
-        if self._source.objects.contains(old):
+        if not self._view and self._source.objects.contains(old):
             return True
         tip = self._source.refs.read(OPERATIONS)
         ids = {old.hex().encode(), _first_id(self._target, old).encode()}
@@ -259,7 +263,8 @@ class _Copy:
             for ref, theirs in self._joined.items():
                 old = target.refs.read(ref)
                 held = target.commit(old).tree if old else None
-                tree = areas.join(target, pack, held, target.commit(theirs).tree)
+                join = notes.join if ref.startswith(notes.PREFIX) else areas.join
+                tree = join(target, pack, held, target.commit(theirs).tree)
                 if tree != held:
                     found.append(RefMove(ref, old, target.add_commit(pack, tree, old, "Records of another vault")))
             made = pack.finish()
