@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pyrage
 import pytest
+from liars import TROUBLES, lying
 from places import MemoryPlace
 from servers import S3
 
@@ -19,8 +20,11 @@ from gitvault.cli import main
 from gitvault.errors import ConfigError, RemoteRefused, RemoteSealed, ToolMissing
 from gitvault.remotes import places, settings
 from gitvault.remotes.opening import open_remote
+from gitvault.remotes.places.buckets import Bucket
 from gitvault.remotes.places.history import History
+from gitvault.remotes.places.patient import Patient
 from gitvault.remotes.remote import CONDEMNED
+from gitvault.remotes.sealed import Sealed
 from gitvault.remotes.sealed.names import Names
 from gitvault.vault import Vault
 
@@ -369,3 +373,26 @@ def test_what_another_machine_condemned_is_seen_in_names(home: Path) -> None:
     assert (snapshot(home, "two"), push(home)) == (0, 0)
     with open_remote(settings.get(home / "owner.git", "origin"), {}) as remote:
         assert sent.stat().st_ino != before or len(list(remote.place.names("chunks/"))) == 2
+
+
+@pytest.mark.needs("radosgw")
+def test_a_server_that_fails_and_lies_is_asked_again(home: Path, s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Errors, throttling, wrong bytes, half an object, a body that breaks off: each once for each object."""
+    for key, value in s3.environment().items():
+        monkeypatch.setenv(key, value)
+    bucket = s3.bucket()
+    public = (home / "public").read_text()
+    contents = {f"index/{number:064x}": os.urandom(1 << (2 * number)) for number in range(9)}
+
+    def through(endpoint: str) -> Sealed:
+        away = Bucket("s3", bucket, "a", s3.environment(endpoint=endpoint))
+        return Sealed(Patient(away, "x", sleep=lambda seconds: None), [public], bytes(32), home / "key")
+
+    with lying(s3.endpoint) as (endpoint, done):
+        place = through(endpoint)
+        for name, content in contents.items():
+            place.put(name, content)
+        place = through(endpoint)
+        assert {stored.name for stored in place.names("index/")} == contents.keys()
+        assert all(place.get(name) == content for name, content in contents.items())
+        assert min(done[trouble] for trouble in TROUBLES) >= len(contents)
