@@ -182,7 +182,8 @@ def _store(scheme: str, bucket: str, environment: Mapping[str, str]) -> ObjectSt
         options["credential_provider"] = provider
     if not any(key in environment for key in ("AWS_REGION", "AWS_DEFAULT_REGION")):
         options["region"] = "us-east-1"
-    return store.S3Store(bucket, **options)
+    # AWS takes nothing without a checksum into a bucket that locks.
+    return store.S3Store(bucket, checksum_algorithm="SHA256", **options)
 
 
 def _profile() -> Callable[..., Any] | None:
