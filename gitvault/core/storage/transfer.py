@@ -15,12 +15,13 @@ import secrets
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from gitvault.core.interfaces import Progress
 from gitvault.core.models import ChunkId
+from gitvault.core.storage import frames
 from gitvault.core.storage.appender import PACK_SIZE
 from gitvault.core.storage.index import ChunkIndex, Place
 from gitvault.core.storage.packs import Chunk, Frame, Pack, PackWriter, Table, by_frame, read_table
@@ -34,6 +35,7 @@ _ROUND = 1 << 30
 # Upkeep in the source replaces packs once per round of its own; each time what is missing is looked up anew.
 _ATTEMPTS = 5
 _IN_FLIGHT = 16
+_LEVEL = 3
 _FrameKey = tuple[Path, int]
 
 
@@ -83,7 +85,11 @@ class Transfer:
     For one thread that holds the lock of the vault `target` is in. After an error what was copied stays: it is whole.
     """
 
-    def __init__(self, source: ChunkIndex, reader: ChunkReader, target: Target, progress: Progress) -> None:
+    def __init__(
+        self, source: ChunkIndex, reader: ChunkReader, target: Target, progress: Progress, deepest: int = 0
+    ) -> None:
+        """`deepest`: one of so many frames that stand on each other goes as it would alone; 0: all as they are."""
+        self._deepest = deepest
         self._source = source
         self._reader = reader
         self._target = target
@@ -157,11 +163,12 @@ class Transfer:
 
     def _read(self, pool: ThreadPoolExecutor) -> Iterator[tuple[int, Frame, list[Chunk], bytes]]:
         """The planned frames with their pack's level, their chunks and their bytes, bases first."""
-        waiting: deque[tuple[int, Frame, list[Chunk], Future[bytes]]] = deque()
+        waiting: deque[tuple[int, list[Chunk], Future[tuple[Frame, bytes]]]] = deque()
 
         def take() -> tuple[int, Frame, list[Chunk], bytes]:
-            level, frame, chunks, stored = waiting.popleft()
-            return level, frame, chunks, stored.result()
+            level, chunks, made = waiting.popleft()
+            frame, stored = made.result()
+            return level, frame, chunks, stored
 
         depths: dict[int, dict[Path, list[int]]] = {}
         for (path, number), planned in self._plan.items():
@@ -174,9 +181,8 @@ class Transfer:
                     contents = list(by_frame(table))
                     for number in sorted(packs[path]):
                         frame, chunks = contents[number]
-                        pack = self._plan[path, number].place.pack
-                        future = pool.submit(self._reader.stored, pack, frame, chunks)
-                        waiting.append((table.level, frame, chunks, future))
+                        place = self._plan[path, number].place
+                        waiting.append((table.level, chunks, pool.submit(self._stored, place, frame, chunks)))
                         if len(waiting) > _IN_FLIGHT:
                             yield take()
             while waiting:
@@ -184,6 +190,13 @@ class Transfer:
         finally:
             for *_, future in waiting:
                 future.cancel()
+
+    def _stored(self, place: Place, frame: Frame, chunks: list[Chunk]) -> tuple[Frame, bytes]:
+        """A frame as it goes there."""
+        if self._deepest and frame.bases and self._reader.depth(place) % self._deepest == 0:
+            data, _ = self._reader.decode(place.pack, frame, chunks)
+            return replace(frame, bases=()), frames.compress(data, _LEVEL)
+        return frame, self._reader.stored(place.pack, frame, chunks)
 
     def _table(self, path: Path) -> Table:
         if path not in self._tables:
