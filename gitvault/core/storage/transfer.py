@@ -53,6 +53,8 @@ class _Planned:
     place: Place
     depth: int
     """How many frames that are copied too it stands on, in a row."""
+    alone: bool
+    """Whether it is coded anew, against nothing."""
 
 
 class Target(Protocol):
@@ -88,7 +90,7 @@ class Transfer:
     def __init__(
         self, source: ChunkIndex, reader: ChunkReader, target: Target, progress: Progress, deepest: int = 0
     ) -> None:
-        """`deepest`: one of so many frames that stand on each other goes as it would alone; 0: all as they are."""
+        """`deepest`: of so many frames that stand on each other one goes alone; 0: none does."""
         self._deepest = deepest
         self._source = source
         self._reader = reader
@@ -138,8 +140,10 @@ class Transfer:
         for place in places.values():
             key = place.pack.path, place.frame.number
             if key not in self._plan:
-                depth = self._plan_for(place.frame.bases, (*above, key)) + 1 if place.frame.bases else 1
-                self._plan[key] = _Planned(place, depth)
+                alone = self._goes_alone(place)
+                bases = () if alone else place.frame.bases
+                depth = self._plan_for(bases, (*above, key)) + 1 if bases else 1
+                self._plan[key] = _Planned(place, depth, alone)
                 self._planned += place.frame.stored
             deepest = max(deepest, self._plan[key].depth)
         return deepest
@@ -181,8 +185,8 @@ class Transfer:
                     contents = list(by_frame(table))
                     for number in sorted(packs[path]):
                         frame, chunks = contents[number]
-                        place = self._plan[path, number].place
-                        waiting.append((table.level, chunks, pool.submit(self._stored, place, frame, chunks)))
+                        planned = self._plan[path, number]
+                        waiting.append((table.level, chunks, pool.submit(self._stored, planned, frame, chunks)))
                         if len(waiting) > _IN_FLIGHT:
                             yield take()
             while waiting:
@@ -191,12 +195,16 @@ class Transfer:
             for *_, future in waiting:
                 future.cancel()
 
-    def _stored(self, place: Place, frame: Frame, chunks: list[Chunk]) -> tuple[Frame, bytes]:
+    def _goes_alone(self, place: Place) -> bool:
+        return bool(self._deepest and place.frame.bases) and self._reader.depth(place) % self._deepest == 0
+
+    def _stored(self, planned: _Planned, frame: Frame, chunks: list[Chunk]) -> tuple[Frame, bytes]:
         """A frame as it goes there."""
-        if self._deepest and frame.bases and self._reader.depth(place) % self._deepest == 0:
-            data, _ = self._reader.decode(place.pack, frame, chunks)
+        pack = planned.place.pack
+        if planned.alone:
+            data, _ = self._reader.decode(pack, frame, chunks)
             return replace(frame, bases=()), frames.compress(data, _LEVEL)
-        return frame, self._reader.stored(place.pack, frame, chunks)
+        return frame, self._reader.stored(pack, frame, chunks)
 
     def _table(self, path: Path) -> Table:
         if path not in self._tables:
