@@ -242,3 +242,21 @@ def test_progress_is_told_in_bytes(source: ChunkStore, target: ChunkStore) -> No
     copying.flush()
     assert said[-1][0] == "copying"
     assert said[-1][1] == said[-1][2] > 50_000
+
+
+def test_of_frames_that_stand_on_each_other_some_go_alone(source: ChunkStore, target: ChunkStore) -> None:
+    stored = versions(source, 8, packs=True)
+    copying = source.transfer_to(target.target(), lambda what, done, total: None, deepest=2)
+    for pointer in stored:
+        source.copy_file(pointer, copying)
+    copying.flush()
+
+    def deepest(store: ChunkStore) -> int:
+        chunks = {chunk for pointer in stored for chunk, _ in store.chunks(pointer)}
+        return max(store._reader.depth(place) for place in store._index.find(chunks).values())
+
+    assert deepest(target) < deepest(source)
+    for pointer, content in stored.items():
+        read = io.BytesIO()
+        target.retrieve_file(pointer, read)
+        assert read.getvalue() == content

@@ -321,9 +321,9 @@ class ChunkStore:
         """Where files of another store are copied to, as new packs of this one; the lock is held."""
         return PackFolder(self._folder, self._index, self._disk)
 
-    def transfer_to(self, target: Target, progress: Progress) -> Transfer:
-        """What copies from here to elsewhere, see `copy_file`. Only what was flushed is seen."""
-        return Transfer(self._index, self._reader, target, progress)
+    def transfer_to(self, target: Target, progress: Progress, *, deepest: int = 0) -> Transfer:
+        """What copies from here to elsewhere, see `copy_file` and Transfer. Only what was flushed is seen."""
+        return Transfer(self._index, self._reader, target, progress, deepest)
 
     def copy_file(self, pointer: Pointer, transfer: Transfer) -> None:
         """Copy a file's content; durable after `transfer.flush`. Raises CorruptionError, StorageFullError, OSError."""

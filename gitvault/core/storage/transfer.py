@@ -15,12 +15,13 @@ import secrets
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from gitvault.core.interfaces import Progress
 from gitvault.core.models import ChunkId
+from gitvault.core.storage import frames
 from gitvault.core.storage.appender import PACK_SIZE
 from gitvault.core.storage.index import ChunkIndex, Place
 from gitvault.core.storage.packs import Chunk, Frame, Pack, PackWriter, Table, by_frame, read_table
@@ -34,6 +35,7 @@ _ROUND = 1 << 30
 # Upkeep in the source replaces packs once per round of its own; each time what is missing is looked up anew.
 _ATTEMPTS = 5
 _IN_FLIGHT = 16
+_LEVEL = 3
 _FrameKey = tuple[Path, int]
 
 
@@ -51,6 +53,8 @@ class _Planned:
     place: Place
     depth: int
     """How many frames that are copied too it stands on, in a row."""
+    alone: bool
+    """Whether it is coded anew, against nothing."""
 
 
 class Target(Protocol):
@@ -83,7 +87,11 @@ class Transfer:
     For one thread that holds the lock of the vault `target` is in. After an error what was copied stays: it is whole.
     """
 
-    def __init__(self, source: ChunkIndex, reader: ChunkReader, target: Target, progress: Progress) -> None:
+    def __init__(
+        self, source: ChunkIndex, reader: ChunkReader, target: Target, progress: Progress, deepest: int = 0
+    ) -> None:
+        """`deepest`: of so many frames that stand on each other one goes alone; 0: none does."""
+        self._deepest = deepest
         self._source = source
         self._reader = reader
         self._target = target
@@ -132,8 +140,10 @@ class Transfer:
         for place in places.values():
             key = place.pack.path, place.frame.number
             if key not in self._plan:
-                depth = self._plan_for(place.frame.bases, (*above, key)) + 1 if place.frame.bases else 1
-                self._plan[key] = _Planned(place, depth)
+                alone = self._goes_alone(place)
+                bases = () if alone else place.frame.bases
+                depth = self._plan_for(bases, (*above, key)) + 1 if bases else 1
+                self._plan[key] = _Planned(place, depth, alone)
                 self._planned += place.frame.stored
             deepest = max(deepest, self._plan[key].depth)
         return deepest
@@ -157,11 +167,12 @@ class Transfer:
 
     def _read(self, pool: ThreadPoolExecutor) -> Iterator[tuple[int, Frame, list[Chunk], bytes]]:
         """The planned frames with their pack's level, their chunks and their bytes, bases first."""
-        waiting: deque[tuple[int, Frame, list[Chunk], Future[bytes]]] = deque()
+        waiting: deque[tuple[int, list[Chunk], Future[tuple[Frame, bytes]]]] = deque()
 
         def take() -> tuple[int, Frame, list[Chunk], bytes]:
-            level, frame, chunks, stored = waiting.popleft()
-            return level, frame, chunks, stored.result()
+            level, chunks, made = waiting.popleft()
+            frame, stored = made.result()
+            return level, frame, chunks, stored
 
         depths: dict[int, dict[Path, list[int]]] = {}
         for (path, number), planned in self._plan.items():
@@ -174,9 +185,8 @@ class Transfer:
                     contents = list(by_frame(table))
                     for number in sorted(packs[path]):
                         frame, chunks = contents[number]
-                        pack = self._plan[path, number].place.pack
-                        future = pool.submit(self._reader.stored, pack, frame, chunks)
-                        waiting.append((table.level, frame, chunks, future))
+                        planned = self._plan[path, number]
+                        waiting.append((table.level, chunks, pool.submit(self._stored, planned, frame, chunks)))
                         if len(waiting) > _IN_FLIGHT:
                             yield take()
             while waiting:
@@ -184,6 +194,17 @@ class Transfer:
         finally:
             for *_, future in waiting:
                 future.cancel()
+
+    def _goes_alone(self, place: Place) -> bool:
+        return bool(self._deepest and place.frame.bases) and self._reader.depth(place) % self._deepest == 0
+
+    def _stored(self, planned: _Planned, frame: Frame, chunks: list[Chunk]) -> tuple[Frame, bytes]:
+        """A frame as it goes there."""
+        pack = planned.place.pack
+        if planned.alone:
+            data, _ = self._reader.decode(pack, frame, chunks)
+            return replace(frame, bases=()), frames.compress(data, _LEVEL)
+        return frame, self._reader.stored(pack, frame, chunks)
 
     def _table(self, path: Path) -> Table:
         if path not in self._tables:
