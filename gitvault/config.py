@@ -89,6 +89,8 @@ class Config:
     """Folders of vaults that hold the same: what is damaged here may be whole there."""
     known_copies: tuple[tuple[str, str], ...] = ()
     """The ids of vaults that were copied to, each with its folder then: one that was moved is still that copy."""
+    auto_remotes: tuple[str, ...] = ()
+    """The names of remotes that are pushed to after each snapshot."""
     id: str = ""
     """32 hex digits that `init` drew; empty for a vault made before there were any."""
     player_key: str = ""
@@ -279,6 +281,8 @@ def load(vault: Path) -> Config:
     origins: dict[str, tuple[str, str, str | None]] = {}
     for origin, key, value in rows:
         if key.count(".") > 1:
+            if (remote := re.fullmatch(r"vault\.remote\.(.+)\.auto", key)) and _FLAGS.get((value or "true").lower()):
+                values["auto_remotes"] = (*values.get("auto_remotes", ()), remote[1])
             continue
         try:
             setting = _setting(key)

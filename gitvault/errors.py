@@ -18,6 +18,11 @@
         ToolFailed                 128
         ToolStopped                128
         ToolTimeout                128
+      RemoteError                  128  somewhere else, where a remote is
+        RemoteUnreachable           13  no answer from there; can be tried again
+        RemoteRefused               14  no rights, no such bucket or folder, wrong credentials, another host key
+          RemoteSealed              14  encrypted, and there is no key here that opens it
+        RemoteFull                  12  also a StorageFullError
 
 Each message is one line: the thing, what was expected or found, and the way out.
 """
@@ -119,3 +124,29 @@ class ToolStopped(ToolError):
 
 class ToolTimeout(ToolError):
     """A program gave no answer in the time it had, and was ended."""
+
+
+class RemoteError(GitVaultError):
+    """A remote could not do what was asked of it."""
+
+
+class RemoteUnreachable(RemoteError):
+    """No answer, or one that says to come again later; what was not sent yet waits."""
+
+    exit_code = 13
+
+
+class RemoteRefused(RemoteError):
+    """The remote answered and said no: trying again changes nothing."""
+
+    exit_code = 14
+
+
+class RemoteSealed(RemoteRefused):
+    """What is on the remote is sealed to other keys than those at hand."""
+
+
+class RemoteFull(RemoteError, StorageFullError):
+    """The remote has no room left, or its quota is reached."""
+
+    exit_code = 12

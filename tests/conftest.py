@@ -18,6 +18,7 @@ from typing import Any, cast
 import coverage
 import hypothesis
 import pytest
+from servers import s3 as s3
 
 from gitvault.cli import main
 from gitvault.vault import Vault
@@ -53,6 +54,7 @@ PACKAGES = {
     "man": "man-db",
     "mcs": "mono-mcs",
     "mono": "mono-runtime",
+    "radosgw": "radosgw ceph-mon ceph-osd ceph-common",
 }
 
 hypothesis.settings.register_profile("default", deadline=None, max_examples=40, derandomize=True)

@@ -28,13 +28,14 @@ def _configure_verify(parser: ArgumentParser) -> None:
         default=[],
         help="with --repair: a second vault that may have what is lost, repeatable",
     )
-    parser.add_argument("--share", metavar="1/N", type=_share, help="read the part of N whose turn it is")
+    parser.add_argument("--share", metavar="1/N", type=share, help="read the part of N whose turn it is")
     parser.add_argument("--restart", action="store_true", help="do not go on where an interrupted run stopped")
     parser.add_argument("--drill", metavar="N", type=count, default=0, help="get N random files back without gitvault")
     parser.add_argument("--seed", metavar="N", type=count, help="which random files")
 
 
-def _share(text: str) -> tuple[int, int]:
+def share(text: str) -> tuple[int, int]:
+    """So many parts of so many."""
     parts, _, of = text.partition("/")
     if not (parts.isdecimal() and of.isdecimal() and 1 <= int(parts) <= int(of) <= 10_000):
         raise ArgumentTypeError(f"expected parts of a whole, such as 1/30, found {text!r}")
@@ -66,20 +67,25 @@ def _verify(session: Session, arguments: Namespace) -> Answer:
     repaired = (*mended, *report.repaired)
     read = arguments.data or arguments.repair or arguments.share is not None
     return Answer(
-        {
-            "ok": report.ok,
-            "objects_checked": report.objects_checked,
-            "bytes_checked": report.bytes_checked,
-            "defects": [_defect_document(defect) for defect in report.defects],
-            "repaired": [{"kind": done.kind, "object": done.object, "how": done.how} for done in repaired],
-            "quarantined": [_defect_document(defect) for defect in report.quarantined],
-            "drilled": report.drilled,
-            "note": report.note,
-        },
-        _verify_lines(report, repaired, read),
+        verify_document(report, repaired),
+        verify_lines(report, repaired, read),
         _verify_hints(session, report, arguments),
         0 if report.ok else CorruptionError.exit_code,
     )
+
+
+def verify_document(report: VerifyReport, repaired: Sequence[Repair] = ()) -> dict[str, object]:
+    """What `--json` says of a verification, of a vault or of a remote."""
+    return {
+        "ok": report.ok,
+        "objects_checked": report.objects_checked,
+        "bytes_checked": report.bytes_checked,
+        "defects": [_defect_document(defect) for defect in report.defects],
+        "repaired": [{"kind": done.kind, "object": done.object, "how": done.how} for done in repaired],
+        "quarantined": [_defect_document(defect) for defect in report.quarantined],
+        "drilled": report.drilled,
+        "note": report.note,
+    }
 
 
 def _verify_hints(session: Session, report: VerifyReport, arguments: Namespace) -> list[str]:
@@ -100,7 +106,8 @@ def _defect_document(defect: Defect) -> dict[str, object]:
     }
 
 
-def _verify_lines(report: VerifyReport, repaired: Sequence[Repair], data: bool) -> Iterator[str]:
+def verify_lines(report: VerifyReport, repaired: Sequence[Repair], data: bool) -> Iterator[str]:
+    """What people read of it; `data`: whether every byte was read."""
     checked = f"{render.plural(report.objects_checked, 'object')}, {render.size(report.bytes_checked)}"
     checked += f" ({report.note})" if report.note else ""
     checked += f", got {render.plural(report.drilled, 'file')} back without gitvault" if report.drilled else ""

@@ -39,11 +39,18 @@ def _configure(parser: ArgumentParser) -> None:
     )
     mapped = "of a snapshot with links: what was in the folder OLD is in NEW here; repeatable"
     parser.add_argument("--map", metavar="OLD=NEW", type=pair, action="append", default=[], help=mapped)
+    away = "from this remote, by its name or its URL; a URL needs no vault here"
+    parser.add_argument("--remote", metavar="NAME", type=filled(str), help=away)
+    parser.add_argument(
+        "--identity", metavar="FILE", type=filled(disk_path), help="with --remote URL: the key that opens it"
+    )
     exact = "of a snapshot with links: every byte as it was saved, also names of files that lead nowhere now"
     parser.add_argument("--as-saved", action="store_true", help=exact)
 
 
 def _restore(session: Session, arguments: Namespace) -> Answer:
+    if arguments.remote:
+        return _restore_remote(session, arguments)
     if arguments.select:
         return _restore_all(session, arguments)
     if arguments.snapshot is None or arguments.at:
@@ -83,6 +90,30 @@ def _restore_all(session: Session, arguments: Namespace) -> Answer:
             documents.append({"project": project, **report_document(report, target)})
             lines.extend(report_lines(report, target))
     return Answer(documents, lines, code=max(codes))
+
+
+def _restore_remote(session: Session, arguments: Namespace) -> Answer:
+    from gitvault.cli.remote import opened
+    from gitvault.remotes.partial import restore
+
+    if arguments.snapshot is None or arguments.select or arguments.in_place:
+        raise wrong("--remote goes with a SNAPSHOT and --to DIR")
+    with opened(session, arguments.remote, arguments.identity) as (told, remote):
+        report = restore(
+            remote,
+            told.id,
+            arguments.snapshot,
+            arguments.to,
+            paths=arguments.paths,
+            excluded=arguments.exclude,
+            overwrite=arguments.overwrite,
+            progress=session.progress,
+        )
+    return Answer(
+        {**_document(report, arguments.to), "requests": dict(remote.place.requests)},
+        _lines(report, arguments.to),
+        code=PROBLEMS if report.problems else 0,
+    )
 
 
 def _folder(project: str) -> str:

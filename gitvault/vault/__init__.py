@@ -262,7 +262,18 @@ class Vault(Opened):
             self._detect(registered)
             self._upkeep()
         self._ask_remotes(registered)
-        return report
+        return self._sent(report)
+
+    def _sent(self, report: models.SnapshotReport) -> models.SnapshotReport:
+        """Push to the remotes that want each snapshot; what did not reach them before is said."""
+        if not (names := self.config.auto_remotes):
+            return report
+        from gitvault.vault import waiting
+
+        said = tuple(waiting.notes(self.path, names))
+        if said or not report.unchanged:
+            waiting.start(self.path)
+        return replace(report, notes=(*report.notes, *said))
 
     def _detect(self, project: Project) -> None:
         """See what a project that has changed is made with now."""
@@ -595,6 +606,18 @@ class Vault(Opened):
             settings.remember_copy(self.path, there, other.config.id)
             self.__dict__.pop("config", None)
         return report
+
+    def take_in(self, history: GitHistory, store: ChunkStore, progress: Progress | None = None) -> models.CopyReport:
+        """Bring this vault to what another history holds; what was removed here does not come back. See copy_vault."""
+        from gitvault.core.backup_engine.copy import copy_vault
+
+        view = history.objects is self.history.objects
+        with self._lock("fetch"):
+            return copy_vault(history, store, self.history, self.store, back=True, view=view, progress=progress)
+
+    def write(self, purpose: str) -> contextlib.AbstractContextManager[None]:
+        """Hold the lock, for what adds packs to the vault. Raises LockedError."""
+        return self._lock(purpose)
 
     def _has_copy(self, folder: str, name: str) -> bool:
         """Whether a vault, by its folder or its id, is a copy of this one."""

@@ -15,7 +15,7 @@ from gitvault.core.storage import transfer
 from gitvault.core.storage.packs import read_table
 from gitvault.core.storage.reader import ChunkReader
 from gitvault.core.storage.store import ChunkStore
-from gitvault.core.storage.transfer import Content, Transfer
+from gitvault.core.storage.transfer import Content, PackFolder, Transfer
 from gitvault.errors import ContentMissing, CorruptionError
 
 NOISE = random.Random(11)
@@ -59,12 +59,13 @@ def versions(store: ChunkStore, count: int, *, packs: bool) -> dict[Pointer, byt
     return stored
 
 
-def copy(source: ChunkStore, target: ChunkStore, pointers: list[Pointer]) -> Transfer:
-    copying = source.transfer_to(target, lambda what, done, total: None)
+def copy(source: ChunkStore, target: ChunkStore, pointers: list[Pointer]) -> PackFolder:
+    packs = target.target()
+    copying: Transfer = source.transfer_to(packs, lambda what, done, total: None)
     for pointer in pointers:
         source.copy_file(pointer, copying)
     copying.flush()
-    return copying
+    return packs
 
 
 def read(store: ChunkStore, pointer: Pointer) -> bytes:
@@ -183,7 +184,8 @@ def test_damage_without_another_copy_is_told_and_the_rest_can_go_on(
     content = NOISE.randbytes(3_000)
     good = source.store_file(io.BytesIO(content))
     source.flush()
-    copying = source.transfer_to(target, lambda what, done, total: None)
+    packs = target.target()
+    copying = source.transfer_to(packs, lambda what, done, total: None)
     copying.add(Content(bad.oid, (), [chunk for chunk, _ in listed]))
     with pytest.raises(CorruptionError):
         copying.flush()
@@ -197,7 +199,8 @@ def test_a_pack_that_upkeep_takes_away_is_looked_for_again(
     source: ChunkStore, target: ChunkStore, tmp_path: Path
 ) -> None:
     stored = versions(source, 3, packs=True)
-    copying = source.transfer_to(target, lambda what, done, total: None)
+    packs = target.target()
+    copying = source.transfer_to(packs, lambda what, done, total: None)
     for pointer in stored:
         source.copy_file(pointer, copying)
     with opened(tmp_path / "source") as upkeep:
@@ -220,21 +223,40 @@ def test_a_pack_that_is_always_gone_is_missing(
 
 
 def test_content_that_is_nowhere(source: ChunkStore, target: ChunkStore) -> None:
-    copying = source.transfer_to(target, lambda what, done, total: None)
+    packs = target.target()
+    copying = source.transfer_to(packs, lambda what, done, total: None)
     [pointer] = versions(source, 1, packs=True)
     chunk, _ = source.chunks(pointer)[0]
     with pytest.raises(ContentMissing, match="in no pack"):
         copying.add(Content("0" * 64, (), [type(chunk)(b"\x01" * 32)]))
     copying.flush()
-    assert copying.chunks == 0
+    assert packs.chunks == 0
 
 
 def test_progress_is_told_in_bytes(source: ChunkStore, target: ChunkStore) -> None:
     said: list[tuple[str, int, int]] = []
     progress: Callable[[str, int, int], None] = lambda *words: said.append(words)  # noqa: E731
-    copying = source.transfer_to(target, progress)
+    copying = source.transfer_to(target.target(), progress)
     for pointer in versions(source, 2, packs=True):
         source.copy_file(pointer, copying)
     copying.flush()
     assert said[-1][0] == "copying"
     assert said[-1][1] == said[-1][2] > 50_000
+
+
+def test_of_frames_that_stand_on_each_other_some_go_alone(source: ChunkStore, target: ChunkStore) -> None:
+    stored = versions(source, 8, packs=True)
+    copying = source.transfer_to(target.target(), lambda what, done, total: None, deepest=2)
+    for pointer in stored:
+        source.copy_file(pointer, copying)
+    copying.flush()
+
+    def deepest(store: ChunkStore) -> int:
+        chunks = {chunk for pointer in stored for chunk, _ in store.chunks(pointer)}
+        return max(store._reader.depth(place) for place in store._index.find(chunks).values())
+
+    assert deepest(target) < deepest(source)
+    for pointer, content in stored.items():
+        read = io.BytesIO()
+        target.retrieve_file(pointer, read)
+        assert read.getvalue() == content

@@ -19,7 +19,7 @@ from gitvault.core.interfaces import Progress
 from gitvault.core.models import CopyReport, NotCopied, ObjectId, Pointer, SnapshotId
 from gitvault.core.storage.store import ChunkStore
 from gitvault.core.utils.names import from_ref_component, ref_component
-from gitvault.core.versioning import areas, catalog, edits, losses, origins
+from gitvault.core.versioning import areas, catalog, edits, losses, notes, origins
 from gitvault.core.versioning.commits import identity
 from gitvault.core.versioning.history import HEADS, META, OPERATIONS, GitHistory
 from gitvault.core.versioning.operations import TOMBSTONES, TOMBSTONES_FILE, UNDO, RefMove, move, removed, tombstones
@@ -27,8 +27,11 @@ from gitvault.core.versioning.transfer import ObjectTransfer
 from gitvault.errors import CorruptionError, NotFoundError
 
 _TAGS = "refs/tags/"
-# What a vault remembers of its own doings, and the list of projects, which is merged.
-_OWN = (origins.PREFIX, UNDO, losses.REF, OPERATIONS, TOMBSTONES, catalog.REF)
+DOINGS = (origins.PREFIX, UNDO, losses.REF)
+"""How the refs begin that say nothing to another vault."""
+
+# Those, what a vault remembers of its own operations, and what is merged line by line.
+_OWN = (*DOINGS, OPERATIONS, TOMBSTONES, catalog.REF)
 # Until two readings of the refs in a row are the same: somebody may be moving several.
 _READINGS = 20
 # A prune and a sweep of the source may take away what is being copied: then it starts over with the new refs.
@@ -44,43 +47,64 @@ def copy_vault(
     *,
     projects: frozenset[str] | None = None,
     back: bool = False,
+    view: bool = False,
     progress: Progress | None = None,
 ) -> CopyReport:
     """Bring the target, whose lock is held, to what the source holds: all of it, or some projects.
 
-    `back`: the source is a copy of the target, and what was removed there does not come back from it.
+    `back`: the source is a copy of the target, and what was removed there does not come back from it. `view`: the
+    source is no more than other refs over the target's own objects.
 
     What is damaged here, or would be lost there, is left and told; all else is copied. Raises CorruptionError when the
     target's own records are damaged; StorageFullError, OSError, also for what does not read back there.
     """
     began = time.monotonic()
     for attempt in range(1, _ATTEMPTS + 1):
-        refs = _read_refs(source)
+        refs = read_refs(source)
         say = progress or (lambda what, done, total: None)
-        copy = _Copy(source, store, target, target_store, projects, removed(target) if back else set(), say)
+        copy = _Copy(source, store, target, target_store, projects, removed(target) if back else set(), view, say)
         try:
             copy.run(refs)
         except BaseException:
             copy.objects.abandon()
             raise
-        if not any(left.damaged for left in copy.left) or attempt == _ATTEMPTS or _read_refs(source) == refs:
+        if not any(left.damaged for left in copy.left) or attempt == _ATTEMPTS or read_refs(source) == refs:
             break
-    if copy.objects.packs + copy.chunks.packs:
+    if copy.objects.packs + copy.packs.packs:
         mistrust(target.git_dir, target.disk)
     return CopyReport(
         target=str(target.git_dir),
         snapshots=copy.snapshots,
         objects=copy.objects.objects,
-        chunks=copy.chunks.chunks,
-        packs=copy.objects.packs + copy.chunks.packs,
-        bytes=copy.objects.bytes + copy.chunks.bytes,
+        chunks=copy.packs.chunks,
+        packs=copy.objects.packs + copy.packs.packs,
+        bytes=copy.objects.bytes + copy.packs.bytes,
         refs=copy.moved,
         seconds=time.monotonic() - began,
         left=tuple(copy.left),
     )
 
 
-def _read_refs(history: GitHistory) -> dict[str, ObjectId]:
+def grouped(
+    refs: Mapping[str, ObjectId], projects: frozenset[str] | None, without: tuple[str, ...]
+) -> dict[str, dict[str, ObjectId]]:
+    """The refs to copy, by the one that decides whether they may: a project's go with its branch.
+
+    `projects`: only theirs, and those of none. `without`: how refs begin that stay where they are.
+    """
+    groups: dict[str, dict[str, ObjectId]] = {}
+    for ref, oid in refs.items():
+        project = project_of(ref)
+        if projects is not None and project not in projects and project:
+            continue
+        if not ref.startswith(without):
+            groups.setdefault(HEADS + ref_component(project) if project else ref, {})[ref] = oid
+    # A tag or a meta chain of a project without a snapshot is the rest of something.
+    return {name: group for name, group in groups.items() if name in group}
+
+
+def read_refs(history: GitHistory) -> dict[str, ObjectId]:
+    """All refs, as they were at one moment."""
     history.objects.refresh()
     # Branches first: a meta chain that is ahead of its branch is as a killed run leaves it, the other way is a defect.
     refs: dict[str, ObjectId] = {}
@@ -101,12 +125,14 @@ class _Copy:
         target_store: ChunkStore,
         projects: frozenset[str] | None,
         removed: set[SnapshotId],
+        view: bool,
         progress: Progress,
     ) -> None:
         self.snapshots = self.moved = 0
         self.left: list[NotCopied] = []
         self.objects = ObjectTransfer(source, target, progress)
-        self.chunks = store.transfer_to(target_store, progress)
+        self.packs = target_store.target()
+        self.chunks = store.transfer_to(self.packs, progress)
         self._source = source
         self._store = store
         self._target = target
@@ -115,13 +141,14 @@ class _Copy:
         self._progress = progress
         self._forgotten = tombstones(target).keys() - tombstones(source).keys()
         self._removed = removed
+        self._view = view
         self._joined: dict[str, ObjectId] = {}
-        """Areas in which either vault has records that the other lacks, with what this one holds."""
+        """Areas and notes of which either vault has some that the other lacks, with what this one holds."""
 
     def run(self, refs: Mapping[str, ObjectId]) -> None:
         """Copy what `refs` reach, then move those of the target."""
         there = self._target.refs.list()
-        groups = self._groups(refs)
+        groups = grouped(refs, self._projects, _OWN)
         ready: dict[str, ObjectId] = {}
         for number, (name, group) in enumerate(groups.items()):
             self._progress("looking at projects", number, len(groups))
@@ -162,18 +189,6 @@ class _Copy:
         self._target.keep_head(chosen)
         return chosen
 
-    def _groups(self, refs: Mapping[str, ObjectId]) -> dict[str, dict[str, ObjectId]]:
-        """The refs to copy, by the one that decides whether they may: a project's go with its branch."""
-        groups: dict[str, dict[str, ObjectId]] = {}
-        for ref, oid in refs.items():
-            project = _project(ref)
-            if self._projects is not None and project not in self._projects and project:
-                continue
-            if not ref.startswith(_OWN):
-                groups.setdefault(HEADS + ref_component(project) if project else ref, {})[ref] = oid
-        # A tag or a meta chain of a project without a snapshot is the rest of something.
-        return {name: group for name, group in groups.items() if name in group}
-
     def _may_move(self, name: str, changed: Mapping[str, ObjectId], there: Mapping[str, ObjectId]) -> bool:
         old, new = there.get(name), changed.get(name)
         if new and name.startswith(HEADS) and (back := self._removed & set(self._ids(self._source, new))):
@@ -186,7 +201,7 @@ class _Copy:
             return False
         if old is None or new is None or self._contains(new, old) or self._knew(old):
             return True
-        if areas.is_area(name):
+        if areas.is_area(name) or name.startswith(notes.PREFIX):
             self._joined[name] = new
             return True
         reason = (
@@ -205,7 +220,7 @@ class _Copy:
 
     def _knew(self, old: ObjectId) -> bool:
         """Whether it was here and was taken away: it has not been swept, or the record of operations names it."""
-        if self._source.objects.contains(old):
+        if not self._view and self._source.objects.contains(old):
             return True
         tip = self._source.refs.read(OPERATIONS)
         ids = {old.hex().encode(), _first_id(self._target, old).encode()}
@@ -216,7 +231,7 @@ class _Copy:
         return False
 
     def _leave(self, ref: str, reason: str, *, damaged: bool) -> None:
-        self.left.append(NotCopied(ref, _project(ref), reason, damaged))
+        self.left.append(NotCopied(ref, project_of(ref), reason, damaged))
 
     def _refuse_forgotten(self, digest: str) -> None:
         if digest in self._forgotten:
@@ -248,7 +263,8 @@ class _Copy:
             for ref, theirs in self._joined.items():
                 old = target.refs.read(ref)
                 held = target.commit(old).tree if old else None
-                tree = areas.join(target, pack, held, target.commit(theirs).tree)
+                join = notes.join if ref.startswith(notes.PREFIX) else areas.join
+                tree = join(target, pack, held, target.commit(theirs).tree)
                 if tree != held:
                     found.append(RefMove(ref, old, target.add_commit(pack, tree, old, "Records of another vault")))
             made = pack.finish()
@@ -263,7 +279,7 @@ class _Forgotten(Exception):
     """Content that must not come back."""
 
 
-def _project(ref: str) -> str:
+def project_of(ref: str) -> str:
     """Whose ref it is; empty for nobody's."""
     for prefix in (HEADS, META, _TAGS):
         component, _, name = ref.removeprefix(prefix).partition("/")

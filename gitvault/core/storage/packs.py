@@ -262,33 +262,16 @@ class Pack:
         return data
 
 
-class PackWriter(Pack):
-    """A pack being written; what was added can be read at once. `add*`, `seal` and `drop` are for one thread at a time.
+class PackInMemory:
+    """A pack being put together that is for elsewhere and never becomes a file here."""
 
-    `background` runs one task at a time, in order: writing there leaves the callers to compress.
-    """
-
-    def __init__(self, folder: Path, name: str, disk: Disk, background: Executor, *, level: int = 0) -> None:
-        super().__init__(folder / name)
-        self._temporary = self.path
+    def __init__(self, level: int = 0) -> None:
         self.table = Table(level=level)
         self.places: dict[ChunkId, Chunk] = {}
         self.manifests: dict[str, tuple[ChunkId, ...]] = {}
-        self.size = len(_HEAD)
-        self._disk = disk
-        self._file = disk.create_uncached(self.path)
-        self._name = ""
-        self._background = background
-        self._last: Future[None] | None = None
-        # Frames not yet written are held in memory: 32 of at most about 1 MiB.
-        self._slots = threading.BoundedSemaphore(32)
-        self._write(_HEAD)
-
-    def add(self, frame: bytes, chunks: Sequence[tuple[ChunkId, int]], bases: Sequence[ChunkId]) -> None:
-        """Append a frame that decodes to `chunks`, in order."""
-        ends = list(accumulate((size for _, size in chunks), initial=0))
-        placed = [Chunk(chunk, 0, inner, size) for (chunk, size), inner in zip(chunks, ends, strict=False)]
-        self.add_copy(Frame(0, 0, len(frame), ends[-1], tuple(bases)), frame, placed)
+        self.size = 0
+        self._parts: list[bytes] = []
+        self._append(_HEAD)
 
     def add_copy(self, frame: Frame, data: bytes, chunks: Sequence[Chunk]) -> None:
         """Append `data`, which decodes to the same as another pack's `frame`, with that one's `chunks`."""
@@ -298,8 +281,7 @@ class PackWriter(Pack):
             place = Chunk(chunk.id, number, chunk.inner, chunk.length)
             self.table.chunks.append(place)
             self.places[chunk.id] = place
-        self.size += len(data)
-        self._write(data)
+        self._append(data)
 
     def add_manifest(self, oid: str, parts: tuple[ChunkId, ...]) -> None:
         """Say which chunks hold the manifest of the file `oid`."""
@@ -309,12 +291,50 @@ class PackWriter(Pack):
     def seal(self) -> str:
         """Append table and trailer; nothing can be added any more. The name that it will have."""
         text = format_table(self.table)
-        self._name = f"{table_hash(text)}.zpk"
         packed = frames.compress(text, _TABLE_LEVEL)
         frames.check(packed, len(text))
-        end = _end(packed, self.size)
-        self.size += len(end)
-        self._write(end)
+        self._append(_end(packed, self.size))
+        return f"{table_hash(text)}.zpk"
+
+    def content(self) -> bytes:
+        """What was put together so far."""
+        return b"".join(self._parts)
+
+    def _append(self, data: bytes) -> None:
+        self.size += len(data)
+        self._write(data)
+
+    def _write(self, data: bytes) -> None:
+        self._parts.append(data)
+
+
+class PackWriter(PackInMemory, Pack):
+    """A pack being written; what was added can be read at once. `add*`, `seal` and `drop` are for one thread at a time.
+
+    `background` runs one task at a time, in order: writing there leaves the callers to compress.
+    """
+
+    def __init__(self, folder: Path, name: str, disk: Disk, background: Executor, *, level: int = 0) -> None:
+        Pack.__init__(self, folder / name)
+        self._temporary = self.path
+        self._disk = disk
+        self._file = disk.create_uncached(self.path)
+        self._name = ""
+        self._background = background
+        self._last: Future[None] | None = None
+        # Frames not yet written are held in memory: 32 of at most about 1 MiB.
+        self._slots = threading.BoundedSemaphore(32)
+        PackInMemory.__init__(self, level)
+
+    def add(self, frame: bytes, chunks: Sequence[tuple[ChunkId, int]], bases: Sequence[ChunkId]) -> None:
+        """Append a frame that decodes to `chunks`, in order."""
+        ends = list(accumulate((size for _, size in chunks), initial=0))
+        placed = [Chunk(chunk, 0, inner, size) for (chunk, size), inner in zip(chunks, ends, strict=False)]
+        self.add_copy(Frame(0, 0, len(frame), ends[-1], tuple(bases)), frame, placed)
+
+    def seal(self) -> str:
+        """Append table and trailer; nothing can be added any more. The name that it will have."""
+        self._name = super().seal()
         return self._name
 
     def publish(self, folder: Path, *, prove: Callable[[Path], None] | None = None) -> str:

@@ -23,7 +23,7 @@ from gitvault.core.storage.intake import Intake
 from gitvault.core.storage.packs import MAX_CHUNK
 from gitvault.core.storage.reader import ChunkReader
 from gitvault.core.storage.salvage import Help, Said
-from gitvault.core.storage.transfer import Content, Transfer
+from gitvault.core.storage.transfer import Content, PackFolder, Target, Transfer
 from gitvault.core.utils.files import Disk, open_source
 from gitvault.errors import ChecksumMismatch, CorruptionError, GitVaultError, NotFoundError
 
@@ -79,6 +79,8 @@ class ChunkStore:
         self._index = ChunkIndex(folder, cache / "chunks.db", self._disk)
         self._appender = PackAppender(folder, self._index, self._disk, level, guard=guard, admit=admit)
         self._reader = ChunkReader(folder, self._index, self._disk, self._appender.find)
+        self.fetch: Callable[[Pointer], None] | None = None
+        """Told of a file that is not here before it is read, to bring it; for a store that holds a part of another."""
         self._pool = ThreadPoolExecutor(threads or min(os.cpu_count() or 1, 8), "chunk-store")
 
     def store_file(
@@ -177,6 +179,8 @@ class ChunkStore:
                 raise CorruptionError(f"pointer {pointer.oid}: no content of 0 bytes has this hash")
             return (), []
         chunk = _only_chunk(pointer)
+        if self.fetch and not self._keeps(pointer):
+            self.fetch(pointer)
         place = self._appender.find([chunk]).get(chunk)
         if place is not None and place.length == pointer.size:
             return (), [(chunk, pointer.size)]
@@ -305,9 +309,21 @@ class ChunkStore:
         """Store, durably, those of `wanted` that can be had elsewhere; how many."""
         return salvage.add_chunks(self._folder, wanted, self._disk, others, said)
 
-    def transfer_to(self, target: ChunkStore, progress: Progress) -> Transfer:
-        """What copies from here into another store, see `copy_file`. Only what was flushed is seen."""
-        return Transfer(self._index, self._reader, target._folder, target._index, target._disk, progress)
+    def known(self, chunks: Collection[ChunkId]) -> Collection[ChunkId]:
+        """Those of the chunks that are in a pack."""
+        return self._index.find(chunks)
+
+    def has_manifest(self, oid: str) -> bool:
+        """Whether some manifest of the file is in a pack, complete or not."""
+        return bool(self._index.manifests(oid))
+
+    def target(self) -> PackFolder:
+        """Where files of another store are copied to, as new packs of this one; the lock is held."""
+        return PackFolder(self._folder, self._index, self._disk)
+
+    def transfer_to(self, target: Target, progress: Progress, *, deepest: int = 0) -> Transfer:
+        """What copies from here to elsewhere, see `copy_file` and Transfer. Only what was flushed is seen."""
+        return Transfer(self._index, self._reader, target, progress, deepest)
 
     def copy_file(self, pointer: Pointer, transfer: Transfer) -> None:
         """Copy a file's content; durable after `transfer.flush`. Raises CorruptionError, StorageFullError, OSError."""

@@ -420,6 +420,30 @@ class Disk:
         self.sync_folder(path.parent)
 
 
+class _FleetingFile(NewFile):
+    def sync(self) -> None:
+        """Nothing: it is gone before anybody could miss it."""
+
+
+class FleetingDisk(Disk):
+    """For folders that do not outlive the process: nothing waits for the medium."""
+
+    def create(self, path: Path, mode: int = 0o600) -> NewFile:
+        """A new file; FileExistsError when the name is taken."""
+        with full_disk_named(path.parent):
+            return _FleetingFile(path, mode)
+
+    def create_uncached(self, path: Path) -> NewFile:
+        """The same: it is read soon."""
+        return self.create(path)
+
+    def sync_file(self, path: Path) -> None:
+        """Nothing."""
+
+    def sync_folder(self, path: Path) -> None:
+        """Nothing."""
+
+
 def set_aside(path: Path, folder: Path, disk: Disk) -> Path:
     """Move a file into `folder`, durably, under its name or, when that is taken, with a number; where it is now.
 

@@ -6,14 +6,17 @@ Each line is canonical, so that `git notes merge -s cat_sort_uniq` joins what tw
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from gitvault.core.models import ObjectId
 from gitvault.core.versioning.history import GitHistory
 from gitvault.core.versioning.objects import MODE_FILE, MODE_TREE, encode_tree
 from gitvault.core.versioning.packfile import PackWriter
 from gitvault.errors import CorruptionError
+
+if TYPE_CHECKING:
+    from gitvault.core.versioning.packfile import PackWriter
 
 PREFIX = "refs/notes/vault/"
 
@@ -46,6 +49,26 @@ def read(history: GitHistory, kind: str, commit: ObjectId) -> list[dict[str, Any
         return [dict(json.loads(line)) for line in history.blob(held).splitlines()] if held else []
     except (ValueError, TypeError, RecursionError) as error:
         raise CorruptionError(f"{PREFIX}{kind}: the note of {commit.hex()} cannot be read ({error})") from error
+
+
+def join(history: GitHistory, pack: PackWriter, ours: ObjectId | None, theirs: ObjectId | None) -> ObjectId:
+    """Add to the pack the tree that holds the lines of both. Raises NotFoundError, CorruptionError."""
+    held = dict(_all(history, ours))
+    for name, blob in _all(history, theirs):
+        if held.get(name, blob) != blob:
+            lines = {line for each in (held[name], blob) for line in history.blob(each).splitlines(keepends=True)}
+            blob = pack.add(b"blob", b"".join(sorted(lines)))
+        held[name] = blob
+    return pack.add(b"tree", encode_tree((name, MODE_FILE, blob) for name, blob in held.items()))
+
+
+def _all(history: GitHistory, tree: ObjectId | None, digits: bytes = b"") -> Iterator[tuple[bytes, ObjectId]]:
+    """The notes of a tree, in folders too, each by the digits of its commit."""
+    for name, (mode, oid) in history.tree(tree).items():
+        if mode == MODE_TREE:
+            yield from _all(history, oid, digits + name)
+        else:
+            yield digits + name, oid
 
 
 def _held(history: GitHistory, tree: Mapping[bytes, tuple[int, ObjectId]], commit: ObjectId) -> ObjectId | None:

@@ -42,6 +42,8 @@ class ObjectStore:
         self._loose_folders: frozenset[int] = frozenset()
         self._damaged: tuple[CorruptionError, ...] = ()
         self._lock = threading.Lock()
+        self.fetch: Callable[[str], bool] | None = None
+        """Told of an id in hex, or how it begins, to bring such objects; whether it did. For a part of a repository."""
 
     def refresh(self) -> None:
         """Look again at which packs and loose objects there are. A pack with a damaged index is left out."""
@@ -87,7 +89,9 @@ class ObjectStore:
         Raises ContentMissing, CorruptionError, ChecksumMismatch. A damaged copy is passed over when there is another.
         """
         damage: list[CorruptionError] = []
-        for attempt in range(2):
+        for attempt in range(3):
+            if attempt == 2 and not (self.fetch and self.fetch(oid.hex())):
+                break
             if attempt:
                 self.refresh()
             try:
@@ -196,6 +200,8 @@ class ObjectStore:
             raise GitVaultError(f"{prefix!r}: not the beginning of an id; use hex digits")
         low = bytes.fromhex(prefix.ljust(40, "0"))
         high = bytes.fromhex(prefix.ljust(40, "f"))
+        if self.fetch and not (len(prefix) == 40 and self.contains(ObjectId(low))):
+            self.fetch(prefix)
         self.refresh()
         found = {oid for pack in self._known() for oid in pack.find_prefix(low, high)}
         for first in self._loose_folders & set(range(low[0], high[0] + 1)):

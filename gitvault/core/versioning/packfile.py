@@ -114,8 +114,7 @@ class PackWriter:
             crc = crc32(part, crc)
             self._buffer += part
             self.size += len(part)
-            if len(self._buffer) >= _BUFFER:
-                self._flush()
+            self._spill()
         self._entries[oid] = start << 32 | crc
 
     def finish(self) -> NewPack | None:
@@ -155,6 +154,10 @@ class PackWriter:
             self._disk.unlink(self._file.path.with_suffix(".idx"))
         self._reset()
 
+    def _spill(self) -> None:
+        if len(self._buffer) >= _BUFFER:
+            self._flush()
+
     def _flush(self) -> NewFile:
         if self._file is None:
             self._file = self._disk.create(self._folder / f"{os.urandom(8).hex()}.pack")
@@ -168,6 +171,23 @@ class PackWriter:
         self._buffer = bytearray()
         self._file = None
         self.size = _HEADER_SIZE
+
+
+class PackInMemory(PackWriter):
+    """Collects objects into a pack that is for elsewhere and never becomes a file here."""
+
+    def __init__(self) -> None:
+        super().__init__(Path(), Disk())
+
+    def take(self) -> tuple[bytes, dict[ObjectId, int]]:
+        """The pack and where each object begins in it; the writer is empty afterwards."""
+        content = _pack_header(len(self._entries)) + bytes(self._buffer)
+        offsets = {oid: entry >> 32 for oid, entry in self._entries.items()}
+        self._reset()
+        return content + hashlib.sha1(content).digest(), offsets
+
+    def _spill(self) -> None:
+        pass
 
 
 def publish(pack: NewPack, folder: Path, disk: Disk) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 
 from gitvault.core.interfaces import Progress
@@ -32,7 +32,7 @@ class ObjectTransfer:
         self._target = target
         self._progress = progress
         self._writer = target.new_pack()
-        self._whole: _ByKind = defaultdict(_Whole)
+        self._reach = Reach(source)
 
     def copy(
         self,
@@ -46,25 +46,19 @@ class ObjectTransfer:
         large file before any is copied, and may raise. Durable after `flush`. Raises ContentMissing, CorruptionError,
         StorageFullError: then nothing counts as copied.
         """
-        for ref, oid in known.items():
-            if not ref.startswith("refs/tags/"):
-                self._know(ref, oid)
-        walk = _Walk(self._source, self._whole)
-        for ref, oid in tips.items():
-            walk.tip(ref, oid)
-        for digest in (*(pointer.oid for pointer in walk.pointers), *(oid.hex() for oid in walk.found)):
+        self._reach.know(self._target, known)
+        walk = self._reach.walk(tips)
+        for digest in (*(pointer.oid for pointer in walk.pointers), *(oid.hex() for oid in walk.objects())):
             look(digest)
         there = self._target.objects.contains
-        missing = [oid for oid in walk.found if oid not in self._writer and not there(oid)]
+        missing = [oid for oid in walk.objects() if oid not in self._writer and not there(oid)]
         for number, _ in enumerate(self._source.objects.copy_many(missing, self._writer)):
             self.objects += 1
             if not number % 1000:
                 self._progress("copying objects", number, len(missing))
             if self._writer.size >= _PACK_SIZE:
                 self._publish()
-        for kind, new in walk.new.items():
-            self._whole[kind].trees |= new.trees
-            self._whole[kind].seen |= new.seen
+        self._reach.keep(walk)
         return walk.snapshots, walk.pointers
 
     def flush(self) -> None:
@@ -75,18 +69,6 @@ class ObjectTransfer:
     def abandon(self) -> None:
         """Drop what has not become a pack yet."""
         self._writer.abandon()
-
-    def _know(self, ref: str, tip: ObjectId) -> None:
-        whole = self._whole[_kind(ref)]
-        trees: dict[ObjectId, ObjectId] = {}
-        # Of a chain that is damaged there nothing counts: it is walked here, and what is missing there comes over.
-        with suppress(CorruptionError, NotFoundError):
-            for oid in self._target.chain(tip):
-                if oid in whole.trees:
-                    break
-                trees[oid] = self._target.commit(oid).tree
-            whole.trees |= trees
-            whole.seen.update(trees.values())
 
     def _publish(self) -> None:
         pack = self._writer.finish()
@@ -103,6 +85,45 @@ class ObjectTransfer:
         self.bytes += pack.bytes
 
 
+class Reach:
+    """What refs of `source` reach beyond what is known to be where it goes."""
+
+    def __init__(self, source: GitHistory) -> None:
+        self._source = source
+        self._whole: _ByKind = defaultdict(_Whole)
+
+    def know(self, holder: GitHistory, refs: Mapping[str, ObjectId]) -> None:
+        """All that these refs reach, by name with their values, is there; `holder` reads their chains."""
+        for ref, oid in refs.items():
+            if not ref.startswith("refs/tags/"):
+                self._know(holder, ref, oid)
+
+    def walk(self, refs: Mapping[str, ObjectId]) -> Walk:
+        """What these refs reach. Raises ContentMissing, CorruptionError."""
+        walk = Walk(self._source, self._whole)
+        for ref, oid in refs.items():
+            walk.tip(ref, oid)
+        return walk
+
+    def keep(self, walk: Walk) -> None:
+        """What was walked is there now."""
+        for kind, new in walk.new.items():
+            self._whole[kind].trees |= new.trees
+            self._whole[kind].seen |= new.seen
+
+    def _know(self, holder: GitHistory, ref: str, tip: ObjectId) -> None:
+        whole = self._whole[_kind(ref)]
+        trees: dict[ObjectId, ObjectId] = {}
+        # Of a chain that is damaged there nothing counts: it is walked here, and what is missing there comes over.
+        with suppress(CorruptionError, NotFoundError):
+            for oid in holder.chain(tip):
+                if oid in whole.trees:
+                    break
+                trees[oid] = holder.commit(oid).tree
+            whole.trees |= trees
+            whole.seen.update(trees.values())
+
+
 class _Whole:
     """What has been walked, all below included."""
 
@@ -117,17 +138,24 @@ _ByKind = defaultdict[str, _Whole]
 """META and all else: of attributes more is wanted than of a project's files, and both may be the same object."""
 
 
-class _Walk:
+class Walk:
     """What some refs reach beyond what is `known`."""
 
     def __init__(self, source: GitHistory, known: _ByKind) -> None:
         self.snapshots = 0
         self.found: dict[ObjectId, None] = {}
-        """The objects, in the order of the walk."""
+        """Commits, tags, trees and attributes, in the order of the walk."""
+        self.files: dict[ObjectId, None] = {}
+        """The contents of files, likewise."""
         self.pointers: set[Pointer] = set()
         self.new: _ByKind = defaultdict(_Whole)
         self._source = source
         self._known = known
+
+    def objects(self) -> Iterator[ObjectId]:
+        """All objects, each once."""
+        yield from self.found
+        yield from (oid for oid in self.files if oid not in self.found)
 
     def tip(self, ref: str, oid: ObjectId) -> None:
         """Look at a ref's value and all below."""
@@ -180,7 +208,7 @@ class _Walk:
                     pending.append((oid, old_oid if old_mode == MODE_TREE else None))
                 elif oid not in seen and oid not in known:
                     seen.add(oid)
-                    self.found[oid] = None
+                    (self.found if kind == META else self.files)[oid] = None
                     if look:
                         look(oid)
 

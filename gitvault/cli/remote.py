@@ -1,0 +1,349 @@
+"""Verbs for vaults elsewhere: remote, push, fetch, clone."""
+
+from __future__ import annotations
+
+import os
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gitvault.cli import render
+from gitvault.cli.arguments import count, disk_path, filled, names, wrong
+from gitvault.cli.care import share, verify_document, verify_lines
+from gitvault.errors import CorruptionError, GitVaultError, LockedError, NotFoundError
+from gitvault.personas.base import Answer, Session, Verb
+
+if TYPE_CHECKING:
+    from gitvault.remotes.fetch import FetchReport
+    from gitvault.remotes.push import PushReport
+    from gitvault.remotes.remote import Remote
+    from gitvault.remotes.settings import Settings
+
+
+def _configure(parser: ArgumentParser) -> None:
+    actions = "add NAME URL | list | remove NAME | verify NAME | prune NAME"
+    parser.add_argument("action", choices=_ACTIONS, metavar="ACTION", help=actions)
+    parser.add_argument("words", metavar="NAME", type=filled(str), nargs="*", help="a remote's name; add: and its URL")
+    readers = "add: encrypt, so that this public key's owner can read it (age1... or ssh-...); repeatable"
+    parser.add_argument("--encrypt", metavar="RECIPIENT", type=filled(str), action="append", default=[], help=readers)
+    opening = "add: the file with the secret key; without one this machine only pushes"
+    parser.add_argument("--identity", metavar="FILE", type=filled(disk_path), help=opening)
+    locking = (
+        "add: of s3://, with the owner's credentials: the server lets nobody remove or change what comes for so long"
+    )
+    parser.add_argument("--retain", metavar="30d", type=filled(str), help=locking)
+    parser.add_argument("--auto", action="store_true", help="add: push after each snapshot, in the background")
+    parser.add_argument("--rate", metavar="R", type=filled(str), help="add: bytes a second at most, such as 500k or 2m")
+    parser.add_argument("--chunks", metavar="NAME", type=filled(str), help="add: of a git URL, where large files go")
+    parser.add_argument("--yes", action="store_true", help="prune: remove; without it only say what would go")
+    what = "prune: days by the server's clock that an object is kept when nothing needs it any more"
+    parser.add_argument("--grace", metavar="DAYS", type=count, default=7, help=what)
+    parser.add_argument("--data", action="store_true", help="verify: read every byte too")
+    parser.add_argument("--share", metavar="1/N", type=share, help="verify: read the part of N whose turn it is")
+
+
+def _run(session: Session, arguments: Namespace) -> Answer:
+    wanted = {"add": 2, "list": 0}.get(arguments.action, 1)
+    if len(arguments.words) != wanted:
+        raise wrong(f"remote {arguments.action}: expected {render.plural(wanted, 'word')}")
+    return _ACTIONS[arguments.action](session, arguments)
+
+
+def _add(session: Session, arguments: Namespace) -> Answer:
+    from gitvault.remotes import settings
+    from gitvault.remotes.opening import open_remote
+    from gitvault.remotes.places import folder_of, retain, scheme_of
+
+    name, url = arguments.words
+    scheme = scheme_of(url)
+    if scheme == "folder":
+        url = os.fspath(folder_of(url))
+    if arguments.chunks and scheme != "git":
+        raise wrong("--chunks goes with a URL of git")
+    if scheme == "git" and (arguments.encrypt or arguments.identity or arguments.retain):
+        raise wrong("--encrypt, --identity and --retain go with places for objects: a host of git reads what it gets")
+    values: dict[str, str | tuple[str, ...]] = {"url": url}
+    values |= {"auto": "true"} if arguments.auto else {}
+    values |= {key: value for key in ("rate", "chunks", "retain") if (value := getattr(arguments, key))}
+    values |= {"encrypt": tuple(arguments.encrypt)} if arguments.encrypt else {}
+    values |= {"identity": os.path.abspath(arguments.identity)} if arguments.identity else {}
+    vault = session.vault
+    settings.add(vault.path, name, values)
+    if scheme == "git":
+        large = f"large files go to {arguments.chunks}" if arguments.chunks else "large files go nowhere"
+        said = [f"{name}: {render.line(url)}, for snapshots, attributes and records; {large}"]
+        return Answer({"name": name, "url": url, "vault": None}, said, [f"{session.command} push {name}"])
+    try:
+        with open_remote(settings.get(vault.path, name), os.environ, vault=vault.path, disk=vault.disk) as remote:
+            there = remote.vault_id()
+            remote.expect(there, vault.config.id)
+        if arguments.retain:
+            retain(url, os.environ, arguments.retain)
+    except BaseException:
+        settings.remove(vault.path, name)
+        raise
+    return Answer(
+        {"name": name, "url": url, "vault": there or None, "encrypted": bool(remote.learned)},
+        [f"{name}: {render.line(url)}{', with this vault in it' if there else ''}"],
+        [f"{session.command} push {name}"],
+    )
+
+
+def _list(session: Session, arguments: Namespace) -> Answer:
+    from gitvault.remotes import settings
+    from gitvault.vault import waiting
+
+    known = settings.load(session.vault.path).values()
+    last = {told.name: waiting.last(session.vault.path, told.name) for told in known}
+    rows = [("name", "url", "pushed", "")] + [
+        (told.name, render.line(told.url), last[told.name].pushed or "never", render.line(last[told.name].said))
+        for told in known
+    ]
+    return Answer(
+        [
+            {
+                "name": told.name,
+                "url": told.url,
+                "auto": told.auto,
+                "rate": told.rate,
+                "pushed": last[told.name].pushed or None,
+                "waiting": last[told.name].said or None,
+            }
+            for told in known
+        ],
+        render.table(rows) if known else ["no remotes"],
+        [] if known else [f"{session.command} remote add NAME URL"],
+    )
+
+
+def _remove(session: Session, arguments: Namespace) -> Answer:
+    from gitvault.remotes import settings
+
+    [name] = arguments.words
+    settings.remove(session.vault.path, name)
+    return Answer({"name": name}, [f"{name} is forgotten here; what is there stays"])
+
+
+def _verify(session: Session, arguments: Namespace) -> Answer:
+    from gitvault.remotes.verify import verify
+
+    with opened(session, arguments.words[0]) as (told, remote):
+        data = arguments.data or arguments.share is not None
+        turn = session.vault.now().toordinal()
+        report = verify(remote, told.id, data=data, share=arguments.share, turn=turn, progress=session.progress)
+    return Answer(
+        verify_document(report),
+        verify_lines(report, (), data),
+        [] if report.ok else [f"{session.command} push {told.name}   # brings again what is damaged there"],
+        0 if report.ok else CorruptionError.exit_code,
+    )
+
+
+def _prune(session: Session, arguments: Namespace) -> Answer:
+    from gitvault.remotes.prune import prune
+
+    with opened(session, arguments.words[0]) as (told, remote):
+        grace = arguments.grace * 86_400
+        report = prune(session.vault, remote, told, grace=grace, yes=arguments.yes, progress=session.progress)
+    done = "removed" if arguments.yes else "would be removed"
+    lines = [
+        f"{render.plural(report.deleted, 'object')}, {render.size(report.bytes)}, {done}; {report.kept:,} kept",
+        f"{render.plural(report.condemned, 'pack')} that nothing needs, to be removed in {arguments.grace} days",
+    ]
+    return Answer(
+        {"deleted": report.deleted, "bytes": report.bytes, "condemned": report.condemned, "kept": report.kept},
+        lines if report.condemned else lines[:1],
+        [] if arguments.yes else [f"{session.command} remote prune {told.name} --yes"],
+    )
+
+
+def _configure_push(parser: ArgumentParser) -> None:
+    parser.add_argument("--auto", action="store_true", help="to all remotes that are pushed to by themselves")
+    parser.add_argument("name", metavar="NAME", type=filled(str), nargs="?", help="the remote; not needed for one")
+    what = "only projects like 'client:acme'; more in: git-vault projects -h"
+    parser.add_argument("selection", metavar="WORD", type=filled(str), nargs="*", help=what)
+
+
+def _push(session: Session, arguments: Namespace) -> Answer:
+    if arguments.auto:
+        return _push_auto(session, arguments)
+    told, report = _pushed(session, _chosen(session, arguments.name), names(session, arguments.selection))
+    return Answer(
+        {
+            "uploaded": report.uploaded,
+            "bytes": report.bytes,
+            "skipped": report.skipped,
+            "snapshots": report.snapshots,
+            "remote": told.name,
+            "requests": dict(report.requests),
+            "seconds": round(report.seconds, 3),
+            "left": [{"ref": ref, "reason": reason} for ref, reason in report.left],
+            "junk": list(report.junk),
+        },
+        _push_lines(told.name, report),
+        [f"{session.command} verify --data"] if report.left else [],
+        CorruptionError.exit_code if report.left else 0,
+    )
+
+
+def _push_auto(session: Session, arguments: Namespace) -> Answer:
+    if arguments.name:
+        raise wrong("--auto goes without a name")
+    done: dict[str, str] = {}
+    for name in session.vault.config.auto_remotes:
+        try:
+            # Again, until there is nothing new: a snapshot that came meanwhile found this push running, and went.
+            while _pushed(session, name, ())[1].uploaded:
+                done[name] = ""
+        except LockedError:
+            continue
+        except (GitVaultError, OSError) as error:
+            done[name] = render.error_text(error)
+    lines = [f"{name}: {render.line(said) or 'pushed'}" for name, said in done.items()]
+    return Answer([{"remote": name, "error": said or None} for name, said in done.items()], lines)
+
+
+def _pushed(session: Session, name: str, projects: Sequence[str]) -> tuple[Settings, PushReport]:
+    """Push, and note how that ended, for the next snapshot to tell."""
+    from gitvault.remotes import git, settings
+    from gitvault.remotes.places import scheme_of
+    from gitvault.remotes.push import push
+    from gitvault.vault import waiting
+
+    vault = session.vault
+    told = settings.get(vault.path, name)
+    said = "interrupted"
+    try:
+        if scheme_of(told.url) == "git":
+            report = git.push(vault, told)
+        else:
+            with opened(session, name) as (told, remote):
+                report = push(vault, remote, told, projects=projects, progress=session.progress)
+        said = ""
+    except LockedError:
+        said = waiting.last(vault.path, name).said
+        raise
+    except (GitVaultError, OSError) as error:
+        said = render.error_text(error)
+        raise
+    finally:
+        waiting.note(vault.path, name, vault.now(), said, vault.disk)
+    return told, report
+
+
+def _push_lines(name: str, report: PushReport) -> Iterator[str]:
+    if report.uploaded:
+        yield (
+            f"{render.plural(report.snapshots, 'snapshot')} pushed to {name}: {render.size(report.bytes)} "
+            f"in {render.plural(report.uploaded, 'object')}, {render.seconds(report.seconds)}"
+        )
+    else:
+        yield f"nothing new for {name}"
+    yield from (f"not pushed: {render.line(ref)}: {render.line(reason)}" for ref, reason in report.left)
+    yield from (f"skipped there: {render.line(junk)}" for junk in report.junk)
+
+
+def _configure_fetch(parser: ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", type=filled(str), nargs="?", help="the remote; not needed for one")
+
+
+def _fetch(session: Session, arguments: Namespace) -> Answer:
+    from gitvault.remotes.fetch import fetch
+
+    with opened(session, _chosen(session, arguments.name)) as (told, remote):
+        report = fetch(session.vault, remote, told, progress=session.progress)
+    return _fetched(session, report, {"remote": told.name}, f"fetched from {told.name}")
+
+
+def _configure_clone(parser: ArgumentParser) -> None:
+    parser.add_argument("url", metavar="URL", type=filled(str), help="where the vault is")
+    parser.add_argument("folder", metavar="DIR", type=filled(disk_path), help="the new vault; becomes its own")
+    parser.add_argument("--identity", metavar="FILE", type=filled(disk_path), help="the key that opens it")
+
+
+def _clone(session: Session, arguments: Namespace) -> Answer:
+    from gitvault.remotes.fetch import clone
+
+    folder = Path(arguments.folder).absolute()
+    with opened(session, arguments.url, arguments.identity) as (told, remote):
+        vault, report = clone(remote, told.url, folder, remote.learned, progress=session.progress)
+        vault.close()
+    return _fetched(session, report, {"vault": render.disk_text(os.fspath(folder))}, f"{folder}: a vault")
+
+
+def _fetched(session: Session, report: FetchReport, who: dict[str, object], said: str) -> Answer:
+    def lines() -> Iterator[str]:
+        yield f"{said}: {render.plural(report.snapshots, 'snapshot')}, {render.size(report.bytes)}"
+        yield from (f"another line of history: {render.line(line)}" for line in report.lines)
+        yield from (f"left as it was here: {render.line(one.ref)}: {render.line(one.reason)}" for one in report.left)
+        yield from (f"could not be had: {render.line(missing)}" for missing in report.missing)
+        yield from (f"skipped there: {render.line(junk)}" for junk in report.junk)
+
+    damaged = report.missing or any(one.damaged for one in report.left)
+    return Answer(
+        {
+            **who,
+            "snapshots": report.snapshots,
+            "refs": report.refs,
+            "bytes": report.bytes,
+            "lines": list(report.lines),
+            "left": [{"ref": one.ref, "reason": one.reason, "damaged": one.damaged} for one in report.left],
+            "missing": list(report.missing),
+            "junk": list(report.junk),
+        },
+        lines(),
+        code=CorruptionError.exit_code if damaged else GitVaultError.exit_code if report.left else 0,
+    )
+
+
+def _chosen(session: Session, name: str | None) -> str:
+    from gitvault.remotes import settings
+
+    known = settings.load(session.vault.path)
+    if name:
+        return name
+    if len(known) == 1:
+        return next(iter(known))
+    there = f"there are {', '.join(known)}; name one" if known else "there is none"
+    raise NotFoundError(f"which remote? {there}; git-vault remote add NAME URL adds one")
+
+
+@contextmanager
+def opened(session: Session, name: str, identity: str | None = None) -> Iterator[tuple[Settings, Remote]]:
+    """The remote of that name, or at that URL, for which no vault is needed. Raises NotFoundError, ConfigError."""
+    from gitvault.remotes import settings
+    from gitvault.remotes.opening import open_remote
+
+    if "/" in name or ":" in name or os.sep in name:
+        told = settings.Settings(name, name, identity=os.path.abspath(identity) if identity else "")
+        with open_remote(told, os.environ) as remote:
+            yield told, remote
+        return
+    vault = session.vault
+    told = settings.get(vault.path, name)
+    with open_remote(told, os.environ, vault=vault.path, disk=vault.disk) as remote:
+        yield told, remote
+
+
+_ACTIONS = {"add": _add, "list": _list, "remove": _remove, "verify": _verify, "prune": _prune}
+
+VERBS = (
+    Verb(
+        "remote",
+        "tell of places elsewhere that keep this vault, and look after them",
+        "git-vault remote add off s3://my-bucket/vault\ngit-vault remote verify off --data --share 1/30",
+        _configure,
+        _run,
+    ),
+    Verb("push", "bring a remote to what this vault holds", "git-vault push off", _configure_push, _push),
+    Verb("fetch", "bring here what other machines pushed", "git-vault fetch off", _configure_fetch, _fetch),
+    Verb(
+        "clone",
+        "make a vault of a remote",
+        "git-vault clone s3://my-bucket/vault ~/vault.git",
+        _configure_clone,
+        _clone,
+    ),
+)

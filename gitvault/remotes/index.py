@@ -1,0 +1,295 @@
+"""Where each object lies on a remote: sorted rows in small pieces, of which a look-up reads one or a few.
+
+A *run* is what one or several pushes brought: a list of parts (packs) and pieces of rows, all immutable objects below
+`index/`, zstd frames named by the SHA-256 of what is stored. A piece holds rows of text, sorted by their first word:
+
+    OID g PART                                        a git object, in the pack number PART of the run's list
+    CHUNK c PART OFFSET STORED LENGTH INNER SIZE [BASE ...]
+                                                      a chunk: SIZE bytes at INNER of a zstd frame, which has STORED
+                                                      bytes at OFFSET of the pack and LENGTH decoded
+    FILE m PART CHUNK ...                             the chunks that hold the manifest of a large file
+
+and a list of parts a line `NAME SIZE` for each. A push makes one run of what it brings and of all runs that are not
+eight times as long, so that there are few of them and most rows are seldom written again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+from gitvault.core.models import ChunkId
+from gitvault.core.storage import frames
+from gitvault.core.storage.packs import Chunk, Frame
+from gitvault.errors import CorruptionError
+
+FOLDER = "index/"
+# Bytes of rows before they are compressed, to about a half: what one look-up reads.
+_PIECE = 256 << 10
+_MAX_PIECE = 16 << 20
+_MAX_PARTS = 256 << 20
+_LEVEL = 3
+_RATIO = 8
+# Decoded pieces that are kept: about 2 MB of memory each.
+_KEPT = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a record says of a run."""
+
+    rows: int
+    parts: str
+    """The hash of its list of parts."""
+    pieces: tuple[tuple[str, str], ...]
+    """The first id of each piece, in order, and the piece's hash."""
+
+    def document(self) -> dict[str, object]:
+        """As it stands in a record."""
+        return {"rows": self.rows, "parts": self.parts, "pieces": [list(piece) for piece in self.pieces]}
+
+    @classmethod
+    def read(cls, document: Any) -> Run:
+        """Raises ValueError, TypeError, KeyError for what is none."""
+        pieces = tuple((str(first), _hash(name)) for first, name in document["pieces"])
+        return cls(int(document["rows"]), _hash(document["parts"]), pieces)
+
+    def objects(self) -> Iterator[str]:
+        """The names of all objects it consists of."""
+        yield FOLDER + self.parts
+        yield from (FOLDER + name for _, name in self.pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A pack on the remote."""
+
+    name: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Where one object is: the pack, and the words of its row behind that."""
+
+    kind: str
+    part: Part
+    words: tuple[str, ...]
+
+    def frame(self) -> Frame:
+        """Of a chunk: the frame it is in. Raises ValueError, IndexError."""
+        offset, stored, length = map(int, self.words[:3])
+        return Frame(0, offset, stored, length, tuple(chunk_id(word) for word in self.words[5:]))
+
+    def chunk(self, chunk: ChunkId) -> Chunk:
+        """Of a chunk: where in its frame it is. Raises ValueError, IndexError."""
+        return Chunk(chunk, 0, int(self.words[3]), int(self.words[4]))
+
+
+def chunk_id(word: str) -> ChunkId:
+    """Raises ValueError."""
+    return ChunkId(bytes.fromhex(_hash(word)))
+
+
+def git_row(part: int) -> str:
+    """What a row says behind the id."""
+    return f"g {part}"
+
+
+def chunk_row(part: int, frame: Frame, chunk: Chunk) -> str:
+    """Likewise."""
+    bases = "".join(f" {base.hex()}" for base in frame.bases)
+    return f"c {part} {frame.offset} {frame.stored} {frame.length} {chunk.inner} {chunk.length}{bases}"
+
+
+def manifest_row(part: int, chunks: Iterable[ChunkId]) -> str:
+    """Likewise."""
+    return f"m {part}" + "".join(f" {chunk.hex()}" for chunk in chunks)
+
+
+class Index:
+    """What some runs say. For one thread."""
+
+    def __init__(self, runs: Collection[Run], read: Callable[[str], bytes], without: Collection[str] = ()) -> None:
+        """`read` gives an object of that name, of the right hash. `without`: names of parts that do not count."""
+        self.runs = sorted(set(runs), key=lambda run: (run.rows, run.parts))
+        self._read = read
+        self._without = frozenset(without)
+        self._parts: dict[str, Sequence[Part]] = {}
+        self._pieces: OrderedDict[str, dict[str, str]] = OrderedDict()
+
+    def find(self, ids: Collection[str]) -> dict[str, Row]:
+        """The rows of those ids, in hex, that are known. Raises CorruptionError, NotFoundError, RemoteError."""
+        found: dict[str, Row] = {}
+        left = sorted(set(ids))
+        # The shortest first: what a few pushes brought is read once and asked for everything.
+        for run in self.runs:
+            if not left:
+                break
+            firsts = [first for first, _ in run.pieces]
+            at = partial(bisect_right, firsts)
+            for behind, group in groupby(left, at):
+                number = behind - 1
+                if number < 0:
+                    continue
+                piece = self._piece(run.pieces[number][1])
+                for one in group:
+                    if (rest := piece.get(one)) and (row := self._row(run, rest)).part.name not in self._without:
+                        found[one] = row
+            left = [one for one in left if one not in found]
+        return found
+
+    def packs_of(self, prefix: str) -> list[Part]:
+        """The packs of the git objects whose ids begin so, each in one; at most 40 digits. Errors as in `find`."""
+        found: dict[str, Part] = {}
+        for run in self.runs:
+            firsts = [first for first, _ in run.pieces]
+            for _, name in run.pieces[max(bisect_right(firsts, prefix) - 1, 0) : bisect_right(firsts, prefix + "g")]:
+                for one, rest in self._piece(name).items():
+                    if one.startswith(prefix) and rest[0] == "g" and one not in found:
+                        row = self._row(run, rest)
+                        if row.part.name not in self._without and row.part.name.startswith("git/"):
+                            found[one] = row.part
+            if len(prefix) == 40 and found:
+                break
+        return list(found.values())
+
+    def parts(self) -> dict[str, Part]:
+        """All parts that count, by name."""
+        every = (part for run in self.runs for part in self.parts_of(run))
+        return {part.name: part for part in every if part.name not in self._without}
+
+    def parts_of(self, run: Run) -> Sequence[Part]:
+        """The list of parts of a run."""
+        known = self._parts.get(run.parts)
+        if known is None:
+            try:
+                lines = frames.decompress_up_to(self._read(FOLDER + run.parts), _MAX_PARTS).decode("ascii").splitlines()
+                known = [Part(name, int(size)) for name, _, size in (line.partition(" ") for line in lines)]
+            except ValueError as error:
+                raise _damaged(run.parts) from error
+            self._parts[run.parts] = known
+        return known
+
+    def rows(self, run: Run) -> Iterator[tuple[str, str]]:
+        """All rows of a run in order: the id, and what stands behind it."""
+        for _, name in run.pieces:
+            yield from _decode(name, self._read(FOLDER + name)).items()
+
+    def _row(self, run: Run, rest: str) -> Row:
+        kind, number, *words = rest.split(" ")
+        try:
+            return Row(kind, self.parts_of(run)[int(number)], tuple(words))
+        except (ValueError, IndexError) as error:
+            raise _damaged(run.parts) from error
+
+    def _piece(self, name: str) -> dict[str, str]:
+        known = self._pieces.pop(name, None)
+        if known is None:
+            known = _decode(name, self._read(FOLDER + name))
+            while len(self._pieces) >= _KEPT:
+                self._pieces.popitem(last=False)
+        self._pieces[name] = known
+        return known
+
+
+def absorbed(runs: Collection[Run], rows: int) -> list[Run]:
+    """Those of a machine's runs that one of so many new rows is merged with."""
+    chosen: list[Run] = []
+    for run in sorted(runs, key=lambda run: run.rows):
+        if run.rows >= _RATIO * rows:
+            break
+        chosen.append(run)
+        rows += run.rows
+    return chosen
+
+
+def merge(
+    index: Index,
+    runs: Sequence[Run],
+    parts: Sequence[Part],
+    rows: Iterable[tuple[str, str]],
+    put: Callable[[str, bytes], None],
+    without: Collection[str] = (),
+) -> Run:
+    """One run of several and of new rows, sorted, that are numbered by `parts`.
+
+    `without`: parts of the old runs that are left out.
+
+    `put` is given each object of it, by name.
+    """
+    numbers: dict[str, int] = {}
+    listed: list[Part] = []
+
+    def renumbered(
+        each: Iterable[tuple[str, str]], known: Sequence[Part], without: Collection[str]
+    ) -> Iterator[tuple[str, str]]:
+        places: list[int | None] = []
+        for part in known:
+            if part.name in without:
+                places.append(None)
+                continue
+            if part.name not in numbers:
+                numbers[part.name] = len(listed)
+                listed.append(part)
+            places.append(numbers[part.name])
+        for one, rest in each:
+            kind, number, *words = rest.split(" ", 2)
+            if (place := places[int(number)]) is not None:
+                yield one, " ".join((kind, str(place), *words))
+
+    sources = [
+        renumbered(rows, parts, ()),
+        *(renumbered(index.rows(run), index.parts_of(run), without) for run in runs),
+    ]
+    pieces: list[tuple[str, str]] = []
+    lines: list[str] = []
+    size = total = 0
+
+    def finish() -> None:
+        if lines:
+            pieces.append((lines[0].partition(" ")[0], _put("".join(lines), put)))
+
+    for one, group in groupby(heapq.merge(*sources, key=itemgetter(0)), itemgetter(0)):
+        line = f"{one} {next(group)[1]}\n"
+        lines.append(line)
+        size += len(line)
+        total += 1
+        if size >= _PIECE:
+            finish()
+            lines, size = [], 0
+    finish()
+    return Run(total, _put("".join(f"{part.name} {part.size}\n" for part in listed), put), tuple(pieces))
+
+
+def _put(text: str, put: Callable[[str, bytes], None]) -> str:
+    stored = frames.compress(text.encode("ascii"), _LEVEL)
+    name = hashlib.sha256(stored).hexdigest()
+    put(FOLDER + name, stored)
+    return name
+
+
+def _decode(name: str, stored: bytes) -> dict[str, str]:
+    try:
+        lines = frames.decompress_up_to(stored, _MAX_PIECE).decode("ascii").splitlines()
+    except ValueError as error:
+        raise _damaged(name) from error
+    return {one: rest for one, _, rest in (line.partition(" ") for line in lines)}
+
+
+def _damaged(name: str) -> CorruptionError:
+    return CorruptionError(f"index {name}: not as a push writes it; run git-vault remote verify")
+
+
+def _hash(word: object) -> str:
+    if not isinstance(word, str) or len(word) != 64 or set(word) - set("0123456789abcdef"):
+        raise ValueError(f"{word!r}: expected 64 hex digits")
+    return word

@@ -1,0 +1,183 @@
+"""What nothing needs any more leaves a remote, in two steps with days in between.
+
+First it is condemned, in a record: whoever pushes from then on does not rely on it. When the grace is over, by the
+place's own clock, it is removed. So no push that is under way loses what it counted on, and no lock is needed.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from gitvault.core.interfaces import Progress
+from gitvault.core.versioning.transfer import Reach
+from gitvault.errors import CorruptionError, NotFoundError, RemoteRefused, RemoteSealed
+from gitvault.remotes import index, records, settings
+from gitvault.remotes.index import Index
+from gitvault.remotes.places import Stored
+from gitvault.remotes.records import Record
+from gitvault.remotes.remote import CHUNKS, CONDEMNED, GIT, Remote
+from gitvault.vault import Vault
+
+_CLOCK = "clock/"
+
+
+@dataclass(frozen=True, slots=True)
+class RemotePruneReport:
+    """What a prune did, or would do."""
+
+    deleted: int
+    bytes: int
+    condemned: int
+    """Packs that are condemned by now and still there."""
+    kept: int
+
+
+def prune(
+    vault: Vault, remote: Remote, told: settings.Settings, *, grace: int, yes: bool, progress: Progress
+) -> RemotePruneReport:
+    """Remove what was condemned, or in no record, for `grace` seconds; condemn what no record's refs reach.
+
+    Without `yes` only say so. Raises NotFoundError when something that another machine pushed is not here, for it is
+    not known then what it needs; RemoteRefused where this vault never pushed, or may not remove; RemoteError.
+    """
+    there = remote.vault_id()
+    remote.expect(there, told.id or vault.config.id)
+    newest = remote.records(there)
+    mine = newest.get(told.chain)
+    _demand_all(remote)
+    if mine is None:
+        raise RemoteRefused(f"{remote.shown}: nothing of this vault is there; push to it first")
+    now = _server_now(remote)
+    listed = list(remote.place.names())
+    known = remote.index(newest.values())
+    marked = {stored.name.removeprefix(CONDEMNED) for stored in listed if stored.name.startswith(CONDEMNED)}
+    parts = known.parts()
+    names = {stored.name for stored in listed}
+    live = _live_parts(vault, newest, known, progress)
+    dead = (parts.keys() | mine.condemned.keys() & names) - live
+    since = {name: mine.condemned.get(name) or now for name in dead}
+    kept = [*newest.values(), *_recent(remote, there, listed, newest, now - grace)]
+    _demand_all(remote)
+    needed = {part for part in _needed(remote, kept) if part not in dead}
+    gone = [
+        stored
+        for stored in listed
+        if stored.time <= now - grace
+        and stored.name not in needed
+        and (stored.name not in since or (since[stored.name] <= now - grace and stored.time <= since[stored.name]))
+        and stored.name.startswith((GIT, CHUNKS, index.FOLDER, records.FOLDER, _CLOCK))
+    ]
+    left = {name: seconds for name, seconds in since.items() if name in names - {stored.name for stored in gone}}
+    if yes:
+        if remote.learned:
+            # First: who relies on one meanwhile sees it at the end of the push, and pushes again.
+            for name in sorted(left.keys() - marked):
+                remote.place.put(CONDEMNED + name, b"\n")
+        _condemn(
+            vault, remote, mine, newest, known, {**left, **{s.name: since[s.name] for s in gone if s.name in since}}
+        )
+        remote.place.delete([stored.name for stored in gone])
+        if remote.learned:
+            remote.place.delete([CONDEMNED + name for name in sorted(marked - left.keys())])
+    return RemotePruneReport(len(gone), sum(stored.size for stored in gone), len(left), len(listed) - len(gone))
+
+
+def _demand_all(remote: Remote) -> None:
+    """Raises RemoteSealed where a record cannot be read: nobody knows what it needs."""
+    if remote.sealed:
+        raise RemoteSealed(
+            f"{remote.shown}: no key here opens {remote.sealed[0]}, and what it needs must stay; give all keys it was "
+            "ever encrypted to, in one file: --identity FILE"
+        )
+
+
+def _server_now(remote: Remote) -> int:
+    """The place's clock: when something that is put there now came."""
+    name = f"{_CLOCK}{secrets.token_hex(8)}"
+    remote.place.put(name, b"\n")
+    found = [int(stored.time) for stored in remote.place.names(_CLOCK) if stored.name == name]
+    remote.place.delete([name])
+    if not found:
+        raise RemoteRefused(f"{remote.shown}: does not list what was put there; look at the rights")
+    return found[0]
+
+
+def _live_parts(vault: Vault, newest: dict[str, Record], known: Index, progress: Progress) -> set[str]:
+    """The packs that hold anything that a record's refs reach. Raises NotFoundError."""
+    reach = Reach(vault.history)
+    live: set[str] = set()
+    for number, record in enumerate(newest.values()):
+        progress("looking at records", number, len(newest))
+        try:
+            walk = reach.walk(record.refs)
+            live |= {row.part.name for row in known.find([oid.hex() for oid in walk.objects()]).values()}
+            chunks: set[str] = set()
+            for pointer in walk.pointers:
+                chunks.update(chunk.hex() for chunk, _ in vault.store.chunks(pointer))
+                row = known.find([pointer.oid]).get(pointer.oid)
+                if row is not None:
+                    live.add(row.part.name)
+                    chunks.update(row.words if row.kind == "m" else ())
+            live |= set(_closure(known, chunks))
+        except (CorruptionError, NotFoundError) as error:
+            raise NotFoundError(
+                f"{record.machine}: what it pushed is not all here ({error}); git-vault fetch first"
+            ) from error
+        reach.keep(walk)
+    return live
+
+
+def _closure(known: Index, chunks: set[str]) -> Iterator[str]:
+    """The packs with those chunks, and with all they are coded against."""
+    seen: set[str] = set()
+    while chunks := chunks - seen:
+        seen |= chunks
+        rows = known.find(chunks)
+        yield from (row.part.name for row in rows.values())
+        chunks = {base.hex() for row in rows.values() if row.kind == "c" for base in row.frame().bases}
+
+
+def _recent(
+    remote: Remote, vault: str, listed: list[Stored], newest: dict[str, Record], since: float
+) -> Iterator[Record]:
+    """Records that others have followed within the grace: they are kept, with all they need."""
+    times = {stored.name: stored.time for stored in listed}
+    for record in remote.every_record(vault):
+        if times.get(records.name_of(record), 0) > since and newest.get(record.chain) != record:
+            yield record
+
+
+def _needed(remote: Remote, kept: list[Record]) -> Iterator[str]:
+    for record in kept:
+        yield records.name_of(record)
+        yield from (name for run in record.runs for name in run.objects())
+    yield from remote.index(kept).parts()
+
+
+def _condemn(
+    vault: Vault, remote: Remote, mine: Record, newest: dict[str, Record], known: Index, condemned: dict[str, int]
+) -> None:
+    """Say in a record of ours what is to go; no run of ours lists it from then on."""
+    runs = [run for run in mine.runs if condemned.keys() & {part.name for part in known.parts_of(run)}]
+    kept = [run for run in mine.runs if run not in runs]
+
+    def put(name: str, content: bytes) -> None:
+        remote.place.put(name, content)
+        remote.keep(name, content)
+
+    if runs:
+        made = index.merge(known, runs, (), (), put, condemned.keys())
+        kept += [made] if made.rows else []
+    elif dict(mine.condemned) == condemned:
+        return
+    record = replace(
+        mine,
+        number=mine.number + 1,
+        time=records.time_text(vault.now()),
+        previous=records.digest(mine),
+        runs=tuple(kept),
+        condemned=dict(sorted(condemned.items())),
+    )
+    remote.place.put(records.name_of(record), record.encode())

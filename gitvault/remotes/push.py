@@ -1,0 +1,366 @@
+"""What the refs reach and the remote lacks, as packs; then the index; then one record, which is the commit point.
+
+Nobody waits for it: the vault is read as any reader does. What was interrupted goes on from the journal.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
+
+from gitvault.core.backup_engine.copy import DOINGS, grouped, read_refs
+from gitvault.core.interfaces import Progress
+from gitvault.core.models import ChunkId, ObjectId, Pointer
+from gitvault.core.storage.packs import Chunk, Frame
+from gitvault.core.storage.packs import PackInMemory as ChunkPack
+from gitvault.core.utils.lock import VaultLock
+from gitvault.core.versioning.packfile import PackInMemory as GitPack
+from gitvault.core.versioning.transfer import Reach
+from gitvault.errors import CorruptionError, NotFoundError, RemoteRefused, RemoteSealed
+from gitvault.remotes import index, records, settings
+from gitvault.remotes.index import Index, Part
+from gitvault.remotes.journal import Journal
+from gitvault.remotes.records import Record
+from gitvault.remotes.remote import CHUNKS, GIT, THREADS, Remote, name_of
+from gitvault.remotes.settings import Settings
+from gitvault.vault import Vault
+
+# Commits, trees and attributes: whoever wants one file reads some of these packs whole.
+_STRUCTURE_SIZE = 1 << 20
+_PART_SIZE = 8 << 20
+# Each frame that another stands on costs who wants one file two requests: with chains of 16 it was 53 in a vault of
+# 100 GB, at most 40 are wanted.
+_DEEPEST = 6
+# Another machine may condemn, meanwhile, what this push relies on: then it looks again.
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class PushReport:
+    """What a push did."""
+
+    uploaded: int
+    """Objects that were sent."""
+    bytes: int
+    """Of those."""
+    skipped: int
+    """Packs of objects and chunks that were there already."""
+    snapshots: int
+    """That are new there."""
+    left: tuple[tuple[str, str], ...]
+    """Refs that could not be pushed because of damage here, and why."""
+    junk: tuple[str, ...]
+    """What was skipped there."""
+    requests: Mapping[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+def push(
+    vault: Vault, remote: Remote, told: Settings, *, projects: Collection[str] = (), progress: Progress
+) -> PushReport:
+    """Bring a remote to what the vault holds, all of it or some projects.
+
+    Raises RemoteError and its kinds, LockedError, CorruptionError, OSError; what was sent is not sent again.
+    """
+    began = time.monotonic()
+    folder = vault.path / "cache" / "remotes"
+    vault.disk.make_folder(folder)
+    with ExitStack() as held:
+        purpose = f"push to {told.name}"
+        held.enter_context(
+            VaultLock(folder / f"{told.name}.lock", purpose, 0, host=vault.config.machine, disk=vault.disk)
+        )
+        journal = held.enter_context(closing(Journal(folder / f"{told.name}.db", vault.disk)))
+        told = _identified(vault, remote, told)
+        for attempt in range(_ATTEMPTS):
+            running = _Push(vault, remote, told, journal, progress)
+            report = running.run(frozenset(projects))
+            if not running.overtaken() or attempt == _ATTEMPTS - 1:
+                break
+    return PushReport(
+        *report, left=tuple(running.left), junk=tuple(remote.junk), requests=dict(remote.place.requests),
+        seconds=time.monotonic() - began,
+    )  # fmt: skip
+
+
+def _identified(vault: Vault, remote: Remote, told: Settings) -> Settings:
+    """The settings with ids, of the vault that is there and of this machine's chain. Raises RemoteRefused."""
+    expected = told.id or vault.config.id
+    try:
+        there = remote.vault_id()
+    except RemoteSealed:
+        # It is there under the name that this machine knows; what it says was known once.
+        if not told.id:
+            raise
+        there = told.id
+    if not there:
+        if told.id:
+            raise RemoteRefused(
+                f"{remote.shown}: the vault that was there is gone; is it mounted, is the URL right? "
+                f"git-vault remote remove {told.name}, and add it again, begins anew"
+            )
+        expected = expected or secrets.token_hex(16)
+        remote.found(expected)
+        there = remote.vault_id()
+    remote.expect(there, expected)
+    chain = told.chain or secrets.token_hex(16)
+    for key, old, value in (("id", told.id, there), ("chain", told.chain, chain)):
+        if value != old:
+            settings.note(vault.path, told.name, key, value)
+    return settings.get(vault.path, told.name)
+
+
+class _Push:
+    """One push. A Target of the chunk store's transfer."""
+
+    def __init__(self, vault: Vault, remote: Remote, told: Settings, journal: Journal, progress: Progress) -> None:
+        self.left: list[tuple[str, str]] = []
+        self._vault = vault
+        self._remote = remote
+        self._told = told
+        self._journal = journal
+        self._progress = progress
+        self._records = remote.records(told.id)
+        self._mine = self._records.get(told.chain)
+        if not self._mine and any(
+            (parsed := records.parse_name(one)) and parsed[0] == told.chain for one in remote.sealed
+        ):
+            # Without a key that reads, and what this machine remembered is lost: it does not know where its chain ends.
+            self._told = replace(told, chain=secrets.token_hex(16))
+            settings.note(vault.path, told.name, "chain", self._told.chain)
+        self._damaged = frozenset(remote.damaged())
+        self._absent = self._damaged.union(remote.condemned(self._records.values()))
+        if remote.sealed:
+            # Whoever removed something said so in a record that cannot be read here.
+            there = {stored.name for folder in (GIT, CHUNKS) for stored in remote.place.names(folder)}
+            self._absent |= remote.index(self._records.values()).parts().keys() - there
+        self._index: Index = remote.index(self._records.values(), self._absent)
+        self._resume()
+        self._pool = ThreadPoolExecutor(THREADS, "remote-put")
+        self._sending: deque[tuple[Future[None], Part, list[tuple[str, str]]]] = deque()
+        self._begun = journal.next_number()
+        self._structure, self._files = GitPack(), GitPack()
+        self._chunks = ChunkPack()
+        # Sent or about to be, and not in the journal yet.
+        self._fresh: set[str] = set()
+        self._sent: set[str] = set()
+        self._uploaded = self._bytes = 0
+
+    def run(self, projects: frozenset[str]) -> tuple[int, int, int, int]:
+        """Objects and bytes sent, packs that were there, snapshots that are new there."""
+        skipped = len(self._index.parts())
+        try:
+            refs, snapshots = self._send(projects)
+            self._cut_chunks()
+            for pack in (self._structure, self._files):
+                self._cut_git(pack)
+            while self._sending:
+                self._settle()
+        finally:
+            for future, *_ in self._sending:
+                future.cancel()
+            self._pool.shutdown()
+        self._commit(refs)
+        return self._uploaded, self._bytes, skipped, snapshots
+
+    def overtaken(self) -> bool:
+        """Whether somebody condemned meanwhile what this push relied on."""
+        now = self._remote.records(self._told.id).values()
+        # The same content has the same name again; a prune may have removed it after it came.
+        again = self._sent & self._absent
+        there = (
+            {stored.name for folder in (GIT, CHUNKS) for stored in self._remote.place.names(folder)} if again else set()
+        )
+        return not (again <= there and self._absent.issuperset(self._remote.condemned(now)))
+
+    def _send(self, projects: frozenset[str]) -> tuple[dict[str, ObjectId], int]:
+        """Send what the refs reach; the refs of the new record, and how many snapshots are new there."""
+        history, store = self._vault.history, self._vault.store
+        before = dict(self._mine.refs) if self._mine else {}
+        groups = grouped(read_refs(history), projects or None, DOINGS)
+        chosen = {ref for group in groups.values() for ref in group}
+        reach = Reach(history)
+        if not self._damaged:
+            for record in self._records.values():
+                reach.know(history, record.refs)
+        chunks = store.transfer_to(self, self._progress, deepest=_DEEPEST)
+        done = {ref: oid for ref, oid in before.items() if projects and ref not in chosen}
+        snapshots = 0
+        for number, (name, group) in enumerate(groups.items()):
+            self._progress("looking at projects", number, len(groups))
+            if not self._damaged and all(before.get(ref) == oid for ref, oid in group.items()):
+                done |= group
+                continue
+            try:
+                walk = reach.walk(group)
+                self._send_objects(list(walk.found), self._structure, _STRUCTURE_SIZE)
+                self._send_objects([oid for oid in walk.files if oid not in walk.found], self._files, _PART_SIZE)
+                for pointer in self._lacking(walk.pointers):
+                    store.copy_file(pointer, chunks)
+                chunks.flush()
+            except (CorruptionError, NotFoundError) as error:
+                self.left.append((name, str(error)))
+                done |= {ref: oid for ref, oid in before.items() if ref in group}
+            else:
+                reach.keep(walk)
+                snapshots += walk.snapshots
+                done |= group
+        return done, snapshots
+
+    def _send_objects(self, oids: Sequence[ObjectId], pack: GitPack, size: int) -> None:
+        missing = self._missing([oid.hex() for oid in oids])
+        wanted = [oid for oid in oids if oid.hex() in missing]
+        for number, oid in enumerate(self._vault.history.objects.copy_many(wanted, pack)):
+            self._fresh.add(oid.hex())
+            if not number % 1000:
+                self._progress("sending objects", number, len(wanted))
+            if pack.size >= size:
+                self._cut_git(pack)
+
+    def _missing(self, ids: Collection[str]) -> set[str]:
+        left = set(ids) - self._fresh
+        left -= self._journal.known(left)
+        return left - self._index.find(left).keys()
+
+    def _lacking(self, pointers: Collection[Pointer]) -> list[Pointer]:
+        """The files that are not there; where something is damaged, all that may not be whole."""
+        ordered = sorted(pointers, key=lambda pointer: pointer.oid)
+        if self._absent:
+            return ordered
+        missing = self._missing([pointer.oid for pointer in ordered])
+        return [pointer for pointer in ordered if pointer.oid in missing]
+
+    # -- what the transfer of chunks asks ----------------------------------------------------------
+
+    def there(self, chunks: Collection[ChunkId]) -> Collection[ChunkId]:
+        """See Target."""
+        missing = self._missing([chunk.hex() for chunk in chunks])
+        return {chunk for chunk in chunks if chunk.hex() not in missing}
+
+    def has_manifest(self, oid: str, parts: tuple[ChunkId, ...]) -> bool:
+        """See Target."""
+        return oid in self._chunks.manifests or not self._missing([oid])
+
+    def add(self, level: int, frame: Frame, stored: bytes, chunks: Sequence[Chunk]) -> None:
+        """See Target."""
+        if self._chunks.table.level != level or self._chunks.size + len(stored) > _PART_SIZE:
+            self._cut_chunks()
+            self._chunks = ChunkPack(level)
+        self._chunks.add_copy(frame, stored, chunks)
+        self._fresh.update(chunk.id.hex() for chunk in chunks)
+
+    def add_manifest(self, oid: str, parts: tuple[ChunkId, ...]) -> None:
+        """See Target."""
+        self._chunks.add_manifest(oid, parts)
+        self._fresh.add(oid)
+
+    def flush(self) -> None:
+        """See Target: a part is sent when it is full, and the last one before the record."""
+
+    # -- sending -------------------------------------------------------------------------------------
+
+    def _cut_git(self, pack: GitPack) -> None:
+        if len(pack):
+            content, offsets = pack.take()
+            row = index.git_row(self._begun)
+            self._begin(name_of(GIT, content, ".pack"), content, [(oid.hex(), row) for oid in offsets])
+
+    def _cut_chunks(self) -> None:
+        pack, self._chunks = self._chunks, ChunkPack()
+        table, number = pack.table, self._begun
+        if table.frames or table.manifests:
+            pack.seal()
+            content = pack.content()
+            rows = [
+                (chunk.id.hex(), index.chunk_row(number, table.frames[chunk.frame], chunk)) for chunk in table.chunks
+            ]
+            rows += [(oid, index.manifest_row(number, parts)) for oid, parts in table.manifests]
+            self._begin(name_of(CHUNKS, content, ".zpk"), content, rows)
+
+    def _begin(self, name: str, content: bytes, rows: list[tuple[str, str]]) -> None:
+        self._begun += 1
+        while len(self._sending) >= THREADS:
+            self._settle()
+        self._sending.append((self._pool.submit(self._put, name, content), Part(name, len(content)), rows))
+
+    def _settle(self) -> None:
+        """Note the oldest part that is on its way: what the journal has, it has with all that came before."""
+        future, part, rows = self._sending.popleft()
+        future.result()
+        self._journal.add(part, rows)
+        self._sent.add(part.name)
+        self._fresh.difference_update(one for one, _ in rows)
+        self._uploaded += 1
+        self._bytes += part.size
+
+    def _put(self, name: str, content: bytes) -> None:
+        self._remote.place.put(name, content)
+
+    def _resume(self) -> None:
+        """Believe of the journal only what the place has."""
+        noted = self._journal.parts()
+        if noted:
+            there = {stored.name: stored for folder in (GIT, CHUNKS) for stored in self._remote.place.names(folder)}
+            if any(
+                part.name in self._absent
+                or (stored := there.get(part.name)) is None
+                or not (stored.padded or stored.size == part.size)
+                for part in noted
+            ):
+                self._journal.clear()
+
+    # -- the commit ----------------------------------------------------------------------------------
+
+    def _commit(self, refs: Mapping[str, ObjectId]) -> None:
+        mine = self._mine
+        rows = self._journal.count()
+        runs = list(mine.runs) if mine else []
+        # What is damaged or about to go is in no run of ours from now on.
+        merged = [run for run in runs if self._absent.intersection(part.name for part in self._index.parts_of(run))]
+        if mine and not rows and not merged and not self._damaged and dict(mine.refs) == refs:
+            return
+        if rows:
+            merged += [run for run in index.absorbed(runs, rows) if run not in merged]
+        if rows or merged:
+            made = index.merge(
+                self._index, merged, self._journal.parts(), self._journal.rows(), self._send_index, self._absent
+            )
+            runs = [run for run in runs if run not in merged] + ([made] if made.rows else [])
+        record = Record(
+            self._told.id,
+            self._vault.config.machine,
+            self._told.chain,
+            mine.number + 1 if mine else 1,
+            records.time_text(self._vault.now()),
+            records.digest(mine) if mine else "",
+            dict(sorted(refs.items())),
+            tuple(runs),
+            self._condemned(mine),
+        )
+        self._put_counted(records.name_of(record), record.encode())
+        self._journal.clear()
+        self._remote.note_damaged(())
+
+    def _condemned(self, mine: Record | None) -> dict[str, int]:
+        """What a prune of ours is to remove; and what is damaged, as long as another machine's runs list it."""
+        said = {**dict.fromkeys(self._damaged, 0), **(mine.condemned if mine else {})}
+        said = {name: seconds for name, seconds in said.items() if name not in self._sent}
+        if not said:
+            return {}
+        others = [run for chain, record in self._records.items() if chain != self._told.chain for run in record.runs]
+        listed = {part.name for run in others for part in self._index.parts_of(run)}
+        return {name: seconds for name, seconds in sorted(said.items()) if seconds or name in listed}
+
+    def _send_index(self, name: str, content: bytes) -> None:
+        self._put_counted(name, content)
+        self._remote.keep(name, content)
+
+    def _put_counted(self, name: str, content: bytes) -> None:
+        self._put(name, content)
+        self._uploaded += 1
+        self._bytes += len(content)

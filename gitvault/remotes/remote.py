@@ -1,0 +1,263 @@
+"""A remote: a vault whose packs are objects.
+
+    vault                        one line of JSON: the format's version and the vault's id
+    git/HASH.pack                packs of git objects: about 1 MiB of commits and trees, 8 MiB of files
+    chunks/HASH.zpk              packs of the chunk store, of about 8 MiB
+    index/HASH                   where each object is, see index.py
+    machines/CHAIN/NUMBER-HASH   who pushed when, see records.py
+
+HASH is the SHA-256 of the object's bytes: whatever comes back is compared with the name it was asked by.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+from gitvault.core.utils.files import Disk
+from gitvault.errors import (
+    ChecksumMismatch,
+    CorruptionError,
+    GitVaultError,
+    NotFoundError,
+    RemoteRefused,
+    RemoteSealed,
+    UnsupportedFormatVersion,
+)
+from gitvault.remotes import records
+from gitvault.remotes.index import Index, Part
+from gitvault.remotes.places import Place
+from gitvault.remotes.records import Record
+from gitvault.remotes.sealed import is_sealed
+
+MARKER = "vault"
+GIT = "git/"
+CONDEMNED = "condemned/"
+"""Where a sealed remote names what is condemned: for those who can read names and no records."""
+CHUNKS = "chunks/"
+VERSION = 1
+_T = TypeVar("_T")
+_HASH = re.compile(r"[0-9a-f]{64}")
+# A transfer that lies is asked again before the object counts as damaged.
+_TRIES = 3
+_DAMAGED = "damaged"
+THREADS = 8
+"""Transfers at once: 4 to a server 30 ms away gave half as much, 16 no more."""
+
+
+class Remote:
+    """What is at a place. `cache`: a folder for what was read of the index; None: nowhere."""
+
+    def __init__(
+        self,
+        place: Place,
+        shown: str,
+        *,
+        cache: Path | None = None,
+        disk: Disk | None = None,
+        learned: Mapping[str, str | tuple[str, ...]] | None = None,
+    ) -> None:
+        """`shown`: what errors call it. `learned`: settings with which it can be opened again."""
+        self.learned = learned or {}
+        self.place = place
+        self.shown = shown
+        self.junk: list[str] = []
+        """What was skipped, and why."""
+        self.sealed: list[str] = []
+        """Records that are there and that no key here opens."""
+        self._cache = cache
+        self._disk = disk or Disk()
+
+    def vault_id(self) -> str:
+        """The id of the vault that is there; empty when there is none. Raises CorruptionError."""
+        try:
+            content = self.place.get(MARKER)
+        except NotFoundError:
+            if is_sealed(self.place):
+                raise RemoteSealed(f"{self.shown}: is encrypted; give the key that opens it: --identity FILE") from None
+            return ""
+        for version in (content, *self._versions(MARKER)):
+            with suppress(ValueError, TypeError, KeyError):
+                said = json.loads(version)
+                if said["gitvault-remote"] > VERSION:
+                    raise UnsupportedFormatVersion(
+                        f"{self.shown}: of format {said['gitvault-remote']}, this gitvault reads {VERSION}; update it"
+                    )
+                if re.fullmatch("[0-9a-f]{32}", said["vault"]):
+                    return str(said["vault"])
+        raise CorruptionError(f"{self.shown}: {MARKER} is not what a gitvault writes there; is this the right place?")
+
+    def found(self, vault: str) -> None:
+        """Make a remote of an empty place."""
+        text = json.dumps({"gitvault-remote": VERSION, "vault": vault}, sort_keys=True, separators=(",", ":"))
+        self.place.put(MARKER, text.encode() + b"\n")
+
+    def records(self, vault: str) -> dict[str, Record]:
+        """The newest record of each machine that can be read, by its chain. Junk is skipped and noted."""
+        listed = records.by_chain(stored.name for stored in self.place.names(records.FOLDER))
+        found = {chain: next(self._sound(names, vault), None) for chain, names in listed.items()}
+        return {chain: record for chain, record in found.items() if record}
+
+    def every_record(self, vault: str) -> Iterator[Record]:
+        """All records that can be read, each chain's newest first."""
+        listed = records.by_chain(stored.name for stored in self.place.names(records.FOLDER))
+        for names in listed.values():
+            yield from self._sound(names, vault)
+
+    def _sound(self, names: Iterable[tuple[int, str]], vault: str) -> Iterator[Record]:
+        for _, name in names:
+            problem = ""
+            try:
+                for content in self._contents(name):
+                    try:
+                        yield records.decode(name, content, vault)
+                        break
+                    except ValueError as error:
+                        problem = str(error)
+                else:
+                    self.junk.append(f"{name}: {problem or 'gone'}")
+            except RemoteSealed:
+                self.sealed.append(name)
+
+    def condemned(self, known: Iterable[Record]) -> set[str]:
+        """The parts that somebody is about to remove."""
+        said = {name for record in known for name in record.condemned}
+        if self.sealed:
+            said |= {stored.name.removeprefix(CONDEMNED) for stored in self.place.names(CONDEMNED)}
+        return said
+
+    def index(self, known: Iterable[Record], without: Iterable[str] = ()) -> Index:
+        """What the runs of these records say."""
+        return Index([run for record in known for run in record.runs], self.cached, set(without))
+
+    def get(self, name: str, damaged: Callable[[str], None] = lambda _: None) -> bytes:
+        """An object whose name has its hash; an older version where the newest is damaged.
+
+        Raises NotFoundError, ChecksumMismatch. `damaged` is told of one that is not as it was pushed.
+        """
+        expected = _digest(name)
+        actual = ""
+        for content in self._contents(name):
+            actual = hashlib.sha256(content).hexdigest()
+            if actual == expected:
+                return content
+        if not actual:
+            raise NotFoundError(f"{self.shown}: no {name} there")
+        damaged(name)
+        raise ChecksumMismatch(f"{self.shown}: {name}", expected, actual)
+
+    def cached(self, name: str) -> bytes:
+        """As `get`, kept for the next time."""
+        if self._cache is None:
+            return self.get(name)
+        path = self._cache / name.replace("/", "-")
+        with suppress(OSError):
+            content = path.read_bytes()
+            if hashlib.sha256(content).hexdigest() == _digest(name):
+                return content
+        content = self.get(name)
+        self.keep(name, content)
+        return content
+
+    def keep(self, name: str, content: bytes) -> None:
+        """Keep a copy here of what is there."""
+        if self._cache is not None:
+            # What is derived must never stop what is not.
+            with suppress(OSError, GitVaultError):
+                self._disk.make_folder(self._cache)
+                self._disk.write_durably(self._cache / name.replace("/", "-"), content)
+
+    def damaged(self) -> set[str]:
+        """The parts that a verification found damaged and no push has replaced yet."""
+        try:
+            return set((self._cache / _DAMAGED).read_text("ascii").split()) if self._cache else set()
+        except OSError:
+            return set()
+
+    def note_damaged(self, names: Iterable[str]) -> None:
+        """Remember those parts, and no others."""
+        if self._cache is not None:
+            self._disk.make_folder(self._cache)
+            self._disk.write_durably(self._cache / _DAMAGED, "".join(f"{name}\n" for name in sorted(names)).encode())
+
+    def _contents(self, name: str) -> Iterator[bytes]:
+        # A sealed place that says damaged has tried all there is.
+        with suppress(NotFoundError, CorruptionError):
+            for _ in range(_TRIES):
+                yield self.place.get(name)
+        yield from self._versions(name)
+
+    def _versions(self, name: str) -> Iterator[bytes]:
+        with suppress(NotFoundError):
+            yield from self.place.versions(name)
+
+    def fetch(
+        self, parts: Iterable[Part], use: Callable[[Part, bytes], _T], failed: Callable[[Part, GitVaultError], None]
+    ) -> Iterator[tuple[Part, _T]]:
+        """Get many parts, several at once, in order, with what `use`, in a thread of its own, made of each.
+
+        `failed` is told of those that cannot be had.
+        """
+
+        def work(part: Part) -> _T:
+            return use(part, self.get(part.name))
+
+        with ThreadPoolExecutor(THREADS, "remote-get") as pool:
+            waiting: deque[tuple[Part, Future[_T]]] = deque()
+            queue = iter(parts)
+            try:
+                while True:
+                    waiting.extend((part, pool.submit(work, part)) for part in islice(queue, THREADS - len(waiting)))
+                    if not waiting:
+                        return
+                    part, future = waiting.popleft()
+                    try:
+                        made = future.result()
+                    except (CorruptionError, NotFoundError) as error:
+                        failed(part, error)
+                    else:
+                        yield part, made
+            finally:
+                for _, future in waiting:
+                    future.cancel()
+
+    def demand(self, known: Collection[Record]) -> tuple[str, ...]:
+        """What was skipped, and why. Raises RemoteSealed where no record could be read for want of a key."""
+        if self.sealed and not known:
+            raise RemoteSealed(
+                f"{self.shown}: no key here opens what machines wrote there; give the file with one: --identity FILE"
+            )
+        return (*self.junk, *(f"{name}: sealed to other keys" for name in self.sealed))
+
+    def expect(self, there: str, vault: str) -> None:
+        """Raises RemoteRefused where the vault that is `there`, if any, is another one."""
+        if there and there != vault:
+            raise RemoteRefused(f"{self.shown}: holds another vault, {there}; clone that one, or choose an empty place")
+
+    def close(self) -> None:
+        """End connections."""
+        self.place.close()
+
+    def __enter__(self) -> Remote:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def name_of(folder: str, content: bytes, ending: str) -> str:
+    """What an object is called."""
+    return f"{folder}{hashlib.sha256(content).hexdigest()}{ending}"
+
+
+def _digest(name: str) -> str:
+    found = _HASH.findall(name)
+    return found[-1] if found else ""

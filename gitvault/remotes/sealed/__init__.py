@@ -1,0 +1,224 @@
+"""A place whose server can read nothing: contents are age files, names are keyed hashes.
+
+    README, *.sh     plain: what this is, and how to open it with nothing but age, git, zstd and a shell
+    keys/ID          plain name, an age file: the key of names and MACs, for each set of recipients that there was
+    anything else    see names.py and objects.py
+
+Who pushes needs the recipients, which are public, and the key of the names, which lies on the machine. Neither reads.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gitvault.core.utils.files import Disk
+from gitvault.errors import CorruptionError, GitVaultError, NotFoundError, RemoteSealed
+from gitvault.remotes.places import Stored
+from gitvault.remotes.sealed import keys
+from gitvault.remotes.sealed.names import KEY_SIZE, Names, derived
+from gitvault.remotes.sealed.objects import NoKey, decrypt, padded, seal, unseal
+
+if TYPE_CHECKING:
+    from gitvault.remotes.places import Place
+
+KEYS = "keys/"
+HELP = {"README": "sealed.README", "unseal.sh": "unseal.sh", "rescue.sh": "rescue.sh"}
+"""What stands there in plain, and the file of ours that it is."""
+# What a place may hold of one object, sealed: more is nobody's of ours.
+_LARGEST = (32 << 20) + (1 << 20)
+_LARGEST_KEY = 1 << 20
+# A transfer that lies is asked again before what is there counts as damaged.
+_TRIES = 3
+# Opened objects that are kept, of about 8 MiB: who reads parts of one asks for it again and again.
+_KEPT = 3
+_MARK = "unseal.sh"
+_BULK = ("git/", "chunks/")
+_RECORDS = "machines/"
+
+
+class Sealed:
+    """See Place. Objects are sealed to `recipients`; without `identity` only what this machine put can be had again."""
+
+    def __init__(
+        self,
+        place: Place,
+        recipients: Sequence[str],
+        name_key: bytes,
+        identity: Path | None = None,
+        *,
+        memory: Path | None = None,
+        disk: Disk | None = None,
+    ) -> None:
+        """`identity`: a file of secret keys. `memory`: a folder for what a machine without one has to know again.
+
+        Raises ConfigError, ToolMissing.
+        """
+        self.requests: Counter[str] = place.requests
+        self._place = place
+        self._texts = sorted({" ".join(text.split()) for text in recipients})
+        self._recipients = keys.recipients(self._texts)
+        self._identities = keys.identities(identity) if identity else []
+        self._key = name_key
+        self._names = Names(name_key)
+        self._memory = memory
+        self._disk = disk or Disk()
+        self._opened: OrderedDict[str, bytes] = OrderedDict()
+        self._lock = threading.Lock()
+        self._sharing = threading.Lock()
+        self._shared = False
+
+    @property
+    def reads(self) -> bool:
+        """Whether there is a secret key; without one `get` gives only what `memory` has."""
+        return bool(self._identities)
+
+    def put(self, name: str, content: bytes) -> None:
+        """See Place."""
+        self._share()
+        # With a key too: it may be taken away.
+        remembered = self._memory if not name.startswith(_BULK) else None
+        if remembered:
+            # First: what the place does not list is not asked for.
+            self._disk.make_folder(remembered)
+            self._disk.write_durably(remembered / name.replace("/", "-"), content)
+        self._place.put(self._names.hide(name), seal(name, content, self._key, self._recipients))
+        if remembered and name.startswith(_RECORDS):
+            self._forget(remembered, name, content.decode("utf-8", "replace"))
+
+    def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
+        """See Place; the object is fetched and opened whole.
+
+        Raises RemoteSealed where no key opens it, CorruptionError where nothing that is there was sealed as that.
+        """
+        content = self._kept(name)
+        if content is None:
+            content = self._fetched(name) if self.reads else self._remembered(name)
+            with self._lock:
+                self._opened[name] = content
+                while len(self._opened) > _KEPT:
+                    self._opened.popitem(last=False)
+        return content[start : None if length is None else start + length]
+
+    def names(self, prefix: str = "") -> Iterator[Stored]:
+        """See Place; without names that were not made with the key."""
+        found = []
+        for stored in self._place.names(self._names.hide(prefix)):
+            if name := self._names.show(stored.name):
+                found.append(Stored(name, stored.size, stored.time, padded=True))
+        yield from sorted(found, key=lambda stored: stored.name)
+
+    def delete(self, names: Sequence[str]) -> None:
+        """See Place."""
+        self._place.delete([self._names.hide(name) for name in names])
+
+    def versions(self, name: str) -> Iterator[bytes]:
+        """See Place: of what the server still has, that which was sealed as this."""
+        for sealed in self._place.versions(self._names.hide(name)):
+            with suppress(NoKey, CorruptionError):
+                yield unseal(name, sealed, self._key, self._identities)
+
+    def close(self) -> None:
+        """See Place."""
+        self._place.close()
+
+    def _share(self) -> None:
+        """See to it that each of the recipients can learn the key of the names from the remote."""
+        with self._sharing:
+            if not self._shared:
+                self._put_key()
+                self._shared = True
+
+    def _put_key(self) -> None:
+        import pyrage
+
+        name = KEYS + derived(self._key, "\n".join(self._texts)).hex()[:32]
+        if _is_there(self._place, name):
+            return
+        document = {"gitvault-key": 1, "key": self._key.hex(), "recipients": self._texts}
+        text = json.dumps(document, sort_keys=True).encode() + b"\n"
+        for plain, file in HELP.items():
+            self._place.put(plain, (Path(__file__).parents[2] / "rescue" / file).read_bytes())
+        self._place.put(name, pyrage.encrypt(text + bytes(padded(len(text)) - len(text)), self._recipients))
+
+    def _kept(self, name: str) -> bytes | None:
+        with self._lock:
+            return self._opened.get(name)
+
+    def _fetched(self, name: str) -> bytes:
+        """What was sealed under a name, of the newest version that was."""
+        hidden = self._names.hide(name)
+        problem: GitVaultError | None = None
+        for _ in range(_TRIES):
+            sealed = self._place.get(hidden, 0, _LARGEST)
+            try:
+                return unseal(name, sealed, self._key, self._identities)
+            except CorruptionError as error:
+                problem = error
+            except NoKey:
+                problem = RemoteSealed(
+                    f"{name}: sealed to other keys; add the secret key of that time to the file given with --identity"
+                )
+                break
+        for content in self.versions(name):
+            return content
+        assert problem
+        raise problem
+
+    def _forget(self, memory: Path, record: str, named: str) -> None:
+        """Keep of what this machine remembers only what its newest record names."""
+        for path in memory.iterdir():
+            kind, _, digest = path.name.rpartition("-")
+            if kind and path.name != record.replace("/", "-") and digest not in named:
+                self._disk.unlink(path)
+
+    def _remembered(self, name: str) -> bytes:
+        if "/" not in name:
+            # What no list was read for: is it there at all?
+            self._place.get(self._names.hide(name), 0, 1)
+        if self._memory:
+            with suppress(OSError):
+                return (self._memory / name.replace("/", "-")).read_bytes()
+        raise RemoteSealed(f"{name}: this machine has no key that reads; give the file with one: --identity FILE")
+
+
+def new_key() -> bytes:
+    """A key for the names of a new remote."""
+    return secrets.token_bytes(KEY_SIZE)
+
+
+def is_sealed(place: Place) -> bool:
+    """Whether what is at a place is sealed."""
+    return _is_there(place, _MARK)
+
+
+def learn(place: Place, identity: Path) -> tuple[bytes, list[str]]:
+    """The key of a sealed remote's names, and its recipients, from the remote itself.
+
+    Raises RemoteSealed for a wrong key, ConfigError, ToolMissing.
+    """
+    opened = keys.identities(identity)
+    # The oldest: whoever may only add cannot be before it.
+    for stored in sorted(place.names(KEYS), key=lambda stored: (stored.time, stored.name)):
+        for content in (place.get(stored.name, 0, _LARGEST_KEY), *place.versions(stored.name)):
+            with suppress(NoKey, CorruptionError, ValueError, KeyError, TypeError):
+                found = json.loads(decrypt(stored.name, content, opened).rstrip(b"\0"))
+                key = bytes.fromhex(found["key"])
+                if found["gitvault-key"] == 1 and len(key) == KEY_SIZE:
+                    return key, [str(text) for text in found["recipients"]]
+    raise RemoteSealed(f"{identity}: not a key that opens this remote; it takes one of those it was sealed to")
+
+
+def _is_there(place: Place, name: str) -> bool:
+    try:
+        # Not a list: a folder that is still to be made has none.
+        place.get(name, 0, 1)
+    except NotFoundError:
+        return False
+    return True
