@@ -110,8 +110,8 @@ def _restore_remote(session: Session, arguments: Namespace) -> Answer:
             progress=session.progress,
         )
     return Answer(
-        {**_document(report, arguments.to), "requests": dict(remote.place.requests)},
-        _lines(report, arguments.to),
+        {**report_document(report, arguments.to), "requests": dict(remote.place.requests)},
+        report_lines(report, arguments.to),
         code=PROBLEMS if report.problems else 0,
     )
 
