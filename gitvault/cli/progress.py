@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 PATIENCE = 0.4
 _REDRAW = 0.1
 # What is counted in bytes; all else in things.
-_IN_BYTES = frozenset({"saving", "restoring", "copying"})
+_IN_BYTES = frozenset({"saving", "restoring", "copying", "fetching", "reading"})
 
 
 class Bar:

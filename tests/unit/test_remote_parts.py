@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,7 @@ from gitvault.remotes.opening import open_remote
 from gitvault.remotes.places import Place, Stored, folder_of, open_place, scheme_of
 from gitvault.remotes.places.folder import Folder
 from gitvault.remotes.places.patient import Patient
+from gitvault.remotes.places.sftp import Sftp
 from gitvault.remotes.records import Record
 from gitvault.remotes.remote import MARKER, VERSION, Remote, name_of
 from gitvault.vault import Vault
@@ -343,3 +345,51 @@ def test_packs_in_memory_are_packs(tmp_path: Path) -> None:
     assert offsets == {oid: 12}
     assert content[-20:] == hashlib.sha1(content[:-20]).digest()
     assert len(git) == 0
+
+
+def test_a_journal_that_cannot_be_made_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = sqlite3.connect(":memory:")
+    closed.close()
+    monkeypatch.setattr("gitvault.remotes.journal.sqlite3.connect", lambda *words, **options: closed)
+    with pytest.raises(OSError, match="cannot be made"):
+        Journal(tmp_path / "journal.db", Disk())
+
+
+def test_what_an_sftp_server_takes_in_part_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    asyncssh = pytest.importorskip("asyncssh")
+
+    class File:
+        async def __aenter__(self) -> File:
+            return self
+
+        async def __aexit__(self, *error: object) -> None: ...
+
+        async def write(self, content: bytes) -> None: ...
+
+        async def fsync(self) -> None: ...
+
+    class Client:
+        size = 3
+
+        async def makedirs(self, folder: str, exist_ok: bool) -> None: ...
+
+        def open(self, path: str, mode: str) -> File:
+            return File()
+
+        async def stat(self, path: str) -> Client:
+            return self
+
+    async def client() -> Client:
+        return Client()
+
+    async def full(path: str, content: bytes) -> None:
+        raise asyncssh.SFTPNoSpaceOnFilesystem("full")
+
+    place = Sftp("host", None, None, "/x")
+    monkeypatch.setattr(place, "_client", client)
+    with pytest.raises(RemoteUnreachable, match="3 of 5 bytes arrived"):
+        place.put("a", b"12345")
+    monkeypatch.setattr(place, "_put", full)
+    with pytest.raises(RemoteFull):
+        place.put("a", b"12345")
+    place.close()
