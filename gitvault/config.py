@@ -97,6 +97,8 @@ class Config:
     """64 hex digits, drawn when the first player is kept: players are hashed with it."""
     machine: str = ""
     """What snapshots name as the host they were taken on."""
+    inspects: str = ""
+    """The name of the remote whose vault this one only looks at: it holds what was asked for, and is not written."""
 
 
 class Setting(NamedTuple):
@@ -241,6 +243,7 @@ SETTINGS: dict[str, Setting] = {
         Setting("vault.id", "id", _id),
         Setting("vault.playerKey", "player_key", _key),
         Setting("vault.machine", "machine", _name),
+        Setting("vault.inspects", "inspects", _name),
         Setting("vault.dir", "", _name),
         Setting("user.name", "user_name", str),
         Setting("user.email", "user_email", str),

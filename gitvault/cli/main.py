@@ -11,6 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
@@ -129,6 +130,7 @@ class Session:
         self._given = vault
         self._creates = creates
         self._quiet = quiet
+        self._held = ExitStack()
 
     @cached_property
     def vault_path(self) -> Path:
@@ -147,7 +149,12 @@ class Session:
         from gitvault.vault import Vault
 
         if self.vault_path.exists():
-            return Vault.open(self.vault_path, waiting=render.say)
+            vault = Vault.open(self.vault_path, waiting=render.say)
+            if vault.config.inspects:
+                from gitvault.cli.remote import inspecting
+
+                self._held.enter_context(inspecting(vault))
+            return vault
         render.say(f"making the default vault {self.vault_path}")
         return Vault.create(self.vault_path, waiting=render.say)
 
@@ -181,6 +188,7 @@ class Session:
     def close(self) -> None:
         """End the progress, close the vault."""
         self.end_progress()
+        self._held.close()
         if "vault" in self.__dict__:
             self.vault.close()
 

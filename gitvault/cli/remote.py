@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gitvault.remotes.push import PushReport
     from gitvault.remotes.remote import Remote
     from gitvault.remotes.settings import Settings
+    from gitvault.vault import Vault
 
 
 def _configure(parser: ArgumentParser) -> None:
@@ -251,7 +252,12 @@ def _configure_fetch(parser: ArgumentParser) -> None:
 
 def _fetch(session: Session, arguments: Namespace) -> Answer:
     from gitvault.remotes.fetch import fetch
+    from gitvault.remotes.partial import refresh
 
+    if name := session.vault.config.inspects:
+        with opened(session, name) as (_, remote):
+            skipped = refresh(session.vault, remote)
+        return _looked(session.vault, {"remote": name}, skipped, f"{name} as it is now")
     with opened(session, _chosen(session, arguments.name)) as (told, remote):
         report = fetch(session.vault, remote, told, progress=session.progress)
     return _fetched(session, report, {"remote": told.name}, f"fetched from {told.name}")
@@ -261,13 +267,21 @@ def _configure_clone(parser: ArgumentParser) -> None:
     parser.add_argument("url", metavar="URL", type=filled(str), help="where the vault is")
     parser.add_argument("folder", metavar="DIR", type=filled(disk_path), help="the new vault; becomes its own")
     parser.add_argument("--identity", metavar="FILE", type=filled(disk_path), help="the key that opens it")
+    looking = "fetch files' content and history only when they are asked for; such a vault cannot be saved into"
+    parser.add_argument("--inspect", action="store_true", help=looking)
 
 
 def _clone(session: Session, arguments: Namespace) -> Answer:
     from gitvault.remotes.fetch import clone
+    from gitvault.remotes.partial import clone_to_inspect
 
     folder = Path(arguments.folder).absolute()
     with opened(session, arguments.url, arguments.identity) as (told, remote):
+        if arguments.inspect:
+            vault, skipped = clone_to_inspect(remote, told.url, folder, remote.learned)
+            with vault:
+                who: dict[str, object] = {"vault": render.disk_text(os.fspath(folder))}
+                return _looked(vault, who, skipped, f"{folder}: to look at {render.line(told.url)}")
         vault, report = clone(remote, told.url, folder, remote.learned, progress=session.progress)
         vault.close()
     return _fetched(session, report, {"vault": render.disk_text(os.fspath(folder))}, f"{folder}: a vault")
@@ -296,6 +310,26 @@ def _fetched(session: Session, report: FetchReport, who: dict[str, object], said
         lines(),
         code=CorruptionError.exit_code if damaged else GitVaultError.exit_code if report.left else 0,
     )
+
+
+def _looked(vault: Vault, who: dict[str, object], skipped: Sequence[str], said: str) -> Answer:
+    """Of a vault that inspects: the lines of history that can be asked for now."""
+    lines = vault.history.projects()
+    shown = [f"{said}: {render.plural(len(lines), 'line')} of history; files come when they are asked for"]
+    shown += [f"skipped there: {render.line(junk)}" for junk in skipped]
+    return Answer({**who, "inspects": True, "projects": lines, "junk": list(skipped)}, shown)
+
+
+def inspecting(vault: Vault) -> AbstractContextManager[None]:
+    """Meanwhile what a vault made with `clone --inspect` lacks is fetched."""
+    from gitvault.remotes import partial, settings
+    from gitvault.remotes.opening import open_remote
+
+    def remote() -> Remote:
+        told = settings.get(vault.path, vault.config.inspects)
+        return open_remote(told, os.environ, vault=vault.path, disk=vault.disk)
+
+    return partial.inspecting(vault, remote)
 
 
 def _chosen(session: Session, name: str | None) -> str:

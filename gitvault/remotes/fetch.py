@@ -13,6 +13,7 @@ from gitvault.core.backup_engine.copy import project_of
 from gitvault.core.interfaces import Progress
 from gitvault.core.models import ChunkId, NotCopied, ObjectId
 from gitvault.core.storage.packs import format_table, read_table, table_hash
+from gitvault.core.utils.files import Disk, FleetingDisk
 from gitvault.core.utils.names import from_ref_component, ref_component
 from gitvault.core.utils.process import git
 from gitvault.core.versioning.history import HEADS, META, GitHistory
@@ -56,6 +57,14 @@ def clone(
 
     `extra`: more settings of that. Raises ExistsError for a folder with something else in it, NotFoundError.
     """
+    vault = joined(remote, url, folder, extra, **options)
+    return vault, fetch(vault, remote, settings.get(vault.path, "origin"), progress=progress)
+
+
+def joined(
+    remote: Remote, url: str, folder: Path, extra: Mapping[str, str | tuple[str, ...]], **options: object
+) -> Vault:
+    """An empty vault, open, whose `origin` the remote is; or the one that is there. Errors as in `clone`."""
     there = remote.vault_id()
     if not there:
         raise NotFoundError(f"{remote.shown}: no vault there; push one to it first")
@@ -66,7 +75,7 @@ def clone(
         git(vault.path, "config", "-f", vault.path / "config", "vault.id", there)
         vault.__dict__.pop("config", None)
         settings.add(vault.path, "origin", {"url": url, "id": there, **extra})
-    return vault, fetch(vault, remote, settings.get(vault.path, "origin"), progress=progress)
+    return vault
 
 
 def _remotes(folder: Path) -> Collection[str]:
@@ -218,7 +227,7 @@ def _take(vault: Vault, record: Record, progress: Progress):  # type: ignore[no-
         view = GitHistory(Path(folder), decode_pointer=vault.history.decode_pointer)
         view.objects = vault.history.objects
         refs, lines = _lines(vault.history, record)
-        write_refs(Path(folder), refs)
+        write_refs(Path(folder), refs, FleetingDisk())
         return vault.take_in(view, vault.store, progress), lines
 
 
@@ -275,9 +284,9 @@ def under(ref: str, named: Callable[[str], str]) -> str:
     return ref
 
 
-def write_refs(git_dir: Path, refs: Mapping[str, ObjectId]) -> None:
-    """Let a bare repository that nobody else uses have these refs."""
+def write_refs(git_dir: Path, refs: Mapping[str, ObjectId], disk: Disk) -> None:
+    """Let a bare repository that has no others have these refs."""
     branch = next((ref for ref in sorted(refs) if ref.startswith(HEADS)), f"{HEADS}main")
-    (git_dir / "HEAD").write_text(f"ref: {branch}\n")
     lines = "".join(f"{oid.hex()} {ref}\n" for ref, oid in sorted(refs.items()))
-    (git_dir / "packed-refs").write_text(lines, "utf-8")
+    disk.write_durably(git_dir / "packed-refs", lines.encode())
+    disk.write_durably(git_dir / "HEAD", f"ref: {branch}\n".encode())

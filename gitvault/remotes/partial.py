@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from gitvault import config
 from gitvault.core.interfaces import Progress
 from gitvault.core.models import ChunkId, ObjectId, Pointer, RestoreReport
 from gitvault.core.storage import manifests
@@ -18,8 +19,8 @@ from gitvault.core.storage.packs import Chunk, Frame
 from gitvault.core.utils.files import FleetingDisk
 from gitvault.core.versioning.history import HEADS
 from gitvault.core.versioning.packfile import NewPack, publish
-from gitvault.errors import CorruptionError, GitVaultError, NotFoundError
-from gitvault.remotes.fetch import store_part, under, write_refs
+from gitvault.errors import CorruptionError, ExistsError, GitVaultError, NotFoundError
+from gitvault.remotes.fetch import joined, store_part, under, write_refs
 from gitvault.remotes.index import Index, Part, Row, chunk_id
 from gitvault.remotes.records import Record
 from gitvault.remotes.remote import THREADS, Remote
@@ -43,7 +44,7 @@ def open_partial(remote: Remote, records: Iterable[Record], folder: Path) -> tup
     """
     ordered = list(records)
     vault = Vault.create(folder, disk=FleetingDisk())
-    write_refs(vault.path, merged_refs(ordered))
+    write_refs(vault.path, merged_refs(ordered), vault.disk)
     return vault, attach(vault, remote, remote.index(ordered))
 
 
@@ -68,6 +69,60 @@ def attach(vault: Vault, remote: Remote, index: Index) -> _Source:
     vault.history.objects.fetch = source.fetch_objects
     vault.store.fetch = source.fetch_file
     return source
+
+
+def clone_to_inspect(
+    remote: Remote, url: str, folder: Path, extra: Mapping[str, str | tuple[str, ...]]
+) -> tuple[Vault, tuple[str, ...]]:
+    """A vault, open, with the refs of a remote, which becomes its `origin`; and what was skipped there.
+
+    The rest comes when it is asked for, see `inspecting`. Errors as in `clone`; ExistsError for a whole vault.
+    """
+    vault = joined(remote, url, folder, extra)
+    if vault.history.refs.list() and not vault.config.inspects:
+        raise ExistsError(f"{folder}: a whole vault; name a folder that does not exist yet")
+    config.set(vault.path, "vault.inspects", "origin")
+    vault.__dict__.pop("config", None)
+    return vault, refresh(vault, remote)
+
+
+def refresh(vault: Vault, remote: Remote) -> tuple[str, ...]:
+    """Let a vault that inspects have the refs that are there now; what was skipped there."""
+    newest = _newest(remote, remote.vault_id())
+    skipped = remote.demand(newest)
+    write_refs(vault.path, merged_refs(newest), vault.disk)
+    return skipped
+
+
+def _newest(remote: Remote, vault: str) -> list[Record]:
+    """Each machine's newest record, the newest of them first."""
+    return sorted(remote.records(vault).values(), key=lambda record: record.time, reverse=True)
+
+
+@contextmanager
+def inspecting(vault: Vault, open_it: Callable[[], Remote]) -> Iterator[None]:
+    """Meanwhile what a vault lacks comes from a remote, which is opened when something is first missing."""
+    lock = threading.Lock()
+    with ExitStack() as held:
+
+        def source() -> None:
+            with lock:
+                # Another thread of a restore may have been quicker.
+                if vault.store.fetch == first_file:
+                    remote = held.enter_context(open_it())
+                    attach(vault, remote, remote.index(_newest(remote, remote.vault_id())))
+
+        def first_object(prefix: str) -> bool:
+            source()
+            return vault.history.objects.fetch is not None and vault.history.objects.fetch(prefix)
+
+        def first_file(pointer: Pointer) -> None:
+            source()
+            if vault.store.fetch:
+                vault.store.fetch(pointer)
+
+        vault.history.objects.fetch, vault.store.fetch = first_object, first_file
+        yield
 
 
 class _Source:
@@ -213,7 +268,7 @@ def restore(
     there = remote.vault_id()
     if not there or (vault and there != vault):
         raise NotFoundError(f"{remote.shown}: {f'holds another vault, {there}' if there else 'no vault there'}")
-    newest = sorted(remote.records(there).values(), key=lambda record: record.time, reverse=True)
+    newest = _newest(remote, there)
     remote.demand(newest)
     with ExitStack() as held:
 

@@ -68,6 +68,7 @@ def push(
     Raises RemoteError and its kinds, LockedError, CorruptionError, OSError; what was sent is not sent again.
     """
     began = time.monotonic()
+    vault.demand_whole()
     folder = vault.path / "cache" / "remotes"
     vault.disk.make_folder(folder)
     with ExitStack() as held:

@@ -539,6 +539,7 @@ class Vault(Opened):
         from gitvault.core.versioning import losses
         from gitvault.vcs.protect.view import missing_bases
 
+        self.demand_whole()
         if repair:
             return self._repaired(copies, progress)
         read = None
@@ -582,6 +583,7 @@ class Vault(Opened):
         """
         from gitvault.core.backup_engine.copy import copy_vault
 
+        self.demand_whole()
         here, there = os.path.realpath(self.path), os.path.realpath(target)
         if layout.is_within(here, there) or layout.is_within(there, here):
             raise GitVaultError(f"{there}: is this vault, or one lies in the other; name a folder elsewhere")

@@ -146,6 +146,7 @@ class Opened:
         """
         from gitvault.core.utils.lock import VaultLock
 
+        self.demand_whole()
         config = self.config
         lock = VaultLock(
             self.path / layout.LOCK,
@@ -171,6 +172,14 @@ class Opened:
                 raise
             finally:
                 self._held = None
+
+    def demand_whole(self) -> None:
+        """Raises GitVaultError for a vault that holds no more than was looked at."""
+        if remote := self.config.inspects:
+            raise GitVaultError(
+                f"{self.path}: made to look at {remote}, and holds a part of it; for this use git-vault clone without "
+                "--inspect"
+            )
 
     def _assert_held(self) -> None:
         if self._held:

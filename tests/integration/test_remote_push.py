@@ -460,7 +460,7 @@ def test_the_view_of_several_machines_names_each_line(one: Vault, place: Counted
     assert fetch.under("refs/vault/meta/x", str.upper) == "refs/vault/meta/X"
     assert fetch.under("refs/vault/catalog", str.upper) == "refs/vault/catalog"
     (tmp_path / "bare").mkdir()
-    fetch.write_refs(tmp_path / "bare", merged)
+    fetch.write_refs(tmp_path / "bare", merged, FleetingDisk())
     assert RefStore(tmp_path / "bare", FleetingDisk()).list() == merged
 
 
