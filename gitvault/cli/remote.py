@@ -258,7 +258,14 @@ def _fetch(session: Session, arguments: Namespace) -> Answer:
         with opened(session, name) as (_, remote):
             skipped = refresh(session.vault, remote)
         return _looked(session.vault, {"remote": name}, skipped, f"{name} as it is now")
-    with opened(session, _chosen(session, arguments.name)) as (told, remote):
+    name = _chosen(session, arguments.name)
+    if told := of_git(session, name):
+        from gitvault.remotes import git
+
+        with large_of(session, told.chunks) as (_, large):
+            report = git.fetch(session.vault, told, large, progress=session.progress)
+        return _fetched(session, report, {"remote": name}, f"fetched from {name}")
+    with opened(session, name) as (told, remote):
         report = fetch(session.vault, remote, told, progress=session.progress)
     return _fetched(session, report, {"remote": told.name}, f"fetched from {told.name}")
 
@@ -267,6 +274,7 @@ def _configure_clone(parser: ArgumentParser) -> None:
     parser.add_argument("url", metavar="URL", type=filled(str), help="where the vault is")
     parser.add_argument("folder", metavar="DIR", type=filled(disk_path), help="the new vault; becomes its own")
     parser.add_argument("--identity", metavar="FILE", type=filled(disk_path), help="the key that opens it")
+    parser.add_argument("--chunks", metavar="URL", type=filled(str), help="of a git URL, where the large files are")
     looking = "fetch files' content and history only when they are asked for; such a vault cannot be saved into"
     parser.add_argument("--inspect", action="store_true", help=looking)
 
@@ -276,6 +284,18 @@ def _clone(session: Session, arguments: Namespace) -> Answer:
     from gitvault.remotes.partial import clone_to_inspect
 
     folder = Path(arguments.folder).absolute()
+    if told := of_git(session, arguments.url):
+        from gitvault.remotes import git
+
+        if arguments.inspect:
+            raise wrong("--inspect wants a remote of objects: a repository of git is fetched whole")
+        with large_of(session, arguments.chunks, arguments.identity) as (large_told, large):
+            extra = {"url": large_told.url, **large.learned} if large else {}
+            vault, report = git.clone(told.url, folder, large, extra, progress=session.progress)
+            vault.close()
+        return _fetched(session, report, {"vault": render.disk_text(os.fspath(folder))}, f"{folder}: a vault")
+    if arguments.chunks:
+        raise wrong("--chunks goes with a URL of git")
     with opened(session, arguments.url, arguments.identity) as (told, remote):
         if arguments.inspect:
             vault, skipped = clone_to_inspect(remote, told.url, folder, remote.learned)
@@ -293,8 +313,12 @@ def _fetched(session: Session, report: FetchReport, who: dict[str, object], said
         yield from (f"another line of history: {render.line(line)}" for line in report.lines)
         yield from (f"left as it was here: {render.line(one.ref)}: {render.line(one.reason)}" for one in report.left)
         yield from (f"could not be had: {render.line(missing)}" for missing in report.missing)
+        if count:
+            files = f"{render.plural(count, 'large file')}, {render.size(size)}, not here"
+            yield f"{files}: git has none, and no remote of objects that was asked has them (clone --chunks URL)"
         yield from (f"skipped there: {render.line(junk)}" for junk in report.junk)
 
+    count, size = report.large
     damaged = report.missing or any(one.damaged for one in report.left)
     return Answer(
         {
@@ -305,6 +329,7 @@ def _fetched(session: Session, report: FetchReport, who: dict[str, object], said
             "lines": list(report.lines),
             "left": [{"ref": one.ref, "reason": one.reason, "damaged": one.damaged} for one in report.left],
             "missing": list(report.missing),
+            "large": {"files": count, "bytes": size},
             "junk": list(report.junk),
         },
         lines(),
@@ -344,13 +369,38 @@ def _chosen(session: Session, name: str | None) -> str:
     raise NotFoundError(f"which remote? {there}; git-vault remote add NAME URL adds one")
 
 
+def of_git(session: Session, name: str) -> Settings | None:
+    """The settings of a remote, by its name or its URL, that is a repository of git; None: of another kind."""
+    from gitvault.remotes import settings
+    from gitvault.remotes.places import scheme_of
+
+    told = settings.Settings("origin", name) if _is_url(name) else settings.get(session.vault.path, name)
+    return told if scheme_of(told.url) == "git" else None
+
+
+@contextmanager
+def large_of(
+    session: Session, name: str | None, identity: str | None = None
+) -> Iterator[tuple[Settings, Remote] | tuple[None, None]]:
+    """The remote with the large files of one of git, where it has one."""
+    if name:
+        with opened(session, name, identity) as found:
+            yield found
+    else:
+        yield None, None
+
+
+def _is_url(name: str) -> bool:
+    return "/" in name or ":" in name or os.sep in name
+
+
 @contextmanager
 def opened(session: Session, name: str, identity: str | None = None) -> Iterator[tuple[Settings, Remote]]:
     """The remote of that name, or at that URL, for which no vault is needed. Raises NotFoundError, ConfigError."""
     from gitvault.remotes import settings
     from gitvault.remotes.opening import open_remote
 
-    if "/" in name or ":" in name or os.sep in name:
+    if _is_url(name):
         told = settings.Settings(name, name, identity=os.path.abspath(identity) if identity else "")
         with open_remote(told, os.environ) as remote:
             yield told, remote

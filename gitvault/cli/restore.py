@@ -41,6 +41,8 @@ def _configure(parser: ArgumentParser) -> None:
     parser.add_argument("--map", metavar="OLD=NEW", type=pair, action="append", default=[], help=mapped)
     away = "from this remote, by its name or its URL; a URL needs no vault here"
     parser.add_argument("--remote", metavar="NAME", type=filled(str), help=away)
+    larger = "with --remote of a git repository: where its large files are"
+    parser.add_argument("--chunks", metavar="NAME", type=filled(str), help=larger)
     parser.add_argument(
         "--identity", metavar="FILE", type=filled(disk_path), help="with --remote URL: the key that opens it"
     )
@@ -93,24 +95,32 @@ def _restore_all(session: Session, arguments: Namespace) -> Answer:
 
 
 def _restore_remote(session: Session, arguments: Namespace) -> Answer:
-    from gitvault.cli.remote import opened
-    from gitvault.remotes.partial import restore
+    from gitvault.cli.remote import large_of, of_git, opened
 
     if arguments.snapshot is None or arguments.select or arguments.in_place:
         raise wrong("--remote goes with a SNAPSHOT and --to DIR")
-    with opened(session, arguments.remote, arguments.identity) as (told, remote):
-        report = restore(
-            remote,
-            told.id,
-            arguments.snapshot,
-            arguments.to,
-            paths=arguments.paths,
-            excluded=arguments.exclude,
-            overwrite=arguments.overwrite,
-            progress=session.progress,
-        )
+    options = {
+        "paths": arguments.paths,
+        "excluded": arguments.exclude,
+        "overwrite": arguments.overwrite,
+        "progress": session.progress,
+    }
+    requests: dict[str, int] = {}
+    if told := of_git(session, arguments.remote):
+        from gitvault.remotes import git
+
+        with large_of(session, arguments.chunks or told.chunks, arguments.identity) as (_, large):
+            report = git.restore(told, large, arguments.snapshot, arguments.to, **options)
+    elif arguments.chunks:
+        raise wrong("--chunks goes with a remote of git")
+    else:
+        from gitvault.remotes import partial
+
+        with opened(session, arguments.remote, arguments.identity) as (told, remote):
+            report = partial.restore(remote, told.id, arguments.snapshot, arguments.to, **options)
+            requests = dict(remote.place.requests)
     return Answer(
-        {**report_document(report, arguments.to), "requests": dict(remote.place.requests)},
+        {**report_document(report, arguments.to), "requests": requests},
         report_lines(report, arguments.to),
         code=PROBLEMS if report.problems else 0,
     )

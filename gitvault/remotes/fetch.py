@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 from gitvault.core.backup_engine.copy import project_of
 from gitvault.core.interfaces import Progress
-from gitvault.core.models import ChunkId, NotCopied, ObjectId
+from gitvault.core.models import ChunkId, CopyReport, NotCopied, ObjectId, Pointer
 from gitvault.core.storage.packs import format_table, read_table, table_hash
 from gitvault.core.utils.files import Disk, FleetingDisk
 from gitvault.core.utils.names import from_ref_component, ref_component
@@ -21,7 +21,6 @@ from gitvault.core.versioning.packfile import NewPack, publish
 from gitvault.errors import CorruptionError, ExistsError, GitVaultError, NotFoundError, ToolFailed
 from gitvault.remotes import settings
 from gitvault.remotes.index import Index, Part
-from gitvault.remotes.records import Record
 from gitvault.remotes.remote import CHUNKS, GIT, Remote
 from gitvault.vault import Vault
 
@@ -42,6 +41,8 @@ class FetchReport:
     missing: tuple[str, ...]
     """Packs that could not be had, and why."""
     junk: tuple[str, ...]
+    large: tuple[int, int] = (0, 0)
+    """How many large files of what came, and their bytes, are on none of the remotes that were asked."""
 
 
 def clone(
@@ -57,24 +58,34 @@ def clone(
 
     `extra`: more settings of that. Raises ExistsError for a folder with something else in it, NotFoundError.
     """
-    vault = joined(remote, url, folder, extra, **options)
+    origin = {"url": url, "id": demand_vault(remote), **extra}
+    vault = joined(folder, {"origin": origin}, **options)
     return vault, fetch(vault, remote, settings.get(vault.path, "origin"), progress=progress)
 
 
-def joined(
-    remote: Remote, url: str, folder: Path, extra: Mapping[str, str | tuple[str, ...]], **options: object
-) -> Vault:
-    """An empty vault, open, whose `origin` the remote is; or the one that is there. Errors as in `clone`."""
+def demand_vault(remote: Remote) -> str:
+    """The id of the vault that is there. Raises NotFoundError, RemoteError and its kinds, CorruptionError."""
     there = remote.vault_id()
     if not there:
         raise NotFoundError(f"{remote.shown}: no vault there; push one to it first")
+    return there
+
+
+def joined(folder: Path, known: Mapping[str, Mapping[str, str | tuple[str, ...]]], **options: object) -> Vault:
+    """An empty vault, open, with these remotes, `origin` one of them; or the one that is there.
+
+    `known`: the settings of each; it is the vault whose `id` one of them has. Raises ExistsError.
+    """
     if folder.exists() and any(folder.iterdir()) and "origin" not in _remotes(folder):
         raise ExistsError(f"{folder}: not empty; name a folder that does not exist yet")
     vault = Vault.create(folder, **options)
     if "origin" not in settings.load(vault.path):
-        git(vault.path, "config", "-f", vault.path / "config", "vault.id", there)
+        for there in {str(values["id"]) for values in known.values() if "id" in values}:
+            git(vault.path, "config", "-f", vault.path / "config", "vault.id", there)
         vault.__dict__.pop("config", None)
-        settings.add(vault.path, "origin", {"url": url, "id": there, **extra})
+        # `origin` last: with it the vault counts as joined.
+        for name, values in sorted(known.items(), key=lambda item: item[0] == "origin"):
+            settings.add(vault.path, name, values)
     return vault
 
 
@@ -103,7 +114,7 @@ def fetch(vault: Vault, remote: Remote, told: settings.Settings, *, progress: Pr
         with vault.write(f"fetch from {told.name}"):
             size = _bring(vault, remote, index, seen, missing, progress)
         for record in others:
-            taken, named = _take(vault, record, progress)
+            taken, named = take(vault, record.refs, record.machine, progress)
             snapshots += taken.snapshots
             refs += taken.refs
             left += taken.left
@@ -221,21 +232,27 @@ def _batches(rows: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]
     yield batch
 
 
-def _take(vault: Vault, record: Record, progress: Progress):  # type: ignore[no-untyped-def]
-    """Take over the refs of a record, whose packs are here; the copy's report, and the lines that got a name."""
+def take(
+    vault: Vault,
+    there: Mapping[str, ObjectId],
+    machine: str,
+    progress: Progress,
+    lacking: set[Pointer] | None = None,
+) -> tuple[CopyReport, list[str]]:
+    """Take over refs of a machine, whose packs are here; the copy's report, and the lines that got a name."""
     with TemporaryDirectory(prefix="gitvault-") as folder:
         view = GitHistory(Path(folder), decode_pointer=vault.history.decode_pointer)
         view.objects = vault.history.objects
-        refs, lines = _lines(vault.history, record)
+        refs, lines = _lines(vault.history, there, machine)
         write_refs(Path(folder), refs, FleetingDisk())
-        return vault.take_in(view, vault.store, progress), lines
+        return vault.take_in(view, vault.store, progress, lacking), lines
 
 
-def _lines(history: GitHistory, record: Record) -> tuple[dict[str, ObjectId], list[str]]:
-    """The record's refs without projects whose newest is known here, and with new names for other lines of history."""
+def _lines(history: GitHistory, there: Mapping[str, ObjectId], machine: str) -> tuple[dict[str, ObjectId], list[str]]:
+    """Those refs without projects whose newest is known here, and with new names for other lines of history."""
     renamed: dict[str, str] = {}
     skipped: set[str] = set()
-    for ref, tip in record.refs.items():
+    for ref, tip in there.items():
         if not ref.startswith(HEADS):
             continue
         project = from_ref_component(ref.removeprefix(HEADS))
@@ -249,14 +266,14 @@ def _lines(history: GitHistory, record: Record) -> tuple[dict[str, ObjectId], li
             if _follows(history, mine, tip):
                 skipped.add(project)
                 continue
-        line = f"{project}@{record.machine}"
+        line = f"{project}@{machine}"
         known = history.tip(line)
         if known and _follows(history, known, tip):
             skipped.add(project)
         else:
             renamed[project] = line
     refs = {}
-    for ref, oid in record.refs.items():
+    for ref, oid in there.items():
         project = project_of(ref)
         if project not in skipped:
             refs[under(ref, lambda name: renamed.get(name, name))] = oid

@@ -20,7 +20,7 @@ from gitvault.core.utils.files import FleetingDisk
 from gitvault.core.versioning.history import HEADS
 from gitvault.core.versioning.packfile import NewPack, publish
 from gitvault.errors import CorruptionError, ExistsError, GitVaultError, NotFoundError
-from gitvault.remotes.fetch import joined, store_part, under, write_refs
+from gitvault.remotes.fetch import demand_vault, joined, store_part, under, write_refs
 from gitvault.remotes.index import Index, Part, Row, chunk_id
 from gitvault.remotes.records import Record
 from gitvault.remotes.remote import THREADS, Remote
@@ -78,7 +78,7 @@ def clone_to_inspect(
 
     The rest comes when it is asked for, see `inspecting`. Errors as in `clone`; ExistsError for a whole vault.
     """
-    vault = joined(remote, url, folder, extra)
+    vault = joined(folder, {"origin": {"url": url, "id": demand_vault(remote), **extra}})
     if vault.history.refs.list() and not vault.config.inspects:
         raise ExistsError(f"{folder}: a whole vault; name a folder that does not exist yet")
     config.set(vault.path, "vault.inspects", "origin")
@@ -109,8 +109,7 @@ def inspecting(vault: Vault, open_it: Callable[[], Remote]) -> Iterator[None]:
             with lock:
                 # Another thread of a restore may have been quicker.
                 if vault.store.fetch == first_file:
-                    remote = held.enter_context(open_it())
-                    attach(vault, remote, remote.index(_newest(remote, remote.vault_id())))
+                    attach_newest(vault, held.enter_context(open_it()))
 
         def first_object(prefix: str) -> bool:
             source()
@@ -123,6 +122,13 @@ def inspecting(vault: Vault, open_it: Callable[[], Remote]) -> Iterator[None]:
 
         vault.history.objects.fetch, vault.store.fetch = first_object, first_file
         yield
+
+
+def attach_newest(vault: Vault, remote: Remote) -> None:
+    """Let what the vault lacks come from what a remote holds now. Errors as of a `fetch`."""
+    newest = _newest(remote, demand_vault(remote))
+    remote.demand(newest)
+    attach(vault, remote, remote.index(newest))
 
 
 class _Source:
@@ -265,9 +271,9 @@ def restore(
     A snapshot that no newest record leads to is looked for in older ones. Raises NotFoundError, RemoteError and its
     kinds, CorruptionError, and what a restore raises.
     """
-    there = remote.vault_id()
-    if not there or (vault and there != vault):
-        raise NotFoundError(f"{remote.shown}: {f'holds another vault, {there}' if there else 'no vault there'}")
+    there = demand_vault(remote)
+    if vault and there != vault:
+        raise NotFoundError(f"{remote.shown}: holds another vault, {there}")
     newest = _newest(remote, there)
     remote.demand(newest)
     with ExitStack() as held:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from gitvault.core.utils.process import git
 from gitvault.errors import ConfigError, ExistsError, NotFoundError
@@ -66,6 +67,8 @@ def add(vault: Path, name: str, values: Mapping[str, str | tuple[str, ...]]) -> 
     """Note a remote. Raises ExistsError, ConfigError for a name or value that cannot be."""
     if not _NAME.fullmatch(name):
         raise ConfigError(f"{name!r}: not a name for a remote; use letters, digits, - and _")
+    if urlsplit(str(values["url"])).password:
+        raise ConfigError(f"{name}: a password does not belong into a URL; use a key, or git's credential helper")
     if name in load(vault):
         raise ExistsError(f"{name}: there is such a remote; remove it first, or choose another name")
     _read(name, {key: [value] if isinstance(value, str) else list(value) for key, value in values.items()})

@@ -609,13 +609,21 @@ class Vault(Opened):
             self.__dict__.pop("config", None)
         return report
 
-    def take_in(self, history: GitHistory, store: ChunkStore, progress: Progress | None = None) -> models.CopyReport:
+    def take_in(
+        self,
+        history: GitHistory,
+        store: ChunkStore,
+        progress: Progress | None = None,
+        lacking: set[models.Pointer] | None = None,
+    ) -> models.CopyReport:
         """Bring this vault to what another history holds; what was removed here does not come back. See copy_vault."""
         from gitvault.core.backup_engine.copy import copy_vault
 
         view = history.objects is self.history.objects
         with self._lock("fetch"):
-            return copy_vault(history, store, self.history, self.store, back=True, view=view, progress=progress)
+            return copy_vault(
+                history, store, self.history, self.store, back=True, view=view, lacking=lacking, progress=progress
+            )
 
     def write(self, purpose: str) -> contextlib.AbstractContextManager[None]:
         """Hold the lock, for what adds packs to the vault. Raises LockedError."""

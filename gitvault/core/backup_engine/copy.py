@@ -48,12 +48,14 @@ def copy_vault(
     projects: frozenset[str] | None = None,
     back: bool = False,
     view: bool = False,
+    lacking: set[Pointer] | None = None,
     progress: Progress | None = None,
 ) -> CopyReport:
     """Bring the target, whose lock is held, to what the source holds: all of it, or some projects.
 
     `back`: the source is a copy of the target, and what was removed there does not come back from it. `view`: the
-    source is no more than other refs over the target's own objects.
+    source is no more than other refs over the target's own objects. `lacking`: takes up the large files that neither
+    has; without it such a project is left.
 
     What is damaged here, or would be lost there, is left and told; all else is copied. Raises CorruptionError when the
     target's own records are damaged; StorageFullError, OSError, also for what does not read back there.
@@ -62,7 +64,9 @@ def copy_vault(
     for attempt in range(1, _ATTEMPTS + 1):
         refs = read_refs(source)
         say = progress or (lambda what, done, total: None)
-        copy = _Copy(source, store, target, target_store, projects, removed(target) if back else set(), view, say)
+        copy = _Copy(
+            source, store, target, target_store, projects, removed(target) if back else set(), view, lacking, say
+        )
         try:
             copy.run(refs)
         except BaseException:
@@ -126,6 +130,7 @@ class _Copy:
         projects: frozenset[str] | None,
         removed: set[SnapshotId],
         view: bool,
+        lacking: set[Pointer] | None,
         progress: Progress,
     ) -> None:
         self.snapshots = self.moved = 0
@@ -142,6 +147,7 @@ class _Copy:
         self._forgotten = tombstones(target).keys() - tombstones(source).keys()
         self._removed = removed
         self._view = view
+        self._lacking = lacking
         self._joined: dict[str, ObjectId] = {}
         """Areas and notes of which either vault has some that the other lacks, with what this one holds."""
 
@@ -239,7 +245,11 @@ class _Copy:
 
     def _contents(self, pointers: set[Pointer]) -> None:
         for pointer in sorted(pointers, key=lambda pointer: pointer.oid):
-            if not self._target_store.has(pointer):
+            if self._target_store.has(pointer):
+                continue
+            if self._lacking is not None and not self._store.has(pointer):
+                self._lacking.add(pointer)
+            else:
                 self._store.copy_file(pointer, self.chunks)
         self.chunks.flush()
 
