@@ -290,7 +290,7 @@ def _clone(session: Session, arguments: Namespace) -> Answer:
         if arguments.inspect:
             raise wrong("--inspect wants a remote of objects: a repository of git is fetched whole")
         with large_of(session, arguments.chunks, arguments.identity) as (large_told, large):
-            extra = {"url": large_told.url, **large.learned} if large else {}
+            extra = {"url": large_told.url, **large.learned} if large and large_told else {}
             vault, report = git.clone(told.url, folder, large, extra, progress=session.progress)
             vault.close()
         return _fetched(session, report, {"vault": render.disk_text(os.fspath(folder))}, f"{folder}: a vault")

@@ -7,7 +7,9 @@ A *run* is what one or several pushes brought: a list of parts (packs) and piece
     CHUNK c PART OFFSET STORED LENGTH INNER SIZE [BASE ...]
                                                       a chunk: SIZE bytes at INNER of a zstd frame, which has STORED
                                                       bytes at OFFSET of the pack and LENGTH decoded
-    FILE m PART CHUNK ...                             the chunks that hold the manifest of a large file
+    FILE m PART CHUNK ... [PACK:CHUNK:OFFSET:STORED:LENGTH:INNER:SIZE:BASE,... ...]
+                                                      the chunks that hold the manifest of a large file; and where all
+                                                      that it stands on was when it was pushed, a hint that may be wrong
 
 and a list of parts a line `NAME SIZE` for each. A push makes one run of what it brings and of all runs that are not
 eight times as long, so that there are few of them and most rows are seldom written again.
@@ -20,6 +22,7 @@ import heapq
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -88,6 +91,26 @@ class Row:
         """Of a chunk: the frame it is in. Raises ValueError, IndexError."""
         offset, stored, length = map(int, self.words[:3])
         return Frame(0, offset, stored, length, tuple(chunk_id(word) for word in self.words[5:]))
+
+    def manifest(self) -> tuple[ChunkId, ...]:
+        """Of a file: the chunks that hold its manifest. Raises ValueError."""
+        return tuple(chunk_id(word) for word in self.words if ":" not in word)
+
+    def hints(self) -> dict[str, Row]:
+        """Of a file: the rows, by id, of what it stands on, as far as they were noted with it and make sense."""
+        found: dict[str, Row] = {}
+        for word in self.words:
+            if len(fields := word.split(":")) == 8:
+                pack, chunk, *numbers, bases = fields
+                with suppress(ValueError):
+                    part = Part(f"chunks/{_hash(pack)}.zpk", 0)
+                    found[_hash(chunk)] = Row("c", part, (*numbers, *filter(None, bases.split(","))))
+        return found
+
+    def hint(self, chunk: str) -> str:
+        """Of a chunk: how a file's row notes it."""
+        pack = self.part.name.removeprefix("chunks/").removesuffix(".zpk")
+        return ":".join((pack, chunk, *self.words[:5], ",".join(self.words[5:])))
 
     def chunk(self, chunk: ChunkId) -> Chunk:
         """Of a chunk: where in its frame it is. Raises ValueError, IndexError."""
@@ -185,9 +208,8 @@ class Index:
             yield from _decode(name, self._read(FOLDER + name)).items()
 
     def _row(self, run: Run, rest: str) -> Row:
-        kind, number, *words = rest.split(" ")
         try:
-            return Row(kind, self.parts_of(run)[int(number)], tuple(words))
+            return row_of(rest, self.parts_of(run))
         except (ValueError, IndexError) as error:
             raise _damaged(run.parts) from error
 
@@ -199,6 +221,12 @@ class Index:
                 self._pieces.popitem(last=False)
         self._pieces[name] = known
         return known
+
+
+def row_of(rest: str, parts: Sequence[Part]) -> Row:
+    """A row from what stands behind its id. Raises ValueError, IndexError."""
+    kind, number, *words = rest.split(" ")
+    return Row(kind, parts[int(number)], tuple(words))
 
 
 def absorbed(runs: Collection[Run], rows: int) -> list[Run]:

@@ -40,10 +40,14 @@ class Journal:
 
     def known(self, ids: Collection[str]) -> set[str]:
         """Those of the ids that are noted."""
-        found: set[str] = set()
+        return set(self.find(ids))
+
+    def find(self, ids: Collection[str]) -> dict[str, str]:
+        """The rows of those ids that are noted: what stands behind each."""
+        found: dict[str, str] = {}
         for batch in _batches(list(ids)):
             marks = ",".join("?" * len(batch))
-            found.update(one for (one,) in self._database.execute(f"SELECT id FROM row WHERE id IN ({marks})", batch))
+            found.update(self._database.execute(f"SELECT id, rest FROM row WHERE id IN ({marks})", batch))
         return found
 
     def parts(self) -> list[Part]:

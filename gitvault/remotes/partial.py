@@ -161,12 +161,13 @@ class _Source:
         with self._lock:
             store = self._vault.store
             rows = self._index.find([pointer.oid for pointer in pointers])
-            parts = {oid: tuple(map(chunk_id, row.words)) for oid, row in rows.items() if row.kind == "m"}
-            self._bring([part for each in parts.values() for part in each])
+            parts = {oid: row.manifest() for oid, row in rows.items() if row.kind == "m"}
+            hints = {one: hint for row in rows.values() if row.kind == "m" for one, hint in row.hints().items()}
+            self._bring([part for each in parts.values() for part in each], hints)
             wanted = [chunk_id(oid) for oid, row in rows.items() if row.kind == "c"]
             for oid, each in parts.items():
                 wanted += [chunk for chunk, _ in manifests.decode(b"".join(map(store.retrieve_chunk, each)), oid)]
-            self._bring(wanted)
+            self._bring(wanted, hints)
             target = store.target()
             for oid, each in parts.items():
                 target.add_manifest(oid, each)
@@ -186,8 +187,19 @@ class _Source:
         self._vault.history.objects.refresh()
         return bool(wanted)
 
-    def _bring(self, chunks: Collection[ChunkId]) -> None:
-        """Fetch the frames of those chunks that are not here, and all these are coded against."""
+    def _bring(self, chunks: Collection[ChunkId], hints: Mapping[str, Row]) -> None:
+        """Fetch the frames of those chunks that are not here, and all these are coded against.
+
+        `hints`: where they were once, by id.
+        """
+        try:
+            self._bring_from(chunks, hints)
+        except (CorruptionError, NotFoundError, ValueError, IndexError):
+            if not hints:
+                raise
+            self._bring_from(chunks, {})
+
+    def _bring_from(self, chunks: Collection[ChunkId], hints: Mapping[str, Row]) -> None:
         frames: dict[tuple[str, int], tuple[Row, list[Chunk]]] = {}
         wanted = set(chunks)
         known: set[ChunkId] = set()
@@ -195,7 +207,9 @@ class _Source:
         while wanted := wanted - known - set(self._vault.store.known(wanted)):
             if (depth := depth + 1) > _DEEPEST:
                 raise CorruptionError(f"{self._remote.shown}: more than {_DEEPEST} frames stand on each other")
-            found = self._index.find([chunk.hex() for chunk in wanted])
+            ids = {chunk.hex() for chunk in wanted}
+            found = {one: hints[one] for one in ids & hints.keys()}
+            found |= self._index.find(ids - found.keys())
             bases: set[ChunkId] = set()
             for chunk in wanted:
                 row = found.get(chunk.hex())

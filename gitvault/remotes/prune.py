@@ -119,7 +119,7 @@ def _live_parts(vault: Vault, newest: dict[str, Record], known: Index, progress:
                 row = known.find([pointer.oid]).get(pointer.oid)
                 if row is not None:
                     live.add(row.part.name)
-                    chunks.update(row.words if row.kind == "m" else ())
+                    chunks.update(chunk.hex() for chunk in (row.manifest() if row.kind == "m" else ()))
             live |= set(_closure(known, chunks))
         except (CorruptionError, NotFoundError) as error:
             raise NotFoundError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from gitvault.core.backup_engine.copy import DOINGS, grouped, read_refs
 from gitvault.core.interfaces import Progress
 from gitvault.core.models import ChunkId, ObjectId, Pointer
+from gitvault.core.storage import manifests
 from gitvault.core.storage.packs import Chunk, Frame
 from gitvault.core.storage.packs import PackInMemory as ChunkPack
 from gitvault.core.utils.lock import VaultLock
@@ -23,7 +24,7 @@ from gitvault.core.versioning.packfile import PackInMemory as GitPack
 from gitvault.core.versioning.transfer import Reach
 from gitvault.errors import CorruptionError, NotFoundError, RemoteRefused, RemoteSealed
 from gitvault.remotes import index, records, settings
-from gitvault.remotes.index import Index, Part
+from gitvault.remotes.index import Index, Part, Row
 from gitvault.remotes.journal import Journal
 from gitvault.remotes.records import Record
 from gitvault.remotes.remote import CHUNKS, GIT, THREADS, Remote, name_of
@@ -36,6 +37,11 @@ _PART_SIZE = 8 << 20
 # Each frame that another stands on costs who wants one file two requests: with chains of 16 it was 53 in a vault of
 # 100 GB, at most 40 are wanted.
 _DEEPEST = 6
+# A chunk's row is in a piece of the index of its own: from here on a file that was edited over and over is told with
+# where all of it is. Of 20 edits in a vault of 100 GB it saves 19 of 45 requests.
+_HINTS_FROM = 10_000
+_NEAR = 4
+_MOST_HINTS = 512
 # Another machine may condemn, meanwhile, what this push relies on: then it looks again.
 _ATTEMPTS = 3
 
@@ -328,9 +334,7 @@ class _Push:
         if rows:
             merged += [run for run in index.absorbed(runs, rows) if run not in merged]
         if rows or merged:
-            made = index.merge(
-                self._index, merged, self._journal.parts(), self._journal.rows(), self._send_index, self._absent
-            )
+            made = index.merge(self._index, merged, self._journal.parts(), self._rows(), self._send_index, self._absent)
             runs = [run for run in runs if run not in merged] + ([made] if made.rows else [])
         record = Record(
             self._told.id,
@@ -346,6 +350,31 @@ class _Push:
         self._put_counted(records.name_of(record), record.encode())
         self._journal.clear()
         self._remote.note_damaged(())
+
+    def _rows(self) -> Iterator[tuple[str, str]]:
+        """What the journal has; with a large file, where an index of some size makes it pay, all that it stands on."""
+        large = sum(run.rows for run in self._index.runs) >= _HINTS_FROM
+        parts = self._journal.parts()
+        for one, rest in self._journal.rows():
+            if large and rest[0] == "m":
+                rest = " ".join((rest, *self._hints(one, index.row_of(rest, parts).manifest(), parts)))
+            yield one, rest
+
+    def _hints(self, oid: str, held: Sequence[ChunkId], parts: Sequence[Part]) -> list[str]:
+        try:
+            manifest = b"".join(map(self._vault.store.retrieve_chunk, held))
+            wanted = {chunk.hex() for chunk in (*held, *(chunk for chunk, _ in manifests.decode(manifest, oid)))}
+        except (CorruptionError, NotFoundError):
+            return []
+        known: dict[str, Row] = {}
+        while wanted and len(known) + len(wanted) <= _MOST_HINTS:
+            found = {one: index.row_of(rest, parts) for one, rest in self._journal.find(wanted).items()}
+            found |= self._index.find(wanted - found.keys())
+            known |= found
+            wanted = {base.hex() for row in found.values() for base in row.frame().bases} - known.keys()
+        # One that lies together needs few pieces of the index.
+        near = wanted or len({row.part.name for row in known.values()}) <= _NEAR
+        return [] if near else [row.hint(one) for one, row in sorted(known.items())]
 
     def _condemned(self, mine: Record | None) -> dict[str, int]:
         """What a prune of ours is to remove; and what is damaged, as long as another machine's runs list it."""
