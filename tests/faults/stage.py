@@ -22,6 +22,9 @@ from gitvault.core.utils.files import Disk
 from gitvault.core.versioning.edits import Edit
 from gitvault.core.versioning.operations import can_undo
 from gitvault.errors import GitVaultError
+from gitvault.remotes import fetch, settings
+from gitvault.remotes.opening import open_remote
+from gitvault.remotes.push import push
 from gitvault.vault import Vault, is_vault
 
 _T = TypeVar("_T")
@@ -63,6 +66,8 @@ class Stage:
         """What makes a vault whole again that was damaged before the scenario began."""
         self.also: Callable[[Vault], bool] | None = None
         """What else holds when the scenario is done."""
+        self.remotes: dict[str, tuple[str, ...]] = {}
+        """Remotes on the disk, by the names of their folders, with the snapshots that they have before it begins."""
         self._today = base / "today"
         self._tomorrow = base / "tomorrow"
         if not self.root.exists():
@@ -391,6 +396,25 @@ def _copy(stage: Stage, disk: Disk) -> None:
     stage.tell(disk)
 
 
+def _to_push(stage: Stage) -> None:
+    """One remote has the first of two snapshots, one is new; both are on the same disk."""
+    stage.snapshot(Disk())
+    settings.add(stage.vault, "old", {"url": os.fspath(stage.root / "old")})
+    _push(stage, Disk())
+    stage.remotes = {"old": tuple(stage.saved), "new": ()}
+    stage.work()
+    stage.snapshot(Disk())
+    settings.add(stage.vault, "new", {"url": os.fspath(stage.root / "new")})
+
+
+def _push(stage: Stage, disk: Disk) -> None:
+    with opened(stage.vault, disk) as vault:
+        for told in settings.load(vault.path).values():
+            with open_remote(told, {}, vault=vault.path, disk=disk) as remote:
+                push(vault, remote, told, progress=lambda what, done, total: None)
+    stage.tell(disk)
+
+
 SCENARIOS = (
     Scenario("first", _nothing, Stage.snapshot),
     Scenario("second", _one_and_work, Stage.snapshot),
@@ -406,6 +430,7 @@ SCENARIOS = (
     Scenario("repair", _to_repair, _repair),
     Scenario("repair-from-copy", _to_repair_from_copy, _repair),
     Scenario("copy", _to_copy, _copy),
+    Scenario("push", _to_push, _push),
 )
 """Add one for whatever writes to a vault."""
 
@@ -520,6 +545,9 @@ def look(stage: Stage, path: Path, acknowledged: Sequence[str], scratch: Path, *
             _holds(stage, vault, acknowledged, scratch)
             if stage.also and DONE in acknowledged and not stage.also(vault):
                 raise Lost("not all that was done is there")
+    for name, pushed in stage.remotes.items():
+        if snapshots := tuple(stage.saved) if DONE in acknowledged else pushed:
+            _comes_back(stage, path.parent / name, snapshots, scratch)
     if again:
         with stage.tomorrow() as held, Vault.create(path) as vault:
             report = vault.create_snapshot(stage.project, project="p")
@@ -530,6 +558,27 @@ def look(stage: Stage, path: Path, acknowledged: Sequence[str], scratch: Path, *
                 raise Lost(f"the next snapshot came back otherwise: {_wrong(got, held)}")
             shutil.rmtree(scratch / "next")
             _clean(vault, data=False)
+
+
+def _comes_back(stage: Stage, place: Path, snapshots: Sequence[str], scratch: Path) -> None:
+    """What a push said was there is, on an empty machine."""
+    told = settings.Settings("off", os.fspath(place))
+    with open_remote(told, {}, disk=Disk()) as remote:
+        clone, report = fetch.clone(remote, told.url, scratch / "clone.git", {}, progress=lambda *_: None)
+    with clone:
+        if report.missing:
+            raise Lost(f"the clone lacks {report.missing[:3]}")
+        _clean(clone, data=True)
+        listed = {snapshot.id for snapshot in clone.list_snapshots()}
+        for number, snapshot in enumerate(snapshots):
+            if snapshot not in listed:
+                raise Lost(f"{snapshot[:10]}: not in the clone of {place.name}")
+            clone.restore_snapshot(snapshot, scratch / f"clone{number}")
+            if (got := records(scratch / f"clone{number}")) != stage.saved[snapshot]:
+                wrong = _wrong(got, stage.saved[snapshot] or {})
+                raise Lost(f"{snapshot[:10]}: came back from {place.name} otherwise: {wrong}")
+    for path in scratch.glob("clone*"):
+        shutil.rmtree(path)
 
 
 def _holds(stage: Stage, vault: Vault, acknowledged: Sequence[str], scratch: Path) -> None:

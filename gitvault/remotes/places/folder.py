@@ -32,6 +32,7 @@ class Folder:
         self.requests: Counter[str] = Counter()
         self._root = root
         self._disk = disk
+        self._settled: set[Path] = set()
 
     def put(self, name: str, content: bytes) -> None:
         """See Place. Durable when this returns."""
@@ -54,6 +55,7 @@ class Folder:
                     self._disk.unlink(temporary)
                 raise
             self._disk.sync_folder(path.parent)
+            self._settle(path.parent)
 
     def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
         """See Place."""
@@ -68,12 +70,25 @@ class Folder:
                 raise RemoteUnreachable(f"{self._root}: no such folder; mount it, or make it")
             yield from self._below(self._root / prefix, prefix)
 
+    def _settle(self, folder: Path) -> None:
+        """Make durable the names of a folder and of those it is in: this process made them, or one that was killed."""
+        while folder != self._root.parent and folder not in self._settled:
+            self._disk.sync_folder(folder.parent)
+            self._settled.add(folder)
+            folder = folder.parent
+
     def _below(self, folder: Path, prefix: str) -> Iterator[Stored]:
         try:
             with os.scandir(folder) as listed:
                 entries = sorted(listed, key=lambda entry: entry.name + "/" * entry.is_dir(follow_symlinks=False))
         except FileNotFoundError:
             return
+        if prefix.startswith("machines/"):
+            # A push was killed after it had named its record: whoever finds that relies on it. One can read what is
+            # not one's own, and sync nothing there.
+            with suppress(PermissionError):
+                self._disk.sync_folder(folder)
+                self._settle(folder)
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 yield from self._below(folder / entry.name, f"{prefix}{entry.name}/")
