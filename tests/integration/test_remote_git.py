@@ -12,6 +12,8 @@ from away import edit, fill, made, quiet
 from git_server import served
 from trees import differences
 
+from gitvault.cli.main import Session
+from gitvault.cli.remote import large_of, of_git
 from gitvault.errors import ConfigError, NotFoundError
 from gitvault.remotes import git, settings
 from gitvault.vault import Vault
@@ -96,6 +98,18 @@ def test_a_file_is_restored_without_a_vault(tmp_path: Path, command, host: str, 
     assert command(*none[:-1], place, "work", "--chunks", place, "--to", tmp_path / "e").returncode == 129
     assert command("clone", place, tmp_path / "f.git", "--chunks", place).returncode == 129
     assert command("clone", host, tmp_path / "f.git", "--inspect").returncode == 129
+
+
+def test_which_remotes_are_of_git(tmp_path: Path) -> None:
+    session = Session(None, creates=False, quiet=True)
+    for url, is_git in (("https://host/x.git", True), ("me@host:x.git", True), ("s3://b/x", False), ("/folder", False)):
+        told = of_git(session, url)
+        assert (told is not None and told.url == url) is is_git
+    with large_of(session, None) as (told, remote):
+        assert (told, remote) == (None, None)
+    with large_of(session, str(tmp_path)) as (told, remote):
+        assert told is not None
+        assert told.url == str(tmp_path)
 
 
 def test_two_machines_go_separate_ways_on_a_host(tmp_path: Path, host: str, work: Path) -> None:

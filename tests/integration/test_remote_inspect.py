@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from away import Counted, edit, fill, made, opened, pushed, remote_of
 
-from gitvault.errors import ExistsError, GitVaultError
-from gitvault.remotes import partial
+from gitvault.errors import ExistsError, GitVaultError, NotFoundError
+from gitvault.remotes import fetch, partial, settings
 from gitvault.vault import Vault
 
 
@@ -83,14 +83,18 @@ def test_it_asks_for_little_and_is_no_whole_vault(tmp_path: Path) -> None:
         for wanted in look.demand_whole, lambda: look.verify(), lambda: look.copy_to(tmp_path / "c.git"):
             with pytest.raises(GitVaultError, match="made to look at origin"):
                 wanted()
+        # For good, as a restore from git has it.
+        partial.attach_newest(look, remote_of(look, place))
+        look.restore_snapshot(snapshot, tmp_path / "out2", paths=[b"large.bin"])
         # The same again: it goes on.
         partial.refresh(look, remote_of(look, place))
     again, _ = partial.clone_to_inspect(remote_of(None, place), "/nowhere", tmp_path / "look.git", {})
     again.close()
     whole = opened(tmp_path / "one.git", "desk")
     whole.close()
-    from gitvault.remotes import settings
-
+    assert fetch.demand_vault(remote_of(None, place)) == whole.config.id
+    with pytest.raises(NotFoundError, match="no vault there"):
+        fetch.demand_vault(remote_of(None, Counted(tmp_path / "nothing")))
     settings.add(whole.path, "origin", {"url": "/nowhere"})
     with pytest.raises(ExistsError, match="a whole vault"):
         partial.clone_to_inspect(remote_of(None, place), "/nowhere", whole.path, {})
