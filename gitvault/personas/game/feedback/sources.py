@@ -16,8 +16,8 @@ from typing import Any
 
 from gitvault.errors import ConfigError
 
-Raw = Mapping[str, Any]
-Said = dict[str, Any]
+_Raw = Mapping[str, Any]
+_Said = dict[str, Any]
 """Our fields, and `own`: what the source calls the record; missing where it calls it nothing."""
 
 # Numbers beyond are milliseconds since 1970.
@@ -33,7 +33,7 @@ class Source:
     """How the records of a service are read."""
 
     name: str
-    read: Callable[[Raw], Said]
+    read: Callable[[_Raw], _Said]
     lists: frozenset[str] = frozenset()
     """Under which keys an export has its records, when it is an object."""
     identities: tuple[str, ...] = ()
@@ -42,7 +42,7 @@ class Source:
     """Whether it is CSV."""
 
 
-def _steam(raw: Raw) -> Said:
+def _steam(raw: _Raw) -> _Said:
     author = _object(raw, "author")
     played = author.get("playtime_at_review", author.get("playtime_forever"))
     return {
@@ -68,7 +68,7 @@ _ITCH = {
 }
 
 
-def _itch(raw: Raw) -> Said:
+def _itch(raw: _Raw) -> _Said:
     cells = {_plain(key): str(value).strip() for key, value in raw.items()}
     found = {field: next((cells[name] for name in names if cells.get(name)), "") for field, names in _ITCH.items()}
     if not (found["text"] or found["rating"]):
@@ -78,7 +78,7 @@ def _itch(raw: Raw) -> Said:
     return {**found, "time": _moment(found["time"]), "rating": rating, "kind": kind}
 
 
-def _discord(raw: Raw) -> Said:
+def _discord(raw: _Raw) -> _Said:
     if raw.get("type") not in ("Default", "Reply", "ThreadStarterMessage", 0, 19):
         raise ValueError(f"a message of the type {raw.get('type')}; only what people write counts")
     author, text = _object(raw, "author"), _string(raw, "content")
@@ -109,7 +109,7 @@ _VERSION = re.compile(
 )
 
 
-def _issue(raw: Raw, own: str, created: str, who: object, text: str, labels: list[str]) -> Said:
+def _issue(raw: _Raw, own: str, created: str, who: object, text: str, labels: list[str]) -> _Said:
     named = " ".join(labels).lower()
     version = _VERSION.search(text)
     return {
@@ -122,7 +122,7 @@ def _issue(raw: Raw, own: str, created: str, who: object, text: str, labels: lis
     }
 
 
-def _github(raw: Raw) -> Said:
+def _github(raw: _Raw) -> _Said:
     if raw.get("pull_request"):
         raise ValueError("a pull request, not an issue")
     where = raw.get("html_url") or raw.get("url") or raw.get("repository_url") or ""
@@ -133,7 +133,7 @@ def _github(raw: Raw) -> Said:
     return _issue(raw, f"{where}#{int(raw['number'])}", created, author.get("login"), text, labels)
 
 
-def _gitlab(raw: Raw) -> Said:
+def _gitlab(raw: _Raw) -> _Said:
     author = raw.get("author") or {}
     labels = [str(one.get("name", "")) if isinstance(one, dict) else str(one) for one in raw.get("labels") or ()]
     text = _join(_string(raw, "title"), raw.get("description"))
@@ -141,7 +141,7 @@ def _gitlab(raw: Raw) -> Said:
     return _issue(raw, own, raw["created_at"], author.get("username"), text, labels)
 
 
-def _sentry(raw: Raw) -> Said:
+def _sentry(raw: _Raw) -> _Said:
     own = raw.get("eventID") or raw.get("event_id") or raw["id"]
     tags = _pairs(raw.get("tags"))
     user = raw.get("user") or {}
@@ -178,7 +178,7 @@ def _sentry(raw: Raw) -> Said:
     }
 
 
-def _unity(raw: Raw) -> Said:
+def _unity(raw: _Raw) -> _Said:
     said = {_plain(key): value for key, value in raw.items()}
     described = (_pairs(said.get(key)) for key in ("devicemetadata", "dimensions", "fields", "metadata"))
     about = {_plain(name): value for pairs in described for name, value in pairs.items()}
@@ -211,7 +211,7 @@ def _unity(raw: Raw) -> Said:
 _UNITY_BUILDS = ("buildguid", "buildid", "build", "appversion", "applicationversion", "version", "gameversion")
 
 
-def _backtrace(raw: Raw) -> Said:
+def _backtrace(raw: _Raw) -> _Said:
     attributes = _object(raw, "attributes")
     threads = raw.get("threads") or {}
     main = threads.get(str(raw.get("mainThread"))) or next(
@@ -246,7 +246,7 @@ def _backtrace(raw: Raw) -> Said:
 _BACKTRACE_BUILDS = ("build.id", "application.build", "build", "application.version", "version")
 
 
-def _gameanalytics(raw: Raw) -> Said:
+def _gameanalytics(raw: _Raw) -> _Said:
     data = _object(raw, "data") if "data" in raw else raw
     category = _string(data, "category")
     client, arrival = data.get("client_ts"), raw.get("arrival_ts", data.get("server_ts"))
@@ -270,7 +270,7 @@ def _gameanalytics(raw: Raw) -> Said:
     }
 
 
-def _unity_analytics(raw: Raw) -> Said:
+def _unity_analytics(raw: _Raw) -> _Said:
     said = {_plain(key): value for key, value in raw.items()}
     more = said.get("customparams") or said.get("eventparams") or said.get("eventjson") or {}
     more = {_plain(key): value for key, value in more.items()} if isinstance(more, dict) else {}
@@ -292,7 +292,7 @@ def _unity_analytics(raw: Raw) -> Said:
     }
 
 
-def _playfab(raw: Raw) -> Said:
+def _playfab(raw: _Raw) -> _Said:
     entity = raw.get("Entity") or {}
     payload = raw.get("Payload") if isinstance(raw.get("Payload"), dict) else raw
     more = {_plain(key): value for key, value in {**payload, **(raw.get("CustomTags") or {})}.items()}  # type: ignore[dict-item]
@@ -373,7 +373,7 @@ def mapped(name: str, file: Path) -> Source:
 
     columns = tuple(said.items())
 
-    def read(raw: Raw) -> Said:
+    def read(raw: _Raw) -> _Said:
         cells = dict(fixed)
         for field, column in columns:
             value = raw[column] if column in raw else _at(raw, column)
@@ -390,7 +390,7 @@ def mapped(name: str, file: Path) -> Source:
 _WORDS = frozenset(["text", "player", "build", "branch", "platform", "session", "scene", "sig"])
 
 
-def _said(raw: Raw) -> Said:
+def _said(raw: _Raw) -> _Said:
     if unknown := sorted(raw.keys() - {*FIELDS}):
         raise ValueError(f"{', '.join(unknown)}: expected of {', '.join(FIELDS)}")
     return _in_our_fields({key: value for key, value in raw.items() if value not in (None, "")}, 1)
@@ -400,9 +400,9 @@ ADDED = Source("added", _said)
 """What somebody says in our own fields."""
 
 
-def _in_our_fields(cells: dict[str, Any], best: float) -> Said:
+def _in_our_fields(cells: dict[str, Any], best: float) -> _Said:
     """Fields as somebody named them, each read as what it is."""
-    found: Said = {}
+    found: _Said = {}
     for field, value in cells.items():
         if field in _WORDS:
             found[field] = value if type(value) is str else str(value)
@@ -420,7 +420,7 @@ def _in_our_fields(cells: dict[str, Any], best: float) -> Said:
     return found
 
 
-def _at(raw: Raw, column: str) -> Any:
+def _at(raw: _Raw, column: str) -> Any:
     """What stands in a column, or at the end of a path through objects."""
     if column in raw:
         return raw[column]
@@ -430,21 +430,21 @@ def _at(raw: Raw, column: str) -> Any:
     return found
 
 
-def _object(raw: Raw, key: str) -> dict[str, Any]:
+def _object(raw: _Raw, key: str) -> dict[str, Any]:
     value = raw[key]
     if not isinstance(value, dict):
         raise ValueError(f"{key}: expected an object")
     return value
 
 
-def _string(raw: Raw, key: str) -> str:
+def _string(raw: _Raw, key: str) -> str:
     value = raw[key]
     if not isinstance(value, str):
         raise ValueError(f"{key}: expected a text")
     return value
 
 
-def _word(raw: Raw, key: str) -> str:
+def _word(raw: _Raw, key: str) -> str:
     return _text(raw[key])
 
 
@@ -455,7 +455,7 @@ def _text(value: object) -> str:
     return str(value)
 
 
-def _flag(raw: Raw, key: str) -> bool:
+def _flag(raw: _Raw, key: str) -> bool:
     value = raw[key]
     if not isinstance(value, bool):
         raise ValueError(f"{key}: expected true or false")
