@@ -16,7 +16,7 @@ from gitvault.personas.game.feedback.record import Feedback
 from gitvault.personas.game.feedback.table import Table
 
 _COLUMNS = (
-    "id, time, source, kind, text, player, build, branch, platform, session, scene, rating, playtime, count, sig,"
+    "id, time, source, kind, text, player, build, said.branch, platform, session, scene, rating, playtime, count, sig,"
     " stack, snapshot, confidence, purged, segment, said.start, length"
 )
 _WORD = re.compile(r"\w+")
@@ -160,6 +160,7 @@ def purge(table: Table, wanted: Wanted) -> int:
 
     Their ids stay, so that an import does not bring them back. Raises CorruptionError, LockedError, StorageFullError.
     """
+    segments.settle(table.area)
     where, values = _condition(table, wanted)
     found: dict[bytes, set[str]] = {}
     for path, id in table.db.execute(

@@ -36,8 +36,8 @@ CREATE TABLE tie(number INTEGER PRIMARY KEY, build TEXT, target TEXT, branch TEX
   snapshot TEXT, confidence REAL, how TEXT, UNIQUE(build, target, branch, start));
 CREATE TABLE known(key INTEGER PRIMARY KEY, digest INTEGER, row INTEGER);
 CREATE TABLE said(row INTEGER PRIMARY KEY, id BLOB, time INTEGER, source TEXT, kind TEXT, text TEXT, player BLOB,
-  tie INTEGER, platform TEXT, session TEXT, scene TEXT, rating REAL, playtime REAL, count INTEGER, sig TEXT,
-  stack TEXT, purged INTEGER, segment INTEGER, start INTEGER, length INTEGER);
+  tie INTEGER, branch TEXT, platform TEXT, session TEXT, scene TEXT, rating REAL, playtime REAL, count INTEGER,
+  sig TEXT, stack TEXT, purged INTEGER, segment INTEGER, start INTEGER, length INTEGER);
 CREATE VIRTUAL TABLE words USING fts5(text, content='said', content_rowid='row', detail=none, columnsize=0);
 """
 _INDEXES = {
@@ -47,7 +47,7 @@ _INDEXES = {
     "by_player": "said(player) WHERE player IS NOT NULL",
     "by_sig": "said(sig, tie) WHERE sig <> ''",
 }
-_INSERT = f"INSERT INTO said VALUES({','.join('?' * 20)})"
+_INSERT = f"INSERT INTO said VALUES({','.join('?' * 21)})"
 
 
 class Table:
@@ -165,6 +165,7 @@ class Table:
             get("text", ""),
             bytes.fromhex(player) if player else None,
             self._tie(get("build", ""), said["source"], get("branch", ""), seconds),
+            get("branch", ""),
             get("platform", ""),
             get("session", ""),
             get("scene", ""),
@@ -314,8 +315,11 @@ class Table:
                 db.execute("PRAGMA temp_store=MEMORY")
                 [(version,)] = db.execute("PRAGMA user_version")
                 if version == 0:
-                    with suppress(sqlite3.OperationalError):
+                    try:
                         db.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}PRAGMA user_version={_VERSION};COMMIT;")
+                    except sqlite3.OperationalError:
+                        # Another process was quicker.
+                        db.rollback()
                     [(version,)] = db.execute("PRAGMA user_version")
                 if version != _VERSION:
                     raise sqlite3.DatabaseError("of another version")
