@@ -37,8 +37,8 @@ CREATE TABLE tie(number INTEGER PRIMARY KEY, build TEXT, target TEXT, branch TEX
   snapshot TEXT, confidence REAL, how TEXT, UNIQUE(build, target, branch, start));
 CREATE TABLE known(key INTEGER PRIMARY KEY, digest INTEGER, row INTEGER);
 CREATE TABLE said(row INTEGER PRIMARY KEY, id BLOB, time INTEGER, source TEXT, kind TEXT, text TEXT, player BLOB,
-  who INTEGER, tie INTEGER, branch TEXT, platform TEXT, session TEXT, scene TEXT, rating REAL, playtime REAL, count INTEGER,
-  sig TEXT, stack TEXT, purged INTEGER, segment INTEGER, start INTEGER, length INTEGER);
+  who INTEGER, tie INTEGER, branch TEXT, platform TEXT, session TEXT, scene TEXT, rating REAL, playtime REAL,
+  count INTEGER, sig TEXT, stack TEXT, purged INTEGER, segment INTEGER, start INTEGER, length INTEGER);
 CREATE VIRTUAL TABLE words USING fts5(text, content='said', content_rowid='row', detail=none, columnsize=0);
 """
 _INDEXES = {
