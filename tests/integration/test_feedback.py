@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import sqlite3
 import subprocess
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -589,6 +591,9 @@ def test_a_damaged_table_is_made_anew(lantern: GameVault) -> None:
     file = lantern.vault.path / "cache" / "feedback-lantern.db"
     before = lantern.feedback()
     file.write_bytes(b"no table" * 1000)
+    assert lantern.feedback() == before
+    with closing(sqlite3.connect(file)) as other:
+        other.execute("PRAGMA user_version=99")
     assert lantern.feedback() == before
     data = bytearray(file.read_bytes())
     data[4096:] = b"\xff" * (len(data) - 4096)

@@ -306,33 +306,11 @@ class Table:
 
     def _opened(self) -> sqlite3.Connection:
         self._vault.disk.make_folder(self._file.parent)
-        for attempt in (1, 2):
-            create_private(self._file)
-            db = sqlite3.connect(self._file, isolation_level=None, timeout=60)
-            try:
-                # It can be rebuilt, so it need not survive a power cut.
-                db.execute("PRAGMA synchronous=OFF")
-                db.execute("PRAGMA journal_mode=MEMORY")
-                db.execute("PRAGMA cache_size=-131072")
-                db.execute("PRAGMA temp_store=MEMORY")
-                [(version,)] = db.execute("PRAGMA user_version")
-                if version == 0:
-                    try:
-                        db.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}PRAGMA user_version={_VERSION};COMMIT;")
-                    except sqlite3.OperationalError:
-                        # Another process was quicker.
-                        db.rollback()
-                    [(version,)] = db.execute("PRAGMA user_version")
-                if version != _VERSION:
-                    raise sqlite3.DatabaseError("of another version")
-                db.execute("SELECT count(*) FROM about").fetchone()
-                return db
-            except sqlite3.DatabaseError:
-                db.close()
-                if attempt == 2:
-                    raise
-                _remove(self._file, self._vault)
-        raise AssertionError
+        try:
+            return _connected(self._file)
+        except sqlite3.DatabaseError:
+            _remove(self._file, self._vault)
+            return _connected(self._file)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -349,6 +327,33 @@ class Table:
 def key_of(id: str) -> int:
     """The key of a record, or of a player, in the table."""
     return int(id[:16], 16) - (1 << 63)
+
+
+def _connected(file: Path) -> sqlite3.Connection:
+    """The table in a file, made when it is empty. Raises DatabaseError for what is none, or of another version."""
+    create_private(file)
+    db = sqlite3.connect(file, isolation_level=None, timeout=60)
+    try:
+        # It can be rebuilt, so it need not survive a power cut.
+        db.execute("PRAGMA synchronous=OFF")
+        db.execute("PRAGMA journal_mode=MEMORY")
+        db.execute("PRAGMA cache_size=-131072")
+        db.execute("PRAGMA temp_store=MEMORY")
+        [(version,)] = db.execute("PRAGMA user_version")
+        if version == 0:
+            try:
+                db.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}PRAGMA user_version={_VERSION};COMMIT;")
+            except sqlite3.OperationalError:
+                # Another process was quicker.
+                db.rollback()
+            [(version,)] = db.execute("PRAGMA user_version")
+        if version != _VERSION:
+            raise sqlite3.DatabaseError("of another version")
+        db.execute("SELECT count(*) FROM about").fetchone()
+    except BaseException:
+        db.close()
+        raise
+    return db
 
 
 def _start(stretch: tuple[float, int]) -> float:
