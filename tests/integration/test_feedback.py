@@ -170,11 +170,12 @@ def test_columns_that_a_file_names(lantern: GameVault, tmp_path: Path) -> None:
     assert "bytes that are not of its encoding; --encoding" in done.rejected[0].reason
     assert lantern.import_feedback(old, "csv", map=columns, encoding="cp1252").imported == 1
     lines = tmp_path / "lines.jsonl"
-    lines.write_text('{"what": {"said": "hm"}, "n": 3}\n{"what": {}, "n": 0.5}\n{"n": "x"}\n')
+    lines.write_text('{"what": {"said": "hm"}, "n": 3}\n{"what": {}, "n": 0.5}\n{"n": "x"}\n{"what": 3}\n')
     named = tmp_path / "named.toml"
     named.write_text('text = "what.said"\ncount = "n"\nstack = "what.stack"\n')
     done = lantern.import_feedback(lines, "jsonl", map=named)
-    assert (done.imported, [bad.record for bad in done.rejected]) == (2, [3])
+    assert (done.imported, [bad.record for bad in done.rejected]) == (2, [3, 4])
+    assert done.rejected[1].reason == "has no what.said, n, what.stack"
     assert sorted(one.count for one in lantern.feedback(source="jsonl")) == [1, 3]
 
 
@@ -599,6 +600,15 @@ def test_a_damaged_table_is_made_anew(lantern: GameVault) -> None:
     data[4096:] = b"\xff" * (len(data) - 4096)
     file.write_bytes(data)
     assert lantern.feedback() == before
+
+
+def test_a_table_that_leads_nowhere_is_told(lantern: GameVault) -> None:
+    lantern.import_feedback(FILES["steam"], "steam")
+    with closing(sqlite3.connect(lantern.vault.path / "cache" / "feedback-lantern.db")) as other:
+        other.execute("UPDATE said SET start = start + 1")
+        other.commit()
+    with pytest.raises(CorruptionError, match=r"byte 1 begins no record"):
+        lantern.feedback(raw=True, id=lantern.feedback()[1].id)
 
 
 def test_a_damaged_segment_is_named(lantern: GameVault) -> None:

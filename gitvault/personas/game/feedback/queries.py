@@ -101,7 +101,9 @@ def find(table: Table, wanted: Wanted, *, raw: bool = False) -> Iterator[Feedbac
         try:
             yield _feedback(row, json.loads(held[segment][start : start + length]).get("was", {}))
         except (ValueError, AttributeError) as error:
-            raise CorruptionError(f"{to_line(numbered[segment])}: byte {start} begins no record ({error})") from error
+            raise CorruptionError(
+                f"{to_line(numbered[segment])}: byte {start} begins no record ({error}); run git-vault verify"
+            ) from error
 
 
 def count(table: Table, wanted: Wanted) -> int:
