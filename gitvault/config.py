@@ -66,6 +66,9 @@ class Config:
     """Per cent of redundancy kept beside each pack, so that it can be healed; 0: none."""
     secrets: str = "note"
     """`note` or `keep`: whether a snapshot points out files that look like secrets."""
+    smudge_limit: int = 512 * MIB
+    """Bytes up to which git's filter fills files in: git holds each of them in memory, as it does its own files up to
+    its core.bigFileThreshold, which is 512 MiB."""
     lock_timeout: int = 60
     """Seconds to wait for another run."""
     keep_last: int = 0
@@ -221,6 +224,7 @@ SETTINGS: dict[str, Setting] = {
         Setting("vault.reserve", "reserve", _number(0, 1 << 30, _SIZE)),
         Setting("vault.parity", "parity", _number(0, 100, " of per cent")),
         Setting("vault.secrets", "secrets", _one_of("note", "keep")),
+        Setting("vault.smudgeLimit", "smudge_limit", _number(0, 1 << 60, _SIZE)),
         Setting("vault.lockTimeout", "lock_timeout", _number(0, 86_400, " of seconds")),
         *(
             Setting(f"vault.keep{period.capitalize()}", f"keep_{period}", _number(0, 1_000_000))

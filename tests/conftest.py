@@ -45,7 +45,15 @@ UNMEASURED = {
 UNRAISED = pytest.StashKey[list[str]]()
 
 # Debian's names, where they differ from the program's.
-PACKAGES = {"hg": "mercurial", "svn": "subversion", "setfattr": "attr", "setfacl": "acl", "man": "man-db"}
+PACKAGES = {
+    "hg": "mercurial",
+    "svn": "subversion",
+    "setfattr": "attr",
+    "setfacl": "acl",
+    "man": "man-db",
+    "mcs": "mono-mcs",
+    "mono": "mono-runtime",
+}
 
 hypothesis.settings.register_profile("default", deadline=None, max_examples=40, derandomize=True)
 hypothesis.settings.register_profile("deep", deadline=None, max_examples=2000)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from gitvault.cli import render
-from gitvault.cli.arguments import count, filled, wrong
+from gitvault.cli.arguments import command_line, count, filled, wrong
 from gitvault.personas.base import Answer, Session, Verb
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _service(session: Session, arguments: Namespace) -> Answer:
     where = service.place(sys.platform, home, config)
     problem = ""
     if arguments.action == "install":
-        command = [*_command(), "--vault", str(session.vault.path), "watch"]
+        command = [*command_line(), "--vault", str(session.vault.path), "watch"]
         problem = service.install(where, command, Disk())
     elif arguments.action == "uninstall":
         problem = service.uninstall(where, Disk())
@@ -131,14 +131,6 @@ def _watcher_lines(watcher: dict[str, Any] | None) -> Iterator[str]:
             yield f"    every snapshot looks at everything: {render.line(one['list'])}"
 
 
-def _command() -> list[str]:
-    """How git-vault is run by others than this shell."""
-    import shutil
-
-    found = shutil.which("git-vault")
-    return [found] if found else [sys.executable, "-P", "-m", "gitvault"]
-
-
 # ---------------------------------------------------------------------------------------------- hook
 
 
@@ -159,7 +151,7 @@ def _hook(session: Session, arguments: Namespace) -> Answer:
     from gitvault.personas.code.activity import hooks
 
     path = Path(arguments.words[0] if arguments.words else ".").absolute()
-    command = [*_command(), "--vault", str(session.vault.path)]
+    command = [*command_line(), "--vault", str(session.vault.path)]
     if (path / ".hg").is_dir():
         text = hooks.snippet(command, "hg")
         lines = ["Mercurial has one file for all hooks; add to .hg/hgrc:", *text.splitlines()]

@@ -152,6 +152,14 @@ def here(session: Session, projects: Sequence[Project]) -> list[Project]:
     return [project for project in projects if project.host == machine]
 
 
+def command_line() -> list[str]:
+    """How git-vault is run by others than this shell."""
+    import shutil
+
+    found = shutil.which("git-vault")
+    return [found] if found else [sys.executable, "-P", "-m", "gitvault"]
+
+
 def wrong(message: str) -> argparse.ArgumentError:
     """The error for arguments that do not go together; the command ends as with any wrong usage."""
     return argparse.ArgumentError(None, message)

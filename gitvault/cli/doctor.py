@@ -49,7 +49,7 @@ class Check:
 
 
 def _doctor(session: Session, arguments: Namespace) -> Answer:
-    checks = [*_programs(), *_libraries(), *_vault(session), *_plugins()]
+    checks = [*_programs(), *_libraries(), *_vault(session), *_stock_tools(session), *_plugins()]
     wrong = any(check.state == "wrong" for check in checks)
     return Answer(
         {
@@ -158,6 +158,21 @@ def _locks(vault: Path) -> Iterator[Check]:
     for lock in left:
         mend = "when no git is running, delete it" if lock.name == "config.lock" else "the next snapshot removes it"
         yield Check("locks", "advice", f"{lock}", mend)
+
+
+def _stock_tools(session: Session) -> Iterator[Check]:
+    from gitvault.cli.stock import not_set_up
+
+    try:
+        missing = not_set_up(session.vault_path)
+    except ToolError as error:
+        yield Check("stock tools", "wrong", str(error), "mend your git configuration")
+        return
+    if not missing:
+        yield Check("stock tools", "ok", "git, git-lfs and shells know of the vault")
+        return
+    found = f"git and git-lfs lack {missing[0]}" + (f" and {len(missing) - 1} more" if missing[1:] else "")
+    yield Check("stock tools", "advice", found, f"{session.command} setup")
 
 
 _LOADERS: dict[str, Callable[[plugins.Plugin], object]] = {

@@ -59,10 +59,16 @@ VERBS = {
     "feedback": "feedback",
     "deploy": "deploy",
     "build-id": "deploy",
+    "platform": "platform",
     "elements": "elements",
     "timeline": "timeline",
+    "setup": "stock",
+    "hydrate": "stock",
 }
 """Each verb with the module of `gitvault.cli` whose `VERBS` has it."""
+
+PLUMBING = ("filter-process", "lfs-agent", "textconv")
+"""What git and git-lfs call, see `plumbing`: none of what people need is loaded."""
 
 PROBLEMS = 1
 USAGE = 129
@@ -76,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in _split(words)[0]
     try:
-        code = _run(words)
+        code = _plumbing(words) if words[:1] and words[0] in PLUMBING else _run(words)
         sys.stdout.flush()
         return code
     except SystemExit as stop:
@@ -100,6 +106,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _traceback(debug)
         render.say(f"internal error: {type(error).__name__}: {error}; run again with --debug and report what it prints")
         return GitVaultError.exit_code
+
+
+def _plumbing(words: list[str]) -> int:
+    from gitvault.cli import plumbing
+
+    return plumbing.run(words)
 
 
 def _open_closed_streams() -> None:

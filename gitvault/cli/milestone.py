@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,13 +17,15 @@ from gitvault.personas.base import Answer, Session, Verb
 
 if TYPE_CHECKING:
     from gitvault.personas.game.milestones import Changelog, Milestone
+    from gitvault.personas.game.platforms import Drift
 
 _DIFFERENT = 1
+_WIDE = 60
 _TYPES = "first-playable, prototype, alpha, beta, release-candidate, release, patch, demo or custom"
 
 
 def _configure(parser: ArgumentParser) -> None:
-    actions = "create NAME | list | show NAME | annotate NAME | compare A B | release NAME"
+    actions = "create NAME | list | show NAME | annotate NAME | compare A B | release NAME | restore NAME"
     parser.add_argument("action", choices=_ACTIONS, metavar="ACTION", help=actions)
     parser.add_argument("names", metavar="NAME", type=filled(str), nargs="*", help="a name, or PROJECT/NAME")
     parser.add_argument("--project", metavar="P", type=filled(str), help="of this project")
@@ -37,7 +40,8 @@ def _configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--meta", metavar="K=V", type=pair, action="append", default=[], help="create, annotate: a fact"
     )
-    parser.add_argument("--to", metavar="WHERE", type=filled(str), help="release: a shop, a branch, an event")
+    what = "release: a shop, a branch, an event; restore: a folder"
+    parser.add_argument("--to", metavar="WHERE", type=filled(str), help=what)
 
 
 def _run(session: Session, arguments: Namespace) -> Answer:
@@ -133,10 +137,28 @@ def _list(session: Session, arguments: Namespace) -> Answer:
 
 
 def _show(session: Session, arguments: Namespace) -> Answer:
+    from gitvault.personas.game.contexts import context
     from gitvault.personas.game.milestones import find
 
     one = find(session.vault, arguments.names[0], arguments.project)
-    return Answer(_document(one), _shown(one))
+    found = context(session.vault, one)
+    settings = found.settings.configuration if found.settings else None
+    document = _document(one) | {
+        "settings": settings
+        and {"engine": settings.engine, "version": settings.version or None, "platforms": list(settings.platforms)},
+        "playtests": [played.id for played in found.playtests],
+    }
+    lines = [*_shown(one)]
+    if settings:
+        platforms = render.line(", ".join(settings.platforms))
+        lines.append(f"  settings  {settings.engine} {render.line(settings.version)}: {platforms}")
+    if found.playtests:
+        players = len({played.player or played.id for played in found.playtests})
+        lines.append(
+            f"  playtests {render.plural(len(found.playtests), 'session')}, {render.plural(players, 'player')}, "
+            f"{sum(played.cut for played in found.playtests):,} cut off"
+        )
+    return Answer(document, lines)
 
 
 def _shown(one: Milestone) -> Iterator[str]:
@@ -178,10 +200,12 @@ def _release(session: Session, arguments: Namespace) -> Answer:
 
 
 def _compare(session: Session, arguments: Namespace) -> Answer:
+    from gitvault.personas.game.contexts import settings_drift
     from gitvault.personas.game.milestones import compare, find
 
     older, newer = (find(session.vault, name, arguments.project) for name in arguments.names)
     found = compare(session.vault, older, newer)
+    drifted = settings_drift(session.vault, older, newer)
     different = any(any(row) for row in found.kinds.values()) or bool(found.difference.moved)
     return Answer(
         {
@@ -191,8 +215,9 @@ def _compare(session: Session, arguments: Namespace) -> Answer:
                 kind: dict(zip(("added", "changed", "deleted"), row, strict=True)) for kind, row in found.kinds.items()
             },
             **render.difference_document(found.difference),
+            "settings": [asdict(one) | {"platforms": list(one.platforms)} for one in drifted],
         },
-        _changelog(found) if different else ["the same"],
+        [*_changelog(found), *_settings(drifted)] if different else ["the same"],
         code=_DIFFERENT if different else 0,
     )
 
@@ -207,6 +232,29 @@ def _changelog(found: Changelog) -> Iterator[str]:
         yield f"{render.plural(len(found.difference.moved), 'file')} moved"
 
 
+def _settings(drifted: Sequence[Drift]) -> Iterator[str]:
+    for one in drifted:
+        was, now = ("-" if text is None else render.line(text)[:_WIDE] for text in (one.before, one.after))
+        yield f"  {render.line(one.key)}: {was} -> {now}"
+
+
+def _restore(session: Session, arguments: Namespace) -> Answer:
+    from gitvault.cli.restore import report_document, report_lines
+    from gitvault.personas.game.contexts import restore
+    from gitvault.personas.game.milestones import find
+
+    if not arguments.to:
+        raise wrong("milestone restore: expected --to DIR")
+    one = find(session.vault, arguments.names[0], arguments.project)
+    report, beside = restore(session.vault, one, Path(disk_path(arguments.to)), session.progress)
+    where = render.disk_text(str(beside))
+    return Answer(
+        report_document(report, arguments.to) | {"beside": where},
+        [*report_lines(report, arguments.to), f"  settings, playtests and attached files are in {where}"],
+        code=_DIFFERENT if report.problems else 0,
+    )
+
+
 _ACTIONS = {
     "create": _create,
     "list": _list,
@@ -214,6 +262,7 @@ _ACTIONS = {
     "annotate": _annotate,
     "compare": _compare,
     "release": _release,
+    "restore": _restore,
 }
 
 

@@ -7,12 +7,14 @@ import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from gitvault.cli import render
-from gitvault.cli.arguments import disk_path, facts, filled, pair, wrong
+from gitvault.cli.arguments import count, disk_path, facts, filled, pair, wrong
 from gitvault.errors import ExistsError, NotFoundError
 from gitvault.personas.base import Answer, Session, Verb
 
@@ -24,7 +26,7 @@ _DIFFERENT = 1
 
 
 def _configure(parser: ArgumentParser) -> None:
-    actions = "record | list | show ID | export ID | compare A B | replay ID | map ID|BUILD"
+    actions = "record | listen | list | show ID | export ID | compare A B | replay ID | map ID|BUILD | funnel BUILD"
     parser.add_argument("action", choices=_ACTIONS, metavar="ACTION", help=actions)
     parser.add_argument("words", metavar="ID|BUILD", type=filled(str), nargs="*", help="a session, or all of a build")
     parser.add_argument("--project", metavar="P", type=filled(str), help="of this project")
@@ -38,22 +40,29 @@ def _configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--attach", metavar="FILE", type=filled(disk_path), action="append", default=[], help="record: a save game"
     )
+    parser.add_argument("--port", metavar="N", type=count, help="listen: instead of 9247; 0: any that is free")
+    parser.add_argument("--count", metavar="N", type=count, help="listen: end after so many sessions")
     parser.add_argument("--at", metavar="S", type=float, help="replay: seconds after the start")
     parser.add_argument(
-        "--event", metavar="E", type=filled(str), action="append", default=[], help="map: instead of deaths"
+        "--event",
+        metavar="E",
+        type=filled(str),
+        action="append",
+        default=[],
+        help="map: instead of deaths; funnel: steps",
     )
     parser.add_argument("-o", "--output", metavar="FILE", type=filled(disk_path), help="export, map: into this file")
 
 
 def _run(session: Session, arguments: Namespace) -> Answer:
-    wanted = {"record": 0, "list": 0, "compare": 2}.get(arguments.action, 1)
+    wanted = {"record": 0, "listen": 0, "list": 0, "compare": 2}.get(arguments.action, 1)
     if len(arguments.words) != wanted:
         raise wrong(f"playtest {arguments.action}: expected {render.plural(wanted, 'session or build')}")
     return _ACTIONS[arguments.action](session, arguments)
 
 
 def _record(session: Session, arguments: Namespace) -> Answer:
-    from gitvault.personas.game.playtests import keep
+    from gitvault.personas.game.playtests import keep, lines_of
 
     if not (arguments.project and arguments.source):
         raise wrong("playtest record: expected --project P --from FILE")
@@ -68,11 +77,9 @@ def _record(session: Session, arguments: Namespace) -> Answer:
         "about": facts(arguments.meta),
         "attachments": [Path(file) for file in arguments.attach],
     }
-    if arguments.source == "-":
-        kept = keep(session.vault, arguments.project, sys.stdin.buffer, **said)
-    else:
-        with open(arguments.source, "rb") as file:
-            kept = keep(session.vault, arguments.project, file, **said)
+    from_pipe = arguments.source == "-"
+    with open(sys.stdin.fileno() if from_pipe else arguments.source, "rb", closefd=not from_pipe) as file:
+        kept = keep(session.vault, arguments.project, lines_of(file), **said)
     one = kept.session
     lines = [
         f"kept {one.id}: {render.plural(one.events, 'event')}, {render.plural(one.states, 'state')}"
@@ -82,6 +89,33 @@ def _record(session: Session, arguments: Namespace) -> Answer:
     document = {**_document(one), "rejected": [asdict(bad) for bad in kept.rejected]}
     hints = [f"{session.command} playtest show {one.id}"]
     return Answer(document, lines, hints, code=_INCOMPLETE if kept.rejected else 0)
+
+
+def _listen(session: Session, arguments: Namespace) -> Answer:
+    from gitvault.core.models import Problem
+    from gitvault.personas.game import GameVault
+
+    if not arguments.project:
+        raise wrong("playtest listen: expected --project P")
+    project = session.vault.project(arguments.project)
+    kept: list[Playtest] = []
+    problems: list[Problem] = []
+    game = GameVault(project.name, project.path, vault=session.vault_path)
+    with (
+        suppress(KeyboardInterrupt),
+        game,
+        game.listen(arguments.port, build=arguments.build or "") as (port, arriving),
+    ):
+        # Somebody waits for this line, to start the game.
+        render.say(f"listening on 127.0.0.1:{port} for {render.line(project.name)}; Ctrl-C ends it")
+        for one in islice(arriving, arguments.count):
+            if isinstance(one, Problem):
+                problems.append(one)
+                continue
+            kept.append(one)
+            render.say(f"kept {one.id}: {render.plural(one.events, 'event')}, {render.line(one.platform)}".rstrip(", "))
+    lines = [f"{render.plural(len(kept), 'session')} kept"]
+    return Answer([_document(one) for one in kept], lines, problems=problems)
 
 
 def _document(one: Playtest) -> dict[str, Any]:
@@ -226,6 +260,23 @@ def _replay(session: Session, arguments: Namespace) -> Answer:
     return Answer(found, [render.json_text(found, indent=1)])
 
 
+def _funnel(session: Session, arguments: Namespace) -> Answer:
+    from gitvault.personas.game.playtests import events, funnel
+
+    steps = funnel((events(session.vault, one) for one in _of(session, arguments, arguments.words[0])), arguments.event)
+    first = steps[0].sessions if steps else 0
+    rows = [
+        (
+            render.line(one.name),
+            f"{one.sessions:,}",
+            f"{one.sessions / first:.0%}" if first else "",
+            "#" * round(40 * one.sessions / first) if first else "",
+        )
+        for one in steps
+    ]
+    return Answer([asdict(one) for one in steps], render.table(rows, right=(1, 2)) if rows else ["no levels in it"])
+
+
 def _map(session: Session, arguments: Namespace) -> Answer:
     from gitvault.personas.game.playtests import events, heat_map
 
@@ -242,12 +293,14 @@ def _map(session: Session, arguments: Namespace) -> Answer:
 
 _ACTIONS = {
     "record": _record,
+    "listen": _listen,
     "list": _list,
     "show": _show,
     "export": _export,
     "compare": _compare,
     "replay": _replay,
     "map": _map,
+    "funnel": _funnel,
 }
 
 

@@ -51,8 +51,8 @@ def _restore(session: Session, arguments: Namespace) -> Answer:
     target = None if arguments.in_place else arguments.to
     report = _one(session, arguments, arguments.snapshot, target, arguments.paths)
     return Answer(
-        _document(report, target),
-        _lines(report, target),
+        report_document(report, target),
+        report_lines(report, target),
         [f"{session.command} restore {report.safety[: render.SHORT]} --in-place   # takes it back"]
         if report.safety
         else [],
@@ -80,8 +80,8 @@ def _restore_all(session: Session, arguments: Namespace) -> Answer:
             render.say(render.error_text(error))
         else:
             codes.append(PROBLEMS if report.problems else 0)
-            documents.append({"project": project, **_document(report, target)})
-            lines.extend(_lines(report, target))
+            documents.append({"project": project, **report_document(report, target)})
+            lines.extend(report_lines(report, target))
     return Answer(documents, lines, code=max(codes))
 
 
@@ -121,7 +121,8 @@ def _one(
     )
 
 
-def _document(report: RestoreReport, target: str | None) -> dict[str, object]:
+def report_document(report: RestoreReport, target: str | None) -> dict[str, object]:
+    """What was restored, for JSON."""
     return {
         "snapshot": report.snapshot,
         "target": None if target is None else render.disk_text(target),
@@ -133,7 +134,8 @@ def _document(report: RestoreReport, target: str | None) -> dict[str, object]:
     }
 
 
-def _lines(report: RestoreReport, target: str | None) -> Iterator[str]:
+def report_lines(report: RestoreReport, target: str | None) -> Iterator[str]:
+    """What was restored, for people."""
     where = f"into {render.line(target)}" if target is not None else "in place"
     yield (
         f"restored {render.plural(report.files, 'file')}, {render.size(report.bytes)}, "

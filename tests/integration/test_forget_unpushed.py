@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from repositories import cloned, commit, git
 
-from gitvault.core.models import SnapshotId
-from gitvault.errors import CorruptionError
+from gitvault.core.backup_engine.forget import Attachments, Matches
+from gitvault.core.models import ObjectId, SnapshotId
+from gitvault.core.versioning.packfile import PackWriter
+from gitvault.errors import CorruptionError, LockedError
 from gitvault.vault import Vault
 from gitvault.vcs.protect import record, repository
 from gitvault.vcs.protect.purge import Bundles
@@ -169,5 +171,25 @@ def test_a_bundle_that_is_none(vault: Vault, work: Path) -> None:
     made = pack.finish()
     assert made
     history.publish([made])
+    attachments: Attachments = Bundles(history)
+    matches: Matches = lambda path, folder: path.endswith(b".pem")  # noqa: E731
     with pytest.raises(CorruptionError, match=r"local-00\.bundle cannot be read"):
-        Bundles(history).look(outer, lambda path, folder: path.endswith(b".pem"))
+        attachments.look(outer, matches)
+
+
+def test_a_ref_moves_to_what_was_written_or_not_at_all(vault: Vault) -> None:
+    history, ref = vault.history, "refs/vault/feedback/p"
+    first = history.write_ref(ref, None, lambda pack: history.add_commit(pack, pack.add(b"tree", b""), None, "one"))
+    assert history.refs.read(ref) == first
+    packs = list((vault.path / "objects" / "pack").iterdir())
+
+    def fails(pack: PackWriter) -> ObjectId:
+        pack.add(b"blob", b"never to be seen")
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        history.write_ref(ref, first, fails)
+    assert list((vault.path / "objects" / "pack").iterdir()) == packs
+    with pytest.raises(LockedError):
+        history.write_ref(ref, None, lambda pack: history.add_commit(pack, pack.add(b"tree", b""), None, "two"))
+    assert history.refs.read(ref) == first

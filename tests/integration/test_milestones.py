@@ -8,13 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from projects import GODOT, written
 
 from gitvault import GameVault, GameVersionType
+from gitvault.cli.restore import report_document, report_lines
 from gitvault.core.backup_engine.retention import Retention
 from gitvault.core.versioning import commits, notes, tags
 from gitvault.core.versioning.objects import Signature, decode_tag, encode_tag
 from gitvault.errors import AmbiguousError, CorruptionError, ExistsError, GitVaultError, LockedError, NotFoundError
-from gitvault.personas.game import Backup, milestones
+from gitvault.personas.game import Backup, milestones, platforms
+from gitvault.personas.game.contexts import Context, context, restore, settings_drift
 from gitvault.personas.game.milestones import Changelog, Milestone
 from gitvault.vault import Vault
 
@@ -257,6 +260,7 @@ def test_the_command(command: Run, game: Path, tmp_path: Path) -> None:
         (("create", "x", "--attach", "/no/such"), 128, "no such file to attach"),
         (("annotate", "v1"), 129, "-m TEXT or --meta"),
         (("release", "v1"), 129, "--to WHERE"),
+        (("restore", "v1"), 129, "--to DIR"),
         (("show", "v9"), 128, "no such milestone"),
         (("list", "--project", "nobody"), 128, "no such project"),
     ],
@@ -276,3 +280,58 @@ def test_which_project_has_to_be_clear(command: Run, game: Path, tmp_path: Path)
     (game / "main.gd").rename(tmp_path / "main.gd")
     game.rename(tmp_path / "moved")
     assert "no such folder; --snapshot lantern" in command("milestone", "create", "x", "--project", "lantern").stderr
+
+
+def test_settings_and_playtests_of_its_time_belong_to_it(
+    lantern: GameVault, vault: Vault, game: Path, tmp_path: Path, command: Run
+) -> None:
+    written(game, GODOT)
+    (tmp_path / "slot1.sav").write_bytes(b"saved")
+    (tmp_path / "trailer.txt").write_bytes(b"seen")
+    made = lantern.create_backup(name="alpha-1", is_milestone=True, artefacts=[tmp_path / "trailer.txt"]).milestone
+    assert made
+    with lantern.playtest("alpha-1", player="anna", attachments=[tmp_path / "slot1.sav"]) as session:
+        session.state("player", {"hp": 7})
+        session.event("jump")
+    (game / "project.godot").write_text(GODOT["project.godot"].replace("=1280", "=1920"))
+    later = lantern.create_backup(name="beta-1", is_milestone=True).milestone
+    assert later
+    found = context(vault, made)
+    assert isinstance(found, Context) and found.settings and list(found.playtests) == lantern.playtests()
+    assert [row.key for row in settings_drift(vault, made, later)] == ["display/window/size/viewport_width"]
+    shown = command("milestone", "show", "alpha-1").stdout
+    assert "settings  godot 4.3: windows, linux" in shown and "1 session, 1 player, 0 cut off" in shown
+    document = json.loads(command("milestone", "show", "alpha-1", "--json").stdout)
+    assert document["settings"]["engine"] == "godot" and document["playtests"] == [found.playtests[0].id]
+    assert "viewport_width: 1280 -> 1920" in command("milestone", "compare", "alpha-1", "beta-1").stdout
+    done = json.loads(command("milestone", "restore", "alpha-1", "--to", tmp_path / "old", "--json").stdout)
+    assert "=1280" in (tmp_path / "old" / "project.godot").read_text()
+    beside = Path(done["beside"])
+    assert beside == tmp_path / "old.milestone"
+    assert json.loads((beside / "settings.json").read_text())["android"]["config_version"]["value"] == "5"
+    assert (beside / "artefacts" / "trailer.txt").read_bytes() == b"seen"
+    assert (beside / "playtests" / found.playtests[0].id / "files" / "slot1.sav").read_bytes() == b"saved"
+    assert '"hp":7' in (beside / "playtests" / found.playtests[0].id / "events.jsonl").read_text()
+    with pytest.raises(ExistsError, match="is there already; choose another folder"):
+        restore(vault, made, tmp_path / "old")
+    report, _ = restore(vault, made, tmp_path / "again")
+    assert report_document(report, "x") == {
+        **{key: value for key, value in done.items() if key != "beside"},
+        "target": "x",
+        "seconds": round(report.seconds, 3),
+    }
+    told = command("milestone", "restore", "alpha-1", "--to", tmp_path / "third").stdout.splitlines()
+    assert told[0].startswith(next(report_lines(report, str(tmp_path / "third"))).partition(" in ")[0])
+    assert told[1].endswith("third.milestone")
+
+
+def test_without_settings_in_its_files_those_of_a_capture_belong_to_it(
+    lantern: GameVault, vault: Vault, tmp_path: Path
+) -> None:
+    made = lantern.create_backup(name="alpha-1", is_milestone=True).milestone
+    assert made and context(vault, made) == Context(None, ())
+    assert settings_drift(vault, made, made) == []
+    assert list(restore(vault, made, tmp_path / "old")[1].iterdir()) == []
+    read = platforms.read(platforms.on_disk(written(tmp_path / "elsewhere", GODOT)))
+    platforms.capture(vault, "lantern", read, build="alpha-1")
+    assert context(vault, made).settings == read

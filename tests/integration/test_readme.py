@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import random
 import re
@@ -145,6 +146,94 @@ def make_forest(home: Path) -> None:
     save("stars", False, "330")
 
 
+def make_game(home: Path) -> None:
+    """The project of the page for game developers: a small game for Godot, what players said, and how they played."""
+    from PIL import Image
+
+    folder = home / "lantern"
+    text = {
+        "project.godot": """config_version=5
+
+[application]
+config/name="Lantern"
+run/main_scene="res://levels/cave.tscn"
+
+[rendering]
+textures/vram_compression/import_etc2_astc=false
+textures/vram_compression/import_etc2_astc.android=true
+lights_and_shadows/directional_shadow/size=4096
+lights_and_shadows/directional_shadow/size.mobile=2048
+""",
+        "export_presets.cfg": """[preset.0]
+name="Linux"
+platform="Linux"
+runnable=true
+export_path="build/lantern.x86_64"
+
+[preset.0.options]
+
+[preset.1]
+name="Android"
+platform="Android"
+runnable=true
+export_path="build/lantern.apk"
+
+[preset.1.options]
+""",
+        "levels/cave.tscn": """[gd_scene load_steps=3 format=3]
+
+[ext_resource type="Script" path="res://lamp.gd" id="1"]
+[ext_resource type="Texture2D" path="res://art/lamp.png" id="2"]
+
+[node name="Cave" type="Node2D"]
+
+[node name="Lamp" type="Sprite2D" parent="."]
+texture = ExtResource("2")
+script = ExtResource("1")
+""",
+        "lamp.gd": "extends Sprite2D\n\nvar oil = 60.0\n\nfunc _process(delta):\n\toil -= delta\n",
+        "player.gd": "extends CharacterBody2D\n\nvar speed = 300.0\n",
+    }
+    for name, content in text.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
+    (folder / "art").mkdir()
+    Image.frombytes("RGB", (256, 256), random.Random(9).randbytes(3 * 256 * 256)).save(folder / "art" / "lamp.png")
+    reviews = [
+        ("The lamp goes out far too soon", False, 3),
+        ("Lovely music, I played all night", True, 1),
+        ("Crashes when I enter the cave", False, 5),
+        ("Too hard without oil", False, 2),
+    ]
+    (home / "reviews.json").write_text(
+        json.dumps(
+            {
+                "success": 1,
+                "reviews": [
+                    {
+                        "recommendationid": str(1000 + number),
+                        "author": {"steamid": str(76561190000000000 + number), "playtime_at_review": 60 * hours},
+                        "language": "english",
+                        "review": said,
+                        "timestamp_created": 1_767_350_000 + 3600 * number,
+                        "voted_up": liked,
+                    }
+                    for number, (said, liked, hours) in enumerate(reviews)
+                ],
+            }
+        )
+    )
+    for number, at in enumerate((40, 75)):
+        lines = [
+            {"v": 1, "build": f"alpha-{number + 1}", "platform": "linux", "start": "2026-01-02T10:00:00Z"},
+            {"t": 0.0, "e": "level_start", "d": {"level": "meadow"}},
+            {"t": 30.0, "e": "level_start", "d": {"level": "cave"}},
+            {"t": 30.0 + at, "e": "death", "d": {"level": "cave", "pos": [120, 40], "why": "darkness"}},
+            {"t": 35.0 + at, "end": True},
+        ]
+        (home / f"played-{number + 1}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     (tmp_path / ".gitconfig").write_text("[user]\n\tname = You\n\temail = you@example.invalid\n")
@@ -176,8 +265,9 @@ def run(command: str, home: Path) -> str:
 @pytest.mark.needs("git")
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_of_the_page_prints_what_the_page_shows(page: str, home: Path) -> None:
-    if PAGES[page] == "forest":
-        make_forest(home)
+    for name, make in (("forest", make_forest), ("lantern", make_game)):
+        if PAGES[page] == name:
+            make(home)
     shown = examples(page)
     assert len(shown) > 5
     for command, output in shown:

@@ -11,6 +11,7 @@ with GameVault("lantern", "~/games/lantern") as lantern:
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gitvault.core.models import SnapshotReport
+from gitvault.core.models import Problem, SnapshotReport
+from gitvault.errors import GitVaultError
 from gitvault.personas.game import milestones
 from gitvault.personas.game.milestones import GameVersionType, Milestone
 from gitvault.personas.project import ProjectVault
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
     from gitvault.personas.game.builds import BuildId, Deploy
     from gitvault.personas.game.feedback import Feedback, Imported, Report
+    from gitvault.personas.game.platforms import Capture, PlatformDifference
     from gitvault.personas.game.playtests import Recorder, Session
 
 __all__ = ["Backup", "GameVault", "GameVersionType"]
@@ -108,9 +111,44 @@ class GameVault(ProjectVault):
             recorder.close()
             self._keep(recorder.file, attachments)
 
+    @contextmanager
+    def listen(self, port: int | None = None, *, build: str = "") -> Iterator[tuple[int, Iterator[Session | Problem]]]:
+        """Take sessions from games on this machine: the port, and each session when it was kept.
+
+        `port`: None for the one that clients look for, 0 for any. Sessions that go on at the end are kept as cut off. A
+        problem names the file of one that could not be kept, and stays there. Raises OSError when the port is taken.
+        """
+        from gitvault.core.versioning.edits import stamp
+        from gitvault.personas.game.playtests.receiver import PORT, Receiver
+        from gitvault.personas.game.playtests.sessions import hashed
+
+        vault, _ = self.vault, self.project
+        # Draws the key, which threads only read from then on.
+        hashed(vault, "")
+        receiver = Receiver(
+            self._spool / "socket",
+            PORT if port is None else port,
+            lambda: {"build": build, "start": stamp(vault.now())},
+            lambda player: hashed(vault, player),
+        )
+
+        def kept(file: Path) -> Session | Problem | None:
+            try:
+                return self._keep(file)
+            except GitVaultError as error:
+                return Problem(os.fsencode(file), str(error))
+
+        try:
+            with receiver.running():
+                yield receiver.port, filter(None, (kept(file) for file in iter(receiver.ended.get, None)))
+        finally:
+            while not receiver.ended.empty():
+                kept(receiver.ended.get())
+
     def recover_playtests(self) -> list[Session]:
-        """Keep the sessions that a crash left. Not while one is being recorded."""
-        return [kept for file in sorted(self._spool.glob("*.jsonl")) if (kept := self._keep(file))]
+        """Keep the sessions that a crash left. Not while one is being recorded, or listened to."""
+        files = sorted([*self._spool.glob("*.jsonl"), *self._spool.glob("socket/*.jsonl")])
+        return [kept for file in files if (kept := self._keep(file))]
 
     def playtests(self) -> list[Session]:
         """The project's sessions, newest first."""
@@ -180,6 +218,25 @@ class GameVault(ProjectVault):
         with feedback.Table(self.vault, self.project.name) as table:
             return feedback.purge(table, feedback.Wanted(player=hasher(self.vault)(player)))
 
+    def capture_platforms(self, build: str = "") -> Capture:
+        """Keep the settings that the project has on each platform now. Raises what `platforms.read` raises."""
+        from gitvault.personas.game.platforms import capture, on_disk, read
+
+        return capture(self.vault, self.project.name, read(on_disk(self.path)), build=build)
+
+    def platforms(self) -> list[Capture]:
+        """The settings that were kept, newest first."""
+        from gitvault.personas.game.platforms import captures
+
+        return list(captures(self.vault, self.project.name))
+
+    def compare_platforms(self, a: str, b: str) -> list[PlatformDifference]:
+        """What the project's settings, as they are now, differ in between two platforms."""
+        from gitvault.personas.game.platforms import compare, on_disk, read
+
+        found = read(on_disk(self.path))
+        return compare(found.configuration, a, b, found.rules)
+
     @property
     def _spool(self) -> Path:
         """Where sessions are written; no cache, and no file of the project."""
@@ -188,7 +245,6 @@ class GameVault(ProjectVault):
         return Path(f"{self.vault.path}.playtests") / ref_component(self.project.name)
 
     def _keep(self, file: Path, attachments: Sequence[Path] = ()) -> Session | None:
-        from gitvault.errors import GitVaultError
         from gitvault.personas.game.playtests import keep
 
         try:

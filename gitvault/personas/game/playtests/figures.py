@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from io import BytesIO
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from statistics import median
 from typing import Any
 
@@ -108,6 +108,40 @@ def compare(found: Iterable[tuple[Session, Events]]) -> Comparison:
     rate = {name: round(count / hours, 3) if hours else float(count) for name, count in sorted(counts.items())}
     medians = {level: round(median(each), 3) for level, each in sorted(times.items())}
     return Comparison(number, len(players), round(hours, 4), crashes, rate, medians, dict(sorted(reached.items())))
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a funnel."""
+
+    name: str
+    sessions: int
+    """That came so far: they did this after all steps before."""
+
+
+def funnel(found: Iterable[Events], steps: Sequence[str] = ()) -> list[Step]:
+    """How many sessions did each step in this order: events by name, or, without steps, levels entered.
+
+    Levels are in the order in which most sessions first came to them.
+    """
+    ways = [
+        [str(event["e"]) for event in events if "e" in event] if steps else list(levels(events, 0.0).path)
+        for events in found
+    ]
+    if not steps:
+        places: dict[str, list[int]] = {}
+        for way in ways:
+            for place, level in enumerate(dict.fromkeys(way)):
+                places.setdefault(level, []).append(place)
+        steps = sorted(places, key=lambda level: (median(places[level]), -len(places[level]), level))
+    counts = Counter(sum(1 for _ in _done(way, steps)) for way in ways)
+    return [Step(name, sum(n for done, n in counts.items() if done > at)) for at, name in enumerate(steps)]
+
+
+def _done(way: Sequence[str], steps: Sequence[str]) -> Iterator[str]:
+    """The steps that were done, one after the other."""
+    left = iter(way)
+    return takewhile(lambda step: step in left, steps)
 
 
 def heat_map(found: Iterable[Events], names: frozenset[str] = DEATHS) -> tuple[bytes, int]:

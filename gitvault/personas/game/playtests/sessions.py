@@ -12,7 +12,9 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from io import BufferedReader
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from gitvault.core.utils.names import ref_component, to_line
 from gitvault.core.versioning.edits import stamp
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 _LONGEST_LINE = 64 << 20
+_ZSTD = b"\x28\xb5\x2f\xfd"
 _NAMES = ("e", "event", "name", "type")
 _STATES = ("s", "state")
 _TIMES = ("t", "time", "timestamp", "ts")
@@ -141,6 +144,28 @@ def keep(
         records |= {below + b"files/" + name.encode("utf-8", "surrogateescape"): path for name, path in files.items()}
         area.add(records, f"Playtest of {project} {session.build}".rstrip())
     return Kept(session, tuple(rejected))
+
+
+def lines_of(file: BufferedReader) -> Iterator[bytes]:
+    """The lines of a file, which may be compressed by zstd; one that is too long comes in pieces, which are no JSON.
+
+    Raises GitVaultError for a damaged file; of one that was cut off, what is there comes.
+    """
+    return _unpacked(file) if file.peek(4)[:4] == _ZSTD else _bounded(file)
+
+
+def _unpacked(file: BinaryIO) -> Iterator[bytes]:
+    import zstandard
+
+    stream = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
+    try:
+        yield from _bounded(BufferedReader(stream))
+    except zstandard.ZstdError as error:
+        raise GitVaultError(f"a damaged zstd file ({error}); zstd -d gives what can be read of it") from error
+
+
+def _bounded(file: BinaryIO) -> Iterator[bytes]:
+    return iter(partial(file.readline, _LONGEST_LINE + 1), b"")
 
 
 def sessions(vault: Vault, project: str | None = None) -> Iterator[Session]:
