@@ -14,6 +14,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
+import bench_builds
 import bench_library
 import bench_pictures
 from bench_game import players
@@ -36,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         **STORIES,
         **{"library": bench_library.library, "links": bench_library.links, "timeline": timeline},
         "players": players,
+        **{"milestones": bench_builds.milestones, "releases": bench_builds.releases},
+        **{"playtest": bench_builds.playtest, "platforms": bench_builds.platforms},
         **{"images": bench_pictures.images, "models": bench_pictures.models, "elements": bench_pictures.elements},
     }
     for name, story in stories.items():
