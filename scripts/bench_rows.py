@@ -134,6 +134,18 @@ ROWS = (
     Row("dev-search-built", "history", "memory of building the index", "MB", (Goal(1.5 * 2**30),)),
     Row("dev-log-S", "history", "-S beside git log, start-up excluded", "s", (_faster(300, GIT_LOG),)),
     Row("dev-log-G", "history", "-G beside git log, start-up excluded", "s", (_faster(300, GIT_LOG),)),
+    *(
+        row
+        for name, what in (("remote", "assets"), ("remote-files", "source files"))
+        for row in (
+            Row(f"{name}-first", name, f"{what} saved and pushed to an S3 server", "s", (_faster(1.3, "restic"),)),
+            Row(f"{name}-first-requests", name, "requests for each GB of them", "", (Goal(None, "restic"),)),
+            Row(f"{name}-edits", name, f"the next day's edits of {what}", "s", (_faster(2, "restic"),)),
+            Row(f"{name}-edits-requests", name, "requests of that", "", (Goal(None, "restic"),)),
+            Row(f"{name}-restore", name, f"{what} brought back, no cache", "s", (_faster(1.2, "restic"),)),
+            Row(f"{name}-restore-requests", name, "requests for each GB of them", "", (Goal(None, "restic"),)),
+        )
+    ),
     Row("milestone-unchanged", "milestones", "a milestone of 100,000 unchanged files", "s", (Goal(10),)),
     Row("milestone-verify-files", "milestones", "the same read back, 5 GB of such files", "s", (Goal(60),)),
     Row("milestone-verify", "releases", "a milestone of unchanged assets read back, 5 GB of them", "s", (Goal(60),)),

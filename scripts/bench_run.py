@@ -17,6 +17,7 @@ from pathlib import Path
 import bench_builds
 import bench_library
 import bench_pictures
+import bench_remote
 from bench_game import players
 from bench_rows import ROWS, Line, Row, judge, table
 from bench_stories import STORIES, Bench, say
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         **STORIES,
         **{"library": bench_library.library, "links": bench_library.links, "timeline": timeline},
         "players": players,
+        **{"remote": bench_remote.remote, "remote-files": bench_remote.remote_files},
         **{"milestones": bench_builds.milestones, "releases": bench_builds.releases},
         **{"playtest": bench_builds.playtest, "platforms": bench_builds.platforms},
         **{"images": bench_pictures.images, "models": bench_pictures.models, "elements": bench_pictures.elements},
