@@ -46,14 +46,17 @@ _PATTERNS = tuple(
 # What belongs to engines, runtimes and systems is in everybody's stack.
 _FOREIGN = re.compile(
     r"^(?:UnityEngine|UnityEditor|System|Mono|Unity|Cinemachine|TMPro|DG|Godot|GodotSharp|std|boost|__libc|_?start$|main$"
-    r"|ntdll|kernel|KERNEL|raise$|abort$|F(?:Engine|Task|Runnable|Malloc|Debug)|UObject|UWorld|UEngine|AActor|java|android|com\.android|com\.unity3d"
+    r"|ntdll|kernel|KERNEL|raise$|abort$|F(?:Engine|Task|Runnable|Malloc|Debug)|UObject|UWorld|UEngine|AActor"
+    r"|java|android|com\.android|com\.unity3d"
     r"|node|internal|invoke|Reflect|<unknown>)(?=[.:!$/]|$)"
 )
 _FOREIGN_PLACE = re.compile(
     r"(?i)(?:^|[/\\])(?:node_modules|site-packages|Library[/\\]PackageCache|Engine[/\\]Source|UnrealEngine|"
     r"buildslave|scene[/\\]main|core[/\\](?:object|variant|io)|modules[/\\]gdscript|lib64|libc)(?=[/\\.-])"
 )
-_KIND = re.compile(r"\b([A-Z]\w*(?:Exception|Error|Fault|Violation|Failure)|SIG[A-Z]{3,5}|EXCEPTION_[A-Z_]+|OutOfMemory)\b")
+_KIND = re.compile(
+    r"\b([A-Z]\w*(?:Exception|Error|Fault|Violation|Failure)|SIG[A-Z]{3,5}|EXCEPTION_[A-Z_]+|OutOfMemory)\b"
+)
 _NOISE = (
     (re.compile(r"0x[0-9a-fA-F]+|\b[0-9a-fA-F]{8,}(?:-[0-9a-fA-F]{4,}){0,4}\b"), "#"),
     (re.compile(r"(?:[A-Za-z]:)?(?:[\w.@ -]*[\\/])+(?=[\w.-]+)"), ""),

@@ -151,7 +151,7 @@ def adjusted(chances: Sequence[float]) -> list[float]:
 def _scatter(counts: Mapping[str, Sequence[int]], builds: Sequence[Played]) -> float:
     """How far rates scatter between builds beyond chance: the square of the relative deviation.
 
-    Without the fiftieth of signatures that scatters most, so that the spikes that are looked for do not hide themselves.
+    Without the fiftieth of signatures that scatters most: the spikes that are looked for must not hide themselves.
     """
     played = sum(one.exposure for one in builds)
     if played <= 0 or len(builds) < 3:
@@ -177,9 +177,7 @@ def _beta(x: float, a: float, b: float) -> float:
     """The regularised incomplete beta function, by Lentz's continued fraction."""
     if x >= 1:
         return 1.0
-    front = math.exp(
-        math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
-    )
+    front = math.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x))
     # It converges fast on this side of the mean only.
     if x > (a + 1) / (a + b + 2):
         return max(0.0, 1 - front * _fraction(1 - x, b, a) / b)
