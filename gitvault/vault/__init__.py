@@ -674,10 +674,14 @@ class Vault(Opened):
 
     def annotate(self, kind: str, snapshot: SnapshotId, record: Mapping[str, Any], why: str) -> None:
         """Write a line of JSON on a snapshot, as a git note of that kind; the same line again changes nothing."""
+        self.annotate_all(kind, {snapshot: [record]}, why)
+
+    def annotate_all(self, kind: str, said: Mapping[SnapshotId, Sequence[Mapping[str, Any]]], why: str) -> None:
+        """`annotate`, for lines on several snapshots. Raises NotFoundError."""
         from gitvault.core.versioning import notes
 
-        with self._lock(f"note on {snapshot[:12]}"):
-            notes.add(self.history, kind, self.history.locate(snapshot), record, why)
+        with self._lock(f"notes: {kind}"):
+            notes.add(self.history, kind, {self.history.locate(one): lines for one, lines in said.items()}, why)
 
     def annotations(self, kind: str, snapshot: SnapshotId) -> list[dict[str, Any]]:
         """The lines of a kind on a snapshot. Raises NotFoundError, CorruptionError."""

@@ -9,10 +9,11 @@ import hashlib
 import json
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
-from functools import cache
+from datetime import UTC, datetime
+from functools import cache, lru_cache
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from gitvault.core.utils.names import ref_component, to_line
@@ -35,7 +36,7 @@ ROLLING_OUT = 0.5
 """Of the confidence in what came out less than a day before: not everybody has it yet."""
 RELEASED = 0.4
 
-_ROLLOUT = timedelta(days=1)
+_ROLLOUT = 86400.0
 _PUBLIC = ("default", "public", "main", "master", "live", "release", "stable", "production")
 # `1a2b3c4`, a version with it (`1.2.0+1a2b3c4`), what git describe says (`alpha-1-3-g1a2b3c4`).
 _ID = re.compile(r"(?:.*(?:\+|-g))?([0-9a-f]{7,40})(\.changed)?")
@@ -102,7 +103,8 @@ class Builds:
         for one in self.deploys:
             period = Period(one.target, one.branch, datetime.fromisoformat(one.at).timestamp(), one)
             self._periods.setdefault((one.target, one.branch), []).append(period)
-        self._named = cache(self._by_name)
+        self._named = lru_cache(1 << 16)(self._by_name)
+        self._lines = cache(self._line)
 
     def resolve(self, text: str = "", *, at: datetime | None = None, branch: str = "", target: str = "") -> Resolved:
         """The snapshot that a build id, version, milestone or commit means; without `text`, what was out at that time.
@@ -111,33 +113,49 @@ class Builds:
         """
         if text.strip():
             return self._named(text.strip())
-        return self._by_time(at.timestamp(), branch, target) if at else NOBODY
+        if at is None:
+            return NOBODY
+        line = self.timeline(branch, target)
+        return line[bisect_right(line, at.timestamp(), key=lambda step: step[0]) - 1][1]
+
+    def timeline(self, branch: str = "", target: str = "") -> Sequence[tuple[float, Resolved]]:
+        """What was out from which second since 1970 on, in order; the first is from ever on."""
+        return self._lines(branch, target)
 
     def _by_name(self, text: str) -> Resolved:
-        if found := self._names.get(text):
-            return found
+        version, _, number = text.partition("+")
+        # `1.2.0+4711` says two things.
+        for name in (text, number, version):
+            if name and (found := self._names.get(name)):
+                return found
         if match := _ID.fullmatch(text.lower()):
             start = bisect_left(self._ids, match[1])
             fitting = [one for one in self._ids[start : start + 2] if one.startswith(match[1])]
             if len(fitting) == 1:
                 sure = CHANGED_SINCE if match[2] else CERTAIN
                 return Resolved(fitting[0], sure, "a build with changes on top" if match[2] else "its id")
-        if found := self._names.get(_plain(text)):
+        if found := self._names.get(_plain(version)):
             return Resolved(found.snapshot, round(found.confidence * NEARLY_SPELT, 2), f"{found.how}, nearly spelt so")
         return NOBODY
 
-    def _by_time(self, at: float, branch: str, target: str) -> Resolved:
-        """What was out: the branch's newest deploy by then, else the newest release."""
+    def _line(self, branch: str, target: str) -> list[tuple[float, Resolved]]:
         periods, sure = self._branch(branch, target)
+        moments = {release[0] for release in self._released}
+        for period in periods:
+            moments |= {period.start, period.start + _ROLLOUT}
+        steps = [(at, self._out(at, periods, sure)) for at in sorted(moments)]
+        return [(-inf, NOBODY), *steps]
+
+    def _out(self, at: float, periods: list[Period], sure: float) -> Resolved:
+        """What was out: the branch's newest deploy by then, else the newest release."""
         if count := bisect_right(periods, at, key=lambda period: period.start):
             period = periods[count - 1]
-            new = at - period.start < _ROLLOUT.total_seconds() and count > 1
-            sure = round(sure * period.deploy.confidence * (ROLLING_OUT if new else 1), 2)
-            where = f"{period.target}'s branch {period.branch}"
             if period.deploy.snapshot:
-                return Resolved(
-                    period.deploy.snapshot, sure, f"what {where} had{', for less than a day' if new else ''}"
-                )
+                new = at - period.start < _ROLLOUT and count > 1
+                sure = round(sure * period.deploy.confidence * (ROLLING_OUT if new else 1), 2)
+                since = ", for less than a day" if new else ""
+                how = f"what {period.target}'s branch {period.branch} had{since}"
+                return Resolved(period.deploy.snapshot, sure, how)
         if count := bisect_right(self._released, at, key=lambda release: release[0]):
             return Resolved(self._released[count - 1][1], RELEASED, "the newest release by then")
         return NOBODY

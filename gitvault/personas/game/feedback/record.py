@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any
 
 VERSION = 1
-
-KINDS = ("review", "comment", "issue", "bug", "request", "crash", "error", "event", "session")
-"""What a source itself calls it; categories of what it says are found by rules, in `personas/game/insight`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +23,7 @@ class Feedback:
     source: str
     """What it was imported from, `steam` say; `added` by hand."""
     kind: str
-    """Of `KINDS`."""
+    """What the source itself calls it: review, comment, issue, bug, request, crash, error, event, session."""
     text: str = ""
     player: str = ""
     """A hash with the vault's own key, see players.py."""
@@ -56,17 +55,30 @@ class Feedback:
 
 
 def encode(said: Mapping[str, Any]) -> bytes:
-    """The line of a record, canonical: what is empty is left out, so that equal records are equal lines.
+    """The line of a record, canonical, its raw record last; what is empty is left out, so that the same is one line.
 
-    Raises ValueError for what JSON cannot hold.
+    Raises ValueError for what JSON cannot hold, and for bytes that were not of their file's encoding.
     """
-    kept = {key: value for key, value in said.items() if value not in ("", None, (), [], {})}
+    kept = {key: value for key, value in said.items() if key != "raw" and value not in _EMPTY}
+    raw = said.get("raw")
     try:
-        return (_canonical(kept) + "\n").encode()
+        return (f"{_plain(kept)[:-1]},\"raw\":{_plain(raw)}}}\n" if raw else f"{_plain(kept)}\n").encode()
     except UnicodeEncodeError:
-        # Half of a pair, as from a text that was cut in the middle of an emoji.
-        return (_escaped(kept) + "\n").encode()
+        # Else it is half of a pair, as of a text that was cut in the middle of an emoji.
+        if _BYTES.search(f"{kept}{raw}"):
+            raise ValueError("holds bytes that are not of its encoding; --encoding names another") from None
+    return (f"{_escaped(kept)[:-1]},\"raw\":{_escaped(raw)}}}\n" if raw else f"{_escaped(kept)}\n").encode()
 
 
-_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+def digest(line: bytes) -> int:
+    """What tells whether two lines of one id say the same: all but the raw record, in which counters run on."""
+    # In no string stands a quote without a backslash.
+    end = line.find(b',"raw":')
+    head = line[:end] if end >= 0 else line[:-2]
+    return int.from_bytes(blake2b(head, digest_size=8).digest(), "big") >> 1
+
+
+_EMPTY: tuple[object, ...] = ("", None, (), [], {})
+_BYTES = re.compile("[\udc80-\udcff]")
+_plain = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 _escaped = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
