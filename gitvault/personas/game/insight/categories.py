@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gitvault.errors import ConfigError
-from gitvault.personas.game.feedback import KINDS, Feedback
+from gitvault.personas.game.feedback import Feedback
 
 FILE = ".gitvault-feedback.toml"
 """A project's own rules, in its folder."""
@@ -77,7 +77,7 @@ def builtin() -> Rules:
 
 
 def of_project(folder: Path) -> Rules:
-    """The rules for a project in that folder: its own file's, then those that come with gitvault. Raises ConfigError."""
+    """The rules for a project in that folder: its own file's, and then those of gitvault. Raises ConfigError."""
     try:
         data = (folder / FILE).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -112,8 +112,6 @@ def _category(name: str, said: Mapping[str, Any], where: str) -> Category:
     for key in ("kinds", "words", "but"):
         if not _is_words(said.get(key, [])):
             raise ConfigError(f"{where}: {key}: expected a list of words")
-    if wrong := set(said.get("kinds", ())) - set(KINDS):
-        raise ConfigError(f"{where}: kinds: {min(wrong)}: unknown; expected of {', '.join(KINDS)}")
     for key in ("rating_from", "rating_to"):
         if key in said and (isinstance(said[key], bool) or not isinstance(said[key], int | float)):
             raise ConfigError(f"{where}: {key}: expected a number from 0 to 1")

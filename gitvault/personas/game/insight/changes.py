@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from io import BytesIO
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from gitvault.core.utils.kinds import kind_of
@@ -89,7 +90,7 @@ def _last_changed(vault: Vault, older: SnapshotId, newer: SnapshotId) -> dict[by
     if len(steps) < 3:
         return {}
     when: dict[bytes, float] = {}
-    for before, after in zip(steps, steps[1:], strict=False):
+    for before, after in pairwise(steps):
         for path, _, source in _all(vault.get_version_diff(chain[before], chain[after])):
             when[path] = when[source] = after / (len(chain) - 1)
     return when

@@ -30,7 +30,8 @@ _PATTERNS = tuple(
         rf"{_PLACE}\W+at function: (?P<function>\w+)",
         # Unity: `Player.Hit (Int32 amount) [0x00012] in <0a1b>:0`, `(at Assets/Player.cs:42)`; Unreal: `Game!AHero::Jump()
         # [D:\Game\Hero.cpp:88]`; gdb, addr2line: `#1 0x00 in AHero::Jump(float) at src/Hero.cpp:88`
-        r"^\s*(?:#\d+:?\s+)?(?:0x[0-9a-fA-F]+\s+)?(?:in\s+|at:?\s+)?(?:[^\s!()]+!)?(?P<function>[\w.:<>~`$+/]*[A-Za-z_>`]\w*)"
+        r"^\s*(?:#\d+:?\s+)?(?:0x[0-9a-fA-F]+\s+)?(?:in\s+|at:?\s+)?(?:[^\s!()]+!)?"
+        r"(?P<function>[\w.:<>~`$+/]*[A-Za-z_>`]\w*)"
         rf"\s*(?:\(.*?\))?\s*(?:\[0x[0-9a-f]+\]\s*)?(?:in |at |\(at |\[|\(|@\s?|/|<)\s*{_PLACE}",
         # Lua: `hero.lua:12: in function 'hit'`, and the line of the error itself.
         rf"{_PLACE}(?:\d|:)*\s+in (?:function|method|upvalue|field|local) ['<]?(?P<function>[\w.:]+)",
