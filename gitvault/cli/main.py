@@ -56,6 +56,9 @@ VERBS = {
     "workspace": "workspace",
     "milestone": "milestone",
     "playtest": "playtest",
+    "feedback": "feedback",
+    "deploy": "deploy",
+    "build-id": "deploy",
     "elements": "elements",
     "timeline": "timeline",
 }

@@ -5,6 +5,8 @@ with GameVault("lantern", "~/games/lantern") as lantern:
     lantern.milestones()[0].tag.snapshot
     with lantern.playtest(build="alpha-1", platform="linux", player="anna") as session:
         session.event("jump", pos=[3, 4])
+    lantern.import_feedback("reviews.json", "steam")
+    lantern.feedback(build="alpha-1", kind="review")
 """
 
 from __future__ import annotations
@@ -22,6 +24,10 @@ from gitvault.personas.game.milestones import GameVersionType, Milestone
 from gitvault.personas.project import ProjectVault
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
+    from gitvault.personas.game.builds import BuildId, Deploy
+    from gitvault.personas.game.feedback import Feedback, Imported, Report
     from gitvault.personas.game.playtests import Recorder, Session
 
 __all__ = ["Backup", "GameVault", "GameVersionType"]
@@ -111,6 +117,68 @@ class GameVault(ProjectVault):
         from gitvault.personas.game.playtests import sessions
 
         return list(sessions(self.vault, self.project.name))
+
+    def deploy(
+        self, build: str, *, target: str, branch: str = "default", at: datetime | None = None, snapshot: str = ""
+    ) -> Deploy:
+        """Note that players of a shop's branch have a build from then on, else from now; see `builds.deploy`."""
+        from gitvault.personas.game import builds
+
+        said = {"target": target, "branch": branch, "at": at or self.vault.now(), "snapshot": snapshot}
+        return builds.deploy(self.vault, self.project.name, build=build, **said)  # type: ignore[arg-type]
+
+    def build_id(self) -> BuildId:
+        """What the game embeds, so that what players say leads back to its snapshot. Raises NotFoundError."""
+        from gitvault.personas.game import builds
+
+        return builds.build_id(self.vault, self.project.name)
+
+    def import_feedback(
+        self, file: Path | str, source: str, *, map: Path | None = None, encoding: str = "", build: str = ""
+    ) -> Imported:
+        """Keep the records of a service's export; `map`: for `csv` and `jsonl`, see docs/feedback.md.
+
+        `build`: of records that do not say. Raises ConfigError, UnsupportedMedia, OSError.
+        """
+        from gitvault.personas.game import feedback
+
+        with open(file, "rb") as content:
+            chosen = feedback.source(source, map)
+            return feedback.import_file(self.vault, self.project.name, content, chosen, encoding=encoding, build=build)
+
+    def add_feedback(self, text: str, *, kind: str = "comment", build: str = "", **said: Any) -> Feedback:
+        """Keep what somebody said; `said`: more fields of a record, a player by name. Raises GitVaultError."""
+        from gitvault.personas.game import feedback
+
+        return feedback.add(self.vault, self.project.name, {"text": text, "kind": kind, "build": build, **said})
+
+    def correlate_feedback(self, build: str, data: Sequence[Mapping[str, Any]]) -> Imported:
+        """Keep records of a build, in our own fields; with an `id` the same record again changes nothing."""
+        from gitvault.personas.game import feedback
+
+        return feedback.keep_said(self.vault, self.project.name, data, build=build)
+
+    def feedback(self, *, raw: bool = False, **wanted: Any) -> list[Feedback]:
+        """The records that fit, newest first; `wanted`: fields of `feedback.Wanted`, such as `build="alpha-1"`."""
+        from gitvault.personas.game import feedback
+
+        with feedback.Table(self.vault, self.project.name) as table:
+            return list(feedback.find(table, feedback.Wanted(**wanted), raw=raw))
+
+    def feedback_report(self) -> Report:
+        """Figures of all feedback, by build."""
+        from gitvault.personas.game import feedback
+
+        with feedback.Table(self.vault, self.project.name) as table:
+            return feedback.report(table)
+
+    def purge_feedback(self, player: str) -> int:
+        """Take out what a player said, on request; how many records. What they held goes with the next sweep."""
+        from gitvault.personas.game import feedback
+        from gitvault.personas.game.players import hasher
+
+        with feedback.Table(self.vault, self.project.name) as table:
+            return feedback.purge(table, feedback.Wanted(player=hasher(self.vault)(player)))
 
     @property
     def _spool(self) -> Path:

@@ -3,30 +3,75 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
 
 _KEYS = frozenset(
-    "accountid assignee assignees author authors avatar avatarurl buyeremail closedby contact createdby deviceid"
-    " deviceuniqueidentifier discriminator displayname email emailaddress firstname fullname gravatarid hostname ip"
-    " ipaddress lastname login macaddress mail mentions nickname participants playerid playername playfabid"
-    " platformuserid platformusername realname remoteaddr remoteip reporter reviewer steamid steamid64 updatedby user"
-    " useremail userid username".split()
+    [
+        "accountid",
+        "assignee",
+        "assignees",
+        "author",
+        "authors",
+        "avatar",
+        "avatarurl",
+        "buyeremail",
+        "closedby",
+        "contact",
+        "createdby",
+        "deviceid",
+        "deviceuniqueidentifier",
+        "discriminator",
+        "displayname",
+        "email",
+        "emailaddress",
+        "firstname",
+        "fullname",
+        "gravatarid",
+        "hostname",
+        "ip",
+        "ipaddress",
+        "lastname",
+        "login",
+        "macaddress",
+        "mail",
+        "mentions",
+        "nickname",
+        "participants",
+        "playerid",
+        "playername",
+        "playfabid",
+        "platformuserid",
+        "platformusername",
+        "realname",
+        "remoteaddr",
+        "remoteip",
+        "reporter",
+        "reviewer",
+        "steamid",
+        "steamid64",
+        "updatedby",
+        "user",
+        "useremail",
+        "userid",
+        "username",
+    ]
 )
 _PLAIN = str.maketrans("", "", "_-. ")
 _ADDRESS = re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")
 # What of somebody's description names them best.
 _NAMES = ("steamid", "id", "login", "username", "name", "email")
 _DEEPEST = 64
+_WORD = "(address)"
 
 
 def without_addresses(text: str) -> str:
     """The text with a word for each mail address."""
-    return _ADDRESS.sub("(address)", text) if "@" in text else text
+    return _ADDRESS.sub(_WORD, text) if "@" in text else text
 
 
-def scrubber(hashed: Callable[[str], str], more: Iterable[str] = ()) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+def scrubber(hashed: Callable[[str], str], more: Iterable[str] = ()) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """What makes of a raw record one without identities; `more`: further keys that hold some, however they are spelt.
 
     It raises ValueError for a record that is nested too deeply.
@@ -37,21 +82,26 @@ def scrubber(hashed: Callable[[str], str], more: Iterable[str] = ()) -> Callable
     def names_somebody(key: str) -> bool:
         return _plain(key) in keys
 
-    def of(value: Any, depth: int) -> Any:
-        if isinstance(value, str):
-            return _ADDRESS.sub("(address)", value) if "@" in value else value
-        if isinstance(value, dict):
-            if depth > _DEEPEST:
-                raise ValueError(f"nested more than {_DEEPEST} deep")
-            return {
-                key: somebody(inner) if names_somebody(key) and inner else of(inner, depth + 1)
-                for key, inner in value.items()
-            }
-        if isinstance(value, list):
-            if depth > _DEEPEST:
-                raise ValueError(f"nested more than {_DEEPEST} deep")
-            return [of(inner, depth + 1) for inner in value]
-        return value
+    def of(inside: dict[str, Any], depth: int) -> dict[str, Any]:
+        if depth > _DEEPEST:
+            raise ValueError(f"nested more than {_DEEPEST} deep")
+        made = {}
+        # A call for each value would take as long as everything else.
+        for key, value in inside.items():
+            if names_somebody(key) and value:
+                value = somebody(value)
+            elif type(value) is str:
+                if "@" in value:
+                    value = _ADDRESS.sub(_WORD, value)
+            elif type(value) is dict:
+                value = of(value, depth + 1)
+            elif type(value) is list:
+                value = each(value, depth + 1)
+            made[key] = value
+        return made
+
+    def each(values: list[Any], depth: int) -> list[Any]:
+        return [inner for value in values for inner in of({"": value}, depth).values()]
 
     def somebody(value: Any) -> Any:
         if isinstance(value, list):
@@ -60,7 +110,7 @@ def scrubber(hashed: Callable[[str], str], more: Iterable[str] = ()) -> Callable
             value = next((value[name] for name in _NAMES if isinstance(value.get(name), str | int)), repr(value))
         return {"player": hashed(str(value))}
 
-    return lambda raw: dict(of(raw, 0))
+    return lambda raw: of(raw, 0)
 
 
 def _plain(key: str) -> str:

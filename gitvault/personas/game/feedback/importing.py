@@ -1,25 +1,28 @@
 """How records come into the vault: read, checked, made nobody's, compared with what is there, kept in segments.
 
-A segment is `segments/<xx>/<hash>.jsonl` in the area `feedback/<project>`: canonical lines, never changed, named by its
-content. It is durable before the table knows of it, so a run that was killed is completed by running it again.
+A segment is durable before the table knows of it, so a run that was killed is completed by running it again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from gitvault.core.models import SnapshotId
 from gitvault.core.versioning.edits import stamp
-from gitvault.personas.game.feedback import reading
+from gitvault.errors import GitVaultError
+from gitvault.personas.game.feedback import reading, segments
 from gitvault.personas.game.feedback.identities import scrubber, without_addresses
+from gitvault.personas.game.feedback.queries import Wanted, find
 from gitvault.personas.game.feedback.reading import Read
-from gitvault.personas.game.feedback.record import VERSION, digest, encode
-from gitvault.personas.game.feedback.sources import Source
-from gitvault.personas.game.feedback.table import SEGMENTS, Line, Table, key_of
+from gitvault.personas.game.feedback.record import VERSION, Feedback, digest, encode
+from gitvault.personas.game.feedback.segments import Line
+from gitvault.personas.game.feedback.sources import ADDED, Source
+from gitvault.personas.game.feedback.table import Table, key_of
 from gitvault.personas.game.players import hasher
 
 if TYPE_CHECKING:
@@ -103,6 +106,7 @@ def keep(
     """Keep records that were read, see `import_file`."""
     done = Imported()
     made = _maker(hasher(vault), source, build, branch)
+    segments.settle(segments.area_of(vault, project))
     with Table(vault, project) as table, table.loading():
         [(before,)] = table.db.execute("SELECT ifnull(max(row), 0) FROM said")
         waiting: list[_Made] = []
@@ -129,6 +133,27 @@ def keep(
     return done
 
 
+def keep_said(vault: Vault, project: str, records: Iterable[Mapping[str, Any]], *, build: str = "") -> Imported:
+    """Keep records in our own fields, see `sources.FIELDS`; `build`: of those that do not say."""
+    read = (Read(number, dict(record)) for number, record in enumerate(records, 1))
+    return keep(vault, project, read, ADDED, build=build)
+
+
+def add(vault: Vault, project: str, said: Mapping[str, Any]) -> Feedback:
+    """Keep one record in our own fields, of now if it does not say. Raises GitVaultError for what is none."""
+    own = str(said.get("id") or secrets.token_hex(16))
+    record = {**said, "id": own, "time": said.get("time") or stamp(vault.now())}
+    done = keep_said(vault, project, [record])
+    if done.rejected:
+        raise GitVaultError(f"{done.rejected[0].reason}; nothing was added")
+    with Table(vault, project) as table:
+        return next(find(table, Wanted(id=_id(ADDED.name, own))))
+
+
+def _id(source: str, own: str) -> str:
+    return hashlib.sha256(f"{source}\0{own}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
 def _summarise(vault: Vault, table: Table, source: str, before: int) -> None:
     """Note on each snapshot how many records of it came, so that `git log --notes` shows them."""
     counts: dict[SnapshotId, dict[str, int]] = {}
@@ -150,13 +175,12 @@ def _maker(
     """What makes a record of a source's own."""
     scrub = scrubber(hashed, source.identities)
     name, read = source.name, source.read
-    salt = name.encode() + b"\0"
 
     def made(raw: dict[str, Any]) -> dict[str, Any]:
         said = read(raw)
         said["raw"] = clean = scrub(raw)
         own = said.pop("own", "") or json.dumps(clean, sort_keys=True)
-        said["id"] = hashlib.sha256(salt + own.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        said["id"] = _id(name, own)
         said["v"], said["source"] = VERSION, name
         if player := said.get("player"):
             said["player"] = hashed(player)
@@ -191,19 +215,10 @@ def _store(table: Table, made: Sequence[_Made], done: Imported) -> None:
             done.changed += 1
             done.reject(number, "its id is there with another content; the first is kept")
     if lines:
-        segment = add_segment(table, lines, f"Feedback: {len(lines)} records")
+        segment = segments.add(table.area, lines, f"Feedback: {len(lines)} records")
         table.put(segment, rows)
         table.noted()
         done.imported += len(lines)
-
-
-def add_segment(table: Table, lines: Sequence[bytes], why: str) -> bytes:
-    """Keep lines as a segment, durable when it returns; its path."""
-    content = b"".join(lines)
-    digits = hashlib.sha256(content).hexdigest().encode()
-    path = b"/".join((SEGMENTS, digits[:2], digits + b".jsonl"))
-    table.area.add({path: content}, why)
-    return path
 
 
 def _why(error: Exception) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from gitvault.core.utils.names import to_line
 from gitvault.errors import CorruptionError
+from gitvault.personas.game.feedback import segments
 from gitvault.personas.game.feedback.record import Feedback
 from gitvault.personas.game.feedback.table import Table
 
@@ -36,6 +37,8 @@ class Wanted:
     player: str = ""
     """The hash."""
     sig: str = ""
+    id: str = ""
+    """32 hex digits."""
     limit: int | None = None
     """How many at the most, the newest ones."""
 
@@ -83,17 +86,17 @@ def find(table: Table, wanted: Wanted, *, raw: bool = False) -> Iterator[Feedbac
     if not raw:
         yield from map(_feedback, rows)
         return
-    segments = dict(table.db.execute("SELECT number, path FROM segment"))
+    numbered = dict(table.db.execute("SELECT number, path FROM segment"))
     held: dict[int, bytes] = {}
     for row in rows:
         *_, segment, start, length = row
         if segment not in held:
             # One at a time: records of one time are in one segment, mostly.
-            held = {segment: table.area.read(segments[segment])}
+            held = {segment: table.area.read(numbered[segment])}
         try:
             yield _feedback(row, json.loads(held[segment][start : start + length]).get("raw", {}))
         except (ValueError, AttributeError) as error:
-            raise CorruptionError(f"{to_line(segments[segment])}: byte {start} begins no record ({error})") from error
+            raise CorruptionError(f"{to_line(numbered[segment])}: byte {start} begins no record ({error})") from error
 
 
 def count(table: Table, wanted: Wanted) -> int:
@@ -117,7 +120,8 @@ def report(table: Table) -> Report:
     kinds: dict[str, int] = {}
     sources: dict[str, int] = {}
     for snapshot, kind, source, number in db.execute(
-        "SELECT snapshot, kind, source, sum(n) FROM (SELECT tie, kind, source, count(*) AS n FROM said GROUP BY 1, 2, 3)"
+        "SELECT snapshot, kind, source, sum(n) FROM"
+        " (SELECT tie, kind, source, count(*) AS n FROM said GROUP BY tie, kind, source)"
         " JOIN tie ON tie = number GROUP BY 1, 2, 3"
     ):
         for counts, key in ((kinds, kind), (sources, source), (builds[snapshot][6], kind)):
@@ -151,6 +155,23 @@ def report(table: Table) -> Report:
     )
 
 
+def purge(table: Table, wanted: Wanted) -> int:
+    """Take out of the vault, and of this table, what the records that fit say; how many they were.
+
+    Their ids stay, so that an import does not bring them back. Raises CorruptionError, LockedError, StorageFullError.
+    """
+    where, values = _condition(table, wanted)
+    found: dict[bytes, set[str]] = {}
+    for path, id in table.db.execute(
+        f"SELECT path, id FROM said JOIN segment ON segment = number WHERE purged = 0 AND {where}", values
+    ):
+        found.setdefault(path, set()).add(id.hex())
+    if found:
+        segments.purge(table.area, found)
+        table.forget()
+    return sum(map(len, found.values()))
+
+
 def _condition(table: Table, wanted: Wanted) -> tuple[str, list[Any]]:
     terms: list[str] = []
     values: list[Any] = []
@@ -160,11 +181,13 @@ def _condition(table: Table, wanted: Wanted) -> tuple[str, list[Any]]:
         values += [wanted.build, meant]
     for column, value in (("kind", wanted.kind), ("source", wanted.source), ("sig", wanted.sig)):
         if value:
-            terms.append(f"{column} = ?")
+            # The index of signatures has none that are empty, and the planner must see that.
+            terms.append(f"{column} = ? AND {column} <> ''")
             values.append(value)
-    if wanted.player:
-        terms.append("player = ?")
-        values.append(_digits(wanted.player))
+    for column, digits in (("player", wanted.player), ("id", wanted.id)):
+        if digits:
+            terms.append(f"{column} = ?")
+            values.append(_digits(digits))
     for sign, moment in ((">=", wanted.since), ("<=", wanted.until)):
         if moment:
             terms.append(f"time {sign} ?")

@@ -12,7 +12,7 @@ import re
 import zlib
 from collections.abc import Iterator
 from io import BufferedReader, TextIOWrapper
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from gitvault.errors import UnsupportedMedia
 
@@ -38,13 +38,13 @@ class Read(NamedTuple):
 
 def opened(file: BinaryIO) -> BinaryIO:
     """The content of a file, unpacked if it is gzip. Raises UnsupportedMedia for what is no text."""
-    buffered = file if hasattr(file, "peek") else BufferedReader(file)  # type: ignore[type-var]
-    head: bytes = buffered.peek(4)[:4]  # type: ignore[attr-defined]
+    buffered: Any = file if hasattr(file, "peek") else BufferedReader(file)
+    head: bytes = buffered.peek(4)[:4]
     if head[:2] == b"\x1f\x8b":
-        return gzip.GzipFile(fileobj=buffered)  # type: ignore[return-value]
+        return BufferedReader(gzip.GzipFile(fileobj=buffered))
     if head in (b"PK\3\4", b"%PDF") or (b"\0" in head and head[:2] not in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise UnsupportedMedia("no text; expected what the service exports as JSON or CSV, also packed by gzip")
-    return buffered  # type: ignore[return-value]
+    return cast(BinaryIO, buffered)
 
 
 def json_records(file: BinaryIO, lists: frozenset[str] = frozenset(), encoding: str = "") -> Iterator[Read]:
@@ -239,3 +239,8 @@ class _Text:
                 if depth < 0:
                     return False
         return False
+
+
+def _why(error: ValueError) -> str:
+    # Where it was does not count from the file's beginning.
+    return error.msg if isinstance(error, json.JSONDecodeError) else " ".join(str(error).split())[:200]

@@ -62,12 +62,12 @@ def encode(said: Mapping[str, Any]) -> bytes:
     kept = {key: value for key, value in said.items() if key != "raw" and value not in _EMPTY}
     raw = said.get("raw")
     try:
-        return (f"{_plain(kept)[:-1]},\"raw\":{_plain(raw)}}}\n" if raw else f"{_plain(kept)}\n").encode()
+        return (f'{_plain(kept)[:-1]},"raw":{_plain(raw)}}}\n' if raw else f"{_plain(kept)}\n").encode()
     except UnicodeEncodeError:
         # Else it is half of a pair, as of a text that was cut in the middle of an emoji.
         if _BYTES.search(f"{kept}{raw}"):
             raise ValueError("holds bytes that are not of its encoding; --encoding names another") from None
-    return (f"{_escaped(kept)[:-1]},\"raw\":{_escaped(raw)}}}\n" if raw else f"{_escaped(kept)}\n").encode()
+    return (f'{_escaped(kept)[:-1]},"raw":{_escaped(raw)}}}\n' if raw else f"{_escaped(kept)}\n").encode()
 
 
 def digest(line: bytes) -> int:

@@ -25,6 +25,7 @@ _EPOCH_MS = 1e11
 _FIRST, _LAST = 631152000, 7258118400
 _DAY = 86400
 _FRAMES = 64
+_NUMBER = re.compile(r"-?\d{1,20}(?:\.\d{1,20})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +170,9 @@ def _sentry(raw: Raw) -> Said:
         "sig": str(raw.get("groupID") or ""),
         # The innermost comes last.
         "stack": [
-            _frame(one.get("function"), one.get("filename") or one.get("module"), one.get("lineNo") or one.get("lineno"))
+            _frame(
+                one.get("function"), one.get("filename") or one.get("module"), one.get("lineNo") or one.get("lineno")
+            )
             for one in reversed(frames[-_FRAMES:])
         ],
     }
@@ -336,6 +339,19 @@ FIELDS = (
 """What such a file may name."""
 
 
+def source(name: str, map: Path | None = None) -> Source:
+    """The source of a name; `map`: the file for `MAPPED`. Raises ConfigError, OSError."""
+    if name in MAPPED:
+        if map is None:
+            raise ConfigError(f'{name}: expected --map FILE, TOML with lines such as text = "their column"')
+        return mapped(name, map)
+    if name not in SOURCES:
+        raise ConfigError(f"{name}: no such source; there are {', '.join((*SOURCES, *MAPPED))}")
+    if map is not None:
+        raise ConfigError(f"{name}: takes no --map; its columns are known")
+    return SOURCES[name]
+
+
 def mapped(name: str, file: Path) -> Source:
     """The source whose columns a TOML file names: `our field = "their column"`; in JSON lines also `"a.b"`.
 
@@ -355,46 +371,52 @@ def mapped(name: str, file: Path) -> Source:
     if isinstance(best, bool) or not isinstance(best, int | float) or best <= 0:
         raise ConfigError(f"{file}: best: expected a number over 0")
 
+    columns = tuple(said.items())
+
     def read(raw: Raw) -> Said:
-        cells = {field: _at(raw, column) for field, column in said.items()}
-        cells = {**fixed, **{field: value for field, value in cells.items() if value not in (None, "")}}
-        if not cells.keys() - fixed.keys():
+        cells = dict(fixed)
+        for field, column in columns:
+            value = raw[column] if column in raw else _at(raw, column)
+            if value is not None and value != "":
+                cells[field] = value
+        if len(cells) == len(fixed):
             raise KeyError(", ".join(said.values()))
-        found: Said = {field: str(value) for field, value in cells.items() if field in _WORDS}
-        found["own"] = str(cells.get("id", ""))
-        found["time"] = _moment(cells.get("time"))
-        found["kind"] = str(cells.get("kind", "comment")).strip().lower()
-        if "rating" in cells:
-            found["rating"] = _rating(cells["rating"], best)
-        if "playtime" in cells:
-            found["playtime"] = _number(cells["playtime"])
-        if "count" in cells:
-            found["count"] = max(1, int(_number(cells["count"])))
-        if "stack" in cells:
-            found["stack"] = _lines(cells["stack"])
-        return found
+        return _in_our_fields(cells, best)
 
     who = (str(said["player"]).rpartition(".")[2],) if "player" in said else ()
     return Source(name, read, identities=who, rows=name == "csv")
 
 
-_WORDS = frozenset("text player build branch platform session scene sig".split())
+_WORDS = frozenset(["text", "player", "build", "branch", "platform", "session", "scene", "sig"])
 
 
-def said_here(raw: Raw) -> Said:
-    """What is given in our own fields. Raises ValueError for one that is none of them."""
+def _said(raw: Raw) -> Said:
     if unknown := sorted(raw.keys() - {*FIELDS}):
         raise ValueError(f"{', '.join(unknown)}: expected of {', '.join(FIELDS)}")
-    found: Said = {key: str(value) for key, value in raw.items() if key in _WORDS}
-    found |= {"own": str(raw.get("id", "")), "time": _moment(raw.get("time")), "kind": str(raw.get("kind", "comment"))}
-    if raw.get("rating") is not None:
-        found["rating"] = _rating(raw["rating"], 1)
-    if raw.get("playtime") is not None:
-        found["playtime"] = _number(raw["playtime"])
-    if "stack" in raw:
-        found["stack"] = _lines(raw["stack"])
-    if "count" in raw:
-        found["count"] = max(1, int(_number(raw["count"])))
+    return _in_our_fields({key: value for key, value in raw.items() if value not in (None, "")}, 1)
+
+
+ADDED = Source("added", _said)
+"""What somebody says in our own fields."""
+
+
+def _in_our_fields(cells: dict[str, Any], best: float) -> Said:
+    """Fields as somebody named them, each read as what it is."""
+    found: Said = {}
+    for field, value in cells.items():
+        if field in _WORDS:
+            found[field] = value if type(value) is str else str(value)
+    found["own"] = str(cells.get("id", ""))
+    found["time"] = _moment(cells.get("time"))
+    found["kind"] = str(cells.get("kind", "comment")).strip().lower()
+    if "rating" in cells:
+        found["rating"] = _rating(cells["rating"], best)
+    if "playtime" in cells:
+        found["playtime"] = _number(cells["playtime"])
+    if "count" in cells:
+        found["count"] = max(1, int(_number(cells["count"])))
+    if "stack" in cells:
+        found["stack"] = _lines(cells["stack"])
     return found
 
 
@@ -462,28 +484,25 @@ def _rating(value: object, best: float) -> float:
 
 def _epoch(value: object) -> float:
     """Seconds since 1970 of a time however it is written. Raises ValueError."""
-    if isinstance(value, bool) or value is None:
-        raise ValueError("not a time")
     if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            try:
-                moment = datetime.fromisoformat(_cut(value.strip().removesuffix(" UTC")))
-            except ValueError:
-                raise ValueError(f"{value[:40]!r}: not a time; expected ISO 8601 or seconds since 1970") from None
-            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    if not isinstance(value, int | float) or not math.isfinite(value):
+        if not _NUMBER.fullmatch(value):
+            return _of_text(value)
+        value = float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError("not a time")
-    return value / 1000 if abs(value) > _EPOCH_MS else float(value)
+    return value / 1000 if abs(value) > _EPOCH_MS else value
+
+
+def _of_text(text: str) -> float:
+    try:
+        moment = datetime.fromisoformat(_DIGITS.sub(r"\1", text.strip().removesuffix(" UTC")))
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        raise ValueError(f"{text[:40]!r}: not a time; expected ISO 8601 or seconds since 1970") from None
 
 
 # .NET writes seven digits.
 _DIGITS = re.compile(r"(\.\d{6})\d+")
-
-
-def _cut(text: str) -> str:
-    return _DIGITS.sub(r"\1", text) if "." in text else text
 
 
 def _moment(value: object) -> str:
@@ -493,7 +512,7 @@ def _moment(value: object) -> str:
     seconds = int(_epoch(value))
     if not _FIRST < seconds < _LAST:
         return ""
-    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19] + "Z"
 
 
 def _pairs(value: object) -> dict[str, Any]:

@@ -7,30 +7,27 @@ snapshot that is. When more is known of builds only ties change, and rows only w
 from __future__ import annotations
 
 import hashlib
-import json
 import sqlite3
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from math import inf
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from gitvault.core.utils.files import create_private
-from gitvault.core.utils.names import ref_component, to_line
+from gitvault.core.utils.names import ref_component
 from gitvault.core.versioning import areas
-from gitvault.errors import CorruptionError
 from gitvault.personas.game import milestones
 from gitvault.personas.game.builds import Builds
-from gitvault.personas.game.feedback.record import digest
+from gitvault.personas.game.feedback import segments
+from gitvault.personas.game.feedback.segments import Line
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from gitvault.vault import Vault
-    from gitvault.vault.area import Area
 
-SEGMENTS = b"segments"
 _VERSION = 1
 _SCHEMA = """
 CREATE TABLE about(key TEXT PRIMARY KEY, value TEXT);
@@ -53,15 +50,6 @@ _INDEXES = {
 _INSERT = f"INSERT INTO said VALUES({','.join('?' * 20)})"
 
 
-class Line(NamedTuple):
-    """A record of a segment."""
-
-    said: Mapping[str, Any]
-    digest: int
-    start: int
-    length: int
-
-
 class Table:
     """The records of one project. Use it as a context manager, or close it."""
 
@@ -69,7 +57,7 @@ class Table:
         """Opens the table and brings it to what the vault holds. Raises CorruptionError for a damaged segment."""
         self.project = project
         self._vault = vault
-        self.area: Area = vault.area(f"feedback/{ref_component(project)}")
+        self.area = segments.area_of(vault, project)
         self._file = vault.path / "cache" / f"feedback-{ref_component(project)}.db"
         self._ties: dict[tuple[str, str, str], list[tuple[float, int]]] = {}
         self._builds: Builds | None = None
@@ -139,7 +127,11 @@ class Table:
             known.append((key, digest, row))
             rows.append(self._row(row, said, segment, start, length))
         self.db.executemany("INSERT OR REPLACE INTO known VALUES(?,?,?)", known)
-        self.db.executemany(_INSERT, rows)
+        try:
+            self.db.executemany(_INSERT, rows)
+        except UnicodeEncodeError:
+            self.db.execute("DELETE FROM said WHERE row >= ?", (first,))
+            self.db.executemany(_INSERT, ([_clean(cell) for cell in cells] for cells in rows))
         self.db.execute("INSERT INTO words(rowid, text) SELECT row, text FROM said WHERE row >= ?", (first,))
 
     def _replaces(self, key: int, digest: int, held: int, said: Mapping[str, Any]) -> bool:
@@ -170,17 +162,17 @@ class Table:
             seconds,
             said["source"],
             said["kind"],
-            _clean(get("text", "")),
+            get("text", ""),
             bytes.fromhex(player) if player else None,
             self._tie(get("build", ""), said["source"], get("branch", ""), seconds),
-            _clean(get("platform", "")),
-            _clean(get("session", "")),
-            _clean(get("scene", "")),
+            get("platform", ""),
+            get("session", ""),
+            get("scene", ""),
             get("rating"),
             get("playtime"),
             get("count", 1),
-            _clean(get("sig", "")),
-            _clean("\n".join(stack)) if stack else "",
+            get("sig", ""),
+            "\n".join(stack) if stack else "",
             1 if get("purged") else 0,
             segment,
             start,
@@ -192,11 +184,11 @@ class Table:
         if build:
             # A build says more than shop and branch.
             target = branch = ""
-        key = _clean(build), target, _clean(branch)
+        key = build, target, branch
         line = self._ties.get(key)
         if line is None:
-            line = self._ties[key] = self._stretches(*key)
-        return line[bisect_right(line, seconds, key=lambda one: one[0]) - 1 if seconds is not None else 0][1]
+            line = self._ties[key] = self._stretches(_clean(build), target, _clean(branch))
+        return line[bisect_right(line, float(seconds), key=_start) - 1 if seconds is not None else 0][1]
 
     def _stretches(self, build: str, target: str, branch: str) -> list[tuple[float, int]]:
         """The ties of what says the same of its build, by where their stretches of time begin; made when missing."""
@@ -224,7 +216,8 @@ class Table:
         if about.get("builds") != state["builds"]:
             with self._writing():
                 self._tie_anew()
-        self._note(state)
+        if any(about.get(key) != value for key, value in state.items()):
+            self._note(state)
 
     def _note(self, state: Mapping[str, str]) -> None:
         self.db.executemany("INSERT OR REPLACE INTO about VALUES(?,?)", state.items())
@@ -233,7 +226,7 @@ class Table:
         """Note that the table holds what the vault does, if nobody else put something in meanwhile."""
         [(count,)] = self.db.execute("SELECT count(*) FROM segment")
         state = self._state()["area"]
-        if count == sum(1 for _ in self.area.paths(SEGMENTS)):
+        if count == len(segments.paths(self.area)):
             self._note({"area": state})
 
     def _state(self) -> dict[str, str]:
@@ -249,7 +242,7 @@ class Table:
     def _load(self) -> None:
         """Bring in the segments that are not there yet; from nothing when some have gone."""
         there = {path for (path,) in self.db.execute("SELECT path FROM segment")}
-        held = list(self.area.paths(SEGMENTS))
+        held = segments.paths(self.area)
         if not there.issubset(held):
             self.forget()
             self.db = self._opened()
@@ -258,11 +251,11 @@ class Table:
         new = [path for path in held if path not in there]
         with self.loading():
             for path in new:
-                self.put(path, _lines(path, self.area.read(path)))
+                self.put(path, segments.read(self.area, path))
 
     @contextmanager
     def loading(self) -> Iterator[None]:
-        """Inside, many records may come: a table that is empty gets its indexes at the end, in a quarter of the time."""
+        """Inside, many records may come: an empty table gets its indexes at the end, in a quarter of the time."""
         if not self.db.execute("SELECT 1 FROM segment").fetchone():
             for name in _INDEXES:
                 self.db.execute(f"DROP INDEX IF EXISTS {name}")
@@ -277,7 +270,9 @@ class Table:
         self._builds = None
         self._ties.clear()
         groups: dict[tuple[str, str, str], dict[float, int]] = {}
-        for number, build, target, branch, start in self.db.execute("SELECT number, build, target, branch, start FROM tie"):
+        for number, build, target, branch, start in self.db.execute(
+            "SELECT number, build, target, branch, start FROM tie"
+        ):
             groups.setdefault((build, target, branch), {})[start] = number
         for (build, target, branch), old in groups.items():
             steps = [(-inf, self.builds.resolve(build))] if build else list(self.builds.timeline(branch, target))
@@ -350,29 +345,13 @@ def key_of(id: str) -> int:
     return int(id[:16], 16) - (1 << 63)
 
 
-def _lines(path: bytes, content: bytes) -> Iterator[Line]:
-    """The records of a segment. Raises CorruptionError."""
-    start = 0
-    for line in content.splitlines(keepends=True):
-        try:
-            said = json.loads(line)
-            if not (isinstance(said["id"], str) and len(said["id"]) == 32 and said["source"] and said["kind"]):
-                raise ValueError("no record")
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise CorruptionError(
-                f"{to_line(path)}: byte {start} begins no record ({error}); run git-vault verify"
-            ) from error
-        yield Line(said, digest(line), start, len(line))
-        start += len(line)
+def _start(stretch: tuple[float, int]) -> float:
+    return stretch[0]
 
 
-def _clean(text: str) -> str:
-    """Text that SQLite takes: without halves of pairs."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "replace").decode()
-    return text
+def _clean(cell: Any) -> Any:
+    """What SQLite takes: text without halves of pairs."""
+    return cell.encode("utf-8", "replace").decode() if isinstance(cell, str) else cell
 
 
 def _remove(file: Path, vault: Vault) -> None:
