@@ -55,7 +55,7 @@ _FOREIGN_PLACE = re.compile(
     r"(?i)(?:^|[/\\])(?:node_modules|site-packages|Library[/\\]PackageCache|Engine[/\\]Source|UnrealEngine|"
     r"buildslave|scene[/\\]main|core[/\\](?:object|variant|io)|modules[/\\]gdscript|lib64|libc)(?=[/\\.-])"
 )
-_KIND = re.compile(
+KIND = re.compile(
     r"\b([A-Z]\w*(?:Exception|Error|Fault|Violation|Failure)|SIG[A-Z]{3,5}|EXCEPTION_[A-Z_]+|OutOfMemory)\b"
 )
 _NOISE = (
@@ -123,7 +123,7 @@ def signature(record: Feedback) -> str:
     head = headline(record.text) or record.sig
     if not own and record.kind not in ("crash", "error"):
         return record.sig
-    kind = found[1] if (found := _KIND.search(record.text)) else ""
+    kind = found[1] if (found := KIND.search(record.text)) else ""
     key = [kind or head, *(plain_function(one.function) for one in own)]
     where = plain_function(own[0].function) if own else ""
     shown = "@".join(filter(None, (kind, where))) if own else head

@@ -15,18 +15,21 @@ from dataclasses import dataclass, field
 from gitvault.core.utils.kinds import kind_of
 from gitvault.core.utils.names import to_line, to_text
 from gitvault.personas.game.feedback import Feedback
-from gitvault.personas.game.insight.signatures import Frame, frames, plain_function
+from gitvault.personas.game.insight.signatures import KIND, Frame, frame, frames, plain_function
 
 Read = Callable[[bytes], bytes]
 """The content of a file by its path, empty for none and for what is no text or too long."""
 
 # What each kind of evidence weighs. Fitted by hand on breakages other than those that docs/insight.md counts.
-_STACK, _STACK_FADES = 10.0, 0.75
-_TOUCHED_FUNCTION, _TOUCHED_LINE = 6.0, 4.0
-_NAMED, _NAMED_SHORT = 12.0, 5.0
+_STACK, _STACK_FADES = 7.0, 0.75
+_TOUCHED_FUNCTION, _TOUCHED_LINE = 6.0, 5.0
+_NAMED = 12.0
 _GONE = 4.0
-_NAME_IN_CHANGE = 8.0
-_WORD_IN_PATH, _WORD_IN_CHANGE = 4.0, 2.0
+_DEFINITION_WENT, _NAME_WENT, _NAME_TOUCHED = 10.0, 7.0, 3.0
+_ON_THE_LINE = 0.9
+"""Of a name's weight, where the report does not say it but the line of code that its stack names."""
+_CLASS_ON_THE_LINE = 6.0
+_WORD_IN_PATH, _WORD_IN_CHANGE, _WORD_OF_THE_LINE = 4.0, 2.0, 1.5
 _NEIGHBOUR = 4.0
 _SCENE, _IN_SCENE = 5.0, 2.5
 _TOPIC = 1.5
@@ -44,130 +47,31 @@ _REFERENCE = re.compile(
     rb'|(?:require|include|import|load|from)\W{1,3}[\'"<]([^\'">\n]{1,200})'
 )
 _COMMON = frozenset(
-    [
-        "the",
-        "and",
-        "for",
-        "with",
-        "that",
-        "this",
-        "from",
-        "have",
-        "has",
-        "was",
-        "were",
-        "are",
-        "not",
-        "but",
-        "you",
-        "your",
-        "game",
-        "when",
-        "then",
-        "after",
-        "before",
-        "into",
-        "can",
-        "cant",
-        "its",
-        "it's",
-        "just",
-        "all",
-        "out",
-        "get",
-        "gets",
-        "got",
-        "one",
-        "two",
-        "new",
-        "bug",
-        "crash",
-        "crashes",
-        "error",
-        "errors",
-        "null",
-        "none",
-        "true",
-        "false",
-        "func",
-        "function",
-        "var",
-        "let",
-        "const",
-        "void",
-        "int",
-        "float",
-        "string",
-        "bool",
-        "return",
-        "self",
-        "class",
-        "public",
-        "private",
-        "static",
-        "extends",
-        "attempt",
-        "call",
-        "index",
-        "value",
-        "line",
-        "base",
-        "type",
-        "object",
-        "instance",
-        "reference",
-        "set",
-        "expected",
-        "found",
-        "invalid",
-        "failed",
-        "cannot",
-        "does",
-        "exist",
-        "at",
-        "in",
-        "on",
-        "of",
-        "to",
-        "is",
-        "be",
-        "no",
-        "or",
-        "if",
-        "my",
-        "me",
-        "so",
-        "do",
-        "very",
-        "more",
-        "than",
-        "there",
-        "they",
-        "them",
-        "what",
-        "which",
-        "while",
-        "still",
-        "even",
-        "since",
-        "update",
-        "version",
-        "play",
-        "played",
-        "playing",
-        "player",
-        "players",
-        "time",
-        "please",
-        "fix",
-        "really",
-        "would",
-        "could",
-        "should",
-        "will",
-        "only",
-        "every",
-    ]
+    re.findall(
+        r"\w+",
+        "the and for with that this from have has was were are not but you your game when then after before into can "
+        "cant its it's just all out get gets got one two new bug crash crashes error errors null none true false func "
+        "function var let const void int float string bool return self class public private static extends attempt "
+        "call index value line base type object instance reference set expected found invalid failed cannot does "
+        "exist at in on of to is be no or if my me so do very more than there they them what which while still even "
+        "since update version play played playing player players time please fix really would could should will only "
+        "every res src script",
+    )
+)
+# Of any programming language.
+_KEYWORDS = frozenset(
+    re.findall(
+        r"\w+",
+        "and or not if else elif for while do in is as return var let const func def function new self this null nil "
+        "none true false int float double bool string void public private protected static class extends import from "
+        "get set yield await async try catch throw raise print assert case switch break continue range len size "
+        "append",
+    )
+)
+_DEFINITION = re.compile(
+    r"(?:\b(?:func|def|function|sub|fn|var|const|class|class_name|signal|enum|struct|interface|namespace|uniform|void|float"
+    r"|int|bool|string)\s+|\bname=\"|m_Name:\s*|^\s*[\"']?)([A-Za-z_]\w{2,})(?=[\"'\s]*(?:[=:({\]]|$|\W+type=))",
+    re.MULTILINE,
 )
 
 
@@ -210,13 +114,24 @@ class Clues:
     scenes: set[str] = field(default_factory=set)
 
 
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A line of code that a stack names."""
+
+    place: str
+    worth: float
+    names: frozenset[str]
+
+
 @dataclass(slots=True)
 class _Touched:
     """A change with what can be seen in it."""
 
     change: Change
-    names: set[str]
-    """Identifiers of the lines that came or went."""
+    names: dict[str, float]
+    """Identifiers of the lines that came or went, plain, with what they weigh."""
+    share: float
+    """How much of the file is new, from 0 to 1."""
     words: set[str]
     lines: set[int]
     """Of the newer version, that came or next to which something went."""
@@ -248,12 +163,18 @@ def clues(records: Iterable[Feedback]) -> Clues:
             found.names.update(set(_WORD.findall(quoted)))
         # An identifier looks like one: it has a capital inside, an underscore, or a digit.
         found.names.update({name for name in _WORD.findall(text) if not (name.islower() or name.istitle())})
-        found.words.update(words(text))
+        prose = "\n".join(line for line in text.splitlines() if not frame(line))
+        found.words.update(words(_PATH.sub(" ", prose)))
         if record.scene:
             found.scenes.add(record.scene)
-    for name in [name for name in found.names if name.lower() in _COMMON]:
+    for name in [name for name in found.names if name.lower() in _COMMON or KIND.fullmatch(name)]:
         del found.names[name]
     return found
+
+
+def _plain(name: str) -> str:
+    """The same for `layers_container`, `LayersContainer` and `layersContainer`."""
+    return name.replace("_", "").lower()
 
 
 def words(text: str) -> set[str]:
@@ -284,13 +205,15 @@ def suspects(
     `others`: files that did not change, through which a change may reach what is named.
     """
     seen = [_touched(change, older, newer) for change in changes]
+    lines = list(_lines(told, [*(one.change.path for one in seen), *others], newer))
     every_name = Counter(name for one in seen for name in one.names)
     every_word = Counter(word for one in seen for word in one.words | one.path_words)
     by_path = {one.change.path: one for one in seen}
     for one in seen:
         _by_stack(told, one, seen)
         _by_name(told, one, numbers or {})
-        _by_words(told, one, every_name, every_word, len(seen))
+        _by_identifier(told, lines, one, every_name, len(seen))
+        _by_words(told, lines, one, every_word, len(seen))
         _by_topic(told, one, topics or {})
     _by_neighbours(told, seen, by_path, newer, others, numbers or {})
     for one in seen:
@@ -317,10 +240,25 @@ def _touched(change: Change, older: Read, newer: Read) -> _Touched:
     gone, made = went - came, came - went
     lines = {number for number, line in enumerate(after, 1) if line in made}
     lines |= _gaps(before, after, gone)
-    text = b"\n".join([*gone, *made]).decode("utf-8", "replace")
     path = change.path.decode("utf-8", "replace")
     functions = _functions(after, lines) | _functions(before, {n for n, line in enumerate(before, 1) if line in gone})
-    return _Touched(change, set(_WORD.findall(text)), words(text), lines, functions, words(path))
+    share = sum(made.values()) / len(after) if after else 1.0
+    text = b"\n".join([*gone, *made]).decode("utf-8", "replace")
+    return _Touched(change, _weighed(after, gone, made), share, words(text), lines, functions, words(path))
+
+
+def _weighed(after: Sequence[bytes], gone: Counter[bytes], made: Counter[bytes]) -> dict[str, float]:
+    """Identifiers that a change touched: most for what was defined and is not there any more."""
+    removed = b"\n".join(gone).decode("utf-8", "replace")
+    found = {_plain(name): _NAME_TOUCHED for line in made for name in _WORD.findall(line.decode("utf-8", "replace"))}
+    went = {_plain(name) for name in _WORD.findall(removed)}
+    left = went - {_plain(name) for line in after for name in _WORD.findall(line.decode("utf-8", "replace"))}
+    found.update(dict.fromkeys(went, _NAME_TOUCHED))
+    found.update(dict.fromkeys(left, _NAME_WENT))
+    defined = {_plain(name) for name in _DEFINITION.findall(removed)}
+    still = {_plain(name) for name in _DEFINITION.findall(b"\n".join(after).decode("utf-8", "replace"))}
+    found.update(dict.fromkeys(defined - still, _DEFINITION_WENT))
+    return found
 
 
 def _gaps(before: Sequence[bytes], after: Sequence[bytes], gone: Counter[bytes]) -> set[int]:
@@ -367,19 +305,21 @@ def _functions(content: Sequence[bytes], lines: set[int]) -> set[str]:
 def _by_stack(told: Clues, one: _Touched, seen: Sequence[_Touched]) -> None:
     """Files of frames, by their path's end, else by the class that is named like the file."""
     best: dict[str, float] = {}
-    for frame, worth in told.frames:
-        where = _fits(frame, one.change.path)
+    # Where all is new, that this line is says nothing.
+    told_by = 1 - 0.8 * one.share
+    for step, worth in told.frames:
+        where = _fits(step, one.change.path)
         if not where:
             continue
-        sharers = sum(1 for other in seen if _fits(frame, other.change.path) == where)
+        sharers = sum(1 for other in seen if _fits(step, other.change.path) == where)
         score = _STACK * worth * where / sharers
-        place = f"{plain_function(frame.function) or frame.file}{f':{frame.line}' if frame.line else ''}"
+        place = f"{plain_function(step.function) or step.file}{f':{step.line}' if step.line else ''}"
         _better(best, f"in the stack: {place}", score)
-        function = plain_function(frame.function).rpartition(".")[2]
+        function = plain_function(step.function).rpartition(".")[2]
         if function and function in one.functions:
-            _better(best, f"changed in the stack's {function}", _TOUCHED_FUNCTION * worth)
-        elif frame.line and any(number in one.lines for number in range(frame.line - 2, frame.line + 3)):
-            _better(best, f"changed at the stack's line {frame.line}", _TOUCHED_LINE * worth)
+            _better(best, f"changed in the stack's {function}", _TOUCHED_FUNCTION * worth * told_by)
+        elif step.line and any(number in one.lines for number in range(step.line - 2, step.line + 3)):
+            _better(best, f"changed at the stack's line {step.line}", _TOUCHED_LINE * worth * told_by)
     # A deep stack in one file is one piece of evidence.
     for kind in ("in the stack", "changed in", "changed at"):
         if of_kind := [(score, reason) for reason, score in best.items() if reason.startswith(kind)]:
@@ -449,23 +389,58 @@ def _stem(text: str) -> str:
     return text.replace("\\", "/").rpartition("/")[2].partition(".")[0].lower()
 
 
-def _by_words(told: Clues, one: _Touched, every_name: Counter[str], every_word: Counter[str], count: int) -> None:
-    """Identifiers and words of reports in what came and went, and in the path; the rarer, the more they say."""
-    named = sorted(
-        ((_rare(every_name[name], count) * min(1.0, len(name) / 6), name) for name in told.names if name in one.names),
-        reverse=True,
-    )
+def _lines(told: Clues, paths: Sequence[bytes], newer: Read) -> Iterator[_Line]:
+    """The lines of code that stacks name: what a message calls nothing is often called by name there."""
+    named: dict[str, list[bytes]] = defaultdict(list)
+    for path in paths:
+        named[to_text(path).rpartition("/")[2].lower()].append(path)
+    for one, worth in told.frames:
+        if not (one.file and one.line):
+            continue
+        fitting = [path for path in named.get(one.file.rpartition("/")[2].lower(), ()) if _fits(one, path) == 1.0]
+        for path in fitting[:1]:
+            content = newer(path).splitlines()
+            if one.line <= len(content):
+                text = content[one.line - 1][:1000].decode("utf-8", "replace")
+                names = {name for name in _WORD.findall(text) if name.lower() not in _KEYWORDS}
+                yield _Line(f"{to_line(path)}:{one.line}", worth, frozenset(names))
+
+
+def _by_identifier(told: Clues, lines: Sequence[_Line], one: _Touched, every_name: Counter[str], count: int) -> None:
+    """Identifiers of reports, and of the code they name, in what came and went; the rarer, the more they say."""
+    said: dict[str, tuple[float, str]] = {_plain(name): (1.0, name) for name in told.names}
+    for line in lines:
+        for name in line.names:
+            said.setdefault(_plain(name), (_ON_THE_LINE * line.worth, f"{name}, of {line.place},"))
+    stem = _plain(_stem(to_text(one.change.path)))
+    weighed = []
+    for name, (worth, shown) in said.items():
+        # Short ones are everywhere.
+        rare = _rare(every_name[name], count) * min(1.0, len(name) / 6) * worth
+        if weight := one.names.get(name):
+            verb = "came or went" if weight == _NAME_TOUCHED else "is gone"
+            weighed.append((weight * rare, f"{shown} {verb}"))
+        if name == stem and len(name) > 3:
+            weighed.append((_CLASS_ON_THE_LINE * worth, f"{shown} is its name"))
     # The second and third say less that is new.
-    for (score, name), share in zip(named, (1.0, 0.5, 0.25), strict=False):
-        one.add(_NAME_IN_CHANGE * score * share, f"{name} came or went")
+    for (score, reason), share in zip(sorted(weighed, reverse=True), (1.0, 0.4, 0.2), strict=False):
+        one.add(score * share, reason)
+
+
+def _by_words(told: Clues, lines: Sequence[_Line], one: _Touched, every_word: Counter[str], count: int) -> None:
+    """Words of what people wrote in a change's path, and in what came and went."""
     stem = words(_stem(to_text(one.change.path)))
-    for weight, place, where in (
-        (_WORD_IN_PATH, one.path_words, "in its name"),
-        (_WORD_IN_CHANGE, one.words - one.path_words, "in what changed"),
+    # Thousands of lines have every word.
+    dense = 1 / (1 + math.log1p(len(one.words) / 100))
+    of_lines = {word for line in lines[:3] for name in line.names for word in words(name)}
+    for weight, said, place, where in (
+        (_WORD_IN_PATH, told.words.keys(), one.path_words, "in its name"),
+        (_WORD_OF_THE_LINE, of_lines - told.words.keys(), one.path_words, "of the stack's line in its name"),
+        (_WORD_IN_CHANGE * dense, told.words.keys(), one.words - one.path_words, "in what changed"),
     ):
-        fitting = sorted(((_rare(every_word[word], count), word) for word in told.words if word in place), reverse=True)
-        for (score, word), share in zip(fitting, (1.0, 0.6, 0.3), strict=False):
-            own = 1.0 if word in stem or where != "in its name" else 0.6
+        fitting = sorted(((_rare(every_word[word], count), word) for word in said if word in place), reverse=True)
+        for (score, word), share in zip(fitting, (1.0, 0.8, 0.5), strict=False):
+            own = 1.0 if word in stem or "name" not in where else 0.7
             one.add(weight * score * share * own, f"“{word}” {where}")
 
 
