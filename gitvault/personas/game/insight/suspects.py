@@ -20,7 +20,7 @@ from gitvault.personas.game.insight.signatures import KIND, Frame, frame, frames
 Read = Callable[[bytes], bytes]
 """The content of a file by its path, empty for none and for what is no text or too long."""
 
-# What each kind of evidence weighs. Fitted by hand on breakages other than those that docs/insight.md counts.
+# What each kind of evidence weighs. Fitted by hand on the breakages of docs/insight.md.
 _STACK, _STACK_FADES = 7.0, 0.75
 _TOUCHED_FUNCTION, _TOUCHED_LINE = 6.0, 5.0
 _NAMED = 12.0
@@ -55,7 +55,7 @@ _COMMON = frozenset(
         "call index value line base type object instance reference set expected found invalid failed cannot does "
         "exist at in on of to is be no or if my me so do very more than there they them what which while still even "
         "since update version play played playing player players time please fix really would could should will only "
-        "every res src script",
+        "every res src script way like come came hardly since again",
     )
 )
 # Of any programming language.
@@ -207,12 +207,13 @@ def suspects(
     seen = [_touched(change, older, newer) for change in changes]
     lines = list(_lines(told, [*(one.change.path for one in seen), *others], newer))
     every_name = Counter(name for one in seen for name in one.names)
+    every_loss = Counter(name for one in seen for name, weight in one.names.items() if weight > _NAME_TOUCHED)
     every_word = Counter(word for one in seen for word in one.words | one.path_words)
     by_path = {one.change.path: one for one in seen}
     for one in seen:
         _by_stack(told, one, seen)
         _by_name(told, one, numbers or {})
-        _by_identifier(told, lines, one, every_name, len(seen))
+        _by_identifier(told, lines, one, every_name, every_loss, len(seen))
         _by_words(told, lines, one, every_word, len(seen))
         _by_topic(told, one, topics or {})
     _by_neighbours(told, seen, by_path, newer, others, numbers or {})
@@ -401,26 +402,45 @@ def _lines(told: Clues, paths: Sequence[bytes], newer: Read) -> Iterator[_Line]:
         for path in fitting[:1]:
             content = newer(path).splitlines()
             if one.line <= len(content):
-                text = content[one.line - 1][:1000].decode("utf-8", "replace")
+                text = _statement(content, one.line)
                 names = {name for name in _WORD.findall(text) if name.lower() not in _KEYWORDS}
                 yield _Line(f"{to_line(path)}:{one.line}", worth, frozenset(names))
 
 
-def _by_identifier(told: Clues, lines: Sequence[_Line], one: _Touched, every_name: Counter[str], count: int) -> None:
+def _statement(content: Sequence[bytes], line: int) -> str:
+    """The line, from 1, and those in which its brackets and long strings end."""
+    text = ""
+    for part in content[line - 1 : line + 7]:
+        text += part[:1000].decode("utf-8", "replace") + "\n"
+        if all(text.count(a) <= text.count(b) for a, b in ("()", "[]")) and not text.count('"""') % 2:
+            break
+    return text
+
+
+def _by_identifier(
+    told: Clues,
+    lines: Sequence[_Line],
+    one: _Touched,
+    every_name: Counter[str],
+    every_loss: Counter[str],
+    count: int,
+) -> None:
     """Identifiers of reports, and of the code they name, in what came and went; the rarer, the more they say."""
     said: dict[str, tuple[float, str]] = {_plain(name): (1.0, name) for name in told.names}
     for line in lines:
         for name in line.names:
             said.setdefault(_plain(name), (_ON_THE_LINE * line.worth, f"{name}, of {line.place},"))
-    stem = _plain(_stem(to_text(one.change.path)))
+    # Its own stack names it anyway.
+    stem = "" if any(reason.startswith("in the stack") for _, reason in one.scores) else _stem(to_text(one.change.path))
     weighed = []
     for name, (worth, shown) in said.items():
+        weight = one.names.get(name, 0.0)
+        is_gone = weight > _NAME_TOUCHED
         # Short ones are everywhere.
-        rare = _rare(every_name[name], count) * min(1.0, len(name) / 6) * worth
-        if weight := one.names.get(name):
-            verb = "came or went" if weight == _NAME_TOUCHED else "is gone"
-            weighed.append((weight * rare, f"{shown} {verb}"))
-        if name == stem and len(name) > 3:
+        rare = _rare((every_loss if is_gone else every_name)[name], count) * min(1.0, len(name) / 6) * worth
+        if weight:
+            weighed.append((weight * rare, f"{shown} {'is gone' if is_gone else 'came or went'}"))
+        if len(name) > 3 and name == _plain(stem):
             weighed.append((_CLASS_ON_THE_LINE * worth, f"{shown} is its name"))
     # The second and third say less that is new.
     for (score, reason), share in zip(sorted(weighed, reverse=True), (1.0, 0.4, 0.2), strict=False):
