@@ -32,7 +32,7 @@ def _configure(parser: ArgumentParser) -> None:
     sources = "steam itch discord github gitlab sentry unity backtrace gameanalytics unity-analytics playfab csv jsonl"
     parser.add_argument("--source", metavar="S", type=filled(str), help=f"import, query: {sources}")
     parser.add_argument("--map", metavar="FILE", type=filled(disk_path), help="import: TOML, our field = their column")
-    parser.add_argument("--encoding", metavar="E", type=filled(str), default="", help="import: of a file not in UTF-8")
+    parser.add_argument("--encoding", metavar="E", type=filled(str), help="import: of a file not in UTF-8")
     parser.add_argument(
         "--build", metavar="B", type=filled(str), help="import, add: where it is not said; query: of it"
     )
@@ -64,7 +64,7 @@ def _import(session: Session, arguments: Namespace) -> Answer:
         raise wrong("feedback import: expected --project P --source S")
     session.vault.project(arguments.project)
     source = feedback.source(arguments.source, Path(arguments.map) if arguments.map else None)
-    encoding = _encoding(arguments.encoding)
+    encoding = _encoding(arguments.encoding) if arguments.encoding else ""
     with ExitStack() as stack:
         here = arguments.file == "-"
         file = sys.stdin.buffer if here else stack.enter_context(open(arguments.file, "rb"))
@@ -86,7 +86,7 @@ def _encoding(name: str) -> str:
     import codecs
 
     try:
-        return codecs.lookup(name).name if name else ""
+        return codecs.lookup(name).name
     except LookupError:
         raise wrong(f"--encoding {name}: expected one that Python knows, such as cp1252") from None
 

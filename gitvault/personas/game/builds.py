@@ -124,16 +124,17 @@ class Builds:
 
     def _by_name(self, text: str) -> Resolved:
         version, _, number = text.partition("+")
-        # `1.2.0+4711` says two things.
-        for name in (text, number, version):
-            if name and (found := self._names.get(name)):
-                return found
+        # `1.2.0+4711` says two things, the number more.
+        if found := self._names.get(text) or (self._names.get(number) if number else None):
+            return found
         if match := _ID.fullmatch(text.lower()):
             start = bisect_left(self._ids, match[1])
             fitting = [one for one in self._ids[start : start + 2] if one.startswith(match[1])]
             if len(fitting) == 1:
                 sure = CHANGED_SINCE if match[2] else CERTAIN
                 return Resolved(fitting[0], sure, "a build with changes on top" if match[2] else "its id")
+        if found := self._names.get(version):
+            return found
         if found := self._names.get(_plain(version)):
             return Resolved(found.snapshot, round(found.confidence * NEARLY_SPELT, 2), f"{found.how}, nearly spelt so")
         return NOBODY

@@ -19,6 +19,8 @@ from gitvault.errors import UnsupportedMedia
 LONGEST = 16 << 20
 """Characters of one record."""
 _CHUNK = 1 << 20
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_UNREADABLE = (OSError, EOFError, zlib.error)
 _TOP, _LIST, _MEMBERS = range(3)
 _ENDS = ("", "]", "}")
 _SPACE = re.compile(r"[\s,\x1e]*")
@@ -42,7 +44,7 @@ def opened(file: BinaryIO) -> BinaryIO:
     head: bytes = buffered.peek(4)[:4]
     if head[:2] == b"\x1f\x8b":
         return BufferedReader(gzip.GzipFile(fileobj=buffered))
-    if head in (b"PK\3\4", b"%PDF") or (b"\0" in head and head[:2] not in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    if head in (b"PK\3\4", b"%PDF") or (b"\0" in head and head[:2] not in _UTF16):
         raise UnsupportedMedia("no text; expected what the service exports as JSON or CSV, also packed by gzip")
     return cast(BinaryIO, buffered)
 
@@ -68,7 +70,8 @@ def json_records(file: BinaryIO, lists: frozenset[str] = frozenset(), encoding: 
             continue
         try:
             if place == _MEMBERS:
-                if text.member() in lists and text.skip() == "[":
+                key = text.key()
+                if text.skip() == "[" and key in lists:
                     place, around = _LIST, _MEMBERS
                     text.at += 1
                 else:
@@ -105,16 +108,14 @@ def csv_records(file: BinaryIO, encoding: str = "") -> Iterator[Read]:
     """The rows below a header as objects. Raises UnsupportedMedia for a file without a header."""
     csv.field_size_limit(LONGEST)
     lines = TextIOWrapper(file, encoding or _guessed(file), errors="surrogateescape", newline="")
+    number = 0
     try:
         sample = lines.readline(_CHUNK)
-        if not sample.strip():
-            raise UnsupportedMedia("is empty; expected a header and rows")
         between = max(",;\t", key=sample.count)
-        header = [name.strip().removeprefix("\ufeff") for name in next(csv.reader([sample], delimiter=between))]
+        header = [name.strip() for name in next(csv.reader([sample], delimiter=between), [])]
         if len(header) < 2:
             raise UnsupportedMedia(f"has no header of several columns; found {sample.strip()[:80]!r}")
         rows = csv.reader(lines, delimiter=between)
-        number = 0
         while True:
             number += 1
             try:
@@ -124,15 +125,14 @@ def csv_records(file: BinaryIO, encoding: str = "") -> Iterator[Read]:
             except csv.Error as error:
                 yield Read(number, None, f"not CSV: {error}")
                 continue
-            except (OSError, EOFError, zlib.error) as error:
-                yield Read(number, None, f"the file cannot be read further: {error}")
-                return
             if not row:
                 number -= 1
             elif len(row) != len(header):
                 yield Read(number, None, f"has {len(row)} cells; the header has {len(header)}")
             else:
                 yield Read(number, dict(zip(header, row, strict=True)))
+    except _UNREADABLE as error:
+        yield Read(max(number, 1), None, f"the file cannot be read further: {error}")
     finally:
         lines.detach()
 
@@ -150,8 +150,12 @@ def _unwrapped(found: Any, lists: frozenset[str]) -> Iterator[Any]:
 
 def _guessed(file: BinaryIO) -> str:
     """By the file's first bytes."""
-    head = file.peek(4)[:4] if hasattr(file, "peek") else b""
-    return "utf-16" if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+    try:
+        head = file.peek(4)[:2] if hasattr(file, "peek") else b""
+    except _UNREADABLE:
+        # Whoever reads it hears of that.
+        head = b""
+    return "utf-16" if head in _UTF16 else "utf-8-sig"
 
 
 class _Text:
@@ -165,12 +169,12 @@ class _Text:
         self.at = 0
         self.broken = ""
 
-    def _more(self, size: int = _CHUNK) -> bool:
+    def _more(self, size: int = 0) -> bool:
         if self._ended:
             return False
         try:
-            data = self._file.read1(size)  # type: ignore[attr-defined]
-        except (OSError, EOFError, zlib.error) as error:
+            data = self._file.read1(size or _CHUNK)  # type: ignore[attr-defined]
+        except _UNREADABLE as error:
             # A gzip stream that was cut off, or is damaged.
             data, self.broken = b"", f"the file cannot be read further: {error}"
         self._ended = not data
@@ -204,7 +208,7 @@ class _Text:
                 raise error
             size = min(2 * size, LONGEST)
 
-    def member(self) -> str:
+    def key(self) -> str:
         """The key here; reading goes on behind its colon. Raises ValueError."""
         key = self.value()
         if self.skip() != ":" or not isinstance(key, str):

@@ -61,13 +61,14 @@ def encode(said: Mapping[str, Any]) -> bytes:
     """
     kept = {key: value for key, value in said.items() if key != "raw" and value not in _EMPTY}
     raw = said.get("raw")
+    line = f'{_plain(kept)[:-1]},"raw":{_plain(raw)}}}\n' if raw else f"{_plain(kept)}\n"
     try:
-        return (f'{_plain(kept)[:-1]},"raw":{_plain(raw)}}}\n' if raw else f"{_plain(kept)}\n").encode()
+        return line.encode()
     except UnicodeEncodeError:
-        # Else it is half of a pair, as of a text that was cut in the middle of an emoji.
-        if _BYTES.search(f"{kept}{raw}"):
+        if _BYTES.search(line):
             raise ValueError("holds bytes that are not of its encoding; --encoding names another") from None
-    return (f'{_escaped(kept)[:-1]},"raw":{_escaped(raw)}}}\n' if raw else f"{_escaped(kept)}\n").encode()
+        # Halves of pairs, as of a text that was cut in the middle of an emoji.
+        return _HALF.sub(lambda half: f"\\u{ord(half[0]):04x}", line).encode()
 
 
 def digest(line: bytes) -> int:
@@ -80,5 +81,5 @@ def digest(line: bytes) -> int:
 
 _EMPTY: tuple[object, ...] = ("", None, (), [], {})
 _BYTES = re.compile("[\udc80-\udcff]")
+_HALF = re.compile("[\ud800-\udfff]")
 _plain = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
-_escaped = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode

@@ -59,12 +59,12 @@ def _steam(raw: Raw) -> Said:
 
 
 _ITCH = {
-    "time": ("created_at", "date", "timestamp"),
+    "time": ("createdat", "date", "timestamp"),
     "text": ("review", "blurb", "text", "comment", "body"),
     "rating": ("rating", "score", "stars"),
-    "player": ("user_id", "user", "username", "email"),
-    "own": ("id", "rating_id", "comment_id"),
-    "build": ("version", "build", "upload_version"),
+    "player": ("userid", "user", "username", "email"),
+    "own": ("id", "ratingid", "commentid"),
+    "build": ("version", "build", "uploadversion"),
 }
 
 
