@@ -57,6 +57,7 @@ VERBS = {
     "milestone": "milestone",
     "playtest": "playtest",
     "feedback": "feedback",
+    "game": "insight",
     "deploy": "deploy",
     "build-id": "deploy",
     "elements": "elements",

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from gitvault.vault import Vault
 
 _RECORDS = 200
+_CATEGORISED = 100_000
+_EXAMPLES, _EXAMPLE_LENGTH = 5, 300
 _FEWEST_RATED = 20
 """Records with a playtime that a build must have before hours say how much it was played."""
 # One row for each record that is of a trouble; a build is its snapshot, where that is known.
@@ -69,6 +71,43 @@ class Suspicion:
     records: int
     """How many of the reports were read."""
     suspects: list[Suspect]
+
+
+@dataclass(frozen=True, slots=True)
+class ByCategory:
+    """How many spoke of something."""
+
+    name: str
+    records: int
+    players: int
+    examples: tuple[tuple[str, str], ...]
+    """Some of the newest: the rule that fits, and the text."""
+
+
+def by_category(vault: Vault, table: Table, build: str = "") -> list[ByCategory]:
+    """What feedback is about, of a build or of all, by the project's rules; the most players first.
+
+    Of more than 100,000 records the newest. Raises ConfigError for rules that cannot be read.
+    """
+    rules = categories.of_project(Path(vault.project(table.project).path))
+    counts: dict[str, int] = {}
+    players: dict[str, set[str]] = {}
+    examples: dict[str, list[tuple[str, str]]] = {}
+    for record in find(table, Wanted(build=build, limit=_CATEGORISED)):
+        if record.kind in ("event", "session"):
+            continue
+        for name, why in rules.matches(record):
+            counts[name] = counts.get(name, 0) + 1
+            players.setdefault(name, set()).add(record.player or record.id)
+            if len(shown := examples.setdefault(name, [])) < _EXAMPLES and record.text:
+                shown.append((why, " ".join(record.text.split())[:_EXAMPLE_LENGTH]))
+    found = [ByCategory(name, many, len(players[name]), tuple(examples[name])) for name, many in counts.items()]
+    return sorted(found, key=lambda one: (-one.players, -one.records, one.name))
+
+
+def played_builds(vault: Vault, table: Table) -> list[Build]:
+    """The builds that records are of, oldest first."""
+    return _builds(vault, table)[1]
 
 
 def rises(vault: Vault, table: Table, *, build: str = "", rate: float = RATE) -> Rises:

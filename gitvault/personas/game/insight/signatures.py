@@ -28,8 +28,8 @@ _PATTERNS = tuple(
         rf'^\s*File "(?P<place>[^"]*?{_FILE})", line (?P<line>\d+)(?:, in (?P<function>.+))?',
         # Godot 3: `0 - res://player.gd:12 - at function: hit`, `At: res://player.gd:12.`
         rf"{_PLACE}\W+at function: (?P<function>\w+)",
-        # Unity: `Player.Hit (Int32 amount) [0x00012] in <0a1b>:0`, `(at Assets/Player.cs:42)`; Unreal: `Game!AHero::Jump()
-        # [D:\Game\Hero.cpp:88]`; gdb, addr2line: `#1 0x00 in AHero::Jump(float) at src/Hero.cpp:88`
+        # Unity: `Player.Hit (Int32 amount) [0x00012] in <0a1b>:0`, `(at Assets/Player.cs:42)`;
+        # Unreal: `Game!AHero::Jump() [D:\Game\Hero.cpp:88]`; gdb: `#1 0x00 in AHero::Jump(float) at src/Hero.cpp:88`
         r"^\s*(?:#\d+:?\s+)?(?:0x[0-9a-fA-F]+\s+)?(?:in\s+|at:?\s+)?(?:[^\s!()]+!)?"
         r"(?P<function>[\w.:<>~`$+/]*[A-Za-z_>`]\w*)"
         rf"\s*(?:\(.*?\))?\s*(?:\[0x[0-9a-f]+\]\s*)?(?:in |at |\(at |\[|\(|@\s?|/|<)\s*{_PLACE}",

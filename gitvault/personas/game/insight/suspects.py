@@ -36,6 +36,11 @@ _TOPIC = 1.5
 _RECENT = 0.5
 _PLAIN = {"code": 0.6, "text": 0.4, "image": 0.1, "audio": 0.1, "model": 0.2}
 
+_SCENES = (b".tscn", b".scn", b".unity", b".umap", b".prefab", b".tmx", b".ldtk")
+_SETTINGS = (b"project.godot", b"manifest.json", b"game.uproject")
+_ASSETS = ("image", "audio", "video", "model", "font", "archive")
+_ASSET_ENDINGS = (b".tres", b".res", b".asset", b".mat", b".anim", b".controller", b".uasset", b".shader", b".gdshader")
+
 _MOST_RECORDS = 200
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{2,}")
 _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
@@ -97,6 +102,16 @@ class Suspect:
     score: float
     reasons: tuple[str, ...]
     """The strongest first."""
+
+    @property
+    def kind(self) -> str:
+        """`scene`, `setting`, `asset` or `file`."""
+        name = self.path.rpartition(b"/")[2].lower()
+        if name.endswith(_SCENES):
+            return "scene"
+        if name in _SETTINGS or name.endswith((b".ini", b".cfg")) or b"ProjectSettings/" in self.path:
+            return "setting"
+        return "asset" if kind_of(name) in _ASSETS or name.endswith(_ASSET_ENDINGS) else "file"
 
 
 @dataclass(slots=True)
