@@ -53,12 +53,8 @@ def _configure(parser: ArgumentParser) -> None:
     parser.add_argument("--limit", metavar="N", type=count, help="query: the newest so many; list: 50")
     parser.add_argument("--raw", action="store_true", help="query: with the source's own record")
     parser.add_argument("--id", metavar="ID", type=filled(str), help="query, purge: this record")
-    parser.add_argument(
-        "--from", dest="older", metavar="A", type=filled(str), default="", help="suspects: build before"
-    )
-    parser.add_argument(
-        "--to", dest="newer", metavar="B", type=filled(str), default="", help="suspects: build it rose in"
-    )
+    parser.add_argument("--from", dest="older", metavar="A", type=filled(str), help="suspects: build before")
+    parser.add_argument("--to", dest="newer", metavar="B", type=filled(str), help="suspects: build it rose in")
     parser.add_argument("--yes", action="store_true", help="purge: do it")
 
 

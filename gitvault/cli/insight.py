@@ -60,7 +60,9 @@ def suspects(session: Session, arguments: Namespace) -> Answer:
 
     name = project(session, arguments.project)
     with Table(session.vault, name) as table:
-        found = suspicion(session.vault, table, arguments.file, older=arguments.older, newer=arguments.newer)
+        found = suspicion(
+            session.vault, table, arguments.file, older=arguments.older or "", newer=arguments.newer or ""
+        )
     rows = [
         {
             "path": to_text(one.path),
