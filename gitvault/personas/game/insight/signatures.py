@@ -20,7 +20,7 @@ _LINES = 400
 _NAME_LENGTH = 60
 
 _FILE = r"(?P<file>[^\s()\[\]:*?\"<>|]*[\w-]\.[A-Za-z]\w{0,5})"
-_PLACE = rf"(?P<place>(?:[A-Za-z]:)?(?:res:/)?{_FILE}):(?P<line>\d+)"
+_PLACE = rf"(?P<place>(?:[A-Za-z]{{1,10}}:)?{_FILE}):(?P<line>\d+)"
 _PATTERNS = tuple(
     re.compile(pattern)
     for pattern in (
@@ -146,7 +146,7 @@ def _is_step(line: str) -> bool:
 def plain_function(name: str) -> str:
     """A function's name without arguments, generics and what compilers make of lambdas and coroutines."""
     name = re.sub(r"^<?([\w.:]+)[.+/]<(\w+)>[bcd]__\w*(?:[.:]+MoveNext)?", r"\1.\2", name)
-    name = re.sub(r"`\d+|<[^<>]*>|\[[^\[\]]*\]|\$\w+\b|\(.*", "", name)
+    name = re.sub(r"`\d+|<[^<>]*>|\[[^\[\]]*\]|\$\w+\b|\s*\(.*", "", name)
     return re.sub(r"::|:|/|\+", ".", name).strip(".")
 
 
