@@ -184,6 +184,11 @@ class Opened:
             pass
 
     @property
+    def disk(self) -> Disk:
+        """What writes all files of the vault."""
+        return self._disk
+
+    @property
     def caches(self) -> Caches:
         """What the last looks at projects saw."""
         from gitvault.core.stat_cache import Caches

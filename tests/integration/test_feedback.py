@@ -16,8 +16,21 @@ import pytest
 from gitvault import GameVault
 from gitvault.errors import ConfigError, CorruptionError, GitVaultError, UnsupportedMedia
 from gitvault.personas.game import builds, feedback
-from gitvault.personas.game.feedback import SOURCES, Imported, Table, Wanted, identities, importing, reading, segments
+from gitvault.personas.game.feedback import (
+    SOURCES,
+    BuildFigures,
+    Feedback,
+    Imported,
+    Report,
+    Table,
+    Wanted,
+    identities,
+    importing,
+    reading,
+    segments,
+)
 from gitvault.personas.game.feedback.record import digest, encode
+from gitvault.personas.game.feedback.sources import ADDED, FIELDS
 from gitvault.personas.game.players import hasher
 from gitvault.vault import Vault
 
@@ -330,6 +343,14 @@ def test_many_rejected_records_are_counted(lantern: GameVault, monkeypatch: pyte
     monkeypatch.setattr(importing, "LISTED", 3)
     done = imported(lantern, "{}\n" * 10)
     assert (done.read, done.rejected_count, len(done.rejected)) == (10, 10, 3)
+    done.reject(11, "one more")
+    assert (done.rejected_count, len(done.rejected)) == (11, 3)
+
+
+def test_the_documents_name_sources_and_fields() -> None:
+    text = (Path(feedback.__file__).parent.parent.parent.parent / "docs" / "feedback.md").read_text("utf-8")
+    assert not [name for name in (*SOURCES, *feedback.MAPPED, *FIELDS) if f"`{name}`" not in text]
+    assert ADDED.name == "added"
 
 
 def test_half_an_emoji_is_kept(lantern: GameVault) -> None:
@@ -338,16 +359,17 @@ def test_half_an_emoji_is_kept(lantern: GameVault) -> None:
     assert one.text == "cut ?"
     [path] = segments.paths(segments.area_of(lantern.vault, "lantern"))
     [line] = segments.read(segments.area_of(lantern.vault, "lantern"), path)
+    assert isinstance(line, segments.Line)
     assert line.said["text"] == "cut \ud83d"
     lantern.vault.path.joinpath("cache", "feedback-lantern.db").unlink()
     assert [one.text for one in lantern.feedback()] == ["cut ?"]
 
 
 def test_lines_are_canonical() -> None:
-    said = {"id": "0" * 32, "kind": "bug", "text": 'a,"raw":', "raw": {"b": 1, "a": "é"}, "scene": "", "stack": []}
+    said = {"id": "0" * 32, "kind": "bug", "text": 'a,"was":{', "was": {"b": 1, "a": "é"}, "scene": "", "stack": []}
     line = encode(said)
-    assert line.decode() == '{"id":"%s","kind":"bug","text":"a,\\"raw\\":","raw":{"a":"é","b":1}}\n' % ("0" * 32)
-    assert digest(line) == digest(encode({**said, "raw": {}})) != digest(encode({**said, "text": "b"}))
+    assert line.decode() == '{"id":"%s","kind":"bug","text":"a,\\"was\\":{","was":{"a":"é","b":1}}\n' % ("0" * 32)
+    assert digest(line) == digest(encode({**said, "was": {}})) != digest(encode({**said, "text": "b"}))
     with pytest.raises(ValueError, match="bytes that are not of its encoding"):
         encode({"text": "caf\udce9"})
 
@@ -386,8 +408,16 @@ def test_added_by_hand_and_correlated_with_a_build(lantern: GameVault) -> None:
     with pytest.raises(GitVaultError, match="words: expected of id, time, kind"):
         lantern.add_feedback("x", words="y")
     assert feedback.keep_said(lantern.vault, "lantern", [{"text": "z", "id": "q"}]).imported == 1
-    [newest, *_] = lantern.vault.annotations(importing.NOTES, made.report.snapshot)
-    assert newest["records"] == {"balance": 1}
+    snapshot = made.report.snapshot
+    assert snapshot
+    notes = lantern.vault.annotations(importing.NOTES, snapshot)
+    assert sorted((one["source"], *one["records"].items()) for one in notes) == [
+        ("added", ("balance", 1)),
+        ("added", ("comment", 2)),
+    ]
+    before = lantern.vault.history.refs.read("refs/notes/vault/feedback")
+    lantern.vault.annotate_all(importing.NOTES, {snapshot: notes}, "the same again")
+    assert lantern.vault.history.refs.read("refs/notes/vault/feedback") == before
 
 
 # -- what is asked ---------------------------------------------------------------------------------
@@ -438,12 +468,15 @@ def test_records_are_found_by_all_that_is_asked(lantern: GameVault) -> None:
     day = datetime(2026, 1, 6, tzinfo=UTC)
     assert {one.source for one in lantern.feedback(since=day, until=day.replace(hour=23))} == {"github", "gitlab"}
     [one] = lantern.feedback(id=found[3].id)
+    assert isinstance(one, Feedback)
     assert one == found[3]
     assert lantern.feedback(player=one.player, limit=1)[0].player == one.player
     assert lantern.feedback(player="nobody") == []
     assert len(lantern.feedback(limit=2)) == 2
     with Table(lantern.vault, "lantern") as table:
         assert feedback.count(table, Wanted(kind="crash")) == 5
+        with table.loading():
+            assert feedback.count(table, Wanted(text="cellar", kind="crash")) == 1
 
 
 def test_the_report_counts_by_build(lantern: GameVault) -> None:
@@ -452,6 +485,8 @@ def test_the_report_counts_by_build(lantern: GameVault) -> None:
     for source in ("itch", "steam", "sentry"):
         lantern.import_feedback(FILES[source], source)
     found = lantern.feedback_report()
+    assert isinstance(found, Report)
+    assert isinstance(found.builds[0], BuildFigures)
     assert (found.records, found.players, found.first) == (5, 5, "2026-01-03T00:26:40Z")
     assert (found.kinds, found.sources) == ({"crash": 1, "review": 4}, {"itch": 2, "sentry": 1, "steam": 2})
     known, unknown = found.builds

@@ -10,7 +10,7 @@ import pytest
 from gitvault import GameVault, GameVersionType
 from gitvault.errors import CorruptionError, GitVaultError, NotFoundError
 from gitvault.personas.game import builds, milestones
-from gitvault.personas.game.builds import Builds
+from gitvault.personas.game.builds import BuildId, Builds, Resolved
 from gitvault.vault import Vault
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -27,8 +27,8 @@ def saved(lantern: GameVault, text: str, **said: str) -> str:
     return str(lantern.backup(text, metadata=said).snapshot)
 
 
-def told(builds: Builds, *words: str, **how: object) -> tuple[str, float]:
-    found = builds.resolve(*words, **how)  # type: ignore[arg-type]
+def told(known: Builds, *words: str, **how: object) -> tuple[str, float]:
+    found: Resolved = known.resolve(*words, **how)  # type: ignore[arg-type]
     return found.snapshot, found.confidence
 
 
@@ -113,7 +113,7 @@ def test_the_id_that_a_game_embeds(lantern: GameVault) -> None:
     with pytest.raises(NotFoundError, match="has no snapshot yet"):
         builds.build_id(lantern.vault, "lantern")
     snapshot = saved(lantern, "one")
-    assert builds.build_id(lantern.vault, "lantern") == (snapshot[:12], snapshot, True)
+    assert builds.build_id(lantern.vault, "lantern") == BuildId(snapshot[:12], snapshot, True)
     (lantern.path / "level.txt").write_text("changed")
     made = builds.build_id(lantern.vault, "lantern")
     assert not made.saved

@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 VERSION = 1
 FOLDER = b"deploys"
 # How sure one can be; docs/feedback.md has the reasons.
-CERTAIN = 1.0
+_CERTAIN = 1.0
 OF_THAT_TIME = 0.9
-NEARLY_SPELT = 0.9
+_NEARLY_SPELT = 0.9
 SEVERAL = 0.7
 CHANGED_SINCE = 0.5
 ON_ITS_BRANCH, ON_A_BRANCH = 0.8, 0.6
-ROLLING_OUT = 0.5
+_ROLLING_OUT = 0.5
 """Of the confidence in what came out less than a day before: not everybody has it yet."""
 RELEASED = 0.4
 
@@ -73,7 +73,7 @@ class Deploy:
     confidence: float
 
 
-class Period(NamedTuple):
+class _Period(NamedTuple):
     """What a branch's players had from a moment on, in seconds since 1970, until the branch's next."""
 
     target: str
@@ -99,9 +99,9 @@ class Builds:
         self.deploys = tuple(sorted(deploys(vault, project), key=lambda one: (one.at, one.id)))
         self._names, self._ids = _names(vault, project, self.deploys)
         self._released = _released(vault, project)
-        self._periods: dict[tuple[str, str], list[Period]] = {}
+        self._periods: dict[tuple[str, str], list[_Period]] = {}
         for one in self.deploys:
-            period = Period(one.target, one.branch, datetime.fromisoformat(one.at).timestamp(), one)
+            period = _Period(one.target, one.branch, datetime.fromisoformat(one.at).timestamp(), one)
             self._periods.setdefault((one.target, one.branch), []).append(period)
         self._named = lru_cache(1 << 16)(self._by_name)
         self._lines = cache(self._line)
@@ -131,12 +131,12 @@ class Builds:
             start = bisect_left(self._ids, match[1])
             fitting = [one for one in self._ids[start : start + 2] if one.startswith(match[1])]
             if len(fitting) == 1:
-                sure = CHANGED_SINCE if match[2] else CERTAIN
+                sure = CHANGED_SINCE if match[2] else _CERTAIN
                 return Resolved(fitting[0], sure, "a build with changes on top" if match[2] else "its id")
         if found := self._names.get(version):
             return found
         if found := self._names.get(_plain(version)):
-            return Resolved(found.snapshot, round(found.confidence * NEARLY_SPELT, 2), f"{found.how}, nearly spelt so")
+            return Resolved(found.snapshot, round(found.confidence * _NEARLY_SPELT, 2), f"{found.how}, nearly spelt so")
         return NOBODY
 
     def _line(self, branch: str, target: str) -> list[tuple[float, Resolved]]:
@@ -147,13 +147,13 @@ class Builds:
         steps = [(at, self._out(at, periods, sure)) for at in sorted(moments)]
         return [(-inf, NOBODY), *steps]
 
-    def _out(self, at: float, periods: list[Period], sure: float) -> Resolved:
+    def _out(self, at: float, periods: list[_Period], sure: float) -> Resolved:
         """What was out: the branch's newest deploy by then, else the newest release."""
         if count := bisect_right(periods, at, key=lambda period: period.start):
             period = periods[count - 1]
             if period.deploy.snapshot:
                 new = at - period.start < _ROLLOUT and count > 1
-                sure = round(sure * period.deploy.confidence * (ROLLING_OUT if new else 1), 2)
+                sure = round(sure * period.deploy.confidence * (_ROLLING_OUT if new else 1), 2)
                 since = ", for less than a day" if new else ""
                 how = f"what {period.target}'s branch {period.branch} had{since}"
                 return Resolved(period.deploy.snapshot, sure, how)
@@ -161,7 +161,7 @@ class Builds:
             return Resolved(self._released[count - 1][1], RELEASED, "the newest release by then")
         return NOBODY
 
-    def _branch(self, branch: str, target: str) -> tuple[list[Period], float]:
+    def _branch(self, branch: str, target: str) -> tuple[list[_Period], float]:
         """The periods of the branch that is meant, and how sure that is."""
         there = {key for key in self._periods if not target or key[0] == target} or set(self._periods)
         named = [key for key in there if branch and key[1] == branch]
@@ -182,7 +182,7 @@ def deploy(
     NotFoundError for a snapshot that is none, GitVaultError for one of another project.
     """
     if snapshot:
-        found = Resolved(vault.resolve(snapshot), CERTAIN, "")
+        found = Resolved(vault.resolve(snapshot), _CERTAIN, "")
         if (other := vault.get_snapshot_info(found.snapshot).project) != project:
             raise GitVaultError(f"{to_line(snapshot.encode())}: is a snapshot of {other}; expected one of {project}")
     else:
@@ -242,10 +242,10 @@ def _names(vault: Vault, project: str, known: tuple[Deploy, ...]) -> tuple[dict[
         ids.append(str(snapshot.id))
         for key, how in (("build", "its build id"), ("version", "its version")):
             if name := snapshot.metadata.get(key):
-                found.setdefault(name, []).append(Resolved(snapshot.id, CERTAIN, how))
+                found.setdefault(name, []).append(Resolved(snapshot.id, _CERTAIN, how))
     for tag in tags.tags(vault.history, project, strict=False):
         # Whatever calls itself so, the milestone's name is the one that was given with care.
-        found[tag.name] = [Resolved(tag.snapshot, CERTAIN, "the milestone")]
+        found[tag.name] = [Resolved(tag.snapshot, _CERTAIN, "the milestone")]
     for one in known:
         if one.build and one.snapshot and one.build not in found:
             found[one.build] = [Resolved(one.snapshot, one.confidence, f"what {one.target} got under that name")]

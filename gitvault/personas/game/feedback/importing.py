@@ -178,7 +178,7 @@ def _maker(
 
     def made(raw: dict[str, Any]) -> dict[str, Any]:
         said = read(raw)
-        said["raw"] = clean = scrub(raw)
+        said["was"] = clean = scrub(raw)
         own = said.pop("own", "") or json.dumps(clean, sort_keys=True)
         said["id"] = _id(name, own)
         said["v"], said["source"] = VERSION, name

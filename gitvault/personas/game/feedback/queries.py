@@ -94,7 +94,7 @@ def find(table: Table, wanted: Wanted, *, raw: bool = False) -> Iterator[Feedbac
             # One at a time: records of one time are in one segment, mostly.
             held = {segment: table.area.read(numbered[segment])}
         try:
-            yield _feedback(row, json.loads(held[segment][start : start + length]).get("raw", {}))
+            yield _feedback(row, json.loads(held[segment][start : start + length]).get("was", {}))
         except (ValueError, AttributeError) as error:
             raise CorruptionError(f"{to_line(numbered[segment])}: byte {start} begins no record ({error})") from error
 

@@ -55,13 +55,12 @@ class Feedback:
 
 
 def encode(said: Mapping[str, Any]) -> bytes:
-    """The line of a record, canonical, its raw record last; what is empty is left out, so that the same is one line.
+    """The line of a record, canonical; what is empty is left out, so that the same is one line. 0.0 is not empty.
 
-    Raises ValueError for what JSON cannot hold, and for bytes that were not of their file's encoding.
+    What came from the source is `was`, the last key. Raises ValueError for what JSON cannot hold, and for bytes that
+    were not of their file's encoding.
     """
-    kept = {key: value for key, value in said.items() if key != "raw" and value not in _EMPTY}
-    raw = said.get("raw")
-    line = f'{_plain(kept)[:-1]},"raw":{_plain(raw)}}}\n' if raw else f"{_plain(kept)}\n"
+    line = _plain({key: value for key, value in said.items() if value or type(value) is float}) + "\n"
     try:
         return line.encode()
     except UnicodeEncodeError:
@@ -72,14 +71,13 @@ def encode(said: Mapping[str, Any]) -> bytes:
 
 
 def digest(line: bytes) -> int:
-    """What tells whether two lines of one id say the same: all but the raw record, in which counters run on."""
-    # In no string stands a quote without a backslash.
-    end = line.find(b',"raw":')
+    """What tells whether two lines of one id say the same: all but the source's record, in which counters run on."""
+    # No string has a quote without a backslash, and no key before it an object.
+    end = line.find(b',"was":{')
     head = line[:end] if end >= 0 else line[:-2]
     return int.from_bytes(blake2b(head, digest_size=8).digest(), "big") >> 1
 
 
-_EMPTY: tuple[object, ...] = ("", None, (), [], {})
 _BYTES = re.compile("[\udc80-\udcff]")
 _HALF = re.compile("[\ud800-\udfff]")
 _plain = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode

@@ -5,27 +5,21 @@ A function raises KeyError, TypeError or ValueError for a record that is not wha
 
 from __future__ import annotations
 
-import math
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from gitvault.errors import ConfigError
+from gitvault.personas.game.feedback import values
+from gitvault.personas.game.feedback.values import Raw
 
-Raw = Mapping[str, Any]
-Said = dict[str, Any]
+_Said = dict[str, Any]
 """Our fields, and `own`: what the source calls the record; missing where it calls it nothing."""
 
-# Numbers beyond are milliseconds since 1970.
-_EPOCH_MS = 1e11
-_FIRST, _LAST = 631152000, 7258118400
 _DAY = 86400
-_FRAMES = 64
-_NUMBER = re.compile(r"-?\d{1,20}(?:\.\d{1,20})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +27,7 @@ class Source:
     """How the records of a service are read."""
 
     name: str
-    read: Callable[[Raw], Said]
+    read: Callable[[Raw], _Said]
     lists: frozenset[str] = frozenset()
     """Under which keys an export has its records, when it is an object."""
     identities: tuple[str, ...] = ()
@@ -42,18 +36,18 @@ class Source:
     """Whether it is CSV."""
 
 
-def _steam(raw: Raw) -> Said:
-    author = _object(raw, "author")
+def _steam(raw: Raw) -> _Said:
+    author = values.object_in(raw, "author")
     played = author.get("playtime_at_review", author.get("playtime_forever"))
     return {
-        "own": _word(raw, "recommendationid"),
-        "time": _moment(raw.get("timestamp_updated") or raw["timestamp_created"]),
+        "own": values.word_in(raw, "recommendationid"),
+        "time": values.moment(raw.get("timestamp_updated") or raw["timestamp_created"]),
         "kind": "review",
-        "text": _string(raw, "review"),
-        "player": _word(author, "steamid"),
-        "rating": float(_flag(raw, "voted_up")),
+        "text": values.text_in(raw, "review"),
+        "player": values.word_in(author, "steamid"),
+        "rating": float(values.flag_in(raw, "voted_up")),
         # Minutes.
-        "playtime": None if played is None else _number(played) * 60,
+        "playtime": None if played is None else values.number(played) * 60,
         "platform": "steamdeck" if raw.get("primarily_steam_deck") is True else "",
     }
 
@@ -68,20 +62,20 @@ _ITCH = {
 }
 
 
-def _itch(raw: Raw) -> Said:
-    cells = {_plain(key): str(value).strip() for key, value in raw.items()}
+def _itch(raw: Raw) -> _Said:
+    cells = {values.plain(key): str(value).strip() for key, value in raw.items()}
     found = {field: next((cells[name] for name in names if cells.get(name)), "") for field, names in _ITCH.items()}
     if not (found["text"] or found["rating"]):
         raise ValueError(f"says nothing: expected a column {_listed(_ITCH['text'])} or {_listed(_ITCH['rating'])}")
-    rating = _rating(found["rating"], 5) if found["rating"] else None
+    rating = values.rating(found["rating"], 5) if found["rating"] else None
     kind = "comment" if rating is None else "review"
-    return {**found, "time": _moment(found["time"]), "rating": rating, "kind": kind}
+    return {**found, "time": values.moment(found["time"]), "rating": rating, "kind": kind}
 
 
-def _discord(raw: Raw) -> Said:
+def _discord(raw: Raw) -> _Said:
     if raw.get("type") not in ("Default", "Reply", "ThreadStarterMessage", 0, 19):
         raise ValueError(f"a message of the type {raw.get('type')}; only what people write counts")
-    author, text = _object(raw, "author"), _string(raw, "content")
+    author, text = values.object_in(raw, "author"), values.text_in(raw, "content")
     for other in raw.get("mentions") or ():
         for key in ("nickname", "name"):
             if isinstance(name := other.get(key), str) and name:
@@ -89,11 +83,11 @@ def _discord(raw: Raw) -> Said:
     if not text.strip():
         raise ValueError("says nothing in words")
     return {
-        "own": _word(raw, "id"),
-        "time": _moment(raw.get("timestamp")),
+        "own": values.word_in(raw, "id"),
+        "time": values.moment(raw.get("timestamp")),
         "kind": "comment",
         "text": text,
-        "player": _word(author, "id"),
+        "player": values.word_in(author, "id"),
     }
 
 
@@ -109,12 +103,12 @@ _VERSION = re.compile(
 )
 
 
-def _issue(raw: Raw, own: str, created: str, who: object, text: str, labels: list[str]) -> Said:
+def _issue(raw: Raw, own: str, created: str, who: object, text: str, labels: list[str]) -> _Said:
     named = " ".join(labels).lower()
     version = _VERSION.search(text)
     return {
         "own": own,
-        "time": _moment(created),
+        "time": values.moment(created),
         "kind": next((kind for kind, words in _LABELS if any(word in named for word in words)), "issue"),
         "text": text,
         "player": str(who or ""),
@@ -122,41 +116,41 @@ def _issue(raw: Raw, own: str, created: str, who: object, text: str, labels: lis
     }
 
 
-def _github(raw: Raw) -> Said:
+def _github(raw: Raw) -> _Said:
     if raw.get("pull_request"):
         raise ValueError("a pull request, not an issue")
     where = raw.get("html_url") or raw.get("url") or raw.get("repository_url") or ""
     author = raw.get("user") or raw.get("author") or {}
     labels = [str(one.get("name", "")) if isinstance(one, dict) else str(one) for one in raw.get("labels") or ()]
-    text = _join(_string(raw, "title"), raw.get("body"))
+    text = values.joined(values.text_in(raw, "title"), raw.get("body"))
     created = raw.get("created_at") or raw["createdAt"]
     return _issue(raw, f"{where}#{int(raw['number'])}", created, author.get("login"), text, labels)
 
 
-def _gitlab(raw: Raw) -> Said:
+def _gitlab(raw: Raw) -> _Said:
     author = raw.get("author") or {}
     labels = [str(one.get("name", "")) if isinstance(one, dict) else str(one) for one in raw.get("labels") or ()]
-    text = _join(_string(raw, "title"), raw.get("description"))
+    text = values.joined(values.text_in(raw, "title"), raw.get("description"))
     own = f"{raw.get('web_url') or raw.get('project_id') or ''}#{int(raw['iid'])}"
     return _issue(raw, own, raw["created_at"], author.get("username"), text, labels)
 
 
-def _sentry(raw: Raw) -> Said:
+def _sentry(raw: Raw) -> _Said:
     own = raw.get("eventID") or raw.get("event_id") or raw["id"]
-    tags = _pairs(raw.get("tags"))
+    tags = values.pairs(raw.get("tags"))
     user = raw.get("user") or {}
     release = raw.get("release") or tags.get("release") or ""
     if isinstance(release, dict):
         release = release.get("version") or ""
     level = str(raw.get("level") or tags.get("level") or "error")
     entries = {one.get("type"): one.get("data") for one in raw.get("entries") or () if isinstance(one, dict)}
-    values = ((entries.get("exception") or raw.get("exception") or {}).get("values")) or []
-    frames = ((values[-1].get("stacktrace") or {}).get("frames") or []) if values else []
-    first = f"{values[-1].get('type') or ''}: {values[-1].get('value') or ''}" if values else ""
+    thrown = ((entries.get("exception") or raw.get("exception") or {}).get("values")) or []
+    frames = ((thrown[-1].get("stacktrace") or {}).get("frames") or []) if thrown else []
+    first = f"{thrown[-1].get('type') or ''}: {thrown[-1].get('value') or ''}" if thrown else ""
     who = next((user[key] for key in ("id", "username", "email", "ip_address") if user.get(key)), "")
     return {
-        "own": _text(own),
-        "time": _moment(
+        "own": values.word(own),
+        "time": values.moment(
             raw.get("dateReceived") or raw.get("received") or raw.get("dateCreated") or raw.get("timestamp")
         ),
         "kind": "crash" if level == "fatal" else "error",
@@ -170,18 +164,18 @@ def _sentry(raw: Raw) -> Said:
         "sig": str(raw.get("groupID") or ""),
         # The innermost comes last.
         "stack": [
-            _frame(
+            values.frame(
                 one.get("function"), one.get("filename") or one.get("module"), one.get("lineNo") or one.get("lineno")
             )
-            for one in reversed(frames[-_FRAMES:])
+            for one in reversed(frames[-values.FRAMES :])
         ],
     }
 
 
-def _unity(raw: Raw) -> Said:
-    said = {_plain(key): value for key, value in raw.items()}
-    described = (_pairs(said.get(key)) for key in ("devicemetadata", "dimensions", "fields", "metadata"))
-    about = {_plain(name): value for pairs in described for name, value in pairs.items()}
+def _unity(raw: Raw) -> _Said:
+    said = {values.plain(key): value for key, value in raw.items()}
+    described = (values.pairs(said.get(key)) for key in ("devicemetadata", "dimensions", "fields", "metadata"))
+    about = {values.plain(name): value for pairs in described for name, value in pairs.items()}
     own = said.get("identifier") or said.get("reportid") or said["id"]
     stack = said.get("stacktrace") or about.get("stacktrace") or ""
     text = said.get("message") or said.get("exception") or said.get("summary")
@@ -191,10 +185,10 @@ def _unity(raw: Raw) -> Said:
     native = str(said.get("type") or said.get("reporttype") or "").lower()
     kind = "bug" if not stack else "crash" if "crash" in native or "native" in native else "error"
     return {
-        "own": _text(own),
-        "time": _moment(said.get("receivedon") or said.get("timestamp") or said.get("time")),
+        "own": values.word(own),
+        "time": values.moment(said.get("receivedon") or said.get("timestamp") or said.get("time")),
         "kind": kind,
-        "text": _join(str(text or ""), notes),
+        "text": values.joined(str(text or ""), notes),
         "player": str(said.get("userid") or said.get("ipaddress") or about.get("deviceid") or ""),
         "build": str(
             next(
@@ -204,15 +198,15 @@ def _unity(raw: Raw) -> Said:
         ),
         "platform": str(said.get("platform") or about.get("platform") or ""),
         "scene": str(about.get("scene") or about.get("scenename") or ""),
-        "stack": _lines(stack),
+        "stack": values.lines(stack),
     }
 
 
 _UNITY_BUILDS = ("buildguid", "buildid", "build", "appversion", "applicationversion", "version", "gameversion")
 
 
-def _backtrace(raw: Raw) -> Said:
-    attributes = _object(raw, "attributes")
+def _backtrace(raw: Raw) -> _Said:
+    attributes = values.object_in(raw, "attributes")
     threads = raw.get("threads") or {}
     main = threads.get(str(raw.get("mainThread"))) or next(
         (one for one in threads.values() if isinstance(one, dict) and one.get("fault")), {}
@@ -222,8 +216,8 @@ def _backtrace(raw: Raw) -> Said:
     kind = str(attributes.get("error.type") or "Crash").lower()
     message = attributes.get("error.message") or (raw.get("annotations") or {}).get("Message") or ""
     return {
-        "own": _text(raw["uuid"]),
-        "time": _moment(raw["timestamp"]),
+        "own": values.word(raw["uuid"]),
+        "time": values.moment(raw["timestamp"]),
         "kind": "crash" if kind in ("crash", "hang", "low memory") else "error",
         "text": ": ".join(filter(None, (", ".join(classes), str(message)))),
         "player": str(attributes.get("user.id") or attributes.get("guid") or ""),
@@ -234,11 +228,11 @@ def _backtrace(raw: Raw) -> Said:
         "platform": str(attributes.get("uname.sysname") or attributes.get("device.platform") or ""),
         "session": str(attributes.get("application.session") or ""),
         "scene": str(attributes.get("scene.name") or attributes.get("scene") or ""),
-        "playtime": _seconds(attributes.get("process.age")),
+        "playtime": values.seconds(attributes.get("process.age")),
         "sig": str(attributes.get("fingerprint") or attributes.get("_mod_fingerprint") or ""),
         "stack": [
-            _frame(one.get("funcName"), one.get("path") or one.get("library"), one.get("line"))
-            for one in frames[:_FRAMES]
+            values.frame(one.get("funcName"), one.get("path") or one.get("library"), one.get("line"))
+            for one in frames[: values.FRAMES]
         ],
     }
 
@@ -246,63 +240,67 @@ def _backtrace(raw: Raw) -> Said:
 _BACKTRACE_BUILDS = ("build.id", "application.build", "build", "application.version", "version")
 
 
-def _gameanalytics(raw: Raw) -> Said:
-    data = _object(raw, "data") if "data" in raw else raw
-    category = _string(data, "category")
+def _gameanalytics(raw: Raw) -> _Said:
+    data = values.object_in(raw, "data") if "data" in raw else raw
+    category = values.text_in(data, "category")
     client, arrival = data.get("client_ts"), raw.get("arrival_ts", data.get("server_ts"))
-    time = _moment(client if client is not None else arrival)
-    if client is not None and arrival is not None and not (time and abs(_epoch(client) - _epoch(arrival)) < _DAY):
+    time = values.moment(client if client is not None else arrival)
+    if (
+        client is not None
+        and arrival is not None
+        and not (time and abs(values.epoch(client) - values.epoch(arrival)) < _DAY)
+    ):
         # A player's clock may say anything.
-        time = _moment(arrival)
+        time = values.moment(arrival)
     severe = data.get("severity") == "critical"
     kinds = {"error": "crash" if severe else "error", "session_end": "session"}
     return {
-        "own": _text(data["event_uuid"]) if data.get("event_uuid") else "",
+        "own": values.word(data["event_uuid"]) if data.get("event_uuid") else "",
         "time": time,
         "kind": kinds.get(category, "event"),
         "text": str(data.get("message") or data.get("event_id") or category),
-        "player": _word(data, "user_id"),
+        "player": values.word_in(data, "user_id"),
         "build": str(data.get("build") or ""),
         "platform": str(data.get("platform") or ""),
         "session": str(data.get("session_id") or ""),
         "scene": str(data.get("progression01") or data.get("area") or ""),
-        "playtime": _seconds(data.get("length")),
+        "playtime": values.seconds(data.get("length")),
     }
 
 
-def _unity_analytics(raw: Raw) -> Said:
-    said = {_plain(key): value for key, value in raw.items()}
+def _unity_analytics(raw: Raw) -> _Said:
+    said = {values.plain(key): value for key, value in raw.items()}
     more = said.get("customparams") or said.get("eventparams") or said.get("eventjson") or {}
-    more = {_plain(key): value for key, value in more.items()} if isinstance(more, dict) else {}
+    more = {values.plain(key): value for key, value in more.items()} if isinstance(more, dict) else {}
     name = said.get("eventname") or said.get("name") or said["type"]
-    ended = _plain(str(name)) in ("gameended", "sessionend", "appstop")
+    ended = values.plain(str(name)) in ("gameended", "sessionend", "appstop")
     length = said.get("duration") if ended else None
     builds = (where.get(key) for where in (said, more) for key in ("clientversion", "appver", "appversion", "build"))
     return {
-        "own": _text(said["eventuuid"]) if said.get("eventuuid") else "",
-        "time": _moment(said["eventtimestamp"] if "eventtimestamp" in said else said["ts"]),
+        "own": values.word(said["eventuuid"]) if said.get("eventuuid") else "",
+        "time": values.moment(said["eventtimestamp"] if "eventtimestamp" in said else said["ts"]),
         "kind": "session" if ended else "event",
         "text": str(name),
-        "player": _text(said["userid"]),
+        "player": values.word(said["userid"]),
         "build": str(next(filter(None, builds), "")),
         "platform": str(said.get("platform") or ""),
         "session": str(said.get("sessionid") or ""),
         "scene": str(more.get("scene") or more.get("level") or more.get("levelname") or ""),
-        "playtime": None if length is None else _number(length) / 1000,
+        "playtime": None if length is None else values.number(length) / 1000,
     }
 
 
-def _playfab(raw: Raw) -> Said:
+def _playfab(raw: Raw) -> _Said:
     entity = raw.get("Entity") or {}
     payload = raw.get("Payload") if isinstance(raw.get("Payload"), dict) else raw
-    more = {_plain(key): value for key, value in {**payload, **(raw.get("CustomTags") or {})}.items()}  # type: ignore[dict-item]
+    more = {values.plain(key): value for key, value in {**payload, **(raw.get("CustomTags") or {})}.items()}  # type: ignore[dict-item]
     name = raw.get("EventName") or raw.get("Name") or str(raw["FullName"]).rpartition(".")[2]
     severe = "crash" in str(name).lower()
     return {
-        "own": _text(raw.get("EventId") or raw["Id"]),
-        "time": _moment(raw.get("OriginalTimestamp") or raw["Timestamp"]),
+        "own": values.word(raw.get("EventId") or raw["Id"]),
+        "time": values.moment(raw.get("OriginalTimestamp") or raw["Timestamp"]),
         "kind": "crash" if severe else "error" if "error" in str(name).lower() else "event",
-        "text": _join(str(name), more.get("message")),
+        "text": values.joined(str(name), more.get("message")),
         "player": str(entity.get("Id") or raw.get("EntityId") or ""),
         "build": str(more.get("build") or more.get("buildid") or more.get("version") or more.get("gameversion") or ""),
         "platform": str(more.get("platform") or ""),
@@ -373,10 +371,10 @@ def mapped(name: str, file: Path) -> Source:
 
     columns = tuple(said.items())
 
-    def read(raw: Raw) -> Said:
+    def read(raw: Raw) -> _Said:
         cells = dict(fixed)
         for field, column in columns:
-            value = raw[column] if column in raw else _at(raw, column)
+            value = raw[column] if column in raw else values.at(raw, column)
             if value is not None and value != "":
                 cells[field] = value
         if len(cells) == len(fixed):
@@ -390,7 +388,7 @@ def mapped(name: str, file: Path) -> Source:
 _WORDS = frozenset(["text", "player", "build", "branch", "platform", "session", "scene", "sig"])
 
 
-def _said(raw: Raw) -> Said:
+def _said(raw: Raw) -> _Said:
     if unknown := sorted(raw.keys() - {*FIELDS}):
         raise ValueError(f"{', '.join(unknown)}: expected of {', '.join(FIELDS)}")
     return _in_our_fields({key: value for key, value in raw.items() if value not in (None, "")}, 1)
@@ -400,153 +398,24 @@ ADDED = Source("added", _said)
 """What somebody says in our own fields."""
 
 
-def _in_our_fields(cells: dict[str, Any], best: float) -> Said:
+def _in_our_fields(cells: dict[str, Any], best: float) -> _Said:
     """Fields as somebody named them, each read as what it is."""
-    found: Said = {}
+    found: _Said = {}
     for field, value in cells.items():
         if field in _WORDS:
             found[field] = value if type(value) is str else str(value)
     found["own"] = str(cells.get("id", ""))
-    found["time"] = _moment(cells.get("time"))
+    found["time"] = values.moment(cells.get("time"))
     found["kind"] = str(cells.get("kind", "comment")).strip().lower()
     if "rating" in cells:
-        found["rating"] = _rating(cells["rating"], best)
+        found["rating"] = values.rating(cells["rating"], best)
     if "playtime" in cells:
-        found["playtime"] = _number(cells["playtime"])
+        found["playtime"] = values.number(cells["playtime"])
     if "count" in cells:
-        found["count"] = max(1, int(_number(cells["count"])))
+        found["count"] = max(1, int(values.number(cells["count"])))
     if "stack" in cells:
-        found["stack"] = _lines(cells["stack"])
+        found["stack"] = values.lines(cells["stack"])
     return found
-
-
-def _at(raw: Raw, column: str) -> Any:
-    """What stands in a column, or at the end of a path through objects."""
-    if column in raw:
-        return raw[column]
-    found: Any = raw
-    for key in column.split("."):
-        found = found.get(key) if isinstance(found, dict) else None
-    return found
-
-
-def _object(raw: Raw, key: str) -> dict[str, Any]:
-    value = raw[key]
-    if not isinstance(value, dict):
-        raise ValueError(f"{key}: expected an object")
-    return value
-
-
-def _string(raw: Raw, key: str) -> str:
-    value = raw[key]
-    if not isinstance(value, str):
-        raise ValueError(f"{key}: expected a text")
-    return value
-
-
-def _word(raw: Raw, key: str) -> str:
-    return _text(raw[key])
-
-
-def _text(value: object) -> str:
-    """A name or number that identifies something."""
-    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
-        raise ValueError(f"expected a name or number, found {type(value).__name__}")
-    return str(value)
-
-
-def _flag(raw: Raw, key: str) -> bool:
-    value = raw[key]
-    if not isinstance(value, bool):
-        raise ValueError(f"{key}: expected true or false")
-    return value
-
-
-def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError("expected a number")
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError("expected a finite number")
-    return number
-
-
-def _seconds(value: object) -> float | None:
-    return None if value in (None, "") else _number(value)
-
-
-def _rating(value: object, best: float) -> float:
-    number = _number(value) / best
-    if not 0 <= number <= 1:
-        raise ValueError(f"rating: expected 0 to {best:g}, found {value}")
-    return round(number, 4)
-
-
-def _epoch(value: object) -> float:
-    """Seconds since 1970 of a time however it is written. Raises ValueError."""
-    if isinstance(value, str):
-        if not _NUMBER.fullmatch(value):
-            return _of_text(value)
-        value = float(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError("not a time")
-    return value / 1000 if abs(value) > _EPOCH_MS else value
-
-
-def _of_text(text: str) -> float:
-    try:
-        moment = datetime.fromisoformat(_DIGITS.sub(r"\1", text.strip().removesuffix(" UTC")))
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
-        raise ValueError(f"{text[:40]!r}: not a time; expected ISO 8601 or seconds since 1970") from None
-
-
-# .NET writes seven digits.
-_DIGITS = re.compile(r"(\.\d{6})\d+")
-
-
-def _moment(value: object) -> str:
-    """ISO 8601 in UTC; empty for nothing, and for what no clock that was set can have said. Raises ValueError."""
-    if value is None or value == "":
-        return ""
-    seconds = int(_epoch(value))
-    if not _FIRST < seconds < _LAST:
-        return ""
-    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19] + "Z"
-
-
-def _pairs(value: object) -> dict[str, Any]:
-    """`{name: value}` of an object, or of a list of objects with `key` or `name`, and `value`, or of pairs."""
-    if isinstance(value, dict):
-        return value
-    found = {}
-    for one in value if isinstance(value, list) else ():
-        if isinstance(one, dict):
-            low = {key.lower(): inner for key, inner in one.items()}
-            name = low.get("key") or low.get("name")
-            if isinstance(name, str):
-                found[name] = low.get("value")
-        elif isinstance(one, list) and len(one) == 2 and isinstance(one[0], str):
-            found[one[0]] = one[1]
-    return found
-
-
-def _frame(function: object, file: object, line: object) -> str:
-    where = f"{file}:{line}" if file and line else str(file or "")
-    return " ".join(filter(None, (str(function or ""), f"({where})" if where else "")))
-
-
-def _lines(stack: object) -> list[str]:
-    lines = stack if isinstance(stack, list) else str(stack).splitlines()
-    return [str(line).strip() for line in lines if str(line).strip()][:_FRAMES]
-
-
-def _join(title: str, body: object) -> str:
-    return f"{title}\n{body}" if isinstance(body, str) and body.strip() else title
-
-
-def _plain(key: str) -> str:
-    return key.lower().replace("_", "").replace(" ", "").replace(".", "")
 
 
 def _listed(names: tuple[str, ...]) -> str:

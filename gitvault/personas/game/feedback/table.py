@@ -302,7 +302,7 @@ class Table:
     # -- the file ------------------------------------------------------------------------------------
 
     def _opened(self) -> sqlite3.Connection:
-        self._vault._disk.make_folder(self._file.parent)
+        self._vault.disk.make_folder(self._file.parent)
         for attempt in (1, 2):
             create_private(self._file)
             db = sqlite3.connect(self._file, isolation_level=None, timeout=60)
@@ -357,5 +357,5 @@ def _clean(cell: Any) -> Any:
 def _remove(file: Path, vault: Vault) -> None:
     for name in (file, file.with_name(file.name + "-journal")):
         with suppress(FileNotFoundError):
-            vault._disk.unlink(name)
-    vault._disk.sync_folder(file.parent)
+            vault.disk.unlink(name)
+    vault.disk.sync_folder(file.parent)
