@@ -214,23 +214,28 @@ def _linked(text: str) -> list[str]:
     return [unquote(name) for name in re.findall(r'src="([^"]+)"', text)]
 
 
-def test_the_command(lantern: GameVault, run: Run, tmp_path: Path) -> None:
+def test_the_command(lantern: GameVault, command: Run, tmp_path: Path) -> None:
     fill(lantern)
-    [one] = json.loads(run("feedback", "spikes", "--project", "lantern", "--json").stdout)
+    [one] = json.loads(command("feedback", "spikes", "--project", "lantern", "--json").stdout)
     assert set(one) == {"sig", "builds", "players", "before", "after", "q"}
-    rows = json.loads(run("feedback", "suspects", one["sig"], "--json").stdout)
+    rows = json.loads(command("feedback", "suspects", one["sig"], "--json").stdout)
     assert rows[0]["path"] == "hud.tscn" and rows[0]["reason"] == rows[0]["reasons"][0]
-    assert "hud.tscn" in run("feedback", "suspects", one["sig"], "--from", "b2", "--to", "b3").stdout
-    assert one["sig"] in run("feedback", "spikes").stdout
-    assert run("feedback", "spikes", "--build", "b2").stdout.startswith("nothing rose")
-    assert "too hard" in run("feedback", "categories").stdout
-    assert json.loads(run("feedback", "categories", "--json").stdout)[0]["category"] == "crash"
-    made = json.loads(run("game", "report", "b2", "b3", "-o", str(tmp_path / "out"), "--json").stdout)
+    assert "hud.tscn" in command("feedback", "suspects", one["sig"], "--from", "b2", "--to", "b3").stdout
+    assert one["sig"] in command("feedback", "spikes").stdout
+    assert command("feedback", "spikes", "--build", "b2").stdout.startswith("nothing rose")
+    assert "too hard" in command("feedback", "categories").stdout
+    assert json.loads(command("feedback", "categories", "--json").stdout)[0]["category"] == "crash"
+    made = json.loads(command("game", "report", "b2", "b3", "-o", str(tmp_path / "out"), "--json").stdout)
     assert Path(made["page"]).is_file() and made["rose"] == 1
-    assert run("feedback", "suspects", code=129).stderr.endswith("expected SIGNATURE; see: git-vault feedback -h\n")
-    assert "expected two builds" in run("game", "report", "b2", code=129).stderr
+    for words, told in (
+        (("feedback", "suspects"), "expected SIGNATURE"),
+        (("feedback", "spikes", "x"), "takes no FILE"),
+        (("game", "report", "b2"), "expected two builds"),
+    ):
+        done = command(*words)
+        assert (done.returncode, told in done.stderr) == (129, True)
 
 
-def test_a_project_with_feedback_of_one_build_or_none(lantern: GameVault, run: Run) -> None:
-    assert run("feedback", "spikes").stdout == "feedback of one build: nothing to compare with\n"
-    assert run("feedback", "categories").stdout == "no feedback with words\n"
+def test_a_project_with_feedback_of_one_build_or_none(lantern: GameVault, command: Run) -> None:
+    assert command("feedback", "spikes").stdout == "feedback of one build: nothing to compare with\n"
+    assert command("feedback", "categories").stdout == "no feedback with words\n"

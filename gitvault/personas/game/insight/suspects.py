@@ -29,6 +29,8 @@ _DEFINITION_WENT, _NAME_WENT, _NAME_TOUCHED = 10.0, 7.0, 3.0
 _ON_THE_LINE = 0.9
 """Of a name's weight, where the report does not say it but the line of code that its stack names."""
 _CLASS_ON_THE_LINE = 6.0
+_GIVEN, _MOST_GIVEN = 0.7, 5
+"""Where the line uses a variable: what the statement names that gave it its value, of so many variables."""
 _WORD_IN_PATH, _WORD_IN_CHANGE, _WORD_OF_THE_LINE = 4.0, 2.0, 1.5
 _NEIGHBOUR = 4.0
 _SCENE, _IN_SCENE = 5.0, 2.5
@@ -63,6 +65,7 @@ _COMMON = frozenset(
         "every res src script way like come came hardly since again",
     )
 )
+_ASSIGNS = re.compile(rb"\s*(?:[A-Za-z_@][\w<>\[\].]*\s+){0,4}(?:self\.|this\.)?([A-Za-z_]\w*)\s*(?::\s*\w*\s*)?=(?!=)")
 # Of any programming language.
 _KEYWORDS = frozenset(
     re.findall(
@@ -417,9 +420,27 @@ def _lines(told: Clues, paths: Sequence[bytes], newer: Read) -> Iterator[_Line]:
         for path in fitting[:1]:
             content = newer(path).splitlines()
             if one.line <= len(content):
-                text = _statement(content, one.line)
-                names = {name for name in _WORD.findall(text) if name.lower() not in _KEYWORDS}
-                yield _Line(f"{to_line(path)}:{one.line}", worth, frozenset(names))
+                where = f"{to_line(path)}:{one.line}"
+                names = _identifiers(_statement(content, one.line))
+                yield _Line(where, worth, names)
+                # What is nothing there was given a few lines, or half a file, before.
+                given = {name for line in _assignments(content, names, one.line) for name in _identifiers(line)}
+                yield _Line(where, worth * _GIVEN, frozenset(given - names))
+
+
+def _identifiers(text: str) -> frozenset[str]:
+    return frozenset(name for name in _WORD.findall(text) if name.lower() not in _KEYWORDS)
+
+
+def _assignments(content: Sequence[bytes], names: frozenset[str], line: int) -> Iterator[str]:
+    """The statements that give these names what they are: the last one before the line, else the first."""
+    found: dict[str, int] = {}
+    for number, text in enumerate(content, 1):
+        if len(text) < 1000 and (match := _ASSIGNS.match(text)):
+            name = match[1].decode()
+            if name in names and number != line and (name not in found or number < line):
+                found[name] = number
+    return (_statement(content, number) for number in list(found.values())[:_MOST_GIVEN])
 
 
 def _statement(content: Sequence[bytes], line: int) -> str:
