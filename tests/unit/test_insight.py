@@ -13,7 +13,7 @@ from gitvault.personas.game.feedback import Feedback
 from gitvault.personas.game.insight import Suspect, categories
 from gitvault.personas.game.insight.categories import FILE, Category, Match, Rules, builtin, of_project
 from gitvault.personas.game.insight.signatures import KIND, Frame, frame, frames, headline, plain_function, signature
-from gitvault.personas.game.insight.spikes import RATE, Played, Spike, adjusted, spikes, upper_tail
+from gitvault.personas.game.insight.spikes import RATE, WINDOW, Played, Spike, adjusted, spikes, upper_tail
 from gitvault.personas.game.insight.suspects import Change, Clues, clues, references, suspects, words
 
 
@@ -227,6 +227,12 @@ def test_a_spike_says_who_and_how_much() -> None:
 
 def test_a_build_that_was_played_more_is_no_spike() -> None:
     assert spikes({"a": [10, 200], "b": [3, 60]}, [Played("b1", 100), Played("b2", 2000)]) == []
+
+
+def test_the_builds_long_ago_do_not_count() -> None:
+    played = [Played(f"b{n}", 1000) for n in range(WINDOW + 3)]
+    row = [90, 90, *[0] * WINDOW, 60]
+    assert [one.builds for one in spikes({"a": row}, played)] == [(f"b{WINDOW + 1}", f"b{WINDOW + 2}")]
 
 
 def test_builds_that_nobody_played_and_no_data_are_no_error() -> None:

@@ -16,13 +16,14 @@ from gitvault.personas.game.feedback import Feedback, Table, Wanted, find
 from gitvault.personas.game.insight import categories
 from gitvault.personas.game.insight.changes import Side, between, is_readable
 from gitvault.personas.game.insight.signatures import signature
-from gitvault.personas.game.insight.spikes import RATE, Played, Spike, spikes
+from gitvault.personas.game.insight.spikes import RATE, WINDOW, Played, Spike, spikes
 from gitvault.personas.game.insight.suspects import Suspect, clues, suspects
 
 if TYPE_CHECKING:
     from gitvault.vault import Vault
 
 _RECORDS = 200
+_NEWEST = 30
 _CATEGORISED = 100_000
 _EXAMPLES, _EXAMPLE_LENGTH = 5, 300
 _FEWEST_RATED = 20
@@ -111,20 +112,33 @@ def played_builds(vault: Vault, table: Table) -> list[Build]:
 
 
 def rises(vault: Vault, table: Table, *, build: str = "", rate: float = RATE) -> Rises:
-    """Which signatures rose between builds, or in that one only. Raises NotFoundError for a build without records."""
+    """Which signatures rose in one of the newest 30 builds, or in that one.
+
+    Raises NotFoundError for a build without records.
+    """
     keys, builds = _builds(vault, table)
-    per, played = _played(builds)
-    only = None
+    last = len(keys)
     if build:
         resolved = table.builds.resolve(build).snapshot
-        only = next((key for key, one in zip(keys, builds, strict=True) if key == resolved or one.name == build), None)
-        if only is None:
+        fitting = [
+            n for n, (key, one) in enumerate(zip(keys, builds, strict=True)) if key == resolved or one.name == build
+        ]
+        if not fitting:
             raise NotFoundError(
                 f"{to_line(build.encode())}: no feedback of this build; git-vault feedback report lists them"
             )
+        last = fitting[-1] + 1
+    # Of hundreds of builds these records are a tenth.
+    first = max(0, last - (1 if build else _NEWEST) - WINDOW)
+    keys, builds = keys[first:last], builds[first:last]
+    per, played = _played(builds)
     names = dict(zip(keys, (one.name for one in builds), strict=True))
-    counts = _counts(table, keys)
-    found = spikes(counts, [Played(key, many) for key, many in zip(keys, played, strict=True)], rate=rate, only=only)
+    found = spikes(
+        _counts(table, keys),
+        [Played(key, many) for key, many in zip(keys, played, strict=True)],
+        rate=rate,
+        only=keys[-1] if build else None,
+    )
     shown = [
         Spike(one.sig, (names[one.builds[0]], names[one.builds[1]]), one.players, one.before, one.after, one.q)
         for one in found
@@ -227,13 +241,14 @@ def _counts(table: Table, keys: list[str], sig: str = "") -> Mapping[str, list[i
     _define(table)
     place = {key: number for number, key in enumerate(keys)}
     found: dict[str, list[int]] = {}
+    numbers = [str(number) for number, key in table.db.execute(f"SELECT number, {_BUILD} FROM tie") if key in place]
     narrow, values = (f" AND (sig = ? OR {_SIG} = ?)", (sig, sig)) if sig else ("", ())
     for name, key, many in table.db.execute(
         f"SELECT {_SIG}, {_BUILD}, count(DISTINCT {_WHO}) FROM said JOIN tie ON tie = number"
-        f" WHERE {_TROUBLE}{narrow} GROUP BY 1, 2",
+        f" WHERE tie IN ({','.join(numbers)}) AND {_TROUBLE}{narrow} GROUP BY 1, 2",
         values,
     ):
-        if name and key in place:
+        if name:
             found.setdefault(sig or name, [0] * len(keys))[place[key]] += many
     return found
 

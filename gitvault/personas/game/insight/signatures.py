@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from gitvault.personas.game.feedback import Feedback
@@ -83,6 +84,8 @@ class Frame(NamedTuple):
         return not (_FOREIGN.search(self.function) or _FOREIGN_PLACE.search(self.file))
 
 
+# The same steps come in thousands of stacks: 0.1 us instead of 15.
+@lru_cache(1 << 16)
 def frame(text: str) -> Frame | None:
     """A line of a stack, of any language that games are written in; None for what is none."""
     text = text[:_LONGEST_LINE]

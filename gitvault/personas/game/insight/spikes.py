@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 RATE = 0.05
 """The share of false alarms that is allowed among spikes."""
-_WINDOW = 10
+WINDOW = 10
 """So many builds before are looked at: what a game was a year ago says little."""
 _FEWEST = 3
 """Players; fewer are an anecdote."""
@@ -83,7 +83,7 @@ def spikes(
     for number in range(1, len(builds)):
         if only not in (None, builds[number].build) or builds[number].exposure <= 0:
             continue
-        first = max(0, number - _WINDOW)
+        first = max(0, number - WINDOW)
         played = sum(one.exposure for one in builds[first:number])
         if played <= 0:
             continue
@@ -100,7 +100,7 @@ def spikes(
     found = []
     for (_, number, sig), q in zip(tried, adjusted([p for p, *_ in tried]), strict=True):
         if q <= rate and counts[sig][number] >= _FEWEST:
-            first = max(0, number - _WINDOW)
+            first = max(0, number - WINDOW)
             played = sum(one.exposure for one in builds[first:number])
             found.append(
                 Spike(
