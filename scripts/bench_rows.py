@@ -50,6 +50,10 @@ FILES = "the files"
 SCAN = "the scan"
 FULL = "mode full"
 GIT_LOG = "git log"
+OIIO = "oiiotool --diff"
+IDIFF = "idiff"
+ODIFF = "odiff"
+MAGICK = "ImageMagick"
 
 ROWS = (
     Row(
@@ -84,6 +88,25 @@ ROWS = (
     Row("projects-shown", "catalog", "50 projects reorganised and asked for, 20,000 snapshots", "s", (Goal(1),)),
     Row("projects-list", "catalog", "50 projects listed, from process start", "s", (Goal(0.5),)),
     Row("projects-counted", "catalog", "the same, the count of snapshots deleted", "s", (Goal(5),)),
+    *(
+        Row(f"image-{size}-{kind}", "images", f"{size.upper()} {what} compared, with pictures", "s", (Goal(goal),))
+        for size, kind, what, goal in (
+            ("4k", "png", "8-bit PNG", 2.5),
+            ("4k", "tif", "16-bit TIFF", 2.5),
+            ("4k", "exr", "EXR of nine channels", 4),
+            ("8k", "png", "8-bit PNG", 8),
+            ("8k", "tif", "16-bit TIFF", 8),
+            ("8k", "exr", "EXR of nine channels", 15),
+        )
+    ),
+    Row("image-figures-4k-png", "images", "figures alone, 4K PNG", "s", (Goal(1.5, OIIO), _faster(1, ODIFF))),
+    Row("image-noise-4k", "images", "the same, noise everywhere", "s", (Goal(1.5, OIIO), _faster(1, ODIFF))),
+    Row("image-figures-4k-tif", "images", "figures alone, 4K TIFF", "s", (Goal(1.5, OIIO), _faster(1, IDIFF))),
+    Row("image-figures-8k-png", "images", "figures alone, 8K PNG", "s", (Goal(1.5, OIIO), _faster(1, ODIFF))),
+    Row("image-figures-8k-tif", "images", "figures alone, 8K TIFF", "s", (Goal(1.5, OIIO), _faster(1, MAGICK))),
+    Row("image-figures-8k-exr", "images", "figures alone, 8K EXR", "s", (Goal(1.5, OIIO), _faster(1, IDIFF))),
+    Row("mesh-1m", "models", "models of a million faces, with pictures", "s", (Goal(10),)),
+    Row("psd-layer", "elements", "one layer of a PSD of 600 MB restored and proved", "s", (Goal(5),)),
     Row("timeline-warm", "timeline", "timeline of 500 versions, thumbnails kept", "s", (Goal(1),)),
     Row("timeline-previews", "timeline", "the same of 100 documents with previews, none kept", "s", (Goal(2),)),
     Row("timeline-jpeg", "timeline", "the same of 100 4K JPEGs", "s", (Goal(5),)),

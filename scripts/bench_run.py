@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import bench_library
+import bench_pictures
 from bench_rows import ROWS, Line, Row, judge, table
 from bench_stories import STORIES, Bench, say
 from bench_timeline import timeline
@@ -30,7 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     workdir = options.workdir.resolve()
     workdir.mkdir(parents=True, exist_ok=True)
     bench = Bench([row.name for row in rows], workdir, options.scale, options.repeat, options.cold, options.clones)
-    stories = {**STORIES, "library": bench_library.library, "links": bench_library.links, "timeline": timeline}
+    stories = {
+        **STORIES,
+        **{"library": bench_library.library, "links": bench_library.links, "timeline": timeline},
+        **{"images": bench_pictures.images, "models": bench_pictures.models, "elements": bench_pictures.elements},
+    }
     for name, story in stories.items():
         if any(row.story == name for row in rows):
             say(name)
@@ -40,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 bench.failures[name] = str(error)
                 say(f"  {name} FAILED: {error}")
             # What a story leaves behind is as large as its data.
-            for folder in ("source", "tools", "restored", "forest"):
+            for folder in ("source", "tools", "restored", "forest", "images", "models", "layers"):
                 shutil.rmtree(workdir / folder, ignore_errors=True)
     lines = list(judge(rows, bench))
     print(table(lines))

@@ -44,7 +44,7 @@ class Running:
 
     def until(self, event: str, count: int = 1) -> Happening:
         """Wait for something to have happened so often; the last of it."""
-        for _ in range(3000):
+        for _ in range(12_000):
             found = [h for h in self.happened if h.event == event]
             if len(found) >= count:
                 return found[count - 1]
@@ -55,7 +55,7 @@ class Running:
 
     def stop(self) -> None:
         self.watcher.stop()
-        self.thread.join(20)
+        self.thread.join(60)
         self._opened.close()
         assert not self.thread.is_alive()
         if self.failure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
@@ -45,7 +46,9 @@ def _configure(parser: ArgumentParser) -> None:
     parser.add_argument("--branch", metavar="B", type=filled(str), help="import: whose players they are")
     parser.add_argument("--kind", metavar="K", type=filled(str), help="add, query: review, bug, crash ...")
     parser.add_argument("--text", metavar="T", type=filled(str), help="add: what was said; query: words in it")
-    parser.add_argument("--player", metavar="WHO", type=filled(str), help="add, query, purge: by name or id")
+    parser.add_argument(
+        "--player", metavar="WHO", type=filled(str), help="add, query, purge: by name or id, or the hash"
+    )
     parser.add_argument("--rating", metavar="R", type=float, help="add: from 0 to 1")
     parser.add_argument("--sig", metavar="SIG", type=filled(str), help="query: with this signature")
     parser.add_argument("--since", metavar="D", type=filled(date(end=False)), help="query: from then on")
@@ -129,9 +132,17 @@ def _projects(session: Session, arguments: Namespace) -> list[str]:
     return [from_ref_component(ref[len(prefix) :]) for ref in session.vault.history.refs.list(prefix)]
 
 
+def _player(session: Session, who: str | None) -> str:
+    """The hash of somebody, who is named as the source names them, or by the hash itself."""
+    from gitvault.personas.game.players import hasher
+
+    if who is None or re.fullmatch("[0-9a-f]{32}", who):
+        return who or ""
+    return hasher(session.vault)(who)
+
+
 def _wanted(session: Session, arguments: Namespace) -> Wanted:
     from gitvault.personas.game.feedback import Wanted
-    from gitvault.personas.game.players import hasher
 
     return Wanted(
         build=arguments.build or "",
@@ -140,7 +151,7 @@ def _wanted(session: Session, arguments: Namespace) -> Wanted:
         text=arguments.text or "",
         since=arguments.since,
         until=arguments.until,
-        player=hasher(session.vault)(arguments.player) if arguments.player else "",
+        player=_player(session, arguments.player),
         sig=arguments.sig or "",
         id=arguments.id or "",
         limit=arguments.limit,
@@ -249,12 +260,10 @@ def _build_row(one: BuildFigures) -> tuple[str, ...]:
 
 def _purge(session: Session, arguments: Namespace) -> Answer:
     from gitvault.personas.game.feedback import Table, Wanted, count, purge
-    from gitvault.personas.game.players import hasher
 
     if not (arguments.player or arguments.id):
         raise wrong("feedback purge: expected --player WHO or --id ID")
-    who = hasher(session.vault)(arguments.player) if arguments.player else ""
-    wanted = Wanted(player=who, id=arguments.id or "")
+    wanted = Wanted(player=_player(session, arguments.player), id=arguments.id or "")
     purged = 0
     for name in _projects(session, arguments):
         with Table(session.vault, name) as table:

@@ -648,9 +648,11 @@ class Vault(Opened):
         """
         from gitvault.core.backup_engine.forget import forget, search
         from gitvault.core.versioning import catalog
+        from gitvault.vcs.protect.purge import Bundles
 
+        bundles = Bundles(self.history)
         if not yes:
-            return search(self.history, patterns, catalog.saved(self.history, projects))[1]
+            return search(self.history, patterns, catalog.saved(self.history, projects), bundles)[1]
         with self._lock("forget"), self._reserve():
             names = catalog.saved(self.history, projects)
 
@@ -659,7 +661,13 @@ class Vault(Opened):
                 layout.clear_search(self.path, self._disk)
                 layout.clear_thumbnails(self.path, self._disk)
 
-            return forget(self.history, patterns, names, now=self.now(), host=self.config.machine, clear=clear)
+            return forget(
+                *(self.history, patterns, names),
+                now=self.now(),
+                host=self.config.machine,
+                clear=clear,
+                attachments=bundles,
+            )
 
     def name_snapshot(self, name: str, snapshot: SnapshotId, *, type: str, **said: Any) -> Tag:
         """Make a snapshot a milestone, which `prune` keeps; `said`: message, tags, metadata. See core/versioning/tags.

@@ -81,12 +81,5 @@ class Area:
     def _commit(self, made: Callable[[PackWriter], ObjectId], why: str, *, keep: bool) -> None:
         history = self._vault.history
         old = history.refs.read(self._ref)
-        pack = history.new_pack()
-        try:
-            commit = history.add_commit(pack, made(pack), old if keep else None, why)
-            finished = pack.finish()
-        except BaseException:
-            pack.abandon()
-            raise
-        history.publish([finished] if finished else [])
-        history.refs.update(self._ref, commit, old=old)
+        parent = old if keep else None
+        history.write_ref(self._ref, old, lambda pack: history.add_commit(pack, made(pack), parent, why))

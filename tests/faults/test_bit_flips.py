@@ -18,7 +18,7 @@ from gitvault.errors import GitVaultError
 from gitvault.vault import Vault
 
 SHARDS = 2
-REGIONS = 6
+REGIONS = 4
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))

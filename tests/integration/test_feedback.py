@@ -142,6 +142,7 @@ def test_real_formats_are_understood(lantern: GameVault, source: str) -> None:
         assert one.raw
     if source in ("sentry", "backtrace"):
         [one] = found.values()
+        assert one.branch == ("beta" if source == "sentry" else "")
         assert one.stack == ("Save.Write (Save.cs:42)", "Game.Update (Game.cs:10)")
         assert one.sig
     # The same file again.
@@ -552,6 +553,37 @@ def test_two_machines_have_the_same_records_in_any_order(lantern: GameVault) -> 
     assert lantern.feedback(text=one.text) == [one]
 
 
+def test_a_purge_that_was_cut_off_loses_nothing_and_is_completed(
+    lantern: GameVault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lantern.import_feedback(FILES["steam"], "steam")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(segments.area_of(lantern.vault, "lantern")), "erase", killed)
+        with pytest.raises(KeyboardInterrupt):
+            lantern.purge_feedback("76561198000000001")
+    assert [(one.text, one.purged) for one in lantern.feedback() if one.purged] == [("", True)]
+    assert len(lantern.feedback()) == 2
+    lantern.purge_feedback("76561198000000001")
+    assert b"Lovely caves" not in everything(lantern.vault)
+
+
+def test_an_import_that_was_cut_off_is_completed(lantern: GameVault, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Table, "put", killed)
+        with pytest.raises(KeyboardInterrupt):
+            lantern.import_feedback(FILES["steam"], "steam")
+    # What was durable counts.
+    assert len(lantern.feedback()) == 2
+    assert lantern.import_feedback(FILES["steam"], "steam").duplicates == 2
+
+
 def test_a_damaged_table_is_made_anew(lantern: GameVault) -> None:
     lantern.import_feedback(FILES["steam"], "steam")
     file = lantern.vault.path / "cache" / "feedback-lantern.db"
@@ -624,6 +656,7 @@ def test_the_command(command: Run, lantern: GameVault, tmp_path: Path) -> None:
     assert (report["records"], report["builds"][0]["snapshot"], report["project"]) == (4, snapshot, "lantern")
     assert "4 records of 4 players" in command("feedback", "report").stdout
     assert "would purge 1 record" in command("feedback", "purge", "--player", "anna").stdout
+    assert "would purge 1 record" in command("feedback", "purge", "--player", one["player"]).stdout
     assert "sweep" in command("feedback", "purge", "--player", "anna", "--yes").stdout
     assert "no feedback of theirs" in failed(command("feedback", "purge", "--player", "anna"), 128).stderr
     answer = document(command("build-id", lantern.path, "--json"))

@@ -45,7 +45,7 @@ def test_a_build_says_itself_what_it_is(lantern: GameVault) -> None:
     assert told(known, second) == told(known, second[:9]) == (second, 1.0)
     assert told(known, f"1.1+{second[:12]}") == told(known, f"alpha-1-3-g{second[:8].upper()}") == (second, 1.0)
     assert told(known, f"{second[:12]}.changed") == (second, builds.CHANGED_SINCE)
-    assert told(known, "9.9") == told(known, "deadbeef99") == told(known, "") == ("", 0.0)
+    assert told(known, "9.9") == told(known, "deadbeef99") == told(known, "") == told(known, "1" * 2000) == ("", 0.0)
 
 
 def test_without_a_name_it_is_what_was_out_then(lantern: GameVault) -> None:

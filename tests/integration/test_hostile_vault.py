@@ -142,6 +142,7 @@ def arm(git_dir: Path, canary: Path) -> None:
         (git_dir / "hooks" / name).symlink_to(canary)
 
 
+@pytest.mark.no_cover
 def test_a_vault_runs_nothing(saved: Path, canary: Path, command: Command, tmp_path: Path) -> None:
     arm(saved, canary)
     (saved / "info" / "attributes").write_text("* filter=x diff=x\n")
@@ -153,6 +154,7 @@ def test_a_vault_runs_nothing(saved: Path, canary: Path, command: Command, tmp_p
     assert contents(tmp_path / "back") == contents(project)
 
 
+@pytest.mark.no_cover
 def test_a_projects_repository_runs_nothing(vault: Vault, canary: Path, command: Command, tmp_path: Path) -> None:
     """Hooks, filters and fsmonitor of a checkout; and modules and programs where one stands."""
     project = tmp_path / "acme"
@@ -587,6 +589,7 @@ def test_folders_that_become_links_while_a_restore_runs(vault: Vault, tmp_path: 
 # -- who may read a vault ----------------------------------------------------------------------------
 
 
+@pytest.mark.no_cover
 def test_a_vault_is_its_owners_alone(tmp_path: Path) -> None:
     """Every folder 0700, every file 0600 or less, without any umask; those that git and workers write too."""
     project = write(tmp_path / "acme", {f"f/{n}": b"%d" % n for n in range(3100)})

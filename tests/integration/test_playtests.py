@@ -76,7 +76,7 @@ def test_a_game_that_is_killed_loses_a_quarter_of_a_second(lantern: GameVault, t
         "    r.event('tick', at=time.time()); time.sleep(0.005)\n"
     )
     game = subprocess.Popen([sys.executable, "-c", code, file])
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while (not file.exists() or file.stat().st_size < 2000) and time.monotonic() < deadline:
         time.sleep(0.01)
     game.send_signal(signal.SIGKILL)

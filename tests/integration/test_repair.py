@@ -516,7 +516,7 @@ def test_a_repair_that_is_killed_leaves_the_vault_no_worse(
         expected = {loss.object for loss in vault.verify(repair=True, copies=copies).quarantined}
     assert bool(expected) == (help_from == "nowhere")
     while not finished:
-        at += 1 + at // 3
+        at += 1 + at // 2
         path = tmp_path / "killed.git"
         shutil.rmtree(path, ignore_errors=True)
         shutil.copytree(broken, path)

@@ -150,7 +150,8 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-EVERY = pytest.mark.parametrize("run", ["dash", "bash", "busybox", "rescue.py"], indirect=True)
+BASH = pytest.param("bash", marks=pytest.mark.deep)
+EVERY = pytest.mark.parametrize("run", ["dash", BASH, "busybox", "rescue.py"], indirect=True)
 PYTHON = pytest.mark.parametrize("run", ["rescue.py"], indirect=True)
 
 

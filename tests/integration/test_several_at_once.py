@@ -145,7 +145,7 @@ def test_a_machine_that_works_is_waited_for(vault: Vault, tmp_path: Path) -> Non
 @pytest.mark.parametrize("shared", [False, True], ids=["one machine", "many machines"])
 def test_whoever_comes_gets_a_turn(shared: bool, vault: Vault, command: Command, tmp_path: Path) -> None:
     """Each saves a project of its own, and four save the same one as well."""
-    folders = [write(tmp_path / f"p{n}", {"f": b"%d" % n, "same": b"same" * 5000}) for n in range(3 if shared else 8)]
+    folders = [write(tmp_path / f"p{n}", {"f": b"%d" % n, "same": b"same" * 5000}) for n in range(3 if shared else 5)]
     failed: list[str] = []
 
     def work(number: int) -> None:

@@ -409,6 +409,7 @@ class DyingDisk(CountedDisk):
         super().unlink(path)
 
 
+@pytest.mark.no_cover
 def test_a_kill_at_any_operation_loses_nothing_and_the_next_sweep_ends_it(
     vault: Vault, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -418,7 +419,7 @@ def test_a_kill_at_any_operation_loses_nothing_and_the_next_sweep_ends_it(
     vault.history.write_file(OPERATIONS, RECORD_FILE, b"", "What the undo ref is of")
     vault.close()
     whole = dict(zip(kept, list(states.values())[2:], strict=True))
-    at, step = 0, 1 if request.config.getoption("--deep") else 7
+    at, step = 0, 1 if request.config.getoption("--deep") else 11
     sizes = set()
     while True:
         copy = tmp_path / f"v{at}.git"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import random
 import re
 import subprocess
 import zipfile
@@ -493,7 +494,7 @@ def test_of_a_large_file_only_what_its_preview_needs_is_read(art: Art, monkeypat
     data = struct.pack(">IIIIIIHH", 1, 160, 100, 480, 0, len(jpeg), 24, 1) + jpeg
     resources = b"8BIM\x04\x0c\0\0" + struct.pack(">I", len(data)) + data
     head = b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, 9, 9, 8, 3) + struct.pack(">II", 0, len(resources)) + resources
-    rest = os.urandom(16 << 20)
+    rest = random.Random(8).randbytes(16 << 20)
     (art.folder / "large.psd").write_bytes(head + rest)
     with zipfile.ZipFile(art.folder / "large.kra", "w") as archive:
         archive.writestr("mimetype", "application/x-krita")

@@ -18,7 +18,7 @@ from gitvault.errors import NotFoundError, ToolFailed, ToolMissing, UnsupportedM
 from gitvault.formats import Element, format_of
 from gitvault.formats.elements import element_changes, family, prove
 from gitvault.formats.scene import blend_mesh, blender, packing
-from gitvault.formats.scene.blend import Blend, Block, Datablock, Field, Layout, read, thumbnail
+from gitvault.formats.scene.blend import Blend, Block, Datablock, Field, Layout, read
 from gitvault.formats.scene.blend_splice import extract, same_types, splice
 from gitvault.formats.scene.datablocks import INTERFACE, KINDS, Contents, elements, head_of, identifier, links
 from gitvault.formats.witness import blend as second
@@ -245,18 +245,6 @@ def test_a_datablock_stands_in_a_file_of_its_own_with_what_it_refers_to(tmp_path
     extract(old, "material/Paint", output)
     assert set(found(output)) == {"material/Paint", "library/wood.blend", "image/Bark @//wood.blend"}
     assert found(output)["material/Paint"].hash == found(old)["material/Paint"].hash
-
-
-def test_the_preview_is_upright(old: Path, tmp_path: Path) -> None:
-    import io
-
-    from PIL import Image
-
-    with Image.open(io.BytesIO(thumbnail(old, 128))) as picture:
-        assert (picture.size, picture.getpixel((0, 0))) == ((2, 2), (8, 9, 10, 11))
-    without = old.read_bytes().replace(b"TEST", b"TSET")
-    with pytest.raises(UnsupportedMedia, match="without a preview"):
-        thumbnail(written(tmp_path / "none.blend", without), 128)
 
 
 def test_damaged_files_are_refused_whatever_byte_is_wrong(tmp_path: Path) -> None:

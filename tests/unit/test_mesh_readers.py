@@ -31,7 +31,7 @@ from models import (
 
 from gitvault.errors import UnsupportedMedia
 from gitvault.formats import fbx as fbx_scene
-from gitvault.formats import format_of
+from gitvault.formats import format_of, identify
 from gitvault.formats.elements import element_changes
 from gitvault.formats.mesh.distance import Surface, longest_edges, sampled, to_triangles
 from gitvault.formats.mesh.model import Part, content_hash, merged, unique_names
@@ -470,3 +470,17 @@ def test_vertices_at_one_place_become_one() -> None:
     vertices, which = merged(rows)
     assert vertices.tolist() == [[1, 0, 0], [0, 0, 0]]
     assert which.tolist() == [0, 1, 0, 1]
+
+
+def test_bytes_of_any_kind_are_no_model() -> None:
+    """A binary STL has no magic number."""
+    noise = random.Random(4)
+    for size in (84, 200, 65_536):
+        head = bytes(80) + struct.pack("<I", 1000) + noise.randbytes(size)
+        assert identify(head, ".bin") is None
+
+
+def test_a_model_of_few_triangles_is_one() -> None:
+    for head in (stl([box("")])[:134], stl([box("")])):
+        known = identify(head, ".bin")
+        assert known and known.name == "stl"

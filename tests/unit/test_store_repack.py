@@ -589,6 +589,7 @@ def each_operation(template: Path, tmp_path: Path, work: Callable[[Path, DyingDi
     assert at > 15
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("cached", [True, False])
 def test_a_kill_at_any_operation_loses_nothing_and_the_next_run_finishes(
     template: tuple[Path, dict[Pointer, bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cached: bool

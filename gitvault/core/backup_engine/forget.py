@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from gitvault.core.models import Entry, ForgetReport, ObjectId, SnapshotId
 from gitvault.core.patterns import Patterns
@@ -19,8 +19,24 @@ from gitvault.core.versioning.commits import identity
 from gitvault.core.versioning.history import NO_OBJECT, GitHistory
 from gitvault.core.versioning.objects import MODE_FILE, MODE_TREE, Commit, encode_tree, parse_message
 from gitvault.core.versioning.operations import RefMove
+from gitvault.core.versioning.packfile import PackWriter
 from gitvault.core.versioning.rewrite import Content, Rewrite
 from gitvault.errors import GitVaultError
+
+Matches = Callable[[bytes, bool], bool]
+"""Whether a path itself is meant, given whether it is a folder; those above it are not looked at."""
+
+
+class Attachments(Protocol):
+    """What is attached to snapshots, which may hold more of what is meant."""
+
+    def look(self, attached: ObjectId, matches: Matches) -> tuple[frozenset[bytes], frozenset[ObjectId]]:
+        """The paths in the project that match in there, and the blobs that they alone hold. Raises CorruptionError."""
+        ...
+
+    def without(self, attached: ObjectId, matches: Matches, pack: PackWriter) -> ObjectId | None:
+        """The tree that is attached then, None when nothing is. Raises CorruptionError."""
+        ...
 
 
 class _Found(NamedTuple):
@@ -41,8 +57,9 @@ _Trees = tuple[ObjectId | None, _Mirrored | None]
 class Search:
     """Finds what matches in snapshots; a folder that several hold is looked at once."""
 
-    def __init__(self, history: GitHistory, patterns: Sequence[str]) -> None:
+    def __init__(self, history: GitHistory, patterns: Sequence[str], attachments: Attachments | None = None) -> None:
         self._history = history
+        self.attachments = attachments
         self._rules = Patterns(patterns)
         self._known: dict[_Key, _Found] = {}
         self.blobs: set[ObjectId] = set()
@@ -65,6 +82,11 @@ class Search:
         path, tree, meta_tree = key
         paths: set[bytes] = set()
         files = size = 0
+        top = contents.attached(self._history, tree) if self.attachments and not path else None
+        if self.attachments and top:
+            inside_them, blobs = self.attachments.look(top, self.matches)
+            paths |= inside_them
+            self.blobs |= blobs
         for entry, _, below in contents.listing(self._history, tree, meta_tree, path=path)[1]:
             inside = path + b"/" + entry.path if path else entry.path
             folder = entry.kind == "folder"
@@ -133,7 +155,10 @@ class _Purge:
         for stored, (mode, oid) in (empty | self._history.tree(tree)).items():
             name = from_tree_name(stored)
             inside = path + b"/" + name if path else name
-            if self._search.matches(inside, mode == MODE_TREE):
+            if self._search.attachments and stored == contents.ATTACHED and not path:
+                left = self._search.attachments.without(oid, self._search.matches, self._pack)
+                entries += [(stored, MODE_TREE, left)] if left else []
+            elif self._search.matches(inside, mode == MODE_TREE):
                 gone.append(name)
             elif mode != MODE_TREE:
                 entries.append((stored, mode, oid))
@@ -152,12 +177,14 @@ class _Purge:
         return made, (MODE_TREE, self._pack.add(b"tree", encode_tree(below)))
 
 
-def search(history: GitHistory, patterns: Sequence[str], projects: Sequence[str]) -> tuple[Search, ForgetReport]:
+def search(
+    history: GitHistory, patterns: Sequence[str], projects: Sequence[str], attachments: Attachments | None = None
+) -> tuple[Search, ForgetReport]:
     """What in the projects' snapshots matches gitignore patterns. Raises CorruptionError, GitVaultError."""
     for pattern in patterns:
         if not pattern.strip() or pattern.startswith(("#", "!")):
             raise GitVaultError(f"{pattern!r}: not a pattern of paths; give one as in .gitignore, such as /keys/*.pem")
-    looking = Search(history, patterns)
+    looking = Search(history, patterns, attachments)
     paths: set[tuple[str, bytes]] = set()
     snapshots: list[SnapshotId] = []
     for project in projects:
@@ -177,12 +204,13 @@ def forget(
     now: datetime,
     host: str,
     clear: Callable[[str], None],
+    attachments: Attachments | None = None,
 ) -> ForgetReport:
     """Remove what matches from every snapshot of the projects. The caller holds the vault's lock.
 
     `clear`: makes a project's caches forget all, durably. Raises as `search` does; nothing is removed then.
     """
-    looking, report = search(history, patterns, projects)
+    looking, report = search(history, patterns, projects, attachments)
     touched = sorted({project for project, _ in report.paths})
     with Rewrite(history) as rewrite:
         purge = _Purge(history, looking, rewrite)

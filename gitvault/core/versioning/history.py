@@ -393,15 +393,23 @@ class GitHistory:
 
     def write_file(self, ref: str, name: bytes, content: bytes, why: str) -> None:
         """Replace a file of a ref that holds records, as a commit; durable when it returns."""
+        self.write_ref(ref, self.refs.read(ref), lambda pack: self.add_file(pack, ref, name, content, why)[1])
+
+    def write_ref(self, ref: str, old: ObjectId | None, make: Callable[[PackWriter], ObjectId]) -> ObjectId:
+        """Move a ref to what `make` adds to a pack, durable when it returns.
+
+        Raises LockedError when the ref is not at `old`; what `make` raises, and nothing is written.
+        """
         pack = self.new_pack()
         try:
-            parent, commit = self.add_file(pack, ref, name, content, why)
+            new = make(pack)
             made = pack.finish()
         except BaseException:
             pack.abandon()
             raise
         self.publish([made] if made else [])
-        self.refs.update(ref, commit, old=parent)
+        self.refs.update(ref, new, old=old)
+        return new
 
     def add_file(
         self, pack: PackWriter, ref: str, name: bytes, content: bytes, why: str

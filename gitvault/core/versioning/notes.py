@@ -12,6 +12,7 @@ from typing import Any
 from gitvault.core.models import ObjectId
 from gitvault.core.versioning.history import GitHistory
 from gitvault.core.versioning.objects import MODE_FILE, MODE_TREE, encode_tree
+from gitvault.core.versioning.packfile import PackWriter
 from gitvault.errors import CorruptionError
 
 PREFIX = "refs/notes/vault/"
@@ -31,18 +32,14 @@ def add(history: GitHistory, kind: str, said: Mapping[ObjectId, Sequence[Mapping
             written[commit.hex().encode()] = b"".join(sorted(old | new))
     if not written:
         return
-    pack = history.new_pack()
-    try:
+
+    def make(pack: PackWriter) -> ObjectId:
         for name, text in written.items():
             tree[name] = MODE_FILE, pack.add(b"blob", text)
         top = pack.add(b"tree", encode_tree((key, mode, oid) for key, (mode, oid) in tree.items()))
-        made = history.add_commit(pack, top, parent, why)
-        finished = pack.finish()
-    except BaseException:
-        pack.abandon()
-        raise
-    history.publish([finished] if finished else [])
-    history.refs.update(ref, made, old=parent)
+        return history.add_commit(pack, top, parent, why)
+
+    history.write_ref(ref, parent, make)
 
 
 def read(history: GitHistory, kind: str, commit: ObjectId) -> list[dict[str, Any]]:

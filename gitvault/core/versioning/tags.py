@@ -60,16 +60,9 @@ def create(
     """
     ref = ref_of(project, name)
     trailers = [("Vault-Type", type), *commits.facts(tags, metadata)]
-    pack = history.new_pack()
-    try:
-        text = format_message(message or name, trailers)
-        tag = history.add_tag(pack, history.locate(snapshot), ref[len(PREFIX) :], text)
-        made = pack.finish()
-    except BaseException:
-        pack.abandon()
-        raise
-    history.publish([made] if made else [])
-    history.refs.update(ref, tag, old=None)
+    text = format_message(message or name, trailers)
+    at = history.locate(snapshot)
+    tag = history.write_ref(ref, None, lambda pack: history.add_tag(pack, at, ref[len(PREFIX) :], text))
     return _read(history, ref, tag)
 
 

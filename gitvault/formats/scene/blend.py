@@ -7,7 +7,6 @@ object, `ME` a mesh); the `DATA` blocks after it are its own, and their addresse
 
 from __future__ import annotations
 
-import io
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -326,27 +325,3 @@ def read(path: Path) -> Blend:
         return Blend(*unpack(path))
     except (ValueError, struct.error, IndexError) as error:
         raise UnsupportedMedia(f"{path.name}: not read as a Blender file: {error}; its bytes are saved") from error
-
-
-def thumbnail(path: Path, side: int) -> bytes:
-    """The picture that Blender keeps in the file, as a PNG of its own size or smaller: 128 or 256 pixels.
-
-    Raises UnsupportedMedia when there is none, OSError.
-    """
-    from gitvault.formats.extras import need
-
-    blend = read(path)
-    block = next((block for block in blend.blocks if block.code == b"TEST"), None)
-    width, height = (
-        struct.unpack_from(blend.order + "ii", blend.bytes_of(block)) if block and block.size > 8 else (0, 0)
-    )
-    if block is None or not 0 < width <= 4096 or not 0 < height <= 4096 or block.size < 8 + 4 * width * height:
-        raise UnsupportedMedia(f"{path.name}: was saved without a preview; see the settings of Blender, Save & Load")
-    pixels = blend.content[block.start + 8 : block.start + 8 + 4 * width * height]
-    image = need("PIL.Image", "image").frombytes("RGBA", (width, height), pixels)
-    # Rows lie from the bottom up.
-    image = image.transpose(need("PIL.Image", "image").Transpose.FLIP_TOP_BOTTOM)
-    image.thumbnail((side, side))
-    with io.BytesIO() as file:
-        image.save(file, "PNG")
-        return file.getvalue()

@@ -37,6 +37,7 @@ _ROLLING_OUT = 0.5
 RELEASED = 0.4
 
 _ROLLOUT = 86400.0
+_LONGEST = 1000
 _PUBLIC = ("default", "public", "main", "master", "live", "release", "stable", "production")
 # `1a2b3c4`, a version with it (`1.2.0+1a2b3c4`), what git describe says (`alpha-1-3-g1a2b3c4`).
 _ID = re.compile(r"(?:.*(?:\+|-g))?([0-9a-f]{7,40})(\.changed)?")
@@ -112,7 +113,7 @@ class Builds:
         `branch`, `target`: as `deploy record` has them, where they are known.
         """
         if text.strip():
-            return self._named(text.strip())
+            return self._named(text.strip()) if len(text) <= _LONGEST else NOBODY
         if at is None:
             return NOBODY
         line = self.timeline(branch, target)

@@ -1,7 +1,7 @@
 """Segments: files of canonical lines in the area `feedback/<project>`, named by their content, never changed.
 
 What somebody wants to be forgotten is purged: the segments that have it are written anew with tombstones, so that the
-same export brings nothing back, and `purged/<hash>` names those that were there before. Where one of them comes back,
+same export brings nothing back, and `purged/<hash>` names one that was there before. Where one of them comes back,
 from a vault that has not heard of it, it counts for nothing, and goes with the next import or purge.
 """
 
@@ -77,7 +77,6 @@ def purge(area: Area, ids: Mapping[bytes, Collection[str]]) -> None:
 
     The area's history goes with them; what they held is gone after the next sweep.
     """
-    files: dict[bytes, bytes] = {}
     for path, purged in ids.items():
         content = area.read(path)
         lines = [
@@ -86,11 +85,9 @@ def purge(area: Area, ids: Mapping[bytes, Collection[str]]) -> None:
             else content[start : start + length]
             for said, _, start, length in read(area, path)
         ]
-        name, text = _named(b"".join(lines))
-        files[name] = text
-    listed = b"".join(path + b"\n" for path in sorted(ids))
-    files[b"/".join((_PURGED, hashlib.sha256(listed).hexdigest().encode()))] = listed
-    area.add(files, "Purge of feedback")
+        # With one commit each, so that nothing is lost wherever this stops; `settle` goes on then.
+        gone = b"/".join((_PURGED, hashlib.sha256(path).hexdigest().encode()))
+        area.add(dict([_named(b"".join(lines)), (gone, path + b"\n")]), "Purge of feedback")
     area.erase(ids.keys(), "Purge of feedback")
 
 

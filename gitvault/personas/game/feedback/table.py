@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     from gitvault.vault import Vault
 
-_VERSION = 1
+_VERSION = 2
+# `who` is `player` as a number, by which players are counted in half the time.
 _SCHEMA = """
 CREATE TABLE about(key TEXT PRIMARY KEY, value TEXT);
 CREATE TABLE segment(number INTEGER PRIMARY KEY, path BLOB UNIQUE);
@@ -36,18 +37,18 @@ CREATE TABLE tie(number INTEGER PRIMARY KEY, build TEXT, target TEXT, branch TEX
   snapshot TEXT, confidence REAL, how TEXT, UNIQUE(build, target, branch, start));
 CREATE TABLE known(key INTEGER PRIMARY KEY, digest INTEGER, row INTEGER);
 CREATE TABLE said(row INTEGER PRIMARY KEY, id BLOB, time INTEGER, source TEXT, kind TEXT, text TEXT, player BLOB,
-  tie INTEGER, platform TEXT, session TEXT, scene TEXT, rating REAL, playtime REAL, count INTEGER, sig TEXT,
-  stack TEXT, purged INTEGER, segment INTEGER, start INTEGER, length INTEGER);
+  who INTEGER, tie INTEGER, branch TEXT, platform TEXT, session TEXT, scene TEXT, rating REAL, playtime REAL,
+  count INTEGER, sig TEXT, stack TEXT, purged INTEGER, segment INTEGER, start INTEGER, length INTEGER);
 CREATE VIRTUAL TABLE words USING fts5(text, content='said', content_rowid='row', detail=none, columnsize=0);
 """
 _INDEXES = {
-    "by_tie": "said(tie, kind, source, rating, playtime, player)",
+    "by_tie": "said(tie, kind, source, rating, playtime, who)",
     "by_time": "said(time)",
     "by_kind": "said(kind, time)",
-    "by_player": "said(player) WHERE player IS NOT NULL",
-    "by_sig": "said(sig, tie) WHERE sig <> ''",
+    "by_player": "said(who) WHERE who IS NOT NULL",
+    "by_sig": "said(sig, who) WHERE sig <> ''",
 }
-_INSERT = f"INSERT INTO said VALUES({','.join('?' * 20)})"
+_INSERT = f"INSERT INTO said VALUES({','.join('?' * 22)})"
 
 
 class Table:
@@ -164,7 +165,9 @@ class Table:
             said["kind"],
             get("text", ""),
             bytes.fromhex(player) if player else None,
+            key_of(player) if player else None,
             self._tie(get("build", ""), said["source"], get("branch", ""), seconds),
+            get("branch", ""),
             get("platform", ""),
             get("session", ""),
             get("scene", ""),
@@ -314,8 +317,11 @@ class Table:
                 db.execute("PRAGMA temp_store=MEMORY")
                 [(version,)] = db.execute("PRAGMA user_version")
                 if version == 0:
-                    with suppress(sqlite3.OperationalError):
+                    try:
                         db.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}PRAGMA user_version={_VERSION};COMMIT;")
+                    except sqlite3.OperationalError:
+                        # Another process was quicker.
+                        db.rollback()
                     [(version,)] = db.execute("PRAGMA user_version")
                 if version != _VERSION:
                     raise sqlite3.DatabaseError("of another version")
@@ -341,7 +347,7 @@ class Table:
 
 
 def key_of(id: str) -> int:
-    """A record's key in the table."""
+    """The key of a record, or of a player, in the table."""
     return int(id[:16], 16) - (1 << 63)
 
 
