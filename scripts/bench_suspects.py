@@ -34,6 +34,7 @@ class Clone:
         self.batch = subprocess.Popen([*self.git, "cat-file", "--batch"], stdin=pipe, stdout=pipe)
 
     def blob(self, oid: str) -> bytes:
+        """An object's bytes, empty where the clone has it not."""
         assert self.batch.stdin and self.batch.stdout
         self.batch.stdin.write(oid.encode() + b"\n")
         self.batch.stdin.flush()
@@ -43,6 +44,7 @@ class Clone:
         return self.batch.stdout.read(int(head[2]) + 1)[:-1]
 
     def tree(self, commit: str, under: str) -> dict[bytes, str]:
+        """All blobs of a commit, or of a folder in it, by path."""
         spec = f"{commit}:{under}" if under else commit
         listed = subprocess.run([*self.git, "ls-tree", "-r", "-z", spec], capture_output=True, check=True).stdout
         return {row.split(b"\t", 1)[1]: row.split()[2].decode() for row in listed.split(b"\0") if row}
@@ -56,14 +58,17 @@ class Side:
         self.files: dict[bytes, str | bytes] = dict(files)
 
     def content(self, path: bytes) -> bytes:
+        """A file's bytes."""
         held = self.files.get(path, b"")
         return self.clone.blob(held) if isinstance(held, str) else held
 
     def read(self, path: bytes) -> bytes:
+        """A Read, as `suspects` has it."""
         content = self.content(path) if is_readable(path) else b""
         return b"" if len(content) > _LONGEST or b"\0" in content[:8000] else content
 
     def edit(self, edits: list[list[str]]) -> None:
+        """Break it, as `breakages.toml` says."""
         for path, *change in edits:
             key = path.encode()
             if not change:
@@ -77,6 +82,7 @@ class Side:
                 self.files[key] = content.replace(old, new)
 
     def numbers(self) -> Iterator[tuple[str, bytes]]:
+        """Unity's GUIDs with the paths of their assets."""
         for path in self.files:
             if path.endswith(b".meta") and b"\nguid: " in (content := self.read(path)):
                 yield content.partition(b"\nguid: ")[2][:32].decode("ascii", "replace"), path.removesuffix(b".meta")
@@ -118,6 +124,7 @@ def ranking(clone: Clone, case: Mapping[str, Any]) -> list[Suspect]:
 
 
 def main(folder: Path, words: list[str]) -> int:
+    """Rank all, or those with one of the words in their name; the exit code."""
     clones: dict[str, Clone] = {}
     places = []
     for case in tomllib.loads(CASES.read_text("utf-8"))["case"]:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 _LISTED = 20
 _REASONS = 3
-_EXAMPLES = 3
 
 
 def spikes(session: Session, arguments: Namespace) -> Answer:

@@ -223,7 +223,7 @@ def _of(table: Table, sig: str) -> Iterator[Feedback]:
         (sig, sig),
     ).fetchall()
     for (id,) in rows:
-        yield from find(table, Wanted(id=id.hex() if isinstance(id, bytes) else id))
+        yield from find(table, Wanted(id=id.hex()))
 
 
 def _define(table: Table) -> None:

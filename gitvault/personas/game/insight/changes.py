@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from io import BytesIO
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from gitvault.core.utils.kinds import kind_of
-from gitvault.errors import GitVaultError
+from gitvault.errors import GitVaultError, NotFoundError
 from gitvault.personas.game.insight.suspects import Change
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ class Side:
     def __init__(self, vault: Vault, snapshot: SnapshotId) -> None:
         self._vault = vault
         self._snapshot = snapshot
-        entries = vault.entries(snapshot, recursive=True)
-        self.sizes = {entry.path: entry.size for entry in entries if entry.kind == "file"}
+        self._entries = {entry.path: entry for entry in vault.entries(snapshot, recursive=True) if entry.kind == "file"}
+        self.sizes = {path: entry.size for path, entry in self._entries.items()}
         """Of all files, in bytes."""
         self._left = _MOST_READ
 
@@ -41,15 +42,23 @@ class Side:
         size = self.sizes.get(path)
         if size is None or size > min(_LONGEST, self._left) or not is_readable(path):
             return b""
-        target = BytesIO()
         try:
-            self._vault.read_file(self._snapshot, path, target)
+            content = self._content(path)
         except GitVaultError:
             # Damaged: `verify` is who tells, and the other changes are there.
             return b""
-        content = target.getvalue()
         self._left -= len(content)
         return b"" if b"\0" in content[:8000] else content
+
+    def _content(self, path: bytes) -> bytes:
+        entry = self._entries[path]
+        if not entry.pointer:
+            # By its blob: finding a file by its path reads its folder, 30 ms where that has 3,000 files.
+            with suppress(NotFoundError):
+                return self._vault.history.blob(entry.blob)
+        target = BytesIO()
+        self._vault.read_file(self._snapshot, path, target)
+        return target.getvalue()
 
     def numbers(self) -> Iterator[tuple[str, bytes]]:
         """Unity's GUIDs with the paths of the assets that have them, as their `.meta` files say."""

@@ -108,7 +108,7 @@ def _side(vault: Vault, table: Table, word: str) -> _Side:
             f"{to_line(word.encode())}: is a snapshot of {info.project}; expected one of {table.project}"
         )
     build = next((one for one in played_builds(vault, table) if one.snapshot == snapshot), None)
-    return _Side(word, info, build, by_category(vault, table, word), _tested(vault, table.project, snapshot, word))
+    return _Side(word, info, build, by_category(vault, table, snapshot), _tested(vault, table.project, snapshot, word))
 
 
 def _tested(vault: Vault, project: str, snapshot: str, word: str) -> Comparison | None:
@@ -121,7 +121,7 @@ def _tested(vault: Vault, project: str, snapshot: str, word: str) -> Comparison 
 def _rises(vault: Vault, table: Table, newer: _Side) -> Rises:
     if newer.build is None:
         return Rises([], [], "players")
-    return rises(vault, table, build=newer.build.name)
+    return rises(vault, table, build=newer.snapshot.id)
 
 
 def _pictures(
