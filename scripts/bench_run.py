@@ -16,6 +16,7 @@ from pathlib import Path
 
 import bench_library
 import bench_pictures
+from bench_game import players
 from bench_rows import ROWS, Line, Row, judge, table
 from bench_stories import STORIES, Bench, say
 from bench_timeline import timeline
@@ -34,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stories = {
         **STORIES,
         **{"library": bench_library.library, "links": bench_library.links, "timeline": timeline},
+        "players": players,
         **{"images": bench_pictures.images, "models": bench_pictures.models, "elements": bench_pictures.elements},
     }
     for name, story in stories.items():

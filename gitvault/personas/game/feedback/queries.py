@@ -83,7 +83,10 @@ class Report:
 def find(table: Table, wanted: Wanted, *, raw: bool = False) -> Iterator[Feedback]:
     """The records that fit, newest first; `raw`: with what the source gave. Raises CorruptionError."""
     where, values = _condition(table, wanted)
-    order = "ORDER BY time DESC, row" + (f" LIMIT {wanted.limit}" if wanted.limit is not None else "")
+    order = "ORDER BY time DESC, row"
+    if wanted.limit is not None:
+        # Sorted without their texts.
+        where = f"row IN (SELECT row FROM said WHERE {where} {order} LIMIT {wanted.limit})"
     rows = table.db.execute(f"SELECT {_COLUMNS} FROM said JOIN tie ON tie = number WHERE {where} {order}", values)
     if not raw:
         yield from map(_feedback, rows)
