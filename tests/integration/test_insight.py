@@ -131,6 +131,16 @@ def test_files_that_changed_late_are_known(lantern: GameVault) -> None:
     assert side.read(b"nothing") == side.read(b"night.png") == b"" and not is_readable(b"night.png")
 
 
+def test_files_that_version_control_keeps_are_read_too(tmp_path: Path, vault: Vault) -> None:
+    folder = tmp_path / "checkout"
+    folder.mkdir()
+    (folder / "player.gd").write_text(PLAYER)
+    for words in (("init", "-q"), ("add", "."), ("commit", "-qm", "x")):
+        subprocess.run(["git", *words], cwd=folder, check=True)
+    with GameVault("checkout", folder, vault=vault.path) as game:
+        assert Side(vault, game.backup().snapshot).read(b"player.gd").decode() == PLAYER
+
+
 def test_unity_assets_are_found_by_their_numbers(tmp_path: Path, vault: Vault) -> None:
     number = "0123456789abcdef0123456789abcdef"
     folder = tmp_path / "unity"
