@@ -61,6 +61,7 @@ VERBS = {
     "milestone": "milestone",
     "playtest": "playtest",
     "feedback": "feedback",
+    "game": "insight",
     "deploy": "deploy",
     "build-id": "deploy",
     "platform": "platform",

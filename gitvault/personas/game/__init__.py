@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from gitvault.personas.game.builds import BuildId, Deploy
     from gitvault.personas.game.feedback import Feedback, Imported, Report
+    from gitvault.personas.game.insight import Spike, Suspect
     from gitvault.personas.game.platforms import Capture, PlatformDifference
     from gitvault.personas.game.playtests import Recorder, Session
 
@@ -236,6 +237,26 @@ class GameVault(ProjectVault):
 
         found = read(on_disk(self.path))
         return compare(found.configuration, a, b, found.rules)
+
+    def spikes(self, build: str = "") -> list[Spike]:
+        """Which signatures rose between builds, or in that one, the most striking first; see `insight.rises`."""
+        from gitvault.personas.game import feedback, insight
+
+        with feedback.Table(self.vault, self.project.name) as table:
+            return insight.rises(self.vault, table, build=build).spikes
+
+    def suspects(self, sig: str, *, older: str = "", newer: str = "") -> list[Suspect]:
+        """What changed between the builds a signature rose in, the likeliest cause first; see `insight.suspicion`."""
+        from gitvault.personas.game import feedback, insight
+
+        with feedback.Table(self.vault, self.project.name) as table:
+            return insight.suspicion(self.vault, table, sig, older=older, newer=newer).suspects
+
+    def game_report(self, a: str, b: str, folder: Path | str, *, overwrite: bool = False) -> Path:
+        """Write a page about two builds; where it is. Raises ExistsError, NotFoundError."""
+        from gitvault.personas.game.insight.page import write_report
+
+        return write_report(self.vault, self.project.name, a, b, Path(folder), overwrite=overwrite)[0]
 
     @property
     def _spool(self) -> Path:
