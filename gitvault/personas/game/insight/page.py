@@ -18,7 +18,7 @@ from gitvault.core.utils.names import to_line
 from gitvault.errors import ExistsError, NotFoundError, ToolMissing, UnsupportedMedia
 from gitvault.formats.confined import Confined
 from gitvault.formats.difference import may_be_shown
-from gitvault.personas.game.feedback import Table
+from gitvault.personas.game.feedback import Table, Wanted, count
 from gitvault.personas.game.insight.builds import Build, ByCategory, Rises, by_category, played_builds, rises, suspicion
 from gitvault.personas.game.insight.suspects import Suspect
 
@@ -81,6 +81,7 @@ def write_report(
     with Table(vault, project) as table:
         sides = [_side(vault, table, word) for word in (a, b)]
         found = _rises(vault, table, sides[1])
+        records = sum(count(table, Wanted(build=side.snapshot.id)) for side in sides)
         causes = {
             one.sig: suspicion(vault, table, one.sig, older=sides[0].snapshot.id, newer=sides[1].snapshot.id).suspects
             for one in found.spikes[:_EXPLAINED]
@@ -95,7 +96,7 @@ def write_report(
     return target, {
         "changes": changed,
         "pictures": sum(map(len, pictures.values())),
-        "records": sum(one.records for side in sides for one in side.said),
+        "records": records,
         "rose": len(found.spikes),
     }
 
