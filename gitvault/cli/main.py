@@ -56,6 +56,7 @@ VERBS = {
     "workspace": "workspace",
     "milestone": "milestone",
     "playtest": "playtest",
+    "assets": "assets",
     "elements": "elements",
     "timeline": "timeline",
 }
