@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import bench_library
+from bench_histories import histories
 from bench_rows import ROWS, Line, Row, judge, table
 from bench_stories import STORIES, Bench, say
 from bench_timeline import timeline
@@ -29,8 +30,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = chosen(options)
     workdir = options.workdir.resolve()
     workdir.mkdir(parents=True, exist_ok=True)
-    bench = Bench([row.name for row in rows], workdir, options.scale, options.repeat, options.cold, options.clones)
-    stories = {**STORIES, "library": bench_library.library, "links": bench_library.links, "timeline": timeline}
+    bench = Bench(
+        [row.name for row in rows], workdir, options.scale, options.repeat, options.cold, options.clones, options.assets
+    )
+    stories = {
+        **STORIES,
+        "library": bench_library.library,
+        "links": bench_library.links,
+        "timeline": timeline,
+        "histories": histories,
+    }
     for name, story in stories.items():
         if any(row.story == name for row in rows):
             say(name)
@@ -82,6 +91,12 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="DIR",
         help="a folder of clones of real repositories, for rows that need them",
+    )
+    result.add_argument(
+        "--assets",
+        type=Path,
+        metavar="DIR",
+        help="a folder of clones of real games, bare or not; alone: the rows of their histories",
     )
     result.add_argument("--cold", action="store_true", help="drop the disk cache before each run (Linux, root)")
     return result

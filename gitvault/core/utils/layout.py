@@ -110,7 +110,7 @@ def clear_temporary(vault: Path, disk: Disk) -> None:
 
 
 def clear_search(vault: Path, disk: Disk) -> None:
-    """Remove the search index and all beside it, durably: after a power cut it must not come back with what was purged."""
+    """Remove the search index and the like, durably: after a power cut it must not come back with what was purged."""
     folder = vault / SEARCH
     if folder.is_dir():
         for path in folder.iterdir():

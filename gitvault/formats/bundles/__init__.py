@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gitvault.formats.bundles.records import Asset, Bundle
 
-__all__ = ["Asset", "Bundle", "EXTENSIONS", "family", "may_be", "read"]
+__all__ = ["EXTENSIONS", "Asset", "Bundle", "family", "may_be", "read"]
 
 _GODOT, _UNREAL = b"GDPC", b"\xe1\x12\x6f\x5a"
 _STARTS = {

@@ -42,11 +42,11 @@ def read(path: Path) -> Bundle:
 
 def _start(view: memoryview) -> int:
     """Where the pack begins: at once, or before its own length and the same four letters at the end."""
-    if view[:4] == b"GDPC":
+    if bytes(view[:4]) == b"GDPC":
         return 0
     (length,) = struct.unpack_from("<Q", view, len(view) - 12)
     start = len(view) - 12 - int(length)
-    if start < 0 or view[start : start + 4] != b"GDPC":
+    if start < 0 or bytes(view[start : start + 4]) != b"GDPC":
         raise ValueError("no pack where its end says")
     return start
 

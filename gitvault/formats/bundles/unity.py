@@ -1,4 +1,4 @@
-"""Unity's AssetBundles and player data, by UnityPy: every object that has a name, the others with the asset they belong to."""
+"""Unity's AssetBundles and player data, by UnityPy: objects that have a name, the others with what they belong to."""
 
 from __future__ import annotations
 

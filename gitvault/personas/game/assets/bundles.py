@@ -17,7 +17,7 @@ from gitvault.core.models import Entry, Filter, Problem, Snapshot
 from gitvault.core.utils import layout
 from gitvault.core.utils.files import open_plain
 from gitvault.core.utils.kinds import kind_of
-from gitvault.errors import GitVaultError, NotFoundError, UnsupportedMedia
+from gitvault.errors import UnsupportedMedia
 from gitvault.formats.bundles import Asset, Bundle, may_be
 from gitvault.formats.confined import Confined
 from gitvault.vault import Vault

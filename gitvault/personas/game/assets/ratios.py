@@ -40,7 +40,7 @@ def report(vault: Vault, projects: Collection[str] = ()) -> list[TypeSize]:
     Raises NotFoundError, CorruptionError.
     """
     sizes: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
-    held: dict[ObjectId, int] = {}
+    held: set[ObjectId] = set()
     counted: set[ChunkId] = set()
     for project in projects or vault.history.projects():
         vault.project(project)
@@ -52,11 +52,11 @@ def report(vault: Vault, projects: Collection[str] = ()) -> list[TypeSize]:
             row[1] += 1
             row[2] += size
             if blob not in held:
-                stored = (
-                    vault.store.stored_size(pointer, counted) if pointer else vault.history.objects.stored_size(blob)
-                )
-                held[blob] = stored
-                row[3] += stored
+                held.add(blob)
+                if pointer:
+                    row[3] += vault.store.stored_size(pointer, counted)
+                else:
+                    row[3] += vault.history.objects.stored_size(blob)
     found = (TypeSize(name, *row) for name, row in sizes.items())
     return sorted(found, key=lambda row: (-row.logical_bytes, row.type))
 
