@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING
 from gitvault.cli import render
 from gitvault.cli.arguments import filled, wrong
 from gitvault.core.utils.names import to_line, to_text
+from gitvault.errors import UnsupportedMedia
 from gitvault.personas.base import Answer, Session, Verb
 
 if TYPE_CHECKING:
-    from gitvault.personas.game.assets.bundles import AssetChange, Build, BundleChange
+    from gitvault.formats.bundles import Bundle
+    from gitvault.personas.game.assets.bundles import AssetChange, Build, BundleChange, Duplicate
     from gitvault.personas.game.assets.ratios import TypeSize
+    from gitvault.personas.game.assets.usage import Usage
 
 _DIFFERENT = 1
 _LISTED = 20
+_NAMELESS = "(without a name)"
 
 
 def _configure(parser: ArgumentParser) -> None:
@@ -189,7 +193,7 @@ def _diff_lines(found: list[BundleChange]) -> Iterator[str]:
                     (
                         asset.state,
                         render.line(asset.kind),
-                        render.line(asset.name) or "(without names)",
+                        render.line(asset.name) or _NAMELESS,
                         f"{render.size(asset.before)} -> {render.size(asset.after)}",
                     )
                     for asset in largest[:_LISTED]
@@ -200,10 +204,196 @@ def _diff_lines(found: list[BundleChange]) -> Iterator[str]:
             yield f"  and {len(largest) - _LISTED:,} more; --json lists all"
 
 
+def _show(session: Session, arguments: Namespace) -> Answer:
+    from gitvault.personas.game.assets.bundles import one_bundle
+
+    bundle = one_bundle(arguments.words[0], lambda: session.vault)
+    document = {
+        "format": bundle.format,
+        "version": bundle.version,
+        "opaque": bundle.opaque,
+        "damaged": list(bundle.damaged),
+        "assets": [
+            {"name": asset.name, "kind": asset.kind, "size": asset.size, "hash": asset.hash} for asset in bundle.assets
+        ],
+    }
+    return Answer(document, _show_lines(bundle), code=_DIFFERENT if bundle.damaged else 0)
+
+
+def _show_lines(bundle: Bundle) -> Iterator[str]:
+    whole = sum(asset.size for asset in bundle.assets)
+    count = render.plural(len(bundle.assets), "asset")
+    yield f"{bundle.format} {render.line(bundle.version)}: {count}, {render.size(whole)}"
+    if bundle.opaque:
+        yield f"opaque: {bundle.opaque}; its bytes are saved all the same"
+    yield from (f"damaged: {render.line(name)}" for name in bundle.damaged)
+    if bundle.assets:
+        largest = sorted(bundle.assets, key=lambda asset: (-asset.size, asset.name))
+        yield from render.table(
+            (
+                (render.size(asset.size), render.line(asset.kind), render.line(asset.name) or _NAMELESS)
+                for asset in largest
+            ),
+            right=(0,),
+        )
+
+
+def _find(session: Session, arguments: Namespace) -> Answer:
+    from gitvault.personas.game.assets.bundles import find
+
+    found = list(find(session.vault, _project(session, arguments), arguments.words[0]))
+    document = [
+        {
+            "snapshot": one.snapshot.id,
+            "time": render.iso(one.snapshot.time),
+            "path": to_text(one.path),
+            "name": one.asset.name,
+            "kind": one.asset.kind,
+            "size": one.asset.size,
+            "hash": one.asset.hash,
+        }
+        for one in found
+    ]
+    rows = (
+        (
+            one.snapshot.id[: render.SHORT],
+            render.local(one.snapshot.time),
+            to_line(one.path),
+            render.line(one.asset.kind),
+            render.line(one.asset.name),
+            render.size(one.asset.size),
+        )
+        for one in found
+    )
+    return Answer(document, render.table(rows, right=(5,)) if found else ["in no bundle of any build"])
+
+
+def _growth(session: Session, arguments: Namespace) -> Answer:
+    from gitvault.personas.game.assets.bundles import growth
+
+    found = list(growth(session.vault, _project(session, arguments)))
+    document = [
+        {
+            "snapshot": one.snapshot.id,
+            "time": render.iso(one.snapshot.time),
+            "path": to_text(one.path),
+            "size": one.size,
+            "before": one.before,
+            "assets": one.assets,
+            "loaded": one.loaded,
+        }
+        for one in found
+    ]
+    rows = (
+        (
+            to_line(one.path),
+            one.snapshot.id[: render.SHORT],
+            render.local(one.snapshot.time),
+            render.size(one.size),
+            _signed(one.size - one.before) if one.before else "",
+            render.plural(one.assets, "asset"),
+            render.subject(one.snapshot.message),
+        )
+        for one in found
+    )
+    return Answer(document, render.table(rows, right=(3, 4, 5)) if found else ["no bundles in any build"])
+
+
+def _signed(count: int) -> str:
+    return f"{'-' if count < 0 else '+'}{render.size(abs(count))}"
+
+
+def _duplicates(session: Session, arguments: Namespace) -> Answer:
+    from gitvault.personas.game.assets.bundles import Reader, duplicates
+
+    with Reader(session.vault) as reader:
+        build = reader.build(_snapshot(session, arguments))
+    found = duplicates(build)
+    document = {
+        "snapshot": build.snapshot,
+        "wasted_bytes": sum(one.wasted for one in found),
+        "duplicates": [
+            {
+                "name": one.name,
+                "kind": one.kind,
+                "size": one.size,
+                "hash": one.hash,
+                "bundles": [to_text(path) for path in one.places],
+            }
+            for one in found
+        ],
+        "problems": render.problems_document(build.problems),
+    }
+    return Answer(document, _duplicate_lines(found), problems=build.problems)
+
+
+def _duplicate_lines(found: list[Duplicate]) -> Iterator[str]:
+    if not found:
+        yield "no asset is in the bundles twice"
+        return
+    wasted = sum(one.wasted for one in found)
+    yield f"{render.plural(len(found), 'asset')} more than once, {render.size(wasted)} that one copy each would save"
+    yield from render.table(
+        (
+            (
+                render.size(one.wasted),
+                f"{len(one.places)} x",
+                render.line(one.kind),
+                render.line(one.name),
+                ", ".join(map(to_line, dict.fromkeys(one.places))),
+            )
+            for one in found
+        ),
+        right=(0, 1),
+    )
+
+
+def _unused(session: Session, arguments: Namespace) -> Answer:
+    from gitvault.personas.game.assets.usage import usage
+
+    snapshot = _snapshot(session, arguments)
+    found = usage(session.vault, snapshot)
+    if not found:
+        raise UnsupportedMedia(f"{snapshot[: render.SHORT]}: no project of Godot, Unity or Unreal in it")
+    document = {
+        "snapshot": snapshot,
+        "projects": [
+            {
+                "root": one.root,
+                "engine": one.engine,
+                "assets": one.assets,
+                "bytes": one.size,
+                "unused_bytes": sum(size for _, size in one.unused),
+                "unused": [{"path": path, "size": size} for path, size in one.unused],
+            }
+            for one in found
+        ],
+    }
+    return Answer(document, _unused_lines(found))
+
+
+def _unused_lines(found: list[Usage]) -> Iterator[str]:
+    for one in found:
+        unused = sum(size for _, size in one.unused)
+        yield (
+            f"{render.line(one.root) or '.'} ({one.engine}): nothing leads to {len(one.unused)} of"
+            f" {render.plural(one.assets, 'asset')}, {render.size(unused)} of {render.size(one.size)}"
+        )
+        yield from (
+            f"  {line}"
+            for line in render.table(((render.size(size), render.line(path)) for path, size in one.unused), right=(0,))
+        )
+
+
 _ACTIONS = {
     "report": (_report, 0, 0),
     "list": (_list, 0, 1),
+    "show": (_show, 1, 1),
     "diff": (_diff, 2, 2),
+    "find": (_find, 1, 1),
+    "growth": (_growth, 0, 0),
+    "duplicates": (_duplicates, 0, 1),
+    "unused": (_unused, 0, 1),
 }
 
 

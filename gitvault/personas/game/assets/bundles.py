@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from io import BytesIO
@@ -17,7 +18,8 @@ from gitvault.core.models import Entry, Filter, Problem, Snapshot
 from gitvault.core.utils import layout
 from gitvault.core.utils.files import open_plain
 from gitvault.core.utils.kinds import kind_of
-from gitvault.errors import UnsupportedMedia
+from gitvault.core.utils.names import from_text, to_line
+from gitvault.errors import NotFoundError, UnsupportedMedia
 from gitvault.formats.bundles import Asset, Bundle, may_be
 from gitvault.formats.confined import Confined
 from gitvault.vault import Vault
@@ -25,6 +27,8 @@ from gitvault.vault import Vault
 _READ = "gitvault.formats.bundles:read"
 _SECONDS = 900.0
 """For a bundle of some gigabytes: it is read and hashed."""
+_VERSION = 1
+"""Of what is remembered; raise it when bundles are read differently."""
 _CACHE_LIMIT = 256 << 20
 _HEAD = 64
 _DIGITS = re.compile(rb"[0-9]+")
@@ -105,9 +109,20 @@ class Size:
     snapshot: Snapshot
     path: bytes
     size: int
+    before: int
+    """Its size in the build before; 0: it was not there."""
     assets: int
     loaded: int
     """Bytes of its assets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An asset in one bundle of one build."""
+
+    snapshot: Snapshot
+    path: bytes
+    asset: Asset
 
 
 class Reader:
@@ -163,7 +178,10 @@ class Reader:
         return content.getvalue()[:_HEAD]
 
     def _remembered(self, id: str) -> Bundle | None:
-        with suppress(OSError, ValueError, TypeError, KeyError), open_plain(self._folder / f"{id}.json") as file:
+        with (
+            suppress(OSError, ValueError, TypeError, KeyError),
+            open_plain(self._folder / f"{id}.{_VERSION}.json") as file,
+        ):
             return _bundle(json.loads(file.read(_CACHE_LIMIT)))
         return None
 
@@ -172,7 +190,7 @@ class Reader:
         # Without it the bundle is read again, which is no harm.
         with suppress(OSError):
             disk.make_folder(self._folder)
-            disk.write_durably(self._folder / f"{id}.json", json.dumps(asdict(bundle)).encode())
+            disk.write_durably(self._folder / f"{id}.{_VERSION}.json", json.dumps(asdict(bundle)).encode())
 
 
 def _bundle(document: Mapping[str, Any]) -> Bundle:
@@ -190,28 +208,34 @@ def compare(before: Build, after: Build) -> list[BundleChange]:
 
     Bundles are paired by path, then those whose paths differ in their numbers only, as `game-1.2.pck` does.
     """
+    pairs = _paired(before, after)
+    gone = {one.path for one in before.bundles} - {was.path for was, _ in pairs if was}
+    changes = [_changed(was, now) for was, now in pairs if not was or was.id != now.id]
+    changes += [
+        BundleChange(one.path, one.path, "removed", one.size, 0, _asset_changes(one.bundle.assets, ()), "")
+        for one in before.bundles
+        if one.path in gone
+    ]
+    return sorted(changes, key=lambda change: change.path)
+
+
+def _paired(before: Build, after: Build) -> list[tuple[Packed | None, Packed]]:
+    """Each bundle of the newer build with what it was in the older one."""
     old, new = ({one.path: one for one in build.bundles} for build in (before, after))
-    pairs = [(old.pop(path), new.pop(path)) for path in sorted(old.keys() & new.keys())]
+    pairs: list[tuple[Packed | None, Packed]] = [(old.pop(path), new.pop(path)) for path in old.keys() & new.keys()]
     numbered: defaultdict[bytes, list[bytes]] = defaultdict(list)
     for path in (*old, *new):
         numbered[_DIGITS.sub(b"#", path)].append(path)
     for paths in numbered.values():
         if len(paths) == 2 and paths[0] in old and paths[1] in new:
-            pairs.append((old.pop(paths[0]), new.pop(paths[1])))
-    changes = [_changed(was, now) for was, now in pairs if was.id != now.id]
-    changes += [
-        BundleChange(one.path, one.path, "removed", one.size, 0, _asset_changes(one.bundle.assets, ()), "")
-        for one in old.values()
-    ]
-    changes += [
-        BundleChange(one.path, one.path, "added", 0, one.size, _asset_changes((), one.bundle.assets), "")
-        for one in new.values()
-    ]
-    return sorted(changes, key=lambda change: change.path)
+            pairs.append((old[paths[0]], new.pop(paths[1])))
+    return [*pairs, *((None, one) for one in new.values())]
 
 
-def _changed(was: Packed, now: Packed) -> BundleChange:
-    assets = _asset_changes(was.bundle.assets, now.bundle.assets)
+def _changed(was: Packed | None, now: Packed) -> BundleChange:
+    assets = _asset_changes(was.bundle.assets if was else (), now.bundle.assets)
+    if not was:
+        return BundleChange(now.path, now.path, "added", 0, now.size, assets, "")
     opaque = now.bundle.opaque or was.bundle.opaque
     return BundleChange(now.path, was.path, "changed", was.size, now.size, assets, opaque)
 
@@ -261,11 +285,41 @@ def growth(vault: Vault, project: str) -> Iterator[Size]:
 
     Those that are damaged are left out. Raises NotFoundError, CorruptionError, ToolMissing.
     """
-    known: dict[bytes, str] = {}
+    last = Build("", ())
+    for snapshot, build in _builds(vault, project):
+        for was, now in sorted(_paired(last, build), key=lambda pair: pair[1].path):
+            if not was or was.id != now.id:
+                assets = now.bundle.assets
+                loaded = sum(asset.size for asset in assets)
+                yield Size(snapshot, now.path, now.size, was.size if was else 0, len(assets), loaded)
+        last = build
+
+
+def find(vault: Vault, project: str, text: str) -> Iterator[Place]:
+    """Where assets are whose names hold this text, upper and lower case alike: in each build, in each bundle.
+
+    Raises as `growth`.
+    """
+    wanted = text.lower()
+    for snapshot, build in _builds(vault, project):
+        for one in build.bundles:
+            yield from (Place(snapshot, one.path, asset) for asset in one.bundle.assets if wanted in asset.name.lower())
+
+
+def _builds(vault: Vault, project: str) -> Iterator[tuple[Snapshot, Build]]:
     with Reader(vault) as reader:
         for snapshot in reversed(vault.list_snapshots(Filter(project=project))):
-            for one in reader.build(snapshot.id).bundles:
-                if known.get(one.path) != one.id:
-                    known[one.path] = one.id
-                    assets = one.bundle.assets
-                    yield Size(snapshot, one.path, one.size, len(assets), sum(asset.size for asset in assets))
+            yield snapshot, reader.build(snapshot.id)
+
+
+def one_bundle(named: str, vault: Callable[[], Vault]) -> Bundle:
+    """What is in a bundle on disk, or SNAPSHOT:PATH. Raises NotFoundError, UnsupportedMedia, ToolMissing."""
+    snapshot, colon, path = named.partition(":")
+    if os.path.lexists(named) or not colon:
+        if not os.path.isfile(named):
+            raise NotFoundError(f"{to_line(os.fsencode(named))}: no such file; a saved one is SNAPSHOT:PATH")
+        with Confined() as child:
+            return _bundle(child.call(_READ, named, seconds=_SECONDS))
+    [entry] = vault().entries(snapshot, from_text(path))
+    with Reader(vault()) as reader:
+        return reader.packed(snapshot, entry).bundle
