@@ -88,7 +88,8 @@ def _content(found: Any) -> tuple[int, str]:
     from UnityPy.helpers.ResourceReader import get_resource_data
 
     tree = found.parse_as_dict()
-    name, offset, size = (tree.pop(place[0], {}).get(key, 0) for key in place[1:])
+    beside = tree.pop(place[0], {})
+    name, offset, size = (beside.get(key, 0) for key in place[1:])
     if not name:
         return len(raw), sha256(raw).hexdigest()
     try:

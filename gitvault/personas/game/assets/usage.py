@@ -17,6 +17,7 @@ from gitvault.core.models import Entry
 from gitvault.core.utils.kinds import kind_of
 from gitvault.core.utils.names import to_text
 from gitvault.vault import Vault
+from gitvault.vcs.protect.view import View
 
 _KINDS = frozenset({"image", "audio", "video", "model", "font"})
 _ENDINGS = frozenset(
@@ -26,6 +27,7 @@ _MOST_READ = 64 << 20
 """Of one file, in bytes: larger ones are assets whose references are not looked for."""
 
 _Content = Callable[[str], bytes]
+_Named = Callable[[str, bytes], Iterator[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +49,8 @@ class Usage:
 class _Engine:
     """How an engine's files name each other."""
 
-    roots: Callable[[Collection[str], _Content], Iterable[str]]
-    """What is used whoever names it."""
-    named: Callable[[Collection[str], _Content], Callable[[str, bytes], Iterator[str]]]
-    """Makes what tells the files that a file names, by its path and content."""
+    look: Callable[[Collection[str], _Content], tuple[Iterable[str], _Named]]
+    """What is used whoever names it, and what tells the files that a file names, by its path and content."""
     read: frozenset[str]
     """Endings of files that may name others."""
     skipped: tuple[str, ...]
@@ -59,7 +59,8 @@ class _Engine:
 
 def usage(vault: Vault, snapshot: str) -> list[Usage]:
     """Each project of an engine in a snapshot. Raises NotFoundError, CorruptionError."""
-    entries = {to_text(entry.path): entry for entry in vault.entries(snapshot, recursive=True) if entry.kind == "file"}
+    view = View(vault.history, vault.resolve(snapshot))
+    entries = {to_text(entry.path): entry for entry in view.entries() if entry.kind == "file"}
     roots = dict(_projects(entries))
     # A project inside another one is its own.
     owners: defaultdict[str, dict[str, Entry]] = defaultdict(dict)
@@ -72,15 +73,22 @@ def usage(vault: Vault, snapshot: str) -> list[Usage]:
 
     def content_of(files: Mapping[str, Entry]) -> _Content:
         def content(path: str) -> bytes:
-            if path not in files or files[path].size > _MOST_READ:
-                return b""
-            target = BytesIO()
-            vault.read_file(snapshot, files[path].path, target)
-            return target.getvalue()
+            entry = files.get(path)
+            return _content(vault, view, entry) if entry and entry.size <= _MOST_READ else b""
 
         return content
 
     return [_usage(root, engine, owners[root], content_of(owners[root])) for root, engine in sorted(roots.items())]
+
+
+def _content(vault: Vault, view: View, entry: Entry) -> bytes:
+    if based := view.find(entry.path):
+        return view.read(based)
+    if not entry.pointer:
+        return vault.history.blob(entry.blob)
+    target = BytesIO()
+    vault.store.retrieve_file(entry.pointer, target)
+    return target.getvalue()
 
 
 def _projects(paths: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -95,8 +103,8 @@ def _projects(paths: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 def _usage(root: str, name: str, files: Mapping[str, Entry], content: _Content) -> Usage:
     engine = _ENGINES[name]
-    named = engine.named(files, content)
-    seen = set(engine.roots(files, content))
+    roots, named = engine.look(files, content)
+    seen = set(roots)
     pending = list(seen)
     by_name: defaultdict[str, list[str]] = defaultdict(list)
     for path in files:
@@ -112,7 +120,13 @@ def _usage(root: str, name: str, files: Mapping[str, Entry], content: _Content) 
         new = (found & files.keys()) - seen
         seen |= new
         pending += new
-    assets = {path: entry.size for path, entry in files.items() if _is_asset(path, engine)}
+    # Folders that an engine is told to leave alone.
+    hidden = [dirname(path) for path in files if path.rpartition("/")[2] == ".gdignore"]
+    assets = {
+        path: entry.size
+        for path, entry in files.items()
+        if _is_asset(path, engine) and not any(_is_in(path, folder) for folder in hidden)
+    }
     unused = sorted(((path, size) for path, size in assets.items() if path not in seen), key=lambda one: (-one[1], one))
     return Usage(root, name, len(assets), sum(assets.values()), tuple(unused))
 
@@ -132,13 +146,17 @@ def _is_asset(path: str, engine: _Engine) -> bool:
 
 
 _MODELS = frozenset({".gltf", ".glb", ".obj", ".mtl", ".dae", ".fbx", ".blend", ".escn"})
-_BESIDE = re.compile(rb"(?i)[\w ().-]+[.](?:png|jpe?g|tga|bmp|dds|exr|hdr|tiff?|webp|psd|ktx2?|mtl|bin)")
+_ENDED = re.compile(rb"(?i)[.](?:png|jpe?g|tga|bmp|dds|exr|hdr|tiff?|webp|psd|ktx2?|mtl|bin)(?![a-z0-9])")
+_BEFORE = re.compile(r"[^/\\\"'<>|:\0\r\n\t]*\Z")
+_LONGEST = 128
 
 
 def _beside(path: str, data: bytes, by_name: Mapping[str, list[str]]) -> Iterator[str]:
     """Models name their textures without saying where: in their folder, or below it."""
-    for found in _BESIDE.finditer(data):
-        words = found[0].decode("utf-8", "replace").split(" ")
+    # From the ending back: from the front, base64 of some megabytes would be gone through from each of its letters.
+    for found in _ENDED.finditer(data):
+        before = _BEFORE.search(data[max(0, found.start() - _LONGEST) : found.start()].decode("utf-8", "replace"))
+        words = ((before[0] if before else "") + found[0].decode()).split(" ")
         # What stands before a name in a line is no part of it.
         for number in range(len(words)):
             for other in by_name.get(" ".join(words[number:]), ()):
@@ -154,13 +172,8 @@ _UID = re.compile(rb"uid://[a-z0-9]+")
 _SCRIPTS = frozenset({".gd", ".cs", ".gdextension", ".gdnlib", ".gdns", ".cpp", ".h"})
 
 
-def _godot_roots(files: Collection[str], content: _Content) -> Iterator[str]:
-    for path in files:
-        if _ending(path) in _SCRIPTS or path.endswith((".godot", ".cfg")):
-            yield path
-
-
-def _godot_named(files: Collection[str], content: _Content) -> Callable[[str, bytes], Iterator[str]]:
+def _godot(files: Collection[str], content: _Content) -> tuple[Iterable[str], _Named]:
+    roots = [path for path in files if _ending(path) in _SCRIPTS or path.endswith((".godot", ".cfg"))]
     uids: dict[bytes, str] = {}
     for path in files:
         if path.endswith((".import", ".uid", ".tscn", ".tres")):
@@ -177,7 +190,7 @@ def _godot_named(files: Collection[str], content: _Content) -> Callable[[str, by
             if at := uids.get(found[0]):
                 yield at
 
-    return named
+    return roots, named
 
 
 def _at(files: Collection[str], path: str) -> Iterator[str]:
@@ -196,7 +209,9 @@ def _at(files: Collection[str], path: str) -> Iterator[str]:
 # -- Unity
 
 _GUID = re.compile(rb"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])")
-_ASSETS = re.compile(rb"""["'](Assets/[^"'\r\n]+)["']""")
+_PACKED = re.compile(rb"(?s)\0(?=(.{16})(?:[\2\3]\0\0\0|\0\0\0[\2\3])\0)")
+"""In a binary asset's table of files: no name, a GUID, a type, no path."""
+_ASSETS = re.compile(rb"""(?:["']|path: )(Assets/[^"'\r\n]+)""")
 _BUNDLED = re.compile(rb"assetBundleName: *\S")
 _LOADED = ("Resources/", "StreamingAssets/", "Editor/", "Editor Default Resources/", "Gizmos/", "Plugins/")
 _UNITY_SCRIPTS = frozenset(
@@ -204,54 +219,57 @@ _UNITY_SCRIPTS = frozenset(
 )
 
 
-def _unity_roots(files: Collection[str], content: _Content) -> Iterator[str]:
+def _unity(files: Collection[str], content: _Content) -> tuple[Iterable[str], _Named]:
+    roots = [path for path in files if _is_loaded(path)]
     scenes = [path for path in files if path.endswith(".unity")]
     chosen = content("ProjectSettings/EditorBuildSettings.asset")
     if not any(path.encode() in chosen for path in scenes):
-        yield from scenes
-    for path in files:
-        if (
-            path.startswith("ProjectSettings/")
-            or _ending(path) in _UNITY_SCRIPTS
-            or "AddressableAssetsData/" in path
-            or any(path.startswith(f"Assets/{folder}") or f"/{folder}" in path for folder in _LOADED)
-        ):
-            yield path
-        elif path.endswith(".meta") and _BUNDLED.search(content(path)):
-            yield from (path, path.removesuffix(".meta"))
-
-
-def _unity_named(files: Collection[str], content: _Content) -> Callable[[str, bytes], Iterator[str]]:
+        roots += scenes
     guids: dict[bytes, str] = {}
+    packed: dict[bytes, str] = {}
     for path in files:
-        if path.endswith(".meta") and (found := _GUID.search(content(path)[:400])):
-            guids[found[0]] = path.removesuffix(".meta")
+        if not path.endswith(".meta"):
+            continue
+        data = content(path)
+        if found := _GUID.search(data[:400]):
+            guids[found[0]] = packed[_packed(found[0])] = path.removesuffix(".meta")
+        if _BUNDLED.search(data):
+            roots.append(path.removesuffix(".meta"))
 
     def named(path: str, data: bytes) -> Iterator[str]:
         # How a model is taken in stands beside it, and may name materials.
         yield f"{path}.meta"
-        for found in _GUID.finditer(data):
-            if at := guids.get(found[0]):
-                yield at
         for found in _ASSETS.finditer(data):
             yield from _at(files, found[1].decode("utf-8", "replace"))
+        is_text = data.startswith((b"%YAML", b"{")) or b"\0" not in data[:1000]
+        for found in (_GUID if is_text else _PACKED).finditer(data):
+            if at := guids.get(found[0]) if is_text else packed.get(found[1]):
+                yield at
 
-    return named
+    return roots, named
+
+
+def _is_loaded(path: str) -> bool:
+    """Whether the engine takes it whoever names it."""
+    if path.startswith("ProjectSettings/") or _ending(path) in _UNITY_SCRIPTS or "AddressableAssetsData/" in path:
+        return True
+    return any(path.startswith(f"Assets/{folder}") or f"/{folder}" in path for folder in _LOADED)
+
+
+def _packed(guid: bytes) -> bytes:
+    """A GUID as binary assets have it: the digits of each byte the other way round."""
+    return bytes.fromhex(b"".join(guid[at + 1 : at + 2] + guid[at : at + 1] for at in range(0, 32, 2)).decode())
 
 
 # -- Unreal
 
+_UNREAL_ROOTS = (".umap", ".uproject", ".uplugin", ".ini", ".cpp", ".h", ".cs")
 _PACKAGE = re.compile(rb"/([A-Za-z0-9_]+)/([A-Za-z0-9_/+-]*)")
 
 
-def _unreal_roots(files: Collection[str], content: _Content) -> Iterator[str]:
-    for path in files:
-        # Actors of a level that keeps each in a file of its own are named by nobody.
-        if path.endswith((".umap", ".uproject", ".uplugin", ".ini", ".cpp", ".h", ".cs")) or "/__External" in path:
-            yield path
-
-
-def _unreal_named(files: Collection[str], content: _Content) -> Callable[[str, bytes], Iterator[str]]:
+def _unreal(files: Collection[str], content: _Content) -> tuple[Iterable[str], _Named]:
+    # Actors of a level that keeps each in a file of its own are named by nobody.
+    roots = [path for path in files if path.endswith(_UNREAL_ROOTS) or "/__External" in path]
     mounts = {b"Game": "Content"}
     for path in files:
         if path.endswith(".uplugin"):
@@ -265,19 +283,17 @@ def _unreal_named(files: Collection[str], content: _Content) -> Callable[[str, b
                 if path.endswith(".ini"):
                     yield from _at(files, inner)
 
-    return named
+    return roots, named
 
 
 _ENGINES = {
     "godot": _Engine(
-        _godot_roots,
-        _godot_named,
+        _godot,
         _SCRIPTS | frozenset({".tscn", ".scn", ".tres", ".res", ".godot", ".cfg", ".gdshader", ".json", ".theme"}),
         (".godot/", ".import/"),
     ),
     "unity": _Engine(
-        _unity_roots,
-        _unity_named,
+        _unity,
         _UNITY_SCRIPTS
         | frozenset(
             {
@@ -306,8 +322,7 @@ _ENGINES = {
         ("Library/", "Temp/", "ProjectSettings/"),
     ),
     "unreal": _Engine(
-        _unreal_roots,
-        _unreal_named,
+        _unreal,
         frozenset({".uasset", ".umap", ".uproject", ".uplugin", ".ini", ".cpp", ".h", ".cs"}),
         ("Intermediate/", "Saved/", "DerivedDataCache/", "Binaries/"),
     ),
