@@ -61,7 +61,8 @@ def test_what_every_type_costs_is_told_by_type(lantern: GameVault, vault: Vault,
     build(lantern, hero_png=noise[:1000] + b"x" + noise[1001:], level_obj=text + b"vertex 4 5 6\n", copy_png=noise)
     (lantern.path / "LICENSE").write_text("MIT\n")
     lantern.backup()
-    png, obj, none = found = report(vault, ["lantern"]) if report(vault) == report(vault, ["lantern"]) else []
+    png, obj, none = found = report(vault)
+    assert report(vault, ["lantern"]) == found
     assert [(one.type, one.files, one.versions) for one in found] == [("png", 2, 3), ("obj", 1, 2), ("", 1, 1)]
     assert (png.logical_bytes, obj.logical_bytes) == (600_000, 2 * len(text) + 13)
     # The copy costs nothing, and of the second version only what is new.
@@ -71,6 +72,7 @@ def test_what_every_type_costs_is_told_by_type(lantern: GameVault, vault: Vault,
     listed = document(command("assets", "report", "--json"))
     assert isinstance(listed, list)
     assert set(listed[0]) == {"type", "files", "versions", "logical_bytes", "stored_bytes", "ratio"}
+    assert lantern.asset_report() == [png, obj, none]
     assert listed[0]["type"] == "png" and listed[0]["ratio"] == round(png.ratio, 3)
     shown = command("assets", "report").stdout.splitlines()
     assert shown[0].split() == ["type", "files", "versions", "bytes", "stored", "ratio"]
@@ -93,7 +95,9 @@ def test_what_changed_in_bundles_between_builds(lantern: GameVault, vault: Vault
     with Reader(vault) as reader:
         before, after = reader.build(first), reader.build(second)
     assert isinstance(before, Build) and isinstance(before.bundles[0], Packed)
-    game, new, old = changes = compare(before, after)
+    assert lantern.bundles(first) == before
+    game, new, old = changes = lantern.compare_bundles(first, second)
+    assert changes == compare(before, after)
     assert isinstance(game, BundleChange)
     assert [(one.path, one.was, one.state) for one in changes] == [
         (b"build/game-2.pck", b"build/game-1.pck", "changed"),
@@ -232,6 +236,7 @@ def test_assets_that_nothing_in_a_godot_project_leads_to(lantern: GameVault, vau
         },
     )
     assert unused(vault, snapshot) == ["left/over.png", "left/ring_a.tres", "left/ring_b.tres"]
+    assert lantern.unused_assets("lantern") == usage(vault, snapshot)
     told = document(command("assets", "unused", "--json"))
     assert isinstance(told, dict)
     assert told["projects"][0]["engine"] == "godot" and len(told["projects"][0]["unused"]) == 3

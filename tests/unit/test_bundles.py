@@ -85,6 +85,8 @@ def test_what_unreal_hides_is_said(tmp_path: Path) -> None:
     assert bundle(tmp_path, "c.utoc", b"-==--==--==--==-").opaque == "Unreal's IoStore: its table is not read"
     assert "encrypted, or of its maker's own kind" in bundle(tmp_path, "d.pak", b"nothing known" * 9).opaque
     assert bundle(tmp_path, "e.pak", b"").opaque == "it is empty"
+    with pytest.raises(UnsupportedMedia, match=r"f\.txt: no kind of bundle that gitvault knows"):
+        bundle(tmp_path, "f.txt", b"text")
 
 
 def test_an_index_that_is_not_as_written_is_damage(tmp_path: Path) -> None:

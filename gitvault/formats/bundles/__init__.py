@@ -8,6 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from pathlib import Path
 
+from gitvault.errors import UnsupportedMedia
 from gitvault.formats.bundles.records import Asset, Bundle
 
 __all__ = ["EXTENSIONS", "Asset", "Bundle", "family", "may_be", "read"]
@@ -64,6 +65,8 @@ def read(path: str) -> Bundle:
         name = ""
     if not name and extension == ".assets":
         name = "unity"
+    if not name and extension not in EXTENSIONS:
+        raise UnsupportedMedia(f"{Path(path).name}: no kind of bundle that gitvault knows; its bytes are saved")
     if not name:
         expected = {"zipped": "zip", "package": "unitypackage"}.get(EXTENSIONS[extension], EXTENSIONS[extension])
         return Bundle(expected, "", (), _unknown(extension, head))
