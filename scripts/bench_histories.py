@@ -81,13 +81,13 @@ def histories(bench: Bench) -> None:
     if not bench.assets:
         raise Failed("name a folder of real repositories with --assets DIR")
     totals: dict[str, float] = {}
-    for row, own in (("histories-compressed", True), ("histories-plain", False)):
-        tools = bench.tools(OURS, "restic max", "git")
-        sizes = _saved(bench, row, tools, own)
-        for name, size in sizes.items():
-            totals[name] = totals.get(name, 0) + size
-    for name, size in totals.items():
-        bench.note("histories-all", name, size)
+    for row, own in (("histories-plain", False), ("histories-compressed", True)):
+        if bench.wants(row, "histories-all"):
+            for name, size in _saved(bench, row, bench.tools(OURS, "restic max", "git"), own).items():
+                totals[name] = totals.get(name, 0) + size
+    if bench.wants("histories-all"):
+        for name, size in totals.items():
+            bench.note("histories-all", name, size)
 
 
 def _saved(bench: Bench, row: str, tools: Mapping[str, Tool], own: bool) -> dict[str, float]:

@@ -431,7 +431,8 @@ def test_large_and_incompressible_objects_keep_their_streams(tmp_path: Path, mon
     small = os.urandom(500)
     parts = [whole(noise, 0), whole(long, 1), whole(just, 1), whole(small, 1)]
     pack, count = again(write_pack(tmp_path / "p", *parts))
-    assert count == 1
+    # What did not deflate is tried once more: the fastest level makes some of it larger than it is.
+    assert count == 2
     content = pack.path.read_bytes()
     assert all(part in content for part in (parts[0], parts[1], parts[3])) and parts[2] not in content
     assert all(read(pack, data) == data for data in (noise, long, just, small))
