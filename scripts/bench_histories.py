@@ -7,8 +7,10 @@ apart, so that each has its figure; together they are the whole.
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,10 +78,16 @@ Version = Mapping[str, str]
 """Ids of blobs by path."""
 
 
+def say(text: str) -> None:
+    """What goes on, on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def histories(bench: Bench) -> None:
     """Sizes after all upkeep, and versions restored bit for bit."""
     if not bench.assets:
-        raise Failed("name a folder of real repositories with --assets DIR")
+        say("  skipped: name a folder of real repositories with --assets DIR")
+        return
     totals: dict[str, float] = {}
     for row, own in (("histories-plain", False), ("histories-compressed", True)):
         if bench.wants(row, "histories-all"):
@@ -92,8 +100,6 @@ def histories(bench: Bench) -> None:
 
 def _saved(bench: Bench, row: str, tools: Mapping[str, Tool], own: bool) -> dict[str, float]:
     """All versions of one half by every tool; what each takes in the end."""
-    from bench_stories import say
-
     source = bench.workdir / "source"
     for tool in tools.values():
         tool.init()
@@ -134,8 +140,6 @@ def _saved(bench: Bench, row: str, tools: Mapping[str, Tool], own: bool) -> dict
 
 
 def _newest(vault: Tool) -> str:
-    import json
-
     assert isinstance(vault, GitVault)
     return str(json.loads(vault.call("log", vault.project, "--json").output)[0]["snapshot"])
 

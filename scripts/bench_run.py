@@ -105,6 +105,8 @@ def parser() -> argparse.ArgumentParser:
 def chosen(options: argparse.Namespace) -> list[Row]:
     """The rows asked for. Raises SystemExit for a name that fits none."""
     rows = [row for row in ROWS if row.stated == options.stated]
+    if options.assets and not options.only:
+        return [row for row in rows if row.story == "histories"]
     if not options.only:
         return rows
     names = tuple(options.only.split(","))
