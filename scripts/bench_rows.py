@@ -133,7 +133,7 @@ ROWS = (
         "histories",
         "those with it (PNG, OGG, JPEG ...)",
         "MB",
-        (Goal(1, "restic max"), Goal(1, "git aggressive")),
+        (Goal(1, "restic max"),),
     ),
     Row("K6-first", "code", "100,000 files first time in 20 min", "s", (Goal(1200),), stated=True),
     Row("K6-changed", "code", "500 changed in 1 min", "s", (Goal(60),), stated=True),
