@@ -65,6 +65,7 @@ VERBS = {
     "deploy": "deploy",
     "build-id": "deploy",
     "platform": "platform",
+    "assets": "assets",
     "elements": "elements",
     "timeline": "timeline",
     "setup": "stock",

@@ -28,6 +28,9 @@ from gitvault.personas.project import ProjectVault
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from gitvault.personas.game.assets.bundles import Build, BundleChange
+    from gitvault.personas.game.assets.ratios import TypeSize
+    from gitvault.personas.game.assets.usage import Usage
     from gitvault.personas.game.builds import BuildId, Deploy
     from gitvault.personas.game.feedback import Feedback, Imported, Report
     from gitvault.personas.game.insight import Spike, Suspect
@@ -257,6 +260,31 @@ class GameVault(ProjectVault):
         from gitvault.personas.game.insight.page import write_report
 
         return write_report(self.vault, self.project.name, a, b, Path(folder), overwrite=overwrite)[0]
+
+    def asset_report(self) -> list[TypeSize]:
+        """What all versions of the project's files cost, by type, the largest first."""
+        from gitvault.personas.game.assets.ratios import report
+
+        return report(self.vault, [self.project.name])
+
+    def bundles(self, snapshot: str) -> Build:
+        """The bundles of a snapshot and the assets in them. Raises NotFoundError, CorruptionError, ToolMissing."""
+        from gitvault.personas.game.assets.bundles import Reader
+
+        with Reader(self.vault) as reader:
+            return reader.build(self.vault.resolve(snapshot))
+
+    def compare_bundles(self, before: str, after: str) -> list[BundleChange]:
+        """What differs between the bundles of two snapshots. Raises as `bundles`."""
+        from gitvault.personas.game.assets.bundles import compare
+
+        return compare(self.bundles(before), self.bundles(after))
+
+    def unused_assets(self, snapshot: str) -> list[Usage]:
+        """Of each engine's project in a snapshot the assets that nothing leads to."""
+        from gitvault.personas.game.assets.usage import usage
+
+        return usage(self.vault, snapshot)
 
     @property
     def _spool(self) -> Path:
