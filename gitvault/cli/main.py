@@ -46,6 +46,7 @@ VERBS = {
     "forget": "retain",
     "op": "retain",
     "copy": "copy",
+    "import": "moving",
     "policy": "policy",
     "doctor": "doctor",
     "search": "search",

@@ -33,6 +33,7 @@ from gitvault.vault.opened import WHOLE_LIMIT, Opened
 if TYPE_CHECKING:
     from random import Random
 
+    from gitvault.core.backup_engine.incoming import Incoming
     from gitvault.core.backup_engine.retention import Retention
     from gitvault.core.backup_engine.snapshot import Links
     from gitvault.core.interfaces import Progress, Rules
@@ -263,6 +264,16 @@ class Vault(Opened):
             self._upkeep()
         self._ask_remotes(registered)
         return report
+
+    def incoming(self, project: str) -> Incoming:
+        """The next snapshots of a project, put together from what another program kept; see there.
+
+        The project need not be registered. Raises ExistsError for a name that differs from a project's only in case,
+        GitVaultError for one that no project can have.
+        """
+        from gitvault.vault.incoming import incoming
+
+        return incoming(self, project)
 
     def _detect(self, project: Project) -> None:
         """See what a project that has changed is made with now."""

@@ -1,0 +1,85 @@
+"""The verbs that let people move in, and out again."""
+
+from __future__ import annotations
+
+import os
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gitvault.cli import render
+from gitvault.cli.arguments import disk_path, filled, wrong
+from gitvault.personas.base import Answer, Session, Verb
+
+if TYPE_CHECKING:
+    from gitvault.moving.move_in import Moved
+    from gitvault.moving.source import Source
+
+KINDS = ("git", "restic", "borg", "folder")
+
+
+def _configure_import(parser: ArgumentParser) -> None:
+    parser.add_argument("kind", metavar="KIND", choices=KINDS, help=f"what it is: {', '.join(KINDS)}")
+    what = "a repository; for `folder` one or more dated copies, or the folder they lie in"
+    parser.add_argument("source", metavar="SOURCE", type=filled(disk_path), nargs="+", help=what)
+    parser.add_argument("--project", metavar="P", type=filled(str), help="what to call it (else: as its folder)")
+    parser.add_argument("--branch", metavar="B", type=filled(str), help="of git: this line (else: what HEAD names)")
+
+
+def _import(session: Session, arguments: Namespace) -> Answer:
+    from gitvault.moving.move_in import move_in
+
+    source = _source(arguments)
+    try:
+        moved = move_in(session.vault, source, project=arguments.project, progress=session.progress)
+    finally:
+        source.close()
+    return Answer(
+        {
+            "snapshots": moved.snapshots,
+            "files": moved.files,
+            "bytes": moved.bytes,
+            "skipped": moved.skipped,
+            "problems": render.problems_document(moved.problems),
+        },
+        _lines(moved),
+        [f"{session.command} log {name}" for name in list(moved.projects)[:1]],
+        problems=moved.problems,
+    )
+
+
+def _source(arguments: Namespace) -> Source:
+    kind, places = arguments.kind, arguments.source
+    if kind != "folder" and len(places) > 1:
+        raise wrong(f"import {kind} takes one SOURCE")
+    if kind != "git" and arguments.branch:
+        raise wrong("--branch goes with git")
+    if kind == "git":
+        from gitvault.moving.git import GitSource
+
+        return GitSource(Path(os.path.abspath(places[0])), arguments.branch)
+    raise wrong("not yet")
+
+
+def _lines(moved: Moved) -> Iterator[str]:
+    for name, count in moved.projects.items():
+        yield f"{render.plural(count, 'snapshot')} imported into {render.line(name)}"
+    if moved.snapshots:
+        yield f"{render.plural(moved.files, 'file')} read and checked, {render.size(moved.bytes)}"
+    if moved.skipped:
+        yield f"{render.plural(moved.skipped, 'snapshot')} there already"
+    elif not moved.snapshots:
+        yield "nothing to import"
+
+
+VERBS = (
+    Verb(
+        "import",
+        "move in from git, restic, borg or dated folders",
+        "git-vault import restic /mnt/backup/restic\ngit-vault import folder ~/old/acme-*",
+        _configure_import,
+        _import,
+        creates=True,
+    ),
+)
