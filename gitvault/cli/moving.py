@@ -59,6 +59,10 @@ def _source(arguments: Namespace) -> Source:
         from gitvault.moving.git import GitSource
 
         return GitSource(Path(os.path.abspath(places[0])), arguments.branch)
+    if kind == "restic":
+        from gitvault.moving.restic import ResticSource
+
+        return ResticSource(places[0])
     raise wrong("not yet")
 
 

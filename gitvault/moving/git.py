@@ -50,6 +50,7 @@ class GitSource:
     def __init__(self, repository: Path, branch: str | None = None) -> None:
         """Raises NotFoundError for no folder, ToolFailed for one that is no repository."""
         self._folder = repository
+        self.place = str(repository)
         self._branch = branch
         self.problems: list[str] = []
         self._said: set[bytes] = set()

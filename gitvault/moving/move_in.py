@@ -77,7 +77,9 @@ def move_in(
             continue
         found = here[_key(source, before)] if before else None
         name = found.project if found else _project(vault, source, todo[0], project)
-        _Line(vault, source, name, done, progress, clock).take(todo, before, found.snapshot if found else None)
+        _Line(vault, source, name, line[-1], done, progress, clock).take(
+            todo, before, found.snapshot if found else None
+        )
     done.problems += [Problem(b"", said) for said in source.problems]
     return done
 
@@ -135,6 +137,7 @@ class _Line:
         vault: Vault,
         source: Source,
         project: str,
+        last: Copy,
         done: Moved,
         progress: Progress | None,
         clock: Callable[[], float],
@@ -144,7 +147,7 @@ class _Line:
         self._done = done
         self._progress = progress
         self._clock = clock
-        self._incoming = vault.incoming(project)
+        self._incoming = vault.incoming(project, last.root or source.place, last.host)
 
     def take(self, todo: Sequence[Copy], before: Copy | None, snapshot: SnapshotId | None) -> None:
         """Make the copies snapshots; `snapshot` is what `before` is here."""
@@ -182,6 +185,8 @@ class _Line:
         read = size = 0
         for one, stream in source.contents(copy, wanted) if wanted else ():
             given[one.path] = one
+            if one.kind == "folder":
+                continue
             try:
                 saved[one.path] = incoming.save(one, stream)
             except CorruptionError as error:
@@ -191,7 +196,13 @@ class _Line:
             size += one.size
             if self._progress:
                 self._progress(f"importing {copy.name}", done.bytes + size, 0)
-        left = wanted.keys() - saved.keys() - {problem.path for problem in wrong}
+        # Of files that are one file with several names, one is enough.
+        twins = {one.link: saved[path] for path, one in given.items() if one.link and path in saved}
+        for path in wanted.keys() - saved.keys():
+            if given[path].link in twins:
+                saved[path] = twins[given[path].link]
+        files = {path for path, one in wanted.items() if one.kind != "folder"}
+        left = files - saved.keys() - {problem.path for problem in wrong}
         if left:
             raise CorruptionError(f"{source.kind} did not give {len(left)} of its files, {to_line(min(left))} for one")
         gone = [*changes.gone, *(problem.path for problem in wrong)]

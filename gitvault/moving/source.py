@@ -37,6 +37,8 @@ class Source(Protocol):
     """A place to move in from. It is only read. Errors: ToolError, CorruptionError, NotFoundError, OSError."""
 
     kind: str
+    place: str
+    """Where it is."""
     problems: list[str]
     """What of the copies can be no file here, for people; each once."""
 

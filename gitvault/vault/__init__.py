@@ -265,15 +265,16 @@ class Vault(Opened):
         self._ask_remotes(registered)
         return report
 
-    def incoming(self, project: str) -> Incoming:
+    def incoming(self, project: str, path: str, host: str = "") -> Incoming:
         """The next snapshots of a project, put together from what another program kept; see there.
 
-        The project need not be registered. Raises ExistsError for a name that differs from a project's only in case,
-        GitVaultError for one that no project can have.
+        Registers a new project as the folder `path` of the machine `host`, this one if empty: archived, where this
+        machine has no such folder, or has it as another project. Raises ExistsError for a name that differs from a
+        project's only in case, GitVaultError for one that no project can have, LockedError, StorageFullError.
         """
         from gitvault.vault.incoming import incoming
 
-        return incoming(self, project)
+        return incoming(self, project, path, host)
 
     def _detect(self, project: Project) -> None:
         """See what a project that has changed is made with now."""

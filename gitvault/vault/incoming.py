@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gitvault.core.utils.layout import disk_usage
+from gitvault.core.utils.names import to_line
 from gitvault.vault.opened import WHOLE_LIMIT, Opened
 
 if TYPE_CHECKING:
     from gitvault.core.backup_engine.incoming import Incoming
 
 
-def incoming(vault: Opened, project: str) -> Incoming:
+def incoming(vault: Opened, project: str, path: str, host: str) -> Incoming:
     """See Vault.incoming."""
     from gitvault.core.backup_engine.incoming import Incoming
     from gitvault.core.backup_engine.quota import Quota
     from gitvault.core.backup_engine.reading import Limits
-    from gitvault.core.versioning import catalog
 
-    history, config = vault.history, vault.config
-    known = catalog.load(history)
-    if history.tip(project) is None and not any(one.name == project for one in known):
-        catalog.check_new(known, project)
+    config = vault.config
+    _register(vault, project, path, host or config.machine)
 
     @contextmanager
     def lock() -> Iterator[None]:
@@ -35,4 +35,20 @@ def incoming(vault: Opened, project: str) -> Incoming:
                 vault._quota = None
 
     limits = Limits(config.inline_limit, WHOLE_LIMIT, config.binary_extensions)
-    return Incoming(project, history, vault.store, limits, lock=lock, admit=vault._admit)
+    return Incoming(project, vault.history, vault.store, limits, lock=lock, admit=vault._admit)
+
+
+def _register(vault: Opened, name: str, path: str, host: str) -> None:
+    from gitvault.core.versioning import catalog
+    from gitvault.policy.stack import stack_of
+
+    with vault._lock(f"import into {name}"):
+        known = catalog.lines(vault.history)
+        live = [project for project in known if not project.removed]
+        if any(project.name == name for project in live):
+            return
+        here = host == vault.config.machine
+        theirs = here and os.path.isdir(path) and not any((p.path, p.host) == (path, host) for p in live)
+        found, *others = catalog.add(known, path, host, name, vault.now())
+        found = replace(found, archived=here and not theirs, detected=stack_of(path) if theirs else "")
+        catalog.save(vault.history, [found, *others], f"Add {to_line(os.fsencode(name))}")

@@ -8,9 +8,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from gitvault.errors import NotFoundError, StorageFullError, ToolFailed, ToolMissing, ToolStopped, ToolTimeout
 
@@ -198,6 +198,46 @@ def start(
         )
     except FileNotFoundError as error:
         raise ToolMissing(f"{command[0]}: not found; install it and make sure it is on PATH") from error
+
+
+@contextlib.contextmanager
+def reading(
+    command: Sequence[str | Path], *, cwd: Path | None = None, variables: Mapping[str, str] | None = None
+) -> Iterator[BinaryIO]:
+    """A program's standard output while it comes; who leaves before its end ends the program.
+
+    `variables`: set in its environment. Raises ToolMissing, and at the end ToolFailed.
+    """
+    import tempfile
+
+    environment = {**clean_environment(), **(variables or {})}
+    with tempfile.TemporaryFile() as said:
+        try:
+            process = subprocess.Popen(
+                [_program(str(command[0]), environment), *map(str, command[1:])],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                cwd=cwd,
+                env=environment,
+                umask=_UMASK,
+            )
+        except FileNotFoundError as error:
+            raise ToolMissing(f"{command[0]}: not found; install it and make sure it is on PATH") from error
+        with process:
+            assert process.stdout
+            try:
+                yield cast(BinaryIO, process.stdout)
+                # Something behind what was wanted must not look like a failure.
+                while process.stdout.read(1 << 20):
+                    pass
+            except BaseException:
+                process.kill()
+                raise
+        if process.returncode:
+            said.seek(0)
+            shown = " ".join(map(str, command[:6]))
+            raise ToolFailed(shown, process.returncode, said.read().decode("utf-8", "replace"))
 
 
 class Child:
