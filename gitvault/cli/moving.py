@@ -63,6 +63,10 @@ def _source(arguments: Namespace) -> Source:
         from gitvault.moving.restic import ResticSource
 
         return ResticSource(places[0])
+    if kind == "borg":
+        from gitvault.moving.borg import BorgSource
+
+        return BorgSource(places[0])
     raise wrong("not yet")
 
 

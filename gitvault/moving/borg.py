@@ -6,10 +6,13 @@ The rest comes as one `export-tar` of exactly these files. borg checks every chu
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import shlex
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import blake2b
 from io import BytesIO
@@ -20,15 +23,46 @@ from typing import Any, BinaryIO
 from gitvault.core.backup_engine.incoming import Changes, Given
 from gitvault.core.utils import process
 from gitvault.core.utils.names import to_line
-from gitvault.errors import CorruptionError
 from gitvault.moving import tar
 from gitvault.moving.listing import Listing, differences
 from gitvault.moving.source import Copy
 
 _FORM = "{id}{start}{hostname}{username}{comment}{command_line}"
 _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "symlink"}
+_VALUED = frozenset(
+    [
+        "-e",
+        "--exclude",
+        "--exclude-from",
+        "--pattern",
+        "--patterns-from",
+        "-C",
+        "--compression",
+        "--comment",
+        "--timestamp",
+        "-c",
+        "--checkpoint-interval",
+        "--chunker-params",
+        "--files-cache",
+        "--filter",
+        "--stdin-name",
+        "--lock-wait",
+    ]
+)
+"""Options of `borg create` that have a value behind them."""
 _HEX = "\x7f"
 """How borg begins what it tells in hexadecimal, since it is no text."""
+
+
+@dataclass(slots=True)
+class _Archive:
+    listing: Listing = field(default_factory=Listing)
+    content: dict[bytes, Hashable] = field(default_factory=dict)
+    """What is equal for equal content."""
+    stored: dict[bytes, bytes] = field(default_factory=dict)
+    """Under which path of the archive there is the content."""
+    targets: dict[bytes, bytes] = field(default_factory=dict)
+    """Of symlinks."""
 
 
 class BorgSource:
@@ -96,7 +130,7 @@ class BorgSource:
                 Path(folder, "patterns").write_bytes(patterns)
                 words = ["--patterns-from", os.path.join(folder, "patterns")]
             place = f"{self._repository}::{copy.name}"
-            with process.reading(self._command("export-tar", *words, "--tar-filter=cat", place, "-")) as stream:
+            with process.reading(self._command("export-tar", *words, place, "-")) as stream:
                 yield from tar.contents(stream, asked.get)
 
     def _archive(self, copy: Copy) -> _Archive:
@@ -107,43 +141,45 @@ class BorgSource:
         return self._listed[copy.id]
 
     def _read(self, items: Iterator[dict[str, Any]]) -> _Archive:
-        archive = _Archive()
-        found: dict[bytes, Given] = {}
-        for item in items:
-            path = _raw(item["path"]).strip(b"/")
-            path = b"" if path == b"." else path
-            kind = _KINDS.get(stat.S_IFMT(item["mode"]))
-            if "part" in item or kind is None:
-                if kind is None:
-                    self._say(f"{to_line(path)}: neither file, folder nor symlink, which no snapshot holds")
-                continue
-            if "chunks_healthy" in item:
-                self._say(f"{to_line(path)}: damaged in {to_line(path)}, as `borg check --repair` noted")
-            first = path
+        nodes = {path: item for item in items if (path := self._path(item)) is not None}
+        root = _root(nodes)
+        archive = _Archive(Listing(root))
+        inside = len(root) + 1 if root else 0
+        for whole, item in nodes.items():
+            path = whole[inside:]
+            kind = _KINDS[stat.S_IFMT(item["mode"])]
+            link, size = "", 0
             if kind == "symlink":
-                archive.targets[path] = _raw(item.get("source", ""))
-            elif kind == "file" and "source" in item:
-                first = _raw(item["source"]).strip(b"/")
-            chunks = item.get("chunks") or ()
-            size = item.get("size", sum(chunk[1] for chunk in chunks))
-            linked = kind == "file" and (first != path or item.get("hardlink_master", False))
-            if kind == "file":
-                if first == path:
-                    archive.content[path] = blake2b("".join(chunk[0] for chunk in chunks).encode()).digest(), size
-                else:
-                    archive.content[path], size = archive.content[first], archive.content[first][1]
-                archive.stored[path] = first
-            found[path] = Given(
+                target = archive.targets[path] = _raw(item["source"])
+                archive.content[path], size = target, len(target)
+            elif kind == "file":
+                stored = archive.stored[path] = _raw(item["source"]).strip(b"/") if "source" in item else whole
+                chunks = nodes[stored].get("chunks") or ()
+                size = nodes[stored].get("size", sum(chunk[1] for chunk in chunks))
+                archive.content[path] = blake2b("".join(chunk[0] for chunk in chunks).encode()).digest()
+                if "source" in item or item.get("hardlink_master"):
+                    link = blake2b(stored, digest_size=8).hexdigest()
+            archive.listing.entries[path] = Given(
                 path,
                 kind,
                 stat.S_IMODE(item["mode"]),
                 item["mtime"],
                 (item.get("uid") or 0, item.get("gid") or 0),
-                len(archive.targets[path]) if kind == "symlink" else size if kind == "file" else 0,
-                blake2b(first, digest_size=8).hexdigest() if linked else "",
+                size,
+                link,
                 {name: _raw(value) for name, value in (item.get("xattrs") or {}).items()} or None,
             )
-        return archive.below(found, _root(found))
+        return archive
+
+    def _path(self, item: Mapping[str, Any]) -> bytes | None:
+        """An item's path; None for what is no entry of a snapshot."""
+        path = _raw(item["path"]).strip(b"/")
+        if stat.S_IFMT(item["mode"]) not in _KINDS:
+            self._say(f"{to_line(path)}: neither file, folder nor symlink, which no snapshot holds")
+            return None
+        if "chunks_healthy" in item:
+            self._say(f"{to_line(path)}: has been damaged, as borg check --repair noted; imported as it is")
+        return None if "part" in item else b"" if path == b"." else path
 
     def _say(self, problem: str) -> None:
         if problem not in self.problems:
@@ -151,3 +187,66 @@ class BorgSource:
 
     def close(self) -> None:
         """See Source."""
+
+
+def _items(stream: BinaryIO) -> Iterator[dict[str, Any]]:
+    """The items that `dump-archive` tells of: an indented JSON document, each beginning and ending with a line."""
+    lines: list[bytes] = []
+    for line in stream:
+        if line.rstrip() == b"    {":
+            lines = [line]
+        elif lines:
+            lines.append(line)
+            if line.startswith(b"    }"):
+                item = json.loads(b"".join(lines).rstrip().rstrip(b","))
+                lines = []
+                if "path" in item:
+                    yield item
+
+
+def _root(nodes: Mapping[bytes, Any]) -> bytes:
+    """The folder that holds everything: the only one that lies in no other, or what those have in common."""
+    tops = [path for path in nodes if path.rpartition(b"/")[0] not in nodes or path == b""]
+    if len(tops) == 1 and stat.S_ISDIR(nodes[tops[0]]["mode"]):
+        return tops[0]
+    return os.path.commonpath([top.rpartition(b"/")[0] for top in tops]) if tops else b""
+
+
+def _named(command: str) -> list[str]:
+    """What a `borg create` was told to save."""
+    try:
+        # borg before 1.2.5 shows it as Python does.
+        words = iter(map(str, ast.literal_eval(command)) if command.startswith("[") else shlex.split(command))
+    except (ValueError, SyntaxError):
+        return []
+    found: list[str] = []
+    begun = False
+    for word in words:
+        if word in _VALUED:
+            next(words, None)
+        elif begun and not word.startswith("-"):
+            found.append(word)
+        begun = begun or "::" in word
+    return found
+
+
+def _patterns(paths: Iterable[bytes]) -> bytes:
+    """A file of patterns for exactly these paths; empty where one cannot be in such a file."""
+    for path in paths:
+        if (not path.isascii() and not _is_text(path)) or b"\n" in path or b"\r" in path or path != path.strip():
+            return b""
+    return b"".join(b"+ pf:" + path + b"\n" for path in paths) + b"- re:.*\n"
+
+
+def _is_text(path: bytes) -> bool:
+    try:
+        path.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _raw(text: str) -> bytes:
+    if text.startswith(_HEX):
+        return bytes.fromhex(text[1:])
+    return text.encode("utf-8", "surrogateescape")

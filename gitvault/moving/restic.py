@@ -145,7 +145,7 @@ class ResticSource:
                 fd = os.open(file, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
                 try:
                     given = given._replace(xattrs=read_xattrs(fd) or None)
-                    yield given, io.FileIO(fd, closefd=False) if given.kind == "file" else io.BytesIO()  # type: ignore[misc]
+                    yield given, io.FileIO(fd, closefd=False) if given.kind == "file" else io.BytesIO()
                 finally:
                     os.close(fd)
 
