@@ -47,6 +47,7 @@ VERBS = {
     "op": "retain",
     "copy": "copy",
     "import": "moving",
+    "export": "moving",
     "policy": "policy",
     "doctor": "doctor",
     "search": "search",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gitvault.cli import render
-from gitvault.cli.arguments import disk_path, filled, wrong
+from gitvault.cli.arguments import SNAPSHOT, disk_path, filled, wrong
 from gitvault.personas.base import Answer, Session, Verb
 
 if TYPE_CHECKING:
@@ -67,7 +67,37 @@ def _source(arguments: Namespace) -> Source:
         from gitvault.moving.borg import BorgSource
 
         return BorgSource(places[0])
-    raise wrong("not yet")
+    from gitvault.moving.folders import FolderSource
+
+    return FolderSource(places)
+
+
+def _configure_export(parser: ArgumentParser) -> None:
+    parser.add_argument("snapshots", metavar="SNAPSHOT", type=filled(str), nargs="+", help=SNAPSHOT)
+    what = "below this folder, made when missing, each as PROJECT-DATE-ID"
+    parser.add_argument("--to", metavar="DIR", type=filled(disk_path), required=True, help=what)
+    parser.add_argument("--tar", action="store_true", help="as PROJECT-DATE-ID.tar instead of a folder")
+
+
+def _export(session: Session, arguments: Namespace) -> Answer:
+    from gitvault.moving.export import export
+
+    target = Path(os.path.abspath(arguments.to))
+    done = export(session.vault, arguments.snapshots, target, tar=arguments.tar, progress=session.progress)
+    return Answer(
+        [
+            {
+                "snapshot": one.snapshot,
+                "path": render.disk_text(str(one.path)),
+                "files": one.files,
+                "bytes": one.bytes,
+                "problems": render.problems_document(one.problems),
+            }
+            for one in done
+        ],
+        (f"{render.line(str(one.path))}: {render.plural(one.files, 'file')}, {render.size(one.bytes)}" for one in done),
+        problems=[problem for one in done for problem in one.problems],
+    )
 
 
 def _lines(moved: Moved) -> Iterator[str]:
@@ -89,5 +119,12 @@ VERBS = (
         _configure_import,
         _import,
         creates=True,
+    ),
+    Verb(
+        "export",
+        "write snapshots as plain folders or tar files",
+        "git-vault export --to /mnt/usb acme acme~1\ngit-vault export --tar --to /mnt/usb acme",
+        _configure_export,
+        _export,
     ),
 )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 
 from gitvault.cli import render
 from gitvault.cli.arguments import SNAPSHOT, add_selection, disk_path, filled, inner_path, names, pair, wrong
 from gitvault.core.models import RestoreReport
-from gitvault.core.utils.names import ref_component
+from gitvault.core.utils.names import file_name
 from gitvault.errors import GitVaultError
 from gitvault.personas.base import Answer, Session, Verb
 
@@ -69,7 +68,7 @@ def _restore_all(session: Session, arguments: Namespace) -> Answer:
     lines: list[str] = []
     codes = [0]
     for project in names(session, arguments.select):
-        target = os.path.join(arguments.to, _folder(project))
+        target = os.path.join(arguments.to, file_name(project))
         try:
             snapshot = f"{project}@{{{arguments.at}}}" if arguments.at else project
             report = _one(session, arguments, snapshot, target, paths)
@@ -83,11 +82,6 @@ def _restore_all(session: Session, arguments: Namespace) -> Answer:
             documents.append({"project": project, **_document(report, target)})
             lines.extend(_lines(report, target))
     return Answer(documents, lines, code=max(codes))
-
-
-def _folder(project: str) -> str:
-    """A name that any system takes for a folder, and one of its own for each project."""
-    return project if re.fullmatch(r"\w[\w .+-]*\w|\w", project) else ref_component(project)
 
 
 def _one(

@@ -6,7 +6,6 @@ The rest comes as one `export-tar` of exactly these files. borg checks every chu
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import shlex
@@ -87,7 +86,7 @@ class BorgSource:
         for said in json.loads(process.run(self._command("list", "--json", "--format", _FORM, self._repository)))[
             "archives"
         ]:
-            named = _named(str(said.get("command_line", "")))
+            named = _named(said.get("command_line", ""))
             root = named[0] if len(named) == 1 and os.path.isabs(named[0]) else ""
             name = os.path.basename(os.path.normpath(named[0])) if len(named) == 1 else ""
             host = str(said.get("hostname", ""))
@@ -167,7 +166,7 @@ class BorgSource:
                 (item.get("uid") or 0, item.get("gid") or 0),
                 size,
                 link,
-                {name: _raw(value) for name, value in (item.get("xattrs") or {}).items()} or None,
+                {name: _value(value) for name, value in (item.get("xattrs") or {}).items()} or None,
             )
         return archive
 
@@ -212,12 +211,11 @@ def _root(nodes: Mapping[bytes, Any]) -> bytes:
     return os.path.commonpath([top.rpartition(b"/")[0] for top in tops]) if tops else b""
 
 
-def _named(command: str) -> list[str]:
+def _named(command: str | Sequence[str]) -> list[str]:
     """What a `borg create` was told to save."""
     try:
-        # borg before 1.2.5 shows it as Python does.
-        words = iter(map(str, ast.literal_eval(command)) if command.startswith("[") else shlex.split(command))
-    except (ValueError, SyntaxError):
+        words = iter(shlex.split(command) if isinstance(command, str) else command)
+    except ValueError:
         return []
     found: list[str] = []
     begun = False
@@ -246,7 +244,9 @@ def _is_text(path: bytes) -> bool:
     return True
 
 
+def _value(text: str) -> bytes:
+    return bytes.fromhex(text[1:]) if text.startswith(_HEX) else _raw(text)
+
+
 def _raw(text: str) -> bytes:
-    if text.startswith(_HEX):
-        return bytes.fromhex(text[1:])
     return text.encode("utf-8", "surrogateescape")

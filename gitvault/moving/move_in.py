@@ -147,7 +147,7 @@ class _Line:
         self._done = done
         self._progress = progress
         self._clock = clock
-        self._incoming = vault.incoming(project, last.root or source.place, last.host)
+        self._incoming = vault.incoming(project, last.root or source.place, last.host, archived=not last.root)
 
     def take(self, todo: Sequence[Copy], before: Copy | None, snapshot: SnapshotId | None) -> None:
         """Make the copies snapshots; `snapshot` is what `before` is here."""
@@ -181,16 +181,20 @@ class _Line:
         changes, wanted = source.changes(copy, before)
         given = {one.path: one for one in changes.given}
         saved: dict[bytes, Content] = {}
-        wrong: list[Problem] = []
+        unread: set[bytes] = set()
         read = size = 0
         for one, stream in source.contents(copy, wanted) if wanted else ():
             given[one.path] = one
+            if stream is None:
+                unread.add(one.path)
+                continue
             if one.kind == "folder":
                 continue
             try:
                 saved[one.path] = incoming.save(one, stream)
             except CorruptionError as error:
-                wrong.append(Problem(one.path, f"{copy.name}: {error}; left out"))
+                done.problems.append(Problem(one.path, f"{copy.name}: {error}; left out"))
+                unread.add(one.path)
                 continue
             read += 1
             size += one.size
@@ -202,20 +206,17 @@ class _Line:
             if given[path].link in twins:
                 saved[path] = twins[given[path].link]
         files = {path for path, one in wanted.items() if one.kind != "folder"}
-        left = files - saved.keys() - {problem.path for problem in wrong}
+        left = files - saved.keys() - unread
         if left:
             raise CorruptionError(f"{source.kind} did not give {len(left)} of its files, {to_line(min(left))} for one")
-        gone = [*changes.gone, *(problem.path for problem in wrong)]
-        for problem in wrong:
-            del given[problem.path]
+        gone = [*changes.gone, *(path for path in unread if given.pop(path).kind != "folder")]
         incoming.record(changes._replace(gone=gone, given=list(given.values())), saved, self._details(copy))
-        done.problems += wrong
         done.files += read
         done.bytes += size
 
     def _details(self, copy: Copy) -> Details:
         kind = self._source.kind
-        facts = {"kind": kind, "id": _key(self._source, copy), "name": copy.name, "path": copy.root, **copy.facts}
+        facts = {"kind": kind, "id": _key(self._source, copy), "path": copy.root, **copy.facts}
         return Details(
             self._project,
             copy.message or f"{self._project}: {kind} {copy.name}",

@@ -51,8 +51,11 @@ class Source(Protocol):
         Where it need not be read, content is as it was at the path. None: from nothing.
         """
 
-    def contents(self, copy: Copy, wanted: Mapping[bytes, Given]) -> Iterator[tuple[Given, BinaryIO]]:
-        """What was asked for, in any order, with all that is known now; a stream ends with the next step."""
+    def contents(self, copy: Copy, wanted: Mapping[bytes, Given]) -> Iterator[tuple[Given, BinaryIO | None]]:
+        """What was asked for, in any order, with all that is known now; a stream ends with the next step.
+
+        None instead of one: it cannot be read, as `problems` say.
+        """
 
     def close(self) -> None:
         """End what runs, remove what was laid down."""

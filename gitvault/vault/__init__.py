@@ -265,16 +265,16 @@ class Vault(Opened):
         self._ask_remotes(registered)
         return report
 
-    def incoming(self, project: str, path: str, host: str = "") -> Incoming:
+    def incoming(self, project: str, path: str, host: str = "", *, archived: bool = False) -> Incoming:
         """The next snapshots of a project, put together from what another program kept; see there.
 
-        Registers a new project as the folder `path` of the machine `host`, this one if empty: archived, where this
-        machine has no such folder, or has it as another project. Raises ExistsError for a name that differs from a
+        Registers a new project as the folder `path` of the machine `host`, this one if empty; `archived` also where
+        this machine has no such folder, or has it as another project. Raises ExistsError for a name that differs from a
         project's only in case, GitVaultError for one that no project can have, LockedError, StorageFullError.
         """
         from gitvault.vault.incoming import incoming
 
-        return incoming(self, project, path, host)
+        return incoming(self, project, path, host, archived)
 
     def _detect(self, project: Project) -> None:
         """See what a project that has changed is made with now."""

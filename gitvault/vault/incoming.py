@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from gitvault.core.backup_engine.incoming import Incoming
 
 
-def incoming(vault: Opened, project: str, path: str, host: str) -> Incoming:
+def incoming(vault: Opened, project: str, path: str, host: str, archived: bool) -> Incoming:
     """See Vault.incoming."""
     from gitvault.core.backup_engine.incoming import Incoming
     from gitvault.core.backup_engine.quota import Quota
     from gitvault.core.backup_engine.reading import Limits
 
     config = vault.config
-    _register(vault, project, path, host or config.machine)
+    _register(vault, project, path, host or config.machine, archived)
 
     @contextmanager
     def lock() -> Iterator[None]:
@@ -38,7 +38,7 @@ def incoming(vault: Opened, project: str, path: str, host: str) -> Incoming:
     return Incoming(project, vault.history, vault.store, limits, lock=lock, admit=vault._admit)
 
 
-def _register(vault: Opened, name: str, path: str, host: str) -> None:
+def _register(vault: Opened, name: str, path: str, host: str, archived: bool) -> None:
     from gitvault.core.versioning import catalog
     from gitvault.policy.stack import stack_of
 
@@ -47,8 +47,9 @@ def _register(vault: Opened, name: str, path: str, host: str) -> None:
         live = [project for project in known if not project.removed]
         if any(project.name == name for project in live):
             return
-        here = host == vault.config.machine
-        theirs = here and os.path.isdir(path) and not any((p.path, p.host) == (path, host) for p in live)
+        taken = any((project.path, project.host) == (path, host) for project in live)
+        if host == vault.config.machine and (taken or not os.path.isdir(path)):
+            archived = True
         found, *others = catalog.add(known, path, host, name, vault.now())
-        found = replace(found, archived=here and not theirs, detected=stack_of(path) if theirs else "")
+        found = replace(found, archived=archived, detected="" if archived else stack_of(path))
         catalog.save(vault.history, [found, *others], f"Add {to_line(os.fsencode(name))}")
