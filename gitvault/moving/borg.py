@@ -20,8 +20,8 @@ from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 from gitvault.core.backup_engine.incoming import Changes, Given
+from gitvault.core.models import Problem
 from gitvault.core.utils import process
-from gitvault.core.utils.names import to_line
 from gitvault.moving import tar
 from gitvault.moving.listing import Listing, differences
 from gitvault.moving.source import Copy
@@ -71,7 +71,7 @@ class BorgSource:
 
     def __init__(self, repository: str) -> None:
         self.place = os.path.abspath(repository) if os.path.isdir(repository) else repository
-        self.problems: list[str] = []
+        self.problems: list[Problem] = []
         self._repository = repository
         self._listed: dict[str, _Archive] = {}
 
@@ -174,13 +174,13 @@ class BorgSource:
         """An item's path; None for what is no entry of a snapshot."""
         path = _raw(item["path"]).strip(b"/")
         if stat.S_IFMT(item["mode"]) not in _KINDS:
-            self._say(f"{to_line(path)}: neither file, folder nor symlink, which no snapshot holds")
+            self._say(Problem(path, "neither file, folder nor symlink, which no snapshot holds"))
             return None
         if "chunks_healthy" in item:
-            self._say(f"{to_line(path)}: has been damaged, as borg check --repair noted; imported as it is")
+            self._say(Problem(path, "has been damaged, as borg check --repair noted; imported as it is"))
         return None if "part" in item else b"" if path == b"." else path
 
-    def _say(self, problem: str) -> None:
+    def _say(self, problem: Problem) -> None:
         if problem not in self.problems:
             self.problems.append(problem)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from gitvault.core.backup_engine.incoming import Changes, Given
+from gitvault.core.models import Problem
 from gitvault.core.utils.attributes import read_xattrs
 from gitvault.core.utils.files import open_source, read_link
 from gitvault.core.utils.layout import is_vault
@@ -38,7 +39,7 @@ class FolderSource:
     kind = "folder"
 
     def __init__(self, places: Sequence[str]) -> None:
-        self.problems: list[str] = []
+        self.problems: list[Problem] = []
         self._places = places
         self.place = os.path.realpath(os.path.dirname(os.path.abspath(places[0])))
         self._listed: dict[str, tuple[Listing, dict[bytes, Hashable]]] = {}
@@ -57,7 +58,7 @@ class FolderSource:
             name = together or stem or os.path.basename(os.path.dirname(folder)) or "folder"
             found.append(
                 Copy(
-                    folder, os.path.basename(folder), moment or self._newest(folder), (name,), name,
+                    folder, os.path.basename(folder), moment or self._newest(folder), (self.place, name), name,
                     facts={"path": folder},
                 )
             )  # fmt: skip
@@ -86,7 +87,7 @@ class FolderSource:
         if os.path.isdir(place) and not is_vault(Path(place)):
             return True
         what = "a vault" if os.path.isdir(place) else "not a folder"
-        self._say(f"{to_line(os.fsencode(place))}: {what}; not imported")
+        self._say(os.fsencode(place), f"{what}; not imported")
         return False
 
     def _newest(self, folder: str) -> datetime:
@@ -137,7 +138,7 @@ class FolderSource:
                 with os.scandir(os.path.join(top, above) if above else top) as entries:
                     listed = sorted(entries, key=lambda entry: entry.name)
             except OSError as error:
-                self._say(f"{to_line(os.path.join(top, above))}: cannot be read: {error.strerror}")
+                self._say(os.path.join(top, above), f"cannot be read: {error.strerror}")
                 continue
             for entry in listed:
                 path = above + b"/" + entry.name if above else entry.name
@@ -145,7 +146,7 @@ class FolderSource:
                 if stat.S_ISDIR(found.st_mode):
                     pending.append(path)
                 elif not (stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode)):
-                    self._say(f"{to_line(os.path.join(top, path))}: neither file, folder nor symlink")
+                    self._say(os.path.join(top, path), "neither file, folder nor symlink")
                     continue
                 yield path, found
 
@@ -160,7 +161,7 @@ class FolderSource:
                     continue
                 fd = open_source(file)
             except OSError as error:
-                self._say(f"{to_line(os.fsencode(file))}: cannot be read: {error.strerror}")
+                self._say(os.fsencode(file), f"cannot be read: {error.strerror}")
                 yield given, None
                 continue
             try:
@@ -169,8 +170,8 @@ class FolderSource:
             finally:
                 os.close(fd)
 
-    def _say(self, problem: str) -> None:
-        if problem not in self.problems:
+    def _say(self, path: bytes, reason: str) -> None:
+        if (problem := Problem(path, reason)) not in self.problems:
             self.problems.append(problem)
 
     def close(self) -> None:

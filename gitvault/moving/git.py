@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from io import BytesIO
 from pathlib import Path
@@ -16,11 +17,11 @@ from tempfile import TemporaryDirectory
 from typing import IO, BinaryIO
 
 from gitvault.core.backup_engine.incoming import Changes, Given
-from gitvault.core.models import Pointer
+from gitvault.core.models import Pointer, Problem
 from gitvault.core.storage import pointers
 from gitvault.core.utils import process
 from gitvault.core.utils.names import to_line
-from gitvault.errors import NotFoundError, ToolFailed
+from gitvault.errors import NotFoundError, ToolError, ToolFailed
 from gitvault.moving.source import Copy
 
 _QUIET = (
@@ -35,6 +36,8 @@ _QUIET = (
     *("-c", "safe.bareRepository=all"),
 )
 _FORM = "--format=%H%x00%P%x00%ct%x00%ci%x00%an <%ae>%x00%aI%x00%B%x00%x01"
+_ADDRESSES = r"^(remote\..*\.(url|lfsurl|pushurl)|lfs\.url|lfs\..*\.(access|locksverify)|url\..*\.insteadof)$"
+"""Settings by which git-lfs finds a server."""
 _SYMLINK, _SUBMODULE = 0o120000, 0o160000
 # git answers while we still ask: so many ids fit into one pipe.
 _AHEAD = 256
@@ -52,7 +55,7 @@ class GitSource:
         self._folder = repository
         self.place = str(repository)
         self._branch = branch
-        self.problems: list[str] = []
+        self.problems: list[Problem] = []
         self._said: set[bytes] = set()
         self._parents: dict[str, str] = {}
         self._order: list[str] = []
@@ -74,7 +77,10 @@ class GitSource:
             root = os.fsdecode(self._git("rev-parse", "--show-toplevel").rstrip(b"\n"))
         name = os.path.basename(root).removesuffix(".git") or os.path.basename(os.path.dirname(root)) or "git"
         self._lfs = _Lfs(top, self._git)
-        rev = f"refs/heads/{self._branch}" if self._branch else "HEAD"
+        head = os.fsdecode(self._git("rev-parse", "--symbolic-full-name", "HEAD").rstrip(b"\n"))
+        rev = f"refs/heads/{self._branch}" if self._branch else head or "HEAD"
+        if rev != head and self._branch:
+            name = f"{name}-{self._branch}"
         text = self._git("log", "--first-parent", "--reverse", "--encoding=UTF-8", _FORM, rev, "--").decode(
             "utf-8", "replace"
         )
@@ -90,7 +96,7 @@ class GitSource:
             time = datetime.fromtimestamp(int(seconds), _zone(shown))
             found.append(
                 Copy(
-                    commit, commit[:12], time, (str(top), rev), name, "" if bare else root,
+                    commit, commit[:12], time, (self._order[0], rev), name, "" if bare else root,
                     message=message.rstrip("\n"), tags=tags.get(commit, ()), facts=facts,
                 )
             )  # fmt: skip
@@ -128,7 +134,7 @@ class GitSource:
             if mode == _SUBMODULE:
                 if path not in self._said:
                     self._said.add(path)
-                    self.problems.append(f"{to_line(path)}: a submodule, whose files are in a repository of their own")
+                    self.problems.append(Problem(path, "a submodule, whose files are in a repository of their own"))
             elif mode:
                 kind = "symlink" if mode == _SYMLINK else "file"
                 bits = 0o777 if mode == _SYMLINK else mode & 0o777
@@ -164,28 +170,24 @@ class GitSource:
                 text = stream.read(given.size)
                 pointer = pointers.decode(text)
                 stream = BytesIO(text)
-            if pointer and (pointer.size == 0 or self._lfs.has(pointer)):
-                yield from self._large(given, pointer)
+            content = self._lfs.open(pointer) if pointer else None
+            if pointer and content:
+                with content:
+                    yield _of_lfs(given, pointer), content
             elif pointer:
                 pointed.append((given, pointer))
             else:
                 yield given, stream
-        if pointed:
-            failed = self._lfs.fetch(copy.id)
-            for given, pointer in pointed:
-                if self._lfs.has(pointer):
-                    yield from self._large(given, pointer)
-                    continue
-                self.problems.append(
-                    f"{to_line(given.path)}: no LFS content {pointer.oid} ({failed}); its pointer is saved"
-                )
-                text = pointers.encode(pointer)
-                yield given._replace(size=len(text)), BytesIO(text)
-
-    def _large(self, given: Given, pointer: Pointer) -> Iterator[tuple[Given, BinaryIO]]:
-        assert self._lfs
-        with self._lfs.open(pointer) as stream:
-            yield given._replace(size=pointer.size, digest=f"sha256:{pointer.oid}"), stream
+        failed = self._lfs.fetch(copy.id) if pointed else ""
+        for given, pointer in pointed:
+            if content := self._lfs.open(pointer):
+                with content:
+                    yield _of_lfs(given, pointer), content
+                continue
+            reason = f"{copy.name}: no LFS content {pointer.oid} ({failed}); its pointer is saved"
+            self.problems.append(Problem(given.path, reason))
+            text = pointers.encode(pointer)
+            yield given._replace(size=len(text)), BytesIO(text)
 
     def _blobs(self, wanted: Sequence[Given]) -> Iterator[tuple[Given, BinaryIO]]:
         if self._reader is None:
@@ -218,6 +220,10 @@ class GitSource:
             self._lfs.close()
 
 
+def _of_lfs(given: Given, pointer: Pointer) -> Given:
+    return given._replace(size=pointer.size, digest=f"sha256:{pointer.oid}")
+
+
 class _Part:
     """So many bytes of a stream."""
 
@@ -234,30 +240,55 @@ class _Part:
 
 
 class _Lfs:
-    """LFS content of a repository whose common folder is `top`."""
+    """LFS content of a repository whose common folder is `top`; what it lacks is fetched beside it."""
 
-    def __init__(self, top: Path, git: object) -> None:
+    def __init__(self, top: Path, git: Callable[..., bytes]) -> None:
         self._top = top
         self._git = git
         self._fetched: TemporaryDirectory[str] | None = None
-        self._places = [top / "lfs"]
+        # What stands in the repository's settings was put there by its owner.
+        place = git("config", "--get", "--default=", "lfs.storage").decode("utf-8", "surrogateescape").strip()
+        self._places = [top / (place or "lfs")]
 
-    def has(self, pointer: Pointer) -> bool:
-        return self._file(pointer) is not None
-
-    def open(self, pointer: Pointer) -> BinaryIO:
-        file = self._file(pointer)
-        return open(file, "rb") if file else BytesIO()
-
-    def _file(self, pointer: Pointer) -> Path | None:
-        files = (place / "objects" / pointer.oid[:2] / pointer.oid[2:4] / pointer.oid for place in self._places)
-        return next((file for file in files if file.is_file()), None)
+    def open(self, pointer: Pointer) -> BinaryIO | None:
+        """The content; None where it is not."""
+        for place in self._places:
+            with suppress(FileNotFoundError):
+                return open(place / "objects" / pointer.oid[:2] / pointer.oid[2:4] / pointer.oid, "rb")
+        return None
 
     def fetch(self, commit: str) -> str:
-        """Fetch what a commit names; why that failed."""
-        return "git-lfs was not asked"
+        """Fetch what a commit names; why that failed, or nothing.
+
+        By git-lfs, in a repository of our own that borrows the objects and names the same remotes.
+        """
+        try:
+            if self._fetched is None:
+                self._fetched = TemporaryDirectory(prefix="gitvault-import-")
+                self._borrow(Path(self._fetched.name))
+            own = Path(self._fetched.name)
+            remote = self._remote()
+            process.git(own, "update-ref", "--no-deref", "HEAD", commit)
+            process.git(own, "-c", "lfs.concurrenttransfers=4", "lfs", "fetch", remote, commit)
+        except ToolError as error:
+            return str(error)
+        return "not on its server"
+
+    def _borrow(self, own: Path) -> None:
+        process.run(["git", "init", "--quiet", "--bare", own])
+        (own / "objects" / "info" / "alternates").write_bytes(os.fsencode(self._top / "objects") + b"\n")
+        for line in self._git("config", "--local", "--null", "--get-regexp", _ADDRESSES).split(b"\0"):
+            key, _, value = line.decode("utf-8", "surrogateescape").partition("\n")
+            if key:
+                process.git(own, "config", "--add", key, value)
+        self._places.append(own / "lfs")
+
+    def _remote(self) -> str:
+        names = self._git("remote").decode("utf-8", "surrogateescape").split()
+        return "origin" if "origin" in names or not names else names[0]
 
     def close(self) -> None:
+        """Remove what was fetched."""
         if self._fetched:
             self._fetched.cleanup()
 

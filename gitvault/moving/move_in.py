@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
 from gitvault.core.backup_engine.incoming import Content, Incoming
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from gitvault.core.interfaces import Progress
     from gitvault.vault import Vault
 
-KEY = "import.id"
-"""In a snapshot's metadata: what the source calls it."""
+KEY, LINE = "import.id", "import.line"
+"""In a snapshot's metadata: what the source calls it, and a name for the line that it is of."""
 _FLUSH_SECONDS = 20.0
 
 
@@ -58,13 +59,14 @@ def move_in(
     ExistsError when the project has newer snapshots from elsewhere.
     """
     done = Moved()
-    known = {
-        snapshot.metadata[KEY]: _Known(snapshot.project, snapshot.id)
-        for snapshot in vault.list_snapshots()
-        if KEY in snapshot.metadata
-    }
+    imported = [snapshot for snapshot in vault.list_snapshots() if KEY in snapshot.metadata]
     for line in _lines(source.copies(), one=project is not None):
-        here = {key: found for key, found in known.items() if project in (None, found.project)}
+        named = _named(source, line[0])
+        here = {
+            snapshot.metadata[KEY]: _Known(snapshot.project, snapshot.id)
+            for snapshot in imported
+            if snapshot.project == project or (project is None and snapshot.metadata.get(LINE) == named)
+        }
         last = max((place for place, copy in enumerate(line) if _key(source, copy) in here), default=-1)
         before = line[last] if last >= 0 else None
         done.skipped += last + 1
@@ -80,12 +82,16 @@ def move_in(
         _Line(vault, source, name, line[-1], done, progress, clock).take(
             todo, before, found.snapshot if found else None
         )
-    done.problems += [Problem(b"", said) for said in source.problems]
+    done.problems += source.problems
     return done
 
 
 def _key(source: Source, copy: Copy) -> str:
     return f"{source.kind}:{copy.id}"
+
+
+def _named(source: Source, copy: Copy) -> str:
+    return sha256("\0".join((source.kind, *copy.line)).encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
 def _shown(source: Source, copy: Copy) -> bytes:
@@ -216,7 +222,8 @@ class _Line:
 
     def _details(self, copy: Copy) -> Details:
         kind = self._source.kind
-        facts = {"kind": kind, "id": _key(self._source, copy), "path": copy.root, **copy.facts}
+        line = _named(self._source, copy)
+        facts = {"kind": kind, "id": _key(self._source, copy), "line": line, "path": copy.root, **copy.facts}
         return Details(
             self._project,
             copy.message or f"{self._project}: {kind} {copy.name}",

@@ -19,9 +19,9 @@ from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 from gitvault.core.backup_engine.incoming import Changes, Given
+from gitvault.core.models import Problem
 from gitvault.core.utils import process
 from gitvault.core.utils.attributes import read_xattrs
-from gitvault.core.utils.names import to_line
 from gitvault.errors import CorruptionError
 from gitvault.moving import tar
 from gitvault.moving.listing import Listing, differences
@@ -44,7 +44,7 @@ class ResticSource:
 
     def __init__(self, repository: str) -> None:
         self.place = os.path.abspath(repository) if os.path.isdir(repository) else repository
-        self.problems: list[str] = []
+        self.problems: list[Problem] = []
         self._repository = repository
         self._paths: dict[str, Sequence[str]] = {}
         self._trees: dict[str, str] = {}
@@ -105,7 +105,7 @@ class ResticSource:
                 kind = _KINDS.get(node["type"])
                 if kind:
                     nodes[path] = _given(path, kind, node)
-                elif (said := f"{to_line(path)}: a {node['type']}, which no snapshot holds") not in self.problems:
+                elif (said := Problem(path, f"a {node['type']}, which no snapshot holds")) not in self.problems:
                     self.problems.append(said)
         root = _root(nodes, self._paths[copy.id])
         inside = len(root) + 1 if root else 0

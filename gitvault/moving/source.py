@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import BinaryIO, Protocol
 
 from gitvault.core.backup_engine.incoming import Changes, Given
+from gitvault.core.models import Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,8 @@ class Source(Protocol):
     kind: str
     place: str
     """Where it is."""
-    problems: list[str]
-    """What of the copies can be no file here, for people; each once."""
+    problems: list[Problem]
+    """What of the copies can be no file here; each once."""
 
     def copies(self) -> Sequence[Copy]:
         """All of them, the oldest of a line first."""
