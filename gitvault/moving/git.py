@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, BinaryIO
+from typing import BinaryIO, cast
 
 from gitvault.core.backup_engine.incoming import Changes, Given
 from gitvault.core.models import Pointer, Problem
@@ -22,6 +22,7 @@ from gitvault.core.storage import pointers
 from gitvault.core.utils import process
 from gitvault.core.utils.names import to_line
 from gitvault.errors import NotFoundError, ToolError, ToolFailed
+from gitvault.moving.part import Part
 from gitvault.moving.source import Copy
 
 _QUIET = (
@@ -204,10 +205,9 @@ class GitSource:
                     self.close()
                     found = b" ".join(said).decode("utf-8", "replace") or "nothing"
                     raise ToolFailed("git cat-file", 128, f"{to_line(given.path)}: expected a blob, found {found}")
-                rest = _Part(answered, int(said[2]))
-                yield given._replace(size=rest.left), rest  # type: ignore[misc]
-                while rest.read(1 << 20):
-                    pass
+                rest = Part(cast(BinaryIO, answered), int(said[2]))
+                yield given._replace(size=rest.left), cast(BinaryIO, rest)
+                rest.skip()
                 answered.read(1)
 
     def close(self) -> None:
@@ -222,21 +222,6 @@ class GitSource:
 
 def _of_lfs(given: Given, pointer: Pointer) -> Given:
     return given._replace(size=pointer.size, digest=f"sha256:{pointer.oid}")
-
-
-class _Part:
-    """So many bytes of a stream."""
-
-    def __init__(self, source: IO[bytes], size: int) -> None:
-        self._source = source
-        self.left = size
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._source.read(self.left if size < 0 else min(size, self.left))
-        self.left -= len(data)
-        if not data:
-            self.left = 0
-        return data
 
 
 class _Lfs:

@@ -18,6 +18,9 @@ _STOP_POLL = 0.1
 # What children write into a vault is for its owner alone, whatever the shell's umask.
 _UMASK = 0o077
 
+# 16 times what a pipe holds by default: fewer turns between us and who writes.
+_PIPE = 1 << 20
+
 Program = subprocess.Popen[bytes]
 """A program that runs, see `start`."""
 
@@ -221,6 +224,8 @@ def reading(
                 cwd=cwd,
                 env=environment,
                 umask=_UMASK,
+                bufsize=_PIPE,
+                pipesize=_PIPE,
             )
         except FileNotFoundError as error:
             raise ToolMissing(f"{command[0]}: not found; install it and make sure it is on PATH") from error
