@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from gitvault.core.backup_engine.incoming import Changes, Given
 from gitvault.core.models import Problem
-from gitvault.core.utils.attributes import read_xattrs
+from gitvault.core.utils.attributes import is_sparse, read_xattrs
 from gitvault.core.utils.files import open_source, read_link
 from gitvault.core.utils.layout import is_vault
 from gitvault.core.utils.names import to_line
@@ -123,7 +123,9 @@ class FolderSource:
                 same[path] = *inode, st.st_size, st.st_mtime_ns
             link = blake2b(repr(inode).encode(), digest_size=8).hexdigest() if names[inode] > 1 else ""
             mode, owner = stat.S_IMODE(st.st_mode), (st.st_uid, st.st_gid)
-            listing.entries[path] = Given(path, kind, mode, st.st_mtime_ns, owner, size, link)
+            listing.entries[path] = Given(
+                path, kind, mode, st.st_mtime_ns, owner, size, link, sparse=kind == "file" and is_sparse(st)
+            )
         self._listed[copy.id] = listing, same
         return listing, same
 

@@ -42,6 +42,7 @@ class Given(NamedTuple):
     link: str = ""
     """Files of one snapshot with the same value are one file with several names."""
     xattrs: Mapping[str, bytes] | None = None
+    sparse: bool = False
     digest: str = ""
     """What its content hashes to: `blob:` and a git id, or `sha256:` and hex digits; empty: that is not known."""
 
@@ -289,6 +290,7 @@ class Incoming:
             content.pointer.oid if content.pointer else None,
             # A source may take for one file what only looks so: what differs is never one.
             f"{given.link}.{content.blob.hex()[:16]}" if given.link else None,
+            sparse=given.sparse,
             xattrs=given.xattrs or {},
         )
         folder.files[name] = attributes, content
