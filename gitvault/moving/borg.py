@@ -11,6 +11,7 @@ import os
 import shlex
 import stat
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import blake2b
@@ -22,6 +23,7 @@ from typing import Any, BinaryIO
 from gitvault.core.backup_engine.incoming import Changes, Given
 from gitvault.core.models import Problem
 from gitvault.core.utils import process
+from gitvault.errors import ToolFailed
 from gitvault.moving import tar
 from gitvault.moving.listing import Listing, differences
 from gitvault.moving.source import Copy
@@ -83,9 +85,9 @@ class BorgSource:
     def copies(self) -> Sequence[Copy]:
         """See Source."""
         found: list[Copy] = []
-        for said in json.loads(process.run(self._command("list", "--json", "--format", _FORM, self._repository)))[
-            "archives"
-        ]:
+        with _plainly():
+            listed = json.loads(process.run(self._command("list", "--json", "--format", _FORM, self._repository)))
+        for said in listed["archives"]:
             named = _named(said.get("command_line", ""))
             root = named[0] if len(named) == 1 and os.path.isabs(named[0]) else ""
             name = os.path.basename(os.path.normpath(named[0])) if len(named) == 1 else ""
@@ -129,13 +131,13 @@ class BorgSource:
                 Path(folder, "patterns").write_bytes(patterns)
                 words = ["--patterns-from", os.path.join(folder, "patterns")]
             place = f"{self._repository}::{copy.name}"
-            with process.reading(self._command("export-tar", *words, place, "-")) as stream:
+            with _plainly(), process.reading(self._command("export-tar", *words, place, "-")) as stream:
                 yield from tar.contents(stream, asked.get)
 
     def _archive(self, copy: Copy) -> _Archive:
         if copy.id not in self._listed:
             place = f"{self._repository}::{copy.name}"
-            with process.reading(self._command("debug", "dump-archive", place, "-")) as stream:
+            with _plainly(), process.reading(self._command("debug", "dump-archive", place, "-")) as stream:
                 self._listed[copy.id] = self._read(_items(stream))
         return self._listed[copy.id]
 
@@ -186,6 +188,16 @@ class BorgSource:
 
     def close(self) -> None:
         """See Source."""
+
+
+@contextmanager
+def _plainly() -> Iterator[None]:
+    """borg says what is wrong, then how its program got there, then on what system."""
+    try:
+        yield
+    except ToolFailed as error:
+        said, _, _ = error.stderr.partition("Traceback (most recent call last)")
+        raise ToolFailed(error.command, error.code, said or error.stderr) from error
 
 
 def _items(stream: BinaryIO) -> Iterator[dict[str, Any]]:

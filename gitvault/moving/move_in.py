@@ -167,7 +167,7 @@ class _Line:
             # Others get the vault in between.
             with self._incoming as incoming:
                 until = self._clock() + _FLUSH_SECONDS
-                while waiting and self._clock() < until:
+                while waiting:
                     copy = waiting.pop()
                     if self._progress:
                         self._progress(f"importing {copy.name}", len(todo) - len(waiting) - 1, len(todo))
@@ -175,9 +175,11 @@ class _Line:
                         self._copy(incoming, copy, before)
                     except (ToolFailed, CorruptionError) as error:
                         done.problems.append(Problem(_shown(self._source, copy), f"not imported: {error}"))
-                        continue
-                    before = copy
-                    recorded += 1
+                    else:
+                        before = copy
+                        recorded += 1
+                    if self._clock() >= until:
+                        break
                 incoming.flush()
             done.snapshots += recorded
             done.projects[self._project] = done.projects.get(self._project, 0) + recorded
@@ -188,6 +190,7 @@ class _Line:
         given = {one.path: one for one in changes.given}
         saved: dict[bytes, Content] = {}
         unread: set[bytes] = set()
+        wrong: list[Problem] = []
         read = size = 0
         for one, stream in source.contents(copy, wanted) if wanted else ():
             given[one.path] = one
@@ -199,7 +202,7 @@ class _Line:
             try:
                 saved[one.path] = incoming.save(one, stream)
             except CorruptionError as error:
-                done.problems.append(Problem(one.path, f"{copy.name}: {error}; left out"))
+                wrong.append(Problem(one.path, f"{copy.name}: {error}; left out"))
                 unread.add(one.path)
                 continue
             read += 1
@@ -215,8 +218,10 @@ class _Line:
         left = files - saved.keys() - unread
         if left:
             raise CorruptionError(f"{source.kind} did not give {len(left)} of its files, {to_line(min(left))} for one")
-        gone = [*changes.gone, *(path for path in unread if given.pop(path).kind != "folder")]
-        incoming.record(changes._replace(gone=gone, given=list(given.values())), saved, self._details(copy))
+        without = unread & files
+        kept = [one for path, one in given.items() if path not in without]
+        incoming.record(changes._replace(gone=[*changes.gone, *without], given=kept), saved, self._details(copy))
+        done.problems += wrong
         done.files += read
         done.bytes += size
 
