@@ -52,7 +52,8 @@ class FolderSource:
         if any(moment is None for _, moment in stems):
             # Names that tell no date tell no project either: `acme v1`, `acme v2`.
             shared = os.path.commonprefix([stem for stem, _ in stems])  # noqa: RUF071
-            together = re.sub(r"[-_. ]+v?\d*\Z", "", shared) or os.path.basename(self.place)
+            together = shared if len(stems) == 1 else re.sub(r"[-_. ]+v?\d*\Z", "", shared)
+            together = together or os.path.basename(self.place)
         found: list[Copy] = []
         for folder, (stem, moment) in zip(folders, stems, strict=True):
             name = together or stem or os.path.basename(os.path.dirname(folder)) or "folder"

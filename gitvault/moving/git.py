@@ -64,24 +64,31 @@ class GitSource:
         self._reader: process.Program | None = None
         self._lfs: _Lfs | None = None
 
-    def _git(self, *arguments: str, stdin: bytes = b"") -> bytes:
-        return process.run([*_QUIET, *arguments], cwd=self._folder, stdin=stdin)
+    def _git(self, *arguments: str, stdin: bytes = b"", ok: Sequence[int] = (0,)) -> bytes:
+        return process.run([*_QUIET, *arguments], cwd=self._folder, stdin=stdin, ok=ok)
 
     def copies(self) -> Sequence[Copy]:
         """See Source."""
         if not self._folder.is_dir():
             raise NotFoundError(f"{self._folder}: no such folder; of a repository elsewhere make a clone first")
-        top = Path(os.fsdecode(self._git("rev-parse", "--path-format=absolute", "--git-common-dir").rstrip(b"\n")))
+        try:
+            top = Path(os.fsdecode(self._git("rev-parse", "--path-format=absolute", "--git-common-dir").rstrip(b"\n")))
+        except ToolFailed as error:
+            raise NotFoundError(f"{self._folder}: {error.stderr.partition(chr(10))[0]}") from error
         bare = self._git("rev-parse", "--is-bare-repository").strip() == b"true"
         root = os.path.realpath(self._folder)
         if not bare:
             root = os.fsdecode(self._git("rev-parse", "--show-toplevel").rstrip(b"\n"))
         name = os.path.basename(root).removesuffix(".git") or os.path.basename(os.path.dirname(root)) or "git"
         self._lfs = _Lfs(top, self._git)
-        head = os.fsdecode(self._git("rev-parse", "--symbolic-full-name", "HEAD").rstrip(b"\n"))
+        head = os.fsdecode(self._git("symbolic-ref", "-q", "HEAD", ok=(0, 1)).rstrip(b"\n"))
         rev = f"refs/heads/{self._branch}" if self._branch else head or "HEAD"
         if rev != head and self._branch:
             name = f"{name}-{self._branch}"
+        if not self._git("rev-list", "-1", "--ignore-missing", rev, "--", ok=(0, 128)):
+            raise NotFoundError(
+                f"{self._folder}: no commit on {rev.removeprefix('refs/heads/')}; name one with --branch"
+            )
         text = self._git("log", "--first-parent", "--reverse", "--encoding=UTF-8", _FORM, rev, "--").decode(
             "utf-8", "replace"
         )

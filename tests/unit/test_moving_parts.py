@@ -1,0 +1,191 @@
+"""The parts of moving in that need no other program: tar streams, names with dates, paths put together."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from trees import write
+
+from gitvault.core.backup_engine.incoming import Changes, Content, Given
+from gitvault.core.models import ObjectId
+from gitvault.core.versioning.history import Details
+from gitvault.errors import CorruptionError, ExistsError, GitVaultError
+from gitvault.moving import borg, restic, tar
+from gitvault.moving.folders import FolderSource
+from gitvault.moving.listing import Listing, differences
+from gitvault.moving.part import Part
+from gitvault.vault import Vault
+
+LONG = b"folder/" * 40 + "ä".encode() * 60
+
+
+def packed(form: int, **more: str) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", format=form) as archive:
+        for name, kind, content in (
+            ("plain", tarfile.REGTYPE, b"plain"),
+            (LONG.decode(), tarfile.REGTYPE, bytes(3000)),
+            ("folder", tarfile.DIRTYPE, b""),
+            ("left", tarfile.REGTYPE, b"not wanted" * 100),
+            ("link", tarfile.SYMTYPE, LONG),
+            ("pipe", tarfile.FIFOTYPE, b""),
+        ):
+            member = tarfile.TarInfo(name)
+            member.type = kind
+            if kind == tarfile.SYMTYPE:
+                member.linkname = content.decode()
+            else:
+                member.size = len(content)
+            if form == tarfile.PAX_FORMAT:
+                member.pax_headers = more
+            archive.addfile(member, io.BytesIO(content))
+    return stream.getvalue()
+
+
+def read(data: bytes) -> dict[bytes, tuple[bytes, object]]:
+    def wanted(name: bytes) -> Given | None:
+        return None if name == b"left" else Given(name, "file", 0o644, 0)
+
+    found: dict[bytes, tuple[bytes, object]] = {}
+    for given, stream in tar.contents(io.BytesIO(data), wanted):
+        found[given.path] = stream.read(), given.xattrs
+    return found
+
+
+@pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_what_a_tar_stream_holds_is_what_was_put_in(form: int) -> None:
+    found = read(packed(form))
+    assert {name: content for name, (content, _) in found.items()} == {
+        b"plain": b"plain",
+        LONG: bytes(3000),
+        b"folder": b"",
+        b"link": LONG,
+    }
+
+
+def test_names_in_two_parts_and_attributes_are_read() -> None:
+    found = read(packed(tarfile.PAX_FORMAT, **{"SCHILY.xattr.user.a": "b=\nc", "comment": "x"}))
+    assert found[b"plain"] == (b"plain", {"user.a": b"b=\nc"})
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        archive.addfile(tarfile.TarInfo("a" * 90 + "/" + "b" * 90))
+    assert list(read(stream.getvalue())) == [b"a" * 90 + b"/" + b"b" * 90]
+
+
+def test_a_tar_stream_that_is_none_is_refused() -> None:
+    good = packed(tarfile.PAX_FORMAT)
+    for bad in (good[:700], b"x" * 2000, good[:512] + b"y" * 600):
+        with pytest.raises(CorruptionError, match="tar stream"):
+            read(bad)
+    huge = bytearray(packed(tarfile.GNU_FORMAT))
+    place = bytes(huge).index(b"././@LongLink")
+    huge[place + 124 : place + 136] = b"77777777777\0"
+    huge[place + 148 : place + 156] = b" " * 8
+    huge[place + 148 : place + 156] = b"%06o\0 " % sum(huge[place : place + 512])
+    with pytest.raises(CorruptionError, match="tells 8589934591 bytes of one file"):
+        read(bytes(huge))
+    odd = bytearray(good)
+    place = bytes(odd).index(b"plain\0")
+    odd[place + 124 : place + 136] = b"zzzzzzzzzzz\0"
+    odd[place + 148 : place + 156] = b" " * 8
+    odd[place + 148 : place + 156] = b"%06o\0 " % sum(odd[place : place + 512])
+    with pytest.raises(CorruptionError, match="where a number belongs"):
+        read(bytes(odd))
+    records = good.replace(b" path=", b"99path=")
+    with pytest.raises(CorruptionError, match="attributes that cannot be read"):
+        read(records)
+
+
+def test_a_part_ends_where_it_ends_or_the_stream_does() -> None:
+    stream = io.BytesIO(b"0123456789")
+    part = Part(stream, 4)
+    assert (part.read(3), part.read(), part.read()) == (b"012", b"3", b"")
+    part = Part(stream, 100)
+    part.skip()
+    assert (part.left, stream.read()) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("name", "project", "moment"),
+    [
+        ("acme-2024-03-01", "acme", "2024-03-01 00:00:00"),
+        ("2024_03_01 acme", "acme", "2024-03-01 00:00:00"),
+        ("acme 20240301", "acme", "2024-03-01 00:00:00"),
+        ("acme (01.03.2024)", "acme", "2024-03-01 00:00:00"),
+        ("acme-20240301-153059", "acme", "2024-03-01 15:30:59"),
+        ("acme_2024-03-01T15.30", "acme", "2024-03-01 15:30:00"),
+        ("my-acme-2024-03-01-final", "my-acme-final", "2024-03-01 00:00:00"),
+        ("2024-03-01", "old", "2024-03-01 00:00:00"),
+        # No dates: a number of more digits, a day that no month has.
+        ("acme-120240301", "acme-120240301", "2001-09-09 01:46:40"),
+        ("acme-2024-02-31", "acme-2024-02-31", "2001-09-09 01:46:40"),
+    ],
+)
+def test_dates_are_read_as_people_write_them(name: str, project: str, moment: str, tmp_path: Path) -> None:
+    copy = write(tmp_path / "old" / name, {"a": b"a"})
+    os.utime(copy / "a", (1e9, 1e9))
+    (found,) = FolderSource([str(copy)]).copies()
+    shown = found.time if moment.startswith("2024") else found.time.astimezone(UTC)
+    assert (found.project, shown.strftime("%Y-%m-%d %H:%M:%S")) == (project, moment)
+
+
+def test_listings_differ_by_what_is_new_other_or_another_kind() -> None:
+    def listing(*given: Given) -> Listing:
+        return Listing(entries={one.path: one for one in given})
+
+    then = listing(Given(b"a", "file", 1, 1), Given(b"b", "file", 1, 1), Given(b"c", "folder", 1, 1))
+    now = listing(Given(b"a", "file", 1, 1), Given(b"b", "folder", 1, 1), Given(b"d", "file", 1, 1))
+    changes, wanted = differences(now, then, lambda path: False)
+    assert (changes.gone, [one.path for one in changes.given], list(wanted)) == ([b"b", b"c"], [b"b", b"d"], [b"d"])
+    changes, wanted = differences(now, then, lambda path: True, folders=True)
+    assert list(wanted) == [b"a", b"b", b"d"]
+
+
+def test_what_borg_was_told_to_save_names_the_project() -> None:
+    named = borg._named
+    assert named("borg create --comment x -e '*.o' repo::one /home/ann/art") == ["/home/ann/art"]
+    assert named(["borg", "create", "repo::one", "a b", "c", "-x"]) == ["a b", "c"]
+    assert named("borg create 'repo::one") == []
+
+
+def test_where_the_paths_of_restic_lie() -> None:
+    nodes = {path: Given(path, "folder", 0, 0) for path in (b"x", b"home", b"home/ann", b"home/ann/art")}
+    nodes[b"home/ann/one"] = Given(b"home/ann/one", "file", 0, 0)
+    assert restic._root(nodes, ["/home/ann/art"]) == b"home/ann/art"
+    assert restic._root(nodes, ["/home/ann/art", "/home/ann/one"]) == b"home/ann"
+    assert restic._root(nodes, ["/home/ann/one"]) == b"home/ann"
+    assert restic._root(nodes, ["/work/x"]) == b"x"
+    assert restic._root(nodes, ["/work"]) == b""
+    with pytest.raises(CorruptionError, match="restic tells of a time"):
+        restic._nanoseconds("yesterday")
+    assert restic._nanoseconds("1970-01-01T02:00:01.5+02:00") == 1_500_000_000
+
+
+DETAILS = Details("acme", "m", datetime.fromisoformat("2024-03-01T10:00:00Z"), 0, 0)
+
+
+def test_paths_that_are_none_are_refused_and_nothing_is_made(vault: Vault) -> None:
+    incoming = vault.incoming("acme", "/nowhere", archived=True)
+    content = Content(ObjectId(bytes(20)), 0)
+    for given, match in (
+        (Given(b"../a", "file", 0o644, 0), "not a path of a folder"),
+        (Given(b"a/..", "file", 0o644, 0), "not a path of a file"),
+        (Given(b"a//b", "folder", 0o644, 0), "not a path of a folder"),
+        (Given(b"a/" * 40_000, "folder", 0o644, 0), "a path of more than"),
+    ):
+        with pytest.raises(GitVaultError, match=match), incoming:
+            incoming.record(Changes((), [given]), {given.path: content}, DETAILS)
+    with incoming:
+        assert incoming.flush() == 0
+    assert vault.history.projects() == []
+
+
+def test_an_imported_project_must_have_a_name_that_can_be(vault: Vault, tmp_path: Path) -> None:
+    vault.create_snapshot(write(tmp_path / "acme", {"a": b"a"}))
+    with pytest.raises(ExistsError, match="differs from the project acme only in case"):
+        vault.incoming("ACME", "/nowhere", archived=True)
