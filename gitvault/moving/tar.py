@@ -36,8 +36,8 @@ def contents(stream: BinaryIO, wanted: Callable[[bytes], Given | None]) -> Itera
         if kind in (_LONG_NAME, _LONG_TARGET, _PAX, _PAX_ALL):
             if part.left > _ABOUT_MAX:
                 raise CorruptionError(f"the tar stream tells {part.left} bytes of one file")
-            size = part.left
-            if len(text := part.read()) < size:
+            told = part.left
+            if len(text := part.read()) < told:
                 raise CorruptionError("the tar stream is damaged or cut short")
             if kind == _PAX:
                 said = _records(text)

@@ -79,7 +79,7 @@ def test_names_in_two_parts_and_attributes_are_read() -> None:
 
 def test_a_tar_stream_that_is_none_is_refused() -> None:
     good = packed(tarfile.PAX_FORMAT)
-    for bad in (good[:700], b"x" * 2000, good[:512] + b"y" * 600):
+    for bad in (good[: good.index(b" path=") + 3], b"x" * 2000, good[:512] + b"y" * 600):
         with pytest.raises(CorruptionError, match="tar stream"):
             read(bad)
     huge = bytearray(packed(tarfile.GNU_FORMAT))
