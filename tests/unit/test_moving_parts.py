@@ -11,11 +11,14 @@ from pathlib import Path
 import pytest
 from trees import write
 
-from gitvault.core.backup_engine.incoming import Changes, Content, Given
+from gitvault import config as settings
+from gitvault.core.backup_engine.incoming import Changes, Content, Given, Incoming
+from gitvault.core.backup_engine.reading import SNIFF
 from gitvault.core.models import ObjectId
 from gitvault.core.versioning.history import Details
-from gitvault.errors import CorruptionError, ExistsError, GitVaultError
+from gitvault.errors import CorruptionError, ExistsError, GitVaultError, StorageFullError
 from gitvault.moving import borg, restic, tar
+from gitvault.moving.export import Exported, export
 from gitvault.moving.folders import FolderSource
 from gitvault.moving.listing import Listing, differences
 from gitvault.moving.part import Part
@@ -189,3 +192,79 @@ def test_an_imported_project_must_have_a_name_that_can_be(vault: Vault, tmp_path
     vault.create_snapshot(write(tmp_path / "acme", {"a": b"a"}))
     with pytest.raises(ExistsError, match="differs from the project acme only in case"):
         vault.incoming("ACME", "/nowhere", archived=True)
+
+
+def saved(incoming: Incoming, *files: tuple[bytes, bytes]) -> dict[bytes, Content]:
+    found = {}
+    for path, data in files:
+        found[path] = incoming.save(Given(path, "file", 0o644, 0, size=len(data)), io.BytesIO(data))
+    return found
+
+
+def test_files_go_where_a_snapshot_of_a_folder_would_put_them(vault: Vault, tmp_path: Path) -> None:
+    limit = vault.config.inline_limit + SNIFF
+    files = {
+        b"late": b"x" * SNIFF + b"\0" + b"x" * limit,
+        b"early": b"x" * (SNIFF - 1) + b"\0" + b"x" * limit,
+        b"small": b"\0",
+        b"like": b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n",
+        b".gitmodules": b'[submodule "x"]\n\tpath = ../../x\n',
+        b".git/config": b"[core]\n",
+    }
+    write(tmp_path / "own", {os.fsdecode(path): data for path, data in files.items()})
+    own = vault.create_snapshot(tmp_path / "own").snapshot
+    with vault.incoming("acme", "/nowhere", archived=True) as incoming:
+        contents = saved(incoming, *files.items())
+        incoming.record(Changes((), [Given(path, "file", 0o644, 0) for path in files]), contents, DETAILS)
+        assert incoming.flush() > 0
+    trees = [vault.history.commit(vault.history.locate(one)).tree for one in (own, vault.resolve("acme"))]
+    assert trees[0] == trees[1]
+
+
+def test_what_goes_on_from_a_snapshot_makes_what_one_run_makes(vault: Vault) -> None:
+    first = [(b"a/b/c", b"1"), (b"a/d", b"2"), (b"e", b"3"), (b".gitmodules", b'[submodule "x"]\n\tpath = ../x\n')]
+    more = Changes([b"a/d", b"e"], [Given(b"e", "folder", 0o700, 5), Given(b"e/f", "file", 0o600, 7)])
+
+    def start(project: str) -> Incoming:
+        incoming = vault.incoming(project, "/nowhere", archived=True)
+        with incoming:
+            given = [Given(path, "file", 0o644, 9, (1, 2)) for path, _ in first]
+            incoming.record(Changes((), given), saved(incoming, *first), DETAILS)
+            incoming.flush()
+        return incoming
+
+    def go_on(incoming: Incoming) -> None:
+        with incoming:
+            incoming.record(more, saved(incoming, (b"e/f", b"4")), DETAILS)
+            incoming.flush()
+
+    go_on(start("one"))
+    start("two")
+    again = vault.incoming("two", "/nowhere", archived=True)
+    again.go_on(vault.resolve("two"))
+    assert again.content(b"a/b/c") == again.content(b"a/b/c") is not None
+    go_on(again)
+    one, two = (vault.history.trees(vault.resolve(name)) for name in ("one", "two"))
+    assert one == two
+    assert [entry.path for entry in vault.entries("two", recursive=True)] == [
+        b".gitmodules", b"a", b"a/b", b"a/b/c", b"e", b"e/f",
+    ]  # fmt: skip
+    assert vault.verify(data=True).ok
+
+
+def test_a_quota_holds_for_what_comes_from_elsewhere(vault: Vault) -> None:
+    settings.set(vault.path, "vault.quota", "1k")
+    vault.__dict__.pop("config")
+    incoming = vault.incoming("acme", "/nowhere", archived=True)
+    with pytest.raises(StorageFullError, match=r"vault\.quota"), incoming:
+        contents = saved(incoming, (b"a", os.urandom(5000)))
+        incoming.record(Changes((), [Given(b"a", "file", 0o644, 0)]), contents, DETAILS)
+        incoming.flush()
+    assert vault.history.projects() == []
+
+
+def test_what_was_exported_is_told(vault: Vault, tmp_path: Path) -> None:
+    made = vault.create_snapshot(write(tmp_path / "acme", {"a": b"abc"}))
+    day = f"{vault.get_snapshot_info(made.snapshot).time.astimezone():%Y-%m-%d}"
+    target = tmp_path / "out" / f"acme-{day}-{made.snapshot[:12]}"
+    assert export(vault, ["acme"], tmp_path / "out", tar=False) == [Exported(made.snapshot, target, 1, 3, ())]
