@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gitvault.core.backup_engine.incoming import Content, Incoming
 from gitvault.core.models import Problem, SnapshotId
+from gitvault.core.scan import collection_paused
 from gitvault.core.utils.names import to_line
 from gitvault.core.versioning.history import Details
 from gitvault.errors import CorruptionError, ExistsError, ToolFailed
@@ -111,19 +112,19 @@ def _lines(copies: Sequence[Copy], *, one: bool) -> list[list[Copy]]:
 
 def _project(vault: Vault, source: Source, first: Copy, given: str | None) -> str:
     """What a line that begins is called here."""
-    name = given or first.project
-    latest = vault.history.get_latest_version(name)
-    if latest is None or (given and latest.time <= first.time):
-        if given is None and any(one.name == name and not _same(one.path, first) for one in vault.projects()):
-            return _free(vault, f"{name}-{source.kind}")
-        return name
     if given:
-        raise ExistsError(f"{name}: has newer snapshots than {source.kind} {first.name}; import under another name")
-    return _free(vault, f"{name}-{source.kind}")
-
-
-def _same(path: str, copy: Copy) -> bool:
-    return path == copy.root
+        latest = vault.history.get_latest_version(given)
+        if latest and latest.time > first.time:
+            raise ExistsError(
+                f"{given}: has newer snapshots than {source.kind} {first.name}; import under another name"
+            )
+        return given
+    name = first.project
+    taken = any(
+        one.name.casefold() == name.casefold() and (one.name != name or one.path != first.root)
+        for one in vault.projects()
+    )
+    return _free(vault, f"{name}-{source.kind}") if taken or vault.history.tip(name) else name
 
 
 def _free(vault: Vault, name: str) -> str:
@@ -172,7 +173,8 @@ class _Line:
                     if self._progress:
                         self._progress(f"importing {copy.name}", len(todo) - len(waiting) - 1, len(todo))
                     try:
-                        self._copy(incoming, copy, before)
+                        with collection_paused():
+                            self._copy(incoming, copy, before)
                     except (ToolFailed, CorruptionError) as error:
                         done.problems.append(Problem(_shown(self._source, copy), f"not imported: {error}"))
                     else:

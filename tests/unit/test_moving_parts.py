@@ -16,7 +16,7 @@ from gitvault.core.backup_engine.incoming import Changes, Content, Given, Incomi
 from gitvault.core.backup_engine.reading import SNIFF
 from gitvault.core.models import ObjectId
 from gitvault.core.versioning.history import Details
-from gitvault.errors import CorruptionError, ExistsError, GitVaultError, StorageFullError
+from gitvault.errors import CorruptionError, ExistsError, StorageFullError
 from gitvault.moving import borg, restic, tar
 from gitvault.moving.export import Exported, export
 from gitvault.moving.folders import FolderSource
@@ -175,14 +175,18 @@ DETAILS = Details("acme", "m", datetime.fromisoformat("2024-03-01T10:00:00Z"), 0
 def test_paths_that_are_none_are_refused_and_nothing_is_made(vault: Vault) -> None:
     incoming = vault.incoming("acme", "/nowhere", archived=True)
     content = Content(ObjectId(bytes(20)), 0)
-    for given, match in (
-        (Given(b"../a", "file", 0o644, 0), "not a path of a folder"),
-        (Given(b"a/..", "file", 0o644, 0), "not a path of a file"),
-        (Given(b"a//b", "folder", 0o644, 0), "not a path of a folder"),
-        (Given(b"a/" * 40_000, "folder", 0o644, 0), "a path of more than"),
+    for path, match in (
+        (b"../a", "not a path"),
+        (b"a/..", "not a path"),
+        (b"a//b", "not a path"),
+        (b"", "below a file"),
+        (b"a/\0", "not a path"),
+        (b"a/" * 400_000, "a path of more than"),
+        (b"file/a/b", "below a file, file"),
     ):
-        with pytest.raises(GitVaultError, match=match), incoming:
-            incoming.record(Changes((), [given]), {given.path: content}, DETAILS)
+        given = [Given(b"file", "file", 0o644, 0), Given(path, "file", 0o644, 0)]
+        with pytest.raises(CorruptionError, match=match), incoming:
+            incoming.record(Changes((), given), {one.path: content for one in given}, DETAILS)
     with incoming:
         assert incoming.flush() == 0
     assert vault.history.projects() == []
@@ -223,7 +227,10 @@ def test_files_go_where_a_snapshot_of_a_folder_would_put_them(vault: Vault, tmp_
 
 def test_what_goes_on_from_a_snapshot_makes_what_one_run_makes(vault: Vault) -> None:
     first = [(b"a/b/c", b"1"), (b"a/d", b"2"), (b"e", b"3"), (b".gitmodules", b'[submodule "x"]\n\tpath = ../x\n')]
-    more = Changes([b"a/d", b"e"], [Given(b"e", "folder", 0o700, 5), Given(b"e/f", "file", 0o600, 7)])
+    # A file takes the place of a folder, and a folder that of a file, also when nobody said that these are gone.
+    more = Changes(
+        [b"a/d"], [Given(b"e", "folder", 0o700, 5), Given(b"e/f", "file", 0o600, 7), Given(b"a/b", "file", 0o600, 7)]
+    )
 
     def start(project: str) -> Incoming:
         incoming = vault.incoming(project, "/nowhere", archived=True)
@@ -235,7 +242,7 @@ def test_what_goes_on_from_a_snapshot_makes_what_one_run_makes(vault: Vault) -> 
 
     def go_on(incoming: Incoming) -> None:
         with incoming:
-            incoming.record(more, saved(incoming, (b"e/f", b"4")), DETAILS)
+            incoming.record(more, saved(incoming, (b"e/f", b"4"), (b"a/b", b"5")), DETAILS)
             incoming.flush()
 
     go_on(start("one"))
@@ -247,7 +254,7 @@ def test_what_goes_on_from_a_snapshot_makes_what_one_run_makes(vault: Vault) -> 
     one, two = (vault.history.trees(vault.resolve(name)) for name in ("one", "two"))
     assert one == two
     assert [entry.path for entry in vault.entries("two", recursive=True)] == [
-        b".gitmodules", b"a", b"a/b", b"a/b/c", b"e", b"e/f",
+        b".gitmodules", b"a", b"a/b", b"e", b"e/f",
     ]  # fmt: skip
     assert vault.verify(data=True).ok
 
@@ -268,3 +275,15 @@ def test_what_was_exported_is_told(vault: Vault, tmp_path: Path) -> None:
     day = f"{vault.get_snapshot_info(made.snapshot).time.astimezone():%Y-%m-%d}"
     target = tmp_path / "out" / f"acme-{day}-{made.snapshot[:12]}"
     assert export(vault, ["acme"], tmp_path / "out", tar=False) == [Exported(made.snapshot, target, 1, 3, ())]
+
+
+def test_folders_may_be_deep_and_go_with_their_last_file(vault: Vault) -> None:
+    deep = b"/".join([b"d"] * 1500)
+    with vault.incoming("acme", "/nowhere", archived=True) as incoming:
+        contents = saved(incoming, (deep + b"/f", b"1"), (b"top", b"2"))
+        given = [Given(path, "file", 0o644, 0) for path in contents]
+        incoming.record(Changes((), given, only_files=True), contents, DETAILS)
+        incoming.record(Changes([deep + b"/f"], (), only_files=True), {}, DETAILS)
+        incoming.flush()
+    assert [entry.path for entry in vault.entries("acme", recursive=True)] == [b"top"]
+    assert vault.get_snapshot_info("acme~1").files == 2

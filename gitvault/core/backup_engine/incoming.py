@@ -24,7 +24,7 @@ from gitvault.core.versioning.history import NO_OBJECT, Details, GitHistory, Rec
 from gitvault.core.versioning.meta import Attributes
 from gitvault.core.versioning.objects import MODE_SYMLINK, MODE_TREE, encode_tree, object_id
 from gitvault.core.versioning.packfile import deflate
-from gitvault.errors import CorruptionError, GitVaultError
+from gitvault.errors import CorruptionError
 
 _NO_FOLDER = Attributes(b".", "folder", 0o755, 0, (0, 0), 0)
 
@@ -228,8 +228,9 @@ class Incoming:
         """Add the next snapshot.
 
         `saved`: content by path; that of other files is as it was at their path. What has none is left out.
-        Raises GitVaultError for a path that is none below a project.
+        Raises CorruptionError, before anything is done, for a path that is none below a project.
         """
+        _refuse(changes)
         for path in changes.gone:
             self._remove(path, changes.only_files)
         for one in changes.given:
@@ -272,14 +273,18 @@ class Incoming:
                 del self._folders[below]
                 self._changed.discard(below)
         self._touch(above)
-        if only_files and not folder.files and not folder.below:
-            self._remove(above, only_files)
+        while only_files and above and not folder.files and not folder.below:
+            del self._folders[above]
+            self._changed.discard(above)
+            above, _, name = above.rpartition(b"/")
+            folder = self._folders[above]
+            folder.below.discard(name)
 
     def _put(self, given: Given, content: Content) -> None:
         above, _, name = given.path.rpartition(b"/")
+        if given.path in self._folders:
+            self._remove(given.path, only_files=False)
         folder = self._folder(above)
-        if not name or name in (b".", b"..") or b"\0" in name or name in folder.below:
-            raise GitVaultError(f"{to_line(given.path)}: not a path of a file in a project")
         attributes = Attributes(
             name,
             given.kind,
@@ -298,19 +303,17 @@ class Incoming:
 
     def _folder(self, path: bytes) -> _Folder:
         """The folder of that path, and those above it, made when they are not there."""
-        found = self._folders.get(path)
-        if found is None:
-            if len(path) > LONGEST_PATH:
-                raise GitVaultError(f"{to_line(path[:60])}...: a path of more than {LONGEST_PATH} bytes")
-            parts = path.split(b"/")
-            for depth, name in enumerate(parts):
-                above = self._folders[b"/".join(parts[:depth])]
-                if name in (b"", b".", b"..") or b"\0" in name or name in above.files:
-                    raise GitVaultError(f"{to_line(path)}: not a path of a folder in a project")
-                above.below.add(name)
-                found = self._folders.setdefault(b"/".join(parts[: depth + 1]), _Folder())
-            assert found
-        return found
+        missing: list[bytes] = []
+        at = path
+        while at not in self._folders:
+            missing.append(at)
+            at = at.rpartition(b"/")[0]
+        for at in reversed(missing):
+            above, _, name = at.rpartition(b"/")
+            self._folders[above].files.pop(name, None)
+            self._folders[above].below.add(name)
+            self._folders[at] = _Folder()
+        return self._folders[path]
 
     def _touch(self, path: bytes) -> None:
         while path not in self._changed:
@@ -357,6 +360,22 @@ class Incoming:
         below = [self._folders[prefix + name] for name in folder.below]
         folder.count = len(folder.files) + sum(inner.count for inner in below)
         folder.bytes = sum(said.size for said, _ in folder.files.values()) + sum(inner.bytes for inner in below)
+
+
+def _refuse(changes: Changes) -> None:
+    """Raises CorruptionError for a path that is none below a project, or is below a file."""
+    files = {one.path for one in changes.given if one.kind != "folder"}
+    for one in changes.given:
+        path = one.path
+        if len(path) > LONGEST_PATH:
+            raise CorruptionError(f"{to_line(path[:60])}...: a path of more than {LONGEST_PATH} bytes")
+        parts = path.split(b"/") if path or one.kind != "folder" else []
+        if any(part in (b"", b".", b"..") or b"\0" in part for part in parts):
+            raise CorruptionError(f"{to_line(path)}: not a path in a project")
+        while path:
+            path = path.rpartition(b"/")[0]
+            if path in files:
+                raise CorruptionError(f"{to_line(one.path)}: below a file, {to_line(path)}")
 
 
 class _Hashed:
