@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import tarfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,14 +16,17 @@ from gitvault import config as settings
 from gitvault.core.backup_engine.incoming import Changes, Content, Given, Incoming
 from gitvault.core.backup_engine.reading import SNIFF
 from gitvault.core.models import ObjectId
+from gitvault.core.utils import process
 from gitvault.core.versioning.history import Details
-from gitvault.errors import CorruptionError, ExistsError, StorageFullError
+from gitvault.errors import CorruptionError, ExistsError, StorageFullError, ToolFailed, ToolMissing
 from gitvault.moving import borg, restic, tar
 from gitvault.moving.export import Exported, export
 from gitvault.moving.folders import FolderSource
 from gitvault.moving.listing import Listing, differences
+from gitvault.moving.move_in import move_in
 from gitvault.moving.part import Part
 from gitvault.vault import Vault
+from gitvault.vault.opened import WHOLE_LIMIT
 
 LONG = b"folder/" * 40 + "ä".encode() * 60
 
@@ -287,3 +291,34 @@ def test_folders_may_be_deep_and_go_with_their_last_file(vault: Vault) -> None:
         incoming.flush()
     assert [entry.path for entry in vault.entries("acme", recursive=True)] == [b"top"]
     assert vault.get_snapshot_info("acme~1").files == 2
+
+
+def test_a_program_that_is_read_while_it_runs_is_missing_fails_or_is_left(tmp_path: Path) -> None:
+    with process.reading([sys.executable, "-c", "print('a'); print('b')"]) as stream:
+        assert stream.read(1) == b"a"
+    with pytest.raises(ToolFailed, match="went wrong"), process.reading([sys.executable, "-c", FAILS]) as stream:
+        assert stream.read() == b"some"
+    with pytest.raises(ToolMissing, match="not found"), process.reading(["no-such-program"]):
+        pass
+    with pytest.raises(KeyboardInterrupt), process.reading([sys.executable, "-c", "while True: print('y')"]) as stream:
+        raise KeyboardInterrupt
+
+
+FAILS = "import sys; sys.stdout.write('some'); sys.stdout.flush(); sys.exit('went wrong')"
+
+
+def test_a_large_file_of_another_size_than_was_said_is_refused(vault: Vault) -> None:
+    size = WHOLE_LIMIT + 10
+    wrong = pytest.raises(CorruptionError, match=f"expected {size} bytes, found {size - 1}")
+    with vault.incoming("acme", "/nowhere", archived=True) as incoming, wrong:
+        incoming.save(Given(b"a", "file", 0o644, 0, size=size), io.BytesIO(bytes(size - 1)))
+
+
+def test_a_source_that_does_not_give_what_it_lists_makes_no_snapshot(
+    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = write(tmp_path / "acme-2024-01-01", {"a": b"a", "b": b"b"})
+    monkeypatch.setattr(FolderSource, "contents", lambda *_: iter(()))
+    done = move_in(vault, FolderSource([str(copy)]))
+    assert (done.snapshots, vault.history.projects()) == (0, [])
+    assert "did not give 2 of its files, a for one" in done.problems[0].reason

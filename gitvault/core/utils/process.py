@@ -204,16 +204,14 @@ def start(
 
 
 @contextlib.contextmanager
-def reading(
-    command: Sequence[str | Path], *, cwd: Path | None = None, variables: Mapping[str, str] | None = None
-) -> Iterator[BinaryIO]:
-    """A program's standard output while it comes; who leaves before its end ends the program.
+def reading(command: Sequence[str | Path]) -> Iterator[BinaryIO]:
+    """A program's standard output while it comes; an error inside ends the program.
 
-    `variables`: set in its environment. Raises ToolMissing, and at the end ToolFailed.
+    Raises ToolMissing, and at the end ToolFailed.
     """
     import tempfile
 
-    environment = {**clean_environment(), **(variables or {})}
+    environment = clean_environment()
     with tempfile.TemporaryFile() as said:
         try:
             process = subprocess.Popen(
@@ -221,16 +219,20 @@ def reading(
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=said,
-                cwd=cwd,
                 env=environment,
                 umask=_UMASK,
                 bufsize=_PIPE,
-                pipesize=_PIPE,
             )
         except FileNotFoundError as error:
             raise ToolMissing(f"{command[0]}: not found; install it and make sure it is on PATH") from error
         with process:
             assert process.stdout
+            if sys.platform == "linux":
+                import fcntl
+
+                # Not everybody may have as many of these as there are.
+                with contextlib.suppress(OSError):
+                    fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, _PIPE)
             try:
                 yield cast(BinaryIO, process.stdout)
                 # Something behind what was wanted must not look like a failure.
