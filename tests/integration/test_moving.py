@@ -381,6 +381,7 @@ def test_a_damaged_snapshot_of_restic_does_not_hide_the_others(
         assert not differences(restic / number, tmp_path / "out" / number)
 
 
+@pytest.mark.deep
 @pytest.mark.needs("borg")
 def test_a_damaged_archive_of_borg_is_not_imported(
     vault: Vault, borg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
