@@ -22,7 +22,7 @@ def differences(
 ) -> tuple[Changes, Mapping[bytes, Given]]:
     """What is different, and what of that has to be read: what is new, or another kind, or `is_fresh`.
 
-    `folders`: also read those, of which then more may be known.
+    `folders`: also read new ones, of which then more may be known.
     """
     past = then.entries if then else {}
     gone = [path for path, old in past.items() if path not in now.entries or now.entries[path].kind != old.kind]
@@ -30,9 +30,10 @@ def differences(
     wanted: dict[bytes, Given] = {}
     for path, one in now.entries.items():
         old = past.get(path)
-        fresh = old is None or old.kind != one.kind or is_fresh(path)
+        new = old is None or old.kind != one.kind
+        fresh = new or is_fresh(path)
         if fresh or one != old:
             given.append(one)
-        if fresh and (folders or one.kind != "folder"):
+        if (folders and new) if one.kind == "folder" else fresh:
             wanted[path] = one
     return Changes(sorted(gone), given), wanted

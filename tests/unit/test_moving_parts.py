@@ -151,6 +151,8 @@ def test_listings_differ_by_what_is_new_other_or_another_kind() -> None:
     assert (changes.gone, [one.path for one in changes.given], list(wanted)) == ([b"b", b"c"], [b"b", b"d"], [b"d"])
     changes, wanted = differences(now, then, lambda path: True, folders=True)
     assert list(wanted) == [b"a", b"b", b"d"]
+    changes, wanted = differences(now, now, lambda path: True, folders=True)
+    assert list(wanted) == [b"a", b"d"]
 
 
 def test_what_borg_was_told_to_save_names_the_project() -> None:

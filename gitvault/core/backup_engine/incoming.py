@@ -239,7 +239,15 @@ class Incoming:
         for one in changes.given:
             if one.kind == "folder" and not (changes.only_files and one.path not in self._folders):
                 known = self._folder(one.path)
-                known.own = Attributes(b".", "folder", one.mode, one.mtime_ns, one.owner, 0, xattrs=one.xattrs or {})
+                known.own = Attributes(
+                    b".",
+                    "folder",
+                    one.mode,
+                    one.mtime_ns,
+                    one.owner,
+                    0,
+                    xattrs=one.xattrs if one.xattrs is not None else known.own.xattrs,
+                )
                 self._touch(one.path)
         tree, meta_tree = self._build()
         root = self._folders[b""]
