@@ -50,6 +50,8 @@ VERBS = {
     "push": "remote",
     "fetch": "remote",
     "clone": "remote",
+    "import": "moving",
+    "export": "moving",
     "policy": "policy",
     "doctor": "doctor",
     "search": "search",
