@@ -1,4 +1,4 @@
-"""The verb for feedback: import, add, list, query, report, purge."""
+"""The verb for feedback: import, add, list, query, report, purge; what rose and why is in `insight`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gitvault.cli import render
+from gitvault.cli import insight, render
 from gitvault.cli.arguments import count, date, disk_path, filled, project, wrong
 from gitvault.errors import NotFoundError
 from gitvault.personas.base import Answer, Session, Verb
@@ -26,9 +26,15 @@ _LENGTH = 72
 
 
 def _configure(parser: ArgumentParser) -> None:
-    actions = "import FILE | add | list | query | report | purge"
+    actions = "import FILE | add | list | query | report | spikes | suspects SIGNATURE | categories | purge"
     parser.add_argument("action", choices=_ACTIONS, metavar="ACTION", help=actions)
-    parser.add_argument("file", metavar="FILE", type=filled(disk_path), nargs="?", help="import: an export, or -")
+    parser.add_argument(
+        "file",
+        metavar="FILE|SIGNATURE",
+        type=filled(disk_path),
+        nargs="?",
+        help="import: an export, or -; suspects: of what",
+    )
     parser.add_argument("--project", metavar="P", type=filled(str), help="of this project")
     sources = "steam itch discord github gitlab sentry unity backtrace gameanalytics unity-analytics playfab csv jsonl"
     parser.add_argument("--source", metavar="S", type=filled(str), help=f"import, query: {sources}")
@@ -50,13 +56,15 @@ def _configure(parser: ArgumentParser) -> None:
     parser.add_argument("--limit", metavar="N", type=count, help="query: the newest so many; list: 50")
     parser.add_argument("--raw", action="store_true", help="query: with the source's own record")
     parser.add_argument("--id", metavar="ID", type=filled(str), help="query, purge: this record")
+    parser.add_argument("--from", dest="older", metavar="A", type=filled(str), help="suspects: build before")
+    parser.add_argument("--to", dest="newer", metavar="B", type=filled(str), help="suspects: build it rose in")
     parser.add_argument("--yes", action="store_true", help="purge: do it")
 
 
 def _run(session: Session, arguments: Namespace) -> Answer:
-    if (arguments.file is not None) != (arguments.action == "import"):
-        expected = "expected FILE" if arguments.action == "import" else "takes no FILE"
-        raise wrong(f"feedback {arguments.action}: {expected}")
+    word = {"import": "FILE", "suspects": "SIGNATURE"}.get(arguments.action)
+    if (arguments.file is not None) != (word is not None):
+        raise wrong(f"feedback {arguments.action}: {f'expected {word}' if word else 'takes no FILE'}")
     return _ACTIONS[arguments.action](session, arguments)
 
 
@@ -276,6 +284,9 @@ _ACTIONS = {
     "list": _list,
     "query": _query,
     "report": _report,
+    "spikes": insight.spikes,
+    "suspects": insight.suspects,
+    "categories": insight.categories,
     "purge": _purge,
 }
 

@@ -151,7 +151,8 @@ def _show(session: Session, arguments: Namespace) -> Answer:
     lines = [*_shown(one)]
     if settings:
         platforms = render.line(", ".join(settings.platforms))
-        lines.append(f"  settings  {settings.engine} {render.line(settings.version)}: {platforms}")
+        engine = " ".join(filter(None, (settings.engine, render.line(settings.version))))
+        lines.append(f"  settings  {engine}: {platforms}")
     if found.playtests:
         players = len({played.player or played.id for played in found.playtests})
         lines.append(

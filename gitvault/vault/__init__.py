@@ -33,6 +33,7 @@ from gitvault.vault.opened import WHOLE_LIMIT, Opened
 if TYPE_CHECKING:
     from random import Random
 
+    from gitvault.core.backup_engine.incoming import Incoming
     from gitvault.core.backup_engine.retention import Retention
     from gitvault.core.backup_engine.snapshot import Links
     from gitvault.core.interfaces import Progress, Rules
@@ -274,6 +275,17 @@ class Vault(Opened):
         if said or not report.unchanged:
             waiting.start(self.path)
         return replace(report, notes=(*report.notes, *said))
+
+    def incoming(self, project: str, path: str, host: str = "", *, archived: bool = False) -> Incoming:
+        """The next snapshots of a project, put together from what another program kept; see there.
+
+        Registers a new project as the folder `path` of the machine `host`, this one if empty; `archived` also where
+        this machine has no such folder, or has it as another project. Raises ExistsError for a name that differs from a
+        project's only in case, GitVaultError for one that no project can have, LockedError, StorageFullError.
+        """
+        from gitvault.vault.incoming import incoming
+
+        return incoming(self, project, path, host, archived)
 
     def _detect(self, project: Project) -> None:
         """See what a project that has changed is made with now."""

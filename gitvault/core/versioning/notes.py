@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gitvault.core.models import ObjectId
 from gitvault.core.versioning.history import GitHistory
 from gitvault.core.versioning.objects import MODE_FILE, MODE_TREE, encode_tree
 from gitvault.core.versioning.packfile import PackWriter
 from gitvault.errors import CorruptionError
-
-if TYPE_CHECKING:
-    from gitvault.core.versioning.packfile import PackWriter
 
 PREFIX = "refs/notes/vault/"
 

@@ -28,8 +28,12 @@ from gitvault.personas.project import ProjectVault
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from gitvault.personas.game.assets.bundles import Build, BundleChange
+    from gitvault.personas.game.assets.ratios import TypeSize
+    from gitvault.personas.game.assets.usage import Usage
     from gitvault.personas.game.builds import BuildId, Deploy
     from gitvault.personas.game.feedback import Feedback, Imported, Report
+    from gitvault.personas.game.insight import Spike, Suspect
     from gitvault.personas.game.platforms import Capture, PlatformDifference
     from gitvault.personas.game.playtests import Recorder, Session
 
@@ -236,6 +240,51 @@ class GameVault(ProjectVault):
 
         found = read(on_disk(self.path))
         return compare(found.configuration, a, b, found.rules)
+
+    def spikes(self, build: str = "") -> list[Spike]:
+        """Which signatures rose between builds, or in that one, the most striking first; see `insight.rises`."""
+        from gitvault.personas.game import feedback, insight
+
+        with feedback.Table(self.vault, self.project.name) as table:
+            return insight.rises(self.vault, table, build=build).spikes
+
+    def suspects(self, sig: str, *, older: str = "", newer: str = "") -> list[Suspect]:
+        """What changed between the builds a signature rose in, the likeliest cause first; see `insight.suspicion`."""
+        from gitvault.personas.game import feedback, insight
+
+        with feedback.Table(self.vault, self.project.name) as table:
+            return insight.suspicion(self.vault, table, sig, older=older, newer=newer).suspects
+
+    def game_report(self, a: str, b: str, folder: Path | str, *, overwrite: bool = False) -> Path:
+        """Write a page about two builds; where it is. Raises ExistsError, NotFoundError."""
+        from gitvault.personas.game.insight.page import write_report
+
+        return write_report(self.vault, self.project.name, a, b, Path(folder), overwrite=overwrite)[0]
+
+    def asset_report(self) -> list[TypeSize]:
+        """What all versions of the project's files cost, by type, the largest first."""
+        from gitvault.personas.game.assets.ratios import report
+
+        return report(self.vault, [self.project.name])
+
+    def bundles(self, snapshot: str) -> Build:
+        """The bundles of a snapshot and the assets in them. Raises NotFoundError, CorruptionError, ToolMissing."""
+        from gitvault.personas.game.assets.bundles import Reader
+
+        with Reader(self.vault) as reader:
+            return reader.build(self.vault.resolve(snapshot))
+
+    def compare_bundles(self, before: str, after: str) -> list[BundleChange]:
+        """What differs between the bundles of two snapshots. Raises as `bundles`."""
+        from gitvault.personas.game.assets.bundles import compare
+
+        return compare(self.bundles(before), self.bundles(after))
+
+    def unused_assets(self, snapshot: str) -> list[Usage]:
+        """Of each engine's project in a snapshot the assets that nothing leads to."""
+        from gitvault.personas.game.assets.usage import usage
+
+        return usage(self.vault, snapshot)
 
     @property
     def _spool(self) -> Path:
