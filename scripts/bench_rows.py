@@ -146,6 +146,11 @@ ROWS = (
             Row(f"{name}-restore-requests", name, "requests for each GB of them", "", (Goal(None, "restic"),)),
         )
     ),
+    *(
+        Row(f"{name}-{kind}", name, f"{what} of {kind} imported, beside its restore", "s", (_faster(0.7, peer),))
+        for name, what in (("import", "assets"), ("import-files", "source files"))
+        for kind, peer in (("restic", "restic"), ("borg", "borg lz4"))
+    ),
     Row("milestone-unchanged", "milestones", "a milestone of 100,000 unchanged files", "s", (Goal(10),)),
     Row("milestone-verify-files", "milestones", "the same read back, 5 GB of such files", "s", (Goal(60),)),
     Row("milestone-verify", "releases", "a milestone of unchanged assets read back, 5 GB of them", "s", (Goal(60),)),

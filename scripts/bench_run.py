@@ -16,6 +16,7 @@ from pathlib import Path
 
 import bench_builds
 import bench_library
+import bench_moving
 import bench_pictures
 import bench_remote
 from bench_game import players
@@ -42,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         **{"library": bench_library.library, "links": bench_library.links, "timeline": timeline},
         **{"players": players, "histories": histories},
         **{"remote": bench_remote.remote, "remote-files": bench_remote.remote_files},
+        **{"import": bench_moving.moving, "import-files": bench_moving.moving_files},
         **{"milestones": bench_builds.milestones, "releases": bench_builds.releases},
         **{"playtest": bench_builds.playtest, "platforms": bench_builds.platforms},
         **{"images": bench_pictures.images, "models": bench_pictures.models, "elements": bench_pictures.elements},
