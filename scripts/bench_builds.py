@@ -120,7 +120,7 @@ def platforms(bench: Bench) -> None:
 
 
 def _compared(tool: GitVault, folder: Path) -> Run:
-    words = ["platform", "compare", "pc", "android", "--path", folder, "--json"]
+    words: list[str | Path] = ["platform", "compare", "pc", "android", "--path", folder, "--json"]
     return run([*git_vault(), *words], env=tool.env, ok=(0, _DIFFERENT))
 
 

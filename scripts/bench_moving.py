@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from bench_data import MIB
@@ -43,17 +44,21 @@ def _moved(bench: Bench, prefix: str, source: Path) -> None:
         bench.use_room(size * len(targets))
         waiting = iter(targets)
         actions: dict[str, Callable[[], Run]] = {
-            OURS: lambda peer=peer, kind=kind: _imported(vault, peer, kind, size),
-            name: lambda peer=peer, waiting=waiting: peer.restore(next(waiting)),
+            OURS: partial(_imported, vault, peer, kind, size),
+            name: partial(_restored, peer, waiting),
         }
         bench.alternate(row, actions, bench.repeat, lambda name: vault.init())
         for target in targets:
             shutil.rmtree(target, ignore_errors=True)
 
 
+def _restored(peer: Tool, targets: Iterator[Path]) -> Run:
+    return peer.restore(next(targets))
+
+
 def _imported(vault: GitVault, peer: Tool, kind: str, size: int) -> Run:
     """Into an empty vault, with what the peer's user has in the environment. Raises Failed when a byte is missing."""
-    words = ["import", kind, peer.repository, "--project", vault.project, "--json"]
+    words: list[str | Path] = ["import", kind, peer.repository, "--project", vault.project, "--json"]
     done = run([*git_vault(), "--vault", vault.repository, *words], env={**peer.env, **vault.env}, output=True)
     if json.loads(done.output)["bytes"] != size:
         raise Failed(f"import {kind}: {done.output.decode()}, expected {size} bytes")

@@ -108,7 +108,16 @@ class AwayVault(GitVault):
 
     def restore(self, target: Path, *, sample: bool = False) -> Run:
         """With nothing but the URL and the key."""
-        words = ["--remote", "s3://vault/bench", self.project, "--to", target, "--identity", self._key, "--json"]
+        words: list[str | Path] = [
+            "--remote",
+            "s3://vault/bench",
+            self.project,
+            "--to",
+            target,
+            "--identity",
+            self._key,
+            "--json",
+        ]
         with self.server.counting(self.requests):
             return run([*git_vault(), "restore", *words], env=self.env, sample=sample)
 

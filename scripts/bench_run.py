@@ -163,6 +163,7 @@ def versions() -> dict[str, str]:
         "borg": ["borg"],
         "bup": ["bup"],
         "casync": ["casync"],
+        "radosgw": ["radosgw"],
     }
     found = {}
     for name, command in commands.items():
