@@ -271,7 +271,7 @@ _EXPECTED = {
 VERBS = (
     Verb(
         "platform",
-        "settings of a game on each platform: keep, compare platforms and builds",
+        "keep the settings of a game on each platform; compare platforms and builds",
         "git-vault platform capture ~/games/lantern --build alpha-1\n"
         "git-vault platform compare android pc --path ~/games/lantern\n"
         "git-vault platform drift alpha-1 alpha-2",
