@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from gitvault.cli import render
-from gitvault.cli.arguments import filled, wrong
+from gitvault.cli.arguments import filled, project, wrong
 from gitvault.core.utils.names import to_line, to_text
 from gitvault.errors import UnsupportedMedia
 from gitvault.personas.base import Answer, Session, Verb
@@ -43,17 +43,8 @@ def _run(session: Session, arguments: Namespace) -> Answer:
 
 def _snapshot(session: Session, arguments: Namespace) -> str:
     """The one that is named, else the newest of the project."""
-    name = arguments.words[0] if arguments.words else _project(session, arguments)
+    name = arguments.words[0] if arguments.words else project(session, arguments.project)
     return session.vault.resolve(name)
-
-
-def _project(session: Session, arguments: Namespace) -> str:
-    if arguments.project:
-        return session.vault.project(arguments.project).name
-    known = [project.name for project in session.vault.projects()]
-    if len(known) != 1:
-        raise wrong(f"--project P: which one? there {'are ' + ', '.join(known) if known else 'is none yet'}")
-    return known[0]
 
 
 def _report(session: Session, arguments: Namespace) -> Answer:
@@ -241,7 +232,7 @@ def _show_lines(bundle: Bundle) -> Iterator[str]:
 def _find(session: Session, arguments: Namespace) -> Answer:
     from gitvault.personas.game.assets.bundles import find
 
-    found = list(find(session.vault, _project(session, arguments), arguments.words[0]))
+    found = list(find(session.vault, project(session, arguments.project), arguments.words[0]))
     document = [
         {
             "snapshot": one.snapshot.id,
@@ -271,7 +262,7 @@ def _find(session: Session, arguments: Namespace) -> Answer:
 def _growth(session: Session, arguments: Namespace) -> Answer:
     from gitvault.personas.game.assets.bundles import growth
 
-    found = list(growth(session.vault, _project(session, arguments)))
+    found = list(growth(session.vault, project(session, arguments.project)))
     document = [
         {
             "snapshot": one.snapshot.id,

@@ -102,7 +102,7 @@ VERBS = (
     ),
     Verb(
         "build-id",
-        "what the game embeds, so that feedback leads back to its snapshot",
+        "print what the game embeds, so that feedback leads back to its snapshot",
         "git-vault build-id ~/games/lantern > lantern/build_id.txt",
         _configure_build_id,
         _run_build_id,

@@ -294,7 +294,7 @@ _ACTIONS = {
 VERBS = (
     Verb(
         "feedback",
-        "what players say and what their games report, with the build it is about",
+        "keep what players say and what their games report, with the build it is about",
         "git-vault feedback import reviews.json --project lantern --source steam\n"
         "git-vault feedback query --build alpha-1 --kind crash --text 'save'",
         _configure,

@@ -148,7 +148,7 @@ def _run(session: Session, arguments: Namespace) -> Answer:
 VERBS = (
     Verb(
         "game",
-        "what changed between two builds, what players said, what the numbers did, as a page",
+        "write a page about two builds: what changed, what players said, what the numbers did",
         "git-vault game report alpha-1 alpha-2 --project lantern -o report",
         _configure,
         _run,
