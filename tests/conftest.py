@@ -55,6 +55,7 @@ PACKAGES = {
     "mcs": "mono-mcs",
     "mono": "mono-runtime",
     "radosgw": "radosgw ceph-mon ceph-osd ceph-common",
+    "borg": "borgbackup",
 }
 
 hypothesis.settings.register_profile("default", deadline=None, max_examples=40, derandomize=True)

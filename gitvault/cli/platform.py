@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gitvault.cli import render
-from gitvault.cli.arguments import SNAPSHOT, disk_path, filled, wrong
+from gitvault.cli.arguments import SNAPSHOT, disk_path, filled, here, wrong
+from gitvault.core.utils.layout import is_within
 from gitvault.errors import NotFoundError
 from gitvault.personas.base import Answer, Session, Verb
 
@@ -70,9 +71,9 @@ def _capture(session: Session, arguments: Namespace) -> Answer:
 def _project_of(session: Session, folder: str) -> str:
     """The project in which a folder lies; of none, the folder's name."""
     where = os.path.realpath(folder)
-    for project in session.vault.projects():
-        if f"{where}/".startswith(f"{os.path.realpath(project.path)}/"):
-            return project.name
+    around = [one for one in here(session, session.vault.projects()) if is_within(where, os.path.realpath(one.path))]
+    if around:
+        return max(around, key=lambda one: len(one.path)).name
     return os.path.basename(where) or "platforms"
 
 
@@ -271,7 +272,7 @@ _EXPECTED = {
 VERBS = (
     Verb(
         "platform",
-        "settings of a game on each platform: keep, compare platforms and builds",
+        "keep the settings of a game on each platform; compare platforms and builds",
         "git-vault platform capture ~/games/lantern --build alpha-1\n"
         "git-vault platform compare android pc --path ~/games/lantern\n"
         "git-vault platform drift alpha-1 alpha-2",

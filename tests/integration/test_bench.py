@@ -42,6 +42,19 @@ def test_a_run_ends_with_a_table_and_every_sample_as_json(tmp_path: Path) -> Non
     assert "| K6-first " in done.stdout
 
 
+def test_a_count_of_which_nothing_is_asked_is_shown() -> None:
+    program = (
+        "from bench_rows import Goal, Line, Row, table\n"
+        "goals = Goal(None, 'restic'), Goal(2, 'restic')\n"
+        "row = Row('requests', 'remote', 'for each GB', '', goals)\n"
+        "print(table([Line(row, goals[0], 1200, 600), Line(row, goals[1], 1200, None)]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=SCRIPTS, capture_output=True, text=True, check=True)
+    shown, asked = ([cell.strip() for cell in line.split("|")[3:-1]] for line in done.stdout.splitlines()[2:])
+    assert shown == ["1,200", "restic", "600", "2.00x", "shown", ""]
+    assert asked == ["1,200", "restic", "-", "", "<= 2x", "not measured"]
+
+
 def test_an_unknown_row_is_a_usage_error(tmp_path: Path) -> None:
     command = [sys.executable, SCRIPTS / "bench_run.py", "--workdir", tmp_path, "--only", "nonsense"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

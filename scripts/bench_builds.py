@@ -1,0 +1,150 @@
+"""Stories of a game's builds: milestones, playtests recorded beside a game, settings of platforms."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+from bench_data import MIB
+from bench_rows import OURS
+from bench_stories import Bench, ours, say
+from bench_tools import GitVault, Run, git_vault, run, size_of
+
+from gitvault import GameVault
+
+_FRAMES, _EVENTS, _SECONDS = 50, 20, 30
+"""Frames in a second, events in each of them, seconds of play."""
+_SETTINGS, _SECTIONS = 5000, 50
+_ENGINES = ("project.godot", "ProjectSettings/ProjectSettings.asset", "*.uproject")
+_DIFFERENT = 1
+
+
+def milestones(bench: Bench) -> None:
+    """A source tree that was saved."""
+    source = bench.data.code(bench.count(100_000))
+    tool = ours(bench.tools(OURS))
+    tool.init()
+    tool.save(source)
+    create = _creator(tool)
+    if bench.wants("milestone-unchanged"):
+        bench.alternate("milestone-unchanged", {OURS: create}, bench.repeat)
+    if bench.wants("milestone-verify-files"):
+        proved = partial(create, "--verify", factor=5e9 / size_of(source))
+        bench.alternate("milestone-verify-files", {OURS: proved}, bench.repeat)
+
+
+def releases(bench: Bench) -> None:
+    """An asset library, new and then unchanged."""
+    source = bench.data.assets(bench.count(2262), bench.count(4300) * MIB)
+    size = size_of(source)
+    tool = ours(bench.tools(OURS))
+    create = _creator(tool)
+
+    def new(name: str) -> None:
+        tool.init()
+        tool.call("add", source, "--name", tool.project)
+        bench.warm(source)
+
+    if bench.wants("milestone-new"):
+        bench.alternate("milestone-new", {OURS: partial(create, "--verify", factor=1e9 / size)}, bench.repeat, new)
+    else:
+        new(OURS)
+        tool.save(source)
+    if bench.wants("milestone-verify"):
+        bench.alternate("milestone-verify", {OURS: partial(create, "--verify", factor=5e9 / size)}, bench.repeat)
+
+
+def _creator(tool: GitVault) -> Callable[..., Run]:
+    """Makes a milestone with another name each time; `factor`: its seconds are those of so many times as much."""
+    numbers = count(1)
+
+    def create(*options: str, factor: float = 1) -> Run:
+        words = ("--project", tool.project, "--type", "alpha", *options, "--json")
+        done = tool.call("milestone", "create", f"build-{next(numbers)}", *words)
+        return replace(done, seconds=done.seconds * factor)
+
+    return create
+
+
+def playtest(bench: Bench) -> None:
+    """Half a minute of a game in this process, with a session and, for what is its own, without."""
+    folder = bench.workdir / "forest"
+    folder.mkdir(exist_ok=True)
+    tool = ours(bench.tools(OURS))
+    tool.init()
+    frames = max(2, bench.count(_SECONDS)) * _FRAMES
+    with GameVault("lantern", folder, vault=tool.repository) as game:
+        for _ in range(bench.repeat):
+            alone, _ = _play(lambda name, **data: None, frames)
+            with game.playtest("alpha-1", platform="linux", player="anna") as session:
+                recorded, calls = _play(session.event, frames)
+            slow = statistics.quantiles(calls, n=1000)[-1]
+            say(f"  playtest: {recorded - alone:.4f} s of processor a second, 99.9 % of calls in {slow * 1e6:.1f} us")
+            bench.note("playtest-load", OURS, recorded - alone)
+            bench.note("playtest-call", OURS, slow)
+
+
+def _play(event: Callable[..., object], frames: int) -> tuple[float, list[float]]:
+    """Processor seconds for each second of play, and how long each call took."""
+    calls = []
+    spent, begin = time.process_time(), time.perf_counter()
+    for frame in range(frames):
+        for number in range(_EVENTS):
+            start = time.perf_counter()
+            event("hit", level="cave", enemy=number, damage=12.5, pos=[frame, number, 3.25])
+            calls.append(time.perf_counter() - start)
+        time.sleep(max(0.0, begin + (frame + 1) / _FRAMES - time.perf_counter()))
+    return (time.process_time() - spent) / (time.perf_counter() - begin), calls
+
+
+def platforms(bench: Bench) -> None:
+    """A project of Unreal with very many settings, and the games among the clones."""
+    folder = bench.workdir / "forest"
+    _write_settings(folder, bench.count(_SETTINGS))
+    tool = ours(bench.tools(OURS))
+    compare = partial(_compared, tool)
+    if bench.wants("platform-compare"):
+        bench.alternate("platform-compare", {OURS: partial(compare, folder)}, bench.repeat)
+    if bench.wants("platform-clones") and bench.clones:
+        games = {str(path.relative_to(bench.clones)): partial(compare, path) for path in _games(bench.clones)}
+        bench.alternate("platform-clones", games, bench.repeat)
+        if medians := [median for name in games if (median := bench.median("platform-clones", name)) is not None]:
+            bench.note("platform-clones", OURS, max(medians))
+
+
+def _compared(tool: GitVault, folder: Path) -> Run:
+    words: list[str | Path] = ["platform", "compare", "pc", "android", "--path", folder, "--json"]
+    return run([*git_vault(), *words], env=tool.env, ok=(0, _DIFFERENT))
+
+
+def _games(clones: Path) -> list[Path]:
+    """The folders of projects, at most three levels down in a clone."""
+    found = {
+        path.parents[engine.count("/")]
+        for engine in _ENGINES
+        for depth in range(1, 5)
+        for path in clones.glob("*/" * depth + engine)
+    }
+    return sorted(found)
+
+
+def _write_settings(folder: Path, settings: int) -> None:
+    """Half of them are said anew for Android."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for name, step in (("DefaultEngine.ini", 1), ("Android/AndroidEngine.ini", 2)):
+        path = folder / "Config" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = (
+            f"[/Script/Game.Section{number}]\n"
+            + "".join(f"Setting{key}={key * step}\n" for key in range(number, settings, _SECTIONS) if not key % step)
+            for number in range(_SECTIONS)
+        )
+        path.write_text("".join(lines))
+    (folder / "lantern.uproject").write_text(json.dumps({"FileVersion": 3, "EngineAssociation": "5.4"}))
