@@ -171,14 +171,15 @@ def command(tmp_path: Path, vault: Vault) -> Callable[..., subprocess.CompletedP
     def run(*words: str | Path, cwd: Path = tmp_path, **options: Any) -> subprocess.CompletedProcess[str]:
         arguments = ["--vault", str(vault.path), *map(str, words)]
         alone = threading.current_thread() is threading.main_thread() and not options
-        done = called(arguments, cwd) if alone else _started(arguments, cwd, options)
+        done = called(arguments, cwd) if alone else started(arguments, cwd, options)
         assert "Traceback" not in done.stderr
         return done
 
     return run
 
 
-def _started(arguments: list[str], folder: Path, options: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+def started(arguments: list[str], folder: Path, options: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    """The program, in a folder, with options of `subprocess.run`."""
     return subprocess.run(
         [sys.executable, "-m", "gitvault", *arguments],
         capture_output=True,
