@@ -673,7 +673,7 @@ def test_upkeep_goes_on_after_a_loss_and_loses_nothing_more(what: str, vault: Va
         for path in vault.path.glob("objects/pack/*"):
             # So old that what no ref reaches goes.
             os.utime(path, (0, 0))
-        write(tmp_path / "other", {"more": b"%d" % number})
+        write(tmp_path / "other", {"more": b"more %d" % number})
         vault.create_snapshot(tmp_path / "other")
         assert vault.maintain().actions
         assert all(vault.history.objects.contains(oid) for oid in left)
