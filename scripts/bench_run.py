@@ -16,6 +16,8 @@ from pathlib import Path
 
 import bench_library
 import bench_pictures
+from bench_game import players
+from bench_histories import histories
 from bench_rows import ROWS, Line, Row, judge, table
 from bench_stories import STORIES, Bench, say
 from bench_timeline import timeline
@@ -30,10 +32,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = chosen(options)
     workdir = options.workdir.resolve()
     workdir.mkdir(parents=True, exist_ok=True)
-    bench = Bench([row.name for row in rows], workdir, options.scale, options.repeat, options.cold, options.clones)
+    bench = Bench(
+        [row.name for row in rows], workdir, options.scale, options.repeat, options.cold, options.clones, options.assets
+    )
     stories = {
         **STORIES,
         **{"library": bench_library.library, "links": bench_library.links, "timeline": timeline},
+        **{"players": players, "histories": histories},
         **{"images": bench_pictures.images, "models": bench_pictures.models, "elements": bench_pictures.elements},
     }
     for name, story in stories.items():
@@ -88,6 +93,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="a folder of clones of real repositories, for rows that need them",
     )
+    result.add_argument(
+        "--assets",
+        type=Path,
+        metavar="DIR",
+        help="a folder of clones of real games, bare or not; alone: the rows of their histories",
+    )
     result.add_argument("--cold", action="store_true", help="drop the disk cache before each run (Linux, root)")
     return result
 
@@ -95,6 +106,8 @@ def parser() -> argparse.ArgumentParser:
 def chosen(options: argparse.Namespace) -> list[Row]:
     """The rows asked for. Raises SystemExit for a name that fits none."""
     rows = [row for row in ROWS if row.stated == options.stated]
+    if options.assets and not options.only:
+        return [row for row in rows if row.story == "histories"]
     if not options.only:
         return rows
     names = tuple(options.only.split(","))

@@ -24,10 +24,18 @@ class Bench:
     """Samples by row and tool, and how they are taken."""
 
     def __init__(
-        self, rows: Iterable[str], workdir: Path, scale: float, repeat: int, cold: bool, clones: Path | None = None
+        self,
+        rows: Iterable[str],
+        workdir: Path,
+        scale: float,
+        repeat: int,
+        cold: bool,
+        clones: Path | None = None,
+        assets: Path | None = None,
     ) -> None:
-        """`clones`: a folder of real repositories; without it what needs them is skipped."""
+        """`clones`, `assets`: folders of real repositories; without them what needs them is skipped."""
         self.clones = clones
+        self.assets = assets
         self.scale = scale
         self.repeat = repeat
         self.workdir = workdir

@@ -230,20 +230,24 @@ class Git(Tool):
             sample=sample,
         )
 
-    def collect(self) -> Run:
+    def collect(self, *how: str) -> Run:
         """`git gc`."""
-        return run(["git", "-C", self.repository, "gc", "--quiet"], env=self.env)
+        return run(["git", "-C", self.repository, "gc", "--quiet", *how], env=self.env)
 
     def size(self) -> int:
         """Objects only."""
         return size_of(self.repository / ".git" / "objects")
 
 
+@dataclass(frozen=True)
 class Restic(Tool):
-    """With its default compression."""
+    """With its default compression, or another."""
+
+    compression: str = "auto"
 
     def _restic(self, *arguments: str | Path) -> list[str | Path]:
-        return ["restic", "--quiet", "--repo", self.repository, "--cache-dir", self.home / "cache", *arguments]
+        how = ["restic", "--quiet", "--compression", self.compression, "--repo", self.repository]
+        return [*how, "--cache-dir", self.home / "cache", *arguments]
 
     def _init(self) -> None:
         self.env["RESTIC_PASSWORD"] = "bench"
@@ -341,8 +345,8 @@ def tools(names: Sequence[str], workdir: Path) -> dict[str, Tool]:
                 made[name] = GitVault(name, home, dict(env))
             case ["git"]:
                 made[name] = Git(name, home, dict(env))
-            case ["restic"]:
-                made[name] = Restic(name, home, dict(env))
+            case ["restic", *compression]:
+                made[name] = Restic(name, home, dict(env), *compression)
             case ["borg", compression]:
                 made[name] = Borg(name, home, dict(env), compression)
             case ["bup"]:

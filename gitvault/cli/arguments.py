@@ -136,6 +136,16 @@ def names(session: Session, words: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(project.name for project in selected(session, words))) if words else []
 
 
+def project(session: Session, given: str | None) -> str:
+    """The name of the project that is given, or of the only one. Raises NotFoundError."""
+    if given:
+        return session.vault.project(given).name
+    known = sorted({one.name for one in session.vault.projects()})
+    if len(known) != 1:
+        raise wrong(f"--project P: which one? there {'are ' + ', '.join(known) if known else 'is none yet'}")
+    return known[0]
+
+
 def here(session: Session, projects: Sequence[Project]) -> list[Project]:
     """Those that lie on this machine."""
     machine = session.vault.config.machine

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from gitvault.cli import render
 from gitvault.cli.arguments import disk_path, facts, filled, pair, tag, wrong
+from gitvault.cli.arguments import project as project_named
 from gitvault.errors import NotFoundError
 from gitvault.personas.base import Answer, Session, Verb
 
@@ -95,10 +96,7 @@ def _project(session: Session, arguments: Namespace) -> str:
         return str(arguments.project)
     if arguments.snapshot:
         return session.vault.get_snapshot_info(session.vault.resolve(arguments.snapshot)).project
-    known = [project.name for project in session.vault.projects()]
-    if len(known) != 1:
-        raise wrong(f"--project P: which one? there {'are ' + ', '.join(known) if known else 'is none yet'}")
-    return known[0]
+    return project_named(session, None)
 
 
 def _document(one: Milestone) -> dict[str, object]:
@@ -153,7 +151,8 @@ def _show(session: Session, arguments: Namespace) -> Answer:
     lines = [*_shown(one)]
     if settings:
         platforms = render.line(", ".join(settings.platforms))
-        lines.append(f"  settings  {settings.engine} {render.line(settings.version)}: {platforms}")
+        engine = " ".join(filter(None, (settings.engine, render.line(settings.version))))
+        lines.append(f"  settings  {engine}: {platforms}")
     if found.playtests:
         players = len({played.player or played.id for played in found.playtests})
         lines.append(

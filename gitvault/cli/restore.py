@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 
 from gitvault.cli import render
 from gitvault.cli.arguments import SNAPSHOT, add_selection, disk_path, filled, inner_path, names, pair, wrong
 from gitvault.core.models import RestoreReport
-from gitvault.core.utils.names import ref_component
+from gitvault.core.utils.names import file_name
 from gitvault.errors import GitVaultError
 from gitvault.personas.base import Answer, Session, Verb
 
@@ -76,7 +75,7 @@ def _restore_all(session: Session, arguments: Namespace) -> Answer:
     lines: list[str] = []
     codes = [0]
     for project in names(session, arguments.select):
-        target = os.path.join(arguments.to, _folder(project))
+        target = os.path.join(arguments.to, file_name(project))
         try:
             snapshot = f"{project}@{{{arguments.at}}}" if arguments.at else project
             report = _one(session, arguments, snapshot, target, paths)
@@ -114,11 +113,6 @@ def _restore_remote(session: Session, arguments: Namespace) -> Answer:
         report_lines(report, arguments.to),
         code=PROBLEMS if report.problems else 0,
     )
-
-
-def _folder(project: str) -> str:
-    """A name that any system takes for a folder, and one of its own for each project."""
-    return project if re.fullmatch(r"\w[\w .+-]*\w|\w", project) else ref_component(project)
 
 
 def _one(

@@ -33,6 +33,7 @@ from gitvault.vault.opened import WHOLE_LIMIT, Opened
 if TYPE_CHECKING:
     from random import Random
 
+    from gitvault.core.backup_engine.incoming import Incoming
     from gitvault.core.backup_engine.retention import Retention
     from gitvault.core.backup_engine.snapshot import Links
     from gitvault.core.interfaces import Progress, Rules
@@ -274,6 +275,17 @@ class Vault(Opened):
         if said or not report.unchanged:
             waiting.start(self.path)
         return replace(report, notes=(*report.notes, *said))
+
+    def incoming(self, project: str, path: str, host: str = "", *, archived: bool = False) -> Incoming:
+        """The next snapshots of a project, put together from what another program kept; see there.
+
+        Registers a new project as the folder `path` of the machine `host`, this one if empty; `archived` also where
+        this machine has no such folder, or has it as another project. Raises ExistsError for a name that differs from a
+        project's only in case, GitVaultError for one that no project can have, LockedError, StorageFullError.
+        """
+        from gitvault.vault.incoming import incoming
+
+        return incoming(self, project, path, host, archived)
 
     def _detect(self, project: Project) -> None:
         """See what a project that has changed is made with now."""
@@ -705,10 +717,14 @@ class Vault(Opened):
 
     def annotate(self, kind: str, snapshot: SnapshotId, record: Mapping[str, Any], why: str) -> None:
         """Write a line of JSON on a snapshot, as a git note of that kind; the same line again changes nothing."""
+        self.annotate_all(kind, {snapshot: [record]}, why)
+
+    def annotate_all(self, kind: str, said: Mapping[SnapshotId, Sequence[Mapping[str, Any]]], why: str) -> None:
+        """`annotate`, for lines on several snapshots. Raises NotFoundError."""
         from gitvault.core.versioning import notes
 
-        with self._lock(f"note on {snapshot[:12]}"):
-            notes.add(self.history, kind, self.history.locate(snapshot), record, why)
+        with self._lock(f"notes: {kind}"):
+            notes.add(self.history, kind, {self.history.locate(one): lines for one, lines in said.items()}, why)
 
     def annotations(self, kind: str, snapshot: SnapshotId) -> list[dict[str, Any]]:
         """The lines of a kind on a snapshot. Raises NotFoundError, CorruptionError."""

@@ -391,17 +391,11 @@ def test_distances_of_any_length_lead_to_the_base(tmp_path: Path, wanted: int) -
 def test_distances_become_shorter_with_what_lies_between(tmp_path: Path) -> None:
     base, between, tail = text(1, 3000), text(2, 60_000), b"x" * 90
     delta = appending(base, tail)
+    # Stored, not deflated: the fastest level gives up on what the best one makes smaller.
     parts = [whole(base, 0), whole(between, 0)]
     parts.append(entry(OFS_DELTA, len(delta), distance(sum(map(len, parts))) + zlib.compress(delta, 0)))
     assert len(distance(len(parts[0]) + len(parts[1]))) == 3
     index = write_pack(tmp_path / "p", *parts)
-    pack, count = again(index)
-    # All of it was stored, not deflated: larger than its content, and taken as it is.
-    assert count == 0
-    pack.close()
-    parts = [whole(base, 1), whole(between, 1)]
-    parts.append(entry(OFS_DELTA, len(delta), distance(sum(map(len, parts))) + zlib.compress(delta, 1)))
-    index = write_pack(tmp_path / "q", *parts)
     pack, count = again(index)
     assert count == 3
     assert [read(pack, data) == data for data in (base, between, base + tail)] == [True] * 3
@@ -431,7 +425,8 @@ def test_large_and_incompressible_objects_keep_their_streams(tmp_path: Path, mon
     small = os.urandom(500)
     parts = [whole(noise, 0), whole(long, 1), whole(just, 1), whole(small, 1)]
     pack, count = again(write_pack(tmp_path / "p", *parts))
-    assert count == 1
+    # What did not deflate is tried once more: the fastest level makes some of it larger than it is.
+    assert count == 2
     content = pack.path.read_bytes()
     assert all(part in content for part in (parts[0], parts[1], parts[3])) and parts[2] not in content
     assert all(read(pack, data) == data for data in (noise, long, just, small))

@@ -20,7 +20,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = {"README.md": "acme", "gitvault/docs/developers.md": "shop", "gitvault/docs/artists.md": "forest"}
+PAGES = {
+    "README.md": "acme",
+    "gitvault/docs/developers.md": "shop",
+    "gitvault/docs/artists.md": "forest",
+    "gitvault/docs/games.md": "lantern",
+}
 """Each with the project that it speaks of."""
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the README shows the paths and tools of Linux")
@@ -224,13 +229,16 @@ script = ExtResource("1")
         )
     )
     for number, at in enumerate((40, 75)):
-        lines = [
+        chance = random.Random(number)
+        deaths = [(chance.gauss(120, 30 - 8 * number), chance.gauss(40, 14)) for _ in range(60 - 30 * number)]
+        lines: list[dict[str, object]] = [
             {"v": 1, "build": f"alpha-{number + 1}", "platform": "linux", "start": "2026-01-02T10:00:00Z"},
             {"t": 0.0, "e": "level_start", "d": {"level": "meadow"}},
             {"t": 30.0, "e": "level_start", "d": {"level": "cave"}},
-            {"t": 30.0 + at, "e": "death", "d": {"level": "cave", "pos": [120, 40], "why": "darkness"}},
-            {"t": 35.0 + at, "end": True},
         ]
+        for count, (x, y) in enumerate(deaths, 1):
+            lines.append({"t": 30.0 + count * at, "e": "death", "d": {"level": "cave", "pos": [round(x), round(y)]}})
+        lines.append({"t": 35.0 + len(deaths) * at, "end": True})
         (home / f"played-{number + 1}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 import sys
 import zlib
 from collections.abc import Callable
@@ -92,6 +93,16 @@ def test_writer_takes_each_object_once_and_can_be_used_again(objects: Path) -> N
     writer.add_deflated(b"blob", Y, 1, deflate(b"y"))
     second = writer.finish()
     assert second is not None and second.name != first.name
+
+
+def test_what_does_not_deflate_hardly_grows() -> None:
+    # As a PNG of 3 KB does: some bytes more often than others, none of them predictable.
+    chance = random.Random(1)
+    for size in (500, 3000, 70_000):
+        data = bytes(chance.choices(range(256), k=size))
+        assert len(deflate(data)) <= size + 11 + 5 * (size // 65535)
+        assert zlib.decompress(deflate(data)) == data
+    assert len(deflate(b"text " * 1000)) < 500
 
 
 def test_writer_takes_packed_objects_in_pieces(objects: Path) -> None:

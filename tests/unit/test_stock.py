@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -449,7 +450,7 @@ def test_figures_of_pictures_and_models(tmp_path: Path) -> None:
     images.new("RGBA", (7, 5)).save(tmp_path / "a.png")
     assert figures(str(tmp_path / "a.png")) == ["7 x 5 RGBA 8 bits"]
     model = tmp_path / "a.stl"
-    model.write_bytes(bytes(80) + (1).to_bytes(4, "little") + bytes(12) + bytes(range(36)) + bytes(2))
+    model.write_bytes(bytes(80) + struct.pack("<I12fH", 1, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0))
     (line,) = figures(str(model))
     assert line.endswith("3 vertices, 1 triangles")
 

@@ -27,7 +27,8 @@ from gitvault.core.versioning.objects import MODE_EXECUTABLE, MODE_FILE, object_
 from gitvault.core.versioning.odb import ObjectStore
 from gitvault.core.versioning.packfile import PackWriter, deflate
 
-_SNIFF = 8000
+SNIFF = 8000
+"""Bytes at the start in which a NUL makes a file binary."""
 ATTEMPTS = 4
 # Before another look at a file that changed while it was read.
 _UNSTABLE_NS = 50_000_000
@@ -359,7 +360,7 @@ class Reader:
         if size > self.limits.whole:
             return Outcome(large=True)
         if size > self.limits.inline:
-            head = _beginning(fd, _SNIFF)
+            head = _beginning(fd, SNIFF)
             if b"\0" in head or os.path.splitext(name)[1].lower() in self.limits.binary:
                 return Outcome(large=True)
         last = job.attempt == ATTEMPTS - 1

@@ -31,6 +31,9 @@ HISTORIES = "cache/histories"
 THUMBNAILS = "cache/thumbnails"
 """Small pictures of what was ever in a project; they go likewise."""
 
+BUNDLES = "cache/bundles"
+"""What is in bundles that were ever in a project; it goes with the index."""
+
 _FOLDERS = (
     "objects",
     "objects/info",
@@ -50,6 +53,7 @@ _FOLDERS = (
     "cache",
     SEARCH,
     THUMBNAILS,
+    BUNDLES,
     "parity",
     "quarantine",
 )
@@ -106,16 +110,17 @@ def clear_temporary(vault: Path, disk: Disk) -> None:
 
 
 def clear_search(vault: Path, disk: Disk) -> None:
-    """Remove the search index, durably: after a power cut it must not come back with what was purged."""
+    """Remove the search index and the like, durably: after a power cut it must not come back with what was purged."""
     folder = vault / SEARCH
     if folder.is_dir():
         for path in folder.iterdir():
             disk.unlink(path)
         disk.sync_folder(folder)
-    for at, _, names in os.walk(vault / HISTORIES, topdown=False):
-        for name in names:
-            disk.unlink(Path(at, name))
-        disk.remove_folder(Path(at))
+    for top in (HISTORIES, BUNDLES):
+        for at, _, names in os.walk(vault / top, topdown=False):
+            for name in names:
+                disk.unlink(Path(at, name))
+            disk.remove_folder(Path(at))
     disk.sync_folder(vault / "cache")
 
 

@@ -158,6 +158,11 @@ def from_ref_component(component: str) -> str:
     return from_tree_name(component.encode()).decode("utf-8", "surrogateescape")
 
 
+def file_name(project: str) -> str:
+    """A name that any system takes for a file or folder, and one of its own for each project."""
+    return project if re.fullmatch(r"\w[\w .+-]*\w|\w", project) else ref_component(project)
+
+
 _TEXT_ESCAPE = r"\\x([0-9A-Fa-f]{2})"
 _TEXT_AMBIGUOUS = rb"\\(?=x[0-9A-Fa-f]{2})"
 # Also what turns the direction of text, so that `gpj.exe` would read `exe.jpg`, and what begins a new line.

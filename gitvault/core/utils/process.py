@@ -8,15 +8,18 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from gitvault.errors import NotFoundError, StorageFullError, ToolFailed, ToolMissing, ToolStopped, ToolTimeout
 
 _STOP_POLL = 0.1
 # What children write into a vault is for its owner alone, whatever the shell's umask.
 _UMASK = 0o077
+
+# 16 times what a pipe holds by default: fewer turns between us and who writes.
+_PIPE = 1 << 20
 
 Program = subprocess.Popen[bytes]
 """A program that runs, see `start`."""
@@ -198,6 +201,50 @@ def start(
         )
     except FileNotFoundError as error:
         raise ToolMissing(f"{command[0]}: not found; install it and make sure it is on PATH") from error
+
+
+@contextlib.contextmanager
+def reading(command: Sequence[str | Path]) -> Iterator[BinaryIO]:
+    """A program's standard output while it comes; an error inside ends the program.
+
+    Raises ToolMissing, and at the end ToolFailed.
+    """
+    import tempfile
+
+    environment = clean_environment()
+    with tempfile.TemporaryFile() as said:
+        try:
+            process = subprocess.Popen(
+                [_program(str(command[0]), environment), *map(str, command[1:])],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                env=environment,
+                umask=_UMASK,
+                bufsize=_PIPE,
+            )
+        except FileNotFoundError as error:
+            raise ToolMissing(f"{command[0]}: not found; install it and make sure it is on PATH") from error
+        with process:
+            assert process.stdout
+            if sys.platform == "linux":
+                import fcntl
+
+                # Not everybody may have as many of these as there are.
+                with contextlib.suppress(OSError):
+                    fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, _PIPE)
+            try:
+                yield cast(BinaryIO, process.stdout)
+                # Something behind what was wanted must not look like a failure.
+                while process.stdout.read(1 << 20):
+                    pass
+            except BaseException:
+                process.kill()
+                raise
+        if process.returncode:
+            said.seek(0)
+            shown = " ".join(map(str, command[:6]))
+            raise ToolFailed(shown, process.returncode, said.read().decode("utf-8", "replace"))
 
 
 class Child:

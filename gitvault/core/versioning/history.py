@@ -64,6 +64,8 @@ class Details:
     metadata: Mapping[str, str] | None = None
     trigger: str = "manual"
     restored_from: SnapshotId | None = None
+    host: str = ""
+    """Where it was taken; empty: on this machine."""
 
     def __post_init__(self) -> None:
         tags = tuple(dict.fromkeys(tag.strip() for tag in self.tags))
@@ -341,13 +343,28 @@ class GitHistory:
         self.disk.make_folder(folder)
         return PackWriter(folder, self.disk)
 
-    def record(self, pack: PackWriter, tree: ObjectId, meta_tree: ObjectId, details: Details) -> Recorded:
-        """Add a snapshot's two commits to the pack; refs stay where they are."""
-        parent = self.tip(details.project)
-        before = self.meta_commit(self.commit(parent)) if parent else None
+    def record(
+        self,
+        pack: PackWriter,
+        tree: ObjectId,
+        meta_tree: ObjectId,
+        details: Details,
+        after: Recorded | None = None,
+    ) -> Recorded:
+        """Add a snapshot's two commits to the pack; refs stay where they are.
+
+        `after`: the snapshot that it follows, when that is not the project's newest yet.
+        """
+        parent: ObjectId | None
+        before: ObjectId | None
+        if after:
+            parent, before = after.commit, after.meta
+        else:
+            parent = self.tip(details.project)
+            before = self.meta_commit(self.commit(parent)) if parent else None
         said = to_line(details.project.encode("utf-8", "surrogateescape"))
         meta_commit = pack.add(b"commit", self._commit(meta_tree, before, details.time, f"Attributes of {said}\n"))
-        message = commits.message(details, meta_commit, self._host)
+        message = commits.message(details, meta_commit, details.host or self._host)
         commit = pack.add(b"commit", self._commit(tree, parent, details.time, message))
         return Recorded(details.project, commit, meta_commit, parent)
 

@@ -6,8 +6,8 @@ Each line is canonical, so that `git notes merge -s cat_sort_uniq` joins what tw
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from gitvault.core.models import ObjectId
 from gitvault.core.versioning.history import GitHistory
@@ -15,26 +15,27 @@ from gitvault.core.versioning.objects import MODE_FILE, MODE_TREE, encode_tree
 from gitvault.core.versioning.packfile import PackWriter
 from gitvault.errors import CorruptionError
 
-if TYPE_CHECKING:
-    from gitvault.core.versioning.packfile import PackWriter
-
 PREFIX = "refs/notes/vault/"
 
 
-def add(history: GitHistory, kind: str, commit: ObjectId, record: Mapping[str, Any], why: str) -> None:
-    """Write one more line on a commit, unless it is there; durable when it returns. Call it locked."""
+def add(history: GitHistory, kind: str, said: Mapping[ObjectId, Sequence[Mapping[str, Any]]], why: str) -> None:
+    """Write more lines on commits, all in one go, but those that are there; durable when it returns. Call it locked."""
     ref = PREFIX + kind
     parent = history.refs.read(ref)
     tree = history.tree(history.commit(parent).tree) if parent else {}
-    name, held = commit.hex().encode(), _held(history, tree, commit)
-    old = history.blob(held) if held else b""
-    line = json.dumps(record, sort_keys=True, separators=(",", ":")).encode() + b"\n"
-    lines = {*old.splitlines(keepends=True), line}
-    if line in old.splitlines(keepends=True):
+    written: dict[bytes, bytes] = {}
+    for commit, records in said.items():
+        held = _held(history, tree, commit)
+        old = set(history.blob(held).splitlines(keepends=True)) if held else set()
+        new = {json.dumps(one, sort_keys=True, separators=(",", ":")).encode() + b"\n" for one in records}
+        if not new <= old:
+            written[commit.hex().encode()] = b"".join(sorted(old | new))
+    if not written:
         return
 
     def make(pack: PackWriter) -> ObjectId:
-        tree[name] = MODE_FILE, pack.add(b"blob", b"".join(sorted(lines)))
+        for name, text in written.items():
+            tree[name] = MODE_FILE, pack.add(b"blob", text)
         top = pack.add(b"tree", encode_tree((key, mode, oid) for key, (mode, oid) in tree.items()))
         return history.add_commit(pack, top, parent, why)
 

@@ -166,8 +166,8 @@ def _batches(source: Pack, file: BinaryIO, settled: Sequence[_Settled]) -> Itera
                 f"{source.path}: object at {start}: malformed; run git-vault verify --data"
             ) from error
         stream = b"" if large else raw[body:]
-        # A stream that is no smaller than its content gains nothing.
-        fresh = 0 < len(stream) < size <= LARGEST and not any(pack.holds(oid, stream) for pack in settled)
+        # Also what the snapshot could not deflate: the fastest level gives up on what the best one makes smaller.
+        fresh = bool(stream) and size <= LARGEST and not any(pack.holds(oid, stream) for pack in settled)
         batch.append(_Entry(oid, start, end, head, base, body, size, stream, fresh))
         work += size if fresh else len(stream)
         if work >= _BATCH:

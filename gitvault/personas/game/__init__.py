@@ -5,6 +5,8 @@ with GameVault("lantern", "~/games/lantern") as lantern:
     lantern.milestones()[0].tag.snapshot
     with lantern.playtest(build="alpha-1", platform="linux", player="anna") as session:
         session.event("jump", pos=[3, 4])
+    lantern.import_feedback("reviews.json", "steam")
+    lantern.feedback(build="alpha-1", kind="review")
 """
 
 from __future__ import annotations
@@ -24,6 +26,14 @@ from gitvault.personas.game.milestones import GameVersionType, Milestone
 from gitvault.personas.project import ProjectVault
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
+    from gitvault.personas.game.assets.bundles import Build, BundleChange
+    from gitvault.personas.game.assets.ratios import TypeSize
+    from gitvault.personas.game.assets.usage import Usage
+    from gitvault.personas.game.builds import BuildId, Deploy
+    from gitvault.personas.game.feedback import Feedback, Imported, Report
+    from gitvault.personas.game.insight import Spike, Suspect
     from gitvault.personas.game.platforms import Capture, PlatformDifference
     from gitvault.personas.game.playtests import Recorder, Session
 
@@ -150,6 +160,68 @@ class GameVault(ProjectVault):
 
         return list(sessions(self.vault, self.project.name))
 
+    def deploy(
+        self, build: str, *, target: str, branch: str = "default", at: datetime | None = None, snapshot: str = ""
+    ) -> Deploy:
+        """Note that players of a shop's branch have a build from then on, else from now; see `builds.deploy`."""
+        from gitvault.personas.game import builds
+
+        said = {"target": target, "branch": branch, "at": at or self.vault.now(), "snapshot": snapshot}
+        return builds.deploy(self.vault, self.project.name, build=build, **said)  # type: ignore[arg-type]
+
+    def build_id(self) -> BuildId:
+        """What the game embeds, so that what players say leads back to its snapshot. Raises NotFoundError."""
+        from gitvault.personas.game import builds
+
+        return builds.build_id(self.vault, self.project.name)
+
+    def import_feedback(
+        self, file: Path | str, source: str, *, map: Path | None = None, encoding: str = "", build: str = ""
+    ) -> Imported:
+        """Keep the records of a service's export; `map`: for `csv` and `jsonl`, see docs/feedback.md.
+
+        `build`: of records that do not say. Raises ConfigError, UnsupportedMedia, OSError.
+        """
+        from gitvault.personas.game import feedback
+
+        with open(file, "rb") as content:
+            chosen = feedback.source(source, map)
+            return feedback.import_file(self.vault, self.project.name, content, chosen, encoding=encoding, build=build)
+
+    def add_feedback(self, text: str, *, kind: str = "comment", build: str = "", **said: Any) -> Feedback:
+        """Keep what somebody said; `said`: more fields of a record, a player by name. Raises GitVaultError."""
+        from gitvault.personas.game import feedback
+
+        return feedback.add(self.vault, self.project.name, {"text": text, "kind": kind, "build": build, **said})
+
+    def correlate_feedback(self, build: str, data: Sequence[Mapping[str, Any]]) -> Imported:
+        """Keep records of a build, in our own fields; with an `id` the same record again changes nothing."""
+        from gitvault.personas.game import feedback
+
+        return feedback.keep_said(self.vault, self.project.name, data, build=build)
+
+    def feedback(self, *, raw: bool = False, **wanted: Any) -> list[Feedback]:
+        """The records that fit, newest first; `wanted`: fields of `feedback.Wanted`, such as `build="alpha-1"`."""
+        from gitvault.personas.game import feedback
+
+        with feedback.Table(self.vault, self.project.name) as table:
+            return list(feedback.find(table, feedback.Wanted(**wanted), raw=raw))
+
+    def feedback_report(self) -> Report:
+        """Figures of all feedback, by build."""
+        from gitvault.personas.game import feedback
+
+        with feedback.Table(self.vault, self.project.name) as table:
+            return feedback.report(table)
+
+    def purge_feedback(self, player: str) -> int:
+        """Take out what a player said, on request; how many records. What they held goes with the next sweep."""
+        from gitvault.personas.game import feedback
+        from gitvault.personas.game.players import hasher
+
+        with feedback.Table(self.vault, self.project.name) as table:
+            return feedback.purge(table, feedback.Wanted(player=hasher(self.vault)(player)))
+
     def capture_platforms(self, build: str = "") -> Capture:
         """Keep the settings that the project has on each platform now. Raises what `platforms.read` raises."""
         from gitvault.personas.game.platforms import capture, on_disk, read
@@ -168,6 +240,51 @@ class GameVault(ProjectVault):
 
         found = read(on_disk(self.path))
         return compare(found.configuration, a, b, found.rules)
+
+    def spikes(self, build: str = "") -> list[Spike]:
+        """Which signatures rose between builds, or in that one, the most striking first; see `insight.rises`."""
+        from gitvault.personas.game import feedback, insight
+
+        with feedback.Table(self.vault, self.project.name) as table:
+            return insight.rises(self.vault, table, build=build).spikes
+
+    def suspects(self, sig: str, *, older: str = "", newer: str = "") -> list[Suspect]:
+        """What changed between the builds a signature rose in, the likeliest cause first; see `insight.suspicion`."""
+        from gitvault.personas.game import feedback, insight
+
+        with feedback.Table(self.vault, self.project.name) as table:
+            return insight.suspicion(self.vault, table, sig, older=older, newer=newer).suspects
+
+    def game_report(self, a: str, b: str, folder: Path | str, *, overwrite: bool = False) -> Path:
+        """Write a page about two builds; where it is. Raises ExistsError, NotFoundError."""
+        from gitvault.personas.game.insight.page import write_report
+
+        return write_report(self.vault, self.project.name, a, b, Path(folder), overwrite=overwrite)[0]
+
+    def asset_report(self) -> list[TypeSize]:
+        """What all versions of the project's files cost, by type, the largest first."""
+        from gitvault.personas.game.assets.ratios import report
+
+        return report(self.vault, [self.project.name])
+
+    def bundles(self, snapshot: str) -> Build:
+        """The bundles of a snapshot and the assets in them. Raises NotFoundError, CorruptionError, ToolMissing."""
+        from gitvault.personas.game.assets.bundles import Reader
+
+        with Reader(self.vault) as reader:
+            return reader.build(self.vault.resolve(snapshot))
+
+    def compare_bundles(self, before: str, after: str) -> list[BundleChange]:
+        """What differs between the bundles of two snapshots. Raises as `bundles`."""
+        from gitvault.personas.game.assets.bundles import compare
+
+        return compare(self.bundles(before), self.bundles(after))
+
+    def unused_assets(self, snapshot: str) -> list[Usage]:
+        """Of each engine's project in a snapshot the assets that nothing leads to."""
+        from gitvault.personas.game.assets.usage import usage
+
+        return usage(self.vault, snapshot)
 
     @property
     def _spool(self) -> Path:

@@ -7,10 +7,8 @@ follows from both, so that the same file kept twice is one session.
 from __future__ import annotations
 
 import hashlib
-import hmac
 import json
 import math
-import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -18,10 +16,10 @@ from functools import partial
 from io import BufferedReader
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from gitvault import config as settings
 from gitvault.core.utils.names import ref_component, to_line
 from gitvault.core.versioning.edits import stamp
 from gitvault.errors import AmbiguousError, CorruptionError, GitVaultError, NotFoundError
+from gitvault.personas.game.players import hasher
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -201,14 +199,7 @@ def events(vault: Vault, session: Session) -> list[dict[str, Any]]:
 
 def hashed(vault: Vault, player: str) -> str:
     """What stands for a player in records: the same in all of this vault, and nobody's name."""
-    if not vault.config.player_key:
-        # Somebody else may have drawn it since it was read.
-        vault.__dict__.pop("config", None)
-    if not vault.config.player_key:
-        settings.set(vault.path, "vault.playerKey", secrets.token_hex(32))
-        vault.__dict__.pop("config", None)
-    key = bytes.fromhex(vault.config.player_key)
-    return hmac.new(key, player.encode("utf-8", "surrogateescape"), "sha256").hexdigest()[:32]
+    return hasher(vault)(player)
 
 
 def _document(line: bytes) -> dict[str, Any]:

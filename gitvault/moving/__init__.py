@@ -1,0 +1,1 @@
+"""Moving in from what people used before, and out again."""

@@ -1,0 +1,244 @@
+"""Copies of files from elsewhere, made snapshots, each once and in their order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import TYPE_CHECKING, NamedTuple
+
+from gitvault.core.backup_engine.incoming import Content, Incoming
+from gitvault.core.models import Problem, SnapshotId
+from gitvault.core.scan import collection_paused
+from gitvault.core.utils.names import to_line
+from gitvault.core.versioning.history import Details
+from gitvault.errors import CorruptionError, ExistsError, ToolFailed
+from gitvault.moving.source import Copy, Source
+
+if TYPE_CHECKING:
+    from gitvault.core.interfaces import Progress
+    from gitvault.vault import Vault
+
+KEY, LINE = "import.id", "import.line"
+"""In a snapshot's metadata: what the source calls it, and a name for the line that it is of."""
+_FLUSH_SECONDS = 20.0
+
+
+@dataclass(slots=True)
+class Moved:
+    """What an import did."""
+
+    snapshots: int = 0
+    """Made now."""
+    files: int = 0
+    """Read and checked now."""
+    bytes: int = 0
+    skipped: int = 0
+    """Copies that are snapshots already."""
+    problems: list[Problem] = field(default_factory=list)
+    projects: dict[str, int] = field(default_factory=dict)
+    """Snapshots made now, by project."""
+
+
+class _Known(NamedTuple):
+    project: str
+    snapshot: SnapshotId
+
+
+def move_in(
+    vault: Vault,
+    source: Source,
+    *,
+    project: str | None = None,
+    progress: Progress | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Moved:
+    """Make every copy of a source a snapshot, unless it is one already; `project`: all of them of that one.
+
+    An interrupted run goes on with the next one. Raises ToolError, NotFoundError, LockedError, StorageFullError,
+    ExistsError when the project has newer snapshots from elsewhere.
+    """
+    done = Moved()
+    imported = [snapshot for snapshot in vault.list_snapshots() if KEY in snapshot.metadata]
+    for line in _lines(source.copies(), one=project is not None):
+        named = _named(source, line[0])
+        here = {
+            snapshot.metadata[KEY]: _Known(snapshot.project, snapshot.id)
+            for snapshot in imported
+            if snapshot.project == project or (project is None and snapshot.metadata.get(LINE) == named)
+        }
+        last = max((place for place, copy in enumerate(line) if _key(source, copy) in here), default=-1)
+        before = line[last] if last >= 0 else None
+        done.skipped += last + 1
+        if missing := sum(_key(source, copy) not in here for copy in line[: last + 1]):
+            done.skipped -= missing
+            reason = f"{missing} older than what was imported, or pruned since; not imported (--project NAME: apart)"
+            done.problems.append(Problem(_shown(source, before), reason) if before else Problem(b"", reason))
+        todo = line[last + 1 :]
+        if not todo:
+            continue
+        found = here[_key(source, before)] if before else None
+        name = found.project if found else _project(vault, source, todo[0], project)
+        _Line(vault, source, name, line[-1], done, progress, clock).take(
+            todo, before, found.snapshot if found else None
+        )
+    done.problems += source.problems
+    return done
+
+
+def _key(source: Source, copy: Copy) -> str:
+    return f"{source.kind}:{copy.id}"
+
+
+def _named(source: Source, copy: Copy) -> str:
+    return sha256("\0".join((source.kind, *copy.line)).encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
+def _shown(source: Source, copy: Copy) -> bytes:
+    return f"{source.kind} {copy.name}".encode("utf-8", "surrogateescape")
+
+
+def _lines(copies: Sequence[Copy], *, one: bool) -> list[list[Copy]]:
+    """The copies of each line; of all lines as `one` by their time."""
+    if one:
+        together = sorted(copies, key=lambda copy: copy.time) if len({copy.line for copy in copies}) > 1 else copies
+        return [list(together)]
+    lines: dict[tuple[str, ...], list[Copy]] = {}
+    for copy in copies:
+        lines.setdefault(copy.line, []).append(copy)
+    return list(lines.values())
+
+
+def _project(vault: Vault, source: Source, first: Copy, given: str | None) -> str:
+    """What a line that begins is called here."""
+    if given:
+        latest = vault.history.get_latest_version(given)
+        if latest and latest.time > first.time:
+            raise ExistsError(
+                f"{given}: has newer snapshots than {source.kind} {first.name}; import under another name"
+            )
+        return given
+    name = first.project
+    taken = any(
+        one.name.casefold() == name.casefold() and (one.name != name or one.path != first.root)
+        for one in vault.projects()
+    )
+    return _free(vault, f"{name}-{source.kind}") if taken or vault.history.tip(name) else name
+
+
+def _free(vault: Vault, name: str) -> str:
+    taken = {one.casefold() for one in (*vault.history.projects(), *(project.name for project in vault.projects()))}
+    number, free = 1, name
+    while free.casefold() in taken:
+        number += 1
+        free = f"{name}-{number}"
+    return free
+
+
+class _Line:
+    """One line on its way in."""
+
+    def __init__(
+        self,
+        vault: Vault,
+        source: Source,
+        project: str,
+        last: Copy,
+        done: Moved,
+        progress: Progress | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self._source = source
+        self._project = project
+        self._done = done
+        self._progress = progress
+        self._clock = clock
+        self._incoming = vault.incoming(project, last.root or source.place, last.host, archived=not last.root)
+
+    def take(self, todo: Sequence[Copy], before: Copy | None, snapshot: SnapshotId | None) -> None:
+        """Make the copies snapshots; `snapshot` is what `before` is here."""
+        done = self._done
+        waiting = list(reversed(todo))
+        with self._incoming:
+            if snapshot:
+                self._incoming.go_on(snapshot)
+        while waiting:
+            recorded = 0
+            # Others get the vault in between.
+            with self._incoming as incoming:
+                until = self._clock() + _FLUSH_SECONDS
+                while waiting:
+                    copy = waiting.pop()
+                    if self._progress:
+                        self._progress(f"importing {copy.name}", len(todo) - len(waiting) - 1, len(todo))
+                    try:
+                        with collection_paused():
+                            self._copy(incoming, copy, before)
+                    except (ToolFailed, CorruptionError) as error:
+                        done.problems.append(Problem(_shown(self._source, copy), f"not imported: {error}"))
+                    else:
+                        before = copy
+                        recorded += 1
+                    if self._clock() >= until:
+                        break
+                incoming.flush()
+            done.snapshots += recorded
+            done.projects[self._project] = done.projects.get(self._project, 0) + recorded
+
+    def _copy(self, incoming: Incoming, copy: Copy, before: Copy | None) -> None:
+        source, done = self._source, self._done
+        changes, wanted = source.changes(copy, before)
+        given = {one.path: one for one in changes.given}
+        saved: dict[bytes, Content] = {}
+        unread: set[bytes] = set()
+        wrong: list[Problem] = []
+        read = size = 0
+        for one, stream in source.contents(copy, wanted) if wanted else ():
+            given[one.path] = one
+            if stream is None:
+                unread.add(one.path)
+                continue
+            if one.kind == "folder":
+                continue
+            try:
+                saved[one.path] = incoming.save(one, stream)
+            except CorruptionError as error:
+                wrong.append(Problem(one.path, f"{copy.name}: {error}; left out"))
+                unread.add(one.path)
+                continue
+            read += 1
+            size += one.size
+            if self._progress:
+                self._progress(f"importing {copy.name}", done.bytes + size, 0)
+        # Of files that are one file with several names, one is enough.
+        twins = {one.link: saved[path] for path, one in given.items() if one.link and path in saved}
+        for path in wanted.keys() - saved.keys():
+            if given[path].link in twins:
+                saved[path] = twins[given[path].link]
+        files = {path for path, one in wanted.items() if one.kind != "folder"}
+        left = files - saved.keys() - unread
+        if left:
+            raise CorruptionError(f"{source.kind} did not give {len(left)} of its files, {to_line(min(left))} for one")
+        without = unread & files
+        kept = [one for path, one in given.items() if path not in without]
+        incoming.record(changes._replace(gone=[*changes.gone, *without], given=kept), saved, self._details(copy))
+        done.problems += wrong
+        done.files += read
+        done.bytes += size
+
+    def _details(self, copy: Copy) -> Details:
+        kind = self._source.kind
+        line = _named(self._source, copy)
+        facts = {"kind": kind, "id": _key(self._source, copy), "line": line, "path": copy.root, **copy.facts}
+        return Details(
+            self._project,
+            copy.message or f"{self._project}: {kind} {copy.name}",
+            copy.time,
+            0,
+            0,
+            copy.tags,
+            {f"import.{key}": value for key, value in facts.items() if value},
+            "import",
+            host=copy.host,
+        )

@@ -1,0 +1,463 @@
+"""Moving in from restic, borg, git and dated folders, each with the real program, and out again."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import random
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from trees import differences, write
+
+from gitvault.core.models import Filter, Snapshot
+from gitvault.core.utils.names import file_name
+from gitvault.errors import ExistsError, NotFoundError
+from gitvault.moving import folders
+from gitvault.moving.borg import BorgSource
+from gitvault.moving.export import export
+from gitvault.moving.folders import FolderSource
+from gitvault.moving.move_in import KEY, move_in
+from gitvault.moving.restic import ResticSource
+from gitvault.vault import Vault
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+NOISE = random.Random(8)
+BIG = NOISE.randbytes(300_000)
+NS = 1_600_000_000_123_456_789
+
+
+def tool(folder: Path, *words: str | Path) -> str:
+    done = subprocess.run(list(map(str, words)), cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def states(folder: Path) -> list[Callable[[], None]]:
+    """What makes a folder what it is on three days."""
+    base = os.fsencode(folder)
+
+    def first() -> None:
+        write(folder, {"src/main.c": b"int main;\n", "art/big.bin": BIG, "link": "src/main.c", "a [x]*?.txt": b"odd\n"})
+        os.mkdir(folder / "empty")
+        os.link(folder / "src/main.c", folder / "twin.c")
+        os.setxattr(folder / "src/main.c", "user.note", b"\xff\x00 bytes")
+        os.setxattr(folder / "art", "user.note", b"of a folder")
+        os.chmod(folder / "art/big.bin", 0o4750)
+        if os.geteuid() == 0:
+            os.chown(folder / "art/big.bin", 1234, 99)
+            os.chmod(folder / "art/big.bin", 0o4750)
+        os.utime(folder / "art/big.bin", ns=(NS, NS))
+        os.utime(folder / "art", ns=(NS, NS + 1))
+        (folder / "grow").write_bytes(b"1")
+
+    def second() -> None:
+        (folder / "src/main.c").write_bytes(b"int main(void);\n")
+        shutil.rmtree(folder / "empty")
+        (folder / "empty").write_bytes(b"a file now\n")
+        os.remove(folder / "link")
+        os.mkdir(folder / "link")
+        (folder / "link" / "below").write_bytes(b"a folder now\n")
+        os.chmod(folder / "grow", 0o600)
+
+    def third() -> None:
+        with open(folder / "art/big.bin", "r+b") as file:
+            file.seek(150_000)
+            file.write(b"changed")
+        os.utime(folder / "art/big.bin", ns=(NS, NS))
+        shutil.rmtree(folder / "link")
+        with open(base + b"/\xc3\xa4 \xe2\x82\xac", "wb") as other:
+            other.write(b"")
+
+    return [first, second, third]
+
+
+@pytest.fixture(scope="module")
+def days(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A folder as it was on three days, and whole copies of it."""
+    top = tmp_path_factory.mktemp("days")
+    folder = top / "work" / "acme"
+    for number, change in enumerate(states(folder)):
+        change()
+        tool(top, "cp", "-a", folder, top / f"day{number}")
+    return [top / f"day{number}" for number in range(3)]
+
+
+def secrets(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    for name, value in {
+        "RESTIC_PASSWORD": "x", "RESTIC_CACHE_DIR": folder / "cache", "BORG_PASSPHRASE": "x",
+        "BORG_BASE_DIR": folder / "borg", "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes",
+    }.items():  # fmt: skip
+        patch.setenv(name, str(value))
+
+
+def back_up(days: list[Path], folder: Path, save: Callable[[Path, int], None]) -> None:
+    """Let a program save the folder on each day."""
+    place = folder / "home" / "acme"
+    place.parent.mkdir()
+    for number, day in enumerate(days):
+        # In place, so that what is not touched stays what it is.
+        if number:
+            for change in states(place)[number : number + 1]:
+                change()
+        else:
+            tool(folder, "cp", "-a", day, place)
+        save(place, number)
+
+
+@pytest.fixture(scope="module")
+def restic(days: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("restic")
+    with pytest.MonkeyPatch.context() as patch:
+        secrets(patch, folder)
+        tool(folder, "restic", "init", "-q", "-r", "repo")
+
+        def save(place: Path, number: int) -> None:
+            when = f"2024-03-0{number + 1} 10:00:00"
+            named = ["--host", "studio", "--tag", f"day{number}", "--time", when]
+            tool(folder, "restic", "-q", "-r", "repo", "backup", *named, place)
+            tool(folder, "cp", "-a", place, folder / f"day{number}")
+
+        back_up(days, folder, save)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def borg(days: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("borg")
+    with pytest.MonkeyPatch.context() as patch:
+        secrets(patch, folder)
+        tool(folder, "borg", "init", "-e", "repokey", "repo")
+
+        def save(place: Path, number: int) -> None:
+            when = f"2024-03-0{number + 1}T10:00:00"
+            tool(folder, "borg", "create", "--timestamp", when, f"repo::day{number}", place)
+            tool(folder, "cp", "-a", place, folder / f"day{number}")
+
+        back_up(days, folder, save)
+    return folder
+
+
+def snapshots(vault: Vault, project: str) -> list[Snapshot]:
+    """The oldest first."""
+    return vault.list_snapshots(Filter(project=project))[::-1]
+
+
+def expect_days(vault: Vault, project: str, folder: Path, out: Path) -> None:
+    """The project's snapshots are the three days, each whole."""
+    found = snapshots(vault, project)
+    assert len(found) == 3
+    for number, snapshot in enumerate(found):
+        vault.restore_snapshot(snapshot.id, out / str(number))
+        assert not differences(folder / f"day{number}", out / str(number))
+
+
+@pytest.mark.needs("restic")
+def test_every_snapshot_of_restic_comes_whole_and_once(
+    vault: Vault, restic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    secrets(monkeypatch, restic)
+    done = command("import", "restic", restic / "repo", "--json")
+    said = json.loads(done.stdout)
+    assert (done.returncode, said["snapshots"], said["skipped"], said["problems"]) == (0, 3, 0, [])
+    # Of the later days only what is different is read.
+    assert 0 < said["bytes"] < 3 * len(BIG)
+    expect_days(vault, "acme", restic, tmp_path / "out")
+    found = snapshots(vault, "acme")
+    assert [snapshot.time.strftime("%d %H") for snapshot in found] == ["01 10", "02 10", "03 10"]
+    assert [snapshot.tags for snapshot in found] == [("day0",), ("day1",), ("day2",)]
+    assert {snapshot.host for snapshot in found} == {"studio"}
+    assert {snapshot.metadata["import.path"] for snapshot in found} == {str(restic / "home/acme")}
+    assert [project.host for project in vault.projects()] == ["studio"]
+    assert vault.verify(data=True).ok
+    again = json.loads(command("import", "restic", restic / "repo", "--json").stdout)
+    assert (again["snapshots"], again["files"], again["skipped"]) == (0, 0, 3)
+
+
+@pytest.mark.needs("borg")
+def test_every_archive_of_borg_comes_whole_and_once(
+    vault: Vault, borg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    secrets(monkeypatch, borg)
+    done = command("import", "borg", borg / "repo", "--json")
+    said = json.loads(done.stdout)
+    assert (done.returncode, said["snapshots"], said["skipped"], said["problems"]) == (0, 3, 0, [])
+    expect_days(vault, "acme", borg, tmp_path / "out")
+    assert [project.path for project in vault.projects()] == [str(borg / "home/acme")]
+    assert [snapshot.time.astimezone().day for snapshot in snapshots(vault, "acme")] == [1, 2, 3]
+    assert vault.verify(data=True).ok
+    again = json.loads(command("import", "borg", borg / "repo", "--json").stdout)
+    assert (again["snapshots"], again["files"], again["skipped"]) == (0, 0, 3)
+
+
+def test_an_import_goes_on_where_it_was_and_adds_what_is_new(
+    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = dated(tmp_path / "old")
+
+    class Stopped(Exception):
+        pass
+
+    read = FolderSource.contents
+
+    def stops(self: FolderSource, copy: object, wanted: object) -> object:
+        if copy.name == "acme-2024-03-02":  # type: ignore[attr-defined]
+            raise Stopped
+        return read(self, copy, wanted)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(FolderSource, "contents", stops)
+    # Every snapshot is made visible at once.
+    clock = iter(range(0, 100_000, 30))
+    with pytest.raises(Stopped):
+        move_in(vault, FolderSource([str(old)]), clock=lambda: next(clock))
+    assert len(snapshots(vault, "acme")) == 1
+    monkeypatch.undo()
+    done = move_in(vault, FolderSource([str(old)]))
+    assert (done.snapshots, done.skipped) == (2, 1)
+    write(old / "acme-2024-03-04", {"new": b"new"})
+    done = move_in(vault, FolderSource([str(old)]))
+    assert (done.snapshots, done.skipped, done.files) == (1, 3, 1)
+    assert [one.metadata[KEY].rpartition("-")[2] for one in snapshots(vault, "acme")] == ["01", "02", "03", "04"]
+
+
+def dated(folder: Path) -> Path:
+    """Three dated copies."""
+    for number in range(1, 4):
+        write(folder / f"acme-2024-03-0{number}", {"a/same": b"same", "b": b"%d" % number, "big.bin": BIG})
+        os.utime(folder / f"acme-2024-03-0{number}" / "big.bin", ns=(NS, NS))
+    return folder
+
+
+def test_copies_in_folders_come_whole_by_their_dates(days: list[Path], vault: Vault, tmp_path: Path) -> None:
+    names = ["acme_2024-03-01", "acme 20240302 1530", "acme.2024.03.03"]
+    for day, name in zip(days, names, strict=True):
+        (tmp_path / "old").mkdir(exist_ok=True)
+        tool(tmp_path, "cp", "-a", day, tmp_path / "old" / name)
+    done = move_in(vault, FolderSource([str(tmp_path / "old" / "*")]))
+    assert (done.snapshots, done.problems) == (3, [])
+    found = snapshots(vault, "acme")
+    assert [f"{one.time.astimezone():%m-%d %H:%M}" for one in found] == ["03-01 00:00", "03-02 15:30", "03-03 00:00"]
+    for day, one in zip(days, found, strict=True):
+        vault.restore_snapshot(one.id, tmp_path / "out" / one.id)
+        assert not differences(day, tmp_path / "out" / one.id)
+    # A project of whose folder nothing is known is not saved by accident.
+    assert [project.archived for project in vault.projects()] == [True]
+
+
+def test_what_is_one_file_in_two_copies_is_read_once(vault: Vault, tmp_path: Path) -> None:
+    old = dated(tmp_path / "old")
+    shutil.rmtree(old / "acme-2024-03-02")
+    tool(old, "cp", "-al", "acme-2024-03-01", "acme-2024-03-02")
+    (old / "acme-2024-03-02" / "b").unlink()
+    (old / "acme-2024-03-02" / "b").write_bytes(b"two")
+    shutil.rmtree(old / "acme-2024-03-03")
+    done = move_in(vault, FolderSource([str(old)]))
+    assert (done.snapshots, done.files) == (2, 4)
+    vault.restore_snapshot("acme", tmp_path / "out")
+    assert not differences(old / "acme-2024-03-02", tmp_path / "out").keys() - {b"", b"a", b"a/same", b"big.bin"}
+
+
+def test_names_without_dates_are_one_project_by_their_newest_file(vault: Vault, tmp_path: Path) -> None:
+    for number, name in enumerate(("acme final", "acme v2", "acme v1")):
+        write(tmp_path / "old" / name, {"a": name.encode()})
+        os.utime(tmp_path / "old" / name / "a", (1e9 - number * 1e6, 1e9 - number * 1e6))
+    write(tmp_path / "old", {"notes.txt": b"no copy"})
+    done = move_in(vault, FolderSource(sorted(map(str, (tmp_path / "old").iterdir()))))
+    assert [problem.path.rpartition(b"/")[2] for problem in done.problems] == [b"notes.txt"]
+    assert [one.message for one in snapshots(vault, "acme")] == [
+        f"acme: folder acme {n}" for n in ("v1", "v2", "final")
+    ]
+
+
+def test_each_dated_name_is_a_project_unless_one_is_named(vault: Vault, tmp_path: Path) -> None:
+    for name in ("acme-2024-01-01", "beta-2024-01-02", "acme-2024-01-03"):
+        write(tmp_path / "old" / name, {"a": name.encode()})
+    done = move_in(vault, FolderSource([str(tmp_path / "old")]))
+    assert done.projects == {"acme": 2, "beta": 1}
+    done = move_in(vault, FolderSource([str(tmp_path / "old")]), project="all")
+    assert done.projects == {"all": 3}
+    assert [one.time.day for one in snapshots(vault, "all")] == [1, 2, 3]
+
+
+def test_what_cannot_be_read_or_held_is_told_and_the_rest_comes(
+    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = write(tmp_path / "old" / "acme-2024-01-01", {"a": b"a", "closed/b": b"b", "secret": b"c"})
+    os.mkfifo(copy / "pipe")
+
+    def denies(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(path: Any, *rest: Any) -> Any:
+            if os.fsencode(path).endswith((b"/secret", b"/closed")):
+                raise PermissionError(errno.EACCES, "Permission denied")
+            return real(path, *rest)
+
+        return call
+
+    monkeypatch.setattr(os, "scandir", denies(os.scandir))
+    monkeypatch.setattr(folders, "open_source", denies(folders.open_source))
+    done = move_in(vault, FolderSource([str(copy)]))
+    monkeypatch.undo()
+    told = {problem.path.rpartition(b"/")[2]: problem.reason for problem in done.problems}
+    assert told.keys() == {b"pipe", b"secret", b"closed"}
+    assert told[b"secret"] == "cannot be read: Permission denied"
+    assert [entry.path for entry in vault.entries("acme", recursive=True)] == [b"a", b"closed"]
+
+
+def test_a_copy_that_changes_while_it_is_read_is_told_and_left_out(
+    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = write(tmp_path / "old" / "acme-2024-01-01", {"a": b"a", "b": b"bb", "big.bin": BIG})
+    read = FolderSource.contents
+
+    def grows(self: FolderSource, one: object, wanted: object) -> object:
+        (copy / "b").write_bytes(b"longer")
+        (copy / "big.bin").write_bytes(BIG + b"longer")
+        return read(self, one, wanted)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(FolderSource, "contents", grows)
+    done = move_in(vault, FolderSource([str(copy)]))
+    assert [problem.path for problem in done.problems] == [b"b", b"big.bin"]
+    assert "expected 2 bytes, found more" in done.problems[0].reason
+    assert [entry.path for entry in vault.entries("acme", recursive=True)] == [b"a"]
+
+
+def test_what_is_no_folder_is_told(tmp_path: Path, command: Command) -> None:
+    done = command("import", "folder", tmp_path / "none")
+    assert (done.returncode, "no such folder" in done.stderr) == (128, True)
+    (tmp_path / "file").write_bytes(b"")
+    done = command("import", "folder", tmp_path / "file")
+    assert (done.returncode, "no folder; name copies of one" in done.stderr) == (128, True)
+    with pytest.raises(NotFoundError, match="no such folder"):
+        FolderSource([str(tmp_path / "none")]).copies()
+
+
+def test_a_project_that_is_here_is_not_mixed_with_another(vault: Vault, tmp_path: Path, command: Command) -> None:
+    write(tmp_path / "acme", {"a": b"own"})
+    vault.create_snapshot(tmp_path / "acme")
+    old = dated(tmp_path / "old")
+    assert move_in(vault, FolderSource([str(old)])).projects == {"acme-folder": 3}
+    with pytest.raises(ExistsError, match="has newer snapshots than folder acme-2024-03-01"):
+        move_in(vault, FolderSource([str(old)]), project="acme")
+    assert len(snapshots(vault, "acme")) == 1
+
+
+def test_what_is_older_than_the_last_import_is_told_not_mixed_in(vault: Vault, tmp_path: Path) -> None:
+    old = dated(tmp_path / "old")
+    shutil.move(old / "acme-2024-03-02", tmp_path / "acme-2024-03-02")
+    assert move_in(vault, FolderSource([str(old)])).snapshots == 2
+    shutil.move(tmp_path / "acme-2024-03-02", old / "acme-2024-03-02")
+    done = move_in(vault, FolderSource([str(old)]))
+    assert (done.snapshots, done.skipped) == (0, 2)
+    assert "1 older than what was imported" in done.problems[0].reason
+
+
+@pytest.mark.needs("restic")
+def test_a_damaged_snapshot_of_restic_does_not_hide_the_others(
+    vault: Vault, restic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets(monkeypatch, restic)
+    monkeypatch.setenv("RESTIC_CACHE_DIR", str(tmp_path / "cache"))
+    repository = tmp_path / "repo"
+    shutil.copytree(restic / "repo", repository)
+    # The largest pack has the content of the first day.
+    largest = max(repository.glob("data/*/*"), key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[1000] ^= 1
+    largest.chmod(0o600)
+    largest.write_bytes(content)
+    done = move_in(vault, ResticSource(str(repository)))
+    assert done.problems
+    assert all("not imported: restic" in problem.reason for problem in done.problems)
+    assert done.snapshots + len(done.problems) == 3
+    for snapshot in vault.list_snapshots():
+        number = snapshot.tags[0]
+        vault.restore_snapshot(snapshot.id, tmp_path / "out" / number)
+        assert not differences(restic / number, tmp_path / "out" / number)
+
+
+@pytest.mark.deep
+@pytest.mark.needs("borg")
+def test_a_damaged_archive_of_borg_is_not_imported(
+    vault: Vault, borg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets(monkeypatch, borg)
+    monkeypatch.setenv("BORG_RELOCATED_REPO_ACCESS_IS_OK", "yes")
+    repository = tmp_path / "repo"
+    shutil.copytree(borg / "repo", repository)
+    segment = max(repository.glob("data/*/*"), key=lambda path: path.stat().st_size)
+    content = bytearray(segment.read_bytes())
+    content[len(content) // 2] ^= 1
+    segment.write_bytes(content)
+    done = move_in(vault, BorgSource(str(repository)))
+    assert any("Data integrity error" in problem.reason for problem in done.problems)
+    assert done.snapshots + len(done.problems) == 3
+
+
+@pytest.mark.needs("restic", "borg")
+@pytest.mark.parametrize("kind", ["restic", "borg"])
+def test_no_repository_or_a_wrong_password_is_one_line(
+    kind: str, command: Command, restic: Path, borg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = {"restic": restic, "borg": borg}[kind]
+    secrets(monkeypatch, folder)
+    monkeypatch.setenv("RESTIC_CACHE_DIR", str(tmp_path / "cache"))
+    done = command("import", kind, tmp_path / "none")
+    assert done.returncode == 128
+    assert len(done.stderr.splitlines()) == 1
+    monkeypatch.setenv("RESTIC_PASSWORD", "wrong")
+    monkeypatch.setenv("BORG_PASSPHRASE", "wrong")
+    done = command("import", kind, folder / "repo")
+    assert done.returncode == 128
+    assert len(done.stderr.splitlines()) == 1
+
+
+# --------------------------------------------------------------------------------------------- out
+
+
+def test_snapshots_go_out_as_folders_and_as_tar(
+    days: list[Path], vault: Vault, tmp_path: Path, command: Command
+) -> None:
+    source = tmp_path / "acme"
+    tool(tmp_path, "cp", "-a", days[0], source)
+    first = vault.create_snapshot(source, message="one").snapshot
+    (source / "grow").write_bytes(b"more")
+    tool(tmp_path, "cp", "-a", source, tmp_path / "second")
+    second = vault.create_snapshot(source).snapshot
+    day = f"{vault.get_snapshot_info(first).time.astimezone():%Y-%m-%d}"
+    said = json.loads(command("export", "acme~1", "acme", "--to", tmp_path / "out", "--json").stdout)
+    assert [one["snapshot"] for one in said] == [first, second]
+    assert sorted(os.listdir(tmp_path / "out")) == sorted(f"acme-{day}-{one[:12]}" for one in (first, second))
+    assert not differences(days[0], tmp_path / "out" / f"acme-{day}-{first[:12]}")
+    assert not differences(tmp_path / "second", tmp_path / "out" / f"acme-{day}-{second[:12]}")
+    assert command("export", "acme~1", "--tar", "--to", tmp_path / "out").returncode == 0
+    packed = tmp_path / "out" / f"acme-{day}-{first[:12]}.tar"
+    (tmp_path / "unpacked").mkdir()
+    tool(tmp_path / "unpacked", "tar", "--xattrs", "--xattrs-include=*", "-xpf", packed)
+    assert not differences(days[0], tmp_path / "unpacked" / f"acme-{day}-{first[:12]}")
+    with pytest.raises(ExistsError, match="is there already"):
+        export(vault, ["acme"], tmp_path / "out", tar=False)
+
+
+def test_an_export_that_was_interrupted_leaves_nothing_and_can_be_done_again(
+    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault.create_snapshot(write(tmp_path / "acme", {"a": b"a", "big.bin": BIG}))
+    monkeypatch.setattr(tarfile, "open", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        export(vault, ["acme"], tmp_path / "out", tar=True)
+    assert os.listdir(tmp_path / "out") == []
+    monkeypatch.undo()
+    (done,) = export(vault, ["acme"], tmp_path / "out", tar=True)
+    assert os.listdir(tmp_path / "out") == [done.path.name]
+    assert (done.files, done.problems) == (2, ())
+
+
+def test_a_project_of_any_name_is_a_file_anywhere() -> None:
+    assert file_name("acme") == "acme"
+    assert file_name("a/b:c") == "a%2Fb%3Ac"

@@ -1,0 +1,321 @@
+"""What feedback says of builds: signatures, categories, the statistics of spikes, the ranking of suspects."""
+
+from __future__ import annotations
+
+import math
+import random
+from pathlib import Path
+
+import pytest
+
+from gitvault.errors import ConfigError
+from gitvault.personas.game.feedback import Feedback
+from gitvault.personas.game.insight import Suspect, categories
+from gitvault.personas.game.insight.categories import FILE, Category, Match, Rules, builtin, of_project
+from gitvault.personas.game.insight.signatures import KIND, Frame, frame, frames, headline, plain_function, signature
+from gitvault.personas.game.insight.spikes import RATE, WINDOW, Played, Spike, adjusted, spikes, upper_tail
+from gitvault.personas.game.insight.suspects import Change, Clues, clues, references, suspects, words
+
+
+def said(text: str = "", *stack: str, kind: str = "crash", sig: str = "", scene: str = "", **more: object) -> Feedback:
+    return Feedback("0" * 32, "", "x", kind, text=text, sig=sig, stack=stack, scene=scene, **more)  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------------------------------ signatures
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (
+            "  at Player.Hit (System.Int32 amount) [0x00012] in Assets/Player.cs:42",
+            ("Player.Hit", "Assets/Player.cs", 42),
+        ),
+        ("Player:Hit(Int32) (at Assets/Scripts/Player.cs:42)", ("Player:Hit", "Assets/Scripts/Player.cs", 42)),
+        ("   at: hit (res://actors/player.gd:12)", ("hit", "res://actors/player.gd", 12)),
+        ("0 - res://player.gd:12 - at function: hit", ("hit", "res://player.gd", 12)),
+        ("   At: res://player.gd:12.", ("", "res://player.gd", 12)),
+        ('  File "game/player.py", line 3, in hit', ("hit", "game/player.py", 3)),
+        ("#1 0x00007f in AHero::Jump(float) at /src/Hero.cpp:88", ("AHero::Jump", "/src/Hero.cpp", 88)),
+        (r"Game.exe!AHero::Jump() [D:\b\Source\Hero.cpp:88]", ("AHero::Jump", "D:/b/Source/Hero.cpp", 88)),
+        ("    at hit (http://x.io/js/player.js:3:4)", ("hit", "http://x.io/js/player.js", 3)),
+        ("player.lua:12: in function 'hit'", ("hit", "player.lua", 12)),
+        ("libgame.so(hero_jump+0x2d) [0x7f00]", ("hero_jump", "", 0)),
+        ("#3  hero_jump", ("hero_jump", "", 0)),
+        ("the boss is too hard", None),
+    ],
+)
+def test_a_step_of_a_stack_is_read_in_any_language(line: str, expected: tuple[str, str, int] | None) -> None:
+    found = frame(line)
+    assert found == (Frame(*expected) if expected else None)
+
+
+def test_steps_of_engines_are_not_the_games_own() -> None:
+    own = {
+        line: found.is_own for line in ("at UnityEngine.Debug.Log (x)", "at Player.Hit (x)") if (found := frame(line))
+    }
+    assert own == {"at UnityEngine.Debug.Log (x)": False, "at Player.Hit (x)": True}
+
+
+def test_the_same_crash_has_one_signature_whatever_player_and_build() -> None:
+    one = said(
+        "NullReferenceException: at 0x7ffe12 for player 17",
+        "UnityEngine.Object.Check () [0x1] in <aa>:0",
+        "Player.Hit (Int32) (at /home/ci/1/Assets/Player.cs:42)",
+        "Boss.Strike () (at Assets/Boss.cs:7)",
+    )
+    other = said(
+        "NullReferenceException: at 0x11 for player 3",
+        "Player.Hit (Int32) (at C:/ci/2/Assets/Player.cs:44)",
+        "Boss.Strike () (at Assets/Boss.cs:9)",
+    )
+    elsewhere = said("NullReferenceException: at 0x11", "Menu.Open () (at Assets/Menu.cs:9)")
+    assert signature(one) == signature(other) != signature(elsewhere)
+    assert signature(one).startswith("NullReferenceException@Player.Hit-")
+
+
+def test_a_sources_own_group_stays_unless_it_is_only_the_first_line() -> None:
+    assert signature(said("Boom", "at A.B ()", sig="GAME-7")) == "GAME-7"
+    assert signature(said("Boom: 3", "at A.B ()", sig="Boom: 3")).startswith("A.B-")
+    assert signature(said("nice game", kind="review")) == ""
+    assert signature(said("out of disk 12", kind="error")) == signature(said("out of disk 13", kind="error")) != ""
+
+
+def test_a_traceback_within_a_text_is_read_the_innermost_first() -> None:
+    text = (
+        'Traceback (most recent call last):\n  File "a.py", line 1, in run\n  File "b.py", line 2, in hit\nKeyError: 1'
+    )
+    assert [one.function for one in frames(said(text))] == ["hit", "run"]
+    assert headline(text) == "KeyError: #"
+    assert KIND.search(text)
+
+
+def test_what_compilers_add_to_names_goes() -> None:
+    assert plain_function("Player+<Run>d__3.MoveNext") == "Player.Run"
+    assert plain_function("List`1[T].get_Item (Int32)") == "List.get_Item"
+    assert plain_function("AHero::Jump") == "AHero.Jump"
+
+
+def test_a_hostile_line_takes_no_time_without_end() -> None:
+    for text in ("a" * 200_000, "a." * 100_000, "(" * 100_000, " at " * 50_000, "x:1" * 60_000, "/" * 100_000):
+        frame(text)
+        signature(said(text, text))
+
+
+# ------------------------------------------------------------------------------------ categories
+
+
+def of(text: str, kind: str = "review", rating: float | None = None, rules: Rules | None = None) -> set[str]:
+    record = Feedback("0" * 32, "", "x", kind, text=text, rating=rating)
+    return {match.category for match in (rules or builtin()).matches(record)}
+
+
+def test_categories_follow_words_kinds_and_ratings() -> None:
+    assert of("The game CRASHES when I open the map") == {"crash"}
+    assert of("boss is too hard, please add an easy mode") == {"balance", "request"}
+    assert of("no bugs, never crashed") == set()
+    assert of("", kind="crash") == {"crash"}
+    assert of("meh", rating=0.0) == {"complaint"}
+    assert "crash" not in of("crashaltogether".replace("crash", "acrash"))
+    why = next(iter(builtin().matches(Feedback("0", "", "x", "review", text="it froze"))))
+    assert why == Match("crash", "“froze”")
+
+
+def test_a_project_has_rules_of_its_own(tmp_path: Path) -> None:
+    assert of_project(tmp_path) == builtin()
+    (tmp_path / FILE).write_text(
+        '[category.snow]\nwords = ["snow level", "yeti*"]\nbut = ["snow white"]\nrating_from = 0.99\n'
+        '[category.balance]\n[topics]\nyeti = [".tscn"]\n'
+    )
+    rules = of_project(tmp_path)
+    assert of("the Yetis in the snow  level are too hard", rules=rules) == {"snow"}
+    assert of("snow white and the yeti", rules=rules) == set()
+    assert rules.topics["yeti"] == [".tscn"] and rules.topics["pink"]
+    assert Category("snow").why(Feedback("0", "", "x", "review"), "") == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[categories]", "categories: unknown"),
+        ("category = 3", "expected .category.NAME."),
+        ("[topics]\na = 'x'", "topics: expected lists"),
+        ("[category.a]\nwordz = []", "category.a: wordz: unknown"),
+        ("[category.a]\nwords = 'x'", "words: expected a list"),
+        ("[category.a]\nrating_to = 'x'", "rating_to: expected a number"),
+        ("[category", "expected TOML"),
+        ("#" * (1 << 20) + "#", "larger than 1 MiB"),
+    ],
+)
+def test_rules_that_cannot_be_read_are_told(tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / categories.FILE).write_text(text)
+    with pytest.raises(ConfigError, match=told):
+        of_project(tmp_path)
+
+
+# ---------------------------------------------------------------------------------------- spikes
+
+
+def test_the_tail_of_a_negative_binomial_is_what_summing_gives() -> None:
+    for count, mean, size in ((1, 0.5, 0.5), (3, 2.0, 4.0), (40, 12.0, 1.5), (7, 30.0, 50.0)):
+        below = sum(
+            math.exp(
+                math.lgamma(size + k) - math.lgamma(size) - math.lgamma(k + 1)
+                + size * math.log(size / (size + mean)) + k * math.log(mean / (size + mean))
+            )
+            for k in range(count)
+        )  # fmt: skip
+        assert upper_tail(count, mean, size) == pytest.approx(1 - below, abs=1e-9)
+    assert upper_tail(0, 3.0, 1.0) == 1.0
+    assert upper_tail(2, 0.0, 1.0) == 0.0
+
+
+def test_q_is_benjamini_and_hochbergs() -> None:
+    assert adjusted([0.01, 0.04, 0.03, 0.5]) == pytest.approx([0.04, 0.16 / 3, 0.16 / 3, 0.5])
+    assert adjusted([]) == []
+
+
+def bursty(
+    rng: random.Random, signatures: int, builds: int, injected: int
+) -> tuple[dict[str, list[int]], list[Played], set[tuple[str, str]]]:
+    """Counts that scatter far more than chance, as real ones do, with so many true rises to the sixfold."""
+    played = [Played(f"b{number}", rng.lognormvariate(math.log(2000), 0.4)) for number in range(builds)]
+    counts: dict[str, list[int]] = {}
+    for number in range(signatures):
+        rate = rng.lognormvariate(math.log(0.002), 1.2)
+        counts[f"s{number}"] = [_poisson(rng, one.exposure * rate * rng.gammavariate(4, 0.25)) for one in played]
+    true = set()
+    for number in range(injected):
+        sig, build = f"s{number}", rng.randrange(builds // 2, builds)
+        usual = max(sum(counts[sig]) / builds, 4)
+        counts[sig][build] = _poisson(rng, usual * 8)
+        true.add((sig, f"b{build}"))
+    return counts, played, true
+
+
+def _poisson(rng: random.Random, mean: float) -> int:
+    if mean > 60:
+        return max(0, round(rng.gauss(mean, math.sqrt(mean))))
+    left, count, chance = math.exp(-mean), 0, rng.random()
+    while chance > left:
+        chance *= rng.random()
+        count += 1
+    return count
+
+
+def test_what_was_injected_into_bursty_data_is_found_and_hardly_anything_else() -> None:
+    counts, played, true = bursty(random.Random(7), 400, 16, 8)
+    found = {(one.sig, one.builds[1]) for one in spikes(counts, played)}
+    assert len(found & true) >= 6
+    assert len(found - true) <= 2
+    # What counts as if nothing scattered cries wolf.
+    chances = [
+        upper_tail(row[n], played[n].exposure * sum(row[:n]) / sum(one.exposure for one in played[:n]), 1e9)
+        for row in counts.values()
+        for n in range(1, len(played))
+    ]
+    assert sum(q <= RATE for q in adjusted(chances)) > 10 * len(found)
+
+
+def test_a_spike_says_who_and_how_much() -> None:
+    played = [Played("b1", 1000), Played("b2", 2000)]
+    [one] = spikes({"a": [2, 90], "b": [30, 60], "c": [0, 2]}, played)
+    assert one == Spike("a", ("b1", "b2"), 90, 2.0, 45.0, one.q)
+    assert one.q <= RATE
+    assert spikes({"a": [2, 90]}, played, only="b1") == []
+
+
+def test_a_build_that_was_played_more_is_no_spike() -> None:
+    assert spikes({"a": [10, 200], "b": [3, 60]}, [Played("b1", 100), Played("b2", 2000)]) == []
+
+
+def test_the_builds_long_ago_do_not_count() -> None:
+    played = [Played(f"b{n}", 1000) for n in range(WINDOW + 3)]
+    row = [90, 90, *[0] * WINDOW, 60]
+    assert [one.builds for one in spikes({"a": row}, played)] == [(f"b{WINDOW + 1}", f"b{WINDOW + 2}")]
+
+
+def test_builds_that_nobody_played_and_no_data_are_no_error() -> None:
+    assert spikes({}, []) == []
+    assert spikes({"a": [0, 0]}, [Played("b1", 0), Played("b2", 0)]) == []
+    assert spikes({"a": [0, 5]}, [Played("b1", 0), Played("b2", 9)]) == []
+
+
+# -------------------------------------------------------------------------------------- suspects
+
+
+class Files(dict[bytes, bytes]):
+    def read(self, path: bytes) -> bytes:
+        return self.get(path, b"")
+
+
+def ranked(record: Feedback, older: Files, newer: Files, **more: object) -> list[Suspect]:
+    changes = [Change(path, "deleted") for path in older.keys() - newer.keys()]
+    changes += [Change(path, "added") for path in newer.keys() - older.keys()]
+    changes += [Change(path, "changed") for path in older.keys() & newer.keys() if older[path] != newer[path]]
+    same = [path for path in newer if newer[path] == older.get(path)]
+    return suspects(clues([record]), changes, older.read, newer.read, others=same, **more)  # type: ignore[arg-type]
+
+
+NOISE = {b"docs/%d.md" % n: b"text %d" % n for n in range(5)} | {
+    b"src/other%d.gd" % n: b"var x%d\n" % n for n in range(5)
+}
+NOISE_LATER = {path: content + b" more\n" for path, content in NOISE.items()}
+PLAYER = b"extends Node\n\nfunc hit(amount):\n\tvar bar = $HealthBar\n\tbar.value -= amount\n"
+
+
+def test_the_file_of_the_stack_comes_first() -> None:
+    older = Files({b"actors/player.gd": PLAYER, **NOISE})
+    newer = Files({b"actors/player.gd": PLAYER.replace(b"-= amount", b"-= amonut"), **NOISE_LATER})
+    first = ranked(said("Nil", "at: hit (res://actors/player.gd:5)"), older, newer)[0]
+    assert (first.path, first.kind) == (b"actors/player.gd", "file")
+    assert first.reasons[0].startswith("in the stack")
+
+
+def test_a_node_that_went_is_found_through_the_line_of_code_that_names_it() -> None:
+    scene = b'[node name="Root"]\n[node name="HealthBar" parent="."]\n'
+    older = Files({b"actors/player.gd": PLAYER, b"ui/hud.tscn": scene, **NOISE})
+    newer = Files({b"actors/player.gd": PLAYER, b"ui/hud.tscn": scene.replace(b"HealthBar", b"LifeBar"), **NOISE_LATER})
+    first = ranked(said("Invalid get index", "at: hit (res://actors/player.gd:4)"), older, newer)[0]
+    assert (first.path, first.kind) == (b"ui/hud.tscn", "scene")
+    assert "HealthBar" in first.reasons[0] and "is gone" in first.reasons[0]
+
+
+def test_a_file_that_is_named_and_gone_comes_first() -> None:
+    older = Files({b"art/sword.png": b"", **NOISE})
+    found = ranked(said("Failed loading resource: res://art/sword.png."), older, Files(NOISE_LATER))
+    assert (found[0].path, found[0].kind, found[0].state) == (b"art/sword.png", "asset", "deleted")
+
+
+def test_a_change_behind_a_guid_comes_first() -> None:
+    number = "0123456789abcdef0123456789abcdef"
+    older, newer = Files({b"Assets/Boss.prefab": b"a", **NOISE}), Files({b"Assets/Boss.prefab": b"b", **NOISE_LATER})
+    found = ranked(said(f"Broken: {number}"), older, newer, numbers={number: b"Assets/Boss.prefab"})
+    assert found[0].path == b"Assets/Boss.prefab"
+    assert list(references(f"guid: {number}".encode(), {number: b"Assets/Boss.prefab"})) == ["Assets/Boss.prefab"]
+
+
+def test_what_the_stacks_file_uses_is_suspected_before_what_nothing_uses() -> None:
+    code = b'const Sword = preload("res://items/sword.tres")\nfunc hit():\n\tpass\n'
+    older = Files({b"player.gd": code, b"items/sword.tres": b"a=1", b"items/bow.tres": b"a=1"})
+    newer = Files({b"player.gd": code, b"items/sword.tres": b"a=2", b"items/bow.tres": b"a=2"})
+    assert ranked(said("Nil", "at: hit (res://player.gd:3)"), older, newer)[0].path == b"items/sword.tres"
+
+
+def test_players_words_topics_scenes_and_lateness_count() -> None:
+    older = Files({b"project.godot": b"gravity=900\n", **NOISE})
+    newer = Files({b"project.godot": b"gravity=90\n", **NOISE_LATER})
+    found = ranked(said("gravity is far too low", kind="review"), older, newer, topics={"gravity": ["project.godot"]})
+    assert (found[0].path, found[0].kind) == (b"project.godot", "setting")
+    by_scene = ranked(said("stuck", kind="bug", scene="docs/3"), older, newer)
+    assert by_scene[0].path == b"docs/3.md"
+    late = suspects(
+        Clues(), [Change(b"a.png", "changed"), Change(b"b.png", "changed", recency=1.0)], older.read, newer.read
+    )
+    assert [one.path for one in late] == [b"b.png", b"a.png"]
+    assert late[0].reasons == ("changed late",)
+    assert suspects(Clues(), [], older.read, newer.read) == []
+
+
+def test_words_are_those_people_and_files_share() -> None:
+    assert words("PlayerJumps2.gd boss_fights") == {"player", "jump", "boss", "fight"} - {"player"}
