@@ -227,7 +227,7 @@ def test_the_vaults_that_are_read_are_hard_to_read(saved: Saved, maintained: Sav
 
 
 @EVERY
-@pytest.mark.parametrize("which", ["saved", "maintained"])
+@pytest.mark.parametrize("which", ["maintained", pytest.param("saved", marks=pytest.mark.deep)])
 def test_all_bytes_names_links_and_folders_come_back(
     run: Rescue, which: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

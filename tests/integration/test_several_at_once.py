@@ -110,7 +110,7 @@ def test_a_suspended_machine_publishes_nothing_when_another_took_over(stop: str,
     vault.create_snapshot(ours)
     before = vault.history.refs.list()
     child.send_signal(signal.SIGCONT)
-    said, _ = child.communicate(timeout=60)
+    said, _ = child.communicate(timeout=120)
     assert child.returncode == LockedError.exit_code, said
     assert "while this run stood still" in said
     assert "run it again" in said
@@ -118,7 +118,7 @@ def test_a_suspended_machine_publishes_nothing_when_another_took_over(stop: str,
     assert "refs/heads/theirs" not in before
     sound(vault)
     again = elsewhere("laptop", vault, theirs)
-    said, _ = again.communicate(timeout=60)
+    said, _ = again.communicate(timeout=120)
     assert again.returncode == 0, said
     vault.restore_snapshot("theirs", tmp_path / "back")
     assert contents(tmp_path / "back") == contents(theirs)
@@ -134,7 +134,7 @@ def test_a_machine_that_works_is_waited_for(vault: Vault, tmp_path: Path) -> Non
     assert child.stdout is not None
     assert child.stdout.readline() == "there\n"
     vault.create_snapshot(write(tmp_path / "ours", {"a": b"ours"}))
-    said, _ = child.communicate(timeout=60)
+    said, _ = child.communicate(timeout=120)
     assert child.returncode == 0, said
     assert {"refs/heads/theirs", "refs/heads/ours"} <= vault.history.refs.list().keys()
     sound(vault)
