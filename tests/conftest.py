@@ -165,21 +165,22 @@ def vault(tmp_path: Path) -> Iterator[Vault]:
 def command(tmp_path: Path, vault: Vault) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs git-vault on `vault`; stops a test that sees a traceback.
 
-    With options of `subprocess.run`, and beside other threads, as a program; else what the program runs: starting it
-    takes three times as long as most commands do.
+    With options of `subprocess.run` but `cwd`, and beside other threads, as a program; else what the program runs:
+    starting it takes three times as long as most commands do.
     """
 
-    def run(*words: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    def run(*words: str | Path, cwd: Path = tmp_path, **options: Any) -> subprocess.CompletedProcess[str]:
         arguments = ["--vault", str(vault.path), *map(str, words)]
         alone = threading.current_thread() is threading.main_thread() and not options
-        done = _called(arguments, tmp_path) if alone else _started(arguments, tmp_path, options)
+        done = called(arguments, cwd) if alone else started(arguments, cwd, options)
         assert "Traceback" not in done.stderr
         return done
 
     return run
 
 
-def _started(arguments: list[str], folder: Path, options: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+def started(arguments: list[str], folder: Path, options: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    """The program, in a folder, with options of `subprocess.run`."""
     return subprocess.run(
         [sys.executable, "-m", "gitvault", *arguments],
         capture_output=True,
@@ -187,14 +188,15 @@ def _started(arguments: list[str], folder: Path, options: dict[str, Any]) -> sub
         encoding="utf-8",
         errors="surrogateescape",
         env={**os.environ, "PYTHONPATH": str(ROOT), **options.pop("env", {})},
-        cwd=options.pop("cwd", folder),
+        cwd=folder,
         timeout=120,
         check=False,
         **options,
     )
 
 
-def _called(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+def called(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """What the program runs, in this process and in a folder."""
     streams = [io.TextIOWrapper(io.BytesIO(), "utf-8", "surrogateescape", write_through=True) for _ in range(2)]
     with pytest.MonkeyPatch.context() as patch, open(os.devnull, encoding="utf-8") as nothing:
         patch.chdir(folder)

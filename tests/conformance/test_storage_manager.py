@@ -161,7 +161,7 @@ def test_known_content_writes_nothing(reopen: Open) -> None:
 def test_every_version_of_a_chain_comes_back(reopen: Open) -> None:
     """More versions than deltas may stand on each other."""
     store = reopen()
-    data = bytearray(NOISE[:9_000_000])
+    data = bytearray(NOISE[:3_000_000])
     versions: list[tuple[Pointer, bytes]] = []
     rng = random.Random(2)
     for _ in range(20):

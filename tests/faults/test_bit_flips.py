@@ -18,7 +18,7 @@ from gitvault.errors import GitVaultError
 from gitvault.vault import Vault
 
 SHARDS = 2
-REGIONS = 4
+REGIONS = 2
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))

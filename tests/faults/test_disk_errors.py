@@ -33,7 +33,7 @@ def test_an_error_at_any_operation(
     recording = record(stage, scenario)
     tries = [(kind, at) for at in range(len(recording.ops)) for kind in KINDS]
     tried = 0
-    for kind, at in sampled(tries, 7, request.config.getoption("--deep")):
+    for kind, at in sampled(tries, 5, request.config.getoption("--deep")):
         tried += 1
         error, sticky, short = KINDS[kind]
         stage.reset(recording.before)

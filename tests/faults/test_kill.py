@@ -20,7 +20,12 @@ from gitvault.errors import GitVaultError
 from gitvault.vault import Vault
 
 ROOT = Path(__file__).parents[2]
-NAMED = [pytest.param(scenario, id=scenario.name) for scenario in SCENARIOS]
+# A process for each. The others are killed in this process by test_power_cut.
+KILLED = {"first", "restore", "maintain", "prune", "sweep", "repair", "copy"}
+NAMED = [
+    pytest.param(scenario, id=scenario.name, marks=() if scenario.name in KILLED else pytest.mark.deep)
+    for scenario in SCENARIOS
+]
 
 
 def killed(stage: Stage, scenario: Scenario, at: int) -> list[str]:

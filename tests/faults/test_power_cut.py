@@ -26,7 +26,7 @@ def test_a_power_cut_after_any_operation(
     recording = record(stage, scenario)
     checker = Checker(stage, ground / "check")
     states = cuts(recording, 60 if deep else 6, seed=1)
-    for number, state, acknowledged, caches in sampled(states, 16, deep):
+    for number, state, acknowledged, caches in sampled(states, 10, deep):
         try:
             checker.check(state, acknowledged, caches, again=deep or checker.states % 3 == 0)
         except Lost as lost:
@@ -44,7 +44,7 @@ def test_a_kill_then_a_whole_run_then_a_power_cut(
     stage = prepared(ground, scenario)
     recording = record(stage, scenario)
     checker = Checker(stage, ground / "check")
-    for at in sampled(range(len(recording.ops)), 4, deep):
+    for at in sampled(range(len(recording.ops)), 2, deep):
         stage.reset(recording.before)
         first = KillingDisk(stage.root, at)
         try:

@@ -1,4 +1,4 @@
-"""The real command, as a program of its own, on a real vault."""
+"""The real command on a real vault; also as a program of its own."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import called, started
 
 from gitvault.core.storage.packs import read_table
 
@@ -33,29 +34,21 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def git_vault(tmp_path: Path, home: Path) -> Command:
-    """Runs git-vault on an own default vault; raises when the exit code is not `code`."""
-    environment = {
-        **os.environ,
-        "HOME": str(home),
-        "USERPROFILE": str(home),
-        "XDG_DATA_HOME": str(home / "data"),
-        "PYTHONPATH": str(ROOT),
-        "PYTHONIOENCODING": "utf-8",
-    }
-    environment.pop("GIT_VAULT_DIR", None)
+def git_vault(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Runs git-vault on an own default vault; raises when the exit code is not `code`.
+
+    With an environment as a program, else what the program runs.
+    """
+    for name, value in (("HOME", home), ("USERPROFILE", home), ("XDG_DATA_HOME", home / "data")):
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.delenv("GIT_VAULT_DIR", raising=False)
 
     def run(*words: str | Path, code: int = 0, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "gitvault", *map(str, words)],
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            env={**environment, **(env or {})},
-            cwd=tmp_path,
-            timeout=120,
-            check=False,
-        )
+        arguments = [*map(str, words)]
+        if env is None:
+            done = called(arguments, tmp_path)
+        else:
+            done = started(arguments, tmp_path, {"env": {"PYTHONIOENCODING": "utf-8", **env}})
         assert done.returncode == code, done.stderr
         assert "Traceback" not in done.stderr
         return done
@@ -90,7 +83,7 @@ def document(done: subprocess.CompletedProcess[str]) -> Any:
 
 def test_save_look_and_get_back(git_vault: Command, project: Path, tmp_path: Path) -> None:
     vault = tmp_path / "v.git"
-    git_vault("--vault", vault, "init")
+    git_vault("--vault", vault, "init", env={})
     first = document(git_vault("--vault", vault, "snapshot", project, "-m", "first", "--tag", "v1", "--json"))
     count = len(tree(project)) - 2
     assert (first["project"], first["files"], first["new"], first["unchanged"]) == ("acme", count, count, False)

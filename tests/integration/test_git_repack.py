@@ -387,7 +387,7 @@ def test_kill_at_any_step_leaves_everything_readable(
     ids = [
         bytes.fromhex(x.split()[0]) for x in git(history.vault, "rev-list", "--objects", "main").decode().splitlines()
     ]
-    step, every = 0, 1 if request.config.getoption("--deep") else 3
+    step, every = 0, 1 if request.config.getoption("--deep") else 7
     while True:
         vault = tmp_path / "copy.git"
         shutil.copytree(history.vault, vault)
@@ -399,7 +399,7 @@ def test_kill_at_any_step_leaves_everything_readable(
         with ObjectStore(vault / "objects") as store:
             assert sum(1 for _ in store.read_many(map(ObjectId, ids))) == len(ids)
         git(vault, "fsck", "--connectivity-only")
-        if step % 6 == 0:
+        if step % 2 == 0:
             assert everything(vault) == before
             repack(vault, Disk(), idle=False)
             assert len(packs(vault)) == 1 and everything(vault) == before

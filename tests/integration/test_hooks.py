@@ -184,7 +184,7 @@ def test_the_frameworks_checks(tmp_path: Path, command: Command) -> None:
 
 
 def test_the_framework_saves_in_the_background(vault: Vault, work: Path, command: Command) -> None:
-    assert command("hook", "run", "--detach", "snapshot", cwd=work).returncode == 0
+    assert command("hook", "run", "--detach", "snapshot", cwd=work, env={}).returncode == 0
     until(lambda: snapshots(vault) == ["snapshot"])
 
 

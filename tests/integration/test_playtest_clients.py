@@ -88,7 +88,7 @@ def test_games_that_still_run_when_it_ends_are_kept(lantern: GameVault) -> None:
         connection = socket.create_connection(("127.0.0.1", port))
         silent = socket.create_connection(("127.0.0.1", port))
         connection.sendall((ABOUT + '{"e":"jump"}\n').encode())
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not any(b"jump" in file.read_bytes() for file in lantern._spool.glob("socket/*")):
             assert time.monotonic() < deadline
             time.sleep(0.01)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import called
 
 from gitvault import config
 from gitvault.errors import ConfigError
@@ -19,8 +19,6 @@ from gitvault.policy.patterns import Pattern, Segments, parse
 from gitvault.policy.policy import Policy
 from gitvault.policy.tracked import MARKS
 from gitvault.vault import Vault
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -45,9 +43,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def run(vault: Path, *words: str, cwd: Path, code: int = 0) -> Any:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "GIT_VAULT_DIR": str(vault)}
-    command = [sys.executable, "-m", "gitvault", *words]
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    done = called(["--vault", str(vault), *words], cwd)
     assert done.returncode == code, done.stderr
     return json.loads(done.stdout) if "--json" in words and done.stdout else done.stdout or done.stderr
 

@@ -166,7 +166,7 @@ def test_what_remotes_hold_as_a_record(work: Path) -> None:
 
 def test_fetch_and_push_leave_traces(work: Path) -> None:
     (origin,) = remotes.remotes_of(vcs_git.settings_of(work))
-    assert abs(remotes.last_fetch(work, origin) - time.time()) < 60
+    assert abs(remotes.last_fetch(work, origin) - time.time()) < 600
     shutil.rmtree(work / ".git" / "logs")
     assert remotes.last_fetch(work, origin) == 0
     git(work, "fetch", "-q")

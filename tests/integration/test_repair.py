@@ -499,7 +499,7 @@ class KillingDisk(CountedDisk):
 
 @pytest.mark.parametrize("help_from", ["parity", "copy", "nowhere"])
 def test_a_repair_that_is_killed_leaves_the_vault_no_worse(
-    help_from: str, plain: Saved, protected: Saved, tmp_path: Path
+    help_from: str, plain: Saved, protected: Saved, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """At every operation; what could be restored before can be, and the next repair ends it."""
     saved = protected if help_from == "parity" else plain
@@ -509,14 +509,14 @@ def test_a_repair_that_is_killed_leaves_the_vault_no_worse(
     flip(chunk_pack(broken), 0.5)
     flip(git_pack(broken), 0.5)
     (broken / "refs/vault/meta/acme").unlink()
-    at = 0
+    at, growth = 0, 2 if request.config.getoption("--deep") else 1
     finished = False
     shutil.copytree(broken, tmp_path / "unharmed.git")
     with Vault.open(tmp_path / "unharmed.git") as vault:
         expected = {loss.object for loss in vault.verify(repair=True, copies=copies).quarantined}
     assert bool(expected) == (help_from == "nowhere")
     while not finished:
-        at += 1 + at // 2
+        at += 1 + at // growth
         path = tmp_path / "killed.git"
         shutil.rmtree(path, ignore_errors=True)
         shutil.copytree(broken, path)
@@ -669,11 +669,11 @@ def test_upkeep_goes_on_after_a_loss_and_loses_nothing_more(what: str, vault: Va
     assert [defect.object for defect in report.defects] == [named]
     left = set(reachable(vault.history.objects, vault.history.refs.list().values()))
     assert found not in left
-    for _ in range(2):
+    for number in range(2):
         for path in vault.path.glob("objects/pack/*"):
             # So old that what no ref reaches goes.
             os.utime(path, (0, 0))
-        write(tmp_path / "other", {"more": os.urandom(8)})
+        write(tmp_path / "other", {"more": b"more %d" % number})
         vault.create_snapshot(tmp_path / "other")
         assert vault.maintain().actions
         assert all(vault.history.objects.contains(oid) for oid in left)

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import pyrage
@@ -18,7 +19,7 @@ from servers import S3
 
 from gitvault.cli import main
 from gitvault.errors import ConfigError, RemoteRefused, RemoteSealed, ToolMissing
-from gitvault.remotes import places, settings
+from gitvault.remotes import places, records, settings
 from gitvault.remotes.opening import open_remote
 from gitvault.remotes.places.buckets import Bucket
 from gitvault.remotes.places.history import History
@@ -82,7 +83,12 @@ def said(capsys: pytest.CaptureFixture[str]) -> Said:
     return read
 
 
-def test_a_machine_that_only_pushes_and_an_empty_one_that_has_the_key(home: Path, said: Said) -> None:
+def test_a_machine_that_only_pushes_and_an_empty_one_that_has_the_key(
+    home: Path, said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of two machines that push within one second it is open whose record is the newer one.
+    minutes = count()
+    monkeypatch.setattr(records, "time_text", lambda now: f"2026-01-02T03:{next(minutes):02}:00Z")
     assert (add(home), push(home)) == (0, 0)
     (home / "unmistakable" / "later.txt").write_text("later")
     assert (snapshot(home, "two"), push(home)) == (0, 0)

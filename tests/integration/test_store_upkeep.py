@@ -20,7 +20,7 @@ from gitvault.core.utils.files import Disk, NewFile
 from gitvault.core.utils.lock import VaultLock
 from gitvault.vault import Vault
 
-NOISE = random.Random(23).randbytes(1_500_000)
+NOISE = random.Random(23).randbytes(600_000)
 MESH = b"".join(b"v %d %d %d\n" % (n * n % 977, n * 7 % 531, n % 89) for n in range(40_000))
 
 Command = Callable[..., subprocess.CompletedProcess[str]]

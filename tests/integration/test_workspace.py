@@ -161,7 +161,7 @@ def test_a_program_counts_for_the_home_it_runs_in(tmp_path: Path) -> None:
     shutil.copy("/bin/sleep", tmp_path / "krita-of-a-test-program")
     program = subprocess.Popen([tmp_path / "krita-of-a-test-program", "60"], env={"HOME": str(tmp_path)})
     try:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 120
         while not running(["krita-of-a-test-program"], tmp_path) and time.monotonic() < deadline:
             time.sleep(0.02)
         assert running(["krita-of-a-test-program"], tmp_path) == "krita-of-a-test"
@@ -425,7 +425,7 @@ def test_a_setting_that_a_window_would_change_survives(
         started = subprocess.Popen(program, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(20)
         subprocess.run(["pkill", "-x", app])
-        started.wait(60)
+        started.wait(120)
 
     start()
     settings = home / file

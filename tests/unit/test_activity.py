@@ -214,7 +214,7 @@ def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     file = tmp_path / "git-vault.service"
     file.write_text(service.systemd_unit(["/bin/true", "--vault", "/a b%c", "watch"]))
     done = subprocess.run(
-        ["systemd-analyze", "verify", "--user", file], capture_output=True, text=True, check=False, timeout=20
+        ["systemd-analyze", "verify", "--user", file], capture_output=True, text=True, check=False, timeout=120
     )
     assert "git-vault.service" not in done.stderr
 

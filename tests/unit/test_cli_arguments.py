@@ -80,7 +80,7 @@ def test_counts(text: str) -> None:
 
 def test_dates_are_read_from_now_on() -> None:
     assert abs(arguments.date(end=False)("1 hour ago") - (datetime.now(UTC) - timedelta(hours=1))) < timedelta(
-        seconds=5
+        minutes=5
     )
     day = "2026-01-02"
     assert arguments.date(end=True)(day) - arguments.date(end=False)(day) > timedelta(hours=22)

@@ -52,7 +52,7 @@ def healed(source: Path, redundant: Path) -> bool:
     return done
 
 
-@settings(max_examples=12)
+@settings(max_examples=6)
 @given(
     size=st.one_of(st.integers(1, 3 * BLOCK), st.integers(1, 2 << 20), st.integers(2 << 20, len(NOISE))),
     percent=st.integers(1, 30),

@@ -885,7 +885,7 @@ def test_reading_and_verifying_while_packs_are_replaced(saved: dict[Pointer, byt
     for thread in threads:
         thread.start()
     with open_store(tmp_path) as writer:
-        for n in range(6):
+        for n in range(3):
             save(writer, words(1000, 100 + n))
             writer.flush()
             assert writer.repack(asked=True)

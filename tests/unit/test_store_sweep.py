@@ -570,7 +570,7 @@ def test_what_is_in_no_pack_is_said() -> None:
         census.settle()
 
 
-@pytest.mark.parametrize("count", [24_000, pytest.param(1_000_000, marks=pytest.mark.deep)])
+@pytest.mark.parametrize("count", [16_000, pytest.param(1_000_000, marks=pytest.mark.deep)])
 def test_a_million_chunks_fit_into_memory(count: int) -> None:
     """Each in a frame of its own and coded against another: less than 400 MiB for 10^6."""
 
