@@ -35,7 +35,7 @@ def killed(stage: Stage, scenario: Scenario, at: int) -> list[str]:
         env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests")))},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     # Without caches a run may do less than the one that was recorded, and come to its end.
