@@ -54,12 +54,14 @@ def _run(session: Session, arguments: Namespace) -> Answer:
 def _add(session: Session, arguments: Namespace) -> Answer:
     from gitvault.remotes import settings
     from gitvault.remotes.opening import open_remote
-    from gitvault.remotes.places import folder_of, retain, scheme_of
+    from gitvault.remotes.places import checked, folder_of, retain, scheme_of
 
     name, url = arguments.words
     scheme = scheme_of(url)
     if scheme == "folder":
         url = os.fspath(folder_of(url))
+    elif "://" in url:
+        checked(url)
     if arguments.chunks and scheme != "git":
         raise wrong("--chunks goes with a URL of git")
     if scheme == "git" and (arguments.encrypt or arguments.identity or arguments.retain):
