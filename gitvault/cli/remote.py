@@ -134,7 +134,8 @@ def _verify(session: Session, arguments: Namespace) -> Answer:
     with opened(session, arguments.words[0]) as (told, remote):
         data = arguments.data or arguments.share is not None
         turn = session.vault.now().toordinal()
-        report = verify(remote, told.id, data=data, share=arguments.share, turn=turn, progress=session.progress)
+        vault = told.id or remote.vault_id()
+        report = verify(remote, vault, data=data, share=arguments.share, turn=turn, progress=session.progress)
     return Answer(
         verify_document(report),
         verify_lines(report, (), data),

@@ -13,7 +13,7 @@ from away import Counted, fill, made, opened, pushed, quiet, remote_of
 
 from gitvault.core.backup_engine.retention import Retention
 from gitvault.core.models import Filter, ObjectId
-from gitvault.errors import CorruptionError
+from gitvault.errors import CorruptionError, ToolFailed, without_passwords
 from gitvault.remotes import fetch, index, records, settings
 from gitvault.remotes.index import Run
 from gitvault.remotes.prune import RemotePruneReport
@@ -184,7 +184,7 @@ def test_refs_that_are_none(ref: str, one: Vault, place: Counted, tmp_path: Path
         place,
         replace(mine, chain="f" * 32, machine="evil", number=9, refs={ref: oid, "refs/heads/z": ObjectId(bytes(20))}),
     )
-    two, report = cloned(place, tmp_path / "two.git", "laptop")
+    two, _ = cloned(place, tmp_path / "two.git", "laptop")
     with two:
         assert len(two.list_snapshots(Filter(project="work"))) == 2
         assert two.verify(data=True).ok
@@ -236,3 +236,33 @@ def test_an_interrupted_push_goes_on_beside_a_prune(one: Vault, place: Counted, 
     with three:
         assert three.verify(data=True).ok
         assert len(three.list_snapshots()) == 3
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://me:SECRET@host/x",
+        "git+https://me:SECRET@host/x",
+        "sftp://[::1",
+        "sftp://h:abc/x",
+        "sftp://h:99999/x",
+        "s3://b\x1b/x",
+    ],
+)
+def test_urls_that_are_none_and_passwords_are_refused_and_not_written(url: str, tmp_path: Path, command) -> None:  # type: ignore[no-untyped-def]
+    command("init")
+    said = command("remote", "add", "off", url)
+    assert said.returncode == 128
+    assert "internal" not in said.stderr
+    assert "SECRET" not in said.stderr + command("remote", "list", "--json").stdout
+
+
+def test_a_url_is_verified_as_a_name_is(one: Vault, place: Counted, tmp_path: Path, command) -> None:  # type: ignore[no-untyped-def]
+    command("init")
+    assert command("remote", "verify", tmp_path / "place", "--data", "--json").returncode == 0
+
+
+def test_no_error_shows_a_password() -> None:
+    error = ToolFailed("restic --repo rest:https://me:SECRET@host/", 1, "cannot open rest:https://me:SECRET@host/")
+    assert "SECRET" not in f"{error}{error.stderr}"
+    assert without_passwords("ssh://me@host/a:b@c") == "ssh://me@host/a:b@c"
