@@ -266,3 +266,13 @@ def test_no_error_shows_a_password() -> None:
     error = ToolFailed("restic --repo rest:https://me:SECRET@host/", 1, "cannot open rest:https://me:SECRET@host/")
     assert "SECRET" not in f"{error}{error.stderr}"
     assert without_passwords("ssh://me@host/a:b@c") == "ssh://me@host/a:b@c"
+
+
+def test_what_was_done_without_is_remembered_and_damage_is_told_from_junk(one: Vault, place: Counted) -> None:
+    remote = remote_of(one, place)
+    assert remote.done_without() == set()
+    remote.note_done_without(["git/b", "git/a"])
+    assert remote_of(one, place).done_without() == {"git/a", "git/b"}
+    [record] = remote.records(one.config.id).values()
+    with pytest.raises(records.Torn):
+        records.decode(records.name_of(record), record.encode() + b" ", one.config.id)

@@ -115,8 +115,7 @@ def csv_records(file: BinaryIO, encoding: str = "") -> Iterator[Read]:
         header = [name.strip() for name in next(csv.reader([sample], delimiter=between), [])]
         if len(header) < 2:
             raise UnsupportedMedia(f"has no header of several columns; found {sample.strip()[:80]!r}")
-        # A file may be one line of 10 GB.
-        rows = csv.reader(iter(lambda: lines.readline(LONGEST), ""), delimiter=between)
+        rows = csv.reader(_lines(lines), delimiter=between)
         while True:
             number += 1
             try:
@@ -137,6 +136,16 @@ def csv_records(file: BinaryIO, encoding: str = "") -> Iterator[Read]:
         yield Read(max(number, 1), None, f"the file cannot be read further: {error}")
     finally:
         lines.detach()
+
+
+def _lines(file: TextIOWrapper) -> Iterator[str]:
+    """A file may be one line of 10 GB: such a line becomes a cell that is too long."""
+    most = 2 * LONGEST
+    while line := file.readline(most):
+        if is_long := len(line) == most and not line.endswith("\n"):
+            while line and not line.endswith("\n"):
+                line = file.readline(most)
+        yield "x" * (LONGEST + 1) if is_long else line
 
 
 def _unwrapped(found: Any, lists: frozenset[str]) -> Iterator[Any]:
