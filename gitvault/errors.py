@@ -29,6 +29,8 @@ Each message is one line: the thing, what was expected or found, and the way out
 
 from __future__ import annotations
 
+import re
+
 
 class GitVaultError(Exception):
     """Base of all errors; `exit_code` is what the command line ends with."""
@@ -107,10 +109,17 @@ class ToolMissing(ToolError):
     """A program that is needed is not installed."""
 
 
+def without_passwords(text: str) -> str:
+    """A text without the passwords of URLs in it."""
+    return re.sub(r"(://[^/@:\s]*):[^/@\s]*@", r"\1:***@", text)
+
+
 class ToolFailed(ToolError):
     """A program ended with an error."""
 
     def __init__(self, command: str, code: int, stderr: str) -> None:
+        # What a user named may hold one: `rest:https://USER:PASSWORD@HOST`.
+        command, stderr = without_passwords(command), without_passwords(stderr)
         lines = stderr.strip().splitlines()
         super().__init__(f"{command} failed with code {code}: {lines[-1] if lines else 'no message'}")
         self.command = command

@@ -55,12 +55,14 @@ def _run(session: Session, arguments: Namespace) -> Answer:
 def _add(session: Session, arguments: Namespace) -> Answer:
     from gitvault.remotes import settings
     from gitvault.remotes.opening import open_remote
-    from gitvault.remotes.places import folder_of, retain, scheme_of
+    from gitvault.remotes.places import checked, folder_of, retain, scheme_of
 
     name, url = arguments.words
     scheme = scheme_of(url)
     if scheme == "folder":
         url = os.fspath(folder_of(url))
+    elif "://" in url:
+        checked(url)
     if arguments.chunks and scheme != "git":
         raise wrong("--chunks goes with a URL of git")
     if scheme == "git" and (arguments.encrypt or arguments.identity or arguments.retain):
@@ -133,7 +135,8 @@ def _verify(session: Session, arguments: Namespace) -> Answer:
     with opened(session, arguments.words[0]) as (told, remote):
         data = arguments.data or arguments.share is not None
         turn = session.vault.now().toordinal()
-        report = verify(remote, told.id, data=data, share=arguments.share, turn=turn, progress=session.progress)
+        vault = told.id or remote.vault_id()
+        report = verify(remote, vault, data=data, share=arguments.share, turn=turn, progress=session.progress)
     return Answer(
         verify_document(report),
         verify_lines(report, (), data),

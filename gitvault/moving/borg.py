@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 from gitvault.core.backup_engine.incoming import Changes, Given
 from gitvault.core.models import Problem
 from gitvault.core.utils import process
-from gitvault.errors import ToolFailed
+from gitvault.errors import ToolFailed, without_passwords
 from gitvault.moving import tar
 from gitvault.moving.listing import Listing, differences
 from gitvault.moving.source import Copy
@@ -72,7 +72,7 @@ class BorgSource:
     kind = "borg"
 
     def __init__(self, repository: str) -> None:
-        self.place = os.path.abspath(repository) if os.path.isdir(repository) else repository
+        self.place = os.path.abspath(repository) if os.path.isdir(repository) else without_passwords(repository)
         self.problems: list[Problem] = []
         self._repository = repository
         self._listed: dict[str, _Archive] = {}

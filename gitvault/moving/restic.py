@@ -22,7 +22,7 @@ from gitvault.core.backup_engine.incoming import Changes, Given
 from gitvault.core.models import Problem
 from gitvault.core.utils import process
 from gitvault.core.utils.attributes import read_xattrs
-from gitvault.errors import CorruptionError
+from gitvault.errors import CorruptionError, without_passwords
 from gitvault.moving import tar
 from gitvault.moving.listing import Listing, differences
 from gitvault.moving.source import Copy
@@ -43,7 +43,7 @@ class ResticSource:
     kind = "restic"
 
     def __init__(self, repository: str) -> None:
-        self.place = os.path.abspath(repository) if os.path.isdir(repository) else repository
+        self.place = os.path.abspath(repository) if os.path.isdir(repository) else without_passwords(repository)
         self.problems: list[Problem] = []
         self._repository = repository
         self._paths: dict[str, Sequence[str]] = {}

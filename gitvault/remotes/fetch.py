@@ -21,6 +21,7 @@ from gitvault.core.versioning.packfile import NewPack, publish
 from gitvault.errors import CorruptionError, ExistsError, GitVaultError, NotFoundError, ToolFailed
 from gitvault.remotes import settings
 from gitvault.remotes.index import Index, Part
+from gitvault.remotes.records import Record, name_of
 from gitvault.remotes.remote import CHUNKS, GIT, Remote
 from gitvault.vault import Vault
 
@@ -109,18 +110,18 @@ def fetch(vault: Vault, remote: Remote, told: settings.Settings, *, progress: Pr
     lines: list[str] = []
     left: list[NotCopied] = []
     if others:
-        index = remote.index(others)
         seen = _Seen(vault, told.name)
         with vault.write(f"fetch from {told.name}"):
-            size = _bring(vault, remote, index, seen, missing, progress)
-        for record in others:
+            sound, wanted = _wanted(vault, remote, others, seen.names(), missing)
+            size = _bring(vault, remote, wanted, remote.condemned(others), missing, progress)
+        for record in sound:
             taken, named = take(vault, record.refs, record.machine, progress)
             snapshots += taken.snapshots
             refs += taken.refs
             left += taken.left
             lines += named
         if not missing:
-            seen.note(index.parts())
+            seen.note(remote.index(others).parts())
     return FetchReport(snapshots, refs, size, tuple(lines), tuple(left), tuple(missing), junk)
 
 
@@ -150,16 +151,38 @@ class _Seen:
             self._disk.write_durably(self._path, "".join(f"{name}\n" for name in sorted(names)).encode())
 
 
-def _bring(vault: Vault, remote: Remote, index: Index, seen: _Seen, missing: list[str], progress: Progress) -> int:
-    """Fetch the parts that hold anything that is not here; their bytes."""
-    wanted = _lacking(vault, index, seen.names())
+def _wanted(
+    vault: Vault, remote: Remote, others: Iterable[Record], seen: Collection[str], missing: list[str]
+) -> tuple[list[Record], list[Part]]:
+    """The records whose index is sound, and the parts of these that hold anything that is not here.
+
+    Whose is not keeps nobody from the others: anyone who may put can write a record.
+    """
+    sound: list[Record] = []
+    wanted: dict[str, Part] = {}
+    for record in others:
+        try:
+            wanted.update(_lacking(vault, remote.index([record]), seen))
+        except (CorruptionError, NotFoundError, ValueError, IndexError) as error:
+            missing.append(f"{name_of(record)}: {error}")
+        else:
+            sound.append(record)
+    # Git first: small, and told by its progress; then the chunks in the order in which they were pushed.
+    return sound, sorted(wanted.values(), key=lambda part: part.name.startswith(CHUNKS))
+
+
+def _bring(
+    vault: Vault, remote: Remote, wanted: list[Part], condemned: set[str], missing: list[str], progress: Progress
+) -> int:
+    """Fetch parts; their bytes. Those that were `condemned` may be gone: then what counts is in others."""
     total, done = sum(part.size for part in wanted), 0
     scratch = vault.path / "tmp"
     vault.disk.make_folder(scratch)
     vault.disk.make_folder(vault.path / "chunks" / "tmp")
 
     def failed(part: Part, error: GitVaultError) -> None:
-        missing.append(f"{part.name}: {error}")
+        if part.name not in condemned:
+            missing.append(f"{part.name}: {error}")
 
     for part, ready in remote.fetch(wanted, lambda part, content: store_part(vault, part, content), failed):
         if isinstance(ready, NewPack):
@@ -199,7 +222,7 @@ def store_part(vault: Vault, part: Part, content: bytes) -> NewPack | Path:
     return ready
 
 
-def _lacking(vault: Vault, index: Index, seen: Collection[str]) -> list[Part]:
+def _lacking(vault: Vault, index: Index, seen: Collection[str]) -> dict[str, Part]:
     """The parts that hold anything that is not here, but for those seen before."""
     wanted: dict[str, Part] = {}
     for run in index.runs:
@@ -217,9 +240,7 @@ def _lacking(vault: Vault, index: Index, seen: Collection[str]) -> list[Part]:
 
             numbers = {int(rest.split(" ", 2)[1]) for one, rest in batch if not is_here(one, rest[0])}
             wanted.update((parts[number].name, parts[number]) for number in numbers)
-    left = [part for name, part in wanted.items() if name not in seen]
-    # Git first: small, and told by its progress; then the chunks in the order in which they were pushed.
-    return sorted(left, key=lambda part: part.name.startswith(CHUNKS))
+    return {name: part for name, part in wanted.items() if name not in seen}
 
 
 def _batches(rows: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import re
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -39,6 +40,7 @@ FOLDER = "index/"
 _PIECE = 256 << 10
 _MAX_PIECE = 16 << 20
 _MAX_PARTS = 256 << 20
+_PART = re.compile(r"git/[0-9a-f]{64}\.pack|chunks/[0-9a-f]{64}\.zpk")
 _LEVEL = 3
 _RATIO = 8
 # Decoded pieces that are kept: about 2 MB of memory each.
@@ -196,7 +198,7 @@ class Index:
         if known is None:
             try:
                 lines = frames.decompress_up_to(self._read(FOLDER + run.parts), _MAX_PARTS).decode("ascii").splitlines()
-                known = [Part(name, int(size)) for name, _, size in (line.partition(" ") for line in lines)]
+                known = [_part(line) for line in lines]
             except ValueError as error:
                 raise _damaged(run.parts) from error
             self._parts[run.parts] = known
@@ -315,6 +317,13 @@ def _decode(name: str, stored: bytes) -> dict[str, str]:
 
 def _damaged(name: str) -> CorruptionError:
     return CorruptionError(f"index {name}: not as a push writes it; run git-vault remote verify")
+
+
+def _part(line: str) -> Part:
+    name, _, size = line.partition(" ")
+    if not _PART.fullmatch(name):
+        raise ValueError(f"{name!r}: not the name of a pack")
+    return Part(name, int(size))
 
 
 def _hash(word: object) -> str:

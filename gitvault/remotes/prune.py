@@ -51,16 +51,26 @@ def prune(
         raise RemoteRefused(f"{remote.shown}: nothing of this vault is there; push to it first")
     now = _server_now(remote)
     listed = list(remote.place.names())
+    for name in remote.torn:
+        chain, number, _ = records.parse_name(name) or ("", 0, "")
+        if chain not in newest or newest[chain].number < number:
+            raise CorruptionError(
+                f"{remote.shown}: {name} is damaged, and what it needs must stay; push again from the machine that "
+                "wrote it, or remove it there"
+            )
     known = remote.index(newest.values())
     marked = {stored.name.removeprefix(CONDEMNED) for stored in listed if stored.name.startswith(CONDEMNED)}
     parts = known.parts()
     names = {stored.name for stored in listed}
     live = _live_parts(vault, newest, known, progress)
-    dead = (parts.keys() | mine.condemned.keys() & names) - live
-    since = {name: mine.condemned.get(name) or now for name in dead}
     kept = [*newest.values(), *_recent(remote, there, listed, newest, now - grace)]
     _demand_all(remote)
-    needed = {part for part in _needed(remote, kept) if part not in dead}
+    needed = set(_needed(remote, kept))
+    # Of pushes that were interrupted: they may go on at this moment, and have to be told.
+    stray = {stored.name for stored in listed if stored.name.startswith((GIT, CHUNKS)) and stored.time <= now - grace}
+    dead = (parts.keys() | stray - needed | mine.condemned.keys() & names) - live
+    since = {name: mine.condemned.get(name) or now for name in dead}
+    needed -= dead
     gone = [
         stored
         for stored in listed

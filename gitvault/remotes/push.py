@@ -146,6 +146,9 @@ class _Push:
             # Whoever removed something said so in a record that cannot be read here.
             there = {stored.name for folder in (GIT, CHUNKS) for stored in remote.place.names(folder)}
             self._absent |= remote.index(self._records.values()).parts().keys() - there
+        # What records reach may be in a pack that is to go, on which a push relied that was killed or overtaken: then
+        # all is looked at, once.
+        self._doubtful = bool(self._damaged) or not self._absent <= remote.done_without()
         self._index: Index = remote.index(self._records.values(), self._absent)
         self._resume()
         self._pool = ThreadPoolExecutor(THREADS, "remote-put")
@@ -173,6 +176,8 @@ class _Push:
                 future.cancel()
             self._pool.shutdown()
         self._commit(refs)
+        if not (projects or self.left) and self._absent != self._remote.done_without():
+            self._remote.note_done_without(self._absent)
         return self._uploaded, self._bytes, skipped, snapshots
 
     def overtaken(self) -> bool:
@@ -192,7 +197,7 @@ class _Push:
         groups = grouped(read_refs(history), projects or None, DOINGS)
         chosen = {ref for group in groups.values() for ref in group}
         reach = Reach(history)
-        if not self._damaged:
+        if not self._doubtful:
             for record in self._records.values():
                 reach.know(history, record.refs)
         chunks = store.transfer_to(self, self._progress, deepest=_DEEPEST)
@@ -200,7 +205,7 @@ class _Push:
         snapshots = 0
         for number, (name, group) in enumerate(groups.items()):
             self._progress("looking at projects", number, len(groups))
-            if not self._damaged and all(before.get(ref) == oid for ref, oid in group.items()):
+            if not self._doubtful and all(before.get(ref) == oid for ref, oid in group.items()):
                 done |= group
                 continue
             try:

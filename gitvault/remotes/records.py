@@ -22,8 +22,13 @@ from gitvault.remotes.index import Run
 FOLDER = "machines/"
 VERSION = 1
 _NAME = re.compile(r"machines/([0-9a-f]{32})/([0-9]{20})-([0-9a-f]{64})")
-_REF = re.compile(r"refs/[\x21-\x7e\x80-\U0010ffff]+")
+# As git has it: whatever else is there, it would become a path here.
+_REF = re.compile(r"refs/(?!.*(?:\.\.|@\{|//|/\.|\./|\.lock(?:/|$)|[/.]$))[^\x00-\x20\x7f~^:?*\[\\]+", re.DOTALL)
 _OID = re.compile(r"[0-9a-f]{40}")
+
+
+class Torn(ValueError):
+    """It may have been a record; its bytes are not those that were pushed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +82,16 @@ def parse_name(name: str) -> tuple[str, int, str] | None:
 
 
 def decode(name: str, content: bytes, vault: str) -> Record:
-    """The record of that name. Raises ValueError for junk, UnsupportedFormatVersion for one of a newer gitvault."""
+    """The record of that name.
+
+    Raises ValueError for junk, Torn where it is damaged, UnsupportedFormatVersion for one of a newer gitvault.
+    """
     parsed = parse_name(name)
     if parsed is None:
         raise ValueError("its name is not a record's")
     chain, number, digest = parsed
     if hashlib.sha256(content).hexdigest() != digest:
-        raise ValueError("its bytes do not have the hash in its name")
+        raise Torn("its bytes do not have the hash in its name")
     try:
         said = json.loads(content)
         if isinstance(said, dict) and isinstance(said.get("record"), int) and said["record"] > VERSION:

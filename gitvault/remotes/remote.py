@@ -49,6 +49,7 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 # A transfer that lies is asked again before the object counts as damaged.
 _TRIES = 3
 _DAMAGED = "damaged"
+_DONE_WITHOUT = "done-without"
 THREADS = 8
 """Transfers at once: 4 to a server 30 ms away gave half as much, 16 no more."""
 
@@ -71,6 +72,8 @@ class Remote:
         self.shown = shown
         self.junk: list[str] = []
         """What was skipped, and why."""
+        self.torn: list[str] = []
+        """Of these: records that may have been sound."""
         self.sealed: list[str] = []
         """Records that are there and that no key here opens."""
         self._cache = cache
@@ -114,7 +117,7 @@ class Remote:
 
     def _sound(self, names: Iterable[tuple[int, str]], vault: str) -> Iterator[Record]:
         for _, name in names:
-            problem = ""
+            problem, is_torn = "", True
             try:
                 for content in self._contents(name):
                     try:
@@ -122,8 +125,10 @@ class Remote:
                         break
                     except ValueError as error:
                         problem = str(error)
+                        is_torn = is_torn and isinstance(error, records.Torn)
                 else:
                     self.junk.append(f"{name}: {problem or 'gone'}")
+                    self.torn += [name] if is_torn else []
             except RemoteSealed:
                 self.sealed.append(name)
 
@@ -177,16 +182,30 @@ class Remote:
 
     def damaged(self) -> set[str]:
         """The parts that a verification found damaged and no push has replaced yet."""
-        try:
-            return set((self._cache / _DAMAGED).read_text("ascii").split()) if self._cache else set()
-        except OSError:
-            return set()
+        return self._noted(_DAMAGED)
 
     def note_damaged(self, names: Iterable[str]) -> None:
         """Remember those parts, and no others."""
+        self._note(_DAMAGED, names)
+
+    def done_without(self) -> set[str]:
+        """The parts without which all that this vault holds was found to be there."""
+        return self._noted(_DONE_WITHOUT)
+
+    def note_done_without(self, names: Iterable[str]) -> None:
+        """Remember those parts, and no others."""
+        self._note(_DONE_WITHOUT, names)
+
+    def _noted(self, file: str) -> set[str]:
+        try:
+            return set((self._cache / file).read_text("ascii").split()) if self._cache else set()
+        except OSError:
+            return set()
+
+    def _note(self, file: str, names: Iterable[str]) -> None:
         if self._cache is not None:
             self._disk.make_folder(self._cache)
-            self._disk.write_durably(self._cache / _DAMAGED, "".join(f"{name}\n" for name in sorted(names)).encode())
+            self._disk.write_durably(self._cache / file, "".join(f"{name}\n" for name in sorted(names)).encode())
 
     def _contents(self, name: str) -> Iterator[bytes]:
         # A sealed place that says damaged has tried all there is.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import BufferedReader, BytesIO
 
 import pytest
 
-from gitvault.personas.game.feedback import values
+from gitvault.personas.game.feedback import reading, values
 from gitvault.personas.game.feedback.values import Raw
 
 RAW: Raw = {"a.b": 1, "a": {"b": {"c": 2}}, "o": {}, "t": "", "w": 7, "f": False}
@@ -67,3 +68,19 @@ def test_values(found: object, expected: object) -> None:
 def test_what_is_none(read: Callable[[object], object], value: object) -> None:
     with pytest.raises(ValueError, match=r"expected|not a time|could not convert"):
         read(value)
+
+
+def _file(content: bytes) -> BufferedReader:
+    return BufferedReader(BytesIO(content))  # type: ignore[arg-type]
+
+
+def test_a_table_that_ends_within_a_character_or_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    cut = list(reading.csv_records(_file("text,x\na,b\n".encode("utf-16") + b"x")))
+    assert [one.reason for one in cut if one.reason] == [cut[-1].reason]
+    assert "cannot be read further" in cut[-1].reason
+    monkeypatch.setattr(reading, "LONGEST", 1000)
+    long = list(reading.csv_records(_file(b"text,x\n" + b"ab," * 1000 + b"\nc,d\n")))
+    assert [one.document for one in long] == [None, {"text": "c", "x": "d"}]
+    cut = list(reading.json_records(_file('[{"a": 1},'.encode("utf-16") + b"x")))
+    assert cut[0].document == {"a": 1}
+    assert "cannot be read further" in cut[-1].reason

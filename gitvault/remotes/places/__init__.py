@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from gitvault.core.utils.files import Disk
 from gitvault.errors import ConfigError
@@ -73,9 +73,7 @@ def open_place(url: str, environment: Mapping[str, str], *, rate: int = 0, disk:
         from gitvault.remotes.places.folder import Folder
 
         return Patient(Folder(folder_of(url), disk or Disk()), url, rate=rate)
-    parts = urlsplit(url)
-    if parts.password:
-        raise ConfigError(f"{scheme}://{parts.hostname}: a password does not belong into a URL; use a key or profile")
+    parts = checked(url)
     if not parts.hostname:
         raise ConfigError(f"{url}: names no {'host' if scheme == 'sftp' else 'bucket'}; expected {scheme}://NAME/PATH")
     if scheme == "sftp":
@@ -87,6 +85,22 @@ def open_place(url: str, environment: Mapping[str, str], *, rate: int = 0, disk:
 
         return Patient(Bucket(scheme, parts.netloc, parts.path.strip("/"), environment), url, rate=rate)
     raise ConfigError(f"{url}: no place for objects; expected s3://, gs://, az://, sftp:// or a folder")
+
+
+def checked(url: str) -> SplitResult:
+    """The parts of a URL. Raises ConfigError for one that is none or holds a password, without showing that."""
+    try:
+        parts = urlsplit(url)
+        has_port = parts.port is None or parts.port
+    except ValueError as error:
+        raise ConfigError(f"that URL cannot be read ({error}); expected SCHEME://HOST[:PORT]/PATH") from None
+    if parts.password:
+        raise ConfigError(
+            f"{parts.scheme}://{parts.hostname}: a password does not belong into a URL; use a key or profile"
+        )
+    if not has_port or not url.isprintable():
+        raise ConfigError(f"{url!r}: not a URL; expected SCHEME://HOST[:PORT]/PATH")
+    return parts
 
 
 def retain(url: str, environment: Mapping[str, str], text: str) -> None:

@@ -115,7 +115,7 @@ def csv_records(file: BinaryIO, encoding: str = "") -> Iterator[Read]:
         header = [name.strip() for name in next(csv.reader([sample], delimiter=between), [])]
         if len(header) < 2:
             raise UnsupportedMedia(f"has no header of several columns; found {sample.strip()[:80]!r}")
-        rows = csv.reader(lines, delimiter=between)
+        rows = csv.reader(_lines(lines), delimiter=between)
         while True:
             number += 1
             try:
@@ -131,10 +131,21 @@ def csv_records(file: BinaryIO, encoding: str = "") -> Iterator[Read]:
                 yield Read(number, None, f"has {len(row)} cells; the header has {len(header)}")
             else:
                 yield Read(number, dict(zip(header, row, strict=True)))
-    except _UNREADABLE as error:
+    except (*_UNREADABLE, UnicodeDecodeError) as error:
+        # UTF-16 that ends in the middle of a character, say.
         yield Read(max(number, 1), None, f"the file cannot be read further: {error}")
     finally:
         lines.detach()
+
+
+def _lines(file: TextIOWrapper) -> Iterator[str]:
+    """A file may be one line of 10 GB: such a line becomes a cell that is too long."""
+    most = 2 * LONGEST
+    while line := file.readline(most):
+        if is_long := len(line) == most and not line.endswith("\n"):
+            while line and not line.endswith("\n"):
+                line = file.readline(most)
+        yield "x" * (LONGEST + 1) if is_long else line
 
 
 def _unwrapped(found: Any, lists: frozenset[str]) -> Iterator[Any]:
@@ -177,8 +188,13 @@ class _Text:
         except _UNREADABLE as error:
             # A gzip stream that was cut off, or is damaged.
             data, self.broken = b"", f"the file cannot be read further: {error}"
+        try:
+            text = self._decoder.decode(data, not data)
+        except UnicodeDecodeError as error:
+            # UTF-16 that ends in the middle of a character, say: nothing escapes that.
+            data, text, self.broken = b"", "", f"the file cannot be read further: {error.reason}"
         self._ended = not data
-        self._text = self._text[self.at :] + self._decoder.decode(data, not data)
+        self._text = self._text[self.at :] + text
         self.at = 0
         return True
 

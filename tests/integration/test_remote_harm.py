@@ -1,0 +1,278 @@
+"""Remotes under machines that work against each other, by accident or not: nothing that counts is lost."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from away import Counted, fill, made, opened, pushed, quiet, remote_of
+
+from gitvault.core.backup_engine.retention import Retention
+from gitvault.core.models import Filter, ObjectId
+from gitvault.errors import CorruptionError, ToolFailed, without_passwords
+from gitvault.remotes import fetch, index, records, settings
+from gitvault.remotes.index import Run
+from gitvault.remotes.prune import RemotePruneReport
+from gitvault.remotes.prune import prune as prune_remote
+from gitvault.remotes.push import PushReport, push
+from gitvault.remotes.records import Record
+from gitvault.remotes.verify import verify
+from gitvault.vault import Vault
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Counted:
+    return Counted(tmp_path / "place")
+
+
+@pytest.fixture
+def one(tmp_path: Path, place: Counted) -> Iterator[Vault]:
+    """The desk: `work` in two snapshots with other files, pushed."""
+    (tmp_path / "work").mkdir()
+    with made(tmp_path / "one.git", "desk") as vault:
+        for seed in (1, 2):
+            fill(tmp_path / "work", seed)
+            vault.create_snapshot(tmp_path / "work")
+            pushed(vault, place)
+        yield vault
+
+
+def cloned(place: Counted, folder: Path, machine: str) -> tuple[Vault, fetch.FetchReport]:
+    vault, report = fetch.clone(remote_of(None, place), "/nowhere", folder, {}, progress=quiet)
+    vault.close()
+    return opened(folder, machine, 5), report
+
+
+def pruned(vault: Vault, place: Counted, grace: int, name: str = "off") -> RemotePruneReport:
+    told = settings.get(vault.path, name)
+    return prune_remote(vault, remote_of(vault, place, name), told, grace=grace, yes=True, progress=quiet)
+
+
+def again(vault: Vault, place: Counted) -> PushReport:
+    return push(vault, remote_of(vault, place, "origin"), settings.get(vault.path, "origin"), progress=quiet)
+
+
+def forget_older(vault: Vault) -> None:
+    vault.prune(Retention(last=1), yes=True)
+    vault.sweep()
+
+
+def test_what_is_condemned_while_a_push_relies_on_it_is_sent_again(one: Vault, place: Counted, tmp_path: Path) -> None:
+    two, _ = cloned(place, tmp_path / "two.git", "laptop")
+    forget_older(one)
+    pushed(one, place)
+    with two:
+        done = False
+
+        def fail(what: str, name: str) -> None:
+            nonlocal done
+            # The push has looked around, and its record is about to come.
+            if what == "put" and name.startswith(records.FOLDER) and not done:
+                done = True
+                pruned(one, place, 1000)
+
+        place.fail = fail
+        again(two, place)
+        place.fail = lambda what, name: None
+        assert done
+    three, report = cloned(place, tmp_path / "three.git", "tower")
+    with three:
+        assert report.missing == ()
+        assert three.verify(data=True).ok
+        assert {name: len(three.list_snapshots(Filter(project=name))) for name in three.history.projects()} in (
+            {"work": 2, "work@desk": 1},
+            {"work": 1, "work@laptop": 2},
+        )
+
+
+def test_what_a_prune_removed_nobody_misses(one: Vault, place: Counted, tmp_path: Path) -> None:
+    two, _ = cloned(place, tmp_path / "two.git", "laptop")
+    with two:
+        (tmp_path / "third").mkdir()
+        fill(tmp_path / "third", 3)
+        two.create_snapshot(tmp_path / "third")
+        again(two, place)
+        fill(tmp_path / "third", 4)
+        two.create_snapshot(tmp_path / "third")
+        again(two, place)
+        forget_older(two)
+        again(two, place)
+    told = settings.get(one.path, "off")
+    fetch.fetch(one, remote_of(one, place), told, progress=quiet)
+    pushed(one, place)
+    pruned(one, place, 1000)
+    assert pruned(one, place, 0).deleted
+    assert verify(remote_of(None, place), one.config.id, data=True, progress=quiet).defects == ()
+    assert fetch.fetch(one, remote_of(one, place), told, progress=quiet).missing == ()
+    three, report = cloned(place, tmp_path / "three.git", "tower")
+    with three:
+        assert report.missing == ()
+        assert three.verify(data=True).ok
+
+
+def age(folder: Path, seconds: int) -> None:
+    for path in folder.rglob("*"):
+        stat = path.stat()
+        os.utime(path, (stat.st_atime - seconds, stat.st_mtime - seconds))
+
+
+def put_record(place: Counted, record: Record) -> None:
+    place.put(records.name_of(record), record.encode())
+
+
+def put_index(place: Counted, text: str) -> str:
+    stored = index.frames.compress(text.encode(), 3)
+    name = hashlib.sha256(stored).hexdigest()
+    place.put(index.FOLDER + name, stored)
+    return name
+
+
+HOSTILE = {
+    "nowhere": lambda place: Run(1, "a" * 64, (("0" * 40, "b" * 64),)),
+    "no frame": lambda place: Run(1, put_index(place, "git/" + "a" * 64 + ".pack 5\n"), (("0" * 40, "b" * 64),)),
+    "no words": lambda place: Run(
+        1, put_index(place, "git/" + "a" * 64 + ".pack 5\n"), (("0" * 40, put_index(place, "abc\n")),)
+    ),
+    "no part": lambda place: Run(
+        1, put_index(place, "git/" + "a" * 64 + ".pack 1\n"), (("0" * 40, put_index(place, "0" * 40 + " g 7\n")),)
+    ),
+    "no hex": lambda place: Run(
+        1, put_index(place, "git/" + "a" * 64 + ".pack 1\n"), (("0" * 40, put_index(place, "z z 0 1\n")),)
+    ),
+    "climbs": lambda place: Run(
+        1, put_index(place, "git/../../../x 1\n"), (("0" * 40, put_index(place, "0" * 40 + " g 0\n")),)
+    ),
+    "letters": lambda place: Run(
+        1, put_index(place, "chunks/" + "a" * 64 + ".zpk 1\n"), (("0" * 40, put_index(place, "0" * 64 + " c x y z\n")),)
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_record_whose_index_is_junk_keeps_nobody_from_the_others(
+    kind: str, one: Vault, place: Counted, tmp_path: Path
+) -> None:
+    mine = next(iter(remote_of(None, place).records(one.config.id).values()))
+    run = HOSTILE[kind](place)
+    put_record(place, replace(mine, chain="f" * 32, machine="evil", number=9, runs=(run,)))
+    two, report = cloned(place, tmp_path / "two.git", "laptop")
+    with two:
+        assert len(two.list_snapshots()) == 2
+        assert two.verify(data=True).ok
+        assert report.junk or report.missing
+
+
+@pytest.mark.parametrize(
+    "ref",
+    [
+        "refs/heads/../../x",
+        "refs/heads/a..b",
+        "refs/heads/a~1",
+        "refs/heads/a.lock",
+        "refs/x/../../../config",
+        "refs/heads/.x",
+    ],
+)
+def test_refs_that_are_none(ref: str, one: Vault, place: Counted, tmp_path: Path) -> None:
+    mine = next(iter(remote_of(None, place).records(one.config.id).values()))
+    oid = next(iter(mine.refs.values()))
+    put_record(
+        place,
+        replace(mine, chain="f" * 32, machine="evil", number=9, refs={ref: oid, "refs/heads/z": ObjectId(bytes(20))}),
+    )
+    two, _ = cloned(place, tmp_path / "two.git", "laptop")
+    with two:
+        assert len(two.list_snapshots(Filter(project="work"))) == 2
+        assert two.verify(data=True).ok
+
+
+def test_a_prune_keeps_what_only_a_damaged_record_names(one: Vault, place: Counted, tmp_path: Path) -> None:
+    two, _ = cloned(place, tmp_path / "two.git", "laptop")
+    with two:
+        (tmp_path / "third").mkdir()
+        fill(tmp_path / "third", 3)
+        two.create_snapshot(tmp_path / "third")
+        again(two, place)
+        theirs = settings.get(two.path, "origin").chain
+    names = {stored.name for stored in place.names()}
+    age(tmp_path / "place", 5000)
+    pruned_before = [name for name in names if name.startswith(f"machines/{theirs}/")]
+    place.spoil = lambda name, content: b"x" + content if name in pruned_before else content
+    place._inner.versions = lambda name: iter(())
+    with pytest.raises(CorruptionError, match="what it needs must stay"):
+        pruned(one, place, 1000)
+    assert names <= {stored.name for stored in place.names()}
+
+
+def test_an_interrupted_push_goes_on_beside_a_prune(one: Vault, place: Counted, tmp_path: Path, monkeypatch) -> None:
+    from gitvault.errors import RemoteUnreachable
+
+    two, _ = cloned(place, tmp_path / "two.git", "laptop")
+    with two:
+        (tmp_path / "third").mkdir()
+        fill(tmp_path / "third", 3)
+        two.create_snapshot(tmp_path / "third")
+        place.fail = lambda what, name: (
+            RemoteUnreachable("x") if what == "put" and name.startswith("machines/") else None
+        )
+        with pytest.raises(RemoteUnreachable):
+            again(two, place)
+        age(tmp_path / "place", 5000)
+        done = []
+
+        def fail(what: str, name: str) -> None:
+            if what == "put" and name.startswith("machines/") and not done:
+                done.append(1)
+                pruned(one, place, 1000)
+
+        place.fail = fail
+        again(two, place)
+        place.fail = lambda what, name: None
+    three, _ = cloned(place, tmp_path / "three.git", "tower")
+    with three:
+        assert three.verify(data=True).ok
+        assert len(three.list_snapshots()) == 3
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://me:SECRET@host/x",
+        "git+https://me:SECRET@host/x",
+        "sftp://[::1",
+        "sftp://h:abc/x",
+        "sftp://h:99999/x",
+        "s3://b\x1b/x",
+    ],
+)
+def test_urls_that_are_none_and_passwords_are_refused_and_not_written(url: str, tmp_path: Path, command) -> None:  # type: ignore[no-untyped-def]
+    command("init")
+    said = command("remote", "add", "off", url)
+    assert said.returncode == 128
+    assert "internal" not in said.stderr
+    assert "SECRET" not in said.stderr + command("remote", "list", "--json").stdout
+
+
+def test_a_url_is_verified_as_a_name_is(one: Vault, place: Counted, tmp_path: Path, command) -> None:  # type: ignore[no-untyped-def]
+    command("init")
+    assert command("remote", "verify", tmp_path / "place", "--data", "--json").returncode == 0
+
+
+def test_no_error_shows_a_password() -> None:
+    error = ToolFailed("restic --repo rest:https://me:SECRET@host/", 1, "cannot open rest:https://me:SECRET@host/")
+    assert "SECRET" not in f"{error}{error.stderr}"
+    assert without_passwords("ssh://me@host/a:b@c") == "ssh://me@host/a:b@c"
+
+
+def test_what_was_done_without_is_remembered_and_damage_is_told_from_junk(one: Vault, place: Counted) -> None:
+    remote = remote_of(one, place)
+    assert remote.done_without() == set()
+    remote.note_done_without(["git/b", "git/a"])
+    assert remote_of(one, place).done_without() == {"git/a", "git/b"}
+    [record] = remote.records(one.config.id).values()
+    with pytest.raises(records.Torn):
+        records.decode(records.name_of(record), record.encode() + b" ", one.config.id)
