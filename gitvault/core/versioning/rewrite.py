@@ -170,10 +170,10 @@ class Rewrite:
                     moves[renamed] = RefMove(renamed, self._history.refs.read(renamed), held)
                     moves[ref] = RefMove(ref, at, None)
             for area, renamed in zip(areas.of_project(old), areas.of_project(new), strict=True):
-                if at := self._history.refs.read(area):
+                if records := self._history.refs.read(area):
                     there = self._history.refs.read(renamed)
-                    moves[renamed] = RefMove(renamed, there, self._both(there, at) if there else at)
-                    moves[area] = RefMove(area, at, None)
+                    moves[renamed] = RefMove(renamed, there, self._both(there, records) if there else records)
+                    moves[area] = RefMove(area, records, None)
         self.moves = [*moves.values(), RefMove(catalog.REF, *catalog.rename(self._history, self.pack, names))]
         if lost := losses.rename(self._history, self.pack, names):
             self.moves.append(RefMove(losses.REF, *lost))
@@ -275,7 +275,9 @@ def _lead_all_back(history: GitHistory, count: int, rewrite: Rewrite) -> tuple[t
     for ref, way in ways.items():
         if ref in branches:
             _lead_back(history, rewrite, way, ref, unchanged)
-        elif not ref.startswith((HEADS, META, *_LISTS)) and not areas.is_area(ref) and history.refs.read(ref) == way.new:
+        elif (
+            not ref.startswith((HEADS, META, *_LISTS)) and not areas.is_area(ref) and history.refs.read(ref) == way.new
+        ):
             rewrite.lead(ref, way.old)
     rewrite.follow()
     if names:
@@ -309,7 +311,7 @@ def _lead_back(history: GitHistory, rewrite: Rewrite, way: RefMove, target: str,
 
 
 def rename(history: GitHistory, old: str, new: str, *, time: datetime, host: str) -> Operation:
-    """Give a project another name, its snapshots, tags, notes and records with it; ids stay. Call it with the lock held.
+    """Give a project another name, with its snapshots, tags, notes and records; ids stay. Call it with the lock held.
 
     Raises NotFoundError for an unknown project, ExistsError and GitVaultError for a name that it cannot have; nothing
     moves then.
@@ -320,7 +322,8 @@ def rename(history: GitHistory, old: str, new: str, *, time: datetime, host: str
         catalog.get(history, old, host)
     catalog.check_new(catalog.load(history), new)
     source, target = ref_component(old), ref_component(new)
-    if history.tip(new) or history.refs.list(f"{TAGS}{target}/") or any(map(history.refs.read, areas.of_project(new))):
+    records = any(map(history.refs.read, areas.of_project(new)))
+    if history.tip(new) or history.refs.list(f"{TAGS}{target}/") or records:
         raise ExistsError(f"{new}: has snapshots, tags or records already; choose another name")
     with Rewrite(history) as rewrite:
         moved, meta = rewrite.chain(reversed(list(history.walk(tip))), _titled(new))

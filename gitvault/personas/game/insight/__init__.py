@@ -12,10 +12,12 @@ page         all of it about two builds, as a page
 from gitvault.personas.game.insight.builds import (
     Build,
     ByCategory,
+    Resolved,
     Rises,
     Suspicion,
     by_category,
     played_builds,
+    resolved,
     rises,
     suspicion,
 )
@@ -25,12 +27,14 @@ from gitvault.personas.game.insight.suspects import Suspect
 __all__ = [
     "Build",
     "ByCategory",
+    "Resolved",
     "Rises",
     "Spike",
     "Suspect",
     "Suspicion",
     "by_category",
     "played_builds",
+    "resolved",
     "rises",
     "suspicion",
 ]
