@@ -2,6 +2,7 @@
 
 signatures   under which name reports of the same trouble meet
 categories   what feedback is about, by rules that can be read and changed
+alike        what says the same in nearly the same words
 spikes       the statistics of what rose between builds
 suspects     changes ranked by what reports name
 changes      what is different between two builds
