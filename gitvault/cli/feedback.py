@@ -55,6 +55,7 @@ def _configure(parser: ArgumentParser) -> None:
     parser.add_argument("--until", metavar="D", type=filled(date(end=True)), help="query: until then")
     parser.add_argument("--limit", metavar="N", type=count, help="query: the newest so many; list: 50")
     parser.add_argument("--raw", action="store_true", help="query: with the source's own record")
+    parser.add_argument("--group", action="store_true", help="query: what says the same in nearly the same words")
     parser.add_argument("--id", metavar="ID", type=filled(str), help="query, purge: this record")
     parser.add_argument("--from", dest="older", metavar="A", type=filled(str), help="suspects: build before")
     parser.add_argument("--to", dest="newer", metavar="B", type=filled(str), help="suspects: build it rose in")
@@ -168,6 +169,8 @@ def _query(session: Session, arguments: Namespace) -> Answer:
             found += ((name, one) for one in find(table, wanted, raw=arguments.raw))
     found.sort(key=lambda pair: pair[1].time, reverse=True)
     found = found[: wanted.limit]
+    if arguments.group:
+        return insight.groups(one for _, one in found)
     records = [_document(one, name, raw=arguments.raw) for name, one in found]
     none = ["no feedback that fits"]
     return Answer(records, _lines(one for _, one in found) if found else none)

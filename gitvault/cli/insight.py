@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,9 +14,12 @@ from gitvault.core.utils.names import to_line, to_text
 from gitvault.personas.base import Answer, Session, Verb
 
 if TYPE_CHECKING:
+    from gitvault.personas.game.feedback import Feedback
     from gitvault.personas.game.insight import Rises, Suspicion
+    from gitvault.personas.game.insight.alike import Group
 
 _LISTED = 20
+_SHOWN = 72
 _REASONS = 3
 
 
@@ -117,6 +120,41 @@ def _categories(rows: list[dict[str, object]]) -> Iterator[str]:
         shown = f"{examples[0]['why']}: {examples[0]['text']}" if examples else ""
         lines.append((f"{row['players']:,}", f"{row['records']:,}", str(row["category"]), render.line(shown)[:90]))
     yield from render.table([("players", "records", "category", ""), *lines], right=(0, 1))
+
+
+def groups(records: Iterable[Feedback]) -> Answer:
+    """Records that say the same in nearly the same words, together."""
+    from gitvault.personas.game.insight import alike
+
+    found = alike.groups(records)
+    rows = [
+        {
+            "text": one.text,
+            "players": one.players,
+            "records": len(one.records),
+            "builds": sorted({said.build for said in one.records} - {""}),
+            "first": min((said.time for said in one.records if said.time), default=None),
+            "last": max((said.time for said in one.records if said.time), default=None),
+            "ids": [said.id for said in one.records],
+        }
+        for one in found
+    ]
+    return Answer(rows, _grouped(found) if found else ["no feedback that fits"])
+
+
+def _grouped(found: Sequence[Group]) -> Iterator[str]:
+    several = [one for one in found if len(one.records) > 1]
+    lines = []
+    for one in several[:_LISTED]:
+        text, others = one.text.split(), {" ".join(said.text.split()) for said in one.records}
+        shown = render.line(" ".join(text))[:_SHOWN]
+        ways = f"in {len(others):,} ways" if len(others) > 1 else ""
+        lines.append((f"{one.players:,}", f"{len(one.records):,}", shown, ways))
+    if lines:
+        yield from render.table([("players", "records", "said", ""), *lines], right=(0, 1))
+    if len(several) > _LISTED:
+        yield f"and {len(several) - _LISTED:,} more; --json lists all"
+    yield f"{render.plural(len(found) - len(several), 'record')} that no other resembles"
 
 
 def _configure(parser: ArgumentParser) -> None:

@@ -16,6 +16,8 @@ from gitvault.errors import NotFoundError
 from gitvault.personas.base import Answer, Session, Verb
 
 if TYPE_CHECKING:
+    from gitvault.personas.game.contexts import Heard
+    from gitvault.personas.game.insight import Resolved
     from gitvault.personas.game.milestones import Changelog, Milestone
     from gitvault.personas.game.platforms import Drift
 
@@ -137,16 +139,17 @@ def _list(session: Session, arguments: Namespace) -> Answer:
 
 
 def _show(session: Session, arguments: Namespace) -> Answer:
-    from gitvault.personas.game.contexts import context
+    from gitvault.personas.game.contexts import context, heard
     from gitvault.personas.game.milestones import find
 
     one = find(session.vault, arguments.names[0], arguments.project)
-    found = context(session.vault, one)
+    found, said = context(session.vault, one), heard(session.vault, one)
     settings = found.settings.configuration if found.settings else None
     document = _document(one) | {
         "settings": settings
         and {"engine": settings.engine, "version": settings.version or None, "platforms": list(settings.platforms)},
         "playtests": [played.id for played in found.playtests],
+        "feedback": _heard_document(said),
     }
     lines = [*_shown(one)]
     if settings:
@@ -159,7 +162,28 @@ def _show(session: Session, arguments: Namespace) -> Answer:
             f"  playtests {render.plural(len(found.playtests), 'session')}, {render.plural(players, 'player')}, "
             f"{sum(played.cut for played in found.playtests):,} cut off"
         )
+    if said:
+        lines += [f"  feedback  {line}" for line in _heard(said)]
     return Answer(document, lines)
+
+
+def _heard_document(said: Heard | None) -> dict[str, object] | None:
+    if not said:
+        return None
+    return {
+        "records": said.records,
+        "categories": [
+            {"category": one.name, "records": one.records, "players": one.players} for one in said.categories
+        ],
+        "rose": [asdict(one) for one in said.rose],
+    }
+
+
+def _heard(said: Heard) -> Iterator[str]:
+    about = ", ".join(f"{render.line(one.name)} {one.players:,}" for one in said.categories)
+    yield f"{render.plural(said.records, 'record')}; players by category: {about or 'none'}"
+    for one in said.rose:
+        yield f"rose: {render.line(one.sig)[:_WIDE]}, {render.plural(one.players, 'player')} (q {one.q:g})"
 
 
 def _shown(one: Milestone) -> Iterator[str]:
@@ -201,12 +225,14 @@ def _release(session: Session, arguments: Namespace) -> Answer:
 
 
 def _compare(session: Session, arguments: Namespace) -> Answer:
-    from gitvault.personas.game.contexts import settings_drift
+    from gitvault.personas.game.contexts import heard, resolved, settings_drift
     from gitvault.personas.game.milestones import compare, find
 
     older, newer = (find(session.vault, name, arguments.project) for name in arguments.names)
     found = compare(session.vault, older, newer)
     drifted = settings_drift(session.vault, older, newer)
+    said = [heard(session.vault, one) for one in (older, newer)]
+    gone = resolved(session.vault, older, newer)
     different = any(any(row) for row in found.kinds.values()) or bool(found.difference.moved)
     return Answer(
         {
@@ -217,8 +243,13 @@ def _compare(session: Session, arguments: Namespace) -> Answer:
             },
             **render.difference_document(found.difference),
             "settings": [asdict(one) | {"platforms": list(one.platforms)} for one in drifted],
+            "feedback": {
+                "older": _heard_document(said[0]),
+                "newer": _heard_document(said[1]),
+                "resolved": [asdict(one) for one in gone],
+            },
         },
-        [*_changelog(found), *_settings(drifted)] if different else ["the same"],
+        [*_changelog(found), *_settings(drifted), *_feedback(said, gone)] if different else ["the same"],
         code=_DIFFERENT if different else 0,
     )
 
@@ -237,6 +268,20 @@ def _settings(drifted: Sequence[Drift]) -> Iterator[str]:
     for one in drifted:
         was, now = ("-" if text is None else render.line(text)[:_WIDE] for text in (one.before, one.after))
         yield f"  {render.line(one.key)}: {was} -> {now}"
+
+
+def _feedback(said: Sequence[Heard | None], resolved: Sequence[Resolved]) -> Iterator[str]:
+    """Players by category in both, what is resolved, what rose."""
+    counts = [{one.name: one.players for one in side.categories} if side else {} for side in said]
+    names = dict.fromkeys(name for side in reversed(counts) for name in side)
+    yield from render.table(
+        (f"  {render.line(name)}", *(render.plural(side.get(name, 0), "player") for side in counts)) for name in names
+    )
+    for one in resolved:
+        sig, of = render.line(one.sig)[:_WIDE], f"{one.players:,} of {one.of:,} players"
+        yield f"  resolved: {sig}, {of}, 0 of {one.among:,} now"
+    if said[1]:
+        yield from (f"  {line}" for line in list(_heard(said[1]))[1:])
 
 
 def _restore(session: Session, arguments: Namespace) -> Answer:

@@ -100,6 +100,10 @@ def _damage_named() -> Iterator[None]:
         raise CacheDamaged(str(error)) from error
 
 
+_KINDS = ("stat", "feedback")
+"""Caches that a project has in a file of its own; a persona's are opened by it, and renamed with it."""
+
+
 class Caches:
     """The caches of a vault's projects, by project."""
 
@@ -120,8 +124,9 @@ class Caches:
 
     def rename(self, old: str, new: str) -> None:
         """Let a project have what is known of another, whose name it takes; without it everything is read once."""
-        with contextlib.suppress(OSError):
-            self._disk.rename(self._file(old), self._file(new))
+        for kind in _KINDS:
+            with contextlib.suppress(OSError):
+                self._disk.rename(self._file(old, kind), self._file(new, kind))
 
     def move(self, project: str, root: str) -> None:
         """Let what is known of a project hold for another folder: its own, that was moved.
@@ -134,8 +139,8 @@ class Caches:
                 cache.replace({"root": os.fsencode(root)}, (), (), ())
             cache.close()
 
-    def _file(self, project: str) -> Path:
-        return self._folder / f"stat-{ref_component(project)}.db"
+    def _file(self, project: str, kind: str = "stat") -> Path:
+        return self._folder / f"{kind}-{ref_component(project)}.db"
 
 
 class StatCache:

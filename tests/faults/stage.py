@@ -260,9 +260,11 @@ def _undo(stage: Stage, disk: Disk) -> None:
 
 
 def _to_rename(stage: Stage) -> None:
-    """Every snapshot stays; branch, tags and list have the other name, all of them or none."""
+    """Every snapshot stays; branch, tags, records and list have the other name, all of them or none."""
     _to_prune(stage)
     stage.becomes = {}
+    with Vault.open(stage.vault) as vault:
+        vault.area("feedback/p").add({b"said": b"fun"}, "a record")
     first, _, third = stage.saved
 
     def renamed(vault: Vault) -> bool:
@@ -270,6 +272,8 @@ def _to_rename(stage: Stage) -> None:
         tags = {"refs/tags/q/goes": first, "refs/tags/q/follows": third}
         wanted = {tag: history.locate(SnapshotId(snapshot)) for tag, snapshot in tags.items()}
         names = [project.name for project in vault.projects()]
+        if list(history.refs.list("refs/vault/feedback/")) != ["refs/vault/feedback/q"]:
+            return False
         return names == history.projects() == ["q"] and history.refs.list("refs/tags/") == wanted
 
     stage.also = renamed

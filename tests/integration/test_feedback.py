@@ -704,3 +704,24 @@ def test_projects_have_to_be_named_when_there_are_several(command: Run, lantern:
     (tmp_path / "other").mkdir()
     command("add", tmp_path / "other")
     assert "there are lantern, other" in failed(command("feedback", "report"), 129).stderr
+
+
+def test_records_and_their_table_follow_a_project_that_gets_another_name(lantern: GameVault) -> None:
+    snapshot = lantern.create_backup(name="alpha-1", is_milestone=True).report.snapshot
+    lantern.add_feedback("Lantern is lovely", build="alpha-1", player="anna")
+    vault = lantern.vault
+    table = vault.path / "cache" / "feedback-lantern.db"
+    inode = table.stat().st_ino
+    vault.rename_project("lantern", "torch")
+    renamed = table.with_name("feedback-torch.db")
+    assert renamed.stat().st_ino == inode and not table.exists()
+    # As a kill between the rename and this leaves it.
+    table.write_bytes(renamed.read_bytes())
+    with Table(vault, "torch") as found:
+        [one] = feedback.find(found, Wanted(build="alpha-1", text="lovely"))
+        assert (one.snapshot, one.player) == (snapshot, hasher(vault)("anna"))
+        assert feedback.purge(found, Wanted(player=one.player)) == 1
+    assert not any(b"lovely" in file.read_bytes() for file in table.parent.glob("feedback-*"))
+    vault.undo()
+    with Table(vault, "lantern") as found:
+        assert [one.purged for one in feedback.find(found, Wanted())] == [True]

@@ -249,3 +249,14 @@ def test_the_command(lantern: GameVault, command: Run, tmp_path: Path) -> None:
 def test_a_project_with_feedback_of_one_build_or_none(lantern: GameVault, command: Run) -> None:
     assert command("feedback", "spikes").stdout == "feedback of one build: nothing to compare with\n"
     assert command("feedback", "categories").stdout == "no feedback with words\n"
+
+
+def test_what_players_say_in_nearly_the_same_words_is_told_once(lantern: GameVault, command: Run) -> None:
+    said = ["Boss too hard", "The boss is too hard!", "too hard, the boss", "Nice lamp"]
+    lantern.correlate_feedback("b1", [{"id": f"{n}", "text": text, "player": f"{n}"} for n, text in enumerate(said)])
+    first, second = json.loads(command("feedback", "query", "--group", "--json").stdout)
+    assert (first["players"], first["records"], len(first["ids"]), first["builds"]) == (3, 3, 3, ["b1"])
+    assert second["text"] == "Nice lamp" and second["last"] is None
+    told = command("feedback", "query", "--group").stdout
+    assert "in 3 ways" in told and "1 record that no other resembles" in told
+    assert "no feedback that fits" in command("feedback", "query", "--group", "--text", "nothing").stdout

@@ -17,7 +17,8 @@ from gitvault.core.versioning import commits, notes, tags
 from gitvault.core.versioning.objects import Signature, decode_tag, encode_tag
 from gitvault.errors import AmbiguousError, CorruptionError, ExistsError, GitVaultError, LockedError, NotFoundError
 from gitvault.personas.game import Backup, milestones, platforms
-from gitvault.personas.game.contexts import Context, context, restore, settings_drift
+from gitvault.personas.game.contexts import Context, Heard, context, heard, resolved, restore, settings_drift
+from gitvault.personas.game.insight import Resolved
 from gitvault.personas.game.milestones import Changelog, Milestone
 from gitvault.vault import Vault
 
@@ -323,6 +324,54 @@ def test_settings_and_playtests_of_its_time_belong_to_it(
     told = command("milestone", "restore", "alpha-1", "--to", tmp_path / "third").stdout.splitlines()
     assert told[0].startswith(next(report_lines(report, str(tmp_path / "third"))).partition(" in ")[0])
     assert told[1].endswith("third.milestone")
+
+
+def test_what_players_said_of_it_belongs_to_it_and_the_changelog_has_what_is_resolved(
+    lantern: GameVault, vault: Vault, game: Path, command: Run
+) -> None:
+    made: list[Milestone] = []
+    for name in ("alpha-1", "beta-1", "rc-1"):
+        (game / "main.gd").write_text(name)
+        milestone = lantern.create_backup(name=name, is_milestone=True).milestone
+        assert milestone
+        made.append(milestone)
+    alpha, beta, candidate = made
+    assert heard(vault, alpha) is None and resolved(vault, alpha, beta) == []
+    assert json.loads(command("milestone", "show", "alpha-1", "--json").stdout)["feedback"] is None
+
+    def crash(sig: str, *players: int) -> list[dict[str, str]]:
+        return [{"kind": "crash", "sig": sig, "text": sig, "player": f"{player}"} for player in players]
+
+    def played(build: str, players: int) -> list[dict[str, str]]:
+        return [{"id": f"{build}{n}", "kind": "session", "session": f"{n}", "player": f"{n}"} for n in range(players)]
+
+    lantern.correlate_feedback("alpha-1", [*played("a", 40), *crash("GONE", 1, 2), *crash("STAYS", 3)])
+    lantern.correlate_feedback("alpha-1", crash("SEEN", 4))
+    assert resolved(vault, alpha, beta) == [], "nobody has played the newer one yet"
+    lantern.correlate_feedback("beta-1", [*played("b", 25), *crash("STAYS", 5), *crash("ROSE", *range(9))])
+    lantern.correlate_feedback("beta-1", [{"kind": "review", "text": "I love it", "player": "1"}])
+    assert resolved(vault, alpha, beta) == [Resolved("GONE", 2, 40, 25), Resolved("SEEN", 1, 40, 25)]
+    assert resolved(vault, beta, alpha) == [Resolved("ROSE", 9, 25, 40)]
+    assert heard(vault, candidate) is None and resolved(vault, alpha, candidate) == []
+    said = heard(vault, beta)
+    assert isinstance(said, Heard) and said.records == 36
+    assert [(one.sig, one.players) for one in said.rose] == [("ROSE", 9)]
+    assert {one.name: one.players for one in said.categories} == {"crash": 9, "praise": 1}
+    shown = command("milestone", "show", "beta-1").stdout
+    assert "feedback  36 records; players by category: crash 9, praise 1" in shown
+    assert "feedback  rose: ROSE, 9 players" in shown
+    told = command("milestone", "compare", "alpha-1", "beta-1").stdout
+    assert "resolved: GONE, 2 of 40 players, 0 of 25 now" in told and "rose: ROSE, 9 players" in told
+    assert "crash 4 players 9 players praise 0 players 1 player" in " ".join(told.split())
+    document = json.loads(command("milestone", "compare", "alpha-1", "beta-1", "--json").stdout)["feedback"]
+    assert document["resolved"][0] == {"sig": "GONE", "players": 2, "of": 40, "among": 25}
+    assert document["newer"]["rose"][0]["sig"] == "ROSE" and document["older"]["records"] == 44
+    assert document["older"]["categories"] == [{"category": "crash", "records": 4, "players": 4}]
+    other = GameVault("torch", game.parent / "torch", vault=vault.path)
+    (game.parent / "torch").mkdir()
+    (game.parent / "torch" / "x").write_text("x")
+    theirs = other.create_backup(name="first", is_milestone=True).milestone
+    assert theirs and resolved(vault, theirs, beta) == []
 
 
 def test_without_settings_in_its_files_those_of_a_capture_belong_to_it(

@@ -296,3 +296,25 @@ def test_a_picture_without_its_library_says_what_to_install(monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(GitVaultError, match=r"pip install 'gitvault\[image\]'"):
         playtests.heat_map([])
+
+
+def test_sessions_follow_a_project_that_gets_another_name(lantern: GameVault, tmp_path: Path) -> None:
+    """Those that are kept, the one that goes on meanwhile, and what a crash left under the old name."""
+    kept(lantern.vault)
+    lantern.create_backup(name="alpha-1", is_milestone=True)
+    with lantern.playtest("alpha-1") as session:
+        session.event("jump")
+        left = session.file.with_name("left.jsonl")
+        lantern.vault.rename_project("lantern", "torch")
+    left.write_text(LINES)
+    assert [one.project for one in playtests.sessions(lantern.vault)] == ["torch", "torch"]
+    assert all(playtests.events(lantern.vault, one) for one in playtests.sessions(lantern.vault, "torch"))
+    (tmp_path / "other").mkdir()
+    lantern.vault.add_project(tmp_path / "other", "beacon")
+    with GameVault("torch", tmp_path / "lantern", vault=lantern.vault.path) as torch:
+        assert [one.project for one in torch.recover_playtests()] == ["torch"]
+        assert len(torch.playtests()) == 3 and not left.exists()
+        torch.vault.undo()
+    with GameVault("lantern", tmp_path / "lantern", vault=lantern.vault.path) as again:
+        assert {one.project for one in again.playtests()} == {"lantern"}
+        assert again.recover_playtests() == []

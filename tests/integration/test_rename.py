@@ -14,6 +14,7 @@ from trees import differences, write
 from gitvault.core.backup_engine.retention import Retention
 from gitvault.core.models import SnapshotId
 from gitvault.core.versioning import catalog
+from gitvault.core.versioning.edits import Edit
 from gitvault.core.versioning.history import HEADS, META
 from gitvault.errors import ExistsError, GitVaultError, LockedError, NotFoundError
 from gitvault.vault import Vault
@@ -199,3 +200,75 @@ def test_on_the_command_line(vault: Vault, taken: list[SnapshotId], command: Com
     for words, code in ((["rename", "acme"], 129), (["rename"], 129), (["remove"], 129)):
         assert command("projects", *words).returncode == code
     assert command("projects", "rename", "none", "x").returncode == 128
+
+
+def said(vault: Vault, name: str, text: str) -> None:
+    """A record in each area that a game's project has."""
+    for kind in ("feedback", "builds"):
+        vault.area(f"{kind}/{name}").add({f"{text}.txt".encode(): text.encode()}, text)
+
+
+def held(vault: Vault, name: str) -> dict[str, list[bytes]]:
+    return {kind: list(vault.area(f"{kind}/{name}").paths()) for kind in ("feedback", "builds")}
+
+
+def test_records_go_along_there_and_back(vault: Vault, taken: list[SnapshotId]) -> None:
+    said(vault, "acme", "one")
+    said(vault, "other", "theirs")
+    before = vault.history.refs.list("refs/vault/feedback/")
+    vault.rename_project("acme", "beta")
+    assert held(vault, "beta") == {"feedback": [b"one.txt"], "builds": [b"one.txt"]}
+    assert set(vault.history.refs.list("refs/vault/feedback/")) == {
+        "refs/vault/feedback/beta",
+        "refs/vault/feedback/other",
+    }
+    said(vault, "beta", "two")
+    vault.undo()
+    assert held(vault, "acme") == {"feedback": [b"one.txt", b"two.txt"], "builds": [b"one.txt", b"two.txt"]}
+    assert vault.history.refs.list("refs/vault/feedback/").keys() == before.keys()
+    vault.undo()
+    assert held(vault, "beta")["feedback"] == [b"one.txt", b"two.txt"]
+    assert vault.verify(data=True).ok
+
+
+def test_records_that_came_under_the_old_name_are_joined_when_it_comes_back(
+    vault: Vault, taken: list[SnapshotId]
+) -> None:
+    """As a machine brings them that has not heard of the new name."""
+    said(vault, "acme", "one")
+    vault.rename_project("acme", "beta")
+    said(vault, "beta", "two")
+    said(vault, "acme", "late")
+    vault.undo()
+    assert held(vault, "acme")["feedback"] == [b"late.txt", b"one.txt", b"two.txt"]
+    assert held(vault, "beta")["feedback"] == []
+    vault.sweep()
+    assert vault.verify(data=True).ok
+
+
+def test_a_name_under_which_there_are_records_is_taken(vault: Vault, taken: list[SnapshotId]) -> None:
+    said(vault, "shut", "theirs")
+    with pytest.raises(ExistsError, match="shut: has snapshots, tags or records already"):
+        vault.rename_project("acme", "shut")
+
+
+def test_records_outlive_a_prune_and_a_removed_project(vault: Vault, taken: list[SnapshotId], tmp_path: Path) -> None:
+    said(vault, "acme", "one")
+    vault.prune(Retention(last=1), projects=["acme"], yes=True)
+    vault.edit_projects(["acme"], Edit({"removed": True}))
+    vault.sweep()
+    assert held(vault, "acme") == {"feedback": [b"one.txt"], "builds": [b"one.txt"]}
+    assert vault.verify(data=True).ok
+
+
+def test_a_copy_of_one_project_takes_its_records_and_nobody_elses(
+    vault: Vault, taken: list[SnapshotId], tmp_path: Path
+) -> None:
+    said(vault, "acme", "one")
+    said(vault, "other", "theirs")
+    vault.area("workspaces").add({b"krita/1": b"everybody's"}, "a workspace")
+    vault.copy_to(tmp_path / "copy.git", projects=["acme"])
+    with Vault.open(tmp_path / "copy.git") as copy:
+        assert held(copy, "acme") == {"feedback": [b"one.txt"], "builds": [b"one.txt"]}
+        assert held(copy, "other") == {"feedback": [], "builds": []}
+        assert list(copy.area("workspaces").paths()) == [b"krita/1"]

@@ -11,6 +11,8 @@ import pytest
 from gitvault.errors import ConfigError
 from gitvault.personas.game.feedback import Feedback
 from gitvault.personas.game.insight import Suspect, categories
+from gitvault.personas.game.insight.alike import LEAST, Group, alike, groups
+from gitvault.personas.game.insight.alike import words as words_of
 from gitvault.personas.game.insight.categories import FILE, Category, Match, Rules, builtin, of_project
 from gitvault.personas.game.insight.signatures import KIND, Frame, frame, frames, headline, plain_function, signature
 from gitvault.personas.game.insight.spikes import RATE, WINDOW, Played, Spike, adjusted, spikes, upper_tail
@@ -319,3 +321,49 @@ def test_players_words_topics_scenes_and_lateness_count() -> None:
 
 def test_words_are_those_people_and_files_share() -> None:
     assert words("PlayerJumps2.gd boss_fights") == {"player", "jump", "boss", "fight"} - {"player"}
+
+
+# ------------------------------------------------------------------------------------ what says the same
+
+SAMPLE = (
+    ("The boss is too hard", "boss way too hard!!", "Boss is too hard.", "This boss is just too hard"),
+    ("The boss is too easy", "boss was too easy"),
+    ("Lost my save after the update", "my saves are lost after the update", "I lost my save game after updating"),
+    ("Please add cloud saves", "pls add cloud save", "Cloud saves please!"),
+    ("Stuck on the ladder in the cave", "I got stuck on the ladder in the cave level", "stuck at the cave ladder"),
+    ("Game crashes on startup", "the game crashes at startup", "Crash on startup"),
+    ("Game crashes when I alt-tab", "crashes on alt tab"),
+    ("The music is beautiful", "Beautiful music!"),
+    ("The shop is open", ),
+    ("The shop is not open", ),
+    ("Der Endgegner ist viel zu schwer", "Endgegner viel zu schwer"),
+    ("Le boss est trop difficile \u00e0 battre", "le boss est trop difficile a battre !"),
+    ("\u8fd9\u4e2a\u6e38\u620f\u592a\u96be\u4e86", "\u6e38\u620f\u592a\u96be\u4e86"),
+    ("\u95ea\u9000\u4e86",),
+)  # fmt: skip
+
+
+def test_what_says_the_same_in_nearly_the_same_words_is_one_group() -> None:
+    """In whatever order it comes; what differs in the word that counts stays apart."""
+    texts = [text for group in SAMPLE for text in group]
+    for seed in range(5):
+        random.Random(seed).shuffle(texts)
+        assert {frozenset(texts[place] for place in group) for group in alike(texts)} == set(map(frozenset, SAMPLE))
+
+
+def test_a_group_is_led_by_the_words_that_most_used_and_counts_players() -> None:
+    records = [
+        said("boss way too hard!", kind="review", player="a" * 32),
+        said("The boss is too hard", kind="review", player="b" * 32),
+        said("boss too hard", kind="review", player="b" * 32),
+        said("I love it", kind="review"),
+        said("!!!", kind="review"),
+        said("boss too hard", kind="event"),
+    ]
+    first, second = groups(records)
+    assert isinstance(first, Group) and first == Group("boss way too hard!", 2, tuple(records[:3]))
+    assert (second.text, second.players) == ("I love it", 1)
+    assert alike(["one two three", "one two four"], least=LEAST) == [[0, 1]]
+    assert alike(["one two three", "one two four"], least=0.6) == [[0], [1]]
+    assert words_of("It is") == {"it", "is"}, "all of them where none says anything"
+    assert words_of("He's SAVED the caf\u00e9\u2019s cat") == {"hes", "sav", "caf", "cat"}

@@ -99,7 +99,8 @@ def grouped(
     groups: dict[str, dict[str, ObjectId]] = {}
     for ref, oid in refs.items():
         project = project_of(ref)
-        if projects is not None and project not in projects and project:
+        whose = project or areas.project_of(ref)
+        if projects is not None and whose not in projects and whose:
             continue
         if not ref.startswith(without):
             groups.setdefault(HEADS + ref_component(project) if project else ref, {})[ref] = oid

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from gitvault.core.models import ObjectId
-from gitvault.core.utils.names import from_tree_name, to_line, tree_name
+from gitvault.core.utils.names import from_ref_component, from_tree_name, ref_component, to_line, tree_name
 from gitvault.core.versioning.history import GitHistory
 from gitvault.core.versioning.objects import MODE_FILE, MODE_TREE, encode_tree, object_id
 from gitvault.errors import ExistsError, GitVaultError, NotFoundError
@@ -34,6 +34,16 @@ def ref_of(area: str) -> str:
 def is_area(ref: str) -> bool:
     """Whether a ref is an area's."""
     return ref.startswith("refs/vault/") and ref.split("/")[2] in AREAS
+
+
+def project_of(ref: str) -> str:
+    """The project whose area a ref is; empty for any other ref."""
+    return from_ref_component(ref.split("/", 3)[3]) if is_area(ref) and ref.count("/") > 2 else ""
+
+
+def of_project(project: str) -> list[str]:
+    """The refs that a project's areas have, or would have."""
+    return [ref_of(f"{area}/{ref_component(project)}") for area in AREAS]
 
 
 def add(history: GitHistory, pack: PackWriter, area: str, files: Mapping[bytes, bytes]) -> ObjectId:

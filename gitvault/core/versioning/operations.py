@@ -181,6 +181,14 @@ def removed(history: GitHistory) -> set[SnapshotId]:
     return gone
 
 
+def names(history: GitHistory, project: str) -> list[str]:
+    """The names that a project has had, the present one first. Raises CorruptionError."""
+    found = [project]
+    for operation in log(history):
+        found += [old for old, new in operation.renamed if new == found[-1]][:1]
+    return found
+
+
 def can_undo(history: GitHistory, operation: Operation) -> bool:
     """Whether what it moved away from is still kept."""
     held = set(history.refs.list(f"{UNDO}{operation.number}/").values())

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from gitvault.core.models import ObjectId, SnapshotId
 from gitvault.core.utils.names import ref_component, to_line
-from gitvault.core.versioning import catalog, commits, losses, operations, origins
+from gitvault.core.versioning import areas, catalog, commits, losses, operations, origins
 from gitvault.core.versioning.history import HEADS, META, OPERATIONS, GitHistory
 from gitvault.core.versioning.objects import MODE_TREE, Commit, encode_commit, encode_tree, parse_message, tagged
 from gitvault.core.versioning.operations import Operation, RefMove
@@ -25,7 +25,7 @@ TAGS = "refs/tags/"
 # They go where the operation itself leads them, and `follow` leaves them alone.
 _LED = (HEADS, META, OPERATIONS, operations.UNDO, operations.TOMBSTONES)
 
-# A rename moves them; to take it back is a rename of what they say by then.
+# A rename moves them, and areas; to take it back is a rename of what they hold by then.
 _LISTS = (catalog.REF, losses.REF)
 
 _Files = dict[tuple[bytes, ...], tuple[int, ObjectId]]
@@ -159,7 +159,7 @@ class Rewrite:
                 self.lost.append(at)
 
     def rename(self, names: Mapping[str, str]) -> None:
-        """Let projects have other names on their tags and in the lists; call it after `follow`."""
+        """Let projects have other names on their tags, their records and in the lists; call it after `follow`."""
         moves = {move.ref: move for move in self.moves}
         for old, new in names.items():
             source, target = (f"{TAGS}{ref_component(name)}/" for name in (old, new))
@@ -169,9 +169,20 @@ class Rewrite:
                 if held and renamed not in moves:
                     moves[renamed] = RefMove(renamed, self._history.refs.read(renamed), held)
                     moves[ref] = RefMove(ref, at, None)
+            for area, renamed in zip(areas.of_project(old), areas.of_project(new), strict=True):
+                if records := self._history.refs.read(area):
+                    there = self._history.refs.read(renamed)
+                    moves[renamed] = RefMove(renamed, there, self._both(there, records) if there else records)
+                    moves[area] = RefMove(area, records, None)
         self.moves = [*moves.values(), RefMove(catalog.REF, *catalog.rename(self._history, self.pack, names))]
         if lost := losses.rename(self._history, self.pack, names):
             self.moves.append(RefMove(losses.REF, *lost))
+
+    def _both(self, there: ObjectId, at: ObjectId) -> ObjectId:
+        """A commit upon one area that has the records of another too, which is lost."""
+        self.lost.append(at)
+        tree = areas.join(self._history, self.pack, *(self._history.commit(oid).tree for oid in (there, at)))
+        return self._history.add_commit(self.pack, tree, there, "Records of a project with two names")
 
     def _place(self, at: ObjectId) -> tuple[bool, ObjectId]:
         """Whether the snapshot that a ref leads to is gone, and what the ref is to hold."""
@@ -264,7 +275,9 @@ def _lead_all_back(history: GitHistory, count: int, rewrite: Rewrite) -> tuple[t
     for ref, way in ways.items():
         if ref in branches:
             _lead_back(history, rewrite, way, ref, unchanged)
-        elif not ref.startswith((HEADS, META, *_LISTS)) and history.refs.read(ref) == way.new:
+        elif (
+            not ref.startswith((HEADS, META, *_LISTS)) and not areas.is_area(ref) and history.refs.read(ref) == way.new
+        ):
             rewrite.lead(ref, way.old)
     rewrite.follow()
     if names:
@@ -298,7 +311,7 @@ def _lead_back(history: GitHistory, rewrite: Rewrite, way: RefMove, target: str,
 
 
 def rename(history: GitHistory, old: str, new: str, *, time: datetime, host: str) -> Operation:
-    """Give a project another name, its snapshots, tags and notes with it; ids stay. Call it with the lock held.
+    """Give a project another name, with its snapshots, tags, notes and records; ids stay. Call it with the lock held.
 
     Raises NotFoundError for an unknown project, ExistsError and GitVaultError for a name that it cannot have; nothing
     moves then.
@@ -309,8 +322,9 @@ def rename(history: GitHistory, old: str, new: str, *, time: datetime, host: str
         catalog.get(history, old, host)
     catalog.check_new(catalog.load(history), new)
     source, target = ref_component(old), ref_component(new)
-    if history.tip(new) or history.refs.list(f"{TAGS}{target}/"):
-        raise ExistsError(f"{new}: has snapshots or tags already; choose another name")
+    records = any(map(history.refs.read, areas.of_project(new)))
+    if history.tip(new) or history.refs.list(f"{TAGS}{target}/") or records:
+        raise ExistsError(f"{new}: has snapshots, tags or records already; choose another name")
     with Rewrite(history) as rewrite:
         moved, meta = rewrite.chain(reversed(list(history.walk(tip))), _titled(new))
         rewrite.lead(META + target, meta)

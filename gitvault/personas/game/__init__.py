@@ -151,8 +151,15 @@ class GameVault(ProjectVault):
 
     def recover_playtests(self) -> list[Session]:
         """Keep the sessions that a crash left. Not while one is being recorded, or listened to."""
-        files = sorted([*self._spool.glob("*.jsonl"), *self._spool.glob("socket/*.jsonl")])
-        return [kept for file in files if (kept := self._keep(file))]
+        from gitvault.core.utils.names import ref_component
+        from gitvault.core.versioning import operations
+
+        others = {one.name for one in self.vault.projects()} - {self.project.name}
+        # A rename leaves files where a session may be writing them.
+        names = [one for one in operations.names(self.vault.history, self.project.name) if one not in others]
+        spools = [self._spool.with_name(ref_component(name)) for name in dict.fromkeys(names)]
+        files = [file for spool in spools for where in (spool, spool / "socket") for file in where.glob("*.jsonl")]
+        return [kept for file in sorted(files) if (kept := self._keep(file))]
 
     def playtests(self) -> list[Session]:
         """The project's sessions, newest first."""
@@ -293,12 +300,19 @@ class GameVault(ProjectVault):
 
         return Path(f"{self.vault.path}.playtests") / ref_component(self.project.name)
 
+    def _name_now(self) -> str:
+        """The project's name, which may have become another since a session began."""
+        known, mine = self.vault.projects(), self.project
+        if any(one.name == mine.name for one in known):
+            return mine.name
+        return next((one.name for one in known if (one.path, one.host) == (mine.path, mine.host)), mine.name)
+
     def _keep(self, file: Path, attachments: Sequence[Path] = ()) -> Session | None:
         from gitvault.personas.game.playtests import keep
 
         try:
             with open(file, "rb") as lines:
-                kept = keep(self.vault, self.project.name, lines, attachments=attachments)
+                kept = keep(self.vault, self._name_now(), lines, attachments=attachments)
         except GitVaultError:
             # The first line and the last.
             if file.read_bytes().count(b"\n") > 2:

@@ -1,4 +1,4 @@
-"""What belongs to a milestone beside its files: its settings on each platform, what happened in playtests."""
+"""What belongs to a milestone beside its files: its settings on each platform, its playtests, what players said."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from gitvault.personas.game.playtests import Session, sessions
 if TYPE_CHECKING:
     from gitvault.core.interfaces import Progress
     from gitvault.core.models import RestoreReport
+    from gitvault.personas.game.insight import ByCategory, Resolved, Spike
     from gitvault.vault import Vault
 
 
@@ -29,6 +30,44 @@ class Context:
     """None where neither its files nor a capture of that build say."""
     playtests: tuple[Session, ...]
     """Of its build, newest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What players said of a milestone's build."""
+
+    records: int
+    categories: tuple[ByCategory, ...]
+    """The most players first."""
+    rose: tuple[Spike, ...]
+    """Signatures that more players have than those of the builds before let expect."""
+
+
+def heard(vault: Vault, milestone: Milestone) -> Heard | None:
+    """What players said of it; None for nothing. Raises ConfigError for rules that cannot be read, CorruptionError."""
+    from gitvault.personas.game.feedback import Table, Wanted, count
+    from gitvault.personas.game.insight import by_category, rises
+
+    tag = milestone.tag
+    if not _has_feedback(vault, tag.project):
+        return None
+    with Table(vault, tag.project) as table:
+        if not (records := count(table, Wanted(build=tag.snapshot))):
+            return None
+        categories = tuple(by_category(vault, table, tag.snapshot))
+        return Heard(records, categories, tuple(rises(vault, table, build=tag.snapshot).spikes))
+
+
+def resolved(vault: Vault, older: Milestone, newer: Milestone) -> list[Resolved]:
+    """Which troubles players of one milestone reported, and nobody of the other; of two projects none."""
+    from gitvault.personas.game import insight
+    from gitvault.personas.game.feedback import Table
+
+    project = older.tag.project
+    if project != newer.tag.project or not _has_feedback(vault, project):
+        return []
+    with Table(vault, project) as table:
+        return insight.resolved(vault, table, older.tag.snapshot, newer.tag.snapshot)
 
 
 def context(vault: Vault, milestone: Milestone) -> Context:
@@ -70,6 +109,10 @@ def restore(
                 area.write_to(path, file)
     beside.mkdir(exist_ok=True)
     return report, beside
+
+
+def _has_feedback(vault: Vault, project: str) -> bool:
+    return vault.history.refs.read(f"refs/vault/feedback/{ref_component(project)}") is not None
 
 
 def _settings(vault: Vault, milestone: Milestone) -> Read | None:

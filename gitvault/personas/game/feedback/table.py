@@ -82,9 +82,12 @@ class Table:
         self.db.close()
 
     def forget(self) -> None:
-        """Remove the table, durably: what was purged must not be in it."""
+        """Remove the table, durably: what was purged must not be in it, nor in one left under a former name."""
         self.db.close()
-        _remove(self._file, self._vault)
+        held = self._vault.history.refs.list("refs/vault/feedback/")
+        tables = (file for file in self._file.parent.glob("feedback-*.db") if _ref(file) not in held)
+        for file in (self._file, *tables):
+            _remove(file, self._vault)
 
     @property
     def builds(self) -> Builds:
@@ -354,6 +357,11 @@ def _connected(file: Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def _ref(file: Path) -> str:
+    """The ref of the records that a table is of."""
+    return areas.ref_of(f"feedback/{file.stem.removeprefix('feedback-')}")
 
 
 def _start(stretch: tuple[float, int]) -> float:

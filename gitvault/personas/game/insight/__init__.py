@@ -2,6 +2,7 @@
 
 signatures   under which name reports of the same trouble meet
 categories   what feedback is about, by rules that can be read and changed
+alike        what says the same in nearly the same words
 spikes       the statistics of what rose between builds
 suspects     changes ranked by what reports name
 changes      what is different between two builds
@@ -12,10 +13,12 @@ page         all of it about two builds, as a page
 from gitvault.personas.game.insight.builds import (
     Build,
     ByCategory,
+    Resolved,
     Rises,
     Suspicion,
     by_category,
     played_builds,
+    resolved,
     rises,
     suspicion,
 )
@@ -25,12 +28,14 @@ from gitvault.personas.game.insight.suspects import Suspect
 __all__ = [
     "Build",
     "ByCategory",
+    "Resolved",
     "Rises",
     "Spike",
     "Suspect",
     "Suspicion",
     "by_category",
     "played_builds",
+    "resolved",
     "rises",
     "suspicion",
 ]

@@ -75,6 +75,19 @@ class Suspicion:
 
 
 @dataclass(frozen=True, slots=True)
+class Resolved:
+    """A trouble of one build that nobody had in another."""
+
+    sig: str
+    players: int
+    """Who met it in the older build."""
+    of: int
+    """Players of the older build,"""
+    among: int
+    """and of the newer one: nobody of a few says little."""
+
+
+@dataclass(frozen=True, slots=True)
 class ByCategory:
     """How many spoke of something."""
 
@@ -177,6 +190,19 @@ def suspicion(vault: Vault, table: Table, sig: str, *, older: str = "", newer: s
             others=[path for path in sides[1].sizes if path not in changed and is_readable(path)],
         ),
     )
+
+
+def resolved(vault: Vault, table: Table, older: str, newer: str) -> list[Resolved]:
+    """Which signatures were reported in one snapshot and by nobody in the other, those of most players first.
+
+    None where nobody is known to have played either.
+    """
+    players = {key: one.players for key, one in zip(*_builds(vault, table), strict=True)}
+    if not (players.get(older) and players.get(newer)):
+        return []
+    counts = _counts(table, [older, newer])
+    found = [Resolved(sig, a, players[older], players[newer]) for sig, (a, b) in counts.items() if a and not b]
+    return sorted(found, key=lambda one: (-one.players, one.sig))
 
 
 def _is_unity(side: Side) -> bool:

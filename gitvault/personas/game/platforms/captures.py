@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gitvault.core.models import Problem
-from gitvault.core.utils.names import from_text, ref_component, to_line, to_text
+from gitvault.core.utils.names import from_ref_component, from_text, ref_component, to_line, to_text
 from gitvault.core.versioning.edits import stamp
 from gitvault.errors import AmbiguousError, CorruptionError, NotFoundError
 from gitvault.personas.game.platforms.settings import Configuration, Read, Value, Values
@@ -73,10 +73,13 @@ def captures(vault: Vault, project: str | None = None) -> Iterator[Capture]:
     for ref in vault.history.refs.list(prefix):
         if wanted in (None, ref):
             area = vault.area(ref.removeprefix("refs/vault/"))
+            # A record says the name that the project had then.
+            now = from_ref_component(ref.removeprefix(prefix))
             for path in area.paths():
                 if path.endswith(b"/capture.json"):
                     with _understood(path):
-                        found.append(_capture(json.loads(area.read(path)), path[: path.index(b"/")].decode()))
+                        said = {**json.loads(area.read(path)), "project": now}
+                        found.append(_capture(said, path[: path.index(b"/")].decode()))
     return iter(sorted(found, key=lambda one: (one.time, one.id), reverse=True))
 
 

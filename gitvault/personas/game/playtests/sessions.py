@@ -16,7 +16,7 @@ from functools import partial
 from io import BufferedReader
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from gitvault.core.utils.names import ref_component, to_line
+from gitvault.core.utils.names import from_ref_component, ref_component, to_line
 from gitvault.core.versioning.edits import stamp
 from gitvault.errors import AmbiguousError, CorruptionError, GitVaultError, NotFoundError
 from gitvault.personas.game.players import hasher
@@ -177,7 +177,9 @@ def sessions(vault: Vault, project: str | None = None) -> Iterator[Session]:
         if wanted in (None, ref):
             area = vault.area(ref.removeprefix("refs/vault/"))
             held = (path for path in area.paths() if path.endswith(b"/session.json") and path.count(b"/") == 1)
-            found += (_decode(area.read(path), path) for path in held)
+            # A record says the name that the project had then.
+            now = from_ref_component(ref.removeprefix(prefix))
+            found += (replace(_decode(area.read(path), path), project=now) for path in held)
     return iter(sorted(found, key=lambda session: (session.start, session.id), reverse=True))
 
 
