@@ -134,10 +134,14 @@ class _Push:
         self._progress = progress
         self._records = remote.records(told.id)
         self._mine = self._records.get(told.chain)
-        if not self._mine and any(
-            (parsed := records.parse_name(one)) and parsed[0] == told.chain for one in remote.sealed
+        full = self._mine is not None and self._mine.number >= records.LAST
+        if full or (
+            not self._mine
+            and any((parsed := records.parse_name(one)) and parsed[0] == told.chain for one in remote.sealed)
         ):
             # Without a key that reads, and what this machine remembered is lost: it does not know where its chain ends.
+            # Or somebody who may put wrote the last record there can be.
+            self._mine = None
             self._told = replace(told, chain=secrets.token_hex(16))
             settings.note(vault.path, told.name, "chain", self._told.chain)
         self._damaged = frozenset(remote.damaged())

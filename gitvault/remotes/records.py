@@ -21,6 +21,8 @@ from gitvault.remotes.index import Run
 
 FOLDER = "machines/"
 VERSION = 1
+LAST = 10**20 - 1
+"""The greatest number that a name has room for."""
 _NAME = re.compile(r"machines/([0-9a-f]{32})/([0-9]{20})-([0-9a-f]{64})")
 # As git has it: whatever else is there, it would become a path here.
 _REF = re.compile(r"refs/(?!.*(?:\.\.|@\{|//|/\.|\./|\.lock(?:/|$)|[/.]$))[^\x00-\x20\x7f~^:?*\[\\]+", re.DOTALL)

@@ -276,3 +276,20 @@ def test_what_was_done_without_is_remembered_and_damage_is_told_from_junk(one: V
     [record] = remote.records(one.config.id).values()
     with pytest.raises(records.Torn):
         records.decode(records.name_of(record), record.encode() + b" ", one.config.id)
+
+
+def test_whoever_writes_the_last_record_of_a_chain_keeps_nobody_from_pushing(
+    one: Vault, place: Counted, tmp_path: Path
+) -> None:
+    told = settings.get(one.path, "off")
+    mine = remote_of(one, place).records(told.id)[told.chain]
+    put_record(place, replace(mine, number=records.LAST))
+    (tmp_path / "after").mkdir()
+    fill(tmp_path / "after", 3)
+    one.create_snapshot(tmp_path / "after")
+    pushed(one, place)
+    assert settings.get(one.path, "off").chain != told.chain
+    two, report = cloned(place, tmp_path / "two.git", "laptop")
+    with two:
+        assert report.missing == ()
+        assert two.history.projects() == ["after", "work"]
