@@ -23,7 +23,7 @@ import re
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -33,7 +33,7 @@ from typing import Any
 from gitvault.core.models import ChunkId
 from gitvault.core.storage import frames
 from gitvault.core.storage.packs import Chunk, Frame
-from gitvault.errors import CorruptionError
+from gitvault.errors import CorruptionError, NotFoundError
 
 FOLDER = "index/"
 # Bytes of rows before they are compressed, to about a half: what one look-up reads.
@@ -150,39 +150,52 @@ class Index:
         self._without = frozenset(without)
         self._parts: dict[str, Sequence[Part]] = {}
         self._pieces: OrderedDict[str, dict[str, str]] = OrderedDict()
+        self._unread: set[str] = set()
 
     def find(self, ids: Collection[str]) -> dict[str, Row]:
-        """The rows of those ids, in hex, that are known. Raises CorruptionError, NotFoundError, RemoteError."""
+        """The rows of those ids, in hex, that are known; a run that cannot be read knows none. Raises RemoteError."""
         found: dict[str, Row] = {}
         left = sorted(set(ids))
         # The shortest first: what a few pushes brought is read once and asked for everything.
         for run in self.runs:
             if not left:
                 break
-            firsts = [first for first, _ in run.pieces]
-            at = partial(bisect_right, firsts)
-            for behind, group in groupby(left, at):
-                number = behind - 1
-                if number < 0:
-                    continue
-                piece = self._piece(run.pieces[number][1])
-                for one in group:
-                    if (rest := piece.get(one)) and (row := self._row(run, rest)).part.name not in self._without:
-                        found[one] = row
+            with self._lenient(run):
+                firsts = [first for first, _ in run.pieces]
+                at = partial(bisect_right, firsts)
+                for behind, group in groupby(left, at):
+                    number = behind - 1
+                    if number < 0:
+                        continue
+                    piece = self._piece(run.pieces[number][1])
+                    for one in group:
+                        if (rest := piece.get(one)) and (row := self._row(run, rest)).part.name not in self._without:
+                            found[one] = row
             left = [one for one in left if one not in found]
         return found
+
+    @contextmanager
+    def _lenient(self, run: Run) -> Iterator[None]:
+        """Whoever may put can write a record: what is wrong with its run must keep nobody from the others."""
+        try:
+            yield
+        except (CorruptionError, NotFoundError):
+            self._unread.add(run.parts)
+            self.runs = [other for other in self.runs if other.parts not in self._unread]
 
     def packs_of(self, prefix: str) -> list[Part]:
         """The packs of the git objects whose ids begin so, each in one; at most 40 digits. Errors as in `find`."""
         found: dict[str, Part] = {}
         for run in self.runs:
-            firsts = [first for first, _ in run.pieces]
-            for _, name in run.pieces[max(bisect_right(firsts, prefix) - 1, 0) : bisect_right(firsts, prefix + "g")]:
-                for one, rest in self._piece(name).items():
-                    if one.startswith(prefix) and rest[0] == "g" and one not in found:
-                        row = self._row(run, rest)
-                        if row.part.name not in self._without and row.part.name.startswith("git/"):
-                            found[one] = row.part
+            with self._lenient(run):
+                firsts = [first for first, _ in run.pieces]
+                chosen = slice(max(bisect_right(firsts, prefix) - 1, 0), bisect_right(firsts, prefix + "g"))
+                for _, name in run.pieces[chosen]:
+                    for one, rest in self._piece(name).items():
+                        if one.startswith(prefix) and rest[0] == "g" and one not in found:
+                            row = self._row(run, rest)
+                            if row.part.name not in self._without and row.part.name.startswith("git/"):
+                                found[one] = row.part
             if len(prefix) == 40 and found:
                 break
         return list(found.values())

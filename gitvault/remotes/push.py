@@ -132,7 +132,11 @@ class _Push:
         self._told = told
         self._journal = journal
         self._progress = progress
-        self._records = remote.records(told.id)
+        self._records = {
+            chain: record
+            for chain, record in remote.records(told.id).items()
+            if chain == told.chain or remote.is_sound(record)
+        }
         self._mine = self._records.get(told.chain)
         full = self._mine is not None and self._mine.number >= records.LAST
         if full or (

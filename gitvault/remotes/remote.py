@@ -143,6 +143,14 @@ class Remote:
         """What the runs of these records say."""
         return Index([run for record in known for run in record.runs], self.cached, set(without))
 
+    def is_sound(self, record: Record) -> bool:
+        """Whether the lists of parts of a record can be read: anybody who may put can write one. Raises RemoteError."""
+        try:
+            self.index([record]).parts()
+        except (CorruptionError, NotFoundError):
+            return False
+        return True
+
     def get(self, name: str, damaged: Callable[[str], None] = lambda _: None) -> bytes:
         """An object whose name has its hash; an older version where the newest is damaged.
 

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 from away import Counted, fill, made, opened, pushed, quiet, remote_of
+from trees import contents
 
 from gitvault.core.backup_engine.retention import Retention
 from gitvault.core.models import Filter, ObjectId
 from gitvault.errors import CorruptionError, ToolFailed, without_passwords
-from gitvault.remotes import fetch, index, records, settings
+from gitvault.remotes import fetch, index, partial, records, settings
 from gitvault.remotes.index import Run
 from gitvault.remotes.prune import RemotePruneReport
 from gitvault.remotes.prune import prune as prune_remote
@@ -164,6 +165,16 @@ def test_a_record_whose_index_is_junk_keeps_nobody_from_the_others(
         assert len(two.list_snapshots()) == 2
         assert two.verify(data=True).ok
         assert report.junk or report.missing
+    partial.restore(remote_of(None, place), one.config.id, "work", str(tmp_path / "out"), progress=quiet)
+    assert contents(tmp_path / "out") == contents(tmp_path / "work")
+    (tmp_path / "after").mkdir()
+    fill(tmp_path / "after", 3)
+    one.create_snapshot(tmp_path / "after")
+    pushed(one, place)
+    three, _ = cloned(place, tmp_path / "three.git", "tower")
+    with three:
+        assert three.history.projects() == ["after", "work"]
+        assert three.verify(data=True).ok
 
 
 @pytest.mark.parametrize(
