@@ -78,8 +78,11 @@ def test_rows_are_found_after_any_merges() -> None:
     assert all(name.removeprefix(index.FOLDER) == hashlib.sha256(objects[name]).hexdigest() for name in left.objects())
     assert Run.read(left.document()) == left
     name = f"{index.FOLDER}{left.pieces[0][1]}"
+    junk = Index([left], {**objects, name: b"junk"}.__getitem__)
     with pytest.raises(CorruptionError):
-        Index([left], {**objects, name: b"junk"}.__getitem__).find([left.pieces[0][0]])
+        list(junk.rows(left))
+    first = left.pieces[0][0]
+    assert junk.find([first]) == {} and junk.packs_of(first) == []
 
 
 def test_a_row_says_where_a_frame_and_a_chunk_are() -> None:
