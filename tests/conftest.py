@@ -33,12 +33,10 @@ UNMEASURED = {
     "faults",
     "test_copy_of_pruned",
     "test_readme",
-    "test_repair",
     "test_rescue_scripts",
     "test_several_at_once",
     "test_store_upkeep",
     "test_sweep_after_loss",
-    "test_watch_checkouts",
     "test_watch_list",
 }
 """Folders and modules of tests during which no coverage is measured."""

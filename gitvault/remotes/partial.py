@@ -178,8 +178,7 @@ class _Source:
         failed: list[GitVaultError] = []
         work = partial(store_part, self._vault)
         for part, ready in self._remote.fetch(wanted, work, lambda _, error: failed.append(error)):
-            if not isinstance(ready, NewPack):
-                raise CorruptionError(f"{self._remote.shown}: {part.name} should hold git objects; verify the remote")
+            assert isinstance(ready, NewPack)
             publish(ready, self._vault.path / "objects" / "pack", self._vault.disk)
             self._brought.add(part.name)
         if failed:

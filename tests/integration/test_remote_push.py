@@ -593,3 +593,14 @@ def test_records_and_notes_of_both_machines_are_in_both(one: Vault, place: Count
         assert fetch.fetch(one, remote_of(one, place), settings.get(one.path, "off"), progress=quiet).left == ()
         assert len(one.annotations("review", newest)) == 4
         assert b"d" in set(one.area("workspaces").paths())
+
+
+def test_of_a_remote_with_another_vault_and_with_endless_chains_nothing_is_restored(
+    one: Vault, place: Counted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pushed(one, place)
+    with pytest.raises(NotFoundError, match="holds another vault"):
+        partial.restore(remote_of(None, place), "f" * 32, "work", str(tmp_path / "x"), progress=quiet)
+    monkeypatch.setattr(partial, "_DEEPEST", 0)
+    with pytest.raises(CorruptionError, match="more than 0 frames stand on each other"):
+        partial.restore(remote_of(None, place), "", "work", str(tmp_path / "y"), progress=quiet)

@@ -497,6 +497,7 @@ class KillingDisk(CountedDisk):
             raise Killed
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("help_from", ["parity", "copy", "nowhere"])
 def test_a_repair_that_is_killed_leaves_the_vault_no_worse(
     help_from: str, plain: Saved, protected: Saved, tmp_path: Path, request: pytest.FixtureRequest

@@ -221,6 +221,7 @@ def edit(chance: random.Random, root: Path) -> None:
         chance.choice(actions)()
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.deep), pytest.param(3, marks=pytest.mark.deep)])
 def test_whatever_happens_in_checkouts_a_snapshot_is_what_a_scan_would_find(
     vault: Vault, root: Path, seed: int, request: pytest.FixtureRequest

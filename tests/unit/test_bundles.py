@@ -228,3 +228,17 @@ def test_more_than_a_bundle_has_is_refused(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(unity, "MOST", 1)
     with pytest.raises(UnsupportedMedia, match="3 objects, expected at most 1"):
         unity.read(tmp_path / "a.ab")
+
+
+def test_whatever_a_parser_of_unity_bundles_raises_is_one_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = pytest.importorskip("UnityPy")
+
+    def fails(name: str) -> None:
+        raise RecursionError("nested\ntoo deep")
+
+    monkeypatch.setattr(library, "load", fails)
+    (tmp_path / "a.ab").write_bytes(b"UnityFS")
+    with pytest.raises(UnsupportedMedia, match=r"a\.ab: cut off or damaged: nested too deep; its bytes are saved"):
+        unity.read(tmp_path / "a.ab")

@@ -13,6 +13,7 @@ from layered import HILL, MAKERS, SKY, TREE, Colors
 
 from gitvault.errors import AmbiguousError, NotFoundError, ToolMissing, UnsupportedMedia
 from gitvault.formats import Element, format_of
+from gitvault.formats.difference import compare
 from gitvault.formats.elements import (
     DOCUMENT,
     Proof,
@@ -266,3 +267,15 @@ def test_what_is_stale_afterwards_is_known(tmp_path: Path) -> None:
 def test_records_do_not_change() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Proof((), (), True).holds = False  # type: ignore[misc]
+
+
+def test_an_exr_that_was_rendered_again_to_the_same_pixels_is_the_same(tmp_path: Path) -> None:
+    oiio = pytest.importorskip("OpenImageIO")
+    from images import by_oiio, noise
+
+    for name, date in (("a.exr", "2026:01:02 03:04:05"), ("b.exr", "2026:01:02 04:05:06")):
+        by_oiio(tmp_path / name, noise(3, "float16"), DateTime=date, Software=name)
+    assert oiio.ImageBuf(str(tmp_path / "a.exr")).spec().getattribute("DateTime") == "2026:01:02 03:04:05"
+    found = compare(str(tmp_path / "a.exr"), str(tmp_path / "b.exr"), None)
+    assert not found.changed
+    assert {"DateTime"} <= {entry["name"] for entry in found.stats["metadata"]}

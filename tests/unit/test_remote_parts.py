@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import sqlite3
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,7 @@ from gitvault.remotes.journal import Journal
 from gitvault.remotes.opening import open_remote
 from gitvault.remotes.places import Place, Stored, folder_of, open_place, scheme_of
 from gitvault.remotes.places.folder import Folder
+from gitvault.remotes.places.history import History
 from gitvault.remotes.places.patient import Patient
 from gitvault.remotes.places.sftp import Sftp
 from gitvault.remotes.records import Record
@@ -396,3 +398,20 @@ def test_what_an_sftp_server_takes_in_part_or_not_at_all(monkeypatch: pytest.Mon
     with pytest.raises(RemoteFull):
         place.put("a", b"12345")
     place.close()
+
+
+def test_what_a_server_refuses_to_remove_and_is_not_locked_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    stub = pytest.importorskip("botocore.stub")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "none")
+    history = History("bucket", "vault/", {})
+    when = datetime(2026, 1, 2, tzinfo=UTC)
+    listed = {"Versions": [{"Key": "vault/x", "VersionId": "1", "LastModified": when}], "IsTruncated": False}
+    refused = {"Errors": [{"Key": "vault/x", "VersionId": "1", "Code": "AccessDenied", "Message": "no rights"}]}
+    head = {"ResponseMetadata": {"HTTPHeaders": {"date": "Fri, 02 Jan 2026 00:00:00 GMT"}, "HTTPStatusCode": 200}}
+    with stub.Stubber(history._client) as server:
+        server.add_response("list_object_versions", listed)
+        server.add_response("delete_objects", refused)
+        server.add_response("head_object", head)
+        with pytest.raises(ValueError, match=r"\(AccessDenied\) no rights"):
+            history.remove(["x"])

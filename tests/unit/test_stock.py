@@ -468,6 +468,7 @@ def test_what_git_calls_has_no_verbs_of_its_own() -> None:
     assert not set(main.PLUMBING) & set(main.VERBS)
 
 
+@pytest.mark.no_cover
 def test_a_filter_without_pointers_loads_no_more_than_it_needs() -> None:
     """git starts one for each of its commands."""
     heavy = {"sqlite3", "zstandard", "msgpack", "gitvault.vault", "gitvault.config", "subprocess", "argparse"}

@@ -20,6 +20,8 @@ from gitvault.formats.layered.archive import numbered
 _BASE = "base"
 # What is said in the channels too, or is made anew when the file is written.
 _MADE = frozenset(("channels", "chunkCount", "version", "maxSamplesPerPixel"))
+# When and by what it was written: a frame that is rendered again to the same pixels is the same.
+_WRITTEN = frozenset(("capDate", "utcOffset", "software", "Software"))
 _LARGEST = 3 << 30
 
 
@@ -87,7 +89,7 @@ def _layer_hash(part: Any, channels: list[str]) -> str:
 
 
 def _part_hash(part: Any) -> str:
-    said = sorted(f"{key}={value!r}" for key, value in part.header.items() if key not in _MADE)
+    said = sorted(f"{key}={value!r}" for key, value in part.header.items() if key not in _MADE | _WRITTEN)
     return sha256("\n".join(said).encode("utf-8", "replace")).hexdigest()
 
 
