@@ -207,6 +207,6 @@ def test_what_a_standing_depends_on_is_told(work: Path) -> None:
     remotes.probe(work, NOW, cache, Disk())
     silent = remotes.standing_of(work, NOW, WEEK, cache)
     assert silent.doubt() == "" and silent.beside.folders == frozenset()
-    assert NOW < datetime.fromtimestamp(silent.beside.until, UTC) <= NOW + WEEK + timedelta(minutes=5)
+    assert NOW < datetime.fromtimestamp(silent.beside.until, UTC) <= NOW + WEEK + timedelta(hours=5)
     late = datetime.fromtimestamp(silent.beside.until + 1, UTC)
     assert remotes.standing_of(work, late, WEEK, cache).doubt()

@@ -7,6 +7,7 @@ import struct
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from bundles import pak, pck, serialized, unity_bundle, unity_object, unityfs, unitypackage
@@ -241,4 +242,7 @@ def test_whatever_a_parser_of_unity_bundles_raises_is_one_refusal(
     monkeypatch.setattr(library, "load", fails)
     (tmp_path / "a.ab").write_bytes(b"UnityFS")
     with pytest.raises(UnsupportedMedia, match=r"a\.ab: cut off or damaged: nested too deep; its bytes are saved"):
+        unity.read(tmp_path / "a.ab")
+    monkeypatch.setattr(library, "load", lambda name: SimpleNamespace(objects=[]))
+    with pytest.raises(UnsupportedMedia, match=r"a\.ab: cut off or damaged: no object in it; its bytes are saved"):
         unity.read(tmp_path / "a.ab")

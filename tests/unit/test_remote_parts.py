@@ -415,3 +415,16 @@ def test_what_a_server_refuses_to_remove_and_is_not_locked_is_told(monkeypatch: 
         server.add_response("head_object", head)
         with pytest.raises(ValueError, match=r"\(AccessDenied\) no rights"):
             history.remove(["x"])
+
+
+@pytest.mark.parametrize("piece", [b"\xff", b"0" * 40 + b" g 7\n", b"0" * 40 + b" g x\n"])
+def test_pieces_of_an_index_that_are_none_know_nothing(piece: bytes) -> None:
+    names = ["a" * 64, "b" * 64]
+    parts = f"git/{digits(1)}.pack 5\n".encode()
+    objects = {
+        f"{index.FOLDER}{name}": index.frames.compress(content, 3)
+        for name, content in zip(names, (parts, piece), strict=True)
+    }
+    run = Run(1, names[0], (("0" * 40, names[1]),))
+    assert Index([run], objects.__getitem__).find(["0" * 40]) == {}
+    assert Index([run], objects.__getitem__).packs_of("0" * 40) == []
