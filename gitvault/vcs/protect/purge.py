@@ -49,7 +49,7 @@ class Bundles:
         """See Attachments."""
         paths: set[bytes] = set()
         blobs: set[ObjectId] = set()
-        for _, checkout in self._checkouts(attached):
+        for checkout in record.checkouts(self._history, attached).values():
             found = self._look(checkout, matches)
             paths |= found.paths
             blobs |= found.blobs
@@ -57,7 +57,7 @@ class Bundles:
 
     def without(self, attached: ObjectId, matches: Matches, pack: PackWriter) -> ObjectId | None:
         """See Attachments."""
-        checkouts = dict(self._checkouts(attached))
+        checkouts = record.checkouts(self._history, attached)
         entries = []
         for name, (mode, oid) in self._history.tree(attached).items():
             if checkout := checkouts.get(name):
@@ -68,12 +68,6 @@ class Bundles:
                     oid = self._made_without(checkout, found, pack)
             entries.append((name, mode, oid))
         return pack.add(b"tree", encode_tree(entries)) if entries else None
-
-    def _checkouts(self, attached: ObjectId) -> Iterator[tuple[bytes, Attached]]:
-        for name, (_, below) in self._history.tree(attached).items():
-            files = {inner: oid for inner, (_, oid) in self._history.tree(below).items()}
-            if record.RECORD in files:
-                yield name, Attached(record.decode(self._history.blob(files[record.RECORD])), files)
 
     def _look(self, checkout: Attached, matches: Matches) -> _Found:
         key = tuple(oid for _, oid in sorted(checkout.files.items()))
@@ -89,6 +83,9 @@ class Bundles:
         tracked = {entry.path: entry.blob for entry in index_of(self._history, checkout)}
         meant = {path for path in tracked if _is_meant(prefix + path, matches)}
         there = meant - set(said.deleted)
+        if not said.parts:
+            # All is on a remote: nothing to unpack.
+            return _Found(frozenset(prefix + path for path in there), frozenset(), frozenset(there))
         with self._unpacked(checkout) as (place, objects):
             inside = _Inside(objects, matches)
             for oid, kind in _objects(place):
@@ -102,8 +99,8 @@ class Bundles:
     def _made_without(self, checkout: Attached, found: _Found, pack: PackWriter) -> ObjectId:
         files = dict(checkout.files)
         said = checkout.record
-        parts = []
-        for number, part in enumerate(said.parts):
+        parts = list(said.parts)
+        for number, part in enumerate(said.parts if found.blobs else ()):
             name = record.part_name(number)
             with self._unpacked(checkout, number) as (place, _):
                 held = list(_objects(place))
@@ -117,8 +114,7 @@ class Bundles:
                     cut = dict(record.pieces(name, repository.bundle(packed, tips, part.without)))
                     files |= {known: pack.add(b"blob", piece) for known, piece in cut.items()}
                     # No tips: a later snapshot must not build on what is not whole.
-                    part = Part((), part.without, len(cut))
-            parts.append(part)
+                    parts[number] = Part((), part.without, len(cut))
         deleted = tuple(sorted({*said.deleted, *found.tracked}))
         made = replace(said, parts=tuple(parts), deleted=deleted, state="")
         files[record.RECORD] = pack.add(b"blob", record.encode(made))

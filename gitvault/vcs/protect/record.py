@@ -162,10 +162,15 @@ def _oid(text: Any) -> str:
 
 def attached(history: GitHistory, tree: ObjectId | None) -> list[Attached]:
     """The checkouts of a snapshot, given its tree; outer ones first. Raises CorruptionError, NotFoundError."""
-    top = contents.attached(history, tree)
-    found: list[Attached] = []
-    for _, below in history.tree(top).values():
-        files = {name: oid for name, (_, oid) in history.tree(below).items()}
-        if RECORD in files:
-            found.append(Attached(decode(history.blob(files[RECORD])), files))
+    found = checkouts(history, contents.attached(history, tree)).values()
     return sorted(found, key=lambda one: one.record.path)
+
+
+def checkouts(history: GitHistory, attached: ObjectId | None) -> dict[bytes, Attached]:
+    """The checkouts in the tree that is attached to a snapshot, by the names they have there. Errors as above."""
+    found: dict[bytes, Attached] = {}
+    for name, (_, below) in history.tree(attached).items():
+        files = {inner: oid for inner, (_, oid) in history.tree(below).items()}
+        if RECORD in files:
+            found[name] = Attached(decode(history.blob(files[RECORD])), files)
+    return found
