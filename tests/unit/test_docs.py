@@ -106,6 +106,8 @@ def test_requirements_name_rows_that_exist() -> None:
     assert shown <= rows.keys()
     stated = {name for name, row in rows.items() if row.stated}
     assert stated <= shown, "a stated figure without its line"
+    for row in rows.values():
+        assert row.measured == row.name or rows[row.of].story == row.story, row.name
 
 
 def test_every_threat_has_a_test_that_exists() -> None:
