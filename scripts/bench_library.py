@@ -1,9 +1,10 @@
-"""Stories of an asset library: what it takes when files are copied and edited, and how fast its links are followed."""
+"""Stories of an artist's library and workspace: what copies and edits take, how fast links are followed."""
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 from functools import partial
 from pathlib import Path
@@ -51,6 +52,22 @@ def links(bench: Bench) -> None:
 
     bench.alternate("refs-first", {OURS: follow}, bench.repeat, lambda name: forget())
     bench.alternate("refs-again", {OURS: follow}, bench.repeat)
+
+
+def workspace(bench: Bench) -> None:
+    """A home folder in which Krita was used much: 90 MB in 600 brushes and settings."""
+    home = bench.workdir / "source"
+    shutil.rmtree(home, ignore_errors=True)
+    chance = random.Random(5)
+    brushes = home / ".local" / "share" / "krita" / "brushes"
+    brushes.mkdir(parents=True)
+    for number in range(600):
+        (brushes / f"b{number}.gbr").write_bytes(chance.randbytes(bench.count(150_000)))
+    (home / ".config").mkdir()
+    (home / ".config" / "kritarc").write_text(f"[Recent]\nlast={home}/a.kra\n")
+    vault = ours(bench.tools(OURS))
+    capture = partial(vault.call, "workspace", "capture", "krita", "--home", home, "--json")
+    bench.alternate("workspace-capture", {OURS: capture}, bench.repeat, lambda name: vault.init())
 
 
 def _write_scenes(root: Path, textures: int) -> None:

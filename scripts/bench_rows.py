@@ -176,6 +176,7 @@ ROWS = (
     ),
     Row("refs-first", "links", "5,000 linked assets looked through", "s", (Goal(5),)),
     Row("refs-again", "links", "the same, unchanged", "s", (Goal(2),)),
+    Row("workspace-capture", "workspace", "a workspace of 90 MB captured", "s", (Goal(1),)),
     Row(
         "histories-all",
         "histories",
@@ -222,6 +223,7 @@ ROWS = (
             ("C2-versions", "timeline", "timeline-warm", "more than 100 versions under 15 s", 15),
             ("C2-cold", "timeline", "timeline-jpeg", "100 versions without thumbnails under 15 s", 15),
             ("C3-layer", "elements", "psd-layer", "a layer brought back under 10 s", 10),
+            ("C5-capture", "workspace", "workspace-capture", "a workspace captured under 2 s", 2),
             ("G1-import", "players", "feedback-import", "15,000 records in 15 min (1,000 a minute)", 900),
             ("G1-query", "players", "feedback-text", "a query under 3 s", 3),
             ("G3-load", "playtest", "playtest-load", "under 5 % of a core while recording", 0.05),

@@ -47,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stories = {
         **STORIES,
         **{"library": bench_library.library, "links": bench_library.links, "timeline": timeline},
+        "workspace": bench_library.workspace,
         **{"players": players, "histories": histories},
         **{"remote": bench_remote.remote, "remote-files": bench_remote.remote_files},
         **{"import": bench_moving.moving, "import-files": bench_moving.moving_files},
