@@ -314,6 +314,9 @@ def _fetched(session: Session, report: FetchReport, who: dict[str, object], said
     def lines() -> Iterator[str]:
         yield f"{said}: {render.plural(report.snapshots, 'snapshot')}, {render.size(report.bytes)}"
         yield from (f"another line of history: {render.line(line)}" for line in report.lines)
+        yield from (
+            f"its newest record leaves this out, it came all the same: {render.line(one)}" for one in report.hidden
+        )
         yield from (f"left as it was here: {render.line(one.ref)}: {render.line(one.reason)}" for one in report.left)
         yield from (f"could not be had: {render.line(missing)}" for missing in report.missing)
         if count:
@@ -332,6 +335,7 @@ def _fetched(session: Session, report: FetchReport, who: dict[str, object], said
             "lines": list(report.lines),
             "left": [{"ref": one.ref, "reason": one.reason, "damaged": one.damaged} for one in report.left],
             "missing": list(report.missing),
+            "hidden": list(report.hidden),
             "large": {"files": count, "bytes": size},
             "junk": list(report.junk),
         },

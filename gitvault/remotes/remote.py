@@ -48,6 +48,7 @@ _T = TypeVar("_T")
 _HASH = re.compile(r"[0-9a-f]{64}")
 # A transfer that lies is asked again before the object counts as damaged.
 _TRIES = 3
+_AT_ONCE = 64
 _DAMAGED = "damaged"
 _DONE_WITHOUT = "done-without"
 THREADS = 8
@@ -109,11 +110,19 @@ class Remote:
         found = {chain: next(self._sound(names, vault), None) for chain, names in listed.items()}
         return {chain: record for chain, record in found.items() if record}
 
-    def every_record(self, vault: str) -> Iterator[Record]:
-        """All records that can be read, each chain's newest first."""
+    def every_record(self, vault: str, without: Collection[str] = ()) -> Iterator[Record]:
+        """All records that can be read, each chain's newest first. `without`: names of some that are left out."""
         listed = records.by_chain(stored.name for stored in self.place.names(records.FOLDER))
-        for names in listed.values():
-            yield from self._sound(names, vault)
+        names = [one for found in listed.values() for one in found if one[1] not in without]
+
+        def read(one: tuple[int, str]) -> list[Record]:
+            return list(self._sound([one], vault))
+
+        with ThreadPoolExecutor(THREADS, "remote-get") as pool:
+            # As many as memory has room for: each names all pieces of an index.
+            for start in range(0, len(names), _AT_ONCE):
+                for found in pool.map(read, names[start : start + _AT_ONCE]):
+                    yield from found
 
     def _sound(self, names: Iterable[tuple[int, str]], vault: str) -> Iterator[Record]:
         for _, name in names:

@@ -304,3 +304,55 @@ def test_whoever_writes_the_last_record_of_a_chain_keeps_nobody_from_pushing(
     with two:
         assert report.missing == ()
         assert two.history.projects() == ["after", "work"]
+
+
+def forged(place: Counted, vault: str, **changes: object) -> None:
+    """A record in the proper form that follows the newest of the only chain there is."""
+    [mine] = remote_of(None, place).records(vault).values()
+    put_record(place, replace(mine, number=mine.number + 7, previous=records.digest(mine), **changes))
+
+
+@pytest.mark.parametrize("kind", ["no refs", "no runs", "an older state", "another history"])
+def test_a_record_in_the_proper_form_hides_nothing_from_a_clone(
+    kind: str, one: Vault, place: Counted, tmp_path: Path
+) -> None:
+    first = next(record for record in remote_of(None, place).every_record(one.config.id) if record.number == 1)
+    if kind == "another history":
+        (tmp_path / "evil" / "work").mkdir(parents=True)
+        fill(tmp_path / "evil" / "work", 9)
+        with made(tmp_path / "evil.git", "desk", 9) as evil:
+            evil.create_snapshot(tmp_path / "evil" / "work")
+            other = Counted(tmp_path / "other")
+            pushed(evil, other)
+            vault = settings.get(evil.path, "off").id
+            [theirs] = remote_of(None, other).records(vault).values()
+        for stored in list(other.names()):
+            if not stored.name.startswith(("machines/", "vault")):
+                place.put(stored.name, other.get(stored.name))
+        forged(place, one.config.id, refs=theirs.refs, runs=theirs.runs)
+    elif kind == "no refs":
+        forged(place, one.config.id, refs={})
+    elif kind == "no runs":
+        forged(place, one.config.id, runs=())
+    else:
+        forged(place, one.config.id, refs=first.refs, runs=first.runs)
+    wanted = {snapshot.id for snapshot in one.list_snapshots()}
+    two, report = cloned(place, tmp_path / "two.git", "laptop")
+    with two:
+        assert wanted <= {snapshot.id for snapshot in two.list_snapshots()}
+        assert report.hidden
+        assert two.verify(data=True).ok
+        # What came is known from now on.
+        told = settings.get(two.path, "origin")
+        assert fetch.fetch(two, remote_of(two, place), told, progress=quiet).hidden == ()
+
+
+def test_what_a_machine_removed_itself_is_not_hidden(one: Vault, place: Counted, tmp_path: Path) -> None:
+    forget_older(one)
+    pushed(one, place)
+    one.create_snapshot(tmp_path / "work", message="again")
+    pushed(one, place)
+    two, report = cloned(place, tmp_path / "two.git", "laptop")
+    with two:
+        assert report.hidden == ()
+        assert [s.id for s in two.list_snapshots()] == [s.id for s in one.list_snapshots()]

@@ -23,7 +23,7 @@ from gitvault.core.utils.files import FleetingDisk
 from gitvault.core.versioning.refs import RefStore
 from gitvault.core.versioning.transfer import Reach, Walk
 from gitvault.errors import CorruptionError, ExistsError, NotFoundError, RemoteRefused, RemoteUnreachable
-from gitvault.remotes import fetch, git, index, partial, records, settings
+from gitvault.remotes import fetch, git, index, partial, records, settings, views
 from gitvault.remotes.index import Part
 from gitvault.remotes.prune import RemotePruneReport
 from gitvault.remotes.prune import prune as prune_remote
@@ -466,7 +466,7 @@ def test_the_view_of_several_machines_names_each_line(one: Vault, place: Counted
     assert fetch.under("refs/vault/meta/x", str.upper) == "refs/vault/meta/X"
     assert fetch.under("refs/vault/catalog", str.upper) == "refs/vault/catalog"
     (tmp_path / "bare").mkdir()
-    fetch.write_refs(tmp_path / "bare", merged, FleetingDisk())
+    views.write_refs(tmp_path / "bare", merged, FleetingDisk())
     assert RefStore(tmp_path / "bare", FleetingDisk()).list() == merged
 
 
