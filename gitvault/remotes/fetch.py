@@ -20,6 +20,7 @@ from gitvault.errors import CorruptionError, ExistsError, GitVaultError, NotFoun
 from gitvault.remotes import settings
 from gitvault.remotes.hidden import hidden
 from gitvault.remotes.index import Index, Part
+from gitvault.remotes.noted import Noted
 from gitvault.remotes.records import Record, name_of
 from gitvault.remotes.remote import CHUNKS, GIT, Remote
 from gitvault.remotes.views import viewed
@@ -124,8 +125,7 @@ def fetch(vault: Vault, remote: Remote, told: settings.Settings, *, progress: Pr
         tips = vault.history.refs.list(HEADS).values()
         for record in hidden(vault.history, tips, known.values(), older(), running.bring_commit):
             running.uncover(record)
-        if not running.missing:
-            running.note([*remote.index(others).parts(), *passed])
+        running.note([*remote.index(others).parts(), *passed])
     return running.report(tuple(dict.fromkeys(remote.demand(others))))
 
 
@@ -143,12 +143,11 @@ class _Fetch:
         self._lines: list[str] = []
         self._left: list[NotCopied] = []
         self._hidden: list[str] = []
-        # Disposable.
-        self._noted = vault.path / "cache" / "remotes" / f"{name}.seen"
-        self.seen: set[str] = set()
-        """Parts and older records that were fetched: what is removed here later does not come back as missing."""
-        with suppress(OSError):
-            self.seen.update(self._noted.read_text("ascii").split())
+        self._read: set[str] = set()
+        self._seen = Noted(vault, name, "seen")
+        self._had = Noted(vault, name, "read")
+        self.seen = self._seen.names()
+        """What is removed here later does not come back as missing."""
 
     def bring(self, records: Iterable[Record]) -> list[Record]:
         """Fetch what the indexes of these records name and is not here; the records whose index is sound.
@@ -187,16 +186,25 @@ class _Fetch:
 
         vault.disk.make_folder(vault.path / "tmp")
         vault.disk.make_folder(vault.path / "chunks" / "tmp")
+        packs: dict[str, Part] = {}
         for part, ready in self._remote.fetch(wanted, lambda part, content: store_part(vault, part, content), failed):
+            self._read.add(part.name)
             if isinstance(ready, NewPack):
                 publish(ready, vault.path / "objects" / "pack", vault.disk)
             else:
-                vault.disk.rename(ready, vault.path / "chunks" / ready.name.removesuffix(".new"))
+                name = ready.name.removesuffix(".new")
+                vault.disk.rename(ready, vault.path / "chunks" / name)
+                packs[name] = part
             done += part.size
             self._progress("fetching", done, total)
         vault.disk.sync_folder(vault.path / "objects" / "pack")
         vault.disk.sync_folder(vault.path / "chunks")
         vault.history.objects.refresh()
+        # What snapshots find here they do not store again: a pack with other bytes than it says would be believed.
+        for name, reason in vault.store.unsound(packs).items():
+            vault.disk.unlink(vault.path / "chunks" / name)
+            self._read.discard(packs[name].name)
+            failed(packs[name], CorruptionError(reason))
         self._bytes += done
 
     def take(self, record: Record) -> None:
@@ -223,10 +231,11 @@ class _Fetch:
             )
 
     def note(self, names: Iterable[str]) -> None:
-        """Remember these parts and records as seen."""
-        with suppress(OSError, GitVaultError):
-            self._vault.disk.make_folder(self._noted.parent)
-            self._vault.disk.write_durably(self._noted, "".join(f"{name}\n" for name in sorted(set(names))).encode())
+        """Remember what was read, and these parts and records as seen where nothing is missing."""
+        if self._read:
+            self._had.note(self._had.names() | self._read)
+        if not self.missing:
+            self._seen.note(names)
 
     def report(self, junk: tuple[str, ...]) -> FetchReport:
         """What came."""

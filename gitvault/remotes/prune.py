@@ -190,4 +190,4 @@ def _condemn(
         runs=tuple(kept),
         condemned=dict(sorted(condemned.items())),
     )
-    remote.place.put(records.name_of(record), record.encode())
+    remote.commit(record, mine)

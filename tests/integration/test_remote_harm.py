@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,15 +13,21 @@ import pytest
 from away import Counted, fill, made, opened, pushed, quiet, remote_of
 from trees import contents
 
+from gitvault.core.backup_engine.copy import read_refs
 from gitvault.core.backup_engine.retention import Retention
-from gitvault.core.models import Filter, ObjectId
+from gitvault.core.models import ChunkId, Filter, ObjectId
+from gitvault.core.storage import frames
+from gitvault.core.storage.packs import Chunk, Frame, PackInMemory
+from gitvault.core.versioning.transfer import Reach
 from gitvault.errors import CorruptionError, ToolFailed, without_passwords
 from gitvault.remotes import fetch, index, partial, records, settings
 from gitvault.remotes.index import Run
+from gitvault.remotes.noted import Noted
 from gitvault.remotes.prune import RemotePruneReport
 from gitvault.remotes.prune import prune as prune_remote
 from gitvault.remotes.push import PushReport, push
 from gitvault.remotes.records import Record
+from gitvault.remotes.remote import name_of
 from gitvault.remotes.verify import verify
 from gitvault.vault import Vault
 
@@ -356,3 +363,106 @@ def test_what_a_machine_removed_itself_is_not_hidden(one: Vault, place: Counted,
     with two:
         assert report.hidden == ()
         assert [s.id for s in two.list_snapshots()] == [s.id for s in one.list_snapshots()]
+
+
+def test_what_another_machine_says_is_there_is_sent_all_the_same(one: Vault, place: Counted, tmp_path: Path) -> None:
+    """Until this machine has read it: a record in the proper form, with rows that lead to a pack that is there."""
+    (tmp_path / "after").mkdir()
+    fill(tmp_path / "after", 3)
+    one.create_snapshot(tmp_path / "after")
+    reach = Reach(one.history).walk(read_refs(one.history))
+    known = remote_of(None, place).index(remote_of(None, place).records(one.config.id).values())
+    git, chunks = (next(p for p in known.parts().values() if p.name.startswith(kind)) for kind in ("git/", "chunks/"))
+    rows = [(oid.hex(), "g 0") for oid in reach.objects()] + [(file.oid, "c 1 0 9 9 0 9") for file in reach.pointers]
+    lie = index.merge(known, (), [git, chunks], sorted(rows), place.put)
+    [mine] = remote_of(None, place).records(one.config.id).values()
+    put_record(place, replace(mine, chain="f" * 32, machine="evil", refs=read_refs(one.history), runs=(lie,)))
+    report = pushed(one, place)
+    assert report.snapshots == 1
+    for path in (tmp_path / "place" / "machines" / ("f" * 32)).iterdir():
+        path.unlink()
+    two, report_of_clone = cloned(place, tmp_path / "two.git", "laptop")
+    with two:
+        assert report_of_clone.missing == ()
+        assert len(two.list_snapshots()) == 3
+        assert two.verify(data=True).ok
+
+
+def test_what_was_read_of_another_machine_is_not_sent_again(one: Vault, place: Counted, tmp_path: Path) -> None:
+    two, _ = cloned(place, tmp_path / "two.git", "laptop")
+    with two:
+        before = len(place.put_names)
+        assert again(two, place).bytes < 10_000
+        assert not any(name.startswith("chunks/") for name in place.put_names[before:])
+        (tmp_path / "work" / "new.bin").write_bytes((tmp_path / "work" / "large.bin").read_bytes()[:100_000])
+        two.create_snapshot(tmp_path / "work")
+        assert again(two, place).bytes < 60_000
+
+
+def test_who_writes_into_the_chain_of_another_is_not_believed(one: Vault, place: Counted, tmp_path: Path) -> None:
+    (tmp_path / "after").mkdir()
+    fill(tmp_path / "after", 3)
+    one.create_snapshot(tmp_path / "after")
+    # It says that what is about to be pushed is there.
+    forged(place, one.config.id, refs=read_refs(one.history))
+    chain = settings.get(one.path, "off").chain
+    before = len(place.put_names)
+    report = pushed(one, place)
+    assert report.snapshots == 1
+    assert settings.get(one.path, "off").chain != chain
+    # What the machine had pushed itself is not sent again.
+    assert len(place.put_names) - before < 8
+    assert pushed(one, place).uploaded == 0
+    for path in (tmp_path / "place" / "machines" / chain).iterdir():
+        path.unlink()
+    two, report_of_clone = cloned(place, tmp_path / "two.git", "laptop")
+    with two:
+        assert report_of_clone.missing == ()
+        assert len(two.list_snapshots()) == 3
+        assert two.verify(data=True).ok
+
+
+def test_a_place_that_shows_an_old_list_costs_nothing(one: Vault, place: Counted, tmp_path: Path) -> None:
+    old = {stored.name for stored in place.names("machines/")}
+    (tmp_path / "after").mkdir()
+    fill(tmp_path / "after", 3)
+    one.create_snapshot(tmp_path / "after")
+    pushed(one, place)
+    new = {stored.name for stored in place.names("machines/")} - old
+    everything = place.names
+    place.names = lambda prefix="": (stored for stored in everything(prefix) if stored.name not in new)  # type: ignore[method-assign]
+    fill(tmp_path / "after", 4)
+    one.create_snapshot(tmp_path / "after")
+    before = len(place.put_names)
+    pushed(one, place)
+    place.names = everything  # type: ignore[method-assign]
+    numbers = [parsed[1] for stored in place.names("machines/") if (parsed := records.parse_name(stored.name))]
+    assert sorted(numbers) == [1, 2, 3, 4]
+    assert len(place.put_names) - before < 8
+    two, report = cloned(place, tmp_path / "two.git", "laptop")
+    with two:
+        assert (report.hidden, report.missing) == ((), ())
+        assert len(two.list_snapshots()) == 4
+
+
+def test_a_pack_with_other_bytes_than_it_says_is_not_taken_in(one: Vault, place: Counted, tmp_path: Path) -> None:
+    """What a snapshot finds in the vault it does not store again."""
+    content = random.Random(7).randbytes(4096)
+    pack = PackInMemory()
+    stored = frames.compress(bytes(50_000), 1)
+    frame, victim = Frame(0, 0, len(stored), 50_000, ()), ChunkId(hashlib.sha256(content).digest())
+    pack.add_copy(frame, stored, [Chunk(victim, 0, 0, 4096)])
+    pack.seal()
+    name = name_of("chunks/", pack.content(), ".zpk")
+    place.put(name, pack.content())
+    [mine] = remote_of(None, place).records(one.config.id).values()
+    known = remote_of(None, place).index([mine])
+    row = index.chunk_row(0, pack.table.frames[0], pack.table.chunks[0])
+    run = index.merge(known, (), [index.Part(name, len(pack.content()))], [(victim.hex(), row)], place.put)
+    put_record(place, replace(mine, chain="f" * 32, machine="evil", refs={}, runs=(run,)))
+    two, report = cloned(place, tmp_path / "two.git", "laptop")
+    with two:
+        assert any(victim.hex() in one for one in report.missing)
+        assert not two.store.known([victim])
+        assert two.verify(data=True).ok
+        assert name not in Noted(two, "origin", "read").names()
