@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gitvault.core.backup_engine.copy import project_of
@@ -123,9 +123,11 @@ def fetch(vault: Vault, remote: Remote, told: settings.Settings, *, progress: Pr
                     yield record
 
         tips = vault.history.refs.list(HEADS).values()
-        for record in hidden(vault.history, tips, known.values(), older(), running.bring_commit):
-            running.uncover(record)
-        running.note([*remote.index(others).parts(), *passed])
+        for record, refs in hidden(vault.history, tips, known.values(), older(), running.bring_commit):
+            running.uncover(replace(record, refs=refs))
+        running.note_read()
+        if not running.missing:
+            running.note_seen([*remote.index(others).parts(), *passed])
     return running.report(tuple(dict.fromkeys(remote.demand(others))))
 
 
@@ -230,12 +232,14 @@ class _Fetch:
                 if ref.startswith(HEADS)
             )
 
-    def note(self, names: Iterable[str]) -> None:
-        """Remember what was read, and these parts and records as seen where nothing is missing."""
+    def note_read(self) -> None:
+        """Remember what was read: a push believes what others say is in it."""
         if self._read:
             self._had.note(self._had.names() | self._read)
-        if not self.missing:
-            self._seen.note(names)
+
+    def note_seen(self, names: Iterable[str]) -> None:
+        """Remember these parts and records as seen."""
+        self._seen.note(names)
 
     def report(self, junk: tuple[str, ...]) -> FetchReport:
         """What came."""
@@ -249,6 +253,13 @@ class _Fetch:
             junk,
             hidden=tuple(self._hidden),
         )
+
+
+def commits_of(
+    vault: Vault, remote: Remote, told: settings.Settings, progress: Progress
+) -> Callable[[Record, ObjectId], None]:
+    """What brings the commit that a record names, with the pack it is in, where it is not here and can be had."""
+    return _Fetch(vault, remote, told.name, set(), progress).bring_commit
 
 
 def _id(vault: Vault, remote: Remote, told: settings.Settings) -> str:

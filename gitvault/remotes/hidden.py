@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 
 from gitvault.core.backup_engine.copy import DOINGS, grouped
 from gitvault.core.models import ObjectId
@@ -26,8 +25,8 @@ def hidden(
     newest: Iterable[Record],
     older: Iterable[Record],
     bring: Callable[[Record, ObjectId], None] = lambda record, tip: None,
-) -> Iterator[Record]:
-    """Of the `older` records those with hidden projects, with the refs of these and of the catalog, and no others.
+) -> Iterator[tuple[Record, dict[str, ObjectId]]]:
+    """Of the `older` records those with hidden projects, and the refs of these and of the catalog.
 
     `tips`: the commits from which what is not hidden is found. `newest`: each machine's newest record. `bring` sees to
     it that a commit is here, if it can; one that cannot be had is passed over.
@@ -53,7 +52,7 @@ def hidden(
                     found |= group
         if found:
             # Where the projects lie comes along. Notes do not: what was taken out of them later would be back.
-            yield replace(record, refs=found | {ref: record.refs[ref] for ref in (catalog.REF,) if ref in record.refs})
+            yield record, found | {ref: oid for ref, oid in record.refs.items() if ref == catalog.REF}
             for ref, tip in found.items():
                 if ref.startswith(HEADS):
                     known.add(tip)

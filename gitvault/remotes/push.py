@@ -235,6 +235,7 @@ class _Push:
                 continue
             try:
                 walk = reach.walk(group)
+                fresh = len(walk.snapshots) - len(self._find([oid.hex() for oid in walk.snapshots]))
                 self._send_objects(list(walk.found), self._structure, _STRUCTURE_SIZE)
                 self._send_objects([oid for oid in walk.files if oid not in walk.found], self._files, _PART_SIZE)
                 for pointer in self._lacking(walk.pointers):
@@ -245,7 +246,7 @@ class _Push:
                 done |= {ref: oid for ref, oid in before.items() if ref in group}
             else:
                 reach.keep(walk)
-                snapshots += walk.snapshots
+                snapshots += fresh
                 done |= group
         return done, snapshots
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from gitvault.core.models import ChunkId, Filter, ObjectId
 from gitvault.core.storage import frames
 from gitvault.core.storage.packs import Chunk, Frame, PackInMemory
 from gitvault.core.versioning.transfer import Reach
-from gitvault.errors import CorruptionError, ToolFailed, without_passwords
+from gitvault.errors import NotFoundError, RemoteRefused, ToolFailed, without_passwords
 from gitvault.remotes import fetch, index, partial, records, settings
 from gitvault.remotes.index import Run
 from gitvault.remotes.noted import Noted
@@ -218,12 +219,92 @@ def test_a_prune_keeps_what_only_a_damaged_record_names(one: Vault, place: Count
         theirs = settings.get(two.path, "origin").chain
     names = {stored.name for stored in place.names()}
     age(tmp_path / "place", 5000)
-    pruned_before = [name for name in names if name.startswith(f"machines/{theirs}/")]
-    place.spoil = lambda name, content: b"x" + content if name in pruned_before else content
+    spoiled = [name for name in names if name.startswith(f"machines/{theirs}/")]
+    place.spoil = lambda name, content: b"x" + content if name in spoiled else content
     place._inner.versions = lambda name: iter(())
-    with pytest.raises(CorruptionError, match="what it needs must stay"):
-        pruned(one, place, 1000)
+    report = pruned(one, place, 1000)
+    assert (report.deleted, report.junk) == (0, tuple(spoiled))
     assert names <= {stored.name for stored in place.names()}
+    # Whoever knows that it is nobody's says so.
+    place.put(stray := name_of("git/", b"stray", ".pack"), b"stray")
+    age(tmp_path / "place", 5000)
+    told = settings.get(one.path, "off")
+    for grace in (1000, 0):
+        without = prune_remote(one, remote_of(one, place), told, grace=grace, yes=True, junk=True, progress=quiet)
+        assert without.junk == ()
+        assert without.deleted
+    assert not {*spoiled, stray} & {stored.name for stored in place.names()}
+    three, _ = cloned(place, tmp_path / "three.git", "tower")
+    with three:
+        assert three.verify(data=True).ok
+
+
+def test_a_prune_goes_on_without_what_came_before_a_damaged_record(one: Vault, place: Counted, tmp_path: Path) -> None:
+    place.put(f"machines/{'e' * 32}/{5:020d}-{'a' * 64}", b"junk")
+    age(tmp_path / "place", 5000)
+    place.put(stray := name_of("git/", b"stray", ".pack"), b"stray")
+    os.utime(tmp_path / "place" / stray, (time.time() - 4000, time.time() - 4000))
+    before = {stored.name for stored in place.names()}
+    pruned(one, place, 1000)
+    report = pruned(one, place, 0)
+    assert len(report.junk) == 1
+    assert before - {stored.name for stored in place.names()} == {stray}
+
+
+def test_a_prune_keeps_what_a_record_in_the_proper_form_hides(one: Vault, place: Counted, tmp_path: Path) -> None:
+    """Also where the machine that prunes has not fetched since."""
+    two, _ = cloned(place, tmp_path / "two.git", "laptop")
+    with two:
+        (tmp_path / "third").mkdir()
+        fill(tmp_path / "third", 3)
+        two.create_snapshot(tmp_path / "third")
+        again(two, place)
+        chain = settings.get(two.path, "origin").chain
+        third = two.list_snapshots(Filter(project="third"))[0].id
+    theirs = remote_of(None, place).records(one.config.id)[chain]
+    put_record(place, replace(theirs, number=theirs.number + 1, refs={}, runs=(), previous=records.digest(theirs)))
+    age(tmp_path / "place", 5000)
+    before = {stored.name for stored in place.names()}
+    with pytest.raises(NotFoundError, match="git-vault fetch off first"):
+        pruned(one, place, 1000)
+    assert before <= {stored.name for stored in place.names()}
+    told = settings.get(one.path, "off")
+    assert fetch.fetch(one, remote_of(one, place), told, progress=quiet).hidden
+    report = pruned(one, place, 1000)
+    assert report.hidden == (records.name_of(theirs),)
+    assert partial.restore(remote_of(None, place), "", third, str(tmp_path / "out"), progress=quiet).snapshot == third
+    # Once it is pushed by somebody who has it, it stays for that.
+    pushed(one, place)
+    age(tmp_path / "place", 5000)
+    assert pruned(one, place, 1000).hidden == ()
+    age(tmp_path / "place", 5000)
+    pruned(one, place, 1000)
+    three, _ = cloned(place, tmp_path / "three.git", "tower")
+    with three:
+        assert third in {snapshot.id for snapshot in three.list_snapshots()}
+        assert three.verify(data=True).ok
+
+
+def test_a_prune_says_what_helps_where_a_fetch_does_not(one: Vault, place: Counted, tmp_path: Path) -> None:
+    two, _ = cloned(place, tmp_path / "two.git", "laptop")
+    with two:
+        again(two, place)
+        forget_older(two)
+        told = settings.get(two.path, "origin")
+        with pytest.raises(NotFoundError, match=r"laptop: .* git-vault push origin first"):
+            pruned(two, place, 1000, "origin")
+        again(two, place)
+        fetch.fetch(two, remote_of(two, place, "origin"), told, progress=quiet)
+        with pytest.raises(NotFoundError, match=r"desk: .* where that brings nothing, prune from a new clone"):
+            pruned(two, place, 1000, "origin")
+
+
+def test_what_somebody_else_wrote_into_its_chain_a_machine_does_not_go_on(one: Vault, place: Counted) -> None:
+    forged(place, one.config.id, refs={})
+    with pytest.raises(RemoteRefused, match="push to it first"):
+        pruned(one, place, 1000)
+    pushed(one, place)
+    pruned(one, place, 1000)
 
 
 def test_an_interrupted_push_goes_on_beside_a_prune(one: Vault, place: Counted, tmp_path: Path, monkeypatch) -> None:

@@ -384,7 +384,7 @@ def test_prune_keeps_what_another_machine_needs(one: Vault, place: Counted, tmp_
         fill(tmp_path / "third", 3)
         two.create_snapshot(tmp_path / "third")
         push(two, remote_of(two, place, "origin"), told, progress=quiet)
-        with pytest.raises(NotFoundError, match="git-vault fetch first"):
+        with pytest.raises(NotFoundError, match="git-vault fetch off first"):
             prune_remote(one, remote_of(one, place), settings.get(one.path, "off"), grace=0, yes=True, progress=quiet)
         fetch.fetch(one, remote_of(one, place), settings.get(one.path, "off"), progress=quiet)
         prune_remote(one, remote_of(one, place), settings.get(one.path, "off"), grace=0, yes=True, progress=quiet)
@@ -489,9 +489,9 @@ def test_walks_leave_out_what_is_known(one: Vault) -> None:
     reach = Reach(one.history)
     everything = reach.walk(tips)
     assert isinstance(everything, Walk)
-    assert everything.snapshots == 3
+    assert len(everything.snapshots) == 3
     reach.know(one.history, {ref: one.history.commit(oid).parents[0] for ref, oid in tips.items()})
-    assert reach.walk(tips).snapshots == 1
+    assert len(reach.walk(tips).snapshots) == 1
     reach.keep(everything)
     assert list(reach.walk(tips).objects()) == []
 
