@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import random
@@ -20,7 +21,7 @@ from gitvault.core.models import ChunkId, Filter, ObjectId
 from gitvault.core.storage import frames
 from gitvault.core.storage.packs import Chunk, Frame, PackInMemory
 from gitvault.core.versioning.transfer import Reach
-from gitvault.errors import NotFoundError, RemoteRefused, ToolFailed, without_passwords
+from gitvault.errors import NotFoundError, RemoteRefused, RemoteUnreachable, ToolFailed, without_passwords
 from gitvault.remotes import fetch, index, partial, records, settings
 from gitvault.remotes.index import Run
 from gitvault.remotes.noted import Noted
@@ -308,7 +309,6 @@ def test_what_somebody_else_wrote_into_its_chain_a_machine_does_not_go_on(one: V
 
 
 def test_an_interrupted_push_goes_on_beside_a_prune(one: Vault, place: Counted, tmp_path: Path, monkeypatch) -> None:
-    from gitvault.errors import RemoteUnreachable
 
     two, _ = cloned(place, tmp_path / "two.git", "laptop")
     with two:
@@ -547,3 +547,66 @@ def test_a_pack_with_other_bytes_than_it_says_is_not_taken_in(one: Vault, place:
         assert not two.store.known([victim])
         assert two.verify(data=True).ok
         assert name not in Noted(two, "origin", "read").names()
+
+
+def test_whatever_answer_gets_lost_no_pushed_snapshot_does(one: Vault, place: Counted, tmp_path: Path) -> None:
+    """Two machines in turn, clocks apart; one put after the other fails, or arrives and nobody hears of it."""
+    two, _ = cloned(place, tmp_path / "two.git", "laptop")
+    projects = {vault: tmp_path / name for vault, name in ((one, "work"), (two, "other"))}
+    (tmp_path / "other").mkdir()
+    count = 0
+
+    def put(name: str, content: bytes) -> None:
+        nonlocal count
+        count += 1
+        if count == number and not arrives:
+            raise RemoteUnreachable("before it arrived")
+        sound(name, content)
+        if count == number:
+            raise RemoteUnreachable("after it arrived")
+
+    sound = place.put
+    with two:
+        for arrives in (False, True):
+            for number in range(1, 7):
+                for vault, folder in projects.items():
+                    fill(folder, 10 * number + arrives, size=20_000)
+                    vault.create_snapshot(folder)
+                    count = 0
+                    place.put = put  # type: ignore[method-assign]
+                    with contextlib.suppress(RemoteUnreachable):
+                        (pushed if vault is one else again)(vault, place)
+                    place.put = sound  # type: ignore[method-assign]
+                    (pushed if vault is one else again)(vault, place)
+        saved = {snapshot.id for vault in projects for snapshot in vault.list_snapshots()}
+    chains = records.by_chain(stored.name for stored in place.names("machines/"))
+    # No number twice: which of two counts nobody could tell.
+    assert all(len({number for number, _ in each}) == len(each) for each in chains.values())
+    assert len(chains) == 2
+    three, report = cloned(place, tmp_path / "three.git", "tower")
+    with three:
+        assert (report.hidden, report.missing, report.left) == ((), (), ())
+        assert {snapshot.id for snapshot in three.list_snapshots()} == saved
+        assert three.verify(data=True).ok
+
+
+def test_what_is_sent_and_put_twice_or_late_changes_nothing(one: Vault, place: Counted, tmp_path: Path) -> None:
+    """A server that answers late may store the first of two puts after the second, and lose a removal."""
+    objects = {stored.name: place.get(stored.name) for stored in place.names()}
+    forget_older(one)
+    pushed(one, place)
+    pruned(one, place, 1000)
+    pruned(one, place, 0)
+    for name, content in objects.items():
+        place.put(name, content)
+    fetched = fetch.fetch(one, remote_of(one, place), settings.get(one.path, "off"), progress=quiet)
+    assert fetched.hidden == ()
+    (tmp_path / "after").mkdir()
+    fill(tmp_path / "after", 3)
+    one.create_snapshot(tmp_path / "after")
+    pushed(one, place)
+    two, report = cloned(place, tmp_path / "two.git", "laptop")
+    with two:
+        assert (report.hidden, report.missing) == ((), ())
+        assert {s.id for s in two.list_snapshots()} == {s.id for s in one.list_snapshots()}
+        assert two.verify(data=True).ok
