@@ -71,13 +71,18 @@ def prune(
     now = _server_now(remote)
     listed = list(remote.place.names())
     times = {stored.name: stored.time for stored in listed}
-    torn = [] if junk else sorted({name for name in remote.torn if _may_count(name, newest)})
+    # Whose index cannot be read is as one that is damaged.
+    unsound = {records.name_of(one) for one in newest.values() if one is not mine and not remote.is_sound(one)}
+    newest = {chain: record for chain, record in newest.items() if records.name_of(record) not in unsound}
+    torn = [] if junk else sorted({name for name in {*remote.torn, *unsound} if _may_count(name, newest)})
     # A record comes after all that it names.
     doubtful = max((times.get(name, now) for name in torn), default=0)
     recent: list[Record] = []
 
     def older() -> Iterator[Record]:
-        for record in remote.every_record(there, without={records.name_of(record) for record in newest.values()}):
+        for record in remote.every_record(there, without={records.name_of(one) for one in newest.values()} | unsound):
+            if not remote.is_sound(record):
+                continue
             if times.get(records.name_of(record), 0) > now - grace:
                 recent.append(record)
             yield record

@@ -18,7 +18,7 @@ from trees import contents
 from gitvault.core.backup_engine.copy import read_refs
 from gitvault.core.backup_engine.retention import Retention
 from gitvault.core.models import ChunkId, Filter, ObjectId
-from gitvault.core.storage import frames
+from gitvault.core.storage import checks, frames
 from gitvault.core.storage.packs import Chunk, Frame, PackInMemory
 from gitvault.core.versioning.transfer import Reach
 from gitvault.errors import NotFoundError, RemoteRefused, RemoteUnreachable, ToolFailed, without_passwords
@@ -31,6 +31,7 @@ from gitvault.remotes.push import PushReport, push
 from gitvault.remotes.records import Record
 from gitvault.remotes.remote import name_of
 from gitvault.remotes.verify import verify
+from gitvault.remotes.views import viewed
 from gitvault.vault import Vault
 
 
@@ -167,6 +168,7 @@ def test_a_record_whose_index_is_junk_keeps_nobody_from_the_others(
     kind: str, one: Vault, place: Counted, tmp_path: Path
 ) -> None:
     mine = next(iter(remote_of(None, place).records(one.config.id).values()))
+    sound = {stored.name for stored in place.names()}
     run = HOSTILE[kind](place)
     put_record(place, replace(mine, chain="f" * 32, machine="evil", number=9, runs=(run,)))
     two, report = cloned(place, tmp_path / "two.git", "laptop")
@@ -174,6 +176,11 @@ def test_a_record_whose_index_is_junk_keeps_nobody_from_the_others(
         assert len(two.list_snapshots()) == 2
         assert two.verify(data=True).ok
         assert report.junk or report.missing
+    found = verify(remote_of(None, place), one.config.id, data=True, progress=quiet).defects
+    assert found
+    assert not any(defect.object in sound for defect in found)
+    age(tmp_path / "place", 5000)
+    pruned(one, place, 1000)
     partial.restore(remote_of(None, place), one.config.id, "work", str(tmp_path / "out"), progress=quiet)
     assert contents(tmp_path / "out") == contents(tmp_path / "work")
     (tmp_path / "after").mkdir()
@@ -460,6 +467,11 @@ def test_what_another_machine_says_is_there_is_sent_all_the_same(one: Vault, pla
     put_record(place, replace(mine, chain="f" * 32, machine="evil", refs=read_refs(one.history), runs=(lie,)))
     report = pushed(one, place)
     assert report.snapshots == 1
+    lies = verify(remote_of(None, place), one.config.id, data=True, progress=quiet).defects
+    assert {(defect.object, defect.reason.partition(" of ")[0]) for defect in lies} == {
+        (git.name, "the index says"),
+        (chunks.name, "the index says"),
+    }
     for path in (tmp_path / "place" / "machines" / ("f" * 32)).iterdir():
         path.unlink()
     two, report_of_clone = cloned(place, tmp_path / "two.git", "laptop")
@@ -610,3 +622,25 @@ def test_what_is_sent_and_put_twice_or_late_changes_nothing(one: Vault, place: C
         assert (report.hidden, report.missing) == ((), ())
         assert {s.id for s in two.list_snapshots()} == {s.id for s in one.list_snapshots()}
         assert two.verify(data=True).ok
+
+
+def test_what_is_known_of_records(one: Vault, place: Counted, tmp_path: Path) -> None:
+    told = settings.get(one.path, "off")
+    [mine] = remote_of(None, place).records(told.id).values()
+    assert remote_of(one, place).last_own(told.id, told.chain) == (mine, 2)
+    assert remote_of(one, place).last_own(told.id, "0" * 32) == (mine, 0)
+    assert remote_of(None, place).last_own(told.id, told.chain) == (None, 0)
+    with viewed(one.history, mine.refs) as view:
+        assert view.refs.list() == mine.refs
+        assert view.projects() == ["work"]
+    tip = mine.refs["refs/heads/work"]
+    with made(tmp_path / "tower.git", "tower") as tower:
+        bring = fetch.commits_of(tower, remote_of(None, place), told, quiet)
+        bring(mine, ObjectId(bytes(20)))
+        bring(mine, tip)
+        assert tower.history.commit(tip).parents
+    packs = sorted((one.path / "chunks").glob("*.zpk"))
+    assert one.store.unsound([pack.name for pack in packs]) == {}
+    assert all(checks.check_pack(pack, one.store._reader, one.store._pool) == [] for pack in packs)
+    (one.path / "chunks" / f"{'0' * 64}.zpk").write_bytes(b"no pack")
+    assert list(one.store.unsound([f"{'0' * 64}.zpk"])) == [f"{'0' * 64}.zpk"]
