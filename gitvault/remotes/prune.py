@@ -63,7 +63,7 @@ def prune(
     _demand_all(remote)
     if mine is None:
         raise RemoteRefused(f"{remote.shown}: nothing of this vault is there; push to it first")
-    last, number = remote.last_own(there, told.chain)
+    last, number = remote.last_own(there, told.chain, mine)
     if number and mine.number > number:
         raise RemoteRefused(f"{remote.shown}: {records.name_of(mine)} is not of this vault; push to it first")
     if last and last.chain == told.chain:

@@ -198,7 +198,7 @@ class _Push:
         """What this machine pushed last, and the number of its next record, in a new chain where that must be."""
         remote, told = self._remote, self._told
         newest = self._records.get(told.chain)
-        last, number = remote.last_own(told.id, told.chain)
+        last, number = remote.last_own(told.id, told.chain, newest)
         if not number and newest and newest.number < records.LAST:
             # Nothing is remembered here.
             return newest, newest.number + 1

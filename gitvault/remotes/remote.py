@@ -224,17 +224,20 @@ class Remote:
         self._note(_OWN, [name])
         return len(content)
 
-    def last_own(self, vault: str, chain: str) -> tuple[Record | None, int]:
+    def last_own(self, vault: str, chain: str, listed: Record | None) -> tuple[Record | None, int]:
         """The newest record that this machine remembers to have put, if it is there, and the greatest number that it
-        used in that chain, 0 when it remembers none.
+        used in that chain, 0 when it remembers none. `listed`: the newest of the chain as the place lists it.
         """
         numbers: dict[str, int] = {}
         found = None
-        for name in sorted(self._noted(_OWN), reverse=True):
+        # Where a new chain was begun and the answer got lost, there is one of each.
+        for name in sorted(self._noted(_OWN), key=lambda name: (f"/{chain}/" in name, name), reverse=True):
             whose, number, _ = records.parse_name(name) or ("", 0, "")
             numbers[whose] = max(number, numbers.get(whose, 0))
-            with suppress(ValueError, RemoteSealed, StopIteration):
-                found = found or records.decode(name, next(self._contents(name)), vault)
+            if listed and name == records.name_of(listed):
+                found = found or listed
+            with suppress(NotFoundError, CorruptionError, RemoteSealed, ValueError):
+                found = found or records.decode(name, self.place.get(name), vault)
         return found, numbers.get(chain, 0)
 
     def _noted(self, file: str) -> set[str]:

@@ -627,9 +627,10 @@ def test_what_is_sent_and_put_twice_or_late_changes_nothing(one: Vault, place: C
 def test_what_is_known_of_records(one: Vault, place: Counted, tmp_path: Path) -> None:
     told = settings.get(one.path, "off")
     [mine] = remote_of(None, place).records(told.id).values()
-    assert remote_of(one, place).last_own(told.id, told.chain) == (mine, 2)
-    assert remote_of(one, place).last_own(told.id, "0" * 32) == (mine, 0)
-    assert remote_of(None, place).last_own(told.id, told.chain) == (None, 0)
+    assert remote_of(one, place).last_own(told.id, told.chain, mine) == (mine, 2)
+    assert remote_of(one, place).last_own(told.id, told.chain, None) == (mine, 2)
+    assert remote_of(one, place).last_own(told.id, "0" * 32, None) == (mine, 0)
+    assert remote_of(None, place).last_own(told.id, told.chain, mine) == (None, 0)
     with viewed(one.history, mine.refs) as view:
         assert view.refs.list() == mine.refs
         assert view.projects() == ["work"]
