@@ -38,6 +38,8 @@ def _configure(parser: ArgumentParser) -> None:
     parser.add_argument("--auto", action="store_true", help="add: push after each snapshot, in the background")
     parser.add_argument("--rate", metavar="R", type=filled(str), help="add: bytes a second at most, such as 500k or 2m")
     parser.add_argument("--chunks", metavar="NAME", type=filled(str), help="add: of a git URL, where large files go")
+    what_junk = "prune: also where a record is damaged, without what it named"
+    parser.add_argument("--junk", action="store_true", help=what_junk)
     parser.add_argument("--yes", action="store_true", help="prune: remove; without it only say what would go")
     what = "prune: days by the server's clock that an object is kept when nothing needs it any more"
     parser.add_argument("--grace", metavar="DAYS", type=count, default=7, help=what)
@@ -150,15 +152,34 @@ def _prune(session: Session, arguments: Namespace) -> Answer:
 
     with opened(session, arguments.words[0]) as (told, remote):
         grace = arguments.grace * 86_400
-        report = prune(session.vault, remote, told, grace=grace, yes=arguments.yes, progress=session.progress)
+        report = prune(
+            session.vault,
+            remote,
+            told,
+            grace=grace,
+            yes=arguments.yes,
+            junk=arguments.junk,
+            progress=session.progress,
+        )
     done = "removed" if arguments.yes else "would be removed"
     lines = [
         f"{render.plural(report.deleted, 'object')}, {render.size(report.bytes)}, {done}; {report.kept:,} kept",
         f"{render.plural(report.condemned, 'pack')} that nothing needs, to be removed in {arguments.grace} days",
     ]
     return Answer(
-        {"deleted": report.deleted, "bytes": report.bytes, "condemned": report.condemned, "kept": report.kept},
-        lines if report.condemned else lines[:1],
+        {
+            "deleted": report.deleted,
+            "bytes": report.bytes,
+            "condemned": report.condemned,
+            "kept": report.kept,
+            "junk": list(report.junk),
+            "hidden": list(report.hidden),
+        },
+        [
+            *(lines if report.condemned else lines[:1]),
+            *(f"damaged, what came before it stays; without it: --junk: {name}" for name in report.junk),
+            *(f"no newer record leads to what this one names, it stays: {name}" for name in report.hidden),
+        ],
         [] if arguments.yes else [f"{session.command} remote prune {told.name} --yes"],
     )
 
@@ -314,6 +335,9 @@ def _fetched(session: Session, report: FetchReport, who: dict[str, object], said
     def lines() -> Iterator[str]:
         yield f"{said}: {render.plural(report.snapshots, 'snapshot')}, {render.size(report.bytes)}"
         yield from (f"another line of history: {render.line(line)}" for line in report.lines)
+        yield from (
+            f"its newest record leaves this out, it came all the same: {render.line(one)}" for one in report.hidden
+        )
         yield from (f"left as it was here: {render.line(one.ref)}: {render.line(one.reason)}" for one in report.left)
         yield from (f"could not be had: {render.line(missing)}" for missing in report.missing)
         if count:
@@ -332,6 +356,7 @@ def _fetched(session: Session, report: FetchReport, who: dict[str, object], said
             "lines": list(report.lines),
             "left": [{"ref": one.ref, "reason": one.reason, "damaged": one.damaged} for one in report.left],
             "missing": list(report.missing),
+            "hidden": list(report.hidden),
             "large": {"files": count, "bytes": size},
             "junk": list(report.junk),
         },

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from gitvault.core.backup_engine.copy import project_of
 from gitvault.core.interfaces import Progress
 from gitvault.core.models import ChunkId, CopyReport, NotCopied, ObjectId, Pointer
 from gitvault.core.storage.packs import format_table, read_table, table_hash
-from gitvault.core.utils.files import Disk, FleetingDisk
 from gitvault.core.utils.names import from_ref_component, ref_component
 from gitvault.core.utils.process import git
 from gitvault.core.versioning.history import HEADS, META, GitHistory
 from gitvault.core.versioning.packfile import NewPack, publish
 from gitvault.errors import CorruptionError, ExistsError, GitVaultError, NotFoundError, ToolFailed
 from gitvault.remotes import settings
+from gitvault.remotes.hidden import hidden
 from gitvault.remotes.index import Index, Part
+from gitvault.remotes.noted import Noted
 from gitvault.remotes.records import Record, name_of
 from gitvault.remotes.remote import CHUNKS, GIT, Remote
+from gitvault.remotes.views import viewed
 from gitvault.vault import Vault
 
 _TAGS = "refs/tags/"
@@ -44,6 +45,8 @@ class FetchReport:
     junk: tuple[str, ...]
     large: tuple[int, int] = (0, 0)
     """How many large files of what came, and their bytes, are on none of the remotes that were asked."""
+    hidden: tuple[str, ...] = ()
+    """What came that a machine's newest record leaves out, though nobody removed it."""
 
 
 def clone(
@@ -99,30 +102,164 @@ def _remotes(folder: Path) -> Collection[str]:
 def fetch(vault: Vault, remote: Remote, told: settings.Settings, *, progress: Progress) -> FetchReport:
     """Bring the vault to what other machines pushed; what is here stays.
 
-    A project whose newest snapshot there does not follow the one here becomes another project, NAME@MACHINE.
+    A project whose newest snapshot there does not follow the one here becomes another project, NAME@MACHINE. So does
+    what a machine's newest record leaves out without having removed it, see hidden.py.
     Raises RemoteError and its kinds, LockedError, StorageFullError, OSError.
     """
-    known = remote.records(_id(vault, remote, told))
+    there = _id(vault, remote, told)
+    known = remote.records(there)
     others = sorted((record for chain, record in known.items() if chain != told.chain), key=lambda one: one.time)
-    junk = remote.demand(others)
-    missing: list[str] = []
-    size = snapshots = refs = 0
-    lines: list[str] = []
-    left: list[NotCopied] = []
+    remote.demand(others)
+    running = _Fetch(vault, remote, told.name, remote.condemned(others), progress)
     if others:
-        seen = _Seen(vault, told.name)
-        with vault.write(f"fetch from {told.name}"):
-            sound, wanted = _wanted(vault, remote, others, seen.names(), missing)
-            size = _bring(vault, remote, wanted, remote.condemned(others), missing, progress)
-        for record in sound:
-            taken, named = take(vault, record.refs, record.machine, progress)
-            snapshots += taken.snapshots
-            refs += taken.refs
-            left += taken.left
-            lines += named
-        if not missing:
-            seen.note(remote.index(others).parts())
-    return FetchReport(snapshots, refs, size, tuple(lines), tuple(left), tuple(missing), junk)
+        for record in running.bring(others):
+            running.take(record)
+        passed = {name_of(record) for record in known.values()}
+
+        def older() -> Iterator[Record]:
+            for record in remote.every_record(there, without=passed | running.seen):
+                passed.add(name_of(record))
+                if record.chain != told.chain:
+                    yield record
+
+        tips = vault.history.refs.list(HEADS).values()
+        for record, refs in hidden(vault.history, tips, known.values(), older(), running.bring_commit):
+            running.uncover(replace(record, refs=refs))
+        running.note_read()
+        if not running.missing:
+            running.note_seen([*remote.index(others).parts(), *passed])
+    return running.report(tuple(dict.fromkeys(remote.demand(others))))
+
+
+class _Fetch:
+    """One fetch, as far as it got."""
+
+    def __init__(self, vault: Vault, remote: Remote, name: str, condemned: set[str], progress: Progress) -> None:
+        self.missing: list[str] = []
+        self._vault = vault
+        self._remote = remote
+        self._purpose = f"fetch from {name}"
+        self._condemned = condemned
+        self._progress = progress
+        self._snapshots = self._refs = self._bytes = 0
+        self._lines: list[str] = []
+        self._left: list[NotCopied] = []
+        self._hidden: list[str] = []
+        self._read: set[str] = set()
+        self._seen = Noted(vault, name, "seen")
+        self._had = Noted(vault, name, "read")
+        self.seen = self._seen.names()
+        """What is removed here later does not come back as missing."""
+
+    def bring(self, records: Iterable[Record]) -> list[Record]:
+        """Fetch what the indexes of these records name and is not here; the records whose index is sound.
+
+        Whose is not keeps nobody from the others: anyone who may put can write a record.
+        """
+        sound: list[Record] = []
+        wanted: dict[str, Part] = {}
+        with self._vault.write(self._purpose):
+            for record in records:
+                try:
+                    wanted.update(_lacking(self._vault, self._remote.index([record]), self.seen))
+                except (CorruptionError, NotFoundError, ValueError, IndexError) as error:
+                    self.missing.append(f"{name_of(record)}: {error}")
+                else:
+                    sound.append(record)
+            # Git first: small, and told by its progress; then the chunks in the order in which they were pushed.
+            self._bring(sorted(wanted.values(), key=lambda part: part.name.startswith(CHUNKS)))
+        return sound
+
+    def bring_commit(self, record: Record, tip: ObjectId) -> None:
+        """Fetch the pack with a commit that a record names, if it is not here and can be had."""
+        if not self._vault.history.objects.contains(tip):
+            rows = self._remote.index([record]).find([tip.hex()])
+            with self._vault.write(self._purpose):
+                self._bring([row.part for row in rows.values()])
+
+    def _bring(self, wanted: Sequence[Part]) -> None:
+        """Fetch parts. Those that were condemned may be gone: then what counts is in others."""
+        vault = self._vault
+        total, done = sum(part.size for part in wanted), 0
+
+        def failed(part: Part, error: GitVaultError) -> None:
+            if part.name not in self._condemned:
+                self.missing.append(f"{part.name}: {error}")
+
+        vault.disk.make_folder(vault.path / "tmp")
+        vault.disk.make_folder(vault.path / "chunks" / "tmp")
+        packs: dict[str, Part] = {}
+        for part, ready in self._remote.fetch(wanted, lambda part, content: store_part(vault, part, content), failed):
+            self._read.add(part.name)
+            if isinstance(ready, NewPack):
+                publish(ready, vault.path / "objects" / "pack", vault.disk)
+            else:
+                name = ready.name.removesuffix(".new")
+                vault.disk.rename(ready, vault.path / "chunks" / name)
+                packs[name] = part
+            done += part.size
+            self._progress("fetching", done, total)
+        vault.disk.sync_folder(vault.path / "objects" / "pack")
+        vault.disk.sync_folder(vault.path / "chunks")
+        vault.history.objects.refresh()
+        # What snapshots find here they do not store again: a pack with other bytes than it says would be believed.
+        for name, reason in vault.store.unsound(packs).items():
+            vault.disk.unlink(vault.path / "chunks" / name)
+            self._read.discard(packs[name].name)
+            failed(packs[name], CorruptionError(reason))
+        self._bytes += done
+
+    def take(self, record: Record) -> None:
+        """Take over the refs of a record, as far as their packs are here."""
+        try:
+            report, named = take(self._vault, record.refs, record.machine, self._progress)
+        except (CorruptionError, NotFoundError) as error:
+            # Records, the catalog: what of them is not there stops a copy.
+            self.missing.append(f"{name_of(record)}: {error}")
+            return
+        self._snapshots += report.snapshots
+        self._refs += report.refs
+        self._left += (one for one in report.left if one not in self._left)
+        self._lines += (line for line in named if line not in self._lines)
+
+    def uncover(self, record: Record) -> None:
+        """Bring and take over what no newest record leads to."""
+        for sound in self.bring([record]):
+            self.take(sound)
+            self._hidden += (
+                f"{from_ref_component(ref.removeprefix(HEADS))} of {record.machine}, {record.time}: {oid.hex()}"
+                for ref, oid in record.refs.items()
+                if ref.startswith(HEADS)
+            )
+
+    def note_read(self) -> None:
+        """Remember what was read: a push believes what others say is in it."""
+        if self._read:
+            self._had.note(self._had.names() | self._read)
+
+    def note_seen(self, names: Iterable[str]) -> None:
+        """Remember these parts and records as seen."""
+        self._seen.note(names)
+
+    def report(self, junk: tuple[str, ...]) -> FetchReport:
+        """What came."""
+        return FetchReport(
+            self._snapshots,
+            self._refs,
+            self._bytes,
+            tuple(self._lines),
+            tuple(self._left),
+            tuple(self.missing),
+            junk,
+            hidden=tuple(self._hidden),
+        )
+
+
+def commits_of(
+    vault: Vault, remote: Remote, told: settings.Settings, progress: Progress
+) -> Callable[[Record, ObjectId], None]:
+    """What brings the commit that a record names, with the pack it is in, where it is not here and can be had."""
+    return _Fetch(vault, remote, told.name, set(), progress).bring_commit
 
 
 def _id(vault: Vault, remote: Remote, told: settings.Settings) -> str:
@@ -131,70 +268,6 @@ def _id(vault: Vault, remote: Remote, told: settings.Settings) -> str:
     if not there:
         raise NotFoundError(f"{remote.shown}: no vault there; push to it first")
     return there
-
-
-class _Seen:
-    """The parts that were fetched: what is removed here later does not come back because it is missing. Disposable."""
-
-    def __init__(self, vault: Vault, name: str) -> None:
-        self._path = vault.path / "cache" / "remotes" / f"{name}.seen"
-        self._disk = vault.disk
-
-    def names(self) -> set[str]:
-        with suppress(OSError):
-            return set(self._path.read_text("ascii").split())
-        return set()
-
-    def note(self, names: Iterable[str]) -> None:
-        with suppress(OSError, GitVaultError):
-            self._disk.make_folder(self._path.parent)
-            self._disk.write_durably(self._path, "".join(f"{name}\n" for name in sorted(names)).encode())
-
-
-def _wanted(
-    vault: Vault, remote: Remote, others: Iterable[Record], seen: Collection[str], missing: list[str]
-) -> tuple[list[Record], list[Part]]:
-    """The records whose index is sound, and the parts of these that hold anything that is not here.
-
-    Whose is not keeps nobody from the others: anyone who may put can write a record.
-    """
-    sound: list[Record] = []
-    wanted: dict[str, Part] = {}
-    for record in others:
-        try:
-            wanted.update(_lacking(vault, remote.index([record]), seen))
-        except (CorruptionError, NotFoundError, ValueError, IndexError) as error:
-            missing.append(f"{name_of(record)}: {error}")
-        else:
-            sound.append(record)
-    # Git first: small, and told by its progress; then the chunks in the order in which they were pushed.
-    return sound, sorted(wanted.values(), key=lambda part: part.name.startswith(CHUNKS))
-
-
-def _bring(
-    vault: Vault, remote: Remote, wanted: list[Part], condemned: set[str], missing: list[str], progress: Progress
-) -> int:
-    """Fetch parts; their bytes. Those that were `condemned` may be gone: then what counts is in others."""
-    total, done = sum(part.size for part in wanted), 0
-    scratch = vault.path / "tmp"
-    vault.disk.make_folder(scratch)
-    vault.disk.make_folder(vault.path / "chunks" / "tmp")
-
-    def failed(part: Part, error: GitVaultError) -> None:
-        if part.name not in condemned:
-            missing.append(f"{part.name}: {error}")
-
-    for part, ready in remote.fetch(wanted, lambda part, content: store_part(vault, part, content), failed):
-        if isinstance(ready, NewPack):
-            publish(ready, vault.path / "objects" / "pack", vault.disk)
-        else:
-            vault.disk.rename(ready, vault.path / "chunks" / ready.name.removesuffix(".new"))
-        done += part.size
-        progress("fetching", done, total)
-    vault.disk.sync_folder(vault.path / "objects" / "pack")
-    vault.disk.sync_folder(vault.path / "chunks")
-    vault.history.objects.refresh()
-    return done
 
 
 def store_part(vault: Vault, part: Part, content: bytes) -> NewPack | Path:
@@ -261,11 +334,8 @@ def take(
     lacking: set[Pointer] | None = None,
 ) -> tuple[CopyReport, list[str]]:
     """Take over refs of a machine, whose packs are here; the copy's report, and the lines that got a name."""
-    with TemporaryDirectory(prefix="gitvault-") as folder:
-        view = GitHistory(Path(folder), decode_pointer=vault.history.decode_pointer)
-        view.objects = vault.history.objects
-        refs, lines = _lines(vault.history, there, machine)
-        write_refs(Path(folder), refs, FleetingDisk())
+    refs, lines = _lines(vault.history, there, machine)
+    with viewed(vault.history, refs) as view:
         return vault.take_in(view, vault.store, progress, lacking), lines
 
 
@@ -320,11 +390,3 @@ def under(ref: str, named: Callable[[str], str]) -> str:
             component, slash, name = ref.removeprefix(prefix).partition("/")
             return f"{prefix}{ref_component(named(from_ref_component(component)))}{slash}{name}"
     return ref
-
-
-def write_refs(git_dir: Path, refs: Mapping[str, ObjectId], disk: Disk) -> None:
-    """Let a bare repository that has no others have these refs."""
-    branch = next((ref for ref in sorted(refs) if ref.startswith(HEADS)), f"{HEADS}main")
-    lines = "".join(f"{oid.hex()} {ref}\n" for ref, oid in sorted(refs.items()))
-    disk.write_durably(git_dir / "packed-refs", lines.encode())
-    disk.write_durably(git_dir / "HEAD", f"ref: {branch}\n".encode())

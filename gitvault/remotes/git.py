@@ -18,11 +18,12 @@ from gitvault.core.versioning.packfile import NewPack, publish
 from gitvault.errors import NotFoundError, RemoteRefused, RemoteUnreachable, ToolFailed
 from gitvault.remotes import fetch as objects
 from gitvault.remotes import settings
-from gitvault.remotes.fetch import FetchReport, demand_vault, joined, take, under, write_refs
+from gitvault.remotes.fetch import FetchReport, demand_vault, joined, take, under
 from gitvault.remotes.partial import attach_newest
 from gitvault.remotes.push import PushReport
 from gitvault.remotes.remote import Remote
 from gitvault.remotes.settings import Settings
+from gitvault.remotes.views import write_refs
 from gitvault.vault import Vault
 
 _LARGE = "large"

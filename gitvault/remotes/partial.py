@@ -20,10 +20,11 @@ from gitvault.core.utils.files import FleetingDisk
 from gitvault.core.versioning.history import HEADS
 from gitvault.core.versioning.packfile import NewPack, publish
 from gitvault.errors import CorruptionError, ExistsError, GitVaultError, NotFoundError
-from gitvault.remotes.fetch import demand_vault, joined, store_part, under, write_refs
+from gitvault.remotes.fetch import demand_vault, joined, store_part, under
 from gitvault.remotes.index import Index, Part, Row, chunk_id
 from gitvault.remotes.records import Record
 from gitvault.remotes.remote import THREADS, Remote
+from gitvault.remotes.views import write_refs
 from gitvault.vault import Vault
 
 # Frames that lie closer are fetched together: a request costs what 64 KiB and more take.

@@ -7,15 +7,17 @@ place's own clock, it is removed. So no push that is under way loses what it cou
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 from gitvault.core.interfaces import Progress
+from gitvault.core.versioning.history import HEADS
 from gitvault.core.versioning.transfer import Reach
 from gitvault.errors import CorruptionError, NotFoundError, RemoteRefused, RemoteSealed
 from gitvault.remotes import index, records, settings
+from gitvault.remotes.fetch import commits_of
+from gitvault.remotes.hidden import hidden
 from gitvault.remotes.index import Index
-from gitvault.remotes.places import Stored
 from gitvault.remotes.records import Record
 from gitvault.remotes.remote import CHUNKS, CONDEMNED, GIT, Remote
 from gitvault.vault import Vault
@@ -32,15 +34,27 @@ class RemotePruneReport:
     condemned: int
     """Packs that are condemned by now and still there."""
     kept: int
+    junk: tuple[str, ...] = ()
+    """What may have been records: what came before them stays."""
+    hidden: tuple[str, ...] = ()
+    """Older records with snapshots that no newest record leads to and nobody removed: these stay."""
 
 
 def prune(
-    vault: Vault, remote: Remote, told: settings.Settings, *, grace: int, yes: bool, progress: Progress
+    vault: Vault,
+    remote: Remote,
+    told: settings.Settings,
+    *,
+    grace: int,
+    yes: bool,
+    junk: bool = False,
+    progress: Progress,
 ) -> RemotePruneReport:
     """Remove what was condemned, or in no record, for `grace` seconds; condemn what no record's refs reach.
 
-    Without `yes` only say so. Raises NotFoundError when something that another machine pushed is not here, for it is
-    not known then what it needs; RemoteRefused where this vault never pushed, or may not remove; RemoteError.
+    Without `yes` only say so. `junk`: what is damaged under a record's name counts as nobody's. Raises NotFoundError
+    when something that another machine pushed is not here, for it is not known then what it needs; RemoteRefused where
+    this vault never pushed, or may not remove; RemoteError.
     """
     there = remote.vault_id()
     remote.expect(there, told.id or vault.config.id)
@@ -49,22 +63,43 @@ def prune(
     _demand_all(remote)
     if mine is None:
         raise RemoteRefused(f"{remote.shown}: nothing of this vault is there; push to it first")
+    last, number = remote.last_own(there, told.chain, mine)
+    if number and mine.number > number:
+        raise RemoteRefused(f"{remote.shown}: {records.name_of(mine)} is not of this vault; push to it first")
+    if last and last.chain == told.chain:
+        mine = newest[told.chain] = last
     now = _server_now(remote)
     listed = list(remote.place.names())
-    for name in remote.torn:
-        chain, number, _ = records.parse_name(name) or ("", 0, "")
-        if chain not in newest or newest[chain].number < number:
-            raise CorruptionError(
-                f"{remote.shown}: {name} is damaged, and what it needs must stay; push again from the machine that "
-                "wrote it, or remove it there"
-            )
-    known = remote.index(newest.values())
+    times = {stored.name: stored.time for stored in listed}
+    # Whose index cannot be read is as one that is damaged.
+    unsound = {records.name_of(one) for one in newest.values() if one is not mine and not remote.is_sound(one)}
+    newest = {chain: record for chain, record in newest.items() if records.name_of(record) not in unsound}
+    torn = [] if junk else sorted({name for name in {*remote.torn, *unsound} if _may_count(name, newest)})
+    # A record comes after all that it names.
+    doubtful = max((times.get(name, now) for name in torn), default=0)
+    recent: list[Record] = []
+
+    def older() -> Iterator[Record]:
+        for record in remote.every_record(there, without={records.name_of(one) for one in newest.values()} | unsound):
+            if not remote.is_sound(record):
+                continue
+            if times.get(records.name_of(record), 0) > now - grace:
+                recent.append(record)
+            yield record
+
+    tips = {oid for record in newest.values() for ref, oid in record.refs.items() if ref.startswith(HEADS)}
+    bring = commits_of(vault, remote, told, progress)
+    found = list(hidden(vault.history, tips, newest.values(), older(), bring))
+    _demand_all(remote)
+    known = remote.index([*newest.values(), *(record for record, _ in found)])
     marked = {stored.name.removeprefix(CONDEMNED) for stored in listed if stored.name.startswith(CONDEMNED)}
     parts = known.parts()
     names = {stored.name for stored in listed}
-    live = _live_parts(vault, newest, known, progress)
-    kept = [*newest.values(), *_recent(remote, there, listed, newest, now - grace)]
-    _demand_all(remote)
+    live = _live_parts(
+        vault, told, [*newest.values(), *(replace(one, refs=refs) for one, refs in found)], known, progress
+    )
+    live |= {stored.name for stored in listed if stored.time <= doubtful}
+    kept = [*newest.values(), *recent, *(record for record, _ in found)]
     needed = set(_needed(remote, kept))
     # Of pushes that were interrupted: they may go on at this moment, and have to be told.
     stray = {stored.name for stored in listed if stored.name.startswith((GIT, CHUNKS)) and stored.time <= now - grace}
@@ -74,7 +109,7 @@ def prune(
     gone = [
         stored
         for stored in listed
-        if stored.time <= now - grace
+        if doubtful < stored.time <= now - grace
         and stored.name not in needed
         and (stored.name not in since or (since[stored.name] <= now - grace and stored.time <= since[stored.name]))
         and stored.name.startswith((GIT, CHUNKS, index.FOLDER, records.FOLDER, _CLOCK))
@@ -86,12 +121,30 @@ def prune(
             for name in sorted(left.keys() - marked):
                 remote.place.put(CONDEMNED + name, b"\n")
         _condemn(
-            vault, remote, mine, newest, known, {**left, **{s.name: since[s.name] for s in gone if s.name in since}}
+            vault,
+            remote,
+            mine,
+            max(number, mine.number) + 1,
+            known,
+            {**left, **{s.name: since[s.name] for s in gone if s.name in since}},
         )
         remote.place.delete([stored.name for stored in gone])
         if remote.learned:
             remote.place.delete([CONDEMNED + name for name in sorted(marked - left.keys())])
-    return RemotePruneReport(len(gone), sum(stored.size for stored in gone), len(left), len(listed) - len(gone))
+    return RemotePruneReport(
+        len(gone),
+        sum(stored.size for stored in gone),
+        len(left),
+        len(listed) - len(gone),
+        tuple(torn),
+        tuple(records.name_of(record) for record, _ in found),
+    )
+
+
+def _may_count(name: str, newest: dict[str, Record]) -> bool:
+    """Whether a damaged record is one that no sound one of its chain has followed."""
+    chain, number, _ = records.parse_name(name) or ("", 0, "")
+    return chain not in newest or newest[chain].number < number
 
 
 def _demand_all(remote: Remote) -> None:
@@ -114,12 +167,15 @@ def _server_now(remote: Remote) -> int:
     return found[0]
 
 
-def _live_parts(vault: Vault, newest: dict[str, Record], known: Index, progress: Progress) -> set[str]:
+def _live_parts(
+    vault: Vault, told: settings.Settings, every: Collection[Record], known: Index, progress: Progress
+) -> set[str]:
     """The packs that hold anything that a record's refs reach. Raises NotFoundError."""
     reach = Reach(vault.history)
     live: set[str] = set()
-    for number, record in enumerate(newest.values()):
-        progress("looking at records", number, len(newest))
+    # One's own first: what is to be done about it is nearest.
+    for number, record in enumerate(sorted(every, key=lambda record: record.chain != told.chain)):
+        progress("looking at records", number, len(every))
         try:
             walk = reach.walk(record.refs)
             live |= {row.part.name for row in known.find([oid.hex() for oid in walk.objects()]).values()}
@@ -132,9 +188,13 @@ def _live_parts(vault: Vault, newest: dict[str, Record], known: Index, progress:
                     chunks.update(chunk.hex() for chunk in (row.manifest() if row.kind == "m" else ()))
             live |= set(_closure(known, chunks))
         except (CorruptionError, NotFoundError) as error:
-            raise NotFoundError(
-                f"{record.machine}: what it pushed is not all here ({error}); git-vault fetch first"
-            ) from error
+            # What this vault had once and removed, a fetch does not bring again.
+            out = (
+                f"git-vault push {told.name} first; where that does not help, git-vault verify"
+                if record.chain == told.chain
+                else f"git-vault fetch {told.name} first; where that brings nothing, prune from a new clone"
+            )
+            raise NotFoundError(f"{record.machine}: what it pushed is not all here ({error}); {out}") from error
         reach.keep(walk)
     return live
 
@@ -149,16 +209,6 @@ def _closure(known: Index, chunks: set[str]) -> Iterator[str]:
         chunks = {base.hex() for row in rows.values() if row.kind == "c" for base in row.frame().bases}
 
 
-def _recent(
-    remote: Remote, vault: str, listed: list[Stored], newest: dict[str, Record], since: float
-) -> Iterator[Record]:
-    """Records that others have followed within the grace: they are kept, with all they need."""
-    times = {stored.name: stored.time for stored in listed}
-    for record in remote.every_record(vault):
-        if times.get(records.name_of(record), 0) > since and newest.get(record.chain) != record:
-            yield record
-
-
 def _needed(remote: Remote, kept: list[Record]) -> Iterator[str]:
     for record in kept:
         yield records.name_of(record)
@@ -166,9 +216,7 @@ def _needed(remote: Remote, kept: list[Record]) -> Iterator[str]:
     yield from remote.index(kept).parts()
 
 
-def _condemn(
-    vault: Vault, remote: Remote, mine: Record, newest: dict[str, Record], known: Index, condemned: dict[str, int]
-) -> None:
+def _condemn(vault: Vault, remote: Remote, mine: Record, number: int, known: Index, condemned: dict[str, int]) -> None:
     """Say in a record of ours what is to go; no run of ours lists it from then on."""
     runs = [run for run in mine.runs if condemned.keys() & {part.name for part in known.parts_of(run)}]
     kept = [run for run in mine.runs if run not in runs]
@@ -184,10 +232,10 @@ def _condemn(
         return
     record = replace(
         mine,
-        number=mine.number + 1,
+        number=number,
         time=records.time_text(vault.now()),
         previous=records.digest(mine),
         runs=tuple(kept),
         condemned=dict(sorted(condemned.items())),
     )
-    remote.place.put(records.name_of(record), record.encode())
+    remote.commit(record, mine)

@@ -26,6 +26,7 @@ from gitvault.errors import CorruptionError, NotFoundError, RemoteRefused, Remot
 from gitvault.remotes import index, records, settings
 from gitvault.remotes.index import Index, Part, Row
 from gitvault.remotes.journal import Journal
+from gitvault.remotes.noted import Noted
 from gitvault.remotes.records import Record
 from gitvault.remotes.remote import CHUNKS, GIT, THREADS, Remote, name_of
 from gitvault.remotes.settings import Settings
@@ -137,19 +138,10 @@ class _Push:
             for chain, record in remote.records(told.id).items()
             if chain == told.chain or remote.is_sound(record)
         }
-        self._mine = self._records.get(told.chain)
-        full = self._mine is not None and self._mine.number >= records.LAST
-        if full or (
-            not self._mine
-            and any((parsed := records.parse_name(one)) and parsed[0] == told.chain for one in remote.sealed)
-        ):
-            # Without a key that reads, and what this machine remembered is lost: it does not know where its chain ends.
-            # Or somebody who may put wrote the last record there can be.
-            self._mine = None
-            self._told = replace(told, chain=secrets.token_hex(16))
-            settings.note(vault.path, told.name, "chain", self._told.chain)
+        self._mine, self._number = self._own_record()
         self._damaged = frozenset(remote.damaged())
-        self._absent = self._damaged.union(remote.condemned(self._records.values()))
+        mine = [self._mine] if self._mine else []
+        self._absent = self._damaged.union(remote.condemned([*self._records.values(), *mine]))
         if remote.sealed:
             # Whoever removed something said so in a record that cannot be read here.
             there = {stored.name for folder in (GIT, CHUNKS) for stored in remote.place.names(folder)}
@@ -157,7 +149,11 @@ class _Push:
         # What records reach may be in a pack that is to go, on which a push relied that was killed or overtaken: then
         # all is looked at, once.
         self._doubtful = bool(self._damaged) or not self._absent <= remote.done_without()
-        self._index: Index = remote.index(self._records.values(), self._absent)
+        # What others say is there counts where this machine has read it: anybody who may put can write a record.
+        self._index: Index = remote.index(mine, self._absent)
+        others = self._others()
+        unread = remote.index(others).parts().keys() - Noted(vault, told.name, "read").names()
+        self._elsewhere: Index = remote.index(others, self._absent | unread | self._index.parts().keys())
         self._resume()
         self._pool = ThreadPoolExecutor(THREADS, "remote-put")
         self._sending: deque[tuple[Future[None], Part, list[tuple[str, str]]]] = deque()
@@ -171,7 +167,7 @@ class _Push:
 
     def run(self, projects: frozenset[str]) -> tuple[int, int, int, int]:
         """Objects and bytes sent, packs that were there, snapshots that are new there."""
-        skipped = len(self._index.parts())
+        skipped = len(self._index.parts()) + len(self._elsewhere.parts())
         try:
             refs, snapshots = self._send(projects)
             self._cut_chunks()
@@ -198,6 +194,28 @@ class _Push:
         )
         return not (again <= there and self._absent.issuperset(self._remote.condemned(now)))
 
+    def _own_record(self) -> tuple[Record | None, int]:
+        """What this machine pushed last, and the number of its next record, in a new chain where that must be."""
+        remote, told = self._remote, self._told
+        newest = self._records.get(told.chain)
+        last, number = remote.last_own(told.id, told.chain, newest)
+        if not number and newest and newest.number < records.LAST:
+            # Nothing is remembered here.
+            return newest, newest.number + 1
+        foreign = newest is not None and newest.number > number
+        sealed = any((parsed := records.parse_name(one)) and parsed[0] == told.chain for one in remote.sealed)
+        if not foreign and (last or newest or not sealed):
+            # The place may show an old list: what was written since is known here by its name.
+            return last or newest, number + 1
+        # Somebody who may put wrote there too; or without a key that reads, and what this machine remembered is lost,
+        # it does not know where its chain ends.
+        self._told = replace(told, chain=secrets.token_hex(16))
+        settings.note(self._vault.path, told.name, "chain", self._told.chain)
+        return last, 1
+
+    def _others(self) -> list[Record]:
+        return [record for chain, record in self._records.items() if chain != self._told.chain]
+
     def _send(self, projects: frozenset[str]) -> tuple[dict[str, ObjectId], int]:
         """Send what the refs reach; the refs of the new record, and how many snapshots are new there."""
         history, store = self._vault.history, self._vault.store
@@ -205,9 +223,8 @@ class _Push:
         groups = grouped(read_refs(history), projects or None, DOINGS)
         chosen = {ref for group in groups.values() for ref in group}
         reach = Reach(history)
-        if not self._doubtful:
-            for record in self._records.values():
-                reach.know(history, record.refs)
+        if self._mine and not self._doubtful:
+            reach.know(history, self._mine.refs)
         chunks = store.transfer_to(self, self._progress, deepest=_DEEPEST)
         done = {ref: oid for ref, oid in before.items() if projects and ref not in chosen}
         snapshots = 0
@@ -218,6 +235,7 @@ class _Push:
                 continue
             try:
                 walk = reach.walk(group)
+                fresh = len(walk.snapshots) - len(self._find([oid.hex() for oid in walk.snapshots]))
                 self._send_objects(list(walk.found), self._structure, _STRUCTURE_SIZE)
                 self._send_objects([oid for oid in walk.files if oid not in walk.found], self._files, _PART_SIZE)
                 for pointer in self._lacking(walk.pointers):
@@ -228,7 +246,7 @@ class _Push:
                 done |= {ref: oid for ref, oid in before.items() if ref in group}
             else:
                 reach.keep(walk)
-                snapshots += walk.snapshots
+                snapshots += fresh
                 done |= group
         return done, snapshots
 
@@ -245,7 +263,11 @@ class _Push:
     def _missing(self, ids: Collection[str]) -> set[str]:
         left = set(ids) - self._fresh
         left -= self._journal.known(left)
-        return left - self._index.find(left).keys()
+        return left - self._find(left).keys()
+
+    def _find(self, ids: Collection[str]) -> dict[str, Row]:
+        found = self._index.find(ids)
+        return found | self._elsewhere.find(set(ids) - found.keys())
 
     def _lacking(self, pointers: Collection[Pointer]) -> list[Pointer]:
         """The files that are not there; where something is damaged, all that may not be whole."""
@@ -342,7 +364,8 @@ class _Push:
         runs = list(mine.runs) if mine else []
         # What is damaged or about to go is in no run of ours from now on.
         merged = [run for run in runs if self._absent.intersection(part.name for part in self._index.parts_of(run))]
-        if mine and not rows and not merged and not self._damaged and dict(mine.refs) == refs:
+        same = mine is not None and mine.chain == self._told.chain and dict(mine.refs) == refs
+        if same and not rows and not merged and not self._damaged:
             return
         if rows:
             merged += [run for run in index.absorbed(runs, rows) if run not in merged]
@@ -353,20 +376,21 @@ class _Push:
             self._told.id,
             self._vault.config.machine,
             self._told.chain,
-            mine.number + 1 if mine else 1,
+            self._number,
             records.time_text(self._vault.now()),
-            records.digest(mine) if mine else "",
+            records.digest(mine) if mine and mine.chain == self._told.chain else "",
             dict(sorted(refs.items())),
             tuple(runs),
             self._condemned(mine),
         )
-        self._put_counted(records.name_of(record), record.encode())
+        self._bytes += self._remote.commit(record, mine)
+        self._uploaded += 1
         self._journal.clear()
         self._remote.note_damaged(())
 
     def _rows(self) -> Iterator[tuple[str, str]]:
         """What the journal has; with a large file, where an index of some size makes it pay, all that it stands on."""
-        large = sum(run.rows for run in self._index.runs) >= _HINTS_FROM
+        large = sum(run.rows for known in (self._index, self._elsewhere) for run in known.runs) >= _HINTS_FROM
         parts = self._journal.parts()
         for one, rest in self._journal.rows():
             if large and rest[0] == "m":
@@ -382,7 +406,7 @@ class _Push:
         known: dict[str, Row] = {}
         while wanted and len(known) + len(wanted) <= _MOST_HINTS:
             found = {one: index.row_of(rest, parts) for one, rest in self._journal.find(wanted).items()}
-            found |= self._index.find(wanted - found.keys())
+            found |= self._find(wanted - found.keys())
             known |= found
             wanted = {base.hex() for row in found.values() for base in row.frame().bases} - known.keys()
         # One that lies together needs few pieces of the index.
@@ -395,8 +419,7 @@ class _Push:
         said = {name: seconds for name, seconds in said.items() if name not in self._sent}
         if not said:
             return {}
-        others = [run for chain, record in self._records.items() if chain != self._told.chain for run in record.runs]
-        listed = {part.name for run in others for part in self._index.parts_of(run)}
+        listed = self._remote.index(self._others()).parts()
         return {name: seconds for name, seconds in sorted(said.items()) if seconds or name in listed}
 
     def _send_index(self, name: str, content: bytes) -> None:

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Collection
+from contextlib import closing, suppress
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 from gitvault.core.interfaces import Progress
 from gitvault.core.models import Defect, VerifyReport
-from gitvault.errors import CorruptionError, NotFoundError
-from gitvault.remotes.index import Part
+from gitvault.core.storage.packs import read_table
+from gitvault.core.utils.files import FleetingDisk
+from gitvault.core.utils.process import run
+from gitvault.core.versioning.packreader import Pack
+from gitvault.errors import CorruptionError, NotFoundError, ToolFailed
+from gitvault.remotes.index import Index, Part
 from gitvault.remotes.remote import CHUNKS, GIT, Remote
 
 
@@ -29,19 +40,20 @@ def verify(
     index = remote.index(known.values())
     checked = 0
     size = 0
-    unreadable = False
-    for run in index.runs:
-        for name in run.objects():
+    parts: dict[str, Part] = {}
+    for each in index.runs:
+        for name in each.objects():
             checked += 1
             try:
                 size += len(remote.get(name))
             except (CorruptionError, NotFoundError) as error:
                 defects.append(Defect("index", name, str(error)))
-                unreadable = True
+        # What cannot be read keeps nobody from the others: anyone who may put can write a record.
+        with suppress(CorruptionError, NotFoundError):
+            parts |= {part.name: part for part in index.parts_of(each)}
     damaged: set[str] = set()
     gone: set[str] = set()
     condemned = remote.condemned(known.values())
-    parts = {} if unreadable else index.parts()
     for part in parts.values():
         checked += 1
         stored = there.get(part.name)
@@ -53,22 +65,70 @@ def verify(
             defects.append(Defect("pack", part.name, f"expected {part.size} bytes, found {found}"))
             damaged.add(part.name)
     chosen = [part for part in parts.values() if part.name not in damaged | gone and _in_turn(part, share, turn)]
-    if data:
+    if data and chosen:
 
         def failed(part: Part, error: Exception) -> None:
             defects.append(Defect("pack", part.name, str(error)))
             damaged.add(part.name)
 
+        claims, wrong = _claims(index, {part.name for part in chosen})
+        defects += wrong
         total, done = sum(part.size for part in chosen), 0
-        for part, length in remote.fetch(chosen, lambda _, content: len(content), failed):
-            done += part.size
-            size += length
-            progress("reading", done, total)
+        with TemporaryDirectory(prefix="gitvault-") as folder:
+            for part, (length, held) in remote.fetch(chosen, partial(_held, Path(folder)), failed):
+                if lies := set(claims[part.name]) - held:
+                    failed(part, CorruptionError(f"the index says of {len(lies)} objects that they are in it, wrongly"))
+                done += part.size
+                size += length
+                progress("reading", done, total)
     # What could not be looked at now stays as it was known to be.
     looked = {part.name for part in chosen} if data else set()
     remote.note_damaged(damaged | (remote.damaged() & parts.keys()) - looked)
     note = f"{share[0]} of {share[1]} parts" if data and share else ""
     return VerifyReport(checked + len(known), size, tuple(defects), note=note)
+
+
+def _claims(index: Index, parts: Collection[str]) -> tuple[dict[str, array[int]], list[Defect]]:
+    """Beginnings, of 8 bytes, of the ids that the index says are in these parts; and what of it cannot be read."""
+    found = {part: array("Q") for part in parts}
+    defects: list[Defect] = []
+    for each in index.runs:
+        try:
+            names = [part.name for part in index.parts_of(each)]
+            for one, rest in index.rows(each):
+                name = names[int(rest.split(" ", 2)[1])]
+                if name in found:
+                    found[name].append(_beginning(bytes.fromhex(one)))
+        except (CorruptionError, NotFoundError, ValueError, IndexError) as error:
+            defects.append(Defect("index", each.parts, f"not as a push writes it ({error})"))
+    return found, defects
+
+
+def _held(folder: Path, part: Part, content: bytes) -> tuple[int, set[int]]:
+    """A part's length, and the beginnings of the ids of what is in it. Raises CorruptionError."""
+    path = folder / part.name.replace("/", "-")
+    disk = FleetingDisk()
+    disk.write_durably(path, content)
+    try:
+        if part.name.startswith(CHUNKS):
+            table = read_table(path)
+            ids = [chunk.id for chunk in table.chunks] + [bytes.fromhex(oid) for oid, _ in table.manifests]
+            return len(content), set(map(_beginning, ids))
+        index = path.with_suffix(".idx")
+        try:
+            run(["git", "index-pack", path], cwd=folder)
+        except ToolFailed as error:
+            raise CorruptionError(f"{part.name}: {error}") from error
+        with closing(Pack(index)) as pack:
+            held = set(map(_beginning, pack.ids()))
+        disk.unlink(index)
+        return len(content), held
+    finally:
+        disk.unlink(path)
+
+
+def _beginning(digest: bytes) -> int:
+    return int.from_bytes(digest[:8], "big")
 
 
 def _in_turn(part: Part, share: tuple[int, int] | None, turn: int) -> bool:

@@ -69,6 +69,14 @@ def verify(
         index.close()
 
 
+def check_pack(path: Path, reader: ChunkReader, pool: Executor) -> list[Defect]:
+    """What is wrong with the chunks of one pack, all of which are read; their bases are where `reader` finds them.
+
+    Raises CorruptionError when the pack itself cannot be read, UnsupportedFormatVersion, OSError.
+    """
+    return list(_check_content(path, list(by_frame(read_table(path, strict=True))), reader, pool))
+
+
 def _packs(folder: Path, seen: Collection[Path]) -> list[Path]:
     return sorted(p for p in folder.glob("*.zpk") if PACK_NAME.fullmatch(p.name) and p not in seen)
 

@@ -305,6 +305,23 @@ class ChunkStore:
         salvage.salvage(self._folder, self._index, self._disk, others, said)
         self._reader.forget()
 
+    def unsound(self, names: Collection[str]) -> dict[str, str]:
+        """Read these packs, which came from elsewhere; those that do not hold what they say, and why. The lock is held.
+
+        Raises UnsupportedFormatVersion, OSError.
+        """
+        self._index.refresh(force=True)
+        found: dict[str, str] = {}
+        for name in names:
+            try:
+                defects = checks.check_pack(self._folder / name, self._reader, self._pool)
+            except CorruptionError as error:
+                found[name] = str(error)
+                continue
+            if defects:
+                found[name] = f"{defects[0].object}: {defects[0].reason}"
+        return found
+
     def add_chunks(self, wanted: set[ChunkId], others: Help, said: Said) -> int:
         """Store, durably, those of `wanted` that can be had elsewhere; how many."""
         return salvage.add_chunks(self._folder, wanted, self._disk, others, said)

@@ -59,7 +59,7 @@ class ObjectTransfer:
             if self._writer.size >= _PACK_SIZE:
                 self._publish()
         self._reach.keep(walk)
-        return walk.snapshots, walk.pointers
+        return len(walk.snapshots), walk.pointers
 
     def flush(self) -> None:
         """Make everything durable, also what an earlier run did not come to. Raises StorageFullError, OSError."""
@@ -142,7 +142,8 @@ class Walk:
     """What some refs reach beyond what is `known`."""
 
     def __init__(self, source: GitHistory, known: _ByKind) -> None:
-        self.snapshots = 0
+        self.snapshots: list[ObjectId] = []
+        """The commits of snapshots."""
         self.found: dict[ObjectId, None] = {}
         """Commits, tags, trees and attributes, in the order of the walk."""
         self.files: dict[ObjectId, None] = {}
@@ -168,7 +169,7 @@ class Walk:
 
     def _chain(self, tip: ObjectId, kind: str) -> None:
         known, trees = self._known[kind].trees, self.new[kind].trees
-        new: list[Commit] = []
+        new: list[tuple[ObjectId, Commit]] = []
         pending = [tip]
         while pending:
             oid = pending.pop()
@@ -177,15 +178,15 @@ class Walk:
             commit = self._source.commit(oid)
             trees[oid] = commit.tree
             self.found[oid] = None
-            new.append(commit)
+            new.append((oid, commit))
             pending += commit.parents
         # The oldest first: each tree is compared with the one before it, and only what differs is read.
-        for commit in reversed(new):
+        for oid, commit in reversed(new):
             parent = commit.parents[0] if commit.parents else None
             before = trees.get(parent) or known.get(parent) if parent else None
             named = commits.meta_commit(commit) if kind != META else None
             if named:
-                self.snapshots += 1
+                self.snapshots.append(oid)
                 self._chain(named, META)
             look = self._attributes if kind == META else None if named else self._file
             self._tree(commit.tree, before, kind, look)
