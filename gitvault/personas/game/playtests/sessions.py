@@ -176,10 +176,9 @@ def sessions(vault: Vault, project: str | None = None) -> Iterator[Session]:
     for ref in vault.history.refs.list(prefix):
         if wanted in (None, ref):
             area = vault.area(ref.removeprefix("refs/vault/"))
-            held = (path for path in area.paths() if path.endswith(b"/session.json") and path.count(b"/") == 1)
             # A record says the name that the project had then.
             now = from_ref_component(ref.removeprefix(prefix))
-            found += (replace(_decode(area.read(path), path), project=now) for path in held)
+            found += (replace(_decode(text, path), project=now) for path, text in area.named(b"session.json"))
     return iter(sorted(found, key=lambda session: (session.start, session.id), reverse=True))
 
 
