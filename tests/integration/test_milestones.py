@@ -223,7 +223,7 @@ def test_what_is_damaged_is_not_proved(lantern: GameVault, vault: Vault) -> None
     for pack in (vault.path / "chunks").glob("**/*.zpk"):
         pack.unlink()
     lantern.close()
-    with Vault.open(vault.path) as again, pytest.raises(CorruptionError, match="art/hero.png: "):
+    with Vault.open(vault.path) as again, pytest.raises(CorruptionError, match=r"art/hero\.png: "):
         again.read_back("lantern/gold")
 
 

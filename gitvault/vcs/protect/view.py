@@ -164,7 +164,8 @@ class View:
                     except (NotFoundError, CorruptionError) as error:
                         raise CorruptionError(f"{to_line(entry.path)}: {error}") from error
                     tell(1)
-        for attached in (*self.attached, *self.carried):
+        everywhere: list[Attached | lean.Attached] = [*self.attached, *self.carried]
+        for attached in everywhere:
             wanted: dict[ObjectId, list[bytes]] = {}
             for based in relied:
                 if based.attached is attached:
