@@ -2,9 +2,9 @@
 
     python scripts/bench_suspects.py FOLDER [WORD ...]
 
-FOLDER holds clones of the projects that `breakages.toml` and `breakages_held_out.toml` name: the weights were chosen while
-looking at the first, the second tells how they do elsewhere. WORDs: only breakages with one in their name. Exit code 1 when
-of the first fewer than 12 come first, or fewer than 18 within the first five.
+FOLDER holds clones of the projects that `breakages.toml` and `breakages_held_out.toml` name: the weights were chosen
+while looking at the first, the second tells how they do elsewhere. WORDs: only breakages with one in their name. Exit
+code 1 when of the first fewer than 12 come first, or fewer than 18 within the first five.
 """
 
 from __future__ import annotations

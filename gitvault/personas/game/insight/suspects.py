@@ -253,7 +253,7 @@ def suspects(
 
 
 def _namesakes(changes: Sequence[Change]) -> dict[bytes, bytes]:
-    """Of added files the deleted one of the same name, where there is one of each: a folder renamed, its files edited."""
+    """Of added files the deleted one of their name, where there is one of each: a folder renamed, its files edited."""
     by_name: dict[bytes, dict[str, list[bytes]]] = defaultdict(lambda: defaultdict(list))
     for change in changes:
         by_name[change.path.rpartition(b"/")[2]][change.state].append(change.path)
