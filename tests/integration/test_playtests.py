@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -157,7 +158,7 @@ def test_the_order_is_kept_where_many_lines_and_states_come_at_once(tmp_path: Pa
     said = [json.loads(line) for line in (tmp_path / "a.jsonl").read_bytes().splitlines()]
     events = [line["d"]["n"] for line in said if line.get("e")]
     assert events == list(range(2500))
-    assert all(before["d"] == line["d"] for before, line in zip(said, said[1:], strict=False) if "s" in line)
+    assert all(before["d"] == line["d"] for before, line in pairwise(said) if "s" in line)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no disk that is always full")

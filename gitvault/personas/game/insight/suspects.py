@@ -223,7 +223,12 @@ def suspects(
     `others`: files that did not change, through which a change may reach what is named.
     """
     came_from = _namesakes(changes)
-    seen = [_touched(change, came_from.get(change.path, b""), older, newer) for change in changes]
+    # What a file lost whose namesake came is told by that one.
+    went_on = set(came_from.values())
+    seen = [
+        _touched(change, came_from.get(change.path, b""), (lambda _: b"") if change.path in went_on else older, newer)
+        for change in changes
+    ]
     lines = list(_lines(told, [*(one.change.path for one in seen), *others], newer))
     every_name = Counter(name for one in seen for name in one.names)
     every_loss = Counter(name for one in seen for name, weight in one.names.items() if weight > _NAME_TOUCHED)
