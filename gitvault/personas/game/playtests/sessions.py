@@ -33,7 +33,7 @@ _NAMES = ("e", "event", "name", "type")
 _STATES = ("s", "state")
 _TIMES = ("t", "time", "timestamp", "ts")
 # Made once: `json.dumps` makes one for each line, a quarter of what a session costs.
-_LINE = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+_line = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 # Numbers beyond are seconds, or milliseconds, since 1970.
 _EPOCH, _EPOCH_MS = 1e8, 1e11
 _FIRST, _LAST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
@@ -118,7 +118,7 @@ def keep(
     start, moments = _moments(said.get("start"), [when for when, _ in found], vault.now())
     rows = [{"t": moment, **event} for moment, (_, event) in zip(moments, found, strict=True) if event]
     # A clock that went back says nothing of the order, which is that of the file.
-    content = b"".join(_LINE(row).encode() + b"\n" for row in rows)
+    content = b"".join(_line(row).encode() + b"\n" for row in rows)
     files = {path.name: path for path in attachments}
     who = str(said.get("player") or player)
     session = Session(
