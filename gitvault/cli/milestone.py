@@ -88,7 +88,7 @@ def _create(session: Session, arguments: Namespace) -> Answer:
     lines = [f"{render.line(made.tag.project)}/{render.line(name)}: {kind}, snapshot {made.tag.snapshot[:12]}"]
     document = _document(made)
     if arguments.verify:
-        document["verified_bytes"] = read = milestones.prove(vault, made, session.progress)
+        document["verified_bytes"] = read = vault.read_back(snapshot, session.progress)
         lines.append(f"read back: {render.size(read)}, every hash is right")
     return Answer(document, lines, [f"{session.command} restore {made.tag.project}/{name} --to DIR"])
 

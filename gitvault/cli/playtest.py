@@ -51,7 +51,13 @@ def _configure(parser: ArgumentParser) -> None:
         default=[],
         help="map: instead of deaths; funnel: steps",
     )
-    parser.add_argument("-o", "--output", metavar="FILE", type=filled(disk_path), help="export, map: into this file")
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        type=filled(disk_path),
+        help="export, map: into this file; compare: a picture, too",
+    )
 
 
 def _run(session: Session, arguments: Namespace) -> Answer:
@@ -216,6 +222,11 @@ def _created(path: str) -> TextIO:
         raise ExistsError(f"{render.disk_text(path)}: is there already; choose another name") from None
 
 
+def _check_free(path: str) -> None:
+    if os.path.lexists(path):
+        raise ExistsError(f"{render.disk_text(path)}: is there already; choose another name")
+
+
 def _of(session: Session, arguments: Namespace, word: str) -> list[Playtest]:
     """The sessions of a build, or the one of an id."""
     from gitvault.personas.game.playtests import find, sessions
@@ -225,11 +236,20 @@ def _of(session: Session, arguments: Namespace, word: str) -> list[Playtest]:
 
 
 def _compare(session: Session, arguments: Namespace) -> Answer:
-    from gitvault.personas.game.playtests import compare, events
+    from gitvault.personas.game.playtests import Side, compare, events, side_by_side
 
-    a, b = (
-        compare((one, events(session.vault, one)) for one in _of(session, arguments, word)) for word in arguments.words
-    )
+    if arguments.output:
+        _check_free(arguments.output)
+    sides = []
+    for word in arguments.words:
+        found = _of(session, arguments, word)
+        happened = [events(session.vault, one) for one in found]
+        sides.append(Side(word, compare(zip(found, happened, strict=True)), happened))
+    a, b = (side.figures for side in sides)
+    said = {}
+    if arguments.output:
+        Path(arguments.output).write_bytes(side_by_side(*sides))
+        said = {"output": render.disk_text(arguments.output)}
     different = asdict(a) != asdict(b)
     names = sorted({*a.per_hour, *b.per_hour})
     rows = [
@@ -248,7 +268,8 @@ def _compare(session: Session, arguments: Namespace) -> Answer:
         ),
     ]
     head = ("", *(render.line(word) for word in arguments.words))
-    return Answer({"a": asdict(a), "b": asdict(b)}, render.table([head, *rows]), code=_DIFFERENT if different else 0)
+    document = {"a": asdict(a), "b": asdict(b), **said}
+    return Answer(document, render.table([head, *rows]), code=_DIFFERENT if different else 0)
 
 
 def _replay(session: Session, arguments: Namespace) -> Answer:
@@ -282,8 +303,7 @@ def _map(session: Session, arguments: Namespace) -> Answer:
 
     if not arguments.output:
         raise wrong("playtest map: expected -o FILE.png")
-    if os.path.lexists(arguments.output):
-        raise ExistsError(f"{render.disk_text(arguments.output)}: is there already; choose another name")
+    _check_free(arguments.output)
     happened = (events(session.vault, one) for one in _of(session, arguments, arguments.words[0]))
     picture, count = heat_map(happened, frozenset(arguments.event)) if arguments.event else heat_map(happened)
     Path(arguments.output).write_bytes(picture)

@@ -404,6 +404,13 @@ class Vault(Opened):
         else:
             target.write(self.history.blob(entry.blob))
 
+    def read_back(self, snapshot: str, progress: Progress | None = None) -> int:
+        """Read every file of a snapshot, its hash checked; how many bytes that were.
+
+        Raises CorruptionError, which names the first that is damaged or nowhere to be had.
+        """
+        return self._view(snapshot).read_back(self.store, progress)
+
     def get_version_diff(self, a: str, b: str) -> models.Difference:
         """See BackupEngine."""
         from gitvault.vcs.protect.view import compare

@@ -49,6 +49,17 @@ class Area:
         """The paths of the records, of all or those in a folder, in order."""
         return (path for path, _ in areas.records(self._vault.history, self.name, below))
 
+    def named(self, name: bytes, below: bytes = b"", *, depth: int = 1) -> Iterator[tuple[bytes, bytes]]:
+        """The records of one name so many folders down, in order: path and content. Raises CorruptionError.
+
+        What else is in those folders is not looked at, and the trees above are read once for all.
+        """
+        history = self._vault.history
+        for path, blob in areas.named(history, self.name, name, below, depth=depth):
+            content = BytesIO()
+            self._write(blob, content)
+            yield path, content.getvalue()
+
     def read(self, path: bytes) -> bytes:
         """A record's content, in memory. Raises NotFoundError, CorruptionError."""
         target = BytesIO()
@@ -57,8 +68,10 @@ class Area:
 
     def write_to(self, path: bytes, target: BinaryIO) -> None:
         """Write a record's content. Raises NotFoundError, CorruptionError."""
-        history = self._vault.history
-        content = history.blob(areas.find(history, self.name, path))
+        self._write(areas.find(self._vault.history, self.name, path), target)
+
+    def _write(self, blob: ObjectId, target: BinaryIO) -> None:
+        content = self._vault.history.blob(blob)
         if pointer := pointers.decode(content):
             self._vault.store.retrieve_file(pointer, target)
         else:

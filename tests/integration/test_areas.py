@@ -49,6 +49,23 @@ def test_what_is_added_is_read_back_and_git_shows_it(vault: Vault, tmp_path: Pat
     git(vault, "fsck", "--full", "--strict")
 
 
+def test_the_records_of_a_name_are_found_without_the_others(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    area = vault.area("workspaces")
+    here = {b"krita/%d/record.json" % number: b"%d" % number for number in (1, 2)}
+    others = dict.fromkeys((b"krita/1/files/a/record.json", b"krita/record.json", b"krita/3/.git/x"), b"other")
+    area.add({**here, **others, b"gimp/4/record.json/x": b"a folder"}, "several")
+    assert list(area.named(b"record.json", depth=2)) == sorted(here.items())
+    assert list(area.named(b"record.json", b"krita")) == sorted(here.items())
+    assert list(area.named(b".git", b"krita/3", depth=0)) == []
+    assert list(area.named(b"record.json", b"blender")) == []
+    read: list[object] = []
+    tree = type(vault.history).tree
+    monkeypatch.setattr(type(vault.history), "tree", lambda history, oid: read.append(oid) or tree(history, oid))
+    assert [path for path, _ in areas.named(vault.history, "workspaces", b"record.json", depth=2)] == sorted(here)
+    # The top, two applications, four workspaces; no folder of files.
+    assert len(read) == 7
+
+
 def test_a_record_never_changes(vault: Vault) -> None:
     area = vault.area("feedback/shop")
     area.add({b"a/b": b"1"}, "first")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,18 @@ import pytest
 from gitvault import GameVault
 from gitvault.errors import AmbiguousError, CorruptionError, GitVaultError, NotFoundError
 from gitvault.personas.game import playtests
-from gitvault.personas.game.playtests import Comparison, Kept, Levels, Recorder, Session, at, compare, levels
+from gitvault.personas.game.playtests import (
+    Comparison,
+    Kept,
+    Levels,
+    Recorder,
+    Session,
+    Side,
+    at,
+    compare,
+    levels,
+    side_by_side,
+)
 from gitvault.personas.game.playtests.figures import DEATHS, Events
 from gitvault.personas.game.playtests.recorder import INTERVAL
 from gitvault.personas.game.playtests.sessions import Rejected, hashed
@@ -124,6 +136,31 @@ def test_a_recorder_costs_its_game_little(tmp_path: Path) -> None:
         Recorder(tmp_path / "a.jsonl", {})
 
 
+def test_what_an_event_says_is_json_whatever_it_is(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "a.jsonl", {}, clock=iter([1.0, 2.23456, 2.5, 3.0]).__next__) as recorder:
+        recorder.event('a "b"\n\ud800', text="\u00e9\ud800", deep={"a": [1, None, True, 0.1]}, odd={1})
+        recorder.event("plain")
+    said = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text("ascii").splitlines()]
+    data = {"text": "\u00e9\ud800", "deep": {"a": [1, None, True, 0.1]}, "odd": "{1}"}
+    assert said[1:] == [
+        {"t": 1.2346, "e": 'a "b"\n\ud800', "d": data},
+        {"t": 1.5, "e": "plain", "d": {}},
+        {"t": 2.0, "end": True},
+    ]
+
+
+def test_the_order_is_kept_where_many_lines_and_states_come_at_once(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "a.jsonl", {}) as recorder:
+        for number in range(2500):
+            recorder.event("tick", n=number)
+            if not number % 400:
+                recorder.state("world", {"n": number})
+    said = [json.loads(line) for line in (tmp_path / "a.jsonl").read_bytes().splitlines()]
+    events = [line["d"]["n"] for line in said if line.get("e")]
+    assert events == list(range(2500))
+    assert all(before["d"] == line["d"] for before, line in pairwise(said) if "s" in line)
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no disk that is always full")
 def test_a_full_disk_stops_the_record_not_the_game(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path / "a.jsonl", {})
@@ -219,6 +256,41 @@ def test_where_players_die_is_a_picture(lantern: GameVault, vault: Vault) -> Non
     assert playtests.heat_map([odd])[1] == 2
 
 
+def test_two_builds_are_a_picture_side_by_side(lantern: GameVault, vault: Vault) -> None:
+    """Of one scale: what is by the session as much is as light, wherever one build alone would put it."""
+    image = pytest.importorskip("PIL.Image")
+
+    def side(name: str, *lives: list[dict[str, object]]) -> Side:
+        figures = Comparison(len(lives), len(lives), 1.0, 0, {}, {"cave": 3.0}, {"cave": len(lives)})
+        return Side(name, figures, lives)
+
+    def life(*places: list[int]) -> list[dict[str, object]]:
+        start = [{"t": 0.0, "e": "start", "d": {"level": "cave", "pos": places[0]}}]
+        return start + [{"t": 2.0 + n, "e": "death", "d": {"pos": place}} for n, place in enumerate(places)]
+
+    def light(picture: object, x: float, y: float, row: int) -> int:
+        """Of a place in the first build's map: 0 to 765."""
+        top = 16 + 2 * 22 + 2 * 16 + 22 + row * (22 + 512 + 16)
+        return sum(picture.getpixel((16 + int(x * 511), top + int(y * 511))))  # type: ignore[attr-defined]
+
+    corner, other = [0, 0], [10, 10]
+    edge = 0.5 - 0.5 / 1.1
+    few, many = life(corner), life(other, other, other)
+    picture = image.open(io.BytesIO(side_by_side(side("alpha-1", few), side("alpha-2", many))))
+    assert picture.width == 2 * 512 + 3 * 16
+    # A third of the other's deaths: not white. Nobody was at the other end.
+    assert 100 < light(picture, edge, edge, 1) < 600
+    assert light(picture, 1 - edge, 1 - edge, 1) < 100
+    twice = image.open(io.BytesIO(side_by_side(side("alpha-1", few, few), side("alpha-2", few, life(other)))))
+    # By the session, not in all; and for two seconds where only one was seen to stay.
+    assert light(twice, edge, edge, 0) > 700 and light(twice, edge, edge, 1) > 700
+    without_places: list[dict[str, object]] = [{"t": 0.0, "e": "start", "d": {"level": "cave"}}]
+    bars = image.open(io.BytesIO(side_by_side(side("a", without_places), side("b \u0416", without_places))))
+    assert bars.height < 512
+    with pytest.raises(NotFoundError, match="nothing to draw: no event has a level or says where"):
+        side_by_side(side("a", []), side("b", []))
+
+
 def test_ids_that_are_none_or_several(lantern: GameVault, vault: Vault) -> None:
     lantern.backup()
     one = kept(vault).session
@@ -267,6 +339,11 @@ def test_the_command(command: Run, lantern: GameVault, tmp_path: Path) -> None:
     pytest.importorskip("PIL.Image")
     assert command("playtest", "map", "b1", "-o", tmp_path / "map.png").returncode == 0
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
+    drawn = command("playtest", "compare", "b1", "b1", "-o", tmp_path / "both.png", "--json")
+    assert json.loads(drawn.stdout)["output"] == str(tmp_path / "both.png")
+    assert (tmp_path / "both.png").read_bytes().startswith(b"\x89PNG")
+    again = command("playtest", "compare", "b1", "b2", "-o", tmp_path / "both.png")
+    assert (again.returncode, "is there already" in again.stderr) == (128, True)
     assert command("playtest", "map", "b1", "--event", "jump", "-o", tmp_path / "map.png").returncode == 128
 
 
@@ -293,7 +370,7 @@ def test_what_is_wrong_is_one_line(
 
 
 def test_a_picture_without_its_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "PIL", None)
+    monkeypatch.setitem(sys.modules, "PIL.Image", None)
     with pytest.raises(GitVaultError, match=r"pip install 'gitvault\[image\]'"):
         playtests.heat_map([])
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from repositories import cloned, commit, git
 
-from gitvault.errors import ExistsError, NotFoundError
+from gitvault.errors import CorruptionError, ExistsError, NotFoundError
 from gitvault.vault import Vault
 from gitvault.vcs.protect import record
 from gitvault.vcs.protect.repository import without_credentials
@@ -693,3 +693,22 @@ def test_a_checkout_is_made_again_without_gitvault(script: str, work: Path, vaul
         (again / name).unlink()
     git(again, "update-index", "-q", "--refresh", ok=False)
     assert facts(again) == before
+
+
+def test_what_version_control_has_is_read_back_too(work: Path, vault: Vault) -> None:
+    """A milestone's proof: the files of the base count, and one that nobody has any more is named."""
+    (work / "new.txt").write_text("new\n")
+    vault.create_snapshot(work)
+    shutil.copy(work / "a.txt", work / "b.txt")
+    git(work, "add", "b.txt")
+    git(work, "commit", "-q", "-m", "the same twice")
+    git(work, "push", "-q")
+    vault.create_snapshot(work)
+    told: list[int] = []
+    listed = [entry.size for entry in vault.entries("work", recursive=True) if entry.kind == "file"]
+    assert vault.read_back("work", lambda what, done, total: told.append(total - done)) == sum(listed)
+    assert told[-1] == 0 and len(listed) > len(files(work))
+    shutil.rmtree(work / ".git")
+    shutil.rmtree(work.parent / "work.git")
+    with pytest.raises(CorruptionError, match=r"\w+: [0-9a-f]{40}: git protected it, and nobody has it any more"):
+        vault.read_back("work")

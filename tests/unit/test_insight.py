@@ -289,6 +289,17 @@ def test_a_file_that_is_named_and_gone_comes_first() -> None:
     assert (found[0].path, found[0].kind, found[0].state) == (b"art/sword.png", "asset", "deleted")
 
 
+def test_in_a_folder_that_was_renamed_only_what_was_edited_counts_as_touched() -> None:
+    """All its files are added; the one that was edited is found by what went from it."""
+    stats = b"signal health_depleted\n" + b"".join(b"var a%d\n" % n for n in range(20))
+    user = b'func _ready():\n\tconnect("health_depleted", self, "over")\n'
+    older = Files({b"proto/stats.gd": stats, b"proto/enemy.gd": user, **NOISE})
+    newer = Files({b"game/stats.gd": stats.replace(b"health_depleted", b"died"), b"game/enemy.gd": user, **NOISE_LATER})
+    first = ranked(said("Attempt to connect nonexistent signal 'health_depleted'"), older, newer)[0]
+    assert (first.path, first.state) == (b"game/stats.gd", "added")
+    assert first.reasons[0] == "health_depleted is gone"
+
+
 def test_a_change_behind_a_guid_comes_first() -> None:
     number = "0123456789abcdef0123456789abcdef"
     older, newer = Files({b"Assets/Boss.prefab": b"a", **NOISE}), Files({b"Assets/Boss.prefab": b"b", **NOISE_LATER})

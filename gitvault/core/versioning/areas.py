@@ -135,6 +135,28 @@ def records(history: GitHistory, area: str, below: bytes = b"") -> Iterator[tupl
         yield from _below(history, below + b"/" if below else b"", *found)
 
 
+def named(
+    history: GitHistory, area: str, name: bytes, below: bytes = b"", *, depth: int = 1
+) -> Iterator[tuple[bytes, ObjectId]]:
+    """The records of one name so many folders down, in order, with their blobs; what else is there is not looked at."""
+    found = _at(history, area, below)
+    if found:
+        yield from _named(history, below + b"/" if below else b"", *found, tree_name(name), depth)
+
+
+def _named(
+    history: GitHistory, prefix: bytes, mode: int, oid: ObjectId, name: bytes, depth: int
+) -> Iterator[tuple[bytes, ObjectId]]:
+    if mode != MODE_TREE:
+        return
+    entries = history.tree(oid)
+    if depth:
+        for stored, (inner, at) in entries.items():
+            yield from _named(history, prefix + from_tree_name(stored) + b"/", inner, at, name, depth - 1)
+    elif name in entries and entries[name][0] != MODE_TREE:
+        yield prefix + from_tree_name(name), entries[name][1]
+
+
 def find(history: GitHistory, area: str, path: bytes) -> ObjectId:
     """The blob of a record. Raises NotFoundError."""
     found = _at(history, area, path)

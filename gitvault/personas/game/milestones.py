@@ -19,10 +19,9 @@ from gitvault.core.utils.names import ref_component
 from gitvault.core.versioning import tags
 from gitvault.core.versioning.edits import stamp
 from gitvault.core.versioning.tags import Tag
-from gitvault.errors import AmbiguousError, CorruptionError, ExistsError, NotFoundError
+from gitvault.errors import AmbiguousError, ExistsError, NotFoundError
 
 if TYPE_CHECKING:
-    from gitvault.core.interfaces import Progress
     from gitvault.vault import Vault
     from gitvault.vault.area import Area
 
@@ -140,26 +139,6 @@ def compare(vault: Vault, older: Milestone, newer: Milestone) -> Changelog:
 def artefact(vault: Vault, milestone: Milestone, name: str) -> bytes:
     """The content of an attached file. Raises NotFoundError."""
     return _area(vault, milestone.tag.project).read(_artefact(milestone.tag.name, name))
-
-
-def prove(vault: Vault, milestone: Milestone, progress: Progress | None = None) -> int:
-    """Read every file of a milestone back, its hash checked; how many bytes that were.
-
-    Raises CorruptionError, which names the first that is damaged.
-    """
-    snapshot = milestone.tag.snapshot
-    entries = [entry for entry in vault.entries(snapshot, recursive=True) if entry.kind == "file"]
-    read = 0
-    with open(os.devnull, "wb") as nowhere:
-        for number, entry in enumerate(entries):
-            try:
-                vault.read_file(snapshot, entry.path, nowhere)
-            except NotFoundError as error:
-                raise CorruptionError(str(error)) from error
-            read += entry.size
-            if progress:
-                progress("reading back", number + 1, len(entries))
-    return read
 
 
 def _tags(vault: Vault, project: str | None) -> Iterator[Tag]:

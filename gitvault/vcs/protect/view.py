@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
-from gitvault.core.interfaces import StorageManager
+from gitvault.core.interfaces import Progress, StorageManager
 from gitvault.core.models import Affected, Defect, Difference, Entry, ObjectId, Pointer, SnapshotId
 from gitvault.core.utils.names import to_line
 from gitvault.core.versioning import contents, difference, index
@@ -21,6 +22,9 @@ from gitvault.vcs.protect import record, repository
 from gitvault.vcs.protect.record import Attached
 from gitvault.vcs.protect.repository import Repository
 from gitvault.vcs.protect.sources import Sources
+
+if TYPE_CHECKING:
+    from gitvault.vcs.client_sources import ClientSources
 
 _MODES = {index.MODE_FILE: 0o644, index.MODE_EXECUTABLE: 0o755, index.MODE_SYMLINK: 0o777}
 
@@ -130,13 +134,60 @@ class View:
 
     def read(self, based: Based) -> bytes:
         """The content of such a file. Raises NotFoundError when it cannot be had."""
-        if isinstance(based.attached, lean.Attached):
+        with self._sources(based.attached) as sources:
+            return sources.read(based.entry.blob)
+
+    def read_back(self, store: StorageManager, progress: Progress | None = None) -> int:
+        """Read every file, its hash checked; how many bytes that were.
+
+        Raises CorruptionError, which names the first that is damaged or nowhere to be had.
+        """
+        files = [entry for entry in self.entries() if entry.kind == "file"]
+        relied = [] if self.is_plain else [self.based[entry.path] for entry in files if self._relies_on(entry)]
+        others = {based.entry.path for based in relied}
+        done = 0
+
+        def tell(count: int) -> None:
+            nonlocal done
+            done += count
+            if progress:
+                progress("reading back", done, len(files))
+
+        with open(os.devnull, "wb") as nowhere:
+            for entry in files:
+                if entry.path not in others:
+                    try:
+                        if entry.pointer:
+                            store.retrieve_file(entry.pointer, nowhere)
+                        else:
+                            self.history.blob(entry.blob)
+                    except (NotFoundError, CorruptionError) as error:
+                        raise CorruptionError(f"{to_line(entry.path)}: {error}") from error
+                    tell(1)
+        everywhere: list[Attached | lean.Attached] = [*self.attached, *self.carried]
+        for attached in everywhere:
+            wanted: dict[ObjectId, list[bytes]] = {}
+            for based in relied:
+                if based.attached is attached:
+                    wanted.setdefault(based.entry.blob, []).append(based.entry.path)
+            with self._sources(attached) as sources:
+                for oid, _ in sources.read_many(tuple(wanted)):
+                    tell(len(wanted.pop(oid)))
+                for oid, paths in wanted.items():
+                    raise CorruptionError(f"{to_line(paths[0])}: {oid.hex()}: {sources.reason()}")
+        return sum(entry.size for entry in files)
+
+    def _relies_on(self, entry: Entry) -> bool:
+        """Whether an entry of `entries` is a file that version control has, and the snapshot does not store."""
+        based = self.based.get(entry.path)
+        return based is not None and based.entry is entry
+
+    def _sources(self, attached: Attached | lean.Attached) -> Sources | ClientSources:
+        if isinstance(attached, lean.Attached):
             from gitvault.vcs.client_sources import ClientSources
 
-            with ClientSources(self.history, based.attached) as clients:
-                return clients.read(based.entry.blob)
-        with Sources(self.history, based.attached) as sources:
-            return sources.read(based.entry.blob)
+            return ClientSources(self.history, attached)
+        return Sources(self.history, attached)
 
 
 def _shown(prefix: bytes, entry: index.IndexEntry) -> Entry:

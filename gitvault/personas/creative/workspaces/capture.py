@@ -127,9 +127,8 @@ def present(vault: Vault, found: Installed, around: Surroundings) -> Workspace:
 
 def workspaces(vault: Vault, app: str | None = None) -> Iterator[Workspace]:
     """Those in the vault, newest first; `app`: of one application. Raises CorruptionError."""
-    area = vault.area(AREA)
-    held = [path for path in area.paths(app.encode() if app else b"") if path.endswith(b"/record.json")]
-    records = [_decode(area.read(path), path) for path in held if path.count(b"/") == 2]
+    held = vault.area(AREA).named(b"record.json", app.encode() if app else b"", depth=1 if app else 2)
+    records = [_decode(text, path) for path, text in held]
     return iter(sorted(records, key=lambda one: (one.time, one.id), reverse=True))
 
 

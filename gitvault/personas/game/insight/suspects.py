@@ -222,7 +222,13 @@ def suspects(
     `topics`: words with the endings of files that they are about. `numbers`: the paths of assets by Unity's GUID.
     `others`: files that did not change, through which a change may reach what is named.
     """
-    seen = [_touched(change, older, newer) for change in changes]
+    came_from = _namesakes(changes)
+    # What a file lost whose namesake came is told by that one.
+    went_on = set(came_from.values())
+    seen = [
+        _touched(change, came_from.get(change.path, b""), (lambda _: b"") if change.path in went_on else older, newer)
+        for change in changes
+    ]
     lines = list(_lines(told, [*(one.change.path for one in seen), *others], newer))
     every_name = Counter(name for one in seen for name in one.names)
     every_loss = Counter(name for one in seen for name, weight in one.names.items() if weight > _NAME_TOUCHED)
@@ -251,8 +257,18 @@ def suspects(
 # -------------------------------------------------------------------------------- what was touched
 
 
-def _touched(change: Change, older: Read, newer: Read) -> _Touched:
-    before = older(change.source or change.path).splitlines() if change.state != "added" else []
+def _namesakes(changes: Sequence[Change]) -> dict[bytes, bytes]:
+    """Of added files the deleted one of their name, where there is one of each: a folder renamed, its files edited."""
+    by_name: dict[bytes, dict[str, list[bytes]]] = defaultdict(lambda: defaultdict(list))
+    for change in changes:
+        by_name[change.path.rpartition(b"/")[2]][change.state].append(change.path)
+    alone = (found for found in by_name.values() if len(found["added"]) == len(found["deleted"]) == 1)
+    return {found["added"][0]: found["deleted"][0] for found in alone}
+
+
+def _touched(change: Change, came_from: bytes, older: Read, newer: Read) -> _Touched:
+    source = came_from or change.source or (change.path if change.state != "added" else b"")
+    before = older(source).splitlines() if source else []
     after = newer(change.path).splitlines() if change.state != "deleted" else []
     # As multisets: a file of 20,000 lines takes milliseconds, and where a line stands does not matter here.
     went, came = Counter(before), Counter(after)

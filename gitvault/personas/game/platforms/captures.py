@@ -75,11 +75,10 @@ def captures(vault: Vault, project: str | None = None) -> Iterator[Capture]:
             area = vault.area(ref.removeprefix("refs/vault/"))
             # A record says the name that the project had then.
             now = from_ref_component(ref.removeprefix(prefix))
-            for path in area.paths():
-                if path.endswith(b"/capture.json"):
-                    with _understood(path):
-                        said = {**json.loads(area.read(path)), "project": now}
-                        found.append(_capture(said, path[: path.index(b"/")].decode()))
+            for path, text in area.named(b"capture.json"):
+                with _understood(path):
+                    said = {**json.loads(text), "project": now}
+                    found.append(_capture(said, path[: path.index(b"/")].decode()))
     return iter(sorted(found, key=lambda one: (one.time, one.id), reverse=True))
 
 

@@ -1,6 +1,7 @@
 """Playtests: sessions recorded beside the game, kept with the build they are of, looked at and compared."""
 
-from gitvault.personas.game.playtests.figures import Comparison, Levels, Step, at, compare, funnel, heat_map, levels
+from gitvault.personas.game.playtests.figures import Comparison, Levels, Step, at, compare, funnel, levels
+from gitvault.personas.game.playtests.pictures import Side, heat_map, side_by_side
 from gitvault.personas.game.playtests.recorder import Recorder
 from gitvault.personas.game.playtests.sessions import Kept, Session, events, find, keep, lines_of, sessions
 
@@ -10,6 +11,7 @@ __all__ = [
     "Levels",
     "Recorder",
     "Session",
+    "Side",
     "Step",
     "at",
     "compare",
@@ -21,4 +23,5 @@ __all__ = [
     "levels",
     "lines_of",
     "sessions",
+    "side_by_side",
 ]

@@ -1,4 +1,4 @@
-"""What sessions show: the state at a time, time per level, where players die, how two builds compare."""
+"""What sessions show: the state at a time, time per level, how two builds compare."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from io import BytesIO
 from itertools import pairwise, takewhile
 from statistics import median
 from typing import Any
 
-from gitvault.errors import NotFoundError, ToolMissing
+from gitvault.errors import NotFoundError
 from gitvault.personas.game.playtests.sessions import Session
 
 Events = Sequence[Mapping[str, Any]]
@@ -20,7 +19,6 @@ Events = Sequence[Mapping[str, Any]]
 DEATHS = frozenset({"death", "die", "died", "killed", "player_death", "player_died"})
 _LEVEL_KEYS = ("level", "scene", "map")
 _ENDS = ("level_end", "level_complete", "level_completed", "level_finished", "level_exit")
-_SIDE = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,52 +140,6 @@ def _done(way: Sequence[str], steps: Sequence[str]) -> Iterator[str]:
     """The steps that were done, one after the other."""
     left = iter(way)
     return takewhile(lambda step: step in left, steps)
-
-
-def heat_map(found: Iterable[Events], names: frozenset[str] = DEATHS) -> tuple[bytes, int]:
-    """A PNG of where events of these names happened, and of how many it is made.
-
-    Places are `pos` ([x, y] or [x, y, z], of which the first and last count), or `x` and `y`. Raises NotFoundError when
-    no event says where, ToolMissing without Pillow.
-    """
-    try:
-        import numpy as np
-        from PIL import Image
-    except ImportError as error:
-        raise ToolMissing(f"{error.name}: not installed; pip install 'gitvault[image]'") from error
-
-    spots = [spot for events in found for event in events if event.get("e") in names and (spot := _place(event["d"]))]
-    if not spots:
-        raise NotFoundError(f"no event of {', '.join(sorted(names))} says where: expected d.pos = [x, y]")
-    places = np.asarray(spots, dtype=np.float64)
-    low, high = places.min(axis=0), places.max(axis=0)
-    # A margin, so that what happened at the edge is seen.
-    extent = np.maximum(high - low, 1e-9) * 1.1
-    scaled = ((places - (low + high) / 2) / extent.max() + 0.5) * (_SIDE - 1)
-    grid = np.zeros((_SIDE, _SIDE))
-    np.add.at(grid, (scaled[:, 1].astype(int), scaled[:, 0].astype(int)), 1)
-    reach = np.arange(-24, 25)
-    blur = np.exp(-(reach**2) / 128.0)
-    for axis in (0, 1):
-        grid = np.apply_along_axis(lambda row: np.convolve(row, blur, "same"), axis, grid)
-    heat = np.sqrt(grid / grid.max())
-    # Black, purple, red, yellow, white: lighter is more, also in grey.
-    colours = [(12, 12, 20), (90, 20, 110), (220, 50, 50), (250, 190, 40), (255, 255, 240)]
-    stops = np.linspace(0, 1, len(colours))
-    channels = [np.interp(heat, stops, [colour[channel] for colour in colours]) for channel in range(3)]
-    out = BytesIO()
-    Image.fromarray(np.stack(channels, axis=-1).astype(np.uint8)).save(out, "PNG")
-    return out.getvalue(), len(spots)
-
-
-def _place(data: object) -> tuple[float, float] | None:
-    if not isinstance(data, Mapping):
-        return None
-    given = data.get("pos", data.get("position", [data.get("x"), data.get("y")]))
-    numbers = given if isinstance(given, list) else list(given.values()) if isinstance(given, Mapping) else []
-    if len(numbers) not in (2, 3) or not all(isinstance(n, int | float) and abs(n) < 1e12 for n in numbers):
-        return None
-    return float(numbers[0]), float(numbers[-1])
 
 
 def _lasted(session: Session) -> float:
