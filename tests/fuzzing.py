@@ -21,18 +21,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FunctionType
 
-from parsers import vault
+from parsers import records, vault
 from parsers.target import Target, feed
 
 _LIMIT = 1 << 16
 
-TARGETS = {**vault.TARGETS}
+TARGETS = {**vault.TARGETS, **records.TARGETS}
 """By name."""
 
 
 _TASTY = (
     b"\0", b"\n", b" ", b"\t", b"/", b"..", b"%", b"\\x", b"=", b":", b"-", b"-1", b"0", b"\xff\xff\xff\xff", b"\x80",
     b"9" * 20, b"9" * 5000, b"[" * 3000, b"\xc3", b"\xed\xa0\x80", b"e", b"_", b"+", b"0x", b"\x1b[2J", b"nan",
+    b"Infinity", b"1e999", b"null", b"[]", b"{}", b'""', b"-1.5",
 )  # fmt: skip
 
 
