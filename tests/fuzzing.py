@@ -21,12 +21,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FunctionType
 
-from parsers import records, vault
+from parsers import media, projects, records, vault
 from parsers.target import Target, feed
 
 _LIMIT = 1 << 16
 
-TARGETS = {**vault.TARGETS, **records.TARGETS}
+TARGETS = {**vault.TARGETS, **records.TARGETS, **projects.TARGETS, **media.TARGETS}
 """By name."""
 
 
