@@ -21,6 +21,8 @@ from gitvault.errors import GitVaultError
 
 # What the other tests of these scenarios run, over and over.
 _OLD_PACKS = "the new packs are durable before the old ones move; only should they not read back, are those needed"
+_KILLED_PUSH = "for a push that was killed and is run again, then cut"
+_OLD_REMOTE = "for a push that was killed when it made the folder; the new remote shows it"
 NOT_NEEDED = {
     "sync_folder of refs/vault/restored by refs.commit": "a note on where files come from, promised to nobody",
     "sync_folder of refs/vault/meta by history.sync_tip": "was synced before the branch moved",
@@ -37,6 +39,11 @@ NOT_NEEDED = {
     "sync_folder of objects/pack by repair.set_aside": "what is fetched afterwards syncs it again",
     "sync of tmp/*.pack by a thread": "the disk works while the checksum is made; synced again with that",
     "sync of tmp/repack-*/out/*.pack by a thread": "as above",
+    **{
+        f"sync_folder of {folder} by folder._below": _KILLED_PUSH
+        for folder in ("new/machines", "new/machines/*", "old/machines", "old/machines/*")
+    },
+    **{f"sync_folder of {folder} by folder._settle": _OLD_REMOTE for folder in ("old", "old/machines")},
 }
 """Syncs that no state needs, by their place, and why they are there all the same.
 
@@ -71,6 +78,10 @@ COVERED = {
     "sync_folder of objects/pack by repair.git_packs": (_AT_THE_END.format("objects/pack"),),
     "sync_folder of chunks by repair._replace": (_AT_THE_END.format("chunks"),),
     "sync_folder of chunks by repair.set_aside": (_AT_THE_END.format("chunks"),),
+    "sync_folder of new by folder.put": ("sync_folder of new by folder._settle",),
+    "sync_folder of new/machines by folder._settle": ("sync_folder of new/machines by folder._below",),
+    "sync_folder of new/machines/* by folder.put": ("sync_folder of new/machines/* by folder._below",),
+    "sync_folder of old/machines/* by folder.put": ("sync_folder of old/machines/* by folder._below",),
 }
 """Syncs that others make good, in these runs: without all of them something is lost."""
 
