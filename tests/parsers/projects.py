@@ -77,11 +77,12 @@ def _dirstate(data: bytes) -> None:
 _svn = Place(".svn/wc.db")
 
 
-def _made_database() -> bytes:
+def _made_database(properties: bytes | int = b"(svn:ignore 6 *.o\n*.a)") -> bytes:
+    _svn.path.unlink(missing_ok=True)
     with closing(sqlite3.connect(_svn.path)) as database, database:
         database.execute("CREATE TABLE nodes (local_relpath TEXT, presence TEXT, kind TEXT, properties BLOB)")
         database.execute("CREATE TABLE actual_node (local_relpath TEXT, properties BLOB)")
-        row = ("b", "normal", "dir", b"(svn:ignore 6 *.o\n*.a)")
+        row = ("b", "normal", "dir", properties)
         database.execute("INSERT INTO nodes VALUES (?, ?, ?, ?)", row)
         database.execute("INSERT INTO nodes VALUES ('a.txt', 'normal', 'file', NULL)")
     return _svn.path.read_bytes()
@@ -266,13 +267,14 @@ TARGETS = {
     "git-index-paths": Target(_index_otherwise, [_INDEX], (ValueError, IndexError)),
     "git-file": Target(_git_file, [b"gitdir: ../a\n"]),
     "dirstate": Target(_dirstate, [_DIRSTATE], (tracked.Unreadable,)),
-    "wc.db": Target(_working_copy, [_made_database()], (tracked.Unreadable,)),
+    "wc.db": Target(_working_copy, [_made_database()], (tracked.Unreadable,), [_made_database(1 << 40)]),
     "gitignore": Target(_gitignore, [b"*.o\n!a.o\nbuild/\n/a/**/b\n[!a-z]*\\ \n*a*a*a*b\n[[:alpha:]]?\n"]),
     "hgignore": Target(_hgignore, [b"syntax: glob\n*.o\n{a,b}?/**/[!c]\nsyntax: regexp\n^a.*b$\ninclude:x\n"]),
     "svn-properties": Target(_properties, [b"(svn:ignore 6 *.o\n*.a svn:global-ignores 3 tmp)"]),
     "project-file": Target(
         lambda data: project_file.read("s", data, 5),
         [b'skip = ["a/"]\nkeep = ["b"]\n[importance]\n"*.c" = 90\n[every]\nasset = "4 hours"\n'],
+        found=[b"skip = " + b"9" * 5000],
     ),
     "unity-settings": Target(
         _settings("ProjectSettings/ProjectSettings.asset", "ProjectSettings/QualitySettings.asset"), [_UNITY]

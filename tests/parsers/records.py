@@ -303,16 +303,21 @@ def _lfs(data: bytes) -> None:
 
 
 TARGETS = {
-    "operation": Target(_of(lambda history: list(operations.log(history))), [operations._encode(_OPERATION)]),
+    "operation": Target(
+        _of(lambda history: list(operations.log(history))),
+        [operations._encode(_OPERATION)],
+        found=[operations._encode(_OPERATION).replace(b'"number":3', b'"number":Infinity')],
+    ),
     "operation.pending": Target(
         _complete,
         [_line({"number": 3, "what": "prune", "refs": [{"ref": "refs/heads/a", "old": None, "new": None}]})],
         (OSError,),
+        [b'{"refs":[{"ref":"refs/heads/a\\ud800","old":null,"new":null}]}'],
     ),
     "tombstones": Target(
         _of(operations.tombstones), [f"{_OID.hex()} 2026-01-02T03:04:05Z\n{_HASH} 2026-01-02T03:04:05Z\n".encode()]
     ),
-    "losses": Target(_of(losses.load), [losses._encode(_LOSS).encode()]),
+    "losses": Target(_of(losses.load), [losses._encode(_LOSS).encode()], found=[b"[]", b'{"affects":[3]}']),
     "note": Target(_of(lambda history: notes.read(history, "x", _OID)), [b'{"a":1}\n{"b":[2]}\n']),
     "checkout-of-git": Target(
         checkouts.decode,
@@ -347,24 +352,34 @@ TARGETS = {
         lambda data: list(segments.read(cast(Area, _Area(data)), b"a.jsonl")),
         [_line({"id": "ab" * 16, "source": "steam", "kind": "review", "text": "good", "v": 1, "was": {"a": 1}})],
     ),
-    "remote-record": Target(_remote_record, [_RECORD.encode()], (ValueError,)),
+    "remote-record": Target(
+        _remote_record,
+        [_RECORD.encode()],
+        (ValueError,),
+        [_RECORD.encode().replace(b'"number":7', b'"number":1e999'), _RECORD.encode().replace(b":17}", b":-Infinity}")],
+    ),
     "remote-marker": Target(
         lambda data: Remote(cast(Any, _Held(data)), "there").vault_id(),
         [_line({"gitvault-remote": 1, "vault": _HASH[:32]})],
     ),
-    "remote-rows": Target(_index(rows=_packed, parts=lambda data: _packed(_PARTS)), [_ROWS]),
+    "remote-rows": Target(_index(rows=_packed, parts=lambda data: _packed(_PARTS)), [_ROWS], found=[b"00\n"]),
     "remote-parts": Target(_index(rows=lambda data: _packed(_ROWS), parts=_packed), [_PARTS]),
     "remote-index": Target(_index(rows=bytes, parts=bytes), [_packed(_ROWS), _packed(_PARTS)]),
     "sealed-name": Target(_hidden, [_names.hide("packs/0123").encode(), _names.hide("a").encode()]),
     "sealed-object": Target(
-        _sealed.read, [b"gitvault packs/a 3 %b\nabc" % objects._mac(bytes(32), "packs/a", b"abc").encode()]
+        _sealed.read,
+        [b"gitvault packs/a 3 %b\nabc" % objects._mac(bytes(32), "packs/a", b"abc").encode()],
+        found=[b"gitvault packs/a 3 \xff\nabc"],
     ),
     "verify-state": Target(
         lambda data: extent._load(_cache["verify.json"].put(data)),
         [_line({"of": 30, "next": 3, "since": "2026-01-02T03:04:05+00:00", "packs": ["a"]})],
+        found=[b'{"of":Infinity,"next":0,"since":null,"packs":[]}'],
     ),
     "counts": Target(
-        lambda data: counts._load(_cache["counts.json"].put(data)), [_line({"p": [_OID.hex(), 12], "q": ["", 0]})]
+        lambda data: counts._load(_cache["counts.json"].put(data)),
+        [_line({"p": [_OID.hex(), 12], "q": ["", 0]})],
+        found=[b'{"p":["",Infinity]}'],
     ),
     "repack-state": Target(
         lambda data: repack._read_state(_cache["repack.json"].put(data).parents[1]),
@@ -373,6 +388,7 @@ TARGETS = {
     "beside": Target(
         lambda data: beside.still(data, 1_800_000_000.0),
         [msgpack.packb((["/nowhere/a"], ["/nowhere"], 2e9, bytes(20)))],
+        found=[msgpack.packb((path, [], 2e9, bytes(20))) for path in (["a"], [7], ["/\0"], [b"/a"])],
     ),
     "looked": Target(
         _verdicts,
@@ -401,6 +417,7 @@ TARGETS = {
     "lfs-agent": Target(
         _lfs,
         [_line({"event": "init", "remote": "origin"}) + _line({"event": "download", "oid": _HASH, "size": 5})],
+        found=[b'{"event":"download","oid":"ab","size":Infinity}\n'],
     ),
 }
 """By name."""

@@ -13,11 +13,15 @@ from gitvault.errors import GitVaultError
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A parser. `seeds`: what it is meant to read; `allowed`: what it may raise beside GitVaultError."""
+    """A parser. `seeds`: what it is meant to read; `allowed`: what it may raise beside GitVaultError.
+
+    `found`: what it once could not take.
+    """
 
     run: Callable[[bytes], object]
     seeds: Sequence[bytes]
     allowed: tuple[type[Exception], ...] = ()
+    found: Sequence[bytes] = ()
 
 
 def feed(target: Target, data: bytes) -> None:
