@@ -253,6 +253,15 @@ def _made_segment() -> bytes:
     return _segment.path.read_bytes()
 
 
+def _overfull() -> bytes:
+    """A line with more events than there are: a search would ask for the memory of all of them."""
+    data = bytearray(_made_segment())
+    segment = Segment(_segment.path)
+    at = segment._base + segment._described["starts"][2]
+    data[at + 4 : at + 8] = b"\xff" * 4
+    return bytes(data)
+
+
 def _read_segment(data: bytes) -> None:
     import numpy
 
@@ -313,6 +322,6 @@ TARGETS = {
     "playtest-events": Target(
         _playtest, [b'{"v":1,"start":"2026-01-02T03:04:05Z"}\n{"t":1.5,"e":"jump","d":{"x":1}}\n{"end":true}\n']
     ),
-    "search-segment": Target(_read_segment, [_made_segment()]),
+    "search-segment": Target(_read_segment, [_made_segment()], found=[_overfull()]),
 }
 """By name."""

@@ -342,7 +342,9 @@ TARGETS = {
         lambda data: list(builds.deploys(cast(Any, _Area(data, builds.FOLDER + b"/0123.json")), "p")),
         [_line({"v": 1, **asdict(_DEPLOY)})],
     ),
-    "playtest": Target(_session, [encoded_session(_SESSION)]),
+    "playtest": Target(
+        _session, [encoded_session(_SESSION)], found=[encoded_session(_SESSION).replace(b'{"a"', b'{\n"a"')]
+    ),
     "workspace": Target(lambda data: _workspace(data, b"krita/0123"), [encoded_workspace(_WORKSPACE)]),
     "capture": Target(
         lambda data: list(platforms.captures(cast(Any, _Area(data, b"0123/capture.json")))), [_line(_CAPTURE)]
