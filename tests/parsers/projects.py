@@ -257,8 +257,9 @@ def _overfull() -> bytes:
     """A line with more events than there are: a search would ask for the memory of all of them."""
     data = bytearray(_made_segment())
     segment = Segment(_segment.path)
-    at = segment._base + segment._described["starts"][2]
-    data[at + 4 : at + 8] = b"\xff" * 4
+    _, (count,), offset = segment._described["starts"]
+    end = segment._base + offset + 4 * count
+    data[end - 4 : end] = b"\xff" * 4
     return bytes(data)
 
 
