@@ -33,7 +33,7 @@ _MANY = 6_000_000
 # With fewer blocks all are looked at.
 _BLOCKS = 8
 _ALIGNED = 64
-_DAMAGE = (ValueError, struct.error, KeyError, IndexError, TypeError, OverflowError, zstandard.ZstdError)
+_DAMAGE = (ValueError, struct.error, KeyError, IndexError, TypeError, OverflowError, MemoryError, zstandard.ZstdError)
 
 _Array = npt.NDArray[Any]
 
@@ -163,7 +163,7 @@ class Segment:
         """A cache may be damaged anywhere."""
         try:
             yield
-        except (*_DAMAGE, MemoryError) as error:
+        except _DAMAGE as error:
             raise CorruptionError(
                 f"{self.path}: no segment of the search index; git-vault search --index makes it anew"
             ) from error
