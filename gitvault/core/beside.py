@@ -86,8 +86,10 @@ def _read(noted: bytes) -> tuple[Beside, bytes] | None:
     """With the digest of what is there."""
     try:
         files, folders, until, digest = msgpack.unpackb(noted, unicode_errors="surrogateescape", use_list=False)
+        if not all(os.path.isabs(path) and "\0" not in path for path in (*files, *folders)):
+            return None
         return Beside(frozenset(files), frozenset(folders), float(until)), bytes(digest)
-    except (ValueError, TypeError, msgpack.UnpackException):
+    except (ValueError, TypeError, OverflowError, msgpack.UnpackException):
         return None
 
 

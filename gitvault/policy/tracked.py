@@ -217,7 +217,8 @@ def svn_tracked(top: str) -> Tracked:
     try:
         with closing(sqlite3.connect(f"{Path(source).as_uri()}?mode=ro", uri=True, timeout=0)) as db:
             paths = [os.fsencode(path) for (path,) in db.execute(query) if path]
-            listed = {os.fsencode(path): bytes(said) for path, said in db.execute(_PROPERTIES) if said}
-    except sqlite3.Error as error:
+            # SQLite keeps whatever was put in: `bytes` of a number would be so many.
+            listed = {os.fsencode(path): said for path, said in db.execute(_PROPERTIES) if isinstance(said, bytes)}
+    except (sqlite3.Error, TypeError, ValueError) as error:
         raise Unreadable(f"{source}: {error}") from error
     return Tracked(lambda: paths, source, rules=svn_rules(source, listed))

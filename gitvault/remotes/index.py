@@ -192,7 +192,7 @@ class Index:
                 chosen = slice(max(bisect_right(firsts, prefix) - 1, 0), bisect_right(firsts, prefix + "g"))
                 for _, name in run.pieces[chosen]:
                     for one, rest in self._piece(name).items():
-                        if one.startswith(prefix) and rest[0] == "g" and one not in found:
+                        if one.startswith(prefix) and rest.startswith("g ") and one not in found:
                             row = self._row(run, rest)
                             if row.part.name not in self._without and row.part.name.startswith("git/"):
                                 found[one] = row.part

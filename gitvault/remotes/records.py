@@ -99,7 +99,7 @@ def decode(name: str, content: bytes, vault: str) -> Record:
         if isinstance(said, dict) and isinstance(said.get("record"), int) and said["record"] > VERSION:
             raise UnsupportedFormatVersion(f"{name}: a newer gitvault wrote it, update this one")
         record = _read(said)
-    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"it is no record ({type(error).__name__}: {error})") from error
     if (record.chain, record.number) != (chain, number):
         raise ValueError("it belongs elsewhere")

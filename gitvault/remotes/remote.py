@@ -90,7 +90,7 @@ class Remote:
                 raise RemoteSealed(f"{self.shown}: is encrypted; give the key that opens it: --identity FILE") from None
             return ""
         for version in (content, *self._versions(MARKER)):
-            with suppress(ValueError, TypeError, KeyError):
+            with suppress(ValueError, TypeError, KeyError, RecursionError):
                 said = json.loads(version)
                 if said["gitvault-remote"] > VERSION:
                     raise UnsupportedFormatVersion(

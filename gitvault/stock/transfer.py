@@ -45,7 +45,7 @@ class TransferAgent:
             try:
                 message = json.loads(line)
                 event = message["event"]
-            except (ValueError, TypeError, KeyError):
+            except (ValueError, TypeError, KeyError, RecursionError):
                 self._say({"error": {"code": _FAILED, "message": "lfs-agent: expected git-lfs's lines of JSON"}})
                 return
             if event == "terminate":
@@ -60,7 +60,7 @@ class TransferAgent:
                 return answer
             pointer = Pointer(str(message.get("oid")), int(message.get("size", 0)))
             return answer | (self._download(pointer) if event == "download" else self._upload(pointer))
-        except (GitVaultError, OSError, ValueError, TypeError) as error:
+        except (GitVaultError, OSError, ValueError, TypeError, OverflowError) as error:
             return answer | {"error": {"code": _FAILED, "message": str(error)}}
 
     def _download(self, pointer: Pointer) -> dict[str, object]:

@@ -27,7 +27,7 @@ class Last:
 
 def last(vault: Path, name: str) -> Last:
     """What is noted of a remote."""
-    with suppress(OSError, ValueError, TypeError, AttributeError):
+    with suppress(OSError, ValueError, TypeError, AttributeError, RecursionError):
         said = json.loads(_file(vault, name).read_text("utf-8"))
         return Last(str(said.get("pushed", "")), str(said.get("said", "")))
     return Last()

@@ -91,7 +91,7 @@ def _noted(root: str, states: Sequence[State], kept: Beside, begun_ns: int) -> b
 
 def _load(file: Path, root: str) -> _Looked | None:
     """What was kept; None where there is nothing, or damage, or of another folder."""
-    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         document = json.loads(file.read_bytes())
         if document["version"] == _VERSION and document["root"] == root:
             states = tuple(map(_state, document["states"]))

@@ -377,7 +377,7 @@ def load(folder: Path, cache: Path) -> dict[str, Answer]:
     try:
         document = json.loads(answers_file(folder, cache).read_bytes())
         return {name: Answer(**{**said, "lost": tuple(said["lost"])}) for name, said in document.items()}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return {}
 
 

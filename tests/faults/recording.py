@@ -448,5 +448,5 @@ def site(op: Op) -> str:
 
 def kind_of(path: str) -> str:
     """A path without what chance made of it: long hexadecimal names, process numbers."""
-    plain = re.sub(r"[0-9a-f]{16,}|(?<=\.)\d+(?=\.tmp)|(?<=repack-)[0-9a-f]+", "*", path)
+    plain = re.sub(r"[0-9a-f]{16,}|(?<=\.)[0-9a-f]+(?=\.tmp)|(?<=repack-)[0-9a-f]+", "*", path)
     return plain.removeprefix("vault.git/") or "the disk"

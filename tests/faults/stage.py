@@ -297,6 +297,25 @@ def _edit(stage: Stage, disk: Disk) -> None:
         stage.tell(disk)
 
 
+def _to_annotate(stage: Stage) -> None:
+    _one(stage)
+    [snapshot] = stage.saved
+
+    def noted(vault: Vault) -> bool:
+        lines = vault.annotations("review", SnapshotId(snapshot))
+        return lines == [{"text": "good"}] and vault.area("feedback/p").read(b"said") == b"fun"
+
+    stage.also = noted
+
+
+def _annotate(stage: Stage, disk: Disk) -> None:
+    """A note on a snapshot, and a record."""
+    with opened(stage.vault, disk) as vault:
+        vault.annotate("review", SnapshotId(next(iter(stage.saved))), {"text": "good"}, "A review")
+        vault.area("feedback/p").add({b"said": b"fun"}, "A record")
+    stage.tell(disk)
+
+
 def _to_forget(stage: Stage) -> None:
     _three(stage)
     stage.becomes = {
@@ -429,6 +448,7 @@ SCENARIOS = (
     Scenario("undo", _to_undo, _undo),
     Scenario("rename", _to_rename, _rename),
     Scenario("edit", _to_edit, _edit),
+    Scenario("annotate", _to_annotate, _annotate),
     Scenario("forget", _to_forget, _forget),
     Scenario("sweep", _to_sweep, _sweep),
     Scenario("repair", _to_repair, _repair),

@@ -6,11 +6,15 @@ import random
 
 import fuzzing
 import pytest
-from hypothesis import example, given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+
+# Of each of a hundred parsers, several times: more of it is for the deep run, and for atheris.
+FEW = settings(max_examples=settings.default.max_examples // 4)
 
 
 @pytest.mark.parametrize("name", fuzzing.TARGETS)
+@FEW
 @given(st.randoms(use_true_random=False))
 def test_what_resembles_sound_bytes(name: str, rng: random.Random) -> None:
     target = fuzzing.TARGETS[name]
@@ -21,12 +25,17 @@ def test_what_resembles_sound_bytes(name: str, rng: random.Random) -> None:
 
 
 @pytest.mark.parametrize("name", fuzzing.TARGETS)
+@FEW
 @given(st.binary(max_size=300))
-@example(b"[" * 100_000)
-@example(b"9" * 5000)
-@example(b"\xff" * 2000)
 def test_any_bytes(name: str, data: bytes) -> None:
     fuzzing.feed(fuzzing.TARGETS[name], data)
+
+
+@pytest.mark.parametrize("name", fuzzing.TARGETS)
+def test_what_is_nested_long_or_was_too_much_once(name: str) -> None:
+    target = fuzzing.TARGETS[name]
+    for data in (b"", b"[" * 100_000, b"9" * 5000, b"\xff" * 2000, *target.found):
+        fuzzing.feed(target, data)
 
 
 @pytest.mark.parametrize("name", fuzzing.TARGETS)

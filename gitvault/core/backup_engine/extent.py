@@ -102,5 +102,5 @@ def _load(file: Path) -> dict[str, Any]:
         if since is not None and datetime.fromisoformat(since).tzinfo is None:
             raise ValueError
         return {"of": int(state["of"]), "next": int(state["next"]), "since": since, "packs": list(state["packs"])}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return {"of": 0, "next": 0, "since": None, "packs": []}

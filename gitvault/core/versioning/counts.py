@@ -51,5 +51,5 @@ def counts(history: GitHistory, projects: Iterable[str], cache: Path, disk: Disk
 def _load(file: Path) -> dict[str, Any]:
     try:
         return {str(name): (str(tip), int(number)) for name, (tip, number) in json.loads(file.read_bytes()).items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return {}

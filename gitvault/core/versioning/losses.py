@@ -26,7 +26,7 @@ def load(history: GitHistory) -> list[Defect]:
     text = history.read_file(REF, FILE)
     try:
         return [_decode(line) for line in text.decode().splitlines()]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CorruptionError(f"{REF}: a line cannot be read ({error}); run git-vault verify --repair") from error
 
 

@@ -130,7 +130,7 @@ def complete(git_dir: Path, refs: RefStore, disk: Disk) -> None:
         moves = _moves(json.loads(path.read_bytes())["refs"])
     except FileNotFoundError:
         return
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CorruptionError(f"{path}: cannot be read ({error}); move it away, then run git-vault verify") from error
     steps = []
     for move in moves:
@@ -247,7 +247,7 @@ def _decode(record: bytes, at: ObjectId) -> Operation:
             tuple(SnapshotId(_oid(text).hex()) for text in said.get("removed", ())),
             tuple((str(old), str(new)) for old, new in said.get("renamed", ())),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise CorruptionError(f"{OPERATIONS}: {at.hex()} cannot be read ({error}); run git-vault verify") from error
 
 

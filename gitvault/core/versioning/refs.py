@@ -14,7 +14,8 @@ from gitvault.core.utils.files import Disk, open_plain, read_plain
 from gitvault.errors import CorruptionError, GitVaultError, LockedError
 
 # git check-ref-format, and nothing that another system could not hold as a file name.
-_FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(?:/|$)|\./|\.$|/$")
+# Halves of a pair of surrogates that stand for no byte are in no file's name.
+_FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\\ud800-\udc7f\udd00-\udfff]|\.\.|@\{|//|/\.|\.lock(?:/|$)|\./|\.$|/$")
 _HEX = re.compile(rb"[0-9a-f]{40}")
 _PACKED_LINE = re.compile(rb"[0-9a-f]{40} refs/[^\n]+")
 _PEELED_LINE = re.compile(rb"\^[0-9a-f]{40}")

@@ -354,7 +354,7 @@ def _read_state(git_dir: Path) -> _State:
     try:
         state = json.loads(_state_path(git_dir).read_bytes())
         return _State(frozenset(state["packs"]), frozenset(state["made"]))
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
         return _State()
 
 

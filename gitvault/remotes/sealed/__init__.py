@@ -207,7 +207,7 @@ def learn(place: Place, identity: Path) -> tuple[bytes, list[str]]:
     # The oldest: whoever may only add cannot be before it.
     for stored in sorted(place.names(KEYS), key=lambda stored: (stored.time, stored.name)):
         for content in (place.get(stored.name, 0, _LARGEST_KEY), *place.versions(stored.name)):
-            with suppress(NoKey, CorruptionError, ValueError, KeyError, TypeError):
+            with suppress(NoKey, CorruptionError, ValueError, KeyError, TypeError, RecursionError):
                 found = json.loads(decrypt(stored.name, content, opened).rstrip(b"\0"))
                 key = bytes.fromhex(found["key"])
                 if found["gitvault-key"] == 1 and len(key) == KEY_SIZE:

@@ -51,7 +51,9 @@ def unseal(name: str, sealed: bytes, key: bytes, identities: Sequence[Identity])
     if not newline or len(words) != 4 or not words[2].isdecimal():
         raise CorruptionError(f"{name}: sealed by another program; git-vault remote verify says what it is needed for")
     content = text[len(line) + 1 :][: int(words[2])]
-    if words[:2] != ["gitvault", name] or not hmac.compare_digest(words[3], _mac(key, name, content)):
+    # As bytes: text that is not ASCII is not compared.
+    written = hmac.compare_digest(line.rpartition(b" ")[2], _mac(key, name, content).encode("ascii"))
+    if words[:2] != ["gitvault", name] or not written:
         raise CorruptionError(f"{name}: what is there was not sealed as that; somebody put it there")
     return content
 

@@ -143,7 +143,7 @@ def decode(text: bytes) -> Record:
                 for part in document["parts"]
             ),
         )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise CorruptionError(f"a checkout's record in the snapshot cannot be read ({error})") from error
 
 

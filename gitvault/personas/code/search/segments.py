@@ -10,12 +10,14 @@ import mmap
 import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgpack
 import numpy as np
 import numpy.typing as npt
+import zstandard
 
 from gitvault.core.utils.files import Disk, open_plain
 from gitvault.errors import CorruptionError
@@ -31,6 +33,7 @@ _MANY = 6_000_000
 # With fewer blocks all are looked at.
 _BLOCKS = 8
 _ALIGNED = 64
+_DAMAGE = (ValueError, struct.error, KeyError, IndexError, TypeError, OverflowError, MemoryError, zstandard.ZstdError)
 
 _Array = npt.NDArray[Any]
 
@@ -145,9 +148,8 @@ class Segment:
     def __init__(self, path: Path) -> None:
         """Raises CorruptionError for what is none, OSError."""
         self.path = path
-        with open_plain(path) as file:
+        with self._understood(), open_plain(path) as file:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        try:
             (length,) = struct.unpack_from("<I", self._map, len(MAGIC))
             start = len(MAGIC) + 4
             self._described: dict[str, Any] = msgpack.unpackb(self._map[start : start + length])
@@ -155,9 +157,15 @@ class Segment:
                 raise ValueError
             self._base = -(-(start + length) // _ALIGNED) * _ALIGNED
             self.size = int(self["first"][-1])
-        except (ValueError, struct.error, KeyError, IndexError, TypeError) as error:
+
+    @contextmanager
+    def _understood(self) -> Iterator[None]:
+        """A cache may be damaged anywhere."""
+        try:
+            yield
+        except _DAMAGE as error:
             raise CorruptionError(
-                f"{path}: no segment of the search index; git-vault search --index makes it anew"
+                f"{self.path}: no segment of the search index; git-vault search --index makes it anew"
             ) from error
 
     def __getitem__(self, name: str) -> _Array:
@@ -166,25 +174,29 @@ class Segment:
         return np.frombuffer(self._map, kind, size, self._base + offset).reshape(shape)
 
     def candidates(self, required: Required) -> _Array:
-        """The numbers of the blocks that may hold what is required."""
-        rows = self["trigrams"]
-        blocks = len(self["first"]) - 1
-        if not required or not rows.size:
-            return np.arange(blocks)
-        held = np.full(rows.shape[1], 255, np.uint8)
-        for one_of in required:
-            either = np.zeros(rows.shape[1], np.uint8)
-            for text in one_of:
-                either |= np.bitwise_and.reduce(rows[np.unique(slots(text))], axis=0)
-            held &= either
-        return np.flatnonzero(np.unpackbits(held, count=blocks))
+        """The numbers of the blocks that may hold what is required. Raises CorruptionError."""
+        with self._understood():
+            rows = self["trigrams"]
+            blocks = len(self["first"]) - 1
+            if not required or not rows.size:
+                return np.arange(blocks)
+            held = np.full(rows.shape[1], 255, np.uint8)
+            for one_of in required:
+                either = np.zeros(rows.shape[1], np.uint8)
+                for text in one_of:
+                    either |= np.bitwise_and.reduce(rows[np.unique(slots(text))], axis=0)
+                held &= either
+            return np.flatnonzero(np.unpackbits(held, count=blocks))
 
     def texts(self, blocks: _Array) -> Iterator[tuple[int, bytes]]:
-        """Blocks by number, with their lines, each with its end."""
+        """Blocks by number, with their lines, each with its end. Raises CorruptionError."""
         expand = expander()
-        frames, starts = self["frames"], self["frame"].tolist()
+        with self._understood():
+            frames, starts = self["frames"], self["frame"].tolist()
         for block in blocks.tolist():
-            yield block, expand(frames[starts[block] : starts[block + 1]])
+            with self._understood():
+                text = expand(frames[starts[block] : starts[block + 1]])
+            yield block, text
 
     def lines(self) -> Iterable[bytes]:
         """All lines, by number."""
@@ -192,14 +204,18 @@ class Segment:
             yield from text[:-1].split(b"\n")
 
     def events(self, lines: _Array) -> tuple[_Array, _Array, _Array]:
-        """What happened to lines, given by number: of each event the place in `lines`, its change, its count."""
-        starts = self["starts"]
-        first = starts[lines].astype(np.int64)
-        lengths = starts[lines + 1].astype(np.int64) - first
-        which = np.repeat(np.arange(len(lines)), lengths)
-        # Of each row: where its line's events begin, and how many of them are before it.
-        at = np.arange(len(which)) - np.repeat(np.cumsum(lengths) - lengths, lengths) + first[which]
-        return which, self["change"][at], self["count"][at]
+        """What happened to lines, each given once by its number: of each event the place in `lines`, its change, its
+        count. Raises CorruptionError."""
+        with self._understood():
+            starts = self["starts"]
+            first = starts[lines].astype(np.int64)
+            lengths = starts[lines + 1].astype(np.int64) - first
+            if lengths.sum() > len(self["change"]):
+                raise ValueError("more events than there are")
+            which = np.repeat(np.arange(len(lines)), lengths)
+            # Of each row: where its line's events begin, and how many of them are before it.
+            at = np.arange(len(which)) - np.repeat(np.cumsum(lengths) - lengths, lengths) + first[which]
+            return which, self["change"][at], self["count"][at]
 
 
 def linked(kind: int, old: bytes, new: bytes) -> tuple[bytes, bytes]:

@@ -86,7 +86,7 @@ def of_project(folder: Path) -> Rules:
         raise ConfigError(f"{FILE}: larger than 1 MiB; expected categories of feedback")
     try:
         own = _rules(tomllib.loads(data.decode("utf-8")), FILE)
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f'{FILE}: {error}; expected TOML, such as: [category.boss] words = ["boss"]') from None
     given = builtin()
     replaced = {category.name for category in own.categories}

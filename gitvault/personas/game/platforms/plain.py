@@ -55,7 +55,7 @@ def mapping(source: str, text: str) -> dict[str, Any]:
 
     try:
         table = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{source}: {error}; expected TOML with {', '.join(_TABLE)}") from None
     _check(source, table, _TABLE)
     for entry in table.get("file", ()):

@@ -195,9 +195,16 @@ def find(vault: Vault, name: str) -> Session:
 
 
 def events(vault: Vault, session: Session) -> list[dict[str, Any]]:
-    """What happened, in order: `t` (seconds since the start), `e` or `s` (a state) with the name, `d` (data)."""
+    """What happened, in order: `t` (seconds since the start), `e` or `s` (a state) with the name, `d` (data).
+
+    Raises CorruptionError, NotFoundError.
+    """
     area = vault.area(f"playtests/{ref_component(session.project)}")
-    return [dict(json.loads(line)) for line in area.read(f"{session.id}/events.jsonl".encode()).splitlines()]
+    path = f"{session.id}/events.jsonl".encode()
+    try:
+        return [dict(json.loads(line)) for line in area.read(path).splitlines()]
+    except (ValueError, TypeError, RecursionError) as error:
+        raise CorruptionError(f"{to_line(path)}: no events of a playtest ({error}); run git-vault verify") from error
 
 
 def hashed(vault: Vault, player: str) -> str:
