@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gitvault.core.utils.files import create_private
 from gitvault.core.utils.names import ref_component
@@ -21,14 +21,13 @@ from gitvault.core.versioning import areas
 from gitvault.personas.game import milestones
 from gitvault.personas.game.builds import Builds
 from gitvault.personas.game.feedback import segments
-from gitvault.personas.game.feedback.segments import Line
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from gitvault.vault import Vault
 
-_VERSION = 2
+_VERSION = 3
 # `who` is `player` as a number, by which players are counted in half the time.
 _SCHEMA = """
 CREATE TABLE about(key TEXT PRIMARY KEY, value TEXT);
@@ -36,9 +35,9 @@ CREATE TABLE segment(number INTEGER PRIMARY KEY, path BLOB UNIQUE);
 CREATE TABLE tie(number INTEGER PRIMARY KEY, build TEXT, target TEXT, branch TEXT, start REAL,
   snapshot TEXT, confidence REAL, how TEXT, UNIQUE(build, target, branch, start));
 CREATE TABLE known(key INTEGER PRIMARY KEY, digest INTEGER, row INTEGER);
-CREATE TABLE said(row INTEGER PRIMARY KEY, id BLOB, time INTEGER, source TEXT, kind TEXT, text TEXT, player BLOB,
-  who INTEGER, tie INTEGER, branch TEXT, platform TEXT, session TEXT, scene TEXT, rating REAL, playtime REAL,
-  count INTEGER, sig TEXT, stack TEXT, purged INTEGER, segment INTEGER, start INTEGER, length INTEGER);
+CREATE TABLE said(row INTEGER PRIMARY KEY, tie INTEGER, segment INTEGER, start INTEGER, length INTEGER, id BLOB,
+  time INTEGER, source TEXT, kind TEXT, text TEXT, player BLOB, who INTEGER, branch TEXT, platform TEXT, session TEXT,
+  scene TEXT, rating REAL, playtime REAL, count INTEGER, sig TEXT, stack TEXT, purged INTEGER);
 CREATE VIRTUAL TABLE words USING fts5(text, content='said', content_rowid='row', detail=none, columnsize=0);
 """
 _INDEXES = {
@@ -48,7 +47,22 @@ _INDEXES = {
     "by_player": "said(who) WHERE who IS NOT NULL",
     "by_sig": "said(sig, who) WHERE sig <> ''",
 }
+_Cells = tuple[Any, ...]
+"""The columns of `said` from `id` on. Nothing in them can lead to itself: held as records, the search for garbage took a
+quarter of an import's time."""
 _INSERT = f"INSERT INTO said VALUES({','.join('?' * 22)})"
+
+
+class Row(NamedTuple):
+    """A record for the table, see `row_of`."""
+
+    key: int
+    digest: int
+    build: str
+    cells: _Cells
+    start: int = 0
+    """Where in its segment the line begins, in bytes."""
+    length: int = 0
 
 
 class Table:
@@ -111,25 +125,26 @@ class Table:
             found.update(self.db.execute(f"SELECT key, digest FROM known WHERE key IN ({marks})", part))
         return found
 
-    def put(self, path: bytes, lines: Iterable[Line]) -> None:
+    def put(self, path: bytes, rows: Sequence[Row]) -> None:
         """Add the records of a segment, in one transaction."""
         with self._writing():
-            self._put(path, lines)
+            self._put(path, rows)
 
-    def _put(self, path: bytes, lines: Iterable[Line]) -> None:
+    def _put(self, path: bytes, batch: Sequence[Row]) -> None:
         segment = self.db.execute("INSERT INTO segment(path) VALUES(?)", (path,)).lastrowid
         [(row,)] = self.db.execute("SELECT ifnull(max(row), 0) FROM said")
         first = row + 1
-        known, rows, batch = [], [], list(lines)
-        keys = [key_of(said["id"]) for said, _, _, _ in batch]
-        there = self.held(keys)
-        for key, (said, digest, start, length) in zip(keys, batch, strict=True):
-            if key in there and not self._replaces(key, digest, there[key], said):
+        known, rows = [], []
+        there = self.held([one.key for one in batch])
+        for key, digest, build, cells, start, length in batch:
+            if key in there and not self._replaces(key, digest, there[key], bool(cells[-1])):
                 continue
             row += 1
             there[key] = digest
             known.append((key, digest, row))
-            rows.append(self._row(row, said, segment, start, length))
+            rows.append((row, self._tie(build, cells), segment, start, length, *cells))
+        # In order they find their places in two thirds of the time.
+        known.sort()
         self.db.executemany("INSERT OR REPLACE INTO known VALUES(?,?,?)", known)
         try:
             self.db.executemany(_INSERT, rows)
@@ -138,7 +153,7 @@ class Table:
             self.db.executemany(_INSERT, ([_clean(cell) for cell in cells] for cells in rows))
         self.db.execute("INSERT INTO words(rowid, text) SELECT row, text FROM said WHERE row >= ?", (first,))
 
-    def _replaces(self, key: int, digest: int, held: int, said: Mapping[str, Any]) -> bool:
+    def _replaces(self, key: int, digest: int, held: int, is_purged: bool) -> bool:
         """Whether a record takes the place of one with its id, which only another machine can have brought.
 
         What was purged stays so; else the same one counts, in whatever order segments come.
@@ -148,52 +163,20 @@ class Table:
         found = self.db.execute(
             "SELECT row, purged, text FROM said WHERE row = (SELECT row FROM known WHERE key = ?)", (key,)
         ).fetchone()
-        if found is None or (found[1], -held) > (bool(said.get("purged")), -digest):
+        if found is None or (found[1], -held) > (is_purged, -digest):
             return False
         self.db.execute("INSERT INTO words(words, rowid, text) VALUES('delete', ?, ?)", (found[0], found[2]))
         self.db.execute("DELETE FROM said WHERE row = ?", (found[0],))
         return True
 
-    def _row(self, row: int, said: Mapping[str, Any], segment: int | None, start: int, length: int) -> tuple[Any, ...]:
-        get = said.get
-        time = get("time")
-        seconds = int(datetime.fromisoformat(time).timestamp()) if time else None
-        player = get("player")
-        stack = get("stack")
-        return (
-            row,
-            bytes.fromhex(said["id"]),
-            seconds,
-            said["source"],
-            said["kind"],
-            get("text", ""),
-            bytes.fromhex(player) if player else None,
-            key_of(player) if player else None,
-            self._tie(get("build", ""), said["source"], get("branch", ""), seconds),
-            get("branch", ""),
-            get("platform", ""),
-            get("session", ""),
-            get("scene", ""),
-            get("rating"),
-            get("playtime"),
-            get("count", 1),
-            get("sig", ""),
-            "\n".join(stack) if stack else "",
-            1 if get("purged") else 0,
-            segment,
-            start,
-            length,
-        )
-
-    def _tie(self, build: str, target: str, branch: str, seconds: int | None) -> int:
+    def _tie(self, build: str, cells: _Cells) -> int:
         """The number of the tie of a record."""
-        if build:
-            # A build says more than shop and branch.
-            target = branch = ""
-        key = build, target, branch
+        _, seconds, target, _, _, _, _, branch, *_ = cells
+        # A build says more than shop and branch.
+        key = (build, "", "") if build else ("", target, branch)
         line = self._ties.get(key)
         if line is None:
-            line = self._ties[key] = self._stretches(_clean(build), target, _clean(branch))
+            line = self._ties[key] = self._stretches(*map(_clean, key))
         return line[bisect_right(line, float(seconds), key=_start) - 1 if seconds is not None else 0][1]
 
     def _stretches(self, build: str, target: str, branch: str) -> list[tuple[float, int]]:
@@ -257,7 +240,7 @@ class Table:
         new = [path for path in held if path not in there]
         with self.loading():
             for path in new:
-                self.put(path, segments.read(self.area, path))
+                self.put(path, [row_of(*line) for line in segments.read(self.area, path)])
 
     @contextmanager
     def loading(self) -> Iterator[None]:
@@ -330,6 +313,32 @@ class Table:
 def key_of(id: str) -> int:
     """The key of a record, or of a player, in the table."""
     return int(id[:16], 16) - (1 << 63)
+
+
+def row_of(said: Mapping[str, Any], digest: int, start: int = 0, length: int = 0) -> Row:
+    """What the table has of a record. Raises ValueError for an id, a player or a time that is none."""
+    get = said.get
+    id, time, player, stack = said["id"], get("time"), get("player"), get("stack")
+    cells = (
+        bytes.fromhex(id),
+        int(datetime.fromisoformat(time).timestamp()) if time else None,
+        said["source"],
+        said["kind"],
+        get("text", ""),
+        bytes.fromhex(player) if player else None,
+        key_of(player) if player else None,
+        get("branch", ""),
+        get("platform", ""),
+        get("session", ""),
+        get("scene", ""),
+        get("rating"),
+        get("playtime"),
+        get("count", 1),
+        get("sig", ""),
+        "\n".join(stack) if stack else "",
+        1 if get("purged") else 0,
+    )
+    return Row(key_of(id), digest, get("build", ""), cells, start, length)
 
 
 def _connected(file: Path) -> sqlite3.Connection:
