@@ -20,8 +20,9 @@ from gitvault.personas.game.feedback.identities import scrubber, without_address
 from gitvault.personas.game.feedback.queries import Wanted, find
 from gitvault.personas.game.feedback.reading import Read
 from gitvault.personas.game.feedback.record import VERSION, Feedback, digest, encode
+from gitvault.personas.game.feedback.rows import Row, row_of
 from gitvault.personas.game.feedback.sources import ADDED, Source
-from gitvault.personas.game.feedback.table import Row, Table, row_of
+from gitvault.personas.game.feedback.table import Table
 from gitvault.personas.game.players import hasher
 
 if TYPE_CHECKING:

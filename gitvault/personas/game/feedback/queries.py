@@ -17,7 +17,8 @@ from gitvault.core.utils.names import to_line
 from gitvault.errors import CorruptionError
 from gitvault.personas.game.feedback import segments
 from gitvault.personas.game.feedback.record import Feedback
-from gitvault.personas.game.feedback.table import WORDS, Table, key_of
+from gitvault.personas.game.feedback.rows import key_of
+from gitvault.personas.game.feedback.table import WORDS, Table
 
 _COLUMNS = (
     "id, time, source, kind, text, player, build, said.branch, platform, session, scene, rating, playtime, count, sig,"

@@ -11,9 +11,8 @@ import sqlite3
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from math import inf
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from gitvault.core.utils.files import create_private
 from gitvault.core.utils.names import ref_component
@@ -21,6 +20,7 @@ from gitvault.core.versioning import areas
 from gitvault.personas.game import milestones
 from gitvault.personas.game.builds import Builds
 from gitvault.personas.game.feedback import segments
+from gitvault.personas.game.feedback.rows import Cells, Row, row_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,22 +62,7 @@ _INDEXES = {
     "by_player": "said(who) WHERE who IS NOT NULL",
     "by_sig": "said(sig, who) WHERE sig <> ''",
 }
-_Cells = tuple[Any, ...]
-"""The columns of `said` from `id` on. Nothing in them leads further: held as records, the search for garbage took a
-quarter of an import's time."""
 _INSERT = f"INSERT INTO said VALUES({','.join('?' * 22)})"
-
-
-class Row(NamedTuple):
-    """A record for the table, see `row_of`."""
-
-    key: int
-    digest: int
-    build: str
-    cells: _Cells
-    start: int = 0
-    """Where in its segment the line begins, in bytes."""
-    length: int = 0
 
 
 class Table:
@@ -132,7 +117,7 @@ class Table:
     # -- what is put in -------------------------------------------------------------------------------
 
     def held(self, keys: Sequence[int]) -> dict[int, int]:
-        """Of these keys (`key_of`) those that are there, with their digests."""
+        """Of these keys (`rows.key_of`) those that are there, with their digests."""
         found: dict[int, int] = {}
         for start in range(0, len(keys), 30_000):
             part = keys[start : start + 30_000]
@@ -195,7 +180,7 @@ class Table:
         self.db.execute("DELETE FROM said WHERE row = ?", (found[0],))
         return True
 
-    def _tie(self, build: str, cells: _Cells) -> int:
+    def _tie(self, build: str, cells: Cells) -> int:
         """The number of the tie of a record."""
         _, seconds, target, _, _, _, _, branch, *_ = cells
         # A build says more than shop and branch.
@@ -339,37 +324,6 @@ class Table:
             self._ties.clear()
             raise
         self.db.execute("COMMIT")
-
-
-def key_of(id: str) -> int:
-    """The key of a record, or of a player, in the table."""
-    return int(id[:16], 16) - (1 << 63)
-
-
-def row_of(said: Mapping[str, Any], digest: int, start: int = 0, length: int = 0) -> Row:
-    """What the table has of a record. Raises ValueError for an id, a player or a time that is none."""
-    get = said.get
-    id, time, player, stack = said["id"], get("time"), get("player"), get("stack")
-    cells = (
-        bytes.fromhex(id),
-        int(datetime.fromisoformat(time).timestamp()) if time else None,
-        said["source"],
-        said["kind"],
-        get("text", ""),
-        bytes.fromhex(player) if player else None,
-        key_of(player) if player else None,
-        get("branch", ""),
-        get("platform", ""),
-        get("session", ""),
-        get("scene", ""),
-        get("rating"),
-        get("playtime"),
-        get("count", 1),
-        get("sig", ""),
-        "\n".join(stack) if stack else "",
-        1 if get("purged") else 0,
-    )
-    return Row(key_of(id), digest, get("build", ""), cells, start, length)
 
 
 def _connected(file: Path) -> sqlite3.Connection:
