@@ -205,7 +205,7 @@ def _store(table: Table, made: Sequence[_Made], done: Imported) -> None:
     for number, line, row in made:
         if row.key not in there:
             there[row.key] = row.digest
-            rows.append(row._replace(start=at, length=len(line)))
+            rows.append(Row(row.key, row.digest, row.build, row.cells, at, len(line)))
             lines.append(line)
             at += len(line)
         elif there[row.key] == row.digest:

@@ -6,12 +6,6 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-Cells = tuple[Any, ...]
-"""The columns of `said` in the table, from `id` on.
-
-Nothing in them leads further: held as records, the search for garbage took a quarter of an import's time.
-"""
-
 
 class Row(NamedTuple):
     """A record for the table, see `row_of`."""
@@ -19,7 +13,11 @@ class Row(NamedTuple):
     key: int
     digest: int
     build: str
-    cells: Cells
+    cells: tuple[Any, ...]
+    """The columns of `said` in the table, from `id` on.
+
+    Nothing in them leads further: held as records, the search for garbage took a quarter of an import's time.
+    """
     start: int = 0
     """Where in its segment the line begins, in bytes."""
     length: int = 0

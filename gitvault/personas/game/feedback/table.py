@@ -20,7 +20,7 @@ from gitvault.core.versioning import areas
 from gitvault.personas.game import milestones
 from gitvault.personas.game.builds import Builds
 from gitvault.personas.game.feedback import segments
-from gitvault.personas.game.feedback.rows import Cells, Row, row_of
+from gitvault.personas.game.feedback.rows import Row, row_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -146,8 +146,6 @@ class Table:
             there[key] = digest
             known.append((key, digest, row))
             rows.append((row, self._tie(build, cells), segment, start, length, *cells))
-        # In order they find their places in two thirds of the time.
-        known.sort()
         self.db.executemany("INSERT OR REPLACE INTO known VALUES(?,?,?)", known)
         try:
             self.db.executemany(_INSERT, rows)
@@ -180,7 +178,7 @@ class Table:
         self.db.execute("DELETE FROM said WHERE row = ?", (found[0],))
         return True
 
-    def _tie(self, build: str, cells: Cells) -> int:
+    def _tie(self, build: str, cells: tuple[Any, ...]) -> int:
         """The number of the tie of a record."""
         _, seconds, target, _, _, _, _, branch, *_ = cells
         # A build says more than shop and branch.
