@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 _VERSION = 3
 _CACHE, _WORDS = 96 << 10, 16 << 20
 """KiB of the table, and bytes of new words, that are held in memory."""
-# `who` is `player` as a number, by which players are counted in half the time.
 WORDS = "detail=none, columnsize=0"
 """How words are told apart and held."""
+# `who` is `player` as a number, by which players are counted in half the time.
 _SCHEMA = f"""
 CREATE TABLE about(key TEXT PRIMARY KEY, value TEXT);
 CREATE TABLE segment(number INTEGER PRIMARY KEY, path BLOB UNIQUE);
