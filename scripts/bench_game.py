@@ -65,6 +65,7 @@ def players(bench: Bench) -> None:
         ("feedback-build", ("--build", "b7")),
         ("feedback-kind", ("--kind", "crash", "--limit", "100")),
         ("feedback-text", ("--text", "word100", "--limit", "100")),
+        ("feedback-common", ("--text", "word1 word2", "--limit", "100")),
     ):
         bench.alternate(row, {OURS: partial(ask, *question)}, bench.repeat)
     bench.alternate("feedback-report", {OURS: partial(tool.call, "feedback", "report", "--json")}, bench.repeat)

@@ -124,6 +124,7 @@ ROWS = (
     Row("feedback-build", "players", "those of one build of 400, from process start", "s", (Goal(0.3),)),
     Row("feedback-kind", "players", "the newest 100 of a kind, from process start", "s", (Goal(0.3),)),
     Row("feedback-text", "players", "the newest 100 with a word, from process start", "s", (Goal(0.3),)),
+    Row("feedback-common", "players", "the newest 100 with words that 87 % have", "s", (Goal(0.3),)),
     Row("feedback-report", "players", "the report of all", "s", (Goal(2),)),
     Row("dev-classified", "checkouts", "50,000 paths classified, beside their scan", "s", (Goal(1, SCAN),)),
     Row("dev-protect-400", "checkouts", "protect's processor time, 400 files", "s", (Goal(0.03),)),

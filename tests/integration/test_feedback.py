@@ -28,6 +28,7 @@ from gitvault.personas.game.feedback import (
     Wanted,
     identities,
     importing,
+    queries,
     reading,
     segments,
 )
@@ -554,6 +555,59 @@ def test_two_machines_have_the_same_records_in_any_order(lantern: GameVault) -> 
     lantern.vault.path.joinpath("cache", "feedback-lantern.db").unlink()
     assert lantern.feedback() == [one]
     assert lantern.feedback(text=one.text) == [one]
+
+
+def test_the_report_of_a_table_that_grew_is_that_of_one_made_anew(lantern: GameVault) -> None:
+    """Also after a deploy divided a stretch of time, and another machine had records with other content."""
+
+    def anew() -> Report:
+        lantern.vault.path.joinpath("cache", "feedback-lantern.db").unlink()
+        return lantern.feedback_report()
+
+    lantern.backup()
+    day = 86400
+    for start in (0, 10):
+        many = [review(n, timestamp_updated=1_770_000_000 + n * day) for n in range(start, start + 15)]
+        imported(lantern, json.dumps(many))
+    assert (found := lantern.feedback_report()) == anew()
+    assert (found.records, len(found.builds)) == (25, 1)
+    for build, at in (("1", 1_770_000_000 + 5 * day), ("2", 1_770_000_000 + 12 * day)):
+        lantern.deploy(build, target="steam", at=datetime.fromtimestamp(at, UTC))
+        assert (found := lantern.feedback_report()) == anew()
+    assert sum(one.records for one in found.builds) == 25
+    area = segments.area_of(lantern.vault, "lantern")
+    path = segments.paths(area)[0]
+    for letter in b"abc":
+        lines = [line.said for line in segments.read(area, path)]
+        changed = [encode({**said, "text": chr(letter), "rating": 0.25, "kind": f"{letter}"}) for said in lines[:5]]
+        segments.add(area, changed, "another machine's")
+        assert (found := lantern.feedback_report()) == anew()
+        assert (found.records, sum(found.kinds.values())) == (25, 25)
+
+
+@pytest.mark.parametrize("looked", [5, 40, 2000])
+def test_words_are_found_whatever_was_looked_through_first(
+    lantern: GameVault, monkeypatch: pytest.MonkeyPatch, looked: int
+) -> None:
+    words = ["boss", "bossy", "Lämp", "lamp oil", "the"]
+    many = [
+        {"id": str(n), "text": " ".join(words[i] for i in range(5) if n >> i & 1), "time": 1_770_000_000 + n % 7}
+        for n in range(64)
+    ]
+    assert lantern.correlate_feedback("b", many).imported == 64
+
+    def ids(text: str, limit: int | None, **more: str) -> list[str]:
+        return [one.id for one in lantern.feedback(text=text, limit=limit, **more)]
+
+    monkeypatch.setattr(queries, "_LOOKED", looked)
+    for text, number in (("boss", 48), ("bossy", 32), ("lamp the", 24), ("nothing", 0), ("oil LÄMP boss", 24)):
+        assert len(ids(text, None)) == number
+        for limit in (0, 1, 3, 30, 100):
+            assert ids(text, limit) == ids(text, None)[:limit], (text, limit)
+    assert ids("the", 2, kind="bug") == []
+    # Texts too long to be looked through leave it to the index.
+    monkeypatch.setattr(queries, "_LONGEST", 3)
+    assert ids("boss", 3) == ids("boss", None)[:3]
 
 
 def test_a_purge_that_was_cut_off_loses_nothing_and_is_completed(

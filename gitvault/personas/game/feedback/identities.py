@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from functools import lru_cache
+from math import isfinite
 from typing import Any
 
 _KEYS = frozenset(
@@ -63,6 +63,8 @@ _ADDRESS = re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")
 # What of somebody's description names them best.
 _NAMES = ("steamid", "id", "login", "username", "name", "email")
 _DEEPEST = 64
+_SPELLINGS = 1 << 12
+"""How many keys are kept in mind."""
 _WORD = "(address)"
 
 
@@ -74,30 +76,39 @@ def without_addresses(text: str) -> str:
 def scrubber(hashed: Callable[[str], str], more: Iterable[str] = ()) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """What makes of a raw record one without identities; `more`: further keys that hold some, however they are spelt.
 
-    It raises ValueError for a record that is nested too deeply.
+    It raises ValueError for a record that is nested too deeply, and for a number that no JSON can hold.
     """
     keys = _KEYS | {_plain(key) for key in more}
 
-    @lru_cache(1 << 12)
-    def names_somebody(key: str) -> bool:
-        return _plain(key) in keys
+    class Known(dict[str, bool]):
+        """By key whether it names somebody: asked for each key of each record, so a look-up and no call."""
+
+        def __missing__(self, key: str) -> bool:
+            found = _plain(key) in keys
+            if len(self) < _SPELLINGS:
+                self[key] = found
+            return found
+
+    names_somebody = Known()
 
     def of(inside: dict[str, Any], depth: int) -> dict[str, Any]:
         if depth > _DEEPEST:
             raise ValueError(f"nested more than {_DEEPEST} deep")
-        made = {}
+        made = inside.copy()
         # A call for each value would take as long as everything else.
         for key, value in inside.items():
-            if names_somebody(key) and value:
-                value = somebody(value)
-            elif type(value) is str:
+            kind = type(value)
+            if names_somebody[key] and value:
+                made[key] = somebody(value)
+            elif kind is str:
                 if "@" in value:
-                    value = _ADDRESS.sub(_WORD, value)
-            elif type(value) is dict:
-                value = of(value, depth + 1)
-            elif type(value) is list:
-                value = each(value, depth + 1)
-            made[key] = value
+                    made[key] = _ADDRESS.sub(_WORD, value)
+            elif kind is dict:
+                made[key] = of(value, depth + 1)
+            elif kind is list:
+                made[key] = each(value, depth + 1)
+            elif kind is float and not isfinite(value):
+                raise ValueError(f"{key}: expected a finite number")
         return made
 
     def each(values: list[Any], depth: int) -> list[Any]:

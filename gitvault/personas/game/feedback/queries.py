@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
 from gitvault.core.utils.names import to_line
 from gitvault.errors import CorruptionError
 from gitvault.personas.game.feedback import segments
 from gitvault.personas.game.feedback.record import Feedback
-from gitvault.personas.game.feedback.table import Table, key_of
+from gitvault.personas.game.feedback.rows import key_of
+from gitvault.personas.game.feedback.table import WORDS, Table
 
 _COLUMNS = (
     "id, time, source, kind, text, player, build, said.branch, platform, session, scene, rating, playtime, count, sig,"
     " stack, snapshot, confidence, purged, segment, said.start, length"
 )
+_ORDER = "ORDER BY time DESC, row"
 _FIRST = 10
+_LOOKED, _LONGEST = 2000, 4 << 20
+"""How many of the newest records are looked through first for words, and characters of them."""
 _WORD = re.compile(r"\w+")
 
 
@@ -82,12 +89,15 @@ class Report:
 
 def find(table: Table, wanted: Wanted, *, raw: bool = False) -> Iterator[Feedback]:
     """The records that fit, newest first; `raw`: with what the source gave. Raises CorruptionError."""
-    where, values = _condition(table, wanted)
-    order = "ORDER BY time DESC, row"
+    newest = _newest(table, wanted)
+    if newest is None:
+        where, values = _condition(table, wanted)
+    else:
+        where, values = f"row IN ({','.join(map(str, newest))})", []
     if wanted.limit is not None:
         # Sorted without their texts.
-        where = f"row IN (SELECT row FROM said WHERE {where} {order} LIMIT {wanted.limit})"
-    rows = table.db.execute(f"SELECT {_COLUMNS} FROM said JOIN tie ON tie = number WHERE {where} {order}", values)
+        where = f"row IN (SELECT row FROM said WHERE {where} {_ORDER} LIMIT {wanted.limit})"
+    rows = table.db.execute(f"SELECT {_COLUMNS} FROM said JOIN tie ON tie = number WHERE {where} {_ORDER}", values)
     if not raw:
         yield from map(_feedback, rows)
         return
@@ -104,6 +114,33 @@ def find(table: Table, wanted: Wanted, *, raw: bool = False) -> Iterator[Feedbac
             raise CorruptionError(
                 f"{to_line(numbered[segment])}: byte {start} begins no record ({error}); run git-vault verify"
             ) from error
+
+
+def _newest(table: Table, wanted: Wanted) -> list[int] | None:
+    """Rows that fit, the newest of all among them, when as many as are wanted stand among the newest records.
+
+    So words that nearly everybody writes need no list of all who do.
+    """
+    words = _words(wanted.text)
+    if wanted.limit is None or wanted.limit > _LOOKED or not words:
+        return None
+    where, values = _condition(table, replace(wanted, text=""))
+    rows = [row for (row,) in table.db.execute(f"SELECT row FROM said WHERE {where} {_ORDER} LIMIT {_LOOKED}", values)]
+    with closing(sqlite3.connect(":memory:")) as few:
+        few.execute(f"CREATE VIRTUAL TABLE words USING fts5(text, content='', {WORDS})")
+        size = 0
+        for row, text in table.db.execute(f"SELECT row, text FROM said WHERE row IN ({','.join(map(str, rows))})"):
+            size += len(text)
+            if size > _LONGEST:
+                return None
+            few.execute("INSERT INTO words(rowid, text) VALUES(?, ?)", (row, text))
+        found = [row for (row,) in few.execute("SELECT rowid FROM words WHERE words MATCH ?", (words,))]
+    return found if len(found) >= wanted.limit or len(rows) < _LOOKED else None
+
+
+def _words(text: str) -> str:
+    """What the index of words is asked for; empty for none."""
+    return " ".join(f'"{word}"*' for word in _WORD.findall(text))
 
 
 def count(table: Table, wanted: Wanted) -> int:
@@ -126,24 +163,17 @@ def report(table: Table) -> Report:
         tally.add(build, kind, number, sure, sums)
         kinds[kind] += number
         sources[source] += number
-    everybody: set[int] = set()
-    # In one pass: sorted and made distinct in SQL they took twice as long.
-    by_tie: dict[int, set[int]] = {}
-    for tie, who in db.execute("SELECT tie, who FROM said INDEXED BY by_tie WHERE who IS NOT NULL"):
-        try:
-            by_tie[tie].add(who)
-        except KeyError:
-            by_tie[tie] = {who}
-    for tie, players in by_tie.items():
-        builds[meant[tie][0]].players |= players
-        everybody |= players
+    # Made distinct by build in SQL they took twice as long; an index has all of them in order.
+    for (tie,) in db.execute("SELECT DISTINCT tie FROM counted"):
+        builds[meant[tie][0]].players.update(chain.from_iterable(db.execute(_PLAYERS, (tie,))))
+    [(everybody,)] = db.execute("SELECT count(DISTINCT who) FROM said INDEXED BY by_player WHERE who IS NOT NULL")
     [(first,)], [(last,)] = (db.execute(f"SELECT {which}(time) FROM said") for which in ("min", "max"))
     # Snapshots by age.
     history = table.history()
     ordered = sorted(builds, key=lambda snapshot: (snapshot == "", history.get(snapshot, len(history)), snapshot))
     return Report(
         records=kinds.total(),
-        players=len(everybody),
+        players=everybody,
         kinds=dict(sorted(kinds.items())),
         sources=dict(sorted(sources.items())),
         first=_iso(first),
@@ -154,10 +184,8 @@ def report(table: Table) -> Report:
 
 
 _TIES = "SELECT number, snapshot, build, confidence FROM tie"
-_COUNTS = (
-    "SELECT tie, kind, source, count(*), total(rating), count(rating), total(playtime), count(playtime)"
-    " FROM said INDEXED BY by_tie GROUP BY tie, kind, source"
-)
+_COUNTS = "SELECT tie, kind, source, records, rating, rated, playtime, played FROM counted"
+_PLAYERS = "SELECT who FROM said INDEXED BY by_tie WHERE tie = ? AND who IS NOT NULL"
 
 
 class _Tally:
@@ -250,7 +278,7 @@ def _condition(table: Table, wanted: Wanted) -> tuple[str, list[Any]]:
             terms.append(f"time {sign} ?")
             values.append(int(moment.timestamp()))
     if wanted.text:
-        words = " ".join(f'"{word}"*' for word in _WORD.findall(wanted.text))
+        words = _words(wanted.text)
         terms.append("row IN (SELECT rowid FROM words WHERE words MATCH ?)" if words else "0")
         values += [words] if words else []
     return " AND ".join(terms) or "1", values

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from io import BufferedReader, TextIOWrapper
 from typing import Any, BinaryIO, NamedTuple, cast
 
+import msgspec
+
 from gitvault.errors import UnsupportedMedia
 
 LONGEST = 16 << 20
@@ -25,6 +27,7 @@ _TOP, _LIST, _MEMBERS = range(3)
 _ENDS = ("", "]", "}")
 _SPACE = re.compile(r"[\s,\x1e]*")
 _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
+_decode_line = msgspec.json.Decoder().decode
 _decode = json.JSONDecoder().raw_decode
 
 
@@ -60,6 +63,13 @@ def json_records(file: BinaryIO, lists: frozenset[str] = frozenset(), encoding: 
     # Where a list's end leads back to.
     place, around = _TOP, _TOP
     while start := text.skip():
+        if place == _TOP and start == "{":
+            for found in text.lines():
+                for document in _unwrapped(found, lists) if lists else (found,):
+                    number += 1
+                    yield _read(number, document)
+            if text.skip() != start:
+                continue
         if start == _ENDS[place]:
             place = around if place == _LIST else _TOP
             text.at += 1
@@ -96,12 +106,15 @@ def json_records(file: BinaryIO, lists: frozenset[str] = frozenset(), encoding: 
             continue
         for document in _unwrapped(found, lists):
             number += 1
-            if isinstance(document, dict):
-                yield Read(number, document)
-            else:
-                yield Read(number, None, f"expected an object, found {type(document).__name__}")
+            yield _read(number, document)
     if text.broken or place != _TOP:
         yield Read(number + 1, None, text.broken or "the file ends in the middle of a list; export it again")
+
+
+def _read(number: int, document: Any) -> Read:
+    if isinstance(document, dict):
+        return Read(number, document)
+    return Read(number, None, f"expected an object, found {type(document).__name__}")
 
 
 def csv_records(file: BinaryIO, encoding: str = "") -> Iterator[Read]:
@@ -178,6 +191,8 @@ class _Text:
         self._text = ""
         self._ended = False
         self.at = 0
+        # Behind the line that was found to be no value of its own.
+        self._tried = 0
         self.broken = ""
 
     def _more(self, size: int = 0) -> bool:
@@ -195,6 +210,7 @@ class _Text:
             data, text, self.broken = b"", "", f"the file cannot be read further: {error.reason}"
         self._ended = not data
         self._text = self._text[self.at :] + text
+        self._tried -= self.at
         self.at = 0
         return True
 
@@ -206,6 +222,23 @@ class _Text:
                 return self._text[self.at]
             if not self._more():
                 return ""
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """The objects here that have a line each, up to the first that has not: in half the time of `value`."""
+        while self.at >= self._tried and self._text.startswith("{", self.at):
+            end = self._text.find("\n", self.at)
+            if end < 0:
+                if not self._is_long() and self._more():
+                    continue
+                self._tried = len(self._text)
+                return
+            try:
+                found = _decode_line(self._text[self.at : end])
+            except (ValueError, RecursionError):
+                self._tried = end
+                return
+            self.at = end + 1
+            yield found
 
     def value(self) -> Any:
         """The value here; reading goes on behind it. Raises ValueError, RecursionError."""

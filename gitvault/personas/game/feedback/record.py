@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
+
+import msgspec
 
 VERSION = 1
 
@@ -60,7 +63,12 @@ def encode(said: Mapping[str, Any]) -> bytes:
     What came from the source is `was`, the last key. Raises ValueError for what JSON cannot hold, and for bytes that
     were not of their file's encoding.
     """
-    line = _plain({key: value for key, value in said.items() if value or type(value) is float}) + "\n"
+    kept = {key: value for key, value in said.items() if value or type(value) is float}
+    # Beyond these `_quick`, which takes a sixth of the time, writes floats in another way than lines have them.
+    if 1e-4 <= abs(kept.get("playtime") or 1) < 1e16:
+        with suppress(UnicodeEncodeError, TypeError):
+            return _quick(kept) + b"\n"
+    line = _plain(kept) + "\n"
     try:
         return line.encode()
     except UnicodeEncodeError:
@@ -80,4 +88,5 @@ def digest(line: bytes) -> int:
 
 _BYTES = re.compile("[\udc80-\udcff]")
 _HALF = re.compile("[\ud800-\udfff]")
+_quick = msgspec.json.Encoder(order="sorted").encode
 _plain = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode

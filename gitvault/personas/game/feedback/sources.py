@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -369,53 +369,57 @@ def mapped(name: str, file: Path) -> Source:
     if isinstance(best, bool) or not isinstance(best, int | float) or best <= 0:
         raise ConfigError(f"{file}: best: expected a number over 0")
 
-    columns = tuple(said.items())
+    readers = _readers(best)
+    plan = [(field, said.get(field), fixed.get(field), readers[field]) for field in {**fixed, **said}]
 
     def read(raw: Raw) -> _Said:
-        cells = dict(fixed)
-        for field, column in columns:
-            value = raw[column] if column in raw else values.at(raw, column)
+        found: _Said = {"kind": "comment"}
+        is_there = False
+        for field, column, default, reader in plan:
+            value = None
+            if column is not None:
+                value = raw[column] if column in raw else values.at(raw, column)
             if value is not None and value != "":
-                cells[field] = value
-        if len(cells) == len(fixed):
+                is_there = True
+            elif (value := default) is None or value == "":
+                continue
+            found[field] = reader(value)
+        if not is_there:
             raise KeyError(", ".join(said.values()))
-        return _in_our_fields(cells, best)
+        return _named(found)
 
     who = (str(said["player"]).rpartition(".")[2],) if "player" in said else ()
     return Source(name, read, identities=who, rows=name == "csv")
 
 
-_WORDS = frozenset(["text", "player", "build", "branch", "platform", "session", "scene", "sig"])
-
-
 def _said(raw: Raw) -> _Said:
     if unknown := sorted(raw.keys() - {*FIELDS}):
         raise ValueError(f"{', '.join(unknown)}: expected of {', '.join(FIELDS)}")
-    return _in_our_fields({key: value for key, value in raw.items() if value not in (None, "")}, 1)
+    found = {key: _ADDED[key](value) for key, value in raw.items() if value not in (None, "")}
+    return _named({"kind": "comment", **found})
 
 
+def _named(found: _Said) -> _Said:
+    found["own"] = found.pop("id", "")
+    return found
+
+
+def _readers(best: float) -> Mapping[str, Callable[[Any], Any]]:
+    """By field what reads it as somebody named it."""
+    return {
+        **dict.fromkeys(FIELDS, str),
+        "time": values.moment,
+        "kind": lambda value: str(value).strip().lower(),
+        "rating": lambda value: values.rating(value, best),
+        "playtime": values.number,
+        "count": lambda value: max(1, int(values.number(value))),
+        "stack": values.lines,
+    }
+
+
+_ADDED = _readers(1)
 ADDED = Source("added", _said)
 """What somebody says in our own fields."""
-
-
-def _in_our_fields(cells: dict[str, Any], best: float) -> _Said:
-    """Fields as somebody named them, each read as what it is."""
-    found: _Said = {}
-    for field, value in cells.items():
-        if field in _WORDS:
-            found[field] = value if type(value) is str else str(value)
-    found["own"] = str(cells.get("id", ""))
-    found["time"] = values.moment(cells.get("time"))
-    found["kind"] = str(cells.get("kind", "comment")).strip().lower()
-    if "rating" in cells:
-        found["rating"] = values.rating(cells["rating"], best)
-    if "playtime" in cells:
-        found["playtime"] = values.number(cells["playtime"])
-    if "count" in cells:
-        found["count"] = max(1, int(values.number(cells["count"])))
-    if "stack" in cells:
-        found["stack"] = values.lines(cells["stack"])
-    return found
 
 
 def _listed(names: tuple[str, ...]) -> str:
