@@ -488,18 +488,19 @@ class Vault(Opened):
 
         Raises NotFoundError for an unknown project.
         """
-        from gitvault.core.backup_engine import status
         from gitvault.vcs import verdict
-        from gitvault.vcs.git_state import Asking
+        from gitvault.vcs.state import Asking
 
         now = self.now()
         here = self._here()
         named = [self.project(name) for name in projects] if projects else here
-        looking = status.Places(self.history, self.caches.open, self._rules_by_mode, here, now, self._watch)
         # A file that a user's rule leaves out may be tracked all the same, and nobody watches it.
         overruled = bool(self.config.ignore or self.config.policy_file)
 
         def is_saved(project: Project) -> bool:
+            from gitvault.core.backup_engine import status
+
+            looking = status.Places(self.history, self.caches.open, self._rules_by_mode, here, now, self._watch)
             return status.path_state(looking, project.path, self.touched(project) is None).state == "saved"
 
         with contextlib.ExitStack() as opened:

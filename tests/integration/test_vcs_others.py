@@ -18,9 +18,8 @@ from gitvault.core.utils.files import Disk
 from gitvault.errors import ToolFailed, ToolMissing, ToolTimeout
 from gitvault.vcs import hg, hg_readonly, hg_state, others, svn
 from gitvault.vcs.find import MARKERS, Finder, checkout_at
-from gitvault.vcs.git_state import Asking
-from gitvault.vcs.state import Checkout, State
-from gitvault.vcs.verdict import read_state
+from gitvault.vcs.look import read_state
+from gitvault.vcs.state import Asking, Checkout, State
 
 
 def tool(folder: Path, *command: str) -> str:

@@ -295,7 +295,7 @@ def verdict(vault: Vault) -> list[tuple[object, ...]]:
 
 
 def test_the_verdict_starts_from_what_was_touched(vault: Vault, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gitvault.vcs import verdict as asked_in
+    from gitvault.vcs import look as asked_in
 
     project = vault.add_project(root)
     other = vault.add_project(root.parent / "side")

@@ -38,8 +38,6 @@ if TYPE_CHECKING:
         PruneReport,
         Repair,
         RestoreReport,
-        Secret,
-        SnapshotReport,
         StorageSize,
         StorageStats,
         SweepReport,
@@ -47,6 +45,7 @@ if TYPE_CHECKING:
         VerifyReport,
     )
     from gitvault.core.models.snapshots import Filter, Snapshot
+    from gitvault.core.models.taken import Secret, SnapshotReport
 
 __all__ = [
     "MODES",
@@ -84,10 +83,11 @@ __all__ = [
     "VerifyReport",
 ]
 
+_HOMES = {"Filter": "snapshots", "Snapshot": "snapshots", "Secret": "taken", "SnapshotReport": "taken"}
+
 
 def __getattr__(name: str) -> Any:
     # Making a frozen dataclass takes 0.8 ms: these are made by the runs that need one, which `git vault status` is not.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = "snapshots" if name in ("Filter", "Snapshot") else "reports"
-    return getattr(import_module(f"{__name__}.{home}"), name)
+    return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'reports')}"), name)
