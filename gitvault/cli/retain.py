@@ -54,7 +54,7 @@ def _configure_prune(parser: ArgumentParser) -> None:
 
 
 def _duration(text: str) -> str:
-    from gitvault.core.backup_engine.retention import duration
+    from gitvault.core.utils.dates import duration
 
     try:
         duration(text)

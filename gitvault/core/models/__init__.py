@@ -14,16 +14,14 @@ from gitvault.core.models.records import (
     PROTECTED,
     RELATIONS,
     ChunkId,
-    Entry,
     ObjectId,
-    PathState,
-    Pointer,
     Problem,
     Project,
     SnapshotId,
 )
 
 if TYPE_CHECKING:
+    from gitvault.core.models.entries import Entry, PathState, Pointer
     from gitvault.core.models.reports import (
         Affected,
         ChunkPlan,
@@ -83,7 +81,15 @@ __all__ = [
     "VerifyReport",
 ]
 
-_HOMES = {"Filter": "snapshots", "Snapshot": "snapshots", "Secret": "taken", "SnapshotReport": "taken"}
+_HOMES = {
+    "Entry": "entries",
+    "Filter": "snapshots",
+    "PathState": "entries",
+    "Pointer": "entries",
+    "Secret": "taken",
+    "Snapshot": "snapshots",
+    "SnapshotReport": "taken",
+}
 
 
 def __getattr__(name: str) -> Any:
