@@ -139,6 +139,21 @@ class PruneReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """A repository that snapshots store as it lies, and that holds what was to be forgotten."""
+
+    project: str
+    repository: bytes
+    """Its folder in the project: `.git`."""
+    paths: tuple[bytes, ...]
+    """In the project, sorted."""
+    snapshots: tuple[SnapshotId, ...]
+    """Those that have it so, newest first."""
+    reason: str = ""
+    """Why it could not be looked into; "" when it could."""
+
+
+@dataclass(frozen=True, slots=True)
 class ForgetReport:
     """What `forget` did, or would do."""
 
@@ -147,6 +162,8 @@ class ForgetReport:
     snapshots: tuple[SnapshotId, ...]
     """Those that hold any of it."""
     done: bool
+    held: tuple[Held, ...] = ()
+    """Where it stays."""
 
 
 @dataclass(frozen=True, slots=True)
