@@ -71,7 +71,7 @@ def verdicts(places: Places, projects: Sequence[Project]) -> list[Safety]:
     if all(memory and memory.states is not None for memory in memories):
         found = [(list(memory.states or ()), memory.loose) for memory in memories if memory]
     else:
-        # 60 modules that an answer from memory does without.
+        # Some 50 modules, with what looks, that an answer from memory does without.
         from concurrent.futures import ThreadPoolExecutor
 
         with ThreadPoolExecutor(_AT_ONCE) as pool:

@@ -38,6 +38,9 @@ _Retrieve = Callable[[Pointer, BinaryIO], None]
 _Entries = Mapping[bytes, tuple[int, ObjectId]]
 _WORKTREE = re.compile(rb"(?m)^\s*worktree\s*=\s*([^\n]+?)\s*$")
 
+# What git calls its files. An escaped name of a vault that means harm may lead elsewhere.
+_OBJECT = re.compile(rb"[0-9A-Za-z][0-9A-Za-z._-]*")
+
 
 class _Found(NamedTuple):
     repository: bytes
@@ -93,14 +96,14 @@ class _Looking:
             name = from_tree_name(name)
             if name != from_tree_name(ATTACHED) and not self._matches(begin + name, said[0] == MODE_TREE):
                 entries[name] = said
-        kept = b""
+        kept, own = b"", path.rpartition(b"/")[2]
         if _has(entries, b"HEAD", b"objects"):
             kept = b"objects"
             yield from self._told(path, self._git, entries)
-        elif path.endswith(b".hg"):
+        elif own == b".hg":
             kept = b"store"
             yield from self._told(path, self._hg, entries)
-        elif path.endswith(b".svn") and _has(entries, b"wc.db", b"pristine"):
+        elif own == b".svn" and _has(entries, b"wc.db", b"pristine"):
             kept = b"pristine"
             yield from self._told(path, self._svn, entries)
         for name, (mode, oid) in entries.items():
@@ -197,7 +200,10 @@ class _Looking:
     def _put(self, tree: ObjectId, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
         for stored, (mode, oid) in self._history.tree(tree).items():
-            at = folder / os.fsdecode(from_tree_name(stored))
+            name = from_tree_name(stored)
+            if not _OBJECT.fullmatch(name):
+                continue
+            at = folder / os.fsdecode(name)
             if mode == MODE_TREE:
                 self._put(oid, at)
             else:

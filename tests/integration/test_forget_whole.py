@@ -10,14 +10,14 @@ import pytest
 from conftest import called
 from repositories import WritingHg, cloned, commit, git
 
-from gitvault.core.models import Held
+from gitvault.core.models import Held, ObjectId
 from gitvault.core.versioning.odb import ObjectStore
 from gitvault.errors import ToolMissing
 from gitvault.vault import Vault
 from gitvault.vcs import svn_store
 from gitvault.vcs.protect.inside import Inside, is_meant, listed
 from gitvault.vcs.protect.repository import Repository
-from gitvault.vcs.whole import held
+from gitvault.vcs.whole import _Looking, held
 
 pytestmark = pytest.mark.needs("git")
 
@@ -153,6 +153,20 @@ def test_svn_stored_whole(vault: Vault, tmp_path: Path) -> None:
     assert {path for path, _ in svn_store.held(work)} == {b"key.pem", b"a.txt"}
     assert said(vault, "*.pem", yes=True) == {b".svn": (b"key.pem",)}
     assert said(vault, "*.pem", "/.svn/pristine/") == {}
+
+
+def test_names_of_a_hostile_vault_lead_nowhere(tmp_path: Path) -> None:
+    class Hostile:
+        def tree(self, oid: bytes) -> dict[bytes, tuple[int, bytes]]:
+            names = (b"%2E%2E%2Fevil", b"%2E%2E", b"..", b"%2Fevil", b"good")
+            return {name: (0o100644, b"x") for name in names}
+
+        def blob(self, oid: bytes) -> bytes:
+            return b"content"
+
+    looking = _Looking(Hostile(), lambda *_: None, lambda *_: False)  # type: ignore[arg-type]
+    looking._put(ObjectId(b"x"), tmp_path / "objects")
+    assert [file.name for file in tmp_path.rglob("*")] == ["objects", "good"]
 
 
 def test_every_commit_of_a_repository_is_walked_each_tree_once(tmp_path: Path) -> None:
