@@ -195,7 +195,7 @@ def _name(text: str) -> str:
 
 
 def _duration(text: str) -> str:
-    from gitvault.core.backup_engine.retention import duration
+    from gitvault.core.utils.dates import duration
 
     duration(text)
     return text
@@ -434,8 +434,7 @@ def retention(config: Config) -> Retention:
 
 def remote_limit(config: Config, now: datetime) -> timedelta:
     """`vault.remoteTimeout`, counted back from `now`."""
-    from gitvault.core.backup_engine.retention import duration
-    from gitvault.core.utils.dates import earlier
+    from gitvault.core.utils.dates import duration, earlier
 
     moment = now
     for count, unit in duration(config.remote_timeout):

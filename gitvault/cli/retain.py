@@ -54,7 +54,7 @@ def _configure_prune(parser: ArgumentParser) -> None:
 
 
 def _duration(text: str) -> str:
-    from gitvault.core.backup_engine.retention import duration
+    from gitvault.core.utils.dates import duration
 
     try:
         duration(text)
@@ -118,9 +118,20 @@ def _forget(session: Session, arguments: Namespace) -> Answer:
             "paths": [{"project": project, "path": to_text(path)} for project, path in report.paths],
             "snapshots": list(report.snapshots),
             "yes": report.done,
+            "held": [
+                {
+                    "project": one.project,
+                    "repository": to_text(one.repository),
+                    "paths": list(map(to_text, one.paths)),
+                    "snapshots": list(one.snapshots),
+                    "reason": one.reason,
+                }
+                for one in report.held
+            ],
         },
         _forget_lines(report),
         hints,
+        code=1 if report.held else 0,
     )
 
 
@@ -134,6 +145,14 @@ def _forget_lines(report: ForgetReport) -> Iterator[str]:
         yield "nothing matches"
     else:
         yield f"{where} {'forgotten' if report.done else 'would be forgotten, which cannot be undone'}"
+    for one in report.held:
+        found = ", ".join(map(to_line, one.paths[:_LISTED])) + (" ..." if len(one.paths) > _LISTED else "")
+        what = [f"still holds {found}"] if one.paths else []
+        what += [f"cannot be looked into ({render.line(one.reason)})"] if one.reason else []
+        stored = f"stored in {render.plural(len(one.snapshots), 'snapshot')}"
+        yield f"{render.line(one.project)}:{to_line(one.repository)}, {stored}, {' and '.join(what)}"
+    if report.held:
+        yield "take it out of these repositories, forget their folders or prune those snapshots, and save them again"
 
 
 # ------------------------------------------------------------------------------------------------ op

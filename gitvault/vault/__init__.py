@@ -495,18 +495,19 @@ class Vault(Opened):
 
         Raises NotFoundError for an unknown project.
         """
-        from gitvault.core.backup_engine import status
         from gitvault.vcs import verdict
-        from gitvault.vcs.git_state import Asking
+        from gitvault.vcs.state import Asking
 
         now = self.now()
         here = self._here()
         named = [self.project(name) for name in projects] if projects else here
-        looking = status.Places(self.history, self.caches.open, self._rules_by_mode, here, now, self._watch)
         # A file that a user's rule leaves out may be tracked all the same, and nobody watches it.
         overruled = bool(self.config.ignore or self.config.policy_file)
 
         def is_saved(project: Project) -> bool:
+            from gitvault.core.backup_engine import status
+
+            looking = status.Places(self.history, self.caches.open, self._rules_by_mode, here, now, self._watch)
             return status.path_state(looking, project.path, self.touched(project) is None).state == "saved"
 
         with contextlib.ExitStack() as opened:
@@ -695,16 +696,19 @@ class Vault(Opened):
     ) -> models.ForgetReport:
         """Remove the paths that match gitignore patterns from every snapshot; without `yes` only say so.
 
-        The bytes are gone after the next sweep.
+        The bytes are gone after the next sweep, but for those in repositories that are stored as they lie: see `held`.
         Raises NotFoundError, CorruptionError, LockedError, StorageFullError; nothing is removed then.
         """
         from gitvault.core.backup_engine.forget import forget, search
         from gitvault.core.versioning import catalog
         from gitvault.vcs.protect.purge import Bundles
+        from gitvault.vcs.whole import held
 
         bundles = Bundles(self.history)
         if not yes:
-            return search(self.history, patterns, catalog.saved(self.history, projects), bundles)[1]
+            names = catalog.saved(self.history, projects)
+            report = search(self.history, patterns, names, bundles)[1]
+            return replace(report, held=held(self.history, self.store.retrieve_file, names, patterns))
         with self._lock("forget"), self._reserve():
             names = catalog.saved(self.history, projects)
 
@@ -713,13 +717,14 @@ class Vault(Opened):
                 layout.clear_search(self.path, self._disk)
                 layout.clear_thumbnails(self.path, self._disk)
 
-            return forget(
+            report = forget(
                 *(self.history, patterns, names),
                 now=self.now(),
                 host=self.config.machine,
                 clear=clear,
                 attachments=bundles,
             )
+            return replace(report, held=held(self.history, self.store.retrieve_file, names, patterns))
 
     def name_snapshot(self, name: str, snapshot: SnapshotId, *, type: str, **said: Any) -> Tag:
         """Make a snapshot a milestone, which `prune` keeps; `said`: message, tags, metadata. See core/versioning/tags.

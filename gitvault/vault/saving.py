@@ -107,7 +107,7 @@ def watch(vault: Opened, project: Project) -> Watch:
 
 def touched(vault: Opened, project: Project) -> Touched | None:
     """What may have changed in a project since its newest snapshot, as its watcher says; None: anything."""
-    from gitvault.core.backup_engine.baseline import to_look_at
+    from gitvault.core.backup_engine.untouched import to_look_at
 
     cache = vault.caches.open(project.name)
     tip = vault.history.tip(project.name)

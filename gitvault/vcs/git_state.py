@@ -7,18 +7,16 @@ import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
 from pathlib import Path
 
 from gitvault.core.beside import Beside
 from gitvault.core.storage import pointers
-from gitvault.core.utils.files import Disk
 from gitvault.errors import ToolError, ToolFailed
 from gitvault.vcs import git, remotes
 from gitvault.vcs.find import Finder, checkout_at
 from gitvault.vcs.remotes import Standing
-from gitvault.vcs.state import Checkout, State
+from gitvault.vcs.state import Asking, Checkout, State
 
 _STATUS = (
     *("status", "--porcelain=v2", "-z", "--branch", "--show-stash", "--no-ahead-behind", "--no-renames"),
@@ -43,20 +41,6 @@ _ANSWER_HOLDS = 3600
 # Seconds between the refs and the end of a clone.
 _CLONE_ENDS = 2
 _CLONED = re.compile(rb"\A[0-9a-f]+ [0-9a-f]+ [^\n]*> (\d+) [-+]\d+\tclone: ")
-
-
-@dataclass(frozen=True, slots=True)
-class Asking:
-    """How much may be asked of remotes."""
-
-    now: datetime
-    limit: timedelta
-    """For how long a remote may fail to answer until what it held counts as gone."""
-    cache: Path
-    """Where answers are kept."""
-    disk: Disk
-    probe: bool = False
-    """Ask each remote, whatever is known of it."""
 
 
 def state(checkout: Checkout, finder: Finder, asking: Asking) -> State:

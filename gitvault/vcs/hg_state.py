@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 from gitvault.errors import ToolError, ToolFailed
 from gitvault.vcs import find, hg, servers
 from gitvault.vcs.servers import Server
-from gitvault.vcs.state import Checkout, State
+from gitvault.vcs.state import Asking, Checkout, State
 
 if TYPE_CHECKING:
     from gitvault.vcs.find import Finder
-    from gitvault.vcs.git_state import Asking
 
 _OPERATIONS = {
     "rebasestate": "rebase",

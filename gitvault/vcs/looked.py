@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gitvault.core.beside import Beside, still
 from gitvault.core.models import Project
@@ -18,50 +18,61 @@ from gitvault.core.utils.layout import is_within
 from gitvault.core.utils.names import ref_component
 from gitvault.errors import StorageFullError
 from gitvault.vcs import git
-from gitvault.vcs.git_state import Asking
-from gitvault.vcs.state import Checkout, State
+from gitvault.vcs.state import Asking, Checkout, State
 
 _VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
-class _Looked:
-    """What is kept."""
+class Memory:
+    """What is remembered of a project's checkouts, and what its watcher said to that."""
 
-    root: str
     mark: bytes
-    """The watcher's, from before the look."""
-    beside: bytes
-    loose: int
-    states: tuple[State, ...]
+    """The watcher's, from before any look; b"" when nothing may be kept."""
+    begun_ns: int
+    states: tuple[State, ...] | None = None
+    """All of them, when nothing was touched since."""
+    loose: int = 0
+    known: Mapping[Path, State] = field(default_factory=dict)
+    """The checkouts that need not be looked at again."""
+    beside: Beside = field(default_factory=Beside)
+    """What `known` depends on."""
 
 
-def since(
-    watch: Watch,
-    project: Project,
-    asking: Asking,
-    look: Callable[[Mapping[Path, State]], tuple[list[State], int]],
-) -> tuple[list[State], int]:
-    """The states of a project's checkouts, and how many of its files are in none.
-
-    `look` finds them out, given the states of those that need not be looked at again.
-    """
-    file = asking.cache / f"looked-{ref_component(project.name)}.json"
-    before = _load(file, project.path)
+def recall(watch: Watch, project: Project, asking: Asking) -> Memory:
+    """What still holds of the last look."""
+    before = _load(_file(project, asking), project.path)
     begun_ns = time.time_ns()
     seen = watch.touched(before.mark if before else b"")
-    known: dict[Path, State] = {}
-    kept = Beside()
-    if before and seen and seen.folders is not None and still(before.beside, asking.now.timestamp()):
-        if not seen.folders and not seen.below:
-            return list(before.states), before.loose
-        kept = Beside.of(before.beside) or kept
-        known = {state.checkout.path: state for state in before.states if not _is_touched(seen, project.path, state)}
-    states, loose = look(known)
-    if seen and seen.mark:
-        noted = _noted(project.path, states, kept, begun_ns)
-        _save(file, _Looked(project.path, seen.mark, noted, loose, tuple(states)), asking)
-    return states, loose
+    mark = seen.mark if seen else b""
+    if not (before and seen and seen.folders is not None and still(before.beside, asking.now.timestamp())):
+        return Memory(mark, begun_ns)
+    if not seen.folders and not seen.below:
+        return Memory(mark, begun_ns, before.states, before.loose)
+    known = {state.checkout.path: state for state in before.states if not _is_touched(seen, project.path, state)}
+    return Memory(mark, begun_ns, None, 0, known, Beside.of(before.beside) or Beside())
+
+
+def keep(memory: Memory, project: Project, states: Sequence[State], loose: int, asking: Asking) -> None:
+    """Remember a look; where that cannot be, the next one is a whole one."""
+    if not memory.mark:
+        return
+    document = {
+        "version": _VERSION,
+        "root": project.path,
+        "mark": memory.mark.hex(),
+        "beside": _noted(project.path, states, memory.beside, memory.begun_ns).hex(),
+        "loose": loose,
+        "states": list(map(_said, states)),
+    }
+    file = _file(project, asking)
+    with suppress(OSError, StorageFullError):
+        asking.disk.make_folder(file.parent)
+        asking.disk.write_durably(file, json.dumps(document).encode())
+
+
+def _file(project: Project, asking: Asking) -> Path:
+    return asking.cache / f"looked-{ref_component(project.name)}.json"
 
 
 def _is_touched(seen: Touched, root: str, state: State) -> bool:
@@ -89,30 +100,22 @@ def _noted(root: str, states: Sequence[State], kept: Beside, begun_ns: int) -> b
     return replace(whole, files=whole.files - inside).noted(begun_ns)
 
 
-def _load(file: Path, root: str) -> _Looked | None:
+class _Kept(NamedTuple):
+    mark: bytes
+    beside: bytes
+    loose: int
+    states: tuple[State, ...]
+
+
+def _load(file: Path, root: str) -> _Kept | None:
     """What was kept; None where there is nothing, or damage, or of another folder."""
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         document = json.loads(file.read_bytes())
         if document["version"] == _VERSION and document["root"] == root:
             states = tuple(map(_state, document["states"]))
             mark, beside = (bytes.fromhex(document[key]) for key in ("mark", "beside"))
-            return _Looked(root, mark, beside, int(document["loose"]), states)
+            return _Kept(mark, beside, int(document["loose"]), states)
     return None
-
-
-def _save(file: Path, looked: _Looked, asking: Asking) -> None:
-    """Keep it; where that cannot be, the next look is a whole one."""
-    document = {
-        "version": _VERSION,
-        "root": looked.root,
-        "mark": looked.mark.hex(),
-        "beside": looked.beside.hex(),
-        "loose": looked.loose,
-        "states": list(map(_said, looked.states)),
-    }
-    with suppress(OSError, StorageFullError):
-        asking.disk.make_folder(file.parent)
-        asking.disk.write_durably(file, json.dumps(document).encode())
 
 
 def _said(state: State) -> dict[str, Any]:

@@ -1,12 +1,14 @@
-"""What is known of a checkout."""
+"""What is known of a checkout, and how much may be asked to find out."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from gitvault.core.beside import Beside
+from gitvault.core.utils.files import Disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +66,17 @@ class State:
         """Whether nothing of it exists only here."""
         counts = (self.modified, self.untracked, self.stashes, *self.unpushed.values())
         return not (self.trouble or self.operation or any(counts) or self.branches or self.tags)
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """How much may be asked of remotes."""
+
+    now: datetime
+    limit: timedelta
+    """For how long a remote may fail to answer until what it held counts as gone."""
+    cache: Path
+    """Where answers are kept."""
+    disk: Disk
+    probe: bool = False
+    """Ask each remote, whatever is known of it."""

@@ -11,11 +11,10 @@ from gitvault.errors import ToolError, ToolFailed
 from gitvault.vcs import find, servers, svn
 from gitvault.vcs.find import checkout_at
 from gitvault.vcs.servers import Server
-from gitvault.vcs.state import Checkout, State
+from gitvault.vcs.state import Asking, Checkout, State
 
 if TYPE_CHECKING:
     from gitvault.vcs.find import Finder
-    from gitvault.vcs.git_state import Asking
 
 _SETTINGS = ("~/.subversion/config", "/etc/subversion/config")
 _CHANGED = frozenset(("modified", "added", "deleted", "replaced", "missing", "conflicted", "obstructed", "incomplete"))

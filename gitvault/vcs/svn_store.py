@@ -83,6 +83,18 @@ def only_here(folder: Path) -> set[bytes]:
     return {os.fsencode(_name(_digest(checksum))) for (checksum,) in rows}
 
 
+def held(folder: Path) -> list[tuple[bytes, bytes]]:
+    """Paths in the working copy, whatever revision or change of them, and their texts as names in `.svn/pristine`.
+
+    Raises sqlite3.Error.
+    """
+    with _database(folder) as database:
+        rows = database.execute(
+            "SELECT DISTINCT local_relpath, checksum FROM nodes WHERE checksum IS NOT NULL"
+        ).fetchall()
+    return [(os.fsencode(path), os.fsencode(_name(_digest(checksum)))) for path, checksum in rows]
+
+
 def about(folder: Path) -> dict[str, str]:
     """The repository's `url` and `uuid`, the `branch` in it, the `revision` of the top folder. Raises sqlite3.Error."""
     with _database(folder) as database:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,14 +14,11 @@ from gitvault.core.stat_cache import StatCache, stat_of
 from gitvault.core.utils import dates
 from gitvault.core.utils.device import same_device
 from gitvault.core.utils.layout import is_within
-from gitvault.core.versioning import index
 from gitvault.core.versioning.history import GitHistory
 from gitvault.errors import GitVaultError
-from gitvault.vcs import git, git_state, hg_state, looked, others, svn_state
-from gitvault.vcs.find import Finder, checkout_at
-from gitvault.vcs.git_state import Asking
-from gitvault.vcs.protect import record
-from gitvault.vcs.state import Checkout, State
+from gitvault.vcs import git, looked
+from gitvault.vcs.looked import Memory
+from gitvault.vcs.state import Asking, Checkout, State
 
 if TYPE_CHECKING:
     from gitvault.core.interfaces import Rules
@@ -30,8 +26,6 @@ if TYPE_CHECKING:
 
 # Programs at work at a time: they wait for the disk and for remotes more than they compute.
 _AT_ONCE = 8
-_CHECKOUTS = 1000
-"""Looked at in one project."""
 _NAMED = 3
 _HG_STORE = os.path.join(".hg", "store")
 
@@ -73,57 +67,32 @@ class Places:
 
 def verdicts(places: Places, projects: Sequence[Project]) -> list[Safety]:
     """The answer for each project, in their order."""
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        found = pool.map(lambda project: _look(places, project), projects)
-        return [_judge(places, project, *one) for project, one in zip(projects, found, strict=True)]
-
-
-def read_state(checkout: Checkout, finder: Finder, asking: Asking) -> State:
-    """What of a checkout exists only here, whatever version control it is of; never raises for what is on disk."""
-    if checkout.vcs == "git":
-        return git_state.state(checkout, finder, asking)
-    if checkout.vcs == "hg":
-        return hg_state.state(checkout, finder, asking)
-    if checkout.vcs == "svn":
-        return svn_state.state(checkout, finder, asking)
-    return others.state(checkout)
-
-
-def _look(places: Places, project: Project) -> tuple[list[State], int]:
-    """The states of a project's checkouts, and how many of its files are in none."""
-    watch = None if places.asking.probe else places.watch(project)
-    if watch is None or not watch.answers():
-        return _look_at(project, places.rules(project), places.asking, {})
-    return looked.since(
-        watch,
-        project,
-        places.asking,
-        lambda known: _look_at(project, places.rules(project), places.asking, known),
-    )
-
-
-def _look_at(project: Project, rules: Rules, asking: Asking, known: Mapping[Path, State]) -> tuple[list[State], int]:
-    """`known`: states of checkouts that need not be looked at."""
-    root = Path(project.path)
-    finder = Finder(root, rules)
-    loose = 0
-    pending: list[Checkout] = []
-    if top := checkout_at(root):
-        pending.append(top)
+    memories = [_recall(places, project) for project in projects]
+    if all(memory and memory.states is not None for memory in memories):
+        found = [(list(memory.states or ()), memory.loose) for memory in memories if memory]
     else:
-        for found in finder.look():
-            if isinstance(found, Checkout):
-                pending.append(found)
-            else:
-                loose += 1
-    states: list[State] = []
-    seen: set[Path] = set()
-    while pending and len(states) < _CHECKOUTS:
-        checkout = pending.pop(0)
-        if checkout.path not in seen:
-            seen.add(checkout.path)
-            states.append(known.get(checkout.path) or read_state(checkout, finder, asking))
-            pending.extend(states[-1].nested)
+        # Some 50 modules, with what looks, that an answer from memory does without.
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            found = list(pool.map(lambda one: _look(places, *one), zip(projects, memories, strict=True)))
+    return [_judge(places, project, *one) for project, one in zip(projects, found, strict=True)]
+
+
+def _recall(places: Places, project: Project) -> Memory | None:
+    watch = None if places.asking.probe else places.watch(project)
+    return looked.recall(watch, project, places.asking) if watch and watch.answers() else None
+
+
+def _look(places: Places, project: Project, memory: Memory | None) -> tuple[list[State], int]:
+    from gitvault.vcs.look import look
+
+    if memory and memory.states is not None:
+        return list(memory.states), memory.loose
+    known = memory.known if memory else {}
+    states, loose = look(Path(project.path), places.rules(project), places.asking, known)
+    if memory:
+        looked.keep(memory, project, states, loose, places.asking)
     return states, loose
 
 
@@ -295,6 +264,9 @@ def _holds(places: Places, project: Project, newest: SnapshotId, states: Sequenc
 
 def _has_index(history: GitHistory, newest: SnapshotId, project: Project, checkout: Checkout) -> bool:
     """Whether what is staged in a checkout is attached to a snapshot."""
+    from gitvault.core.versioning import index
+    from gitvault.vcs.protect import record
+
     inside = os.path.relpath(checkout.path, project.path)
     path = b"" if inside == "." else os.fsencode(inside).replace(os.fsencode(os.sep), b"/")
     try:

@@ -16,11 +16,11 @@ from gitvault.core.patterns import Patterns
 from gitvault.core.utils import process
 from gitvault.core.utils.files import Disk
 from gitvault.errors import ToolFailed, ToolMissing, ToolTimeout
-from gitvault.vcs import hg, hg_readonly, hg_state, others, svn
+from gitvault.vault import Vault
+from gitvault.vcs import hg, hg_readonly, hg_state, lean, others, svn
 from gitvault.vcs.find import MARKERS, Finder, checkout_at
-from gitvault.vcs.git_state import Asking
-from gitvault.vcs.state import Checkout, State
-from gitvault.vcs.verdict import read_state
+from gitvault.vcs.look import read_state
+from gitvault.vcs.state import Asking, Checkout, State
 
 
 def tool(folder: Path, *command: str) -> str:
@@ -281,14 +281,47 @@ def test_clients_streams_and_revisions_are_recorded_when_the_program_is_there(
 
 
 @pytest.mark.needs("fossil")
-def test_fossil_is_recognised_and_described(tmp_path: Path) -> None:
+def test_fossil_is_recognised_described_and_saved_whole(
+    tmp_path: Path, vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of it is written; what comes back is a workspace in which fossil sees the same changes."""
+    monkeypatch.setenv("USER", "me")
     tool(tmp_path, "fossil", "init", "r.fossil")
-    (tmp_path / "work").mkdir()
-    tool(tmp_path / "work", "fossil", "open", "../r.fossil")
-    checkout = checkout_at(tmp_path / "work")
+    work = tmp_path / "work"
+    work.mkdir()
+    tool(work, "fossil", "open", "../r.fossil")
+    for name in ("a.txt", "b.txt"):
+        (work / name).write_text("one\n")
+    tool(work, "fossil", "add", "a.txt", "b.txt")
+    tool(work, "fossil", "commit", "-m", "all", "--branch", "feature", "--no-warnings")
+    (work / "a.txt").write_text("one\ntwo\n")
+    (work / "new.txt").write_text("not added\n")
+    (work / "b.txt").unlink()
+    tool(work, "fossil", "changes")
+    repository = tmp_path / "r.fossil"
+    before = everything(work), repository.read_bytes(), repository.stat().st_mtime_ns
+
+    checkout = checkout_at(work)
     assert checkout and checkout.vcs == "fossil"
     said = others.described(checkout)
-    assert said["client"] == str(tmp_path / "r.fossil") and said["stream"] == "trunk" and len(said["revision"]) >= 40
+    report = vault.create_snapshot(work)
+    (verdict,) = vault.vcs_status()
+    assert (everything(work), repository.read_bytes(), repository.stat().st_mtime_ns) == before
+    tree, _ = vault.history.trees(report.snapshot, lambda _: None)
+    (recorded,) = lean.attached(vault.history, tree)
+    assert (recorded.record.vcs, recorded.record.client, recorded.record.revision, recorded.record.branch) == (
+        *("fossil", said["client"], said["revision"], said["stream"]),
+    )
+    assert said["client"] == str(tmp_path / "r.fossil") and said["stream"] == "feature" and len(said["revision"]) >= 40
+    assert not verdict.safe and "Fossil is not asked what its server has" in verdict.reason
+    changes = tool(work, "fossil", "changes", "--differ")
+    again = tmp_path / "again"
+    vault.restore_snapshot(report.snapshot, again)
+    assert {file.name: file.read_bytes() for file in again.iterdir()} == {
+        file.name: file.read_bytes() for file in work.iterdir()
+    }
+    assert tool(again, "fossil", "changes", "--differ") == changes
+    assert changes.split() == ["EDITED", "a.txt", "MISSING", "b.txt", "EXTRA", "new.txt"]
 
 
 @pytest.mark.parametrize("marker", sorted(MARKERS))

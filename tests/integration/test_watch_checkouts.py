@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import os
 import random
@@ -11,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,8 @@ from watched import proven, settled, told, watching
 from gitvault.core.touched import Watch
 from gitvault.vault import Vault
 from gitvault.vault.saving import watch
-from gitvault.vcs.state import State
+from gitvault.vcs import looked
+from gitvault.vcs.state import Asking, State
 from gitvault.vcs.verdict import Safety
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the list is kept where the system tells of losses")
@@ -295,7 +298,7 @@ def verdict(vault: Vault) -> list[tuple[object, ...]]:
 
 
 def test_the_verdict_starts_from_what_was_touched(vault: Vault, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gitvault.vcs import verdict as asked_in
+    from gitvault.vcs import look as asked_in
 
     project = vault.add_project(root)
     other = vault.add_project(root.parent / "side")
@@ -329,6 +332,38 @@ def test_the_verdict_starts_from_what_was_touched(vault: Vault, root: Path, monk
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(Vault, "_watch", lambda self, project: None)
                 assert listed == verdict(vault), change
+
+
+NOT_NEEDED = ("socket", "concurrent.futures", "tempfile", "gitvault.core.models.reports", "gitvault.vcs.git_state")
+NOT_NEEDED += ("gitvault.core.backup_engine.snapshot", "gitvault.core.versioning.contents", "gitvault.core.utils.lock")
+
+
+def test_nothing_touched_is_answered_from_memory_and_with_little_imported(vault: Vault, root: Path) -> None:
+    project = vault.add_project(root)
+    rest()
+    with watching(vault) as running:
+        settled(running, vault, project)
+        vault.vcs_status()
+        asking = Asking(vault.now(), timedelta(days=7), vault.path / "cache", vault.disk)
+        memory = looked.recall(watch(vault, project), project, asking)
+        names = {"app", "lib", "tree", "nested", "side"}
+        assert {state.checkout.path.name for state in memory.states or ()} == names and memory.loose == 1
+        program = (
+            "import sys; from gitvault.cli.main import main; main(sys.argv[1:]); "
+            f"sys.exit(str([name for name in {NOT_NEEDED!r} if name in sys.modules]))"
+        )
+        for words in (["snapshot", str(root)], ["status", "--quiet"], ["vcs", "status"]):
+            done = subprocess.run(
+                [sys.executable, "-c", program, "--vault", str(vault.path), *words],
+                capture_output=True,
+                text=True,
+                env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent.parent)},
+                check=False,
+            )
+            assert ast.literal_eval(done.stderr) == [], (words, done.stdout)
+        (root / "side" / "a.txt").write_text("changed")
+        memory = looked.recall(watch(vault, project), project, asking)
+        assert memory.states is None and {path.name for path in memory.known} == names - {"side"}
 
 
 def test_another_mode_or_another_patience_with_remotes_means_a_scan(vault: Vault, root: Path) -> None:

@@ -19,8 +19,8 @@ from unittest.mock import ANY
 import pytest
 from watched import proven, settled, told, watching
 
-from gitvault.core.backup_engine.baseline import rows_for, rows_of_gone, to_look_at
-from gitvault.core.backup_engine.untouched import untouched
+from gitvault.core.backup_engine.baseline import rows_for, rows_of_gone
+from gitvault.core.backup_engine.untouched import to_look_at, untouched
 from gitvault.core.interfaces import Rules
 from gitvault.core.models import Project
 from gitvault.core.patterns import Patterns

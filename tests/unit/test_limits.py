@@ -5,7 +5,7 @@ from __future__ import annotations
 from gitvault import config
 from gitvault.core import chunking
 from gitvault.core.storage import appender, deltas, intake, packs, store
-from gitvault.core.versioning import difference, objects, packreader, repack
+from gitvault.core.versioning import objects, packreader, repack
 from gitvault.vault import WHOLE_LIMIT
 
 MIB = 1 << 20
@@ -25,7 +25,7 @@ def test_chains_of_deltas_stay_short() -> None:
 
 def test_what_is_read_whole_is_bounded() -> None:
     assert config.LONGEST == MIB
-    assert difference.LONGEST_PATH == 1 << 16, "longer than any system's, shorter than what would cost anything"
+    assert objects.LONGEST_PATH == 1 << 16, "longer than any system's, shorter than what would cost anything"
 
 
 def test_what_git_calls_its_kinds() -> None:

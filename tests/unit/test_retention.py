@@ -7,8 +7,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from gitvault.core.backup_engine.retention import Retention, duration, kept
+from gitvault.core.backup_engine.retention import Retention, kept
 from gitvault.core.models import SnapshotId
+from gitvault.core.utils.dates import duration
 
 NOW = datetime(2024, 5, 15, 12, 0, tzinfo=UTC)
 BERLIN = ZoneInfo("Europe/Berlin")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Set
-from dataclasses import replace
 from pathlib import Path
 
-from gitvault.core.beside import still
 from gitvault.core.models import ObjectId
 from gitvault.core.stat_cache import Known, Row, Stat, StatCache, pack_entries
 from gitvault.core.touched import Touched
@@ -38,20 +36,6 @@ def prepare_cache(cache: StatCache, history: GitHistory, parent: ObjectId | None
         cache.clear()
         return 0
     return number
-
-
-def to_look_at(seen: Touched | None, cache: StatCache, now: float) -> Touched | None:
-    """What a watcher says, with the folders that are to be looked at whatever it says; None: everything is.
-
-    `now`: in seconds since 1970.
-    """
-    about = cache.about()
-    if seen is None or seen.folders is None or b"" in seen.below or not about.get("watch"):
-        return None
-    if not still(about.get("beside", b""), now):
-        return None
-    again = about.get("again", b"")
-    return replace(seen, folders=seen.folders.union(again.split(b"\0") if again else ()))
 
 
 def rows_for(touched: Touched | None, cache: StatCache) -> dict[bytes, Row]:

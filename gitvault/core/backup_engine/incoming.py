@@ -19,10 +19,9 @@ from gitvault.core.models import ObjectId, Pointer, SnapshotId
 from gitvault.core.storage import pointers
 from gitvault.core.utils.names import from_tree_name, is_harmless, is_special, to_line, tree_name
 from gitvault.core.versioning import contents, meta
-from gitvault.core.versioning.difference import LONGEST_PATH
 from gitvault.core.versioning.history import NO_OBJECT, Details, GitHistory, Recorded
 from gitvault.core.versioning.meta import Attributes
-from gitvault.core.versioning.objects import MODE_SYMLINK, MODE_TREE, encode_tree, object_id
+from gitvault.core.versioning.objects import LONGEST_PATH, MODE_SYMLINK, MODE_TREE, encode_tree, object_id
 from gitvault.core.versioning.packfile import deflate
 from gitvault.errors import CorruptionError
 

@@ -6,16 +6,12 @@ newest one stays; what no rule keeps goes. The newest snapshot of all always sta
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, tzinfo
 
 from gitvault.core.models import SnapshotId
-from gitvault.core.utils.dates import earlier
-
-_UNITS = {"h": "hour", "d": "day", "w": "week", "m": "month", "y": "year"}
-_DURATION = re.compile(r"([0-9]{1,6})([hdwmy])")
+from gitvault.core.utils.dates import duration, earlier
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +31,6 @@ class Retention:
 
     def __bool__(self) -> bool:
         return any(getattr(self, field.name) for field in fields(self))
-
-
-def duration(text: str) -> tuple[tuple[int, str], ...]:
-    """A duration's parts: how many of which unit. Raises ValueError."""
-    parts = _DURATION.findall(text)
-    if not parts or "".join(map("".join, parts)) != text:
-        raise ValueError("expected a duration, such as 36h, 10d, 8w, 6m or 2y")
-    return tuple((int(number), _UNITS[unit]) for number, unit in parts)
 
 
 def _hour(moment: datetime) -> tuple[object, ...]:

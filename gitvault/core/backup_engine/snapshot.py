@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gitvault.core.backup_engine import outside
-from gitvault.core.backup_engine.baseline import last_trees, prepare_cache, rows_for, rows_of_gone, to_look_at
+from gitvault.core.backup_engine.baseline import last_trees, prepare_cache, rows_for, rows_of_gone
 from gitvault.core.backup_engine.intake import Intake
 from gitvault.core.backup_engine.reading import (
     NOT_REGULAR,
@@ -35,6 +35,7 @@ from gitvault.core.backup_engine.reading import (
 )
 from gitvault.core.backup_engine.secrets import secret
 from gitvault.core.backup_engine.trees import Alone, Company, Done, Walked, attach, build_trees
+from gitvault.core.backup_engine.untouched import to_look_at
 from gitvault.core.beside import Beside
 from gitvault.core.interfaces import Progress, Rules, StorageManager
 from gitvault.core.models import ObjectId, Pointer, Problem, Secret, SnapshotId, SnapshotReport

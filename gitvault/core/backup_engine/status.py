@@ -211,7 +211,7 @@ def _folder_state(
     watch = None if scan else places.watch(project)
     seen = None
     if watch:
-        from gitvault.core.backup_engine.baseline import to_look_at
+        from gitvault.core.backup_engine.untouched import to_look_at
 
         seen = to_look_at(watch.touched(about.get("watch", b"")), cache, places.now.timestamp())
     if not scan and seen is None:

@@ -24,9 +24,8 @@ from gitvault.core.utils.layout import PENDING
 from gitvault.core.utils.names import ref_component
 from gitvault.core.versioning import contents, meta, records
 from gitvault.core.versioning.commits import identity
-from gitvault.core.versioning.difference import LONGEST_PATH
 from gitvault.core.versioning.history import HEADS, META, NO_OBJECT, GitHistory
-from gitvault.core.versioning.objects import MODE_SYMLINK, MODE_TREE, Commit, tagged
+from gitvault.core.versioning.objects import LONGEST_PATH, MODE_SYMLINK, MODE_TREE, Commit, tagged
 from gitvault.errors import CorruptionError, GitVaultError, NotFoundError
 
 _PACK_NAME = re.compile("pack-([0-9a-f]{40})[.]pack")

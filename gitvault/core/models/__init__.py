@@ -14,16 +14,14 @@ from gitvault.core.models.records import (
     PROTECTED,
     RELATIONS,
     ChunkId,
-    Entry,
     ObjectId,
-    PathState,
-    Pointer,
     Problem,
     Project,
     SnapshotId,
 )
 
 if TYPE_CHECKING:
+    from gitvault.core.models.entries import Entry, PathState, Pointer
     from gitvault.core.models.reports import (
         Affected,
         ChunkPlan,
@@ -31,6 +29,7 @@ if TYPE_CHECKING:
         Defect,
         Difference,
         ForgetReport,
+        Held,
         KindSize,
         MaintenanceReport,
         Move,
@@ -38,8 +37,6 @@ if TYPE_CHECKING:
         PruneReport,
         Repair,
         RestoreReport,
-        Secret,
-        SnapshotReport,
         StorageSize,
         StorageStats,
         SweepReport,
@@ -47,6 +44,7 @@ if TYPE_CHECKING:
         VerifyReport,
     )
     from gitvault.core.models.snapshots import Filter, Snapshot
+    from gitvault.core.models.taken import Secret, SnapshotReport
 
 __all__ = [
     "MODES",
@@ -61,6 +59,7 @@ __all__ = [
     "Entry",
     "Filter",
     "ForgetReport",
+    "Held",
     "KindSize",
     "MaintenanceReport",
     "Move",
@@ -84,10 +83,19 @@ __all__ = [
     "VerifyReport",
 ]
 
+_HOMES = {
+    "Entry": "entries",
+    "Filter": "snapshots",
+    "PathState": "entries",
+    "Pointer": "entries",
+    "Secret": "taken",
+    "Snapshot": "snapshots",
+    "SnapshotReport": "taken",
+}
+
 
 def __getattr__(name: str) -> Any:
     # Making a frozen dataclass takes 0.8 ms: these are made by the runs that need one, which `git vault status` is not.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = "snapshots" if name in ("Filter", "Snapshot") else "reports"
-    return getattr(import_module(f"{__name__}.{home}"), name)
+    return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'reports')}"), name)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from gitvault.core.models.records import Problem, SnapshotId
-from gitvault.core.models.snapshots import Snapshot
+
+if TYPE_CHECKING:
+    from gitvault.core.models.snapshots import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,34 +25,6 @@ class ChunkPlan:
     """Whether coding against the previous version can pay."""
     reason: str
     """What the strategy saw, for people: `already compressed (jpeg)`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Secret:
-    """A file that looks like a secret, and of what kind: `a private key`. It is saved all the same."""
-
-    path: bytes
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class SnapshotReport:
-    """What `create_snapshot` did."""
-
-    snapshot: SnapshotId
-    project: str
-    unchanged: bool
-    files: int
-    new: int
-    changed: int
-    deleted: int
-    bytes_read: int
-    bytes_stored: int
-    seconds: float
-    problems: tuple[Problem, ...] = ()
-    notes: tuple[str, ...] = ()
-    secrets: tuple[Secret, ...] = ()
-    """Those that no snapshot before had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +139,21 @@ class PruneReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """A repository that snapshots store as it lies, and that holds what was to be forgotten."""
+
+    project: str
+    repository: bytes
+    """Its folder in the project: `.git`."""
+    paths: tuple[bytes, ...]
+    """In the project, sorted."""
+    snapshots: tuple[SnapshotId, ...]
+    """Those that have it so, newest first."""
+    reason: str = ""
+    """Why it could not be looked into; "" when it could."""
+
+
+@dataclass(frozen=True, slots=True)
 class ForgetReport:
     """What `forget` did, or would do."""
 
@@ -172,6 +162,8 @@ class ForgetReport:
     snapshots: tuple[SnapshotId, ...]
     """Those that hold any of it."""
     done: bool
+    held: tuple[Held, ...] = ()
+    """Where it stays."""
 
 
 @dataclass(frozen=True, slots=True)

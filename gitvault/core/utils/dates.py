@@ -1,15 +1,16 @@
-"""Dates as people type them: `2026-01-02`, `2026-01-02T03:04:05Z`, `yesterday 14:30`, `2 days ago`."""
+"""Dates and durations as people type them: `2026-01-02T03:04:05Z`, `yesterday 14:30`, `2 days ago`; `36h`, `1y6m`."""
 
 from __future__ import annotations
 
-import calendar
 import re
 from datetime import UTC, date, datetime, time, timedelta
 
 FORMS = "2026-01-02, 2026-01-02T03:04:05Z, today, yesterday 14:30, 2 days ago"
 
-_DAY = re.compile(r"(\d{4}-\d{2}-\d{2}|today|yesterday)(?:(?:\s+|[tT])(\d{1,2}:\S+))?")
-_AGO = re.compile(r"(an?|\d{1,9})[\s.]+(second|minute|hour|day|week|month|year)s?[\s.]+ago")
+# Compiled by those that are typed dates to read: the rest of this is on the way of `git vault vcs status`.
+_DAY = r"(\d{4}-\d{2}-\d{2}|today|yesterday)(?:(?:\s+|[tT])(\d{1,2}:\S+))?"
+_AGO = r"(an?|\d{1,9})[\s.]+(second|minute|hour|day|week|month|year)s?[\s.]+ago"
+_UNITS = {"h": "hour", "d": "day", "w": "week", "m": "month", "y": "year"}
 
 
 def parse(text: str, now: datetime, *, end: bool = False) -> datetime:
@@ -33,12 +34,20 @@ def age(seconds: float) -> str:
     return f"{max(0, int(seconds))} seconds"
 
 
+def duration(text: str) -> tuple[tuple[int, str], ...]:
+    """A duration's parts: how many of which unit. Raises ValueError."""
+    parts = re.findall(r"([0-9]{1,6})([hdwmy])", text)
+    if not parts or "".join(map("".join, parts)) != text:
+        raise ValueError("expected a duration, such as 36h, 10d, 8w, 6m or 2y")
+    return tuple((int(number), _UNITS[unit]) for number, unit in parts)
+
+
 def _moment(words: str, now: datetime, end: bool) -> datetime:
     if words == "now":
         return now
-    if match := _AGO.fullmatch(words):
+    if match := re.fullmatch(_AGO, words):
         return earlier(now, 1 if match[1].startswith("a") else int(match[1]), match[2])
-    match = _DAY.fullmatch(words)
+    match = re.fullmatch(_DAY, words)
     if match is None:
         raise ValueError(words)
     if match[1] == "today":
@@ -64,6 +73,8 @@ def earlier(now: datetime, count: int, unit: str) -> datetime:
     """
     if unit not in ("month", "year"):
         return now.astimezone(UTC) - timedelta(**{f"{unit}s": count})
+    import calendar
+
     months = now.year * 12 + now.month - 1 - count * (12 if unit == "year" else 1)
     year, month = months // 12, months % 12 + 1
     # A month ago from the 31st is the last day of a shorter month.

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 from gitvault.core.models import Entry, ObjectId, SnapshotId
 from gitvault.core.utils.names import from_tree_name, to_line, tree_name
 from gitvault.core.versioning import meta
-from gitvault.core.versioning.difference import LONGEST_PATH
 from gitvault.core.versioning.history import NO_OBJECT, Damaged, GitHistory, tell_lost
-from gitvault.core.versioning.objects import MODE_FILE, MODE_SYMLINK, MODE_TREE, decode_tree, encode_tree
+from gitvault.core.versioning.objects import LONGEST_PATH, MODE_FILE, MODE_SYMLINK, MODE_TREE, decode_tree, encode_tree
 from gitvault.errors import CorruptionError, GitVaultError, NotFoundError
 
 if TYPE_CHECKING:

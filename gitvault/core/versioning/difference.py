@@ -7,11 +7,8 @@ from dataclasses import dataclass, field
 
 from gitvault.core.models import Difference, Move, ObjectId
 from gitvault.core.utils.names import from_tree_name, to_line
-from gitvault.core.versioning.objects import EMPTY_BLOB, MODE_TREE
+from gitvault.core.versioning.objects import EMPTY_BLOB, LONGEST_PATH, MODE_TREE
 from gitvault.errors import CorruptionError
-
-LONGEST_PATH = 1 << 16
-"""Bytes. Deeper trees are not followed: no system has such paths, and what they cost grows with the square."""
 
 ReadTree = Callable[[ObjectId | None], Mapping[bytes, tuple[int, ObjectId]]]
 """A tree's entries by their names in git: mode and id; nothing for None."""

@@ -26,6 +26,9 @@ MODE_SUBMODULE = 0o160000
 _MODES = {b"%o" % m: m for m in (MODE_TREE, MODE_FILE, MODE_EXECUTABLE, MODE_SYMLINK, MODE_SUBMODULE)}
 _MODE_TEXT = {m: text + b" " for text, m in _MODES.items()}
 
+LONGEST_PATH = 1 << 16
+"""Bytes. Deeper trees are not followed: no system has such paths, and what they cost grows with the square."""
+
 TreeEntry = tuple[bytes, int, ObjectId]
 """Name, mode, id."""
 

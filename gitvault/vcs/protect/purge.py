@@ -17,11 +17,12 @@ from gitvault.core.backup_engine.forget import Matches
 from gitvault.core.models import ObjectId
 from gitvault.core.utils.process import run
 from gitvault.core.versioning.history import GitHistory
-from gitvault.core.versioning.objects import MODE_FILE, MODE_SUBMODULE, MODE_TREE, encode_tree
+from gitvault.core.versioning.objects import MODE_FILE, encode_tree
 from gitvault.core.versioning.odb import ObjectStore
 from gitvault.core.versioning.packfile import PackWriter
 from gitvault.errors import CorruptionError, ToolFailed
 from gitvault.vcs.protect import record, repository
+from gitvault.vcs.protect.inside import Inside, is_meant, listed
 from gitvault.vcs.protect.record import Attached, Part
 from gitvault.vcs.protect.repository import Repository
 from gitvault.vcs.protect.view import index_of
@@ -61,7 +62,7 @@ class Bundles:
         entries = []
         for name, (mode, oid) in self._history.tree(attached).items():
             if checkout := checkouts.get(name):
-                if _is_meant(checkout.record.path, matches, folder=True):
+                if is_meant(checkout.record.path, matches, folder=True):
                     continue
                 found = self._look(checkout, matches)
                 if found.paths:
@@ -78,19 +79,17 @@ class Bundles:
     def _look_into(self, checkout: Attached, matches: Matches) -> _Found:
         said = checkout.record
         prefix = said.path + b"/" if said.path else b""
-        if _is_meant(said.path, matches, folder=True):
+        if is_meant(said.path, matches, folder=True):
             return _Found(frozenset([said.path]), frozenset(), frozenset())
         tracked = {entry.path: entry.blob for entry in index_of(self._history, checkout)}
-        meant = {path for path in tracked if _is_meant(prefix + path, matches)}
+        meant = {path for path in tracked if is_meant(prefix + path, matches)}
         there = meant - set(said.deleted)
         if not said.parts:
             # All is on a remote: nothing to unpack.
             return _Found(frozenset(prefix + path for path in there), frozenset(), frozenset(there))
         with self._unpacked(checkout) as (place, objects):
-            inside = _Inside(objects, matches)
-            for oid, kind in _objects(place):
-                if kind == b"commit":
-                    inside.walk(_tree_of(objects, oid), prefix)
+            inside = Inside(objects, matches)
+            inside.walk_all(place, prefix)
             gone = inside.meant | {tracked[path] for path in meant if objects.contains(tracked[path])}
         gone -= inside.kept | {blob for path, blob in tracked.items() if path not in meant}
         paths = inside.paths | {prefix + path for path in there}
@@ -103,7 +102,7 @@ class Bundles:
         for number, part in enumerate(said.parts if found.blobs else ()):
             name = record.part_name(number)
             with self._unpacked(checkout, number) as (place, _):
-                held = list(_objects(place))
+                held = list(listed(place))
                 left = [oid for oid, _ in held if oid not in found.blobs]
                 if len(left) < len(held):
                     for known, _ in checkout.stored(name):
@@ -139,68 +138,3 @@ class Bundles:
                 yield place, objects
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _objects(place: Repository) -> Iterator[tuple[ObjectId, bytes]]:
-    said = place.git("cat-file", "--batch-all-objects", "--batch-check=%(objectname) %(objecttype)")
-    for line in said.splitlines():
-        oid, kind = line.split(b" ")
-        yield ObjectId(bytes.fromhex(oid.decode())), kind
-
-
-class _Inside:
-    """What the trees of a bundle have at paths that are meant, and at others; trees that it lacks are not its own."""
-
-    def __init__(self, objects: ObjectStore, matches: Matches) -> None:
-        self._objects = objects
-        self._matches = matches
-        self._seen: set[tuple[bytes, ObjectId]] = set()
-        self.paths: set[bytes] = set()
-        self.meant: set[ObjectId] = set()
-        self.kept: set[ObjectId] = set()
-
-    def walk(self, tree: ObjectId, prefix: bytes) -> None:
-        """`prefix`: its path in the project, with a slash at the end."""
-        if (prefix, tree) in self._seen:
-            return
-        self._seen.add((prefix, tree))
-        for name, is_folder, oid in self._entries(tree):
-            path = prefix + name
-            if self._matches(path, is_folder):
-                if held := set(self._held(is_folder, oid)):
-                    self.paths.add(path)
-                    self.meant |= held
-            elif is_folder:
-                self.walk(oid, path + b"/")
-            else:
-                self.kept.add(oid)
-
-    def _entries(self, tree: ObjectId) -> Iterator[tuple[bytes, bool, ObjectId]]:
-        if self._objects.contains(tree):
-            data = self._objects.read(tree)[1]
-            at = 0
-            # More lenient than `decode_tree`: users' trees may have modes that git itself no longer writes.
-            while at < len(data):
-                nul = data.index(b"\0", at)
-                mode, _, name = data[at:nul].partition(b" ")
-                at = nul + 21
-                if int(mode, 8) != MODE_SUBMODULE:
-                    yield name, int(mode, 8) == MODE_TREE, ObjectId(data[nul + 1 : at])
-
-    def _held(self, is_folder: bool, oid: ObjectId) -> Iterator[ObjectId]:
-        if not is_folder:
-            yield from [oid] if self._objects.contains(oid) else []
-            return
-        for _, inner_folder, inner in self._entries(oid):
-            yield from self._held(inner_folder, inner)
-
-
-def _tree_of(objects: ObjectStore, commit: ObjectId) -> ObjectId:
-    return ObjectId(bytes.fromhex(objects.read(commit)[1][5:45].decode()))
-
-
-def _is_meant(path: bytes, matches: Matches, *, folder: bool = False) -> bool:
-    """Whether a path or one above it is meant."""
-    parts = path.split(b"/") if path else []
-    above = any(matches(b"/".join(parts[:depth]), True) for depth in range(1, len(parts)))
-    return above or (bool(parts) and matches(path, folder))

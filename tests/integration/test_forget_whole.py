@@ -1,0 +1,186 @@
+"""What repositories that are stored as they lie still hold of what was purged is said: of each, in which snapshots."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import called
+from repositories import WritingHg, cloned, commit, git
+
+from gitvault.core.models import Held, ObjectId
+from gitvault.core.versioning.odb import ObjectStore
+from gitvault.errors import ToolMissing
+from gitvault.vault import Vault
+from gitvault.vcs import svn_store
+from gitvault.vcs.protect.inside import Inside, is_meant, listed
+from gitvault.vcs.protect.repository import Repository
+from gitvault.vcs.whole import _Looking, held
+
+pytestmark = pytest.mark.needs("git")
+
+SECRET = "-----BEGIN KEY-----\nof nobody\n"
+
+
+def said(vault: Vault, *patterns: str, yes: bool = False) -> dict[bytes, tuple[bytes, ...]]:
+    """Repositories, and what they hold."""
+    report = vault.forget(patterns, yes=yes)
+    assert not [one for one in report.held if one.reason], report.held
+    return {one.repository: one.paths for one in report.held}
+
+
+def test_history_of_a_git_repository_stored_whole(vault: Vault, tmp_path: Path) -> None:
+    """The work tree has not had it for long; a stash, a commit that nothing leads to and the index do."""
+    work = cloned(tmp_path)
+    before = commit(work, "a.txt", "two\n")
+    commit(work, "conf/key.pem", SECRET)
+    commit(work, "conf/key.pem", SECRET + "amended away\n")
+    git(work, "reset", "-q", "--hard", before)
+    (work / "large").write_bytes(random.Random(1).randbytes(200_000))
+    git(work, "add", "large")
+    git(work, "commit", "-q", "-m", "a pack that goes to the chunk store")
+    git(work, "repack", "-q", "-a", "-d", "--keep-unreachable")
+    (work / "staged.pem").write_text(SECRET + "staged\n")
+    git(work, "add", "staged.pem")
+    (work / "staged.pem").unlink()
+    git(work, "init", "-q", "--bare", "bare.git")
+    git(work, "push", "-q", work / "bare.git", f"{before}:refs/heads/main")
+    vault.add_project(work, "shop", mode="full")
+    first = vault.create_snapshot(work).snapshot
+    (work / "b.txt").write_text("b")
+    second = vault.create_snapshot(work).snapshot
+
+    found = {b".git": (b"conf/key.pem", b"staged.pem")}
+    assert said(vault, "*.pem") == found
+    assert said(vault, "/conf/") == {b".git": (b"conf",)}
+    assert said(vault, "*.key") == {}
+    assert said(vault, "a.txt") == {b".git": (b"a.txt",), b"bare.git": (b"bare.git/a.txt",)}
+    report = vault.forget(["*.pem"], yes=True)
+    assert report.done and not report.paths
+    assert report.held == (Held("shop", b".git", (b"conf/key.pem", b"staged.pem"), (second, first)),)
+    assert held(vault.history, vault.store.retrieve_file, ["shop"], ["*.pem"]) == report.held
+
+    told = called(["--vault", str(vault.path), "forget", "--path", "*.pem", "--yes"], tmp_path)
+    assert told.returncode == 1
+    assert "shop:.git, stored in 2 snapshots, still holds conf/key.pem, staged.pem" in told.stdout
+    # The way out: forget that folder, too.
+    assert said(vault, "*.pem", "/.git/") == {}
+    assert said(vault, "*.pem", "/.git/", yes=True) == {}
+    assert called(["--vault", str(vault.path), "forget", "--path", "*.pem", "--yes"], tmp_path).returncode == 0
+
+
+def test_submodules_and_repositories_that_cannot_be_read(vault: Vault, tmp_path: Path) -> None:
+    lib = cloned(tmp_path, "lib")
+    commit(lib, "keys/a.pem", SECRET)
+    git(lib, "push", "-q")
+    work = cloned(tmp_path)
+    git(work, "submodule", "add", "-q", tmp_path / "lib.git", "libs/lib")
+    vault.add_project(work, "shop", mode="full")
+    vault.create_snapshot(work)
+    assert said(vault, "/libs/lib/keys/") == {b".git/modules/libs/lib": (b"libs/lib/keys",)}
+    for file in (work / ".git" / "objects").rglob("*"):
+        if file.is_file():
+            file.chmod(0o600)
+            file.write_bytes(b"damaged")
+    vault.create_snapshot(work)
+    report = vault.forget(["*.pem"])
+    (broken,) = (one for one in report.held if one.reason)
+    assert (broken.repository, broken.paths) == (b".git", ())
+    told = called(["--vault", str(vault.path), "forget", "--path", "*.pem"], tmp_path)
+    assert told.returncode == 1 and "shop:.git, stored in 1 snapshot, cannot be looked into (" in told.stdout
+
+
+@pytest.mark.needs("hg")
+def test_hg_stored_whole_and_its_bundles(vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("alone", "origin"):
+        (tmp_path / name).mkdir()
+    with WritingHg() as hg:
+        for name in ("alone", "origin"):
+            folder = tmp_path / name
+            hg.run(tmp_path, "init", name)
+            (folder / "odd.hg").mkdir()
+            (folder / "odd.hg" / "Key.pem").write_text(SECRET)
+            (folder / "a.txt").write_text("a")
+            hg.run(folder, "commit", "-A", "-m", "all", "--cwd", str(folder))
+        hg.run(tmp_path, "clone", str(tmp_path / "origin"), str(tmp_path / "work"))
+        work = tmp_path / "work"
+        (work / "local.pem").write_text(SECRET)
+        (work / "changelog").write_text("a file of that name")
+        hg.run(work, "commit", "-A", "-m", "not pushed", "--cwd", str(work))
+        hg.run(work, "remove", "local.pem", "--cwd", str(work))
+        hg.run(work, "commit", "-m", "and gone again", "--cwd", str(work))
+    for name in ("alone", "work"):
+        vault.add_project(tmp_path / name)
+        vault.create_snapshot(tmp_path / name)
+    report = vault.forget(["*.pem"], yes=True)
+    assert {(one.project, one.repository, one.paths, one.reason) for one in report.held} == {
+        ("alone", b".hg", (b"odd.hg/Key.pem",), ""),
+        ("work", b".hg", (b"local.pem",), ""),
+    }
+    assert said(vault, "/changelog") == {b".hg": (b"changelog",)}
+    assert said(vault, "/manifest") == {}
+
+    def missing(*_: object, **__: object) -> bytes:
+        raise ToolMissing("hg: not installed")
+
+    (tmp_path / "alone" / ".hg" / "store" / "fncache").unlink()
+    vault.create_snapshot(tmp_path / "alone")
+    with monkeypatch.context() as patch:
+        patch.setattr("gitvault.vcs.hg.run", missing)
+        report = vault.forget(["*.pem"])
+    assert {(one.project, one.paths, one.reason, len(one.snapshots)) for one in report.held} == {
+        ("alone", (b"odd.hg/Key.pem",), "its list of files (fncache) is not there", 2),
+        ("work", (), "hg: not installed", 1),
+    }
+
+
+@pytest.mark.needs("svn")
+def test_svn_stored_whole(vault: Vault, tmp_path: Path) -> None:
+    def svn(*words: str | Path) -> None:
+        subprocess.run([*map(str, words)], cwd=tmp_path, check=True, capture_output=True)
+
+    svn("svnadmin", "create", tmp_path / "repo")
+    svn("svn", "checkout", "-q", (tmp_path / "repo").as_uri(), "work")
+    work = tmp_path / "work"
+    (work / "key.pem").write_text(SECRET)
+    (work / "a.txt").write_text("a")
+    svn("svn", "add", "-q", work / "key.pem", work / "a.txt")
+    svn("svn", "commit", "-q", "-m", "all", work)
+    vault.add_project(work, mode="full")
+    vault.create_snapshot(work)
+    assert {path for path, _ in svn_store.held(work)} == {b"key.pem", b"a.txt"}
+    assert said(vault, "*.pem", yes=True) == {b".svn": (b"key.pem",)}
+    assert said(vault, "*.pem", "/.svn/pristine/") == {}
+
+
+def test_names_of_a_hostile_vault_lead_nowhere(tmp_path: Path) -> None:
+    class Hostile:
+        def tree(self, oid: bytes) -> dict[bytes, tuple[int, bytes]]:
+            names = (b"%2E%2E%2Fevil", b"%2E%2E", b"..", b"%2Fevil", b"good")
+            return {name: (0o100644, b"x") for name in names}
+
+        def blob(self, oid: bytes) -> bytes:
+            return b"content"
+
+    looking = _Looking(Hostile(), lambda *_: None, lambda *_: False)  # type: ignore[arg-type]
+    looking._put(ObjectId(b"x"), tmp_path / "objects")
+    assert [file.name for file in tmp_path.rglob("*")] == ["objects", "good"]
+
+
+def test_every_commit_of_a_repository_is_walked_each_tree_once(tmp_path: Path) -> None:
+    def matches(path: bytes, is_folder: bool) -> bool:
+        return is_folder and path == b"shop/keys"
+
+    work = cloned(tmp_path)
+    for number in range(3):
+        commit(work, "keys/a", f"{number}")
+    place = Repository(str(work / ".git"), str(work / ".git"))
+    with ObjectStore(work / ".git" / "objects") as objects:
+        inside = Inside(objects, matches)
+        inside.walk_all(place, b"shop/")
+    assert inside.paths == {b"shop/keys"} and len(inside.meant) == 3 and len(inside.kept) == 1
+    assert sorted(kind for _, kind in listed(place)) == [b"blob"] * 4 + [b"commit"] * 4 + [b"tree"] * 7
+    assert is_meant(b"shop/keys/a", matches) and is_meant(b"shop/keys", matches, folder=True)
+    assert not is_meant(b"shop/keys", matches) and not is_meant(b"", matches, folder=True)
