@@ -142,7 +142,7 @@ def is_socket(path: Path) -> bool:
 @contextlib.contextmanager
 def connection(caches: Path) -> Iterator[socket]:
     """A connected socket. Raises OSError where nobody listens."""
-    # `socket` itself makes four enumerations out of 400 names: 3 of the 60 ms that an answer takes.
+    # `socket` itself makes four enumerations out of 400 names: 5 of the 60 ms that an answer takes.
     from _socket import AF_UNIX, socket
 
     with contextlib.closing(socket(AF_UNIX)) as talk, address(caches) as where:
