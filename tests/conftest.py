@@ -19,6 +19,7 @@ import coverage
 import hypothesis
 import pytest
 from servers import s3 as s3
+from unsteady import Unsteady
 
 from gitvault.cli import main
 from gitvault.vault import Vault
@@ -66,6 +67,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile("deep" if config.getoption("--deep") else "default")
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Unsteady())
     if config.option.basetemp is None and not hasattr(config, "workerinput") and (memory := _memory()):
         config.option.basetemp = memory
         config.add_cleanup(lambda: shutil.rmtree(memory, ignore_errors=True))
