@@ -489,9 +489,10 @@ def test_an_object_damaged_in_a_pack_of_git(run: Rescue, copy: Path, saved: Save
     names = {"empty of sorts": b"q" * 400, "second": b"w" * 500, "third": b"e" * 600}
     project = write(tmp_path / "p", {n: hashlib.sha256(c).hexdigest().encode() * 30 for n, c in names.items()})
     write(project, {"a": b"a", "zz": b"z"})
+    before = set((copy / "objects" / "pack").glob("*.idx"))
     with Vault.open(copy) as opened:
         opened.create_snapshot(project, project="p")
-    index = max((copy / "objects" / "pack").glob("*.idx"), key=lambda path: path.stat().st_mtime_ns)
+    (index,) = set((copy / "objects" / "pack").glob("*.idx")) - before
     shown = subprocess.run(["git", "show-index"], stdin=index.open("rb"), capture_output=True, text=True, check=True)
     at = {row.split()[1]: int(row.split()[0]) for row in shown.stdout.splitlines()}
     for name in ("second", "third"):

@@ -47,7 +47,7 @@ def ran(folder: Path, often: int) -> tuple[subprocess.CompletedProcess[str], dic
         cwd=folder,
         env={
             **os.environ,
-            "PYTHONPATH": str(Path(unsteady.__file__).parent),
+            "PYTHONPATH": os.pathsep.join([str(Path(unsteady.__file__).parent), os.environ.get("PYTHONPATH", "")]),
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         },
         capture_output=True,
