@@ -496,7 +496,9 @@ def test_an_object_damaged_in_a_pack_of_git(run: Rescue, copy: Path, saved: Save
     at: dict[str, tuple[Path, int]] = {}
     for index in set((copy / "objects" / "pack").glob("*.idx")) - before:
         with index.open("rb") as given:
-            shown = subprocess.run(["git", "show-index"], stdin=given, capture_output=True, text=True, check=True).stdout
+            shown = subprocess.run(
+                ["git", "show-index"], stdin=given, capture_output=True, text=True, check=True
+            ).stdout
         at |= {row.split()[1]: (index.with_suffix(".pack"), int(row.split()[0])) for row in shown.splitlines()}
     for name in ("second", "third"):
         oid = object_file(copy, f"p:{name}")
