@@ -27,7 +27,8 @@ class Unsteady:
     @pytest.hookimpl(optionalhook=True)
     def pytest_json_modifyreport(self, json_report: dict[str, Any]) -> None:
         if self.first:
-            json_report["summary"]["unsteady"] = json_report["summary"].pop("rerun")
+            json_report["summary"].pop("rerun", None)
+            json_report["summary"]["unsteady"] = len(self.first)
         for test in json_report.get("tests", ()):
             if test["nodeid"] in self.first:
                 test |= {"outcome": "unsteady", "first": self.first[test["nodeid"]]}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -202,6 +201,8 @@ def test_the_shims_beside_the_package_are_what_is_installed() -> None:
 
 def test_a_commit_is_not_held_up(work: Path, tmp_path: Path) -> None:
     """What runs takes seconds; the hook waits for nothing and takes a few milliseconds of the processor."""
+    import resource
+
     slow = tmp_path / "slow"
     slow.write_text("#!/bin/sh\nsleep 3\n")
     slow.chmod(0o755)

@@ -158,7 +158,7 @@ def test_what_a_kill_leaves_unsaved_is_younger_than_the_window(
     began = time.monotonic()
     save(work / "src" / "a.py", "alone")
     assert watcher.until("snapshot")["detail"].startswith("unsaved for ")
-    # The window is 10 s, and a busy machine needs longer for anything; the interval that is not set is ten minutes.
+    # The window is 10 s, and a busy machine needs longer for anything; without the setting it is a quarter of an hour.
     assert 5 <= time.monotonic() - began < 120
     watcher.end(signal.SIGKILL)
 
