@@ -363,13 +363,21 @@ def test_a_second_run_says_who_holds_the_vault(command: Command, vault: Vault, p
 
 
 @pytest.mark.usefixtures("intact")
-def test_a_second_run_waits_and_says_so(command: Command, vault: Vault, project: Path) -> None:
+def test_a_second_run_waits_and_says_so(
+    command: Command, vault: Vault, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lock = VaultLock(vault.path / "vault.lock", "maintain", 0)
+    waited: list[VaultLock] = []
+
+    def pause(self: VaultLock, real: Callable[..., None] = VaultLock._pause, **how: bool) -> None:
+        real(self, **how)
+        waited.append(self)
+        lock.__exit__(None, None, None)
+
+    monkeypatch.setattr(VaultLock, "_pause", pause)
     with lock:
-        threading.Timer(1.5, lock.__exit__, (None, None, None)).start()
-        started = time.monotonic()
         done = command("snapshot", project, "--json")
-    assert time.monotonic() - started > 1
+    assert len(waited) == 1
     assert (done.returncode, json.loads(done.stdout)["unchanged"]) == (0, True)
     assert f"waiting for process {os.getpid()}" in done.stderr
 

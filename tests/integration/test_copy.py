@@ -390,7 +390,10 @@ def test_a_commit_of_another_tool_brings_what_its_pointers_name(source: Vault, t
 
 
 def test_a_damaged_project_is_left_and_the_others_are_copied(source: Vault, tmp_path: Path) -> None:
-    pack = max(source.path.glob("chunks/*.zpk"), key=lambda path: path.stat().st_mtime_ns)
+    before = set(source.path.glob("chunks/*.zpk"))
+    write(tmp_path / "a b", {"one.bin": b"\0" + random.Random(6).randbytes(5000)})
+    source.create_snapshot(tmp_path / "a b", project="a/b")
+    (pack,) = set(source.path.glob("chunks/*.zpk")) - before
     data = bytearray(pack.read_bytes())
     data[60] ^= 1
     pack.write_bytes(data)

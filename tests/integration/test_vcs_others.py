@@ -6,7 +6,6 @@ import os
 import shutil
 import struct
 import subprocess
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -154,11 +153,9 @@ def test_one_command_server_answers_and_is_started_again_when_it_is_gone(hg_work
     server = hg.Server()
     try:
         assert server.ask(hg_work, "root").strip() == os.fsencode(hg_work)
-        started = time.process_time()
         running: process.Program | None = server._process
         assert running
         assert server.ask(hg_work, "root") and server._process is running
-        assert time.process_time() - started < 0.1
         process.end(running)
         running.wait()
         assert server.ask(hg_work, "root").strip() == os.fsencode(hg_work)

@@ -158,8 +158,8 @@ def test_what_a_kill_leaves_unsaved_is_younger_than_the_window(
     began = time.monotonic()
     save(work / "src" / "a.py", "alone")
     assert watcher.until("snapshot")["detail"].startswith("unsaved for ")
-    # The window is 10 s, which a busy machine makes use of; then the snapshot itself.
-    assert 5 <= time.monotonic() - began < 30
+    # The window is 10 s, and a busy machine needs longer for anything; without the setting it is a quarter of an hour.
+    assert 5 <= time.monotonic() - began < 120
     watcher.end(signal.SIGKILL)
 
 
@@ -233,12 +233,12 @@ def test_watchfiles_tells_of_changes_too(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / ".git").mkdir()
     source = Watchfiles(tmp_path, Patterns(["out/"]))
     try:
-        time.sleep(0.5)
-        (tmp_path / "a.py").write_text("1")
-        (tmp_path / "out" / "deep" / "x.o").write_text("1")
         found: dict[bytes, bool] = {}
 
+        # It does not say from when on it watches.
         def both() -> bool:
+            (tmp_path / "a.py").write_text("1")
+            (tmp_path / "out" / "deep" / "x.o").write_text("1")
             source.check()
             found.update((notice.path, notice.kept) for notice in source.read())
             return {b"a.py", b"out/deep/x.o"} <= found.keys()

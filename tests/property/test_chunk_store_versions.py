@@ -7,6 +7,7 @@ import random
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -96,10 +97,15 @@ def edit(data: bytes, kind: str, seed: int, size: int) -> bytes:
     upkeep=st.sets(st.integers(0, 8)),
 )
 def test_every_version_comes_back(
-    seed: int, size: int, edits: list[tuple[str, int, int]], with_base: bool, upkeep: set[int]
+    tmp_path_factory: pytest.TempPathFactory,
+    seed: int,
+    size: int,
+    edits: list[tuple[str, int, int]],
+    with_base: bool,
+    upkeep: set[int],
 ) -> None:
     """`upkeep`: the versions after which the store is repacked."""
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(dir=tmp_path_factory.getbasetemp()) as name:
         folder = Path(name)
         strategy = RollingHash(256, 1024, 8192)
         versions = [random.Random(seed).randbytes(size)]

@@ -6,6 +6,7 @@ import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -45,8 +46,10 @@ def vault_at(base: Path, clock: list[datetime]) -> Vault:
 
 @settings(max_examples=6)
 @given(gaps=GAPS, steps=st.lists(st.one_of(RULES, st.none()), min_size=1, max_size=4))
-def test_prunes_and_undos_against_a_list(gaps: list[int], steps: list[Retention | None]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
+def test_prunes_and_undos_against_a_list(
+    tmp_path_factory: pytest.TempPathFactory, gaps: list[int], steps: list[Retention | None]
+) -> None:
+    with tempfile.TemporaryDirectory(dir=tmp_path_factory.getbasetemp()) as folder:
         clock = [START]
         with vault_at(Path(folder), clock) as vault:
             history: GitHistory = vault.history

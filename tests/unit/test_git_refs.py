@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,6 +17,7 @@ from gitvault.errors import CorruptionError, GitVaultError, LockedError
 A = ObjectId(b"a" * 20)
 B = ObjectId(b"b" * 20)
 C = ObjectId(b"c" * 20)
+STALE = refs_module._STALE_SECONDS
 
 
 @pytest.fixture
@@ -88,15 +89,26 @@ def test_packed_refs_are_read_again_when_replaced(root: Path, refs: RefStore) ->
     assert refs.read("refs/heads/p") == B
 
 
+def a_clock(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], None]) -> list[float]:
+    """Time that goes on only while somebody sleeps, and what others do then; how long was slept."""
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        meanwhile()
+
+    monkeypatch.setattr(refs_module, "time", SimpleNamespace(monotonic=lambda: sum(slept), sleep=sleep))
+    return slept
+
+
 def test_a_lock_that_a_killed_process_left_is_waited_for_and_removed(
     root: Path, refs: RefStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(refs_module, "_STALE_SECONDS", 0.1)
+    slept = a_clock(monkeypatch, lambda: None)
     lock = root / "refs" / "heads" / "p.lock"
     lock.write_bytes(b"")
-    began = time.monotonic()
     refs.update("refs/heads/p", A)
-    assert 0.1 <= time.monotonic() - began < 3
+    assert STALE <= sum(slept) < STALE + 0.1
     assert refs.read("refs/heads/p") == A
     assert not lock.exists()
 
@@ -104,25 +116,17 @@ def test_a_lock_that_a_killed_process_left_is_waited_for_and_removed(
 def test_a_lock_that_others_keep_taking_is_respected(
     root: Path, refs: RefStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(refs_module, "_STALE_SECONDS", 0.3)
-    monkeypatch.setattr(refs_module, "_LOCK_SECONDS", 0.5)
     lock = root / "refs" / "heads" / "p.lock"
     lock.write_bytes(b"")
-    done = threading.Event()
 
     def others() -> None:
-        while not done.wait(0.02):
-            with lock.open("ab") as file:
-                file.write(b"x")
+        with lock.open("ab") as file:
+            file.write(b"x")
 
-    working = threading.Thread(target=others)
-    working.start()
-    try:
-        with pytest.raises(LockedError, match=r"p\.lock: other programs keep writing"):
-            refs.update("refs/heads/p", A)
-    finally:
-        done.set()
-        working.join()
+    slept = a_clock(monkeypatch, others)
+    with pytest.raises(LockedError, match=r"p\.lock: other programs keep writing"):
+        refs.update("refs/heads/p", A)
+    assert sum(slept) > STALE
     assert lock.exists()
     assert refs.read("refs/heads/p") is None
 

@@ -23,12 +23,13 @@ from gitvault.core.models import ChunkId, Pointer
 from gitvault.core.storage import frames, manifests, repack, rounds
 from gitvault.core.storage.index import ChunkIndex, Place
 from gitvault.core.storage.packs import PACK_NAME, PackWriter, Table, read_table
-from gitvault.core.storage.repack import FULL_LEVEL, StoreRepack, due
+from gitvault.core.storage.repack import StoreRepack, due
 from gitvault.core.storage.rounds import IDLE_LEVEL
 from gitvault.core.utils.files import Disk
 from gitvault.errors import CorruptionError, NotFoundError, StorageFullError, ToolStopped
 
 ROOT = Path(__file__).parent.parent.parent
+FULL = repack.FULL_LEVEL
 NOISE = random.Random(17).randbytes(2_000_000)
 _WORDS = [random.Random(n).randbytes(3 + n % 7).hex().encode() for n in range(3000)]
 
@@ -37,6 +38,12 @@ def words(size: int, seed: int) -> bytes:
     """What the highest level compresses better than the lowest."""
     rng = random.Random(seed)
     return b" ".join(rng.choices(_WORDS, k=size // 9))[:size]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The highest level takes five times as long as one between it and the lower, and says nothing more."""
+    monkeypatch.setattr(repack, "FULL_LEVEL", 12)
 
 
 def trash(folder: Path) -> list[Path]:
@@ -137,7 +144,10 @@ def run(folder: Path, *, asked: bool = True, disk: Disk | None = None) -> StoreR
 # -- what it does ------------------------------------------------------------------------------------
 
 
-def test_everything_comes_back_from_fewer_and_smaller_packs(saved: dict[Pointer, bytes], tmp_path: Path) -> None:
+def test_everything_comes_back_from_fewer_and_smaller_packs(
+    saved: dict[Pointer, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repack, "FULL_LEVEL", FULL)
     before = sizes(tmp_path)
     old = tables(tmp_path)
     assert sum(bool(frame.bases) for table in old for frame in table.frames) >= 4
@@ -152,7 +162,7 @@ def test_everything_comes_back_from_fewer_and_smaller_packs(saved: dict[Pointer,
     (new,) = tables(tmp_path)
     assert report.bytes_after == sum(frame.stored for frame in new.frames)
     assert sizes(tmp_path) < before - 15_000
-    assert new.level == FULL_LEVEL
+    assert new.level == repack.FULL_LEVEL
     assert {row for table in old for row in table.manifests} == set(new.manifests)
     assert {chunk.id for table in old for chunk in table.chunks} == {chunk.id for chunk in new.chunks}
     assert {frame.bases for table in old for frame in table.frames} == {frame.bases for frame in new.frames}
@@ -242,7 +252,7 @@ def test_chunks_keep_their_place_in_a_frame(tmp_path: Path) -> None:
         writer.seal()
         writer.publish(folder)
     assert run(tmp_path)
-    assert tables(tmp_path)[0].level == FULL_LEVEL
+    assert tables(tmp_path)[0].level == repack.FULL_LEVEL
     with open_store(tmp_path) as store:
         assert store.retrieve_chunk(part.id) == data[100:5000]
         assert store.retrieve_chunk(other.id) == data[4000:4500]
@@ -256,7 +266,7 @@ def test_packs_are_closed_when_they_are_full(
     assert run(tmp_path, asked=True)
     assert len(packs(tmp_path)) == 1
     monkeypatch.setattr(rounds, "PACK_SIZE", 100_000)
-    monkeypatch.setattr(repack, "FULL_LEVEL", 20)
+    monkeypatch.setattr(repack, "FULL_LEVEL", repack.FULL_LEVEL + 1)
     assert run(tmp_path)
     assert len(packs(tmp_path)) >= 5
     assert all(path.stat().st_size < 500_000 for path in packs(tmp_path))
@@ -328,7 +338,7 @@ def test_when_it_is_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     def names(*, asked: bool) -> list[str]:
         return [pack.name for pack in due(index, asked=asked)]
 
-    made = [write_pack(tmp_path, [(NOISE[:1000], b"", [])], level=FULL_LEVEL).name]
+    made = [write_pack(tmp_path, [(NOISE[:1000], b"", [])], level=repack.FULL_LEVEL).name]
     assert names(asked=True) == names(asked=False) == []
     made.append(write_pack(tmp_path, [(NOISE[1000:2000], b"", [])], level=IDLE_LEVEL).name)
     assert sorted(names(asked=True)) == sorted(made)
@@ -368,7 +378,7 @@ def test_the_background_takes_the_lower_level_and_keeps_what_was_done_harder(
     assert_whole(tmp_path, saved)
     # Asked, the rest follows.
     assert run(tmp_path)
-    assert tables(tmp_path)[0].level == FULL_LEVEL
+    assert tables(tmp_path)[0].level == repack.FULL_LEVEL
     assert_whole(tmp_path, saved)
 
 
@@ -610,7 +620,7 @@ def test_a_kill_at_any_operation_loses_nothing_and_the_next_run_finishes(
         assert_whole(folder, contents, cached=cached)
         run(folder)
         assert_tidy(folder)
-        assert {table.level for table in tables(folder)} == {FULL_LEVEL}
+        assert {table.level for table in tables(folder)} == {repack.FULL_LEVEL}
         assert_whole(folder, contents, cached=cached)
         if len(packs(folder)) == 1:
             assert run(folder, disk=DyingDisk(0)) is None
@@ -715,7 +725,7 @@ def test_it_gives_way_with_nothing_left_behind(saved: dict[Pointer, bytes], tmp_
 
 def test_trash_is_emptied_only_of_what_is_found_elsewhere(tmp_path: Path) -> None:
     data, text = words(5000, 1), b"list"
-    kept = write_pack(tmp_path, [(data, b"", []), (text, b"", [])], [("ab" * 32, (chunk_id(text),))], FULL_LEVEL)
+    kept = write_pack(tmp_path, [(data, b"", []), (text, b"", [])], [("ab" * 32, (chunk_id(text),))], repack.FULL_LEVEL)
     redundant = write_pack(tmp_path, [(data, b"", [])])
     needed = write_pack(tmp_path, [(data, b"", []), (b"only here", b"", [])])
     listed = write_pack(tmp_path, [(text, b"", [])], [("cd" * 32, (chunk_id(text),))])
@@ -770,7 +780,7 @@ def test_the_copy_that_took_more_work_is_kept(tmp_path: Path, monkeypatch: pytes
 def test_one_that_comes_out_as_it_is_stays_when_the_run_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A new pack has the name of an old one: undoing the new must not remove it."""
     data = words(5000, 1)
-    one = write_pack(tmp_path, [(data, b"", [])], level=FULL_LEVEL)
+    one = write_pack(tmp_path, [(data, b"", [])], level=repack.FULL_LEVEL)
     write_pack(tmp_path, [(data, b"", [])], level=IDLE_LEVEL)
     before = listing(tmp_path)
 
@@ -815,7 +825,7 @@ def test_no_circle_of_deltas_arises_from_a_chunk_in_two_packs(
     (tmp_path / "chunks").mkdir()
     with open_store(tmp_path) as store:
         for n in order:
-            write_pack(tmp_path, [forms[n]], level=FULL_LEVEL if n == stays else 0)
+            write_pack(tmp_path, [forms[n]], level=repack.FULL_LEVEL if n == stays else 0)
             # In the order of their arrival.
             store._index.refresh(force=True)
     pointers = {Pointer(chunk_id(data).hex(), len(data)): data for data in (x, y)}
