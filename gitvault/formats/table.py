@@ -257,7 +257,8 @@ FORMATS = (
         compare=_by("mesh.compare", "compare"),
         thumbnail=_by("mesh.thumbnail", "thumbnail"),
         elements=_by("fbx", "elements"),
-        references=_by("fbx", "references"),
+        references=_by("references.fbx", "references"),
+        rewrite=_by("references.fbx", "rewrite"),
     ),
     Format(
         "ply",

@@ -148,6 +148,9 @@ class _Sum:
 
     def _lay_one(self, node: Node, canvas: Canvas) -> None:
         opacity = _plain(self._painting, node)
+        if _passes(node):
+            self._lay(node, canvas)
+            return
         if node.local == "stack" or node.attributes.get("nodetype") == "grouplayer":
             inner = Canvas(canvas.box, 3)
             self._lay(node, inner)
@@ -168,6 +171,10 @@ def _is_shown(node: Node) -> bool:
     return node.attributes.get("visible", "1") != "0" and node.attributes.get("visibility", "visible") != "hidden"
 
 
+def _passes(node: Node) -> bool:
+    return node.attributes.get("passthrough", "0") != "0"
+
+
 def _plain(painting: Painting, node: Node) -> float:
     """The opacity of a layer or group of which nothing else counts. Raises NotPlain."""
     said = node.attributes
@@ -176,19 +183,24 @@ def _plain(painting: Painting, node: Node) -> float:
         raise NotPlain(f"{name}: the blend mode is not normal")
     if painting.dialect is not KRITA:
         return float(said.get("opacity", "1"))
-    if said.get("nodetype") not in ("paintlayer", "grouplayer") or said.get("passthrough", "0") != "0":
+    if said.get("nodetype") not in ("paintlayer", "grouplayer") or (_passes(node) and said.get("opacity") != "255"):
         raise NotPlain(f"{name}: is no plain layer or group")
     if said.get("layerstyle") or said.get("keyframes") or "0" in said.get("channelflags", ""):
         raise NotPlain(f"{name}: has a style, frames or channels that are off")
     if any(child.local == "masks" and child.children for child in node.children):
         raise NotPlain(f"{name}: has masks")
-    image = next(other for other in painting.root.walk() if other.local == "IMAGE").attributes
-    if said.get("nodetype") == "paintlayer" and (said.get("colorspacename"), said.get("profile", "")) != (
-        "RGBA",
-        image.get("profile", ""),
+    if said.get("nodetype") == "paintlayer" and not (
+        said.get("colorspacename") == "RGBA" and _has_profile(painting, node)
     ):
         raise NotPlain(f"{name}: its colours are not of 8 bits and the image's profile")
     return int(said.get("opacity", "255")) / 255
+
+
+def _has_profile(painting: Painting, node: Node) -> bool:
+    """Whether a layer's colour profile is that of the image."""
+    own = painting.side(node).get(".icc")
+    image = next((member for name, member in painting.members.items() if name.endswith("/annotations/icc")), None)
+    return own.whole() == image.whole() if own and image else own is image
 
 
 def _pixels_of(painting: Painting, node: Node) -> _Picture | _Tiles:
