@@ -34,8 +34,12 @@ def element_changes(before: str | Path, after: str | Path, *, without: Collectio
 
     Changed is also what is inside another element now. `without`: kinds that do not count. Raises UnsupportedMedia.
     """
-    old = {element.id: element for element in listed(before) if element.kind not in without}
-    new = {element.id: element for element in listed(after) if element.kind not in without}
+    return changes_between(*([e for e in listed(path) if e.kind not in without] for path in (before, after)))
+
+
+def changes_between(before: Iterable[Element], after: Iterable[Element]) -> dict[str, list[str]]:
+    """`element_changes` of what two files were found to consist of."""
+    old, new = ({element.id: element for element in elements} for elements in (before, after))
     return {
         "elements_added": [element.name for element in new.values() if element.id not in old],
         "elements_removed": [element.name for element in old.values() if element.id not in new],
@@ -45,6 +49,16 @@ def element_changes(before: str | Path, after: str | Path, *, without: Collectio
             if (was := old.get(element.id)) and (was.hash, was.parent) != (element.hash, element.parent)
         ],
     }
+
+
+def told_apart(path: str | Path) -> list[Element]:
+    """The elements of a file that a person would name, without what an application keeps of its windows.
+
+    Raises UnsupportedMedia.
+    """
+    from gitvault.formats.scene.datablocks import INTERFACE
+
+    return [element for element in listed(path) if element.kind not in INTERFACE]
 
 
 def find(elements: Iterable[Element], wanted: str, where: str) -> Element:

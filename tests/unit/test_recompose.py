@@ -14,7 +14,8 @@ import pytest
 from layered import zipped
 
 from gitvault.formats.elements import PICTURES, find, listed, recomposed, spliced, witnessed
-from gitvault.formats.layered import psd_file
+from gitvault.formats.layered import painting_picture, psd_file, psd_picture
+from gitvault.formats.layered.flatten import Box
 from gitvault.formats.layered.psd_file import Document
 from gitvault.formats.mapping import mapped
 
@@ -178,3 +179,117 @@ def test_an_openraster_image_shows_the_layer_that_came_back(tmp_path: Path) -> N
     assert _member(fresh, "Thumbnails/thumbnail.png").shape == (15, 20, 4)
     # Where neither version of the layer is nothing is touched.
     assert (shown[:, 27:] == _member(now, "mergedimage.png")[:, 27:]).all()
+
+
+def _with_layer(name: str, change: Callable[[Any], Any]) -> Callable[[Document], Document]:
+    def changed(document: Document) -> Document:
+        return replace(document, layers=tuple(change(one) if one.name == name else one for one in document.layers))
+
+    return changed
+
+
+def _block(key: bytes, data: bytes) -> Callable[[Any], Any]:
+    return lambda layer: replace(layer, blocks=(*layer.blocks, psd_file.made(key, data, False)))
+
+
+def _look(at: int, value: bytes) -> Callable[[Any], Any]:
+    return lambda layer: replace(layer, look=bytes(layer.look[:at]) + value + bytes(layer.look[at + len(value) :]))
+
+
+@pytest.mark.parametrize(
+    "change, why",
+    [
+        (_with_layer("Elm", _look(4, b"mul ")), "Elm: the blend mode is not normal"),
+        (_with_layer("Elm", _look(9, b"\1")), "Elm: it is clipped to another layer"),
+        (_with_layer("Elm", lambda one: replace(one, ranges=bytes(8))), "Elm: it blends by ranges"),
+        (_with_layer("Elm", _block(b"lfx2", bytes(8))), "Elm: has lfx2, which changes how it looks"),
+        (_with_layer("Elm", _block(b"knko", b"\1\0\0\0")), "Elm: has knko, which changes how it looks"),
+        (_with_layer("Elm", _block(b"iOpa", b"\x20\0\0\0")), "do not give the merged image that is stored"),
+        (_with_layer("Elm", lambda one: replace(one, mask=bytes(36))), "Elm: has a mask with more than pixels"),
+        (
+            _with_layer(
+                "Elm", lambda one: replace(one, mask=bytes(17) + b"\4\0\0", channels=(*one.channels, (-2, b"")))
+            ),
+            "Elm: has a mask with more than pixels",
+        ),
+        (_with_layer("Elm", lambda one: replace(one, channels=one.channels[:2])), "Elm: lacks a colour"),
+        (
+            _with_layer("Elm", lambda one: _block(b"TySh", b"")(replace(one, rectangle=bytes(16)))),
+            "Elm: its pixels are not stored",
+        ),
+        (lambda it: replace(it, head=bytes(it.head[:24]) + b"\0\4"), "only RGB and grey of 8 and 16 bits"),
+        (
+            lambda it: replace(it, resources=(*it.resources, (1057, b"8BIM\4\x21\0\0", bytes(12)))),
+            "it was saved without a merged image",
+        ),
+        (lambda it: replace(it, resources=(*it.resources, (1033, b"8BIM\4\x09\0\0", b""))), "Photoshop 4"),
+        (
+            lambda it: replace(it, resources=tuple((n, h, bytes(28) if n == 1036 else d) for n, h, d in it.resources)),
+            "its thumbnail is no JPEG",
+        ),
+        (lambda it: replace(it, layers=it.layers[:-1]), ""),
+        (lambda it: replace(it, layers=tuple(one for one in it.layers if one.section != 3)), "Trees has no end"),
+        (lambda it: replace(it, layers=tuple(one for one in it.layers if one.section != 1)), "a group has no head"),
+    ],
+)
+def test_what_is_not_plain_leaves_the_pictures_as_they_are(
+    tmp_path: Path, change: Callable[[Document], Document], why: str
+) -> None:
+    seeds = {"Oak": 2, "Elm": 3}
+    now = _changed(_document(tmp_path / "now.psd", {**seeds, "Oak": 9}), change)
+    stale = tmp_path / "stale.psd"
+    _changed(stale if stale.write_bytes(now.read_bytes()) else stale, _with_layer("Ground", _look(8, b"\x55")))
+    said = recomposed(now, stale, tmp_path / "fresh.psd")
+    if why:
+        assert why in said
+        assert not (tmp_path / "fresh.psd").exists()
+    else:
+        assert "do not give the merged image" in said
+
+
+def test_a_large_document_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = _document(tmp_path / "now.psd", {"Oak": 9})
+    old = _document(tmp_path / "old.psd", {"Oak": 2})
+    for limit, value, why in (("_BYTES", 100, "larger than 0 MiB"), ("PIXELS", 100, "million pixels")):
+        with monkeypatch.context() as patch:
+            patch.setattr(psd_picture, limit, value)
+            assert why in _restored(old, "Oak", now)[0]
+    assert recomposed(now, now, tmp_path / "fresh.psd") == "nothing that is seen changed"
+
+
+def test_a_mask_and_groups_count(tmp_path: Path) -> None:
+    """A pixel mask smaller than its layer, one that is off, groups through which layers pass; seen by psd-tools."""
+
+    def masked(flags: int) -> Callable[[Any], Any]:
+        mask = struct.pack(">4iBBH", 4, 7, 14, 20, 255, flags, 0)
+        planes = {-1: b"\0\0" + bytes(n % 251 for n in range(18 * 24)), -2: b"\0\0" + bytes(range(130))}
+        return lambda one: replace(
+            one, mask=mask, channels=tuple((number, planes.get(number, data)) for number, data in one.channels)
+        )
+
+    def through(document: Document) -> Document:
+        def passing(one: Any) -> Any:
+            blocks = [b for b in one.blocks if b.key != b"lsct"]
+            section = psd_file.made(b"lsct", struct.pack(">I4s4s", one.section, b"8BIM", b"pass"), False)
+            return replace(one, blocks=(*blocks, section)) if one.section else one
+
+        return replace(document, layers=tuple(map(passing, document.layers)))
+
+    for number, change in enumerate((_with_layer("Oak", masked(0)), _with_layer("Oak", masked(2)), through)):
+        made = {}
+        for name, seed in (("old", 2), ("now", 7)):
+            path = _changed(_document(tmp_path / f"{name}{number}.psd", {"Oak": seed, "Elm": 3}), change)
+            # The pictures are there already; they show what was before the change.
+            made[name] = _merged_by_psd_tools(_changed(path, lambda it: replace(it, resources=())))
+        why, _, fresh = _restored(made["old"], "Oak", made["now"])
+        assert why == "", number
+        shown, wanted = (np.asarray(psd_tools.PSDImage.open(p).topil(), np.int16) for p in (fresh, made["old"]))
+        assert np.abs(shown - wanted).max() <= 1
+
+
+def test_boxes() -> None:
+    one, other = Box(0, 0, 4, 4), Box(2, 3, 6, 9)
+    assert one.within(other) == Box(2, 3, 4, 4)
+    assert one.around(other) == Box(0, 0, 6, 9)
+    assert one.around(Box(9, 9, 9, 9)) == one
+    assert (Box(5, 5, 2, 2).area, one.slices(one.within(other))) == (0, (slice(2, 4), slice(3, 4)))

@@ -42,7 +42,7 @@ def references_in(root: Node) -> list[Reference]:
 
 
 def rewrite(path: Path, targets: Mapping[str, str], output: Path) -> int:
-    """`Format.rewrite`. Raises OSError, UnsupportedMedia, struct.error for a file that becomes too long for its kind."""
+    """`Format.rewrite`. Raises OSError, UnsupportedMedia."""
     with open(path, "rb") as file:
         data = spans.read(file)
     root, binary = parsed(data, path.name)
