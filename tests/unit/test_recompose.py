@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from layered import zipped
 
+from gitvault.errors import UnsupportedMedia
 from gitvault.formats.elements import PICTURES, find, listed, recomposed, spliced, witnessed
 from gitvault.formats.layered import painting_picture, psd_file, psd_picture
 from gitvault.formats.layered.flatten import Box
@@ -136,8 +137,14 @@ def _faded(picture: Any, opacity: float) -> Any:
     return made
 
 
+def _opaque() -> Any:
+    from PIL import Image
+
+    return Image.new("RGBA", SIZE, (255, 80, 40, 255))
+
+
 def _open_raster(path: Path, layers: OpenRaster, *, more: str = "", merged: str = "RGBA") -> Path:
-    pictures = {name: _picture(seed) for name, (_, _, _, seed) in layers.items()}
+    pictures = {name: _picture(seed) if seed else _opaque() for name, (_, _, _, seed) in layers.items()}
     said = "".join(
         f'<layer name="{name}" src="data/{name}.png" x="{x}" y="{y}" opacity="{opacity}" {more}/>'
         for name, (x, y, opacity, _) in layers.items()
@@ -238,7 +245,8 @@ def test_what_is_not_plain_leaves_the_pictures_as_they_are(
     seeds = {"Oak": 2, "Elm": 3}
     now = _changed(_document(tmp_path / "now.psd", {**seeds, "Oak": 9}), change)
     stale = tmp_path / "stale.psd"
-    _changed(stale if stale.write_bytes(now.read_bytes()) else stale, _with_layer("Ground", _look(8, b"\x55")))
+    stale.write_bytes(now.read_bytes())
+    _changed(stale, _with_layer("Ground", _look(8, b"\x55")))
     said = recomposed(now, stale, tmp_path / "fresh.psd")
     if why:
         assert why in said
@@ -293,3 +301,149 @@ def test_boxes() -> None:
     assert one.around(other) == Box(0, 0, 6, 9)
     assert one.around(Box(9, 9, 9, 9)) == one
     assert (Box(5, 5, 2, 2).area, one.slices(one.within(other))) == (0, (slice(2, 4), slice(3, 4)))
+
+
+# -- paintings ---------------------------------------------------------------------------------------
+
+
+def _squeezed(plain: bytes) -> bytes:
+    """LZF: what repeats as runs, else as it is."""
+    found, at = b"", 0
+    while at < len(plain):
+        run = at + 1
+        while run < len(plain) and run - at < 265 and plain[run] == plain[at]:
+            run += 1
+        found += bytes((0, plain[at]))
+        if run - at > 9:
+            found += bytes((7 << 5, run - at - 1 - 9, 0))
+            at = run
+        else:
+            at += 1
+    return found
+
+
+def _tiles(pixels: Any, *, packed: bool) -> bytes:
+    """RGBA pixels, 64 or a multiple on each side, as Krita stores them."""
+    rows, columns = pixels.shape[0] // 64, pixels.shape[1] // 64
+    parts = [f"VERSION 2\nTILEWIDTH 64\nTILEHEIGHT 64\nPIXELSIZE 4\nDATA {rows * columns}\n".encode()]
+    for row in range(rows):
+        for column in range(columns):
+            tile = pixels[row * 64 : row * 64 + 64, column * 64 : column * 64 + 64][..., [2, 1, 0, 3]]
+            planes = tile.transpose(2, 0, 1)
+            data = b"\1" + _squeezed(planes.tobytes()) if packed else b"\0" + tile.tobytes()
+            parts.append(f"{column * 64},{row * 64},LZF,{len(data)}\n".encode() + data)
+    return b"".join(parts)
+
+
+def _krita(path: Path, seed: int, edit: Callable[[str], str] = str, **members: bytes | None) -> Path:
+    """A flat layer beneath one of noise, in a group of 60 %."""
+    from PIL import Image
+
+    noise = np.random.default_rng(seed).integers(0, 256, (64, 128, 4), np.uint8)
+    flat = np.full((64, 64, 4), (30, 90, 200, 255), np.uint8)
+    layer = '<layer name="{}" uuid="{}" filename="{}" nodetype="{}" compositeop="normal" opacity="{}" x="{}" y="{}" '
+    colour = 'colorspacename="RGBA" channelflags="" visible="1"'
+    said = (
+        layer.format("Trees", "{g}", "layer2", "grouplayer", 153, 0, 0)
+        + ">\n<layers>"
+        + layer.format("Oak", "{o}", "layer3", "paintlayer", 204, -9, 5)
+        + f'{colour}/></layers></layer><layer name="off" uuid="{{x}}" visible="0" compositeop="multiply"/>'
+        + layer.format("Ground", "{s}", "layer4", "paintlayer", 255, 4, 3)
+        + f"{colour}/>"
+    )
+    canvas = Image.new("RGBA", (100, 60), (255, 255, 255, 255))
+    canvas.alpha_composite(Image.fromarray(flat), (4, 3))
+    oak = Image.new("RGBA", (100, 60))
+    oak.paste(_faded(Image.fromarray(noise), 0.48), (-9, 5))
+    document = f'<DOC><IMAGE name="i" width="100" height="60"><layers>{edit(said)}</layers></IMAGE></DOC>'
+    parts: dict[str, bytes | None] = {
+        "mimetype": b"application/x-krita",
+        "maindoc.xml": document.encode(),
+        "i/layers/layer3": _tiles(noise, packed=False),
+        "i/layers/layer4": _tiles(flat, packed=True),
+        "i/layers/layer4.defaultpixel": b"\xff\xff\xff\xff",
+        "mergedimage.png": _png(Image.alpha_composite(canvas, oak)),
+        "preview.png": _png(canvas.resize((50, 30)).convert("RGB")),
+        **{name.replace("__", "/").replace("_", "."): data for name, data in members.items()},
+    }
+    return zipped(path, {name: data for name, data in parts.items() if data is not None})
+
+
+def test_a_krita_document_shows_the_layer_that_came_back(tmp_path: Path) -> None:
+    """Its squares compressed or not, beside the canvas too, what they leave free in the layer's own colour."""
+    old, now = _krita(tmp_path / "old.kra", 1), _krita(tmp_path / "now.kra", 2)
+    why, stale, fresh = _restored(old, "Oak", now)
+    assert why == ""
+    before, after = witnessed(stale), witnessed(fresh)
+    assert before.pop(PICTURES) != after.pop(PICTURES)
+    assert before == after
+    assert np.abs(_member(fresh, "mergedimage.png") - _member(old, "mergedimage.png")).max() <= 1
+    assert _member(fresh, "preview.png").shape == (30, 50, 4)
+    passing = {
+        name: _krita(tmp_path / f"through-{name}.kra", seed, lambda it: it.replace('"153"', '"255" passthrough="1"'))
+        for name, seed in (("old", 1), ("now", 2))
+    }
+    assert "do not give the merged image" in _restored(passing["old"], "Oak", passing["now"])[0]
+
+
+def _replacing(old: str, new: str) -> Callable[[str], str]:
+    return lambda said: said.replace(old, new)
+
+
+@pytest.mark.parametrize(
+    "edit, members, why",
+    [
+        (_replacing("normal", "multiply"), {}, "the blend mode is not normal"),
+        (_replacing('"Oak"', '"Oak" layerstyle="{y}"'), {}, "Oak: has a style, frames or channels that are off"),
+        (_replacing('channelflags=""', 'channelflags="1110"'), {}, "has a style, frames or channels that are off"),
+        (_replacing('"Trees"', '"Trees" passthrough="1"'), {}, "Trees: is no plain layer or group"),
+        (_replacing("paintlayer", "filelayer"), {}, "is no plain layer or group"),
+        (_replacing('"RGBA"', '"RGBAF16"'), {}, "its colours are not of 8 bits and the image's profile"),
+        (str, {"i__layers__layer4_icc": b"other"}, "its colours are not of 8 bits and the image's profile"),
+        (_replacing("<layers>", '<masks><mask name="m" uuid="{m}"/></masks><layers>'), {}, "Trees: has masks"),
+        (str, {"mergedimage_png": None}, "it has no merged image"),
+        (str, {"mergedimage_png": b"GIF89a" + bytes(40)}, "mergedimage.png is no PNG of 8 bits"),
+        (str, {"i__layers__layer4": None}, "Ground: its pixels are not stored"),
+        (str, {"i__layers__layer4": b"VERSION 1\n"}, "its layers are not of Krita's second kind"),
+    ],
+)
+def test_what_is_not_plain_in_krita_leaves_the_pictures_as_they_are(
+    tmp_path: Path, edit: Callable[[str], str], members: dict[str, bytes | None], why: str
+) -> None:
+    now, other = (_krita(tmp_path / f"{seed}.kra", seed, edit, **members) for seed in (2, 3))
+    assert why in recomposed(now, other, tmp_path / "fresh.kra")
+    assert not (tmp_path / "fresh.kra").exists()
+
+
+@pytest.mark.parametrize(
+    "tile, why",
+    [
+        (b"0,0,ZIP,3\n\1\0\0", "a tile has no head"),
+        (b"0,0,LZF,4\n\1\x40\x10\0", "a tile refers to what stands before it"),
+        (b"0,0,LZF,3\n\1\0\0", "a tile has 1 bytes, expected 16384"),
+    ],
+)
+def test_damaged_layers_are_said(tmp_path: Path, tile: bytes, why: str) -> None:
+    data = b"VERSION 2\nTILEWIDTH 64\nTILEHEIGHT 64\nPIXELSIZE 4\nDATA 1\n" + tile
+    now, other = (_krita(tmp_path / f"{seed}.kra", seed, **{"i__layers__layer4": data}) for seed in (2, 3))
+    with pytest.raises(UnsupportedMedia, match=why):
+        recomposed(now, other, tmp_path / "fresh.kra")
+
+
+def test_what_is_too_large_or_other_in_an_openraster_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layers = {"Oak": (2, 3, 0.5, 2), "Elm": (9, 7, 1.0, 3)}
+    old = _open_raster(tmp_path / "old.ora", layers)
+    other = {**layers, "Oak": (1, 1, 1.0, 8)}
+    opaque = _open_raster(tmp_path / "now.ora", {"Elm": (0, 0, 1.0, 0)}, merged="RGB")
+    assert _restored(old, "Elm", opaque)[0] == "its merged image has no transparency"
+    assert "of the kind L" in _restored(old, "Oak", _open_raster(tmp_path / "now.ora", other, merged="L"))[0]
+    now = _open_raster(tmp_path / "now.ora", other)
+    assert recomposed(now, now, tmp_path / "o.ora") == "nothing that is seen changed"
+    many = {str(number): (2, 2, 1.0, number) for number in range(1, 9)}
+    for limit, whole in ((100, layers), (1200, many)):
+        monkeypatch.setattr(painting_picture, "PIXELS", limit)
+        last = _open_raster(tmp_path / "many.ora", {**whole, "Last": (1, 1, 1.0, 2)})
+        assert "million pixels" in recomposed(_open_raster(tmp_path / "m.ora", whole), last, tmp_path / "o.ora")
+    monkeypatch.undo()
+    zip_file = zipped(tmp_path / "a.zip", {"a": b"b"})
+    assert recomposed(zip_file, zip_file, tmp_path / "o.zip") == "nothing here draws them"

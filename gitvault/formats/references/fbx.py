@@ -17,12 +17,12 @@ from gitvault.formats.references import spans
 from gitvault.formats.references.spans import Span
 
 _FILES = {"Texture": "image", "Video": "image", "Audio": "sound", "Cache": "cache"}
-_RELATIVE = "RelativeFilename"
-"""Where it stands the absolute ones beside it are those of the machine that wrote the file."""
-_FILE_NAMES = ("FileName", "Filename", _RELATIVE, "CacheFileName", "CacheAbsoluteFileName")
+_RELATIVE = ("RelativeFilename", "RelPath")
+"""Where one stands the absolute ones beside it are those of the machine that wrote the file."""
+_FILE_NAMES = ("FileName", "Filename", "RelativeFilename", "CacheFileName", "CacheAbsoluteFileName")
 _PROPERTIES = ("Properties70", "Properties60")
-_PATH = "XRefUrl"
-"""The kind of a property that is a file's name."""
+_URLS = frozenset(("XRefUrl", "Url"))
+"""Kinds of properties that are a file's name: Autodesk's and Blender's."""
 _TAIL = 4 + 120 + 16
 """The version, zeros and a mark: what ends a binary file."""
 _MARK = bytes.fromhex("f85a8c6adef5d97eece90ce3758f290b")
@@ -67,16 +67,16 @@ def _names(root: Node) -> Iterator[tuple[str, Text, str]]:
             for value in child.values
         ]
         named += [
-            (_PATH, one.values[-1])
+            (one.values[0], one.values[-1])
             for child in thing.node.children
             if kind and child.name in _PROPERTIES
             for one in child.children
-            if _PATH in one.values[:-1]
+            if _URLS.intersection(map(str, one.values[1:-1]))
         ]
-        relative = any(name == _RELATIVE and value for name, value in named)
+        relative = any(name in _RELATIVE and value for name, value in named)
         for name, value in named:
             if isinstance(value, Text) and value:
-                yield thing.key, value, "hint" if relative and name != _RELATIVE else kind
+                yield thing.key, value, "hint" if relative and name not in _RELATIVE else kind
 
 
 def _spans(root: Node, *, is_text: bool) -> Iterator[Span]:
