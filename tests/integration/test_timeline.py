@@ -33,7 +33,7 @@ from gitvault.formats.thumbnails import RENDERER
 from gitvault.personas.creative import CreativeVault
 from gitvault.personas.creative.timeline import Version, timeline
 from gitvault.personas.creative.timeline.cards import Card, cards
-from gitvault.personas.creative.timeline.drawing import FRAMES, NO_KIND, draw_ahead, drawn
+from gitvault.personas.creative.timeline.drawing import FRAMES, NO_KIND, draw_ahead, drawn, looked_into
 from gitvault.personas.creative.timeline.lanes import Row, lanes
 from gitvault.personas.creative.timeline.page import page
 from gitvault.personas.creative.timeline.sheet import sheet
@@ -597,7 +597,9 @@ def test_what_cannot_be_taken_apart_names_no_layers_and_is_not_read_again(
     versions = timeline(art.vault, "forest", b"a.psd", elements=True)
     assert [version.elements for version in versions] == [{}, {}]
     monkeypatch.setattr(Thumbnails, "_listed", None)
-    timeline(art.vault, "forest", b"a.psd", elements=True)
+    past = Past(art.vault, "forest")
+    steps = list(past.of_file(b"a.psd"))
+    looked_into(past, Thumbnails(art.vault), steps, [past.content(step) for step in steps], None)
     blob = next(step.blob for step in Past(art.vault, "forest").of_file(b"a.psd"))
     assert blob
     assert Thumbnails(art.vault).elements(blob) == []

@@ -15,8 +15,8 @@ from layered import zipped
 
 from gitvault.errors import UnsupportedMedia
 from gitvault.formats.elements import PICTURES, find, listed, recomposed, spliced, witnessed
-from gitvault.formats.layered import painting_picture, psd_file, psd_picture
-from gitvault.formats.layered.flatten import Box
+from gitvault.formats.layered import painting, painting_picture, psd_file, psd_picture
+from gitvault.formats.layered.flatten import EVERYWHERE, Box, Canvas, NotPlain
 from gitvault.formats.layered.psd_file import Document
 from gitvault.formats.mapping import mapped
 
@@ -447,3 +447,42 @@ def test_what_is_too_large_or_other_in_an_openraster_image(tmp_path: Path, monke
     monkeypatch.undo()
     zip_file = zipped(tmp_path / "a.zip", {"a": b"b"})
     assert recomposed(zip_file, zip_file, tmp_path / "o.zip") == "nothing here draws them"
+
+
+def test_a_canvas_adds_up_what_is_laid_on_it() -> None:
+    """Half of white over opaque black is grey; in a group and through one it is the same when the group is opaque."""
+    box = Box(10, 20, 12, 23)
+    black, white = (np.full((2, 3, 3), level, np.float32) for level in (0, 1))
+    full, half = (np.full((2, 3), level, np.float32) for level in (1, 0.5))
+    plain = Canvas(box, 3)
+    plain.lay(black, full, box)
+    over = plain.copy()
+    over.lay(white, half, box)
+    assert (over.colour == 0.5).all() and (over.alpha == 1).all()
+    assert (plain.colour == 0).all(), "a copy is another one"
+    group = Canvas(box, 3)
+    group.lay(white, half, box)
+    isolated = plain.copy()
+    isolated.lay_group(group, 1.0)
+    assert (isolated.colour == 0.5).all()
+    through = plain.copy()
+    through.blend(over, half)
+    assert (through.colour == 0.25).all() and (through.alpha == 1).all()
+    part = Canvas(box, 1)
+    part.lay(np.ones((1, 1, 1), np.float32), np.ones((1, 1), np.float32), Box(11, 22, 12, 23))
+    assert part.alpha.tolist() == [[0, 0, 0], [0, 0, 1]]
+    assert box.within(EVERYWHERE) == box
+    with pytest.raises(NotPlain, match="why"):
+        raise NotPlain("why")
+
+
+def test_the_lists_of_paintings(tmp_path: Path) -> None:
+    for path, dialect in (
+        (_krita(tmp_path / "a.kra", 1), painting.KRITA),
+        (_open_raster(tmp_path / "a.ora", {"Oak": (0, 0, 1.0, 1)}), painting.OPEN_RASTER),
+    ):
+        with mapped(path) as view:
+            found = painting.opened(view)
+            assert isinstance(found, painting.Painting)
+            assert found.dialect is dialect
+            assert "Oak" in {layer.name for layer in found.layers.values()}

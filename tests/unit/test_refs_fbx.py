@@ -10,7 +10,7 @@ from models import Fbx, box, fbx, fbx_text, fbx_tree, written
 
 from gitvault.formats import fbx as scene
 from gitvault.formats import format_of
-from gitvault.formats.references.fbx import references, rewrite
+from gitvault.formats.references.fbx import references, references_in, rewrite
 
 FOOT = bytes(range(1, 17)), bytes.fromhex("f85a8c6adef5d97eece90ce3758f290b")
 
@@ -84,3 +84,23 @@ def test_the_table_knows(tmp_path: Path) -> None:
     known = format_of(written(tmp_path, "a.fbx", fbx(_tree())))
     assert known
     assert known.rewrite
+
+
+@pytest.mark.parametrize("version", [7400, 7500])
+def test_where_things_stand_is_known(version: int) -> None:
+    """Of each text its bytes, of each binary node its head: that is what names are replaced by."""
+    data = _binary(version)
+    root, binary = scene.parsed(data, "a.fbx")
+    assert isinstance(binary, scene.Binary)
+    assert binary.numbers.size == (8 if version == 7500 else 4)
+    [clip] = [thing.node.values[1] for thing in scene.objects(root) if thing.node.name == "Video"]
+    assert isinstance(clip, scene.Text)
+    assert data[clip.start : clip.stop] == b"Clip\0\1Video"
+    assert scene.Text.at(b"x&quot;y", 1, 8, quoted=True) == '"y'
+    head = binary.heads[0]
+    assert isinstance(head, scene.Head)
+    assert (head.at, data[head.begin - 7 : head.begin], head.length) == (27, b"Objects", 0)
+    text, none = scene.parsed(fbx_text(_tree()), "a.fbx")
+    assert none is None
+    assert [thing.name for thing in scene.objects(text)] == [thing.name for thing in scene.objects(root)]
+    assert references_in(text) == references_in(root)
