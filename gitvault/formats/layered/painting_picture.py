@@ -21,7 +21,7 @@ from gitvault.formats.mapping import mapped
 if TYPE_CHECKING:
     from gitvault.formats.layered.archive import Member
 
-PIXELS = 1 << 25
+PIXELS = 1 << 23
 """Of all layers that are looked at in one document."""
 _MERGED = "mergedimage.png"
 _PREVIEWS = ("preview.png", "Thumbnails/thumbnail.png")
