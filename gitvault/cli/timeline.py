@@ -32,6 +32,9 @@ def _configure(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace FILE when it is there")
     parser.add_argument("--fold", action="store_true", help="leave out versions that look like the next one")
+    parser.add_argument(
+        "--elements", action="store_true", help="name what changed inside layered files and scenes; reads them whole"
+    )
     parser.add_argument("--side", metavar="PIXELS", type=_side, default=256, help="of thumbnails, 256 unless said")
     parser.add_argument(
         "--ahead", action="store_true", help="draw what is missing of the newest snapshots of all projects, no more"
@@ -61,7 +64,14 @@ def _run(session: Session, arguments: Namespace) -> Answer:
     output: Path | None = arguments.output
     if output and os.path.lexists(output) and not arguments.overwrite:
         raise ExistsError(f"{to_line(os.fsencode(output))}: is there already; give another name, or --overwrite")
-    versions = timeline(session.vault, project, path, side=arguments.side, progress=session.progress)
+    versions = timeline(
+        session.vault,
+        project,
+        path,
+        side=arguments.side,
+        elements=arguments.elements,
+        progress=session.progress,
+    )
     shown = folded(versions) if arguments.fold else versions
     title = f"{project}: {to_text(path)}" if path else project
     if output:
@@ -130,6 +140,7 @@ def _document(version: Version) -> dict[str, object]:
         "thumbnail": render.disk_text(os.fspath(version.thumbnail)) if version.thumbnail else None,
         "changed": _changed(version),
         "milestone": list(version.milestones),
+        **({"elements": version.elements} if version.elements else {}),
     }
 
 
@@ -142,7 +153,7 @@ def _lines(shown: Sequence[Version], output: Path | None) -> Iterator[str]:
             version.snapshot[: render.SHORT],
             render.local(version.time),
             render.size(version.size),
-            render.line(_changed(version)),
+            render.line(": ".join(filter(None, (_changed(version), _inside(version))))),
             to_line(version.path),
             _note(version),
         )
@@ -161,6 +172,12 @@ def _changed(version: Version) -> str:
     from gitvault.personas.creative.timeline.similar import said
 
     return said(version)
+
+
+def _inside(version: Version) -> str:
+    from gitvault.personas.creative.timeline.similar import inside
+
+    return inside(version)
 
 
 def _note(version: Version) -> str:

@@ -83,9 +83,11 @@ class Format:
     witness: Callable[[Path], Mapping[str, str]] | None = None
     """Hash by element's id, by a reader that shares no code with `splice`, nor with what `elements` reads by.
 
-    By "" that of what is in no element."""
+    By "" that of what is in no element, by `elements.PICTURES` that of pictures of the whole."""
     stale: str = ""
     """What `splice` leaves as it was although it shows the element, and how to renew it; said with the result."""
+    recompose: Callable[[Path, Path, Path], str] | None = None
+    """(current file, what `splice` made of it, output): that with pictures which are not stale; why not, in words."""
     references: Callable[[Path], Sequence[Reference]] | None = None
     rewrite: Callable[[Path, Mapping[str, str], Path], int] | None = None
     """(file, new targets by old ones, output): how many references were written anew."""

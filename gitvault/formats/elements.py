@@ -14,6 +14,10 @@ from gitvault.formats import Element, Format, format_of
 
 DOCUMENT = ""
 """The key under which a witness has the hash of what is in no element."""
+PICTURES = "\0pictures"
+"""That of the pictures of the whole which a layered file carries, where it does."""
+
+_NONE = (DOCUMENT, PICTURES)
 
 
 def listed(path: str | Path) -> Sequence[Element]:
@@ -30,8 +34,12 @@ def element_changes(before: str | Path, after: str | Path, *, without: Collectio
 
     Changed is also what is inside another element now. `without`: kinds that do not count. Raises UnsupportedMedia.
     """
-    old = {element.id: element for element in listed(before) if element.kind not in without}
-    new = {element.id: element for element in listed(after) if element.kind not in without}
+    return changes_between(*([e for e in listed(path) if e.kind not in without] for path in (before, after)))
+
+
+def changes_between(before: Iterable[Element], after: Iterable[Element]) -> dict[str, list[str]]:
+    """`element_changes` of what two files were found to consist of."""
+    old, new = ({element.id: element for element in elements} for elements in (before, after))
     return {
         "elements_added": [element.name for element in new.values() if element.id not in old],
         "elements_removed": [element.name for element in old.values() if element.id not in new],
@@ -41,6 +49,16 @@ def element_changes(before: str | Path, after: str | Path, *, without: Collectio
             if (was := old.get(element.id)) and (was.hash, was.parent) != (element.hash, element.parent)
         ],
     }
+
+
+def told_apart(path: str | Path) -> list[Element]:
+    """The elements of a file that a person would name, without what an application keeps of its windows.
+
+    Raises UnsupportedMedia.
+    """
+    from gitvault.formats.scene.datablocks import INTERFACE
+
+    return [element for element in listed(path) if element.kind not in INTERFACE]
 
 
 def find(elements: Iterable[Element], wanted: str, where: str) -> Element:
@@ -102,6 +120,15 @@ def spliced(current: str | Path, old: str | Path, element: str, output: str | Pa
     return able.stale
 
 
+def recomposed(current: str | Path, made: str | Path, output: str | Path) -> str:
+    """Write `made`, which `spliced` made of the current file, with pictures of the whole that show what is in it now.
+
+    Returns why that is not done, in words; "" when it is. Raises UnsupportedMedia.
+    """
+    able = _format(Path(current))
+    return able.recompose(Path(current), Path(made), Path(output)) if able.recompose else "nothing here draws them"
+
+
 def leveled(old: str | Path, current: str | Path, folder: str | Path) -> str:
     """The old file in the form in which the current one is: a new file in `folder` where it was not.
 
@@ -152,8 +179,8 @@ def prove(
     expected |= {key: old[key] for key in output if key not in current and key in old}
     expected |= {key: old[key] for key in restored if key in old}
     return Proof(
-        tuple(key for key in current if key not in changed and key != DOCUMENT),
-        tuple(key for key in dict.fromkeys((*current, *output)) if key in changed and key != DOCUMENT),
+        tuple(key for key in current if key not in changed and key not in _NONE),
+        tuple(key for key in dict.fromkeys((*current, *output)) if key in changed and key not in _NONE),
         dict(output) == expected and _order(current, output, replaced) == _order(output, current, replaced),
     )
 

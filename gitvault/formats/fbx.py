@@ -13,13 +13,41 @@ from pathlib import Path
 from typing import Any
 
 from gitvault.errors import UnsupportedMedia
-from gitvault.formats import Element, Reference
+from gitvault.formats import Element
 
 MAGIC = b"Kaydara FBX Binary  \0"
 _DEPTH = 64
 _BYTES = 4 << 30
 _ARRAYS = {b"f": "f", b"d": "d", b"i": "i", b"l": "q", b"b": "B", b"c": "B"}
 _SCALARS = {b"Y": "<h", b"C": "<B", b"B": "<B", b"I": "<i", b"F": "<f", b"D": "<d", b"L": "<q"}
+
+
+class Text(str):
+    """Text of the file, and which of its bytes it is, without length or quotes."""
+
+    __slots__ = ("start", "stop")
+    start: int
+    stop: int
+
+    @classmethod
+    def at(cls, data: bytes, start: int, stop: int, *, quoted: bool = False) -> Text:
+        """What stands there; `quoted`: between quotes, of which it can have none."""
+        text = data[start:stop].decode("utf-8", "replace")
+        made = cls(text.replace("&quot;", '"') if quoted else text)
+        made.start, made.stop = start, stop
+        return made
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where a binary node says how long it is."""
+
+    at: int
+    until: int
+    """Where the node ends."""
+    begin: int
+    length: int
+    """Of its values, which begin there."""
 
 
 @dataclass(slots=True)
@@ -63,21 +91,35 @@ def tree(path: Path) -> Node:
     """The whole tree. Raises OSError, UnsupportedMedia."""
     if path.stat().st_size > _BYTES:
         raise UnsupportedMedia(f"{path.name}: larger than {_BYTES >> 30} GiB; FBX files of that size are not read")
-    data = path.read_bytes()
+    return parsed(path.read_bytes(), path.name)[0]
+
+
+def parsed(data: bytes, name: str) -> tuple[Node, Binary | None]:
+    """The whole tree, and where its nodes stand when it is no text. Raises UnsupportedMedia."""
     try:
-        return _Binary(data).root() if data.startswith(MAGIC) else _from_text(data)
+        if data.startswith(MAGIC):
+            binary = Binary(data)
+            return binary.root(), binary
+        return _from_text(data), None
     except (ValueError, IndexError, struct.error, zlib.error, OverflowError) as error:
-        raise UnsupportedMedia(f"{path.name}: its tree cannot be read: {error}; its bytes are saved") from None
+        raise UnsupportedMedia(f"{name}: its tree cannot be read: {error}; its bytes are saved") from None
 
 
-class _Binary:
+class Binary:
+    """A binary file as it is read."""
+
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._version = int.from_bytes(data[23:27], "little")
         # From 7.5 on places and lengths have 64 bits.
         self._head = struct.Struct("<QQQB" if self._version >= 7500 else "<IIIB")
+        self.heads: list[Head] = []
+        """Of all nodes, once the root was read."""
+        self.numbers = struct.Struct(self._head.format[:2])
+        """How a place or length is written."""
 
     def root(self) -> Node:
+        """The node that holds all. Raises ValueError, struct.error."""
         if not 5000 <= self._version < 9000:
             raise ValueError(f"version {self._version} is not known")
         return Node("", [], list(self._children(27, len(self._data), 0)))
@@ -92,6 +134,7 @@ class _Binary:
             begin = at + self._head.size + width
             if not begin + length <= until <= end:
                 raise ValueError("cut off")
+            self.heads.append(Head(at, until, begin, length))
             name = self._data[begin - width : begin].decode("utf-8", "replace")
             yield Node(
                 name,
@@ -110,8 +153,8 @@ class _Binary:
                 at += struct.calcsize(_SCALARS[kind])
             elif kind in (b"S", b"R"):
                 (length,) = struct.unpack_from("<I", data, at)
-                raw = data[at + 4 : at + 4 + length]
-                yield raw.decode("utf-8", "replace") if kind == b"S" else raw
+                stop = at + 4 + length
+                yield Text.at(data, at + 4, stop) if kind == b"S" else data[at + 4 : stop]
                 at += 4 + length
             elif kind in _ARRAYS:
                 numbers, coded, length = struct.unpack_from("<III", data, at)
@@ -180,8 +223,8 @@ def _from_text(data: bytes) -> Node:
                     last.values[-1].append(float(value))
                 else:
                     last.values.append(value)
-            case (("text" | "word"), _):
-                last.values.append(text.decode("utf-8", "replace").replace("&quot;", '"'))
+            case (("text" | "word") as kind, _):
+                last.values.append(Text.at(data, *word.span(kind), quoted=True))
             case "end", _:
                 break
     if len(above) > 1:
@@ -263,25 +306,3 @@ def elements(path: Path) -> list[Element]:
         return steps
 
     return sorted(elements, key=depth)
-
-
-_FILES = {"Texture": "image", "Video": "image", "Audio": "sound", "Cache": "cache"}
-_FILE_NAMES = ("FileName", "Filename", "RelativeFilename", "CacheFileName", "CacheAbsoluteFileName")
-
-
-def references(path: Path) -> list[Reference]:
-    """The files that the scene names. Raises OSError, UnsupportedMedia."""
-    return references_in(tree(path))
-
-
-def references_in(root: Node) -> list[Reference]:
-    """The files that textures, videos, sounds and caches name, as absolute and as relative paths."""
-    found = dict[Reference, None]()
-    for thing in objects(root):
-        kind = _FILES.get(thing.node.name, "")
-        for child in thing.node.children if kind else []:
-            if child.name in _FILE_NAMES:
-                for value in child.values:
-                    if isinstance(value, str) and value:
-                        found[Reference(thing.key, value, kind)] = None
-    return list(found)

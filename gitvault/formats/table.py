@@ -137,6 +137,7 @@ FORMATS = (
         extract=_by("layered.psd", "extract"),
         splice=_by("layered.psd", "splice"),
         witness=_by("witness.psd", "witness"),
+        recompose=_by("layered.psd_picture", "recomposed"),
         stale="the merged image and the thumbnail show the state before; saving it in Photoshop makes them anew",
         references=_by("references.psd", "references"),
         rewrite=_by("references.psd", "rewrite"),
@@ -152,6 +153,7 @@ FORMATS = (
         extract=_by("layered.painting", "extract"),
         splice=_by("layered.painting", "splice"),
         witness=_by("witness.painting", "witness"),
+        recompose=_by("layered.painting_picture", "recomposed"),
         stale=_PREVIEWS,
         references=_by("references.kra", "references"),
         rewrite=_by("references.kra", "rewrite"),
@@ -167,6 +169,7 @@ FORMATS = (
         extract=_by("layered.painting", "extract"),
         splice=_by("layered.painting", "splice"),
         witness=_by("witness.painting", "witness"),
+        recompose=_by("layered.painting_picture", "recomposed"),
         stale=_PREVIEWS,
     ),
     Format(
@@ -254,7 +257,8 @@ FORMATS = (
         compare=_by("mesh.compare", "compare"),
         thumbnail=_by("mesh.thumbnail", "thumbnail"),
         elements=_by("fbx", "elements"),
-        references=_by("fbx", "references"),
+        references=_by("references.fbx", "references"),
+        rewrite=_by("references.fbx", "rewrite"),
     ),
     Format(
         "ply",

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import subprocess
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import layered
 import pytest
 from layered import HILL, SKY, TREE
 
-from gitvault.formats.elements import extracted, find, listed, spliced
+from gitvault.formats.elements import extracted, find, listed, recomposed, spliced
 
 pytestmark = pytest.mark.deep
 
@@ -54,6 +58,52 @@ def test_krita_opens_and_saves_a_document_with_a_restored_layer(tmp_path: Path) 
         tmp_path, "xvfb-run", "-a", "krita", "--export", "--export-filename", tmp_path / "one.png", tmp_path / "one.kra"
     )
     assert pixel(tmp_path / "one.png") == (200, 20, 30)
+
+
+@pytest.mark.needs("krita", "xvfb-run")
+def test_the_merged_image_is_the_one_that_krita_makes(tmp_path: Path) -> None:
+    """Of three layers of noise, half transparent, in a group: one comes back, and Krita sees what was written."""
+    import numpy as np
+    from PIL import Image
+
+    noise = np.random.default_rng(6)
+    for name in "abc":
+        Image.fromarray(noise.integers(0, 256, (90, 150, 4), np.uint8), "RGBA").save(tmp_path / f"{name}.png")
+    layered.zipped(
+        tmp_path / "made.ora",
+        {
+            "mimetype": b"image/openraster",
+            "stack.xml": b'<image w="200" h="120"><stack><stack name="g" opacity="0.8" isolation="isolate">'
+            b'<layer name="a" src="data/a.png" x="10" y="9"/><layer name="b" src="data/b.png" x="-20" y="33"/></stack>'
+            b'<layer name="c" src="data/c.png" x="3" y="4" opacity="0.7"/></stack></image>',
+            **{f"data/{name}.png": (tmp_path / f"{name}.png").read_bytes() for name in "abc"},
+        },
+    )
+
+    def krita(source: Path, target: str) -> Path:
+        run(tmp_path, "xvfb-run", "-a", "krita", "--export", "--export-filename", tmp_path / target, source)
+        return tmp_path / target
+
+    old = krita(tmp_path / "made.ora", "old.kra")
+    with zipfile.ZipFile(old) as file:
+        members = {name: file.read(name) for name in file.namelist()}
+    document = members["maindoc.xml"]
+    at = document.index(b'name="b"')
+    start = document.rindex(b"<layer", 0, at)
+    layer = document[start : document.index(b">", at)]
+    changed = document.replace(layer, re.sub(rb'opacity="\d+"', b'opacity="91"', layer))
+    now = krita(layered.zipped(tmp_path / "edited.kra", {**members, "maindoc.xml": changed}), "now.kra")
+    spliced(now, old, find(listed(old), "b", "old.kra").id, tmp_path / "stale.kra")
+    assert recomposed(now, tmp_path / "stale.kra", tmp_path / "fresh.kra") == ""
+
+    def merged(path: Path) -> Any:
+        with zipfile.ZipFile(path) as file:
+            pixels = np.asarray(Image.open(io.BytesIO(file.read("mergedimage.png"))).convert("RGBA"), float)
+        return np.concatenate([pixels[..., :3] * pixels[..., 3:] / 255, pixels[..., 3:]], axis=-1)
+
+    fresh = merged(tmp_path / "fresh.kra")
+    assert np.abs(fresh - merged(now)).max() > 20
+    assert np.abs(fresh - merged(krita(tmp_path / "stale.kra", "again.kra"))).max() <= 2
 
 
 def pixel(path: Path) -> tuple[int, ...]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -169,3 +171,47 @@ def test_a_name_with_a_colon_that_is_there_is_a_file(tmp_path: Path) -> None:
 
 def _no_vault() -> Any:
     raise AssertionError("no vault is needed for files on disk")
+
+
+def test_the_pictures_of_the_whole_show_what_came_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Said to be stale only where they are: not made anew, or not without something else becoming different."""
+    np = pytest.importorskip("numpy")
+    from PIL import Image
+
+    def opaque(path: Path, value: int) -> Path:
+        def png(level: int) -> bytes:
+            file = io.BytesIO()
+            Image.new("RGBA", (24, 16), (level, 20, 30, 255)).save(file, "PNG")
+            return file.getvalue()
+
+        members = {
+            "mimetype": b"image/openraster",
+            "stack.xml": b'<image w="24" h="16"><stack><layer name="Sky" src="data/0.png"/></stack></image>',
+        }
+        return layered.zipped(path, {**members, "data/0.png": png(value), "mergedimage.png": png(value)})
+
+    old, now = opaque(tmp_path / "old.ora", 90), opaque(tmp_path / "now.ora", 180)
+    done = restore_element(SKY, str(old), str(now), tmp_path / "out.ora", _no_vault)
+    assert (done.proof, done.stale, done.changed, done.unchanged) == (True, "", ("Sky",), ())
+    with zipfile.ZipFile(tmp_path / "out.ora") as file:
+        assert np.asarray(Image.open(io.BytesIO(file.read("mergedimage.png"))))[0, 0].tolist() == [90, 20, 30, 255]
+    from gitvault.personas.creative import elements
+
+    seen = elements._witness
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            elements,
+            "_witness",
+            lambda child, path: (
+                {**seen(child, path), "": "flipped"} if path.name.startswith("..") else seen(child, path)
+            ),
+        )
+        done = restore_element(SKY, str(old), str(now), tmp_path / "other.ora", _no_vault)
+    assert done.stale.endswith("(with new ones something else would change too)")
+    with zipfile.ZipFile(now) as file:
+        members = {name: file.read(name) for name in file.namelist()}
+    torn = layered.zipped(tmp_path / "torn.ora", {**members, "mergedimage.png": members["mergedimage.png"][:60]})
+    done = restore_element(SKY, str(old), str(torn), tmp_path / "third.ora", _no_vault)
+    assert done.proof
+    assert "torn.ora: cannot be read" in done.stale
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []

@@ -97,3 +97,47 @@ def test_a_relocated_drawing_looks_the_same_in_inkscape(tmp_path: Path, vault: V
         art.relocate(tmp_path / "art" / "old tex", tmp_path / "art" / "new (tex) #2", in_place=True)
     assert "new%20%28tex%29%20%232/re%20&amp;%20d.png" in drawing.read_text()
     assert shown("after") == before
+
+
+MAKE_FBX = """
+import bpy, os
+top = os.environ["TOP"]
+image = bpy.data.images.new("bark", 8, 8)
+image.filepath_raw, image.file_format = f"{top}/tex/bark.png", "PNG"
+image.save()
+material = bpy.data.materials.new("wood")
+material.use_nodes = True
+node = material.node_tree.nodes.new("ShaderNodeTexImage")
+node.image = bpy.data.images.load(f"{top}/tex/bark.png")
+principled = material.node_tree.nodes["Principled BSDF"]
+material.node_tree.links.new(node.outputs["Color"], principled.inputs["Base Color"])
+bpy.context.object.data.materials.clear()
+bpy.context.object.data.materials.append(material)
+bpy.ops.export_scene.fbx(filepath=f"{top}/tree.fbx", path_mode="RELATIVE")
+"""
+LOOK_FBX = """
+import bpy, json, os
+bpy.ops.wm.read_homefile(use_empty=True)
+bpy.ops.import_scene.fbx(filepath=os.environ["TOP"] + "/tree.fbx")
+images = [[os.path.realpath(bpy.path.abspath(image.filepath)), list(image.size)] for image in bpy.data.images]
+meshes = sorted((mesh.name, len(mesh.vertices)) for mesh in bpy.data.meshes)
+print("SEEN" + json.dumps([images, meshes]))
+"""
+
+
+@pytest.mark.deep
+@pytest.mark.needs("blender")
+def test_an_fbx_scene_of_blender_opens_with_the_texture_where_it_is_now(tmp_path: Path, vault: Vault) -> None:
+    top = tmp_path / "art"
+    (top / "tex").mkdir(parents=True)
+    (tmp_path / "make.py").write_text(MAKE_FBX)
+    (tmp_path / "look.py").write_text(LOOK_FBX)
+    blender(script=tmp_path / "make.py", TOP=str(top))
+    before = (top / "tree.fbx").read_bytes()
+    with CreativeVault("forest", top, vault=vault.path) as forest:
+        done = forest.relocate(top / "tex" / "bark.png", top / "library of all" / "bark 2.png", in_place=True)
+    assert [rewritten.references for rewritten in done.rewritten] == [before.count(b"tex/bark.png")]
+    said = blender(script=tmp_path / "look.py", TOP=str(top))
+    images, meshes = json.loads(said.partition("SEEN")[2].splitlines()[0])
+    assert images == [[str(top / "library of all" / "bark 2.png"), [8, 8]]]
+    assert meshes == [["Cube", 24]] or meshes == [["Cube", 8]]

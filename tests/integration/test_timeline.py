@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import shutil
 import subprocess
 import zipfile
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import layered
 import pytest
 from damage import lose
 from PIL import Image, ImageDraw
@@ -31,11 +33,11 @@ from gitvault.formats.thumbnails import RENDERER
 from gitvault.personas.creative import CreativeVault
 from gitvault.personas.creative.timeline import Version, timeline
 from gitvault.personas.creative.timeline.cards import Card, cards
-from gitvault.personas.creative.timeline.drawing import FRAMES, NO_KIND, draw_ahead, drawn
+from gitvault.personas.creative.timeline.drawing import FRAMES, NO_KIND, draw_ahead, drawn, looked_into
 from gitvault.personas.creative.timeline.lanes import Row, lanes
 from gitvault.personas.creative.timeline.page import page
 from gitvault.personas.creative.timeline.sheet import sheet
-from gitvault.personas.creative.timeline.similar import difference, folded, is_alike, said
+from gitvault.personas.creative.timeline.similar import difference, folded, inside, is_alike, said
 from gitvault.personas.creative.timeline.thumbnails import SIDE, Kept, Thumbnails, Wanted
 from gitvault.personas.creative.timeline.walk import Content, Past, Step
 from gitvault.vault import Vault
@@ -563,6 +565,57 @@ def test_pictures_of_the_newest_snapshots_are_drawn_ahead(art: Art, monkeypatch:
     assert not old.exists()
     assert sorted(path.stem for path in thumbnails.folder.iterdir()) == sorted(blob.hex() for blob in blobs)
     assert thumbnails.draw([]) == {}
+
+
+def test_layers_that_changed_are_named(art: Art, here: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    """When asked to, files are read; afterwards, and where upkeep has read them, the names are simply there."""
+    for colors in ({"Sky": 1, "Hill": 9}, {"Sky": 1, "Hill": 5}, {"Hill": 5, "Tree": 7}):
+        layered.ora_file(art.folder / "a.ora", colors)
+        art.save()
+    assert [version.elements for version in art.versions(b"a.ora")] == [{}, {}, {}], "nobody has looked"
+    expected = [{}, {"elements_changed": ["Hill"]}, {"elements_added": ["Tree"], "elements_removed": ["Sky"]}]
+    assert [version.elements for version in timeline(art.vault, "forest", b"a.ora", elements=True)] == expected
+    assert [version.elements for version in art.versions(b"")] == expected
+    shutil.rmtree(Thumbnails(art.vault).folder)
+    draw_ahead(art.vault)
+    assert [version.elements for version in art.versions(b"a.ora")] == expected
+    code, out, _ = here("forest", "a.ora", "--elements", "-o", tmp_path / "page.html")
+    assert code == 0
+    assert "changed: Hill " in out
+    assert "changed: added Tree; removed Sky" in out
+    assert "changed: Hill" in (tmp_path / "page.html").read_text()
+    code, out, _ = here("forest", "a.ora", "--json")
+    assert [one.get("elements") for one in json.loads(out)] == [None, *expected[1:]]
+
+
+def test_what_cannot_be_taken_apart_names_no_layers_and_is_not_read_again(
+    art: Art, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for content in (b"8BPS torn", b"8BPS torn again"):
+        (art.folder / "a.psd").write_bytes(content)
+        art.save()
+    versions = timeline(art.vault, "forest", b"a.psd", elements=True)
+    assert [version.elements for version in versions] == [{}, {}]
+    monkeypatch.setattr(Thumbnails, "_listed", None)
+    past = Past(art.vault, "forest")
+    steps = list(past.of_file(b"a.psd"))
+    looked_into(past, Thumbnails(art.vault), steps, [past.content(step) for step in steps], None)
+    blob = next(step.blob for step in Past(art.vault, "forest").of_file(b"a.psd"))
+    assert blob
+    assert Thumbnails(art.vault).elements(blob) == []
+    (Thumbnails(art.vault).folder / f"{blob.hex()}.json").write_text('[["torn"')
+    assert Thumbnails(art.vault).elements(blob) is None
+
+
+def test_many_names_are_shortened_and_folded_versions_tell_theirs(art: Art) -> None:
+    picture(art.hero, 1)
+    art.save()
+    version = replace(art.versions()[0], elements={"elements_changed": [f"layer {number}" for number in range(9)]})
+    assert inside(version).endswith("layer 4 and 4 more")
+    other = replace(version, changed="changed", elements={"elements_changed": ["x"], "elements_added": ["y"]})
+    [folded_one] = folded([replace(version, changed="changed"), other])[-1:]
+    assert folded_one.elements["elements_added"] == ["y"]
+    assert folded_one.elements["elements_changed"][-1] == "x"
 
 
 def test_of_many_files_in_one_snapshot_some_are_drawn(art: Art) -> None:

@@ -17,6 +17,7 @@ from gitvault.formats.difference import compare
 from gitvault.formats.elements import (
     DOCUMENT,
     Proof,
+    changes_between,
     element_changes,
     extracted,
     family,
@@ -24,6 +25,7 @@ from gitvault.formats.elements import (
     listed,
     prove,
     spliced,
+    told_apart,
     witnessed,
 )
 from gitvault.formats.extras import need
@@ -262,6 +264,13 @@ def test_what_is_stale_afterwards_is_known(tmp_path: Path) -> None:
         known = format_of(made(tmp_path, kind, "a", OLD))
         assert known
         assert "before" in known.stale
+
+
+def test_what_changed_is_told_from_what_was_noted(tmp_path: Path) -> None:
+    old, now = made(tmp_path, "ora", "old", OLD), made(tmp_path, "ora", "now", {**NOW, SKY: 10})
+    noted = told_apart(old), told_apart(now)
+    assert changes_between(*noted) == element_changes(old, now)
+    assert changes_between(*noted)["elements_changed"] == [HILL, TREE]
 
 
 def test_records_do_not_change() -> None:

@@ -32,6 +32,7 @@ from gitvault.formats.mesh.model import (
 from gitvault.formats.mesh.render import CLAY, PAPER, Hits, Scene, Singles, drawn, framed, grid, ramp, views
 from gitvault.formats.mesh.side import CHANGED, LONE, SAME, Side, sides
 from gitvault.formats.mesh.text import words_per_line
+from gitvault.formats.references.fbx import references_in
 
 
 def part(name: str, vertices: Floats, **more: tuple[str, ...]) -> Part:
@@ -176,7 +177,7 @@ def test_the_tree_of_an_fbx_file(tmp_path: Path) -> None:
     root = scene.tree(path)
     assert isinstance(root, scene.Node)
     assert scene.connections(root) == [("7", "0", ""), ("8", "7", "Sound")]
-    assert [(r.target, r.kind) for r in scene.references_in(root)] == [("clip.mp4", "image"), ("horn.wav", "sound")]
+    assert [(r.target, r.kind) for r in references_in(root)] == [("clip.mp4", "image"), ("horn.wav", "sound")]
     video = scene.objects(root)[0].node
     assert [use.numbers().tolist() for use in video.all("Use")] == [[1], [2]]
     assert scene.plain_name("Model::Cube") == scene.plain_name("Cube\0\1Model") == "Cube"

@@ -264,7 +264,7 @@ def test_objects_of_an_fbx_scene_are_listed_and_told_apart_by_name(tmp_path: Pat
     assert list(found) == ["Model/Mesh: Chair", "Texture: Wood", "Geometry/Mesh: Chair", "Material: Oak"]
     assert found["Geometry/Mesh: Chair"].parent == "Model/Mesh: Chair"
     targets = [(reference.target, reference.kind) for reference in known.references(after)]
-    assert targets == [("C:\\art\\tex/oak.png", "image"), ("tex/oak.png", "image")]
+    assert targets == [("C:\\art\\tex/oak.png", "hint"), ("tex/oak.png", "image")]
     changes = element_changes(before, after)
     assert (changes["elements_removed"], changes["elements_changed"]) == (["Old"], ["Chair", "Wood"])
     stats = known.compare(before, after, None).stats

@@ -36,10 +36,10 @@ class _Dialect:
     tags: frozenset[str]
 
 
-_KRITA = _Dialect(
+KRITA = _Dialect(
     "maindoc.xml", "filename", frozenset(("filename", "selected", "collapsed")), frozenset(("layer", "mask"))
 )
-_OPEN_RASTER = _Dialect("stack.xml", "src", frozenset(("src", "selected")), frozenset(("layer", "stack")))
+OPEN_RASTER = _Dialect("stack.xml", "src", frozenset(("src", "selected")), frozenset(("layer", "stack")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +56,13 @@ class _Layer:
         return self.node.attributes.get("name", "")
 
 
-class _Painting:
+class Painting:
     """A file with its layers, from the top down."""
 
     def __init__(self, view: memoryview) -> None:
         self.archive: Archive = archive.read(view)
         self.members = {member.text: member for member in self.archive.members}
-        self.dialect = _KRITA if _KRITA.document in self.members else _OPEN_RASTER
+        self.dialect = KRITA if KRITA.document in self.members else OPEN_RASTER
         self.data = self.members[self.dialect.document].whole(_LIST)
         self.root = parse(self.data)
         self.top = next(node for node in self.root.walk() if node.local in ("layers", "stack"))
@@ -102,7 +102,7 @@ class _Painting:
         name = self.file(node)
         if not name:
             return {}
-        if self.dialect is _OPEN_RASTER:
+        if self.dialect is OPEN_RASTER:
             return {"": self.members[name]}
         start = self.folder + name
         # `layer2` is not `layer21`.
@@ -135,16 +135,17 @@ class _Painting:
 def elements(path: Path) -> list[Element]:
     """Layers, groups and masks, from the top down. Raises UnsupportedMedia."""
     with mapped(path) as view:
-        painting = _open(view)
+        painting = opened(view)
         return [
             Element(layer.id, layer.name, layer.kind, layer.parent, painting.hash(layer.node))
             for layer in painting.layers.values()
         ]
 
 
-def _open(view: memoryview) -> _Painting:
+def opened(view: memoryview) -> Painting:
+    """The layers of a file. Raises what `mapped` turns into UnsupportedMedia."""
     try:
-        return _Painting(view)
+        return Painting(view)
     except StopIteration:
         raise ValueError("it has no list of layers") from None
 
@@ -152,11 +153,11 @@ def _open(view: memoryview) -> _Painting:
 def extract(path: Path, element: str, output: Path) -> None:
     """Write a layer or group as a document; a layer of an OpenRaster image as its PNG. Raises UnsupportedMedia."""
     with mapped(path) as view, output.open("wb") as file:
-        painting = _open(view)
+        painting = opened(view)
         layer = painting.layers[element]
         if layer.kind == "mask":
             raise UnsupportedMedia(f"{layer.name}: a mask is no document; extract its layer: {layer.parent}")
-        if painting.dialect is _OPEN_RASTER and layer.kind == "layer":
+        if painting.dialect is OPEN_RASTER and layer.kind == "layer":
             file.writelines(painting.side(layer.node)[""].content())
             return
         if output.suffix.lower() != path.suffix.lower():
@@ -181,7 +182,7 @@ def extract(path: Path, element: str, output: Path) -> None:
 def splice(old: Path, element: str, current: Path, output: Path) -> None:
     """Write the current document with a layer, group or mask of the old one. Raises UnsupportedMedia."""
     with mapped(old) as before, mapped(current) as now, output.open("wb") as file:
-        theirs, ours = _open(before), _open(now)
+        theirs, ours = opened(before), opened(now)
         layer, have = theirs.layers[element], ours.layers.get(element)
         if have and have.kind != layer.kind:
             raise UnsupportedMedia(f"{layer.name}: is a {layer.kind} in one file and a {have.kind} in the other")
@@ -203,7 +204,7 @@ def splice(old: Path, element: str, current: Path, output: Path) -> None:
         archive.write(file, [*members[:at], *new, *members[at:]], ours.archive)
 
 
-def _check(theirs: _Painting, layer: _Layer, ours: _Painting, replaced: list[Node], current: Path) -> None:
+def _check(theirs: Painting, layer: _Layer, ours: Painting, replaced: list[Node], current: Path) -> None:
     """Refuse what depends on something that is not there, or another. Raises UnsupportedMedia."""
     family = theirs.family(layer.node)
     inside = {node.attributes.get("uuid") for node in family}
@@ -228,7 +229,7 @@ def _check(theirs: _Painting, layer: _Layer, ours: _Painting, replaced: list[Nod
                 raise UnsupportedMedia(f"{layer.name}: has a layer style, and those of {current.name} are others")
 
 
-def _stored(theirs: _Painting, node: Node, ours: _Painting, gone: set[bytes]) -> tuple[dict[int, str], list[Member]]:
+def _stored(theirs: Painting, node: Node, ours: Painting, gone: set[bytes]) -> tuple[dict[int, str], list[Member]]:
     """What the layers call their pixels in the current file, by where they begin, and the members to add there."""
     free: Callable[[str], bool]
     taken = {member.name.decode("utf-8", "replace") for member in ours.archive.members if member.name not in gone}
@@ -240,7 +241,7 @@ def _stored(theirs: _Painting, node: Node, ours: _Painting, gone: set[bytes]) ->
         name = theirs.file(inner)
         if not name:
             continue
-        free = taken.isdisjoint if theirs.dialect is _OPEN_RASTER else kept.isdisjoint
+        free = taken.isdisjoint if theirs.dialect is OPEN_RASTER else kept.isdisjoint
         wanted, number = name, 0
         while not free((wanted,)):
             number += 1
@@ -250,7 +251,7 @@ def _stored(theirs: _Painting, node: Node, ours: _Painting, gone: set[bytes]) ->
         kept.add(wanted)
         files[inner.start] = wanted
         for suffix, member in theirs.side(inner).items():
-            start = wanted if theirs.dialect is _OPEN_RASTER else ours.folder + wanted
+            start = wanted if theirs.dialect is OPEN_RASTER else ours.folder + wanted
             if suffix == _KEYFRAMES and wanted != name:
                 frames = member.whole().replace(f'"{name}.'.encode(), f'"{wanted}.'.encode())
                 member = member.holding(frames)
@@ -258,7 +259,7 @@ def _stored(theirs: _Painting, node: Node, ours: _Painting, gone: set[bytes]) ->
     return files, new
 
 
-def _renamed(theirs: _Painting, node: Node, files: dict[int, str]) -> bytes:
+def _renamed(theirs: Painting, node: Node, files: dict[int, str]) -> bytes:
     """A layer's part of the list, with other names of files."""
     pattern = re.compile(rb"\s" + theirs.dialect.file.encode() + rb"\s*=\s*[\"']([^\"']*)")
     edits = []
@@ -269,7 +270,7 @@ def _renamed(theirs: _Painting, node: Node, files: dict[int, str]) -> bytes:
     return edited(theirs.data[node.start : node.stop], edits)
 
 
-def _back(theirs: _Painting, layer: _Layer, ours: _Painting, fragment: bytes, current: Path) -> tuple[int, int, bytes]:
+def _back(theirs: Painting, layer: _Layer, ours: Painting, fragment: bytes, current: Path) -> tuple[int, int, bytes]:
     """The edit that brings back a layer that is not there: beside the nearest neighbour that is."""
     group = ours.layers.get(layer.parent) if layer.parent is not None else None
     if layer.parent is not None and not group:

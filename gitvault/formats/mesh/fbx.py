@@ -23,6 +23,7 @@ from gitvault.formats.mesh.model import (
     triangles,
     unique_names,
 )
+from gitvault.formats.references.fbx import references_in
 
 _LAYERS = {"LayerElementNormal": ("normals", "Normals", 3), "LayerElementUV": ("uv", "UV", 2),
            "LayerElementColor": ("colours", "Colors", 4)}  # fmt: skip
@@ -62,9 +63,7 @@ def read(path: Path) -> Model:
         for name, p in zip(names, found, strict=True)
     )
     materials = {t.name: fbx.content_hash(t.node) for t in things.values() if t.node.name == "Material"}
-    textures = {
-        r.target: content_hash(beside(path.parent, r.target)) for r in fbx.references_in(root) if r.kind == "image"
-    }
+    textures = {r.target: content_hash(beside(path.parent, r.target)) for r in references_in(root) if r.kind == "image"}
     return Model(parts, materials, textures, _up(root))
 
 

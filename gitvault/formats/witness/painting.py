@@ -8,8 +8,10 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from gitvault.errors import UnsupportedMedia
-from gitvault.formats.elements import DOCUMENT
+from gitvault.formats.elements import DOCUMENT, PICTURES
 from gitvault.formats.witness.zipped import content, member_hash, opened
+
+_PICTURES = ("mergedimage.png", "preview.png", "Thumbnails/thumbnail.png")
 
 
 def witness(path: Path) -> dict[str, str]:
@@ -24,7 +26,7 @@ def witness(path: Path) -> dict[str, str]:
             raise UnsupportedMedia(f"{path.name}: {document}: {error}; its bytes are saved") from None
         hashes = {name: member_hash(file, info) for name, info in infos.items() if name != document}
         frames = {name: b"".join(content(file, infos[name])) for name in infos if name.endswith(".keyframes.xml")}
-    found: dict[str, str] = {DOCUMENT: ""}
+    found: dict[str, str] = {DOCUMENT: "", PICTURES: ""}
     kinds = ("layer", "mask") if is_krita else ("layer", "stack")
     owned: set[str] = set()
     top = next((node for node in root.iter() if _local(node) in ("layers", "stack")), root)
@@ -42,6 +44,8 @@ def witness(path: Path) -> dict[str, str]:
                     own = sha256(frames[member].replace(f'"{source}.'.encode(), b'".')).hexdigest()
                 said.append(f"{rest}: {own}")
         found[name] = sha256("\n".join(said).encode()).hexdigest()
+    pictures = [hashes.pop(name, "") for name in _PICTURES if name not in owned]
+    found[PICTURES] = sha256("\n".join(pictures).encode()).hexdigest()
     rest_of_all = [f"{name}: {value}" for name, value in sorted(hashes.items()) if name not in owned]
     inside = {id(node) for node in top.iter()} - {id(top)}
     rest_of_all += [_around(node) for node in root.iter() if id(node) not in inside]

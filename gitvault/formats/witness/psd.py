@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gitvault.errors import UnsupportedMedia
-from gitvault.formats.elements import DOCUMENT
+from gitvault.formats.elements import DOCUMENT, PICTURES
 from gitvault.formats.extras import need
 
 # What says where layers are, and in which group; all else is compared as bytes.
@@ -17,6 +17,7 @@ _STRUCTURE = (b"Lr16", b"Lr32", b"Layr", b"lsct", b"lsdk", b"lyid", b"luni", b"l
 _LINKED = (b"lnkD", b"lnk2", b"lnk3", b"lnkE")
 _PATTERNS = (b"Patt", b"Pat2", b"Pat3")
 _PLACED = (b"SoLd", b"SoLE", b"PlLd", b"plLd")
+_THUMBNAILS = (1033, 1036)
 _VECTOR = (b"vmsk", b"vsms")
 
 
@@ -70,19 +71,19 @@ def _hashes(document: Any) -> dict[str, str]:
             info = outside[key]
     linked = [(item.uuid, item) for key in _LINKED for item in outside.get(key, ())]
     found: dict[str, str] = {}
-    rest = sha256()
+    rest, pictures = sha256(), sha256()
     rest.update(document.header.tobytes() + document.color_mode_data.tobytes())
     for key, resource in document.image_resources.items():
         # Lists with an entry for each layer.
         if key not in (1026, 1072):
-            rest.update(resource.tobytes())
+            (pictures if key in _THUMBNAILS else rest).update(resource.tobytes())
     rest.update(section.global_layer_mask_info.tobytes() if section.global_layer_mask_info else b"")
     for key, data in outside.items():
         if key not in (b"Lr16", b"Lr32", b"Layr", *_LINKED, *_PATTERNS):
             rest.update(key + _raw(data))
-    rest.update(document.image_data.compression.value.to_bytes(2, "big"))
-    rest.update(document.image_data.data)
-    found[DOCUMENT] = rest.hexdigest()
+    pictures.update(document.image_data.compression.value.to_bytes(2, "big"))
+    pictures.update(document.image_data.data)
+    found[DOCUMENT], found[PICTURES] = rest.hexdigest(), pictures.hexdigest()
     patterns = _patterns(outside)
     if info:
         _add_layers(found, info, linked, patterns)

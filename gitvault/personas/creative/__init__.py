@@ -57,17 +57,23 @@ class CreativeVault(ProjectVault):
         return found
 
     def timeline(
-        self, path: str | bytes = b"", *, fold: bool = False, progress: Progress | None = None
+        self,
+        path: str | bytes = b"",
+        *,
+        fold: bool = False,
+        elements: bool = False,
+        progress: Progress | None = None,
     ) -> list[Version]:
         """The versions of a file, of all in a folder, or of the project, oldest first, with thumbnails.
 
-        `fold`: without those that the next one looks the same as. Raises NotFoundError, CorruptionError.
+        `fold`: without those that the next one looks the same as. `elements`: with the names of what changed inside
+        layered files and scenes, which are read for it where nobody has done so. Raises NotFoundError, CorruptionError.
         """
         from gitvault.personas.creative.timeline import timeline
         from gitvault.personas.creative.timeline.similar import folded
 
         inner = from_text(path) if isinstance(path, str) else path
-        versions = timeline(self.vault, self.project.name, inner, progress=progress)
+        versions = timeline(self.vault, self.project.name, inner, elements=elements, progress=progress)
         return folded(versions) if fold else versions
 
     def elements(self, source: str) -> list[Element]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from gitvault.core.utils.files import Disk
 from gitvault.core.utils.names import to_line
-from gitvault.errors import ExistsError, NotFoundError, UnsupportedMedia
+from gitvault.errors import ExistsError, NotFoundError, ToolMissing, UnsupportedMedia
 from gitvault.formats import Element
 from gitvault.formats.confined import MEMORY, Confined
-from gitvault.formats.elements import family, find, prove
+from gitvault.formats.elements import PICTURES, family, find, prove
 from gitvault.personas.creative.sources import at_hand
 
 if TYPE_CHECKING:
@@ -119,10 +119,11 @@ def restore_element(
         elements = _elements(writer, old)
         element = find(elements, wanted, _shown(source))
         stale = writer.call(_READERS + "spliced", str(current), str(old), element.id, str(temporary), seconds=_SECONDS)
+        output_now = _witness(second, temporary)
         proof = prove(
             then.result(),
             before.result(),
-            _witness(second, temporary),
+            output_now,
             restored=family(elements, element.id),
             replaced=family(_elements(writer, current), element.id),
         )
@@ -134,7 +135,27 @@ def restore_element(
                 f"{_shown(str(into))}: with {element.id!r} of {_shown(source)} something else would change too; "
                 "nothing was written"
             )
+        if stale:
+            stale = _recomposed(writer, second, current, temporary, output_now, stale)
         return RestoredElement(element.id, str(output), proof.unchanged, proof.changed, proof.holds, stale)
+
+
+def _recomposed(
+    writer: Confined, second: Confined, current: Path, made: Path, witnessed: Mapping[str, str], stale: str
+) -> str:
+    """Make the pictures of the whole anew in a proven file, when nothing else becomes different; what stays stale."""
+    disk = Disk()
+    temporary = made.with_name(f".{made.name}{made.suffix}")
+    try:
+        why = writer.call(_READERS + "recomposed", str(current), str(made), str(temporary), seconds=_SECONDS)
+        if not why and {**_witness(second, temporary), PICTURES: ""} == {**witnessed, PICTURES: ""}:
+            disk.rename(temporary, made)
+            return ""
+        return f"{stale} ({why or 'with new ones something else would change too'})"
+    except (UnsupportedMedia, ToolMissing) as error:
+        return f"{stale} ({error})"
+    finally:
+        disk.unlink(temporary)
 
 
 def _elements(child: Confined, path: Path) -> list[Element]:

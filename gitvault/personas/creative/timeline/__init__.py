@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gitvault.core.models import SnapshotId
 from gitvault.core.utils.names import from_ref_component, ref_component, to_line
-from gitvault.personas.creative.timeline.drawing import drawn
+from gitvault.formats.elements import changes_between
+from gitvault.personas.creative.timeline.drawing import drawn, looked_into
 from gitvault.personas.creative.timeline.thumbnails import SIDE, Thumbnails
 from gitvault.personas.creative.timeline.walk import Past, Step
 
@@ -45,16 +46,25 @@ class Version:
     """Of the thumbnail, see `similarity`."""
     reason: str = ""
     """Why there is no thumbnail."""
+    elements: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """`elements_added`, `elements_removed`, `elements_changed` since the version before it: names, where known."""
     folded: tuple[SnapshotId, ...] = ()
     """Near-identical versions before it that are left out, oldest first."""
 
 
 def timeline(
-    vault: Vault, project: str, path: bytes = b"", *, side: int = SIDE, progress: Progress | None = None
+    vault: Vault,
+    project: str,
+    path: bytes = b"",
+    *,
+    side: int = SIDE,
+    elements: bool = False,
+    progress: Progress | None = None,
 ) -> list[Version]:
     """The versions of a file, under all its names, or of all files of a folder or project; oldest first.
 
-    `side`: pixels of thumbnails. Those that the cache lacks are drawn; no other file is read.
+    `side`: pixels of thumbnails. Those that the cache lacks are drawn; no other file is read. `elements`: read all
+    layered files and scenes of which it is not known yet what they consist of.
     Raises NotFoundError, CorruptionError.
     """
     past = Past(vault, project)
@@ -62,7 +72,10 @@ def timeline(
     found = past.of_folder(path) if whole else past.of_file(path)
     steps = sorted(found, key=lambda step: (-step.at, step.path))
     contents = [past.content(step) for step in steps]
-    pictures = drawn(past, Thumbnails(vault, side), steps, contents, every=not whole, progress=progress)
+    thumbnails = Thumbnails(vault, side)
+    pictures = drawn(past, thumbnails, steps, contents, every=not whole, progress=progress)
+    if elements:
+        looked_into(past, thumbnails, steps, contents, progress)
     tags = _tags(vault, past)
     snapshots = {at: past.snapshot(at) for at in dict.fromkeys(step.at for step in steps)}
     parents = _parents(past, snapshots)
@@ -86,6 +99,7 @@ def timeline(
                 picture.path,
                 picture.fingerprint,
                 picture.reason,
+                _elements(thumbnails, same, step),
             )
         )
         same.append(step)
@@ -101,6 +115,18 @@ def _change(step: Step, said: Snapshot, earlier: Sequence[Step], past: Past) -> 
     if then and then.blob == step.blob and step.blob:
         return f"restored from {restored[:_SHORT]}"
     return f"{text}, from {restored[:_SHORT]}"
+
+
+def _elements(thumbnails: Thumbnails, earlier: Sequence[Step], step: Step) -> dict[str, list[str]]:
+    """Names of what changed inside a file, when it is known of both versions."""
+    before = earlier[-1].blob if earlier else None
+    if not step.blob or not before or step.blob == before:
+        return {}
+    now = thumbnails.elements(step.blob)
+    then = thumbnails.elements(before) if now is not None else None
+    if now is None or then is None:
+        return {}
+    return {kind: names for kind, names in changes_between(then, now).items() if names}
 
 
 def _parents(past: Past, snapshots: Mapping[int, Snapshot]) -> dict[int, int | None]:

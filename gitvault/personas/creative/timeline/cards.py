@@ -9,7 +9,7 @@ from gitvault.core.utils.names import to_line
 from gitvault.personas.creative.frames import sequences
 from gitvault.personas.creative.timeline import Version
 from gitvault.personas.creative.timeline.drawing import FRAMES
-from gitvault.personas.creative.timeline.similar import said
+from gitvault.personas.creative.timeline.similar import inside, said
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,8 @@ def cards(versions: Sequence[Version]) -> list[Card]:
             continue
         done.add(name)
         if len(frames) == 1:
-            found.append(Card(to_line(name), said(version), version.size, (version,)))
+            what = ": ".join(filter(None, (said(version), inside(version))))
+            found.append(Card(to_line(name), what, version.size, (version,)))
             continue
         pictures = [frame for frame in frames if frame.thumbnail] or frames[:1]
         shown = tuple(pictures[at] for at in sorted({0, len(pictures) // 2, len(pictures) - 1}))

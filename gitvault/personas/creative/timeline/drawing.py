@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING
 
 from gitvault.core.utils import layout
@@ -51,6 +51,38 @@ def drawn(
     every_one = zip(steps, contents, pictures, strict=True)
     made = thumbnails.draw([_wanted(past, step, content) for step, content, known in every_one if not known], progress)
     return [known or made[step.blob or NO_OBJECT] for step, known in zip(steps, pictures, strict=True)]
+
+
+def looked_into(
+    past: Past,
+    thumbnails: Thumbnails,
+    steps: Sequence[Step],
+    contents: Sequence[Content],
+    progress: Progress | None,
+) -> None:
+    """Let it be known what the files of steps consist of, where they are of a kind that has elements."""
+    thumbnails.list_elements(
+        (
+            _wanted(past, step, content)
+            for step, content in zip(steps, contents, strict=True)
+            if _lacks_elements(thumbnails, step)
+        ),
+        progress,
+    )
+
+
+def _lacks_elements(thumbnails: Thumbnails, step: Step) -> bool:
+    if not step.blob or step.is_link or _extension(step.path) not in _layered():
+        return False
+    return thumbnails.elements(step.blob) is None
+
+
+@cache
+def _layered() -> frozenset[str]:
+    # The members of an archive are files: there are other ways to see those.
+    return frozenset(
+        extension for known in formats() if known.elements and known.name != "zip" for extension in known.extensions
+    )
 
 
 def _known(thumbnails: Thumbnails, step: Step, *, every: bool) -> Kept | None:
@@ -104,6 +136,8 @@ def _can_be_drawn(path: bytes) -> bool:
 def draw_ahead(vault: Vault, *, stop: Callable[[], bool] = lambda: False, limit: int = _AHEAD) -> int:
     """Draw what is missing of the newest snapshots of all projects, at most `limit` pictures; how many there are now.
 
+    And note what their files consist of.
+
     `stop`: asked now and then. Raises LockedError when another run does it, StorageFullError.
     """
     vault.history.disk.make_folder(vault.path / layout.THUMBNAILS)
@@ -111,23 +145,24 @@ def draw_ahead(vault: Vault, *, stop: Callable[[], bool] = lambda: False, limit:
         thumbnails = Thumbnails(vault)
         thumbnails.tidy()
         made = 0
-        waiting: list[Wanted] = []
-        for one in _missing(vault, thumbnails):
-            waiting.append(one)
-            if len(waiting) == min(_BATCH, limit - made):
-                made += _drawn_of(thumbnails, waiting)
-                waiting = []
-                if stop() or made >= limit:
-                    break
-        return made + _drawn_of(thumbnails, waiting)
+        for batch in _batches(_missing(vault, lambda step: not _known(thumbnails, step, every=False)), limit):
+            made += sum(kept.path is not None for kept in thumbnails.draw(batch).values())
+            if stop():
+                return made
+        for batch in _batches(_missing(vault, lambda step: _lacks_elements(thumbnails, step)), limit):
+            thumbnails.list_elements(batch)
+            if stop():
+                break
+        return made
 
 
-def _drawn_of(thumbnails: Thumbnails, wanted: Sequence[Wanted]) -> int:
-    return sum(kept.path is not None for kept in thumbnails.draw(wanted).values())
+def _batches(wanted: Iterator[Wanted], limit: int) -> Iterator[list[Wanted]]:
+    left = islice(wanted, limit)
+    return iter(lambda: list(islice(left, _BATCH)), [])
 
 
-def _missing(vault: Vault, thumbnails: Thumbnails) -> Iterator[Wanted]:
-    """What has no picture of the newest snapshots, of the project that was saved last first."""
+def _missing(vault: Vault, lacks: Callable[[Step], bool]) -> Iterator[Wanted]:
+    """What lacks something of the newest snapshots, of the project that was saved last first."""
     seen = set()
     newest = [
         (said.time, name) for name in vault.history.projects() if (said := vault.history.get_latest_version(name))
@@ -138,7 +173,7 @@ def _missing(vault: Vault, thumbnails: Thumbnails) -> Iterator[Wanted]:
             steps = list(takewhile(lambda step: step.at < _SNAPSHOTS, past.of_folder(b"")))
             passed = _passed_over(steps)
             for step in steps:
-                if step.blob in seen or (step.at, step.path) in passed or _known(thumbnails, step, every=False):
+                if step.blob in seen or (step.at, step.path) in passed or not lacks(step):
                     continue
                 seen.add(step.blob)
                 yield _wanted(past, step, past.content(step))

@@ -7,10 +7,14 @@ from dataclasses import replace
 from operator import sub
 
 from gitvault.core.models import SnapshotId
+from gitvault.core.utils.names import one_line
 from gitvault.personas.creative.timeline import Version
 
 _ALIKE = 4
 """Of 255: by which a cell that nobody sees change differs. A JPEG that is compressed again moves them by 2."""
+
+_NAMED = 5
+"""Elements that are named of one version."""
 
 
 def difference(a: bytes, b: bytes) -> float:
@@ -52,7 +56,11 @@ def folded(versions: Sequence[Version]) -> list[Version]:
             del kept[last]
             home[before.snapshot] = version.snapshot
             gone = (*before.folded, before.snapshot)
-            version = replace(version, changed=before.changed, parent=before.parent, folded=gone)
+            inside = {
+                kind: [*dict.fromkeys((*before.elements.get(kind, ()), *version.elements.get(kind, ())))]
+                for kind in (*before.elements, *version.elements)
+            }
+            version = replace(version, changed=before.changed, parent=before.parent, folded=gone, elements=inside)
             running[version.path] = number, first
         else:
             running[version.path] = number, version.fingerprint
@@ -65,6 +73,17 @@ def said(version: Version) -> str:
     if not version.folded:
         return version.changed
     return f"{version.changed}, then {len(version.folded)} near-identical"
+
+
+def inside(version: Version) -> str:
+    """What changed inside a file, by name, for people: `Hill, Sky; added Tree`; "" where nothing is known."""
+    parts = []
+    for kind in ("changed", "added", "removed"):
+        names = version.elements.get(f"elements_{kind}", ())
+        if names:
+            more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+            parts.append(("" if kind == "changed" else f"{kind} ") + ", ".join(map(one_line, names[:_NAMED])) + more)
+    return "; ".join(parts)
 
 
 def _home(snapshot: SnapshotId | None, home: dict[SnapshotId, SnapshotId]) -> SnapshotId | None:

@@ -7,19 +7,20 @@ processes of its own that have little to lose.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import threading
 from base64 import b64decode
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
 
 from gitvault.core.models import ObjectId, Pointer, SnapshotId
 from gitvault.core.utils import layout
 from gitvault.errors import CorruptionError, NotFoundError, StorageFullError, ToolError, UnsupportedMedia
-from gitvault.formats import identify
+from gitvault.formats import Element, identify
 from gitvault.formats.thumbnails import FINGERPRINT, RENDERER, fingerprint, is_whole
 from gitvault.formats.thumbnails.embedded import KINDS, ZIPPED
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from gitvault.core.interfaces import Progress
     from gitvault.formats.confined import Confined
     from gitvault.vault import Vault
+
+Found = TypeVar("Found")
 
 SIDE = 256
 """Pixels of the longer side."""
@@ -108,8 +111,48 @@ class Thumbnails:
 
     def draw(self, wanted: Iterable[Wanted], progress: Progress | None = None) -> dict[ObjectId, Kept]:
         """Draw what is missing, in processes beside each other, the first ones first; what came of each."""
+        return self._each(wanted, self._drawn, lambda why: Kept(None, reason=why), "drawing thumbnails", progress)
+
+    def elements(self, blob: ObjectId) -> list[Element] | None:
+        """What a content consists of, as `list_elements` found it; None: nobody has looked yet."""
+        # As the pictures it is not synced.
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            said = json.loads(self._elements_of(blob).read_bytes())
+            return [Element(*one) for one in said]
+        return None
+
+    def list_elements(self, wanted: Iterable[Wanted], progress: Progress | None = None) -> None:
+        """Note what contents consist of, those that cannot be taken apart as nothing; the whole files are read."""
+        self._each(wanted, self._listed, lambda _: None, "reading elements", progress)
+
+    def _listed(self, wanted: Wanted, readers: _Readers) -> None:
+        found: list[dict[str, Any]] = []
+        # What is damaged or gone has no elements that could be named; verify tells of it.
+        with contextlib.suppress(CorruptionError, NotFoundError, StorageFullError, ToolError, OSError):
+            with readers.one() as (reader, folder), contextlib.suppress(UnsupportedMedia):
+                path = folder / f"file{wanted.extension}"
+                try:
+                    with open(path, "wb") as file:
+                        self._write(wanted, file)
+                    found = reader.call("gitvault.formats.elements:told_apart", str(path), seconds=_SECONDS)
+                finally:
+                    path.unlink()
+            self._keep(self._elements_of(wanted.blob).name, json.dumps([list(one.values()) for one in found]).encode())
+
+    def _elements_of(self, blob: ObjectId) -> Path:
+        return self.folder / f"{blob.hex()}.json"
+
+    def _each(
+        self,
+        wanted: Iterable[Wanted],
+        function: Callable[[Wanted, _Readers], Found],
+        failed: Callable[[str], Found],
+        doing: str,
+        progress: Progress | None,
+    ) -> dict[ObjectId, Found]:
+        """What a function makes of each content, several at once, in their order; `failed` says why it makes none."""
         todo = {one.blob: one for one in wanted}
-        done: dict[ObjectId, Kept] = {}
+        done: dict[ObjectId, Found] = {}
         if not todo:
             return done
         # Not needed where all pictures are kept.
@@ -118,16 +161,16 @@ class Thumbnails:
         try:
             self._disk.make_folder(self.folder)
         except (OSError, StorageFullError) as error:
-            return {blob: Kept(None, reason=f"no picture can be kept: {error}") for blob in todo}
+            return {blob: failed(f"no picture can be kept: {error}") for blob in todo}
         # Starting one takes as long as a few pictures.
         workers = min(os.cpu_count() or 1, _WORKERS, ceil(len(todo) / _WORTH_ONE))
         with _readers(workers) as readers, ThreadPoolExecutor(workers) as pool:
             try:
-                results = pool.map(lambda one: self._drawn(one, readers), todo.values())
-                for count, (blob, kept) in enumerate(zip(todo, results, strict=True), 1):
-                    done[blob] = kept
+                results = pool.map(lambda one: function(one, readers), todo.values())
+                for count, (blob, found) in enumerate(zip(todo, results, strict=True), 1):
+                    done[blob] = found
                     if progress:
-                        progress("drawing thumbnails", count, len(todo))
+                        progress(doing, count, len(todo))
             finally:
                 # Whoever interrupts does not wait for all that is left.
                 pool.shutdown(wait=False, cancel_futures=True)
