@@ -20,6 +20,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
+from threading import BoundedSemaphore
 from typing import TypeVar
 
 from gitvault.core.utils.files import Disk
@@ -36,7 +37,7 @@ from gitvault.remotes import records
 from gitvault.remotes.index import Index, Part
 from gitvault.remotes.places import Place
 from gitvault.remotes.records import Record
-from gitvault.remotes.sealed import is_sealed
+from gitvault.remotes.sealed import Sealed, is_sealed
 
 MARKER = "vault"
 GIT = "git/"
@@ -70,12 +71,16 @@ class Remote:
         self.learned = learned or {}
         self.place = place
         self.shown = shown
+        self.is_sealed = isinstance(place, Sealed)
+        """Whether a part of an object costs as much as all of it."""
         self.junk: list[str] = []
         """What was skipped, and why."""
         self.torn: list[str] = []
         """Of these: records that may have been sound."""
         self.sealed: list[str] = []
         """Records that are there and that no key here opens."""
+        self.transfers = BoundedSemaphore(THREADS)
+        """Held while a pack or a part of one is fetched: each takes its memory several times."""
         self._cache = cache
         self._disk = disk or Disk()
 
@@ -236,7 +241,9 @@ class Remote:
         """
 
         def work(part: Part) -> _T:
-            return use(part, self.get(part.name))
+            # A restore fetches the packs of some files while those of others are on their way.
+            with self.transfers:
+                return use(part, self.get(part.name))
 
         with ThreadPoolExecutor(THREADS, "remote-get") as pool:
             waiting: deque[tuple[Part, Future[_T]]] = deque()
