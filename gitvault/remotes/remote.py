@@ -79,8 +79,10 @@ class Remote:
         """Of these: records that may have been sound."""
         self.sealed: list[str] = []
         """Records that are there and that no key here opens."""
-        self.transfers = BoundedSemaphore(THREADS)
-        """Held while a pack or a part of one is fetched: each takes its memory several times."""
+        # What is sealed takes its memory three times: a restore of 430 MB took 384 MB with eight, 246 with four.
+        self._at_once = THREADS // 2 if self.is_sealed else THREADS
+        self.transfers = BoundedSemaphore(self._at_once)
+        """Held while a pack or a part of one is fetched."""
         self._cache = cache
         self._disk = disk or Disk()
 
@@ -245,12 +247,13 @@ class Remote:
             with self.transfers:
                 return use(part, self.get(part.name))
 
-        with ThreadPoolExecutor(THREADS, "remote-get") as pool:
+        with ThreadPoolExecutor(self._at_once, "remote-get") as pool:
             waiting: deque[tuple[Part, Future[_T]]] = deque()
             queue = iter(parts)
             try:
                 while True:
-                    waiting.extend((part, pool.submit(work, part)) for part in islice(queue, THREADS - len(waiting)))
+                    free = self._at_once - len(waiting)
+                    waiting.extend((part, pool.submit(work, part)) for part in islice(queue, free))
                     if not waiting:
                         return
                     part, future = waiting.popleft()
