@@ -167,13 +167,17 @@ class Source:
         return [part for part, size in sizes.items() if part.size and (self._whole or size * _DENSE >= part.size)]
 
     def _bring_whole(self, wanted: Collection[Part]) -> None:
-        """Fetch packs of the chunk store as they are; what cannot be had is left out."""
+        """Fetch packs of the chunk store as they are, published when all they are coded against is here too.
+
+        What cannot be had is left out. Raises CorruptionError, NotFoundError where that is what others stand on.
+        """
         disk, folder = self._vault.disk, self._vault.path / "chunks"
         disk.make_folder(folder / "tmp")
         ready: dict[str, Path] = {}
         own: set[ChunkId] = set()
         bases: set[ChunkId] = set()
         tried: set[Part] = set()
+        lacking: _Frames = {}
         work = partial(store_part, self._vault)
         try:
             while wanted := [part for part in wanted if part not in tried]:
@@ -186,7 +190,7 @@ class Source:
                     bases.update(base for frame in table.frames for base in frame.bases)
                 lacking = self._frames(bases - own, {}, own)
                 wanted = self._dense(lacking)
-            self._copy(lacking if ready else {})
+            self._copy(lacking)
             for name, path in ready.items():
                 disk.rename(path, folder / path.name.removesuffix(".new"))
                 self._brought.add(name)

@@ -123,3 +123,24 @@ def test_older_versions_are_asked_for_only_when_the_newest_says_nothing(
     assert learn(place, tmp_path / "key") == (b"k" * 32, recipients)
     sealed = Sealed(place, recipients, b"k" * 32, tmp_path / "key")
     assert Remote(sealed, "the place").vault_id() == vault.config.id
+
+
+def test_what_is_asked_for_comes_and_no_more(vault: Vault, tmp_path: Path) -> None:
+    place = Counted(tmp_path / "place")
+    saved(vault, place, tmp_path, times=1)
+    remote = remote_of(None, place)
+    tip = vault.history.tip("work")
+    assert tip
+    large = {entry.path: entry.pointer for entry in vault.entries("work") if entry.pointer}
+    part, bringing = partial.open_partial(remote, remote.records(vault.config.id).values(), tmp_path / "part.git")
+    with part:
+        assert not part.history.objects.contains(tip)
+        assert bringing.fetch_objects(tip.hex()[:10])
+        assert not bringing.fetch_objects("0" * 40)
+        assert part.history.objects.contains(tip)
+        [text] = [entry.blob for entry in vault.entries("work", b"src/file3.txt")]
+        bringing.fetch_many([text])
+        assert part.history.objects.contains(text)
+        bringing.fetch_files([large[b"mid.bin"]])
+        assert part.store.has(large[b"mid.bin"])
+        assert not part.store.has(large[b"large.bin"])
