@@ -50,7 +50,7 @@ def unseal(name: str, sealed: bytes, key: bytes, identities: Sequence[Identity])
     words = line.decode("ascii", "replace").split(" ")
     if not newline or len(words) != 4 or not words[2].isdecimal():
         raise CorruptionError(f"{name}: sealed by another program; git-vault remote verify says what it is needed for")
-    # Of 8 MiB, eight at once: no copies but the one that is given back.
+    # Of 8 MiB, several at once: no copies but the one that is given back.
     content = bytes(memoryview(text)[len(line) + 1 :][: int(words[2])])
     if words[:2] != ["gitvault", name] or not hmac.compare_digest(words[3], _mac(key, name, content)):
         raise CorruptionError(f"{name}: what is there was not sealed as that; somebody put it there")
