@@ -232,9 +232,8 @@ def _push_auto(session: Session, arguments: Namespace) -> Answer:
 
 def _pushed(session: Session, name: str, projects: Sequence[str]) -> tuple[Settings, PushReport]:
     """Push, and note how that ended, for the next snapshot to tell."""
-    from gitvault.remotes import git, settings
+    from gitvault.remotes import settings
     from gitvault.remotes.places import scheme_of
-    from gitvault.remotes.push import push
     from gitvault.vault import waiting
 
     vault = session.vault
@@ -242,8 +241,12 @@ def _pushed(session: Session, name: str, projects: Sequence[str]) -> tuple[Setti
     said = "interrupted"
     try:
         if scheme_of(told.url) == "git":
+            from gitvault.remotes import git
+
             report = git.push(vault, told)
         else:
+            from gitvault.remotes.push import push
+
             with opened(session, name) as (told, remote):
                 report = push(vault, remote, told, projects=projects, progress=session.progress)
         said = ""

@@ -4,41 +4,26 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
-from operator import itemgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from gitvault import config
 from gitvault.core.interfaces import Progress
-from gitvault.core.models import ChunkId, ObjectId, Pointer, RestoreReport
-from gitvault.core.storage import manifests
-from gitvault.core.storage.packs import Chunk, Frame
+from gitvault.core.models import ObjectId, Pointer, RestoreReport
 from gitvault.core.utils.files import FleetingDisk
 from gitvault.core.versioning.history import HEADS
-from gitvault.core.versioning.packfile import NewPack, publish
-from gitvault.errors import CorruptionError, ExistsError, GitVaultError, NotFoundError
-from gitvault.remotes.fetch import demand_vault, joined, store_part, under
-from gitvault.remotes.index import Index, Part, Row, chunk_id
+from gitvault.errors import CorruptionError, ExistsError, NotFoundError
+from gitvault.remotes.fetch import demand_vault, joined, under
+from gitvault.remotes.index import Index
 from gitvault.remotes.records import Record
-from gitvault.remotes.remote import THREADS, Remote
+from gitvault.remotes.remote import Remote
+from gitvault.remotes.source import Source
 from gitvault.remotes.views import write_refs
 from gitvault.vault import Vault
 
-# Frames that lie closer are fetched together: a request costs what 64 KiB and more take.
-_GAP = 256 << 10
-_LONGEST = 8 << 20
-# Bytes of frames that are in memory at once.
-_BATCH = 32 << 20
-# Bytes of files that are looked up at once.
-_ROUND = 1 << 30
-# No chain that a vault writes is longer.
-_DEEPEST = 64
 
-
-def open_partial(remote: Remote, records: Iterable[Record], folder: Path) -> tuple[Vault, _Source]:
+def open_partial(remote: Remote, records: Iterable[Record], folder: Path) -> tuple[Vault, Source]:
     """A new vault in `folder` with the refs of these records, the first of which counts where several differ.
 
     Another line of a project is called NAME@MACHINE. What is read of it comes from the remote when it is asked for.
@@ -64,9 +49,9 @@ def merged_refs(records: Iterable[Record]) -> dict[str, ObjectId]:
     return refs
 
 
-def attach(vault: Vault, remote: Remote, index: Index) -> _Source:
+def attach(vault: Vault, remote: Remote, index: Index) -> Source:
     """Let what the vault lacks come from the remote; what brings it."""
-    source = _Source(vault, remote, index)
+    source = Source(vault, remote, index)
     vault.history.objects.fetch = source.fetch_objects
     vault.store.fetch = source.fetch_file
     return source
@@ -132,143 +117,6 @@ def attach_newest(vault: Vault, remote: Remote) -> None:
     attach(vault, remote, remote.index(newest))
 
 
-class _Source:
-    """Brings what is asked for; the threads of a restore ask too."""
-
-    def __init__(self, vault: Vault, remote: Remote, index: Index) -> None:
-        self._vault = vault
-        self._remote = remote
-        self._index = index
-        self._brought: set[str] = set()
-        self._lock = threading.RLock()
-
-    def fetch_objects(self, prefix: str) -> bool:
-        """Bring the packs with the git objects whose ids begin so; whether there is one."""
-        with self._lock:
-            return self._publish(self._index.packs_of(prefix))
-
-    def fetch_many(self, oids: Collection[ObjectId]) -> None:
-        """Bring the packs with these git objects, several at once."""
-        with self._lock:
-            rows = self._index.find([oid.hex() for oid in oids]).values()
-            self._publish(list({row.part.name: row.part for row in rows if row.kind == "g"}.values()))
-
-    def fetch_file(self, pointer: Pointer) -> None:
-        """Bring what a file's content stands on; nothing when it is not there."""
-        self.fetch_files([pointer])
-
-    def fetch_files(self, pointers: Collection[Pointer]) -> None:
-        """The same for many."""
-        with self._lock:
-            store = self._vault.store
-            rows = self._index.find([pointer.oid for pointer in pointers])
-            parts = {oid: row.manifest() for oid, row in rows.items() if row.kind == "m"}
-            hints = {one: hint for row in rows.values() if row.kind == "m" for one, hint in row.hints().items()}
-            self._bring([part for each in parts.values() for part in each], hints)
-            wanted = [chunk_id(oid) for oid, row in rows.items() if row.kind == "c"]
-            for oid, each in parts.items():
-                wanted += [chunk for chunk, _ in manifests.decode(b"".join(map(store.retrieve_chunk, each)), oid)]
-            self._bring(wanted, hints)
-            target = store.target()
-            for oid, each in parts.items():
-                target.add_manifest(oid, each)
-            target.flush()
-
-    def _publish(self, parts: Collection[Part]) -> bool:
-        wanted = [part for part in parts if part.name not in self._brought]
-        failed: list[GitVaultError] = []
-        work = partial(store_part, self._vault)
-        for part, ready in self._remote.fetch(wanted, work, lambda _, error: failed.append(error)):
-            assert isinstance(ready, NewPack)
-            publish(ready, self._vault.path / "objects" / "pack", self._vault.disk)
-            self._brought.add(part.name)
-        if failed:
-            raise failed[0]
-        self._vault.history.objects.refresh()
-        return bool(wanted)
-
-    def _bring(self, chunks: Collection[ChunkId], hints: Mapping[str, Row]) -> None:
-        """Fetch the frames of those chunks that are not here, and all these are coded against.
-
-        `hints`: where they were once, by id.
-        """
-        try:
-            self._bring_from(chunks, hints)
-        except (CorruptionError, NotFoundError, ValueError, IndexError):
-            if not hints:
-                raise
-            self._bring_from(chunks, {})
-
-    def _bring_from(self, chunks: Collection[ChunkId], hints: Mapping[str, Row]) -> None:
-        frames: dict[tuple[str, int], tuple[Row, list[Chunk]]] = {}
-        wanted = set(chunks)
-        known: set[ChunkId] = set()
-        depth = 0
-        while wanted := wanted - known - set(self._vault.store.known(wanted)):
-            if (depth := depth + 1) > _DEEPEST:
-                raise CorruptionError(f"{self._remote.shown}: more than {_DEEPEST} frames stand on each other")
-            ids = {chunk.hex() for chunk in wanted}
-            found = {one: hints[one] for one in ids & hints.keys()}
-            found |= self._index.find(ids - found.keys())
-            bases: set[ChunkId] = set()
-            for chunk in wanted:
-                row = found.get(chunk.hex())
-                if row is None or row.kind != "c":
-                    raise NotFoundError(f"{self._remote.shown}: no chunk {chunk.hex()} there; verify the remote")
-                frame = row.frame()
-                frames.setdefault((row.part.name, frame.offset), (row, []))[1].append(row.chunk(chunk))
-                bases.update(frame.bases)
-            known |= wanted
-            wanted = bases
-        target = self._vault.store.target()
-        # As they lie there: those that are near each other come in one request.
-        batch: dict[tuple[str, int], Frame] = {}
-        size = 0
-        for number, (key, (row, _)) in enumerate(sorted(frames.items(), key=itemgetter(0)), 1):
-            batch[key] = row.frame()
-            size += batch[key].stored
-            if size >= _BATCH or number == len(frames):
-                for name, stored in self._read(batch).items():
-                    target.add(0, batch[name], stored, frames[name][1])
-                batch, size = {}, 0
-        target.flush()
-
-    def _read(self, frames: Mapping[tuple[str, int], Frame]) -> dict[tuple[str, int], bytes]:
-        """The bytes of frames, each by its part and offset."""
-
-        def fetch(span: tuple[str, int, int]) -> bytes:
-            name, start, stop = span
-            data = self._remote.place.get(name, start, stop - start)
-            if len(data) != stop - start:
-                data = self._remote.get(name)[start:stop]
-            return data
-
-        spans = list(_spans(frames))
-        with ThreadPoolExecutor(THREADS, "remote-get") as pool:
-            found = dict(zip(spans, pool.map(fetch, spans), strict=True))
-        read = {}
-        for (name, start, stop), data in found.items():
-            for (part, offset), frame in frames.items():
-                if part == name and start <= offset < stop:
-                    read[part, offset] = data[offset - start : offset - start + frame.stored]
-        return read
-
-
-def _spans(frames: Mapping[tuple[str, int], Frame]) -> Iterator[tuple[str, int, int]]:
-    """Stretches of parts that hold all the frames: name, first byte, end."""
-    last: tuple[str, int, int] | None = None
-    for (name, offset), frame in sorted(frames.items(), key=lambda item: item[0]):
-        stop = offset + frame.stored
-        if last and last[0] == name and offset - last[2] <= _GAP and stop - last[1] <= _LONGEST:
-            last = (name, last[1], max(stop, last[2]))
-        else:
-            if last:
-                yield last
-            last = (name, offset, stop)
-    if last:
-        yield last
-
-
 def restore(
     remote: Remote,
     vault: str,
@@ -292,7 +140,7 @@ def restore(
     remote.demand(newest)
     with ExitStack() as held:
 
-        def opened(records: Iterable[Record]) -> tuple[Vault, _Source]:
+        def opened(records: Iterable[Record]) -> tuple[Vault, Source]:
             folder = held.enter_context(TemporaryDirectory(prefix="gitvault-"))
             part, source = open_partial(remote, records, Path(folder) / "vault.git")
             return held.enter_context(part), source
@@ -303,19 +151,18 @@ def restore(
         except NotFoundError:
             part, source = opened(remote.every_record(there))
             found = part.resolve(snapshot)
-        _fetch_ahead(part, source, found, paths, excluded)
-        return part.restore_snapshot(
-            found, target, paths=paths, excluded_paths=excluded, overwrite=overwrite, progress=progress
-        )
+        with source.ahead(_wanted(part, source, found, paths, excluded)):
+            return part.restore_snapshot(
+                found, target, paths=paths, excluded_paths=excluded, overwrite=overwrite, progress=progress
+            )
 
 
-def _fetch_ahead(
-    part: Vault, source: _Source, snapshot: str, paths: Collection[bytes], excluded: Collection[bytes]
-) -> None:
-    """Bring what a restore will ask for, many at a time: one by one each would wait for the server."""
+def _wanted(
+    part: Vault, source: Source, snapshot: str, paths: Collection[bytes], excluded: Collection[bytes]
+) -> list[Pointer]:
+    """The large files that a restore will ask for; the small ones are brought, many packs at a time."""
     blobs: list[ObjectId] = []
     pointers: dict[str, Pointer] = {}
-    size = 0
     for path in paths or [b""]:
         # What is not there, or damaged, the restore tells.
         with suppress(NotFoundError, CorruptionError):
@@ -324,12 +171,8 @@ def _fetch_ahead(
                     continue
                 if entry.pointer:
                     pointers[entry.pointer.oid] = entry.pointer
-                    size += entry.pointer.size
                 elif entry.blob:
                     blobs.append(entry.blob)
-                if size >= _ROUND:
-                    source.fetch_files(pointers.values())
-                    pointers, size = {}, 0
     here = part.history.objects.contains
     source.fetch_many([blob for blob in blobs if not here(blob)])
-    source.fetch_files(pointers.values())
+    return list(pointers.values())

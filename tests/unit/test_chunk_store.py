@@ -403,7 +403,7 @@ def test_a_pack_that_disappears_while_it_is_read_is_not_found(reopen: Open, tmp_
     place = store._index.find([ChunkId(bytes.fromhex(pointer.oid))])[ChunkId(bytes.fromhex(pointer.oid))]
     packs(tmp_path)[0].unlink()
     with pytest.raises(NotFoundError, match="the pack is gone"):
-        store._reader.depth(place)
+        store._reader.decode(place.pack, place.frame, [])
 
 
 def test_a_wrong_index_is_noticed_and_made_again(reopen: Open) -> None:

@@ -86,8 +86,19 @@ class ChunkReader:
         return True
 
     def depth(self, place: Place) -> int:
-        """How many frames the chunk's frame stands on, in a row."""
-        return self._decode(place.pack, place.frame)[1]
+        """How many frames the chunk's frame stands on, in a row. Raises ContentMissing, CorruptionError."""
+        # Without decoding them: that was a tenth of a push's processor time, before anything was on its way.
+        return self._persist(lambda: self._depth(place, (), {}))
+
+    def _depth(self, place: Place, above: tuple[_Key, ...], known: dict[_Key, int]) -> int:
+        if decoded := self._cache.get((place.pack, place.frame.number)):
+            return decoded[1]
+        key = _key(place.pack, place.frame)
+        if place.frame.bases and key not in known:
+            above = (*above, key)
+            below = self._places(set(place.frame.bases), above).values()
+            known[key] = 1 + max(self._depth(base, above, known) for base in below)
+        return known.get(key, 0)
 
     def check_frame(self, pack: Pack, frame: Frame, chunks: Sequence[Chunk]) -> list[str]:
         """What is wrong with each of the frame's chunks, `""` for nothing."""

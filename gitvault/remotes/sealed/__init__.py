@@ -15,6 +15,7 @@ import threading
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,6 +101,8 @@ class Sealed:
         content = self._kept(name)
         if content is None:
             content = self._fetched(name) if self.reads else self._remembered(name)
+            if not start and length is None:
+                return content
             with self._lock:
                 self._opened[name] = content
                 while len(self._opened) > _KEPT:
@@ -206,7 +209,8 @@ def learn(place: Place, identity: Path) -> tuple[bytes, list[str]]:
     opened = keys.identities(identity)
     # The oldest: whoever may only add cannot be before it.
     for stored in sorted(place.names(KEYS), key=lambda stored: (stored.time, stored.name)):
-        for content in (place.get(stored.name, 0, _LARGEST_KEY), *place.versions(stored.name)):
+        # Older versions only when the newest opens nothing: to ask for them takes half a second of processor.
+        for content in chain([place.get(stored.name, 0, _LARGEST_KEY)], place.versions(stored.name)):
             with suppress(NoKey, CorruptionError, ValueError, KeyError, TypeError, RecursionError):
                 found = json.loads(decrypt(stored.name, content, opened).rstrip(b"\0"))
                 key = bytes.fromhex(found["key"])

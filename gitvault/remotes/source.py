@@ -1,0 +1,287 @@
+"""What a vault lacks, from a remote: packs of git whole; of the chunk store whole packs where most of one is wanted,
+else the frames.
+
+A pack or a frame is published when all that it is coded against is here.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import partial
+from operator import itemgetter
+from pathlib import Path
+
+from gitvault.core.models import ChunkId, ObjectId, Pointer
+from gitvault.core.storage import manifests
+from gitvault.core.storage.packs import Chunk, Frame, read_table
+from gitvault.core.versioning.packfile import NewPack, publish
+from gitvault.errors import CorruptionError, GitVaultError, NotFoundError, RemoteError
+from gitvault.remotes.fetch import store_part
+from gitvault.remotes.index import Index, Part, Row, chunk_id
+from gitvault.remotes.remote import THREADS, Remote
+from gitvault.vault import Vault
+
+# Frames that lie closer are fetched together: a request costs what 64 KiB and more take.
+_GAP = 256 << 10
+_LONGEST = 8 << 20
+# Bytes of frames that are in memory at once.
+_BATCH = 32 << 20
+# No chain that a vault writes is longer.
+_DEEPEST = 64
+# A pack of which one part in so many is wanted comes whole: as it is, it need not be taken apart and checked again.
+_DENSE = 2
+# Bytes of files from which on all packs of a sealed remote come whole: a part of one costs as much.
+_MANY = 64 << 20
+# Bytes of files, and files, that are brought while those before are restored.
+_ROUND = 256 << 20
+_ROUND_FILES = 1000
+
+_Key = tuple[str, int]
+_Frames = dict[_Key, tuple[Row, list[Chunk]]]
+
+
+class Source:
+    """Brings what is asked for; the threads of a restore ask too."""
+
+    def __init__(self, vault: Vault, remote: Remote, index: Index) -> None:
+        self._vault = vault
+        self._remote = remote
+        self._index = index
+        self._brought: set[str] = set()
+        self._lock = threading.RLock()
+        # Files that `ahead` is still to bring.
+        self._coming: set[str] = set()
+        self._arrived = threading.Condition()
+        self._ended = False
+        # Whether packs come whole whatever is wanted of them.
+        self._whole = False
+        self._problem: RemoteError | None = None
+
+    def fetch_objects(self, prefix: str) -> bool:
+        """Bring the packs with the git objects whose ids begin so; whether there is one."""
+        with self._lock:
+            return self._publish(self._index.packs_of(prefix))
+
+    def fetch_many(self, oids: Collection[ObjectId]) -> None:
+        """Bring the packs with these git objects, several at once."""
+        with self._lock:
+            rows = self._index.find([oid.hex() for oid in oids]).values()
+            self._publish(list({row.part.name: row.part for row in rows if row.kind == "g"}.values()))
+
+    def fetch_file(self, pointer: Pointer) -> None:
+        """Bring what a file's content stands on; nothing when it is not there."""
+        with self._arrived:
+            self._arrived.wait_for(lambda: pointer.oid not in self._coming)
+        if self._problem:
+            # It was tried long enough.
+            raise self._problem
+        self.fetch_files([pointer])
+
+    def fetch_files(self, pointers: Collection[Pointer]) -> None:
+        """The same for many."""
+        with self._lock:
+            store = self._vault.store
+            rows = self._index.find([pointer.oid for pointer in pointers if not store.has(pointer)])
+            parts = {oid: row.manifest() for oid, row in rows.items() if row.kind == "m"}
+            hints = {one: hint for row in rows.values() if row.kind == "m" for one, hint in row.hints().items()}
+            self._bring([part for each in parts.values() for part in each], hints)
+            wanted = [chunk_id(oid) for oid, row in rows.items() if row.kind == "c"]
+            for oid, each in parts.items():
+                wanted += [chunk for chunk, _ in manifests.decode(b"".join(map(store.retrieve_chunk, each)), oid)]
+            self._bring(wanted, hints)
+            target = store.target()
+            for oid, each in parts.items():
+                if not store.has_manifest(oid):
+                    target.add_manifest(oid, each)
+            target.flush()
+
+    @contextmanager
+    def ahead(self, pointers: Sequence[Pointer]) -> Iterator[None]:
+        """Meanwhile bring these files, in this order; who asks for one waits for it."""
+        self._coming = {pointer.oid for pointer in pointers}
+        self._whole = self._remote.is_sealed and sum(pointer.size for pointer in pointers) >= _MANY
+        with ThreadPoolExecutor(1, "remote-ahead") as pool:
+            pool.submit(self._ahead, pointers)
+            try:
+                yield
+            finally:
+                self._ended = True
+
+    def _ahead(self, pointers: Sequence[Pointer]) -> None:
+        try:
+            for some in _rounds(pointers):
+                # Whoever asks for what did not come is told why.
+                with suppress(CorruptionError, NotFoundError, OSError, ValueError, IndexError):
+                    if not self._ended:
+                        self.fetch_files(some)
+                with self._arrived:
+                    self._coming.difference_update(pointer.oid for pointer in some)
+                    self._arrived.notify_all()
+        except RemoteError as error:
+            self._problem = error
+        finally:
+            with self._arrived:
+                self._coming.clear()
+                self._arrived.notify_all()
+
+    def _publish(self, parts: Collection[Part]) -> bool:
+        wanted = [part for part in parts if part.name not in self._brought]
+        failed: list[GitVaultError] = []
+        work = partial(store_part, self._vault)
+        for part, ready in self._remote.fetch(wanted, work, lambda _, error: failed.append(error)):
+            assert isinstance(ready, NewPack)
+            publish(ready, self._vault.path / "objects" / "pack", self._vault.disk)
+            self._brought.add(part.name)
+        if failed:
+            raise failed[0]
+        self._vault.history.objects.refresh()
+        return bool(wanted)
+
+    def _bring(self, chunks: Collection[ChunkId], hints: Mapping[str, Row]) -> None:
+        """Fetch the frames of those chunks that are not here, and all these are coded against.
+
+        `hints`: where they were once, by id.
+        """
+        try:
+            self._bring_from(chunks, hints)
+        except (CorruptionError, NotFoundError, ValueError, IndexError):
+            if not hints:
+                raise
+            self._bring_from(chunks, {})
+
+    def _bring_from(self, chunks: Collection[ChunkId], hints: Mapping[str, Row]) -> None:
+        frames = self._frames(chunks, hints)
+        with suppress(CorruptionError, NotFoundError, ValueError, IndexError):
+            self._bring_whole(self._dense(frames))
+        self._copy({key: found for key, found in frames.items() if key[0] not in self._brought})
+
+    def _dense(self, frames: _Frames) -> list[Part]:
+        """The parts of which so much is wanted that they come whole."""
+        sizes: dict[Part, int] = defaultdict(int)
+        for row, _ in frames.values():
+            sizes[row.part] += row.frame().stored
+        return [part for part, size in sizes.items() if part.size and (self._whole or size * _DENSE >= part.size)]
+
+    def _bring_whole(self, wanted: Collection[Part]) -> None:
+        """Fetch packs of the chunk store as they are, published when all they are coded against is here too.
+
+        What cannot be had is left out. Raises CorruptionError, NotFoundError where that is what others stand on.
+        """
+        disk, folder = self._vault.disk, self._vault.path / "chunks"
+        disk.make_folder(folder / "tmp")
+        ready: dict[str, Path] = {}
+        own: set[ChunkId] = set()
+        bases: set[ChunkId] = set()
+        tried: set[Part] = set()
+        lacking: _Frames = {}
+        work = partial(store_part, self._vault)
+        try:
+            while wanted := [part for part in wanted if part not in tried]:
+                tried.update(wanted)
+                for part, path in self._remote.fetch(wanted, work, lambda part, error: None):
+                    assert isinstance(path, Path)
+                    ready[part.name] = path
+                    table = read_table(path)
+                    own.update(chunk.id for chunk in table.chunks)
+                    bases.update(base for frame in table.frames for base in frame.bases)
+                lacking = self._frames(bases - own, {}, own)
+                wanted = self._dense(lacking)
+            self._copy(lacking)
+            for name, path in ready.items():
+                disk.rename(path, folder / path.name.removesuffix(".new"))
+                self._brought.add(name)
+        finally:
+            for name, path in ready.items():
+                if name not in self._brought:
+                    disk.unlink(path)
+
+    def _frames(self, chunks: Collection[ChunkId], hints: Mapping[str, Row], here: Collection[ChunkId] = ()) -> _Frames:
+        """Where the chunks lie that are not here, and all that these are coded against. `here`: more that are."""
+        frames: _Frames = {}
+        wanted = set(chunks)
+        known = set(here)
+        depth = 0
+        while wanted := wanted - known - set(self._vault.store.known(wanted)):
+            if (depth := depth + 1) > _DEEPEST:
+                raise CorruptionError(f"{self._remote.shown}: more than {_DEEPEST} frames stand on each other")
+            ids = {chunk.hex() for chunk in wanted}
+            found = {one: hints[one] for one in ids & hints.keys()}
+            found |= self._index.find(ids - found.keys())
+            bases: set[ChunkId] = set()
+            for chunk in wanted:
+                row = found.get(chunk.hex())
+                if row is None or row.kind != "c":
+                    raise NotFoundError(f"{self._remote.shown}: no chunk {chunk.hex()} there; verify the remote")
+                frame = row.frame()
+                frames.setdefault((row.part.name, frame.offset), (row, []))[1].append(row.chunk(chunk))
+                bases.update(frame.bases)
+            known |= wanted
+            wanted = bases
+        return frames
+
+    def _copy(self, frames: _Frames) -> None:
+        """Bring frames one by one."""
+        target = self._vault.store.target()
+        # As they lie there: those that are near each other come in one request.
+        batch: dict[_Key, Frame] = {}
+        size = 0
+        for number, (key, (row, _)) in enumerate(sorted(frames.items(), key=itemgetter(0)), 1):
+            batch[key] = row.frame()
+            size += batch[key].stored
+            if size >= _BATCH or number == len(frames):
+                for name, stored in self._read(batch).items():
+                    target.add(0, batch[name], stored, frames[name][1])
+                batch, size = {}, 0
+        target.flush()
+
+    def _read(self, frames: Mapping[_Key, Frame]) -> dict[_Key, bytes]:
+        """The bytes of frames, each by its part and offset."""
+
+        def fetch(span: tuple[str, int, int]) -> bytes:
+            name, start, stop = span
+            with self._remote.transfers:
+                data = self._remote.place.get(name, start, stop - start)
+                if len(data) != stop - start:
+                    data = self._remote.get(name)[start:stop]
+            return data
+
+        spans = list(_spans(frames))
+        with ThreadPoolExecutor(THREADS, "remote-get") as pool:
+            found = dict(zip(spans, pool.map(fetch, spans), strict=True))
+        read = {}
+        for (name, start, stop), data in found.items():
+            for (part, offset), frame in frames.items():
+                if part == name and start <= offset < stop:
+                    read[part, offset] = data[offset - start : offset - start + frame.stored]
+        return read
+
+
+def _rounds(pointers: Iterable[Pointer]) -> Iterator[list[Pointer]]:
+    some: list[Pointer] = []
+    size = 0
+    for pointer in pointers:
+        some.append(pointer)
+        size += pointer.size
+        if size >= _ROUND or len(some) >= _ROUND_FILES:
+            yield some
+            some, size = [], 0
+    yield some
+
+
+def _spans(frames: Mapping[_Key, Frame]) -> Iterator[tuple[str, int, int]]:
+    """Stretches of parts that hold all the frames: name, first byte, end."""
+    last: tuple[str, int, int] | None = None
+    for (name, offset), frame in sorted(frames.items(), key=lambda item: item[0]):
+        stop = offset + frame.stored
+        if last and last[0] == name and offset - last[2] <= _GAP and stop - last[1] <= _LONGEST:
+            last = (name, last[1], max(stop, last[2]))
+        else:
+            if last:
+                yield last
+            last = (name, offset, stop)
+    if last:
+        yield last

@@ -1,0 +1,146 @@
+"""What a restore of a remote asks for: each pack once, whole where most of it is wanted, and what each stands on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyrage
+import pytest
+from away import Counted, edit, fill, made, pushed, quiet, remote_of
+from trees import differences
+
+from gitvault.core.storage.packs import read_table
+from gitvault.errors import RemoteUnreachable
+from gitvault.remotes import partial, source
+from gitvault.remotes.places import Place
+from gitvault.remotes.remote import CHUNKS, Remote
+from gitvault.remotes.sealed import Sealed, learn
+from gitvault.vault import Vault
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> Iterator[Vault]:
+    """Several large files, and edits of one of them, each pushed by itself; `place` has it."""
+    with made(tmp_path / "vault.git", "desk") as vault:
+        yield vault
+
+
+def saved(vault: Vault, place: Place, tmp_path: Path, times: int = 3) -> Path:
+    folder = tmp_path / "work"
+    fill(folder, 1)
+    for number in range(4):
+        (folder / f"more{number}.bin").write_bytes((folder / "large.bin").read_bytes()[number * 99 :][:90_000][::-1])
+    for number in range(times):
+        edit(folder, 50_000 * number)
+        vault.create_snapshot(folder, project="work")
+        pushed(vault, place)
+    return folder
+
+
+def restored(place: Place, target: Path, paths: Sequence[bytes] = ()) -> list[str]:
+    done = partial.restore(remote_of(None, place), "", "work", str(target), paths=paths, progress=quiet)
+    return [problem.reason for problem in done.problems]
+
+
+def test_what_is_wanted_comes_once(vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gitvault.remotes.push._PART_SIZE", 60_000)
+    # Several rounds: one is restored while the next one comes.
+    monkeypatch.setattr(source, "_ROUND", 150_000)
+    place = Counted(tmp_path / "place")
+    folder = saved(vault, place, tmp_path, times=1)
+    place.requests.clear()
+    assert restored(place, tmp_path / "out") == []
+    assert differences(folder, tmp_path / "out") == {}
+    there = sum(stored.size for stored in Counted(tmp_path / "place").names())
+    assert place.requests["down"] < 1.1 * there
+    place.requests.clear()
+    assert restored(place, tmp_path / "part", [b"mid.bin"]) == []
+    assert place.requests["down"] < 0.2 * there, "of one file only the frames"
+
+
+def test_a_sealed_pack_is_opened_once_whatever_is_wanted_of_it(
+    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gitvault.remotes.push._PART_SIZE", 60_000)
+    monkeypatch.setattr(source, "_MANY", 100_000)
+    identity = pyrage.x25519.Identity.generate()
+    (tmp_path / "key").write_text(f"{identity}\n")
+    inner = Counted(tmp_path / "place")
+    place = Sealed(inner, [str(identity.to_public())], b"k" * 32, tmp_path / "key")
+    folder = saved(vault, place, tmp_path)
+    names: Counter[str] = Counter()
+    inner.fail = lambda what, name: names.update([name] if what == "get" else [])
+    assert restored(place, tmp_path / "out") == []
+    assert differences(folder, tmp_path / "out") == {}
+    assert {name: count for name, count in names.items() if count > 1} == {}
+
+
+def test_a_pack_whose_bases_are_gone_gives_what_is_whole(vault: Vault, tmp_path: Path) -> None:
+    place = Counted(tmp_path / "place")
+    folder = saved(vault, place, tmp_path)
+    packs = {path: read_table(path) for path in (tmp_path / "place/chunks").iterdir()}
+    first = next(path for path, table in packs.items() if not any(frame.bases for frame in table.frames))
+    assert any(frame.bases for table in packs.values() for frame in table.frames), "the edits are coded against it"
+    first.unlink()
+    said = restored(place, tmp_path / "out")
+    assert len(said) == 6
+    assert (tmp_path / "out/src/file3.txt").read_text() == (folder / "src/file3.txt").read_text()
+
+
+def test_without_network_a_restore_waits_once(vault: Vault, tmp_path: Path) -> None:
+    place = Counted(tmp_path / "place")
+    saved(vault, place, tmp_path, times=1)
+    tries: list[str] = []
+
+    def cut(what: str, name: str) -> RemoteUnreachable | None:
+        if not name.startswith(CHUNKS):
+            return None
+        tries.append(name)
+        return RemoteUnreachable("the cable")
+
+    place.fail = cut
+    with pytest.raises(RemoteUnreachable, match="the cable"):
+        restored(place, tmp_path / "out")
+    assert len(tries) <= 8, "those under way, not one for each file"
+
+
+def test_older_versions_are_asked_for_only_when_the_newest_says_nothing(
+    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity = pyrage.x25519.Identity.generate()
+    (tmp_path / "key").write_text(f"{identity}\n")
+    place = Counted(tmp_path / "place")
+    recipients = [str(identity.to_public())]
+    saved(vault, Sealed(place, recipients, b"k" * 32, tmp_path / "key"), tmp_path, times=1)
+
+    def never(name: str) -> Iterator[bytes]:
+        yield from ()
+        raise AssertionError(name)
+
+    monkeypatch.setattr(place, "versions", never)
+    assert learn(place, tmp_path / "key") == (b"k" * 32, recipients)
+    sealed = Sealed(place, recipients, b"k" * 32, tmp_path / "key")
+    assert Remote(sealed, "the place").vault_id() == vault.config.id
+
+
+def test_what_is_asked_for_comes_and_no_more(vault: Vault, tmp_path: Path) -> None:
+    place = Counted(tmp_path / "place")
+    saved(vault, place, tmp_path, times=1)
+    remote = remote_of(None, place)
+    tip = vault.history.tip("work")
+    assert tip
+    large = {entry.path: entry.pointer for entry in vault.entries("work") if entry.pointer}
+    part, bringing = partial.open_partial(remote, remote.records(vault.config.id).values(), tmp_path / "part.git")
+    with part:
+        assert not part.history.objects.contains(tip)
+        assert bringing.fetch_objects(tip.hex()[:10])
+        assert not bringing.fetch_objects("0" * 40)
+        assert part.history.objects.contains(tip)
+        [text] = [entry.blob for entry in vault.entries("work", b"src/file3.txt")]
+        bringing.fetch_many([text])
+        assert part.history.objects.contains(text)
+        bringing.fetch_files([large[b"mid.bin"]])
+        assert part.store.has(large[b"mid.bin"])
+        assert not part.store.has(large[b"large.bin"])
