@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from importlib import import_module
-from threading import Timer
+from threading import Lock, Timer
 from typing import Any, Self
 
 from gitvault import errors
@@ -23,11 +23,13 @@ SECONDS = 120.0
 
 
 class Confined:
-    """A process that calls functions; it starts with the first call, and again when one has ended it."""
+    """A process that calls functions, one at a time; it starts with the first call, and again when one has ended it."""
 
     def __init__(self, *, memory: int = MEMORY) -> None:
         self._memory = memory
         self._process: Any = None
+        # Two threads on one pipe would read each other's answers, or none.
+        self._turn = Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -51,26 +53,27 @@ class Confined:
         """
         from gitvault.core.utils.process import start_python
 
-        if not self._process:
-            self._process = start_python(__spec__.name, [str(self._memory)])
-        process = self._process
-        began = time.monotonic()
-        timer = Timer(seconds, process.kill)
-        timer.start()
-        try:
-            process.stdin.write(json.dumps([function, *arguments]).encode() + b"\n")
-            process.stdin.flush()
-            said = process.stdout.readline()
-        except BrokenPipeError:
-            said = b""
-        finally:
-            timer.cancel()
-        what = os.path.basename(str(arguments[0])) if arguments else function
-        if not said.endswith(b"\n"):
-            self.close()
-            is_late = time.monotonic() - began >= seconds
-            why = f"not read within {seconds:g} seconds" if is_late else "the process that read it ended"
-            raise UnsupportedMedia(f"{what}: {why}; the file may be damaged; its bytes are saved")
+        with self._turn:
+            if not self._process:
+                self._process = start_python(__spec__.name, [str(self._memory)])
+            process = self._process
+            began = time.monotonic()
+            timer = Timer(seconds, process.kill)
+            timer.start()
+            try:
+                process.stdin.write(json.dumps([function, *arguments]).encode() + b"\n")
+                process.stdin.flush()
+                said = process.stdout.readline()
+            except BrokenPipeError:
+                said = b""
+            finally:
+                timer.cancel()
+            what = os.path.basename(str(arguments[0])) if arguments else function
+            if not said.endswith(b"\n"):
+                self.close()
+                is_late = time.monotonic() - began >= seconds
+                why = f"not read within {seconds:g} seconds" if is_late else "the process that read it ended"
+                raise UnsupportedMedia(f"{what}: {why}; the file may be damaged; its bytes are saved")
         answer = json.loads(said)
         if "error" in answer:
             kind = getattr(errors, answer["error"], None)

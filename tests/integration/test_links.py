@@ -114,6 +114,9 @@ def test_what_is_carried_is_stored_once_and_read_once(disk: Path, vault: Vault) 
     with CreativeVault("forest", disk / "forest", vault=vault.path) as forest:
         first = forest.backup_with_links("with all it needs")
         assert first.bytes_stored < 2 * len(LARGE)
+        # What comes and goes beside what is carried is no change.
+        (disk / "lib" / "unused.png").unlink()
+        (disk / "other").mkdir()
         again = forest.backup_with_links()
         assert again.unchanged
         (disk / "more" / "rock.1001.png").write_bytes(b"rock 1 edited")

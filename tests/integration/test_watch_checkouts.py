@@ -338,6 +338,7 @@ NOT_NEEDED = ("socket", "concurrent.futures", "tempfile", "gitvault.core.models.
 NOT_NEEDED += ("gitvault.core.backup_engine.snapshot", "gitvault.core.versioning.contents", "gitvault.core.utils.lock")
 
 
+@pytest.mark.no_cover  # which imports more
 def test_nothing_touched_is_answered_from_memory_and_with_little_imported(vault: Vault, root: Path) -> None:
     project = vault.add_project(root)
     rest()

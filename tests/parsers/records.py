@@ -119,6 +119,9 @@ class _Area:
     def paths(self, below: bytes = b"") -> Iterator[bytes]:
         return iter(path for path in self._paths if path.startswith(below))
 
+    def named(self, name: bytes, below: bytes = b"", *, depth: int = 1) -> Iterator[tuple[bytes, bytes]]:
+        return ((path, self._data) for path in self.paths(below) if path.rpartition(b"/")[2] == name)
+
     def read(self, path: bytes) -> bytes:
         return self._data
 

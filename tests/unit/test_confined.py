@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,10 @@ def test_errors_of_ours_keep_their_kind_and_those_of_libraries_become_a_line(rea
             child.call(readers + "refuse", "a.psd")
         with pytest.raises(UnsupportedMedia, match=r"^a\.psd: cannot be read: ValueError: bad header; its bytes"):
             child.call(readers + "stumble", "a.psd")
+
+
+def test_threads_take_turns_and_each_gets_its_own_answer(readers: str) -> None:
+    names = [f"{number}.psd" for number in range(50)]
+    with Confined() as child, ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda name: child.call(readers + "element", name)[0]["name"], names))
+    assert found == names

@@ -119,11 +119,13 @@ def restore_element(
         elements = _elements(writer, old)
         element = find(elements, wanted, _shown(source))
         stale = writer.call(_READERS + "spliced", str(current), str(old), element.id, str(temporary), seconds=_SECONDS)
-        output_now = _witness(second, temporary)
+        of_old, of_current = then.result(), before.result()
+        # Only now is the second witness free.
+        of_output = _witness(second, temporary)
         proof = prove(
-            then.result(),
-            before.result(),
-            output_now,
+            of_old,
+            of_current,
+            of_output,
             restored=family(elements, element.id),
             replaced=family(_elements(writer, current), element.id),
         )
@@ -136,7 +138,7 @@ def restore_element(
                 "nothing was written"
             )
         if stale:
-            stale = _recomposed(writer, second, current, temporary, output_now, stale)
+            stale = _recomposed(writer, second, current, temporary, of_output, stale)
         return RestoredElement(element.id, str(output), proof.unchanged, proof.changed, proof.holds, stale)
 
 

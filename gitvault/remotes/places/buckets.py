@@ -37,11 +37,11 @@ _SENTENCES: tuple[tuple[str, type[RemoteError], str], ...] = (
     ("SignatureDoesNotMatch", RemoteRefused, "the secret does not fit the access key"),
     ("QuotaExceeded", RemoteFull, "the quota is reached; prune the remote, or have it raised"),
     ("InsufficientStorage", RemoteFull, "the server has no room left"),
-    ("507", RemoteFull, "the server has no room left"),
+    ("status code: 507", RemoteFull, "the server has no room left"),
     ("SlowDown", RemoteUnreachable, "the server wants fewer requests; run again later"),
     ("AccessDenied", RemoteRefused, "access denied; look at the rights of these credentials"),
-    ("401", RemoteRefused, "access denied; look at the credentials"),
-    ("403", RemoteRefused, "access denied; look at the rights of these credentials"),
+    ("status code: 401", RemoteRefused, "access denied; look at the credentials"),
+    ("status code: 403", RemoteRefused, "access denied; look at the rights of these credentials"),
     ("after 0 retries", RemoteUnreachable, "no sound answer; run again later"),
 )
 
