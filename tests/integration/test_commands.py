@@ -375,6 +375,7 @@ def test_status_and_log_import_nothing_heavy(git_vault: Command, project: Path, 
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and pipes")
+@pytest.mark.no_cover  # whose tracer, interrupted, waits for itself
 def test_a_reader_that_leaves_and_ctrl_c_are_quiet(git_vault: Command, project: Path, home: Path) -> None:
     for number in range(3000):
         (project / f"a rather long name to fill the pipe {number}").touch()

@@ -561,6 +561,18 @@ def test_a_pack_with_other_bytes_than_it_says_is_not_taken_in(one: Vault, place:
         assert name not in Noted(two, "origin", "read").names()
 
 
+def test_a_pack_of_git_that_is_none_is_a_defect(one: Vault, place: Counted) -> None:
+    content = b"PACK" + bytes(40)
+    name = name_of("git/", content, ".pack")
+    place.put(name, content)
+    [mine] = remote_of(None, place).records(one.config.id).values()
+    known = remote_of(None, place).index([mine])
+    run = index.merge(known, (), [index.Part(name, len(content))], [], place.put)
+    put_record(place, replace(mine, chain="f" * 32, machine="evil", refs={}, runs=(run,)))
+    found = verify(remote_of(None, place), one.config.id, data=True, progress=quiet).defects
+    assert [(defect.kind, defect.object) for defect in found] == [("pack", name)]
+
+
 def test_whatever_answer_gets_lost_no_pushed_snapshot_does(one: Vault, place: Counted, tmp_path: Path) -> None:
     """Two machines in turn, clocks apart; one put after the other fails, or arrives and nobody hears of it."""
     two, _ = cloned(place, tmp_path / "two.git", "laptop")

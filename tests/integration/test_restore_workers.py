@@ -128,6 +128,7 @@ def test_one_core_needs_no_workers(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+@pytest.mark.no_cover  # whose tracer, interrupted, waits for itself
 def test_an_interrupted_restore_leaves_whole_files_and_no_process(project: Path, vault: Vault, tmp_path: Path) -> None:
     """Ctrl-C goes to every process of the terminal's group."""
     program = f"""
