@@ -111,6 +111,10 @@ def test_a_port_that_is_taken_is_told(lantern: GameVault, tmp_path: Path) -> Non
         pass
 
 
+def test_to_listen_the_project_has_to_be_named(command: Run) -> None:
+    assert command("playtest", "listen").returncode == 129
+
+
 @pytest.mark.no_cover  # whose tracer, interrupted, waits for itself
 def test_the_command_listens(lantern: GameVault, vault: Vault, command: Run) -> None:
     assert lantern.project.name == "lantern"
@@ -125,7 +129,6 @@ def test_the_command_listens(lantern: GameVault, vault: Vault, command: Run) -> 
         process.send_signal(signal.SIGINT)
         [kept] = json.loads(process.stdout.read())
     assert (kept["build"], kept["events"], process.returncode) == ("b1", 2, 0)
-    assert command("playtest", "listen").returncode == 129
     rows = json.loads(command("playtest", "funnel", "b1", "--json").stdout)
     assert rows == [{"name": "cave", "sessions": 1}, {"name": "roof", "sessions": 1}]
     assert "100%" in command("playtest", "funnel", "b1").stdout
