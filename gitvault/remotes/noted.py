@@ -4,9 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from gitvault.core.utils.files import Disk
 from gitvault.errors import GitVaultError
-from gitvault.vault import Vault
+
+if TYPE_CHECKING:
+    from gitvault.vault import Vault
+
+
+def read_names(path: Path) -> set[str]:
+    """The names in a file; none where it cannot be read."""
+    with suppress(OSError):
+        return set(path.read_text("ascii").split())
+    return set()
+
+
+def write_names(path: Path, names: Iterable[str], disk: Disk) -> None:
+    """Let a file hold these names, durably. Raises OSError, StorageFullError."""
+    disk.make_folder(path.parent)
+    disk.write_durably(path, "".join(f"{name}\n" for name in sorted(set(names))).encode())
 
 
 class Noted:
@@ -20,12 +38,9 @@ class Noted:
 
     def names(self) -> set[str]:
         """What is remembered."""
-        with suppress(OSError):
-            return set(self._path.read_text("ascii").split())
-        return set()
+        return read_names(self._path)
 
     def note(self, names: Iterable[str]) -> None:
         """Remember these, and no others, as far as that can be."""
         with suppress(OSError, GitVaultError):
-            self._disk.make_folder(self._path.parent)
-            self._disk.write_durably(self._path, "".join(f"{name}\n" for name in sorted(set(names))).encode())
+            write_names(self._path, names, self._disk)

@@ -35,6 +35,7 @@ from gitvault.errors import (
 )
 from gitvault.remotes import records
 from gitvault.remotes.index import Index, Part
+from gitvault.remotes.noted import read_names, write_names
 from gitvault.remotes.places import Place
 from gitvault.remotes.records import Record
 from gitvault.remotes.sealed import Sealed, is_sealed
@@ -249,15 +250,11 @@ class Remote:
         return found, numbers.get(chain, 0)
 
     def _noted(self, file: str) -> set[str]:
-        try:
-            return set((self._cache / file).read_text("ascii").split()) if self._cache else set()
-        except OSError:
-            return set()
+        return read_names(self._cache / file) if self._cache else set()
 
     def _note(self, file: str, names: Iterable[str]) -> None:
         if self._cache is not None:
-            self._disk.make_folder(self._cache)
-            self._disk.write_durably(self._cache / file, "".join(f"{name}\n" for name in sorted(names)).encode())
+            write_names(self._cache / file, names, self._disk)
 
     def _contents(self, name: str) -> Iterator[bytes]:
         # A sealed place that says damaged has tried all there is.

@@ -67,6 +67,17 @@ def again(vault: Vault, place: Counted) -> PushReport:
     return push(vault, remote_of(vault, place, "origin"), settings.get(vault.path, "origin"), progress=quiet)
 
 
+def comes_back_without(chain: str, place: Counted, tmp_path: Path) -> None:
+    """A clone has all three snapshots, whole, when the records of a chain are gone."""
+    for path in (tmp_path / "place" / "machines" / chain).iterdir():
+        path.unlink()
+    two, report = cloned(place, tmp_path / "two.git", "laptop")
+    with two:
+        assert report.missing == ()
+        assert len(two.list_snapshots()) == 3
+        assert two.verify(data=True).ok
+
+
 def forget_older(vault: Vault) -> None:
     vault.prune(Retention(last=1), yes=True)
     vault.sweep()
@@ -472,13 +483,7 @@ def test_what_another_machine_says_is_there_is_sent_all_the_same(one: Vault, pla
         (git.name, "the index says"),
         (chunks.name, "the index says"),
     }
-    for path in (tmp_path / "place" / "machines" / ("f" * 32)).iterdir():
-        path.unlink()
-    two, report_of_clone = cloned(place, tmp_path / "two.git", "laptop")
-    with two:
-        assert report_of_clone.missing == ()
-        assert len(two.list_snapshots()) == 3
-        assert two.verify(data=True).ok
+    comes_back_without("f" * 32, place, tmp_path)
 
 
 def test_what_was_read_of_another_machine_is_not_sent_again(one: Vault, place: Counted, tmp_path: Path) -> None:
@@ -506,13 +511,7 @@ def test_who_writes_into_the_chain_of_another_is_not_believed(one: Vault, place:
     # What the machine had pushed itself is not sent again.
     assert len(place.put_names) - before < 8
     assert pushed(one, place).uploaded == 0
-    for path in (tmp_path / "place" / "machines" / chain).iterdir():
-        path.unlink()
-    two, report_of_clone = cloned(place, tmp_path / "two.git", "laptop")
-    with two:
-        assert report_of_clone.missing == ()
-        assert len(two.list_snapshots()) == 3
-        assert two.verify(data=True).ok
+    comes_back_without(chain, place, tmp_path)
 
 
 def test_a_place_that_shows_an_old_list_costs_nothing(one: Vault, place: Counted, tmp_path: Path) -> None:

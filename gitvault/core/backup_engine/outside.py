@@ -58,13 +58,12 @@ def folders(
     made: dict[bytes, Folder] = {}
     for disk, entries in by_folder.items():
         _folder(root, name, disk, rows, made).entries.extend(sorted(entries.items()))
-    for path in sorted(made, reverse=True):
+    for inside, folder in sorted(made.items(), reverse=True):
         # As old as what is carried of it: a home folder changes all the time, which is no change of the project.
-        folder = made[path]
         times = [found.st_mtime_ns for _, found in folder.entries]
-        times += [made[path + b"/" + below].stat.st_mtime_ns for below in folder.folders]
+        times += [made[inside + b"/" + below].stat.st_mtime_ns for below in folder.folders]
         folder.stat = os.stat_result(tuple(folder.stat), {"st_mtime_ns": max(times)})
-    return [made[path] for path in sorted(made)]
+    return [made[inside] for inside in sorted(made)]
 
 
 def _folder(root: Path, name: str, disk: str, rows: Mapping[bytes, Row], made: dict[bytes, Folder]) -> Folder:
