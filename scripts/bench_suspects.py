@@ -20,7 +20,9 @@ from typing import Any
 from gitvault.personas.game.feedback import Feedback
 from gitvault.personas.game.insight import Suspect, categories
 from gitvault.personas.game.insight.changes import is_readable
-from gitvault.personas.game.insight.suspects import Change, clues, suspects
+from gitvault.personas.game.insight.clues import clues
+from gitvault.personas.game.insight.suspects import suspects
+from gitvault.personas.game.insight.touched import Change
 
 CASES = Path(__file__).with_name("breakages.toml")
 HELD_OUT = CASES.with_name("breakages_held_out.toml")

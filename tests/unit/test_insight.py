@@ -14,9 +14,11 @@ from gitvault.personas.game.insight import Suspect, categories
 from gitvault.personas.game.insight.alike import LEAST, Group, alike, groups
 from gitvault.personas.game.insight.alike import words as words_of
 from gitvault.personas.game.insight.categories import FILE, Category, Match, Rules, builtin, of_project
+from gitvault.personas.game.insight.clues import Clues, clues, words
 from gitvault.personas.game.insight.signatures import KIND, Frame, frame, frames, headline, plain_function, signature
 from gitvault.personas.game.insight.spikes import RATE, WINDOW, Played, Spike, adjusted, spikes, upper_tail
-from gitvault.personas.game.insight.suspects import Change, Clues, clues, references, suspects, words
+from gitvault.personas.game.insight.suspects import suspects
+from gitvault.personas.game.insight.touched import Change, references
 
 
 def said(text: str = "", *stack: str, kind: str = "crash", sig: str = "", scene: str = "", **more: object) -> Feedback:
