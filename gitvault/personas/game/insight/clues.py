@@ -30,6 +30,8 @@ _LACKS = re.compile(
     r"|no attribute|not contain a definition|(?:cannot|could not|unable to|failed to) (?:find|resolve|open|load)"
     r"|has no (?:member|method|property)|invalid (?:get|set|call|access)|unknown (?:identifier|symbol|function|member)"
 )
+# Not what is asked of nothing is missing there, but what should have been something.
+_OF_NOTHING = re.compile(r"(?i)base:? '?(?:nil|null)\b|null instance|null reference|of (?:null|undefined)\b|NoneType")
 _NOT_FOUND = re.compile(r"(?i)not found:\W{0,4}([\w/]{3,120})")
 # Of what it is a part: `base 'Reference (Palette.gd)'`, `type 'Resource (Stats)'`, `relative to "/root/Level/Player"`,
 # `'Player' object has no attribute`, `'Player' does not contain a definition`
@@ -91,8 +93,9 @@ def clues(records: Iterable[Feedback]) -> Clues:
         # Of a file's way its folders and its name are no identifiers.
         for quoted in _QUOTED.findall(_WAY.sub(" ", text)):
             found.names.update(set(WORD.findall(quoted)))
-        found.names.update(filter(_is_identifier, {*WORD.findall(text)}))
-        _add_lacking(found, text)
+        # What else stands in a line that says what is not there is the engine's.
+        rest = "\n".join(line for line in text.splitlines() if not _add_lacking(found, line))
+        found.names.update(filter(_is_identifier, {*WORD.findall(rest)}))
         prose = "\n".join(line for line in text.splitlines() if not frame(line))
         _add_words(found, _PATH.sub(" ", prose))
         if record.scene:
@@ -102,14 +105,18 @@ def clues(records: Iterable[Feedback]) -> Clues:
     return found
 
 
-def _add_lacking(found: Clues, text: str) -> None:
-    for line in filter(_LACKS.search, text.splitlines()):
-        owners = {plain(next(filter(None, groups))) for groups in _OWNER.findall(line)}
-        said = [*_QUOTED.findall(_OWNER.sub(" ", line)), *_NOT_FOUND.findall(line)]
-        # Of a way to a node its end is what is not there.
-        ends = (WORD.findall(one.rpartition("/")[2]) for one in said if not _PATH.fullmatch(one))
-        found.lacking |= {plain(name) for names in ends for name in names if name.lower() not in _COMMON}
-        found.owners |= owners
+def _add_lacking(found: Clues, line: str) -> bool:
+    """Whether a line of a message says what is not there."""
+    if not _LACKS.search(line) or _OF_NOTHING.search(line):
+        return False
+    said = [*_QUOTED.findall(_OWNER.sub(" ", line)), *_NOT_FOUND.findall(line)]
+    # Of a way to a node its end is what is not there.
+    ends = [WORD.findall(one.rpartition("/")[2]) for one in said if not _PATH.fullmatch(one)]
+    names = {name for names in ends for name in names if name.lower() not in _COMMON}
+    found.names.update(names)
+    found.lacking |= {plain(name) for name in names}
+    found.owners |= {plain(next(filter(None, groups))) for groups in _OWNER.findall(line)}
+    return bool(names)
 
 
 def _add_words(found: Clues, prose: str) -> None:

@@ -35,6 +35,8 @@ _CALLED = 5.0
 """Of a function that the stack's line calls."""
 _ON_THE_LINE = 0.9
 """Of a name's weight, where the report does not say it but the line of code that its stack names."""
+_ALSO_THERE = 0.5
+"""Of that, where the message names what is not there."""
 _CLASS_ON_THE_LINE = 6.0
 _GIVEN, _MOST_GIVEN = 0.7, 5
 """Where the line uses a variable: what the statement names that gave it its value, of so many variables."""
@@ -44,8 +46,9 @@ _WORD_OF_A_NUMBER = 3.5
 _OF_A_FOLDER, _OF_PART_OF_A_NAME = 0.7, 0.75
 _WHOLLY_NEW = 0.8
 """Of words in a file that was not there before: it did not break what worked."""
-_NEIGHBOUR = 4.0
-_SCENE, _IN_SCENE = 5.0, 2.5
+_NEIGHBOUR, _USES = 4.0, 0.75
+"""What is used breaks what uses it; the other way round less often."""
+_SCENE, _IN_SCENE, _WANTS_IT = 5.0, 2.5, 2.5
 _TOPIC = 1.5
 _RECENT = 0.5
 _PLAIN = {"code": 0.6, "text": 0.4, "image": 0.1, "audio": 0.1, "model": 0.2}
@@ -367,9 +370,10 @@ def _statement(content: Sequence[bytes], line: int) -> str:
 def _by_identifier(told: Clues, lines: Sequence[_Line], one: _Scored, counts: _Counts) -> None:
     """Identifiers of reports, and of the code they name, in what came and went; the rarer, the more they say."""
     said: dict[str, tuple[float, str]] = {plain(name): (1.0, name) for name in told.names}
+    on_the_line = _ON_THE_LINE * (_ALSO_THERE if told.lacking else 1.0)
     for line in lines:
         for name in line.names:
-            said.setdefault(plain(name), (_ON_THE_LINE * line.worth, f"{name}, of {line.place},"))
+            said.setdefault(plain(name), (on_the_line * line.worth, f"{name}, of {line.place},"))
     # Its own stack names it anyway.
     in_stack = any(reason.startswith("in the stack") for _, reason in one.scores)
     stem = "" if in_stack else plain(_stem(to_text(one.change.path)))
@@ -463,6 +467,9 @@ def _by_neighbours(
                 if reached != path and _same_end(target, to_text(reached)) >= min(2, target.count("/") + 1):
                     more = _GONE if by_path[reached].change.state == "deleted" else 0.0
                     gain(reached, worth + more, f"{what} {to_line(path)} uses it")
+    for one in seen:
+        if one.change.state != "deleted" and told.lacking & one.touched.names.keys():
+            anchors.setdefault(one.change.path, (_WANTS_IT, "what wants it,"))
     wanted = {to_text(path).rpartition("/")[2]: (path, said) for path, said in anchors.items()}
     for one in seen:
         if one.change.state == "deleted":
@@ -470,6 +477,6 @@ def _by_neighbours(
         for target in references(newer(one.change.path), numbers):
             path, (worth, what) = wanted.get(target.rpartition("/")[2], (b"", (0.0, "")))
             if path and path != one.change.path:
-                gain(one.change.path, worth * 0.75, f"it uses {what} {to_line(path)}")
+                gain(one.change.path, worth * _USES, f"it uses {what} {to_line(path)}")
     for path, (score, reason) in gains.items():
         by_path[path].add(score, reason)
