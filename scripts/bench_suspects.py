@@ -4,8 +4,8 @@
 
 FOLDER holds clones of the projects that the three files of breakages name. The weights were chosen while looking at the
 first, the rules while looking at the second, too; the third was written down before and ranked once. WORDs: only
-breakages with one in their name. Exit code 1 when of the first fewer than 12 come first, or fewer than 18 within the first
-five.
+breakages with one in their name. Exit code 1 when of the first fewer than 12 come first, or fewer than 18 are within
+the first five.
 """
 
 from __future__ import annotations
