@@ -87,7 +87,7 @@ def _log(session: Session, arguments: Namespace) -> Answer:
 
 
 def _folded(found: Sequence[Snapshot]) -> dict[str, int]:
-    """Of days on which a project has very many snapshots those in the middle: the newest with their number, the others 0.
+    """Of days with very many snapshots of a project those in the middle: the newest with their number, the others 0.
 
     What somebody has tagged, and the day's newest and oldest, stay.
     """
