@@ -107,9 +107,13 @@ def clues(records: Iterable[Feedback]) -> Clues:
 
 def _add_lacking(found: Clues, line: str) -> bool:
     """Whether a line of a message says what is not there."""
-    if not _LACKS.search(line) or _OF_NOTHING.search(line):
+    lacks = _LACKS.search(line)
+    if not lacks or _OF_NOTHING.search(line):
         return False
-    said = [*_QUOTED.findall(_OWNER.sub(" ", line)), *_NOT_FOUND.findall(line)]
+    quoted = [(found.start(), found[1]) for found in _QUOTED.finditer(_OWNER.sub(_blank, line))]
+    # What is quoted next, else last before; other quotes tell who wanted it.
+    after, before = [text for at, text in quoted if at > lacks.start()], [text for at, text in quoted]
+    said = [*(after[:1] or before[-1:]), *_NOT_FOUND.findall(line)]
     # Of a way to a node its end is what is not there.
     ends = [WORD.findall(one.rpartition("/")[2]) for one in said if not _PATH.fullmatch(one)]
     names = {name for names in ends for name in names if name.lower() not in _COMMON}
@@ -117,6 +121,10 @@ def _add_lacking(found: Clues, line: str) -> bool:
     found.lacking |= {plain(name) for name in names}
     found.owners |= {plain(next(filter(None, groups))) for groups in _OWNER.findall(line)}
     return bool(names)
+
+
+def _blank(found: re.Match[str]) -> str:
+    return " " * len(found[0])
 
 
 def _add_words(found: Clues, prose: str) -> None:

@@ -191,14 +191,14 @@ def suspects(
     places = _places(told, present, [one.change.path for one in seen if one.change.state == "deleted"])
     lines = list(_lines(places, newer))
     counts = _Counts.of(seen)
+    judged = [one for one in seen if one.change.path not in went_on]
     for one in seen:
         _by_name(told, one, numbers or {})
-        if one.change.path in went_on:
-            continue
+    for one in judged:
         _by_stack(told, one, places.get(one.change.path, ()))
         _by_identifier(told, lines, one, counts)
         _by_words(told, lines, one, counts)
-        _by_topic(told, one, topics or {})
+    _by_topic(told, judged, topics or {}, counts)
     _by_neighbours(told, seen, places, present, newer, numbers or {})
     for one in seen:
         if one.change.recency and len(seen) > 1:
@@ -411,7 +411,12 @@ def _by_words(told: Clues, lines: Sequence[_Line], one: _Scored, counts: _Counts
     for weight, heard, (place, having), where in (
         (_WORD_IN_PATH, said, (one.path_words, counts.path_words), "in its name"),
         (_WORD_OF_THE_LINE, of_lines, (one.path_words, counts.path_words), "of the stack's line in its name"),
-        (_WORD_OF_A_NUMBER, said, (one.touched.tweaked.keys(), counts.words), "in a line whose number changed"),
+        (
+            _WORD_OF_A_NUMBER / (1 + math.log1p(len(one.touched.tweaked) / 50)),
+            said,
+            (one.touched.tweaked.keys(), counts.words),
+            "in a line whose number changed",
+        ),
         (_WORD_IN_CHANGE * dense, said, within, "in what changed"),
     ):
         fitting = []
@@ -425,13 +430,21 @@ def _by_words(told: Clues, lines: Sequence[_Line], one: _Scored, counts: _Counts
             one.add(weight * score * share * (1.0 if one.made_of else _WHOLLY_NEW), f"“{word}” {where}")
 
 
-def _by_topic(told: Clues, one: _Scored, topics: Mapping[str, Iterable[str]]) -> None:
-    """What people talk about when files of a kind are broken."""
-    name = one.change.path.rpartition(b"/")[2].decode("utf-8", "replace").lower()
-    for word, endings in topics.items():
-        if word in told.words and name.endswith(tuple(endings)):
-            one.add(_TOPIC * told.words[word] / max(told.words.values()), f"“{word}” is about such files")
-            return
+def _by_topic(told: Clues, seen: Sequence[_Scored], topics: Mapping[str, Iterable[str]], counts: _Counts) -> None:
+    """What people talk about when files of a kind are broken; the fewer of the changes are, the more it says."""
+    most = max(told.words.values(), default=1)
+    best: dict[bytes, tuple[float, str]] = {}
+    for word in topics.keys() & told.words.keys():
+        endings = tuple(topics[word])
+        fitting = [
+            one.change.path for one in seen if to_text(one.change.path).rpartition("/")[2].lower().endswith(endings)
+        ]
+        score = _TOPIC * told.words[word] / most * counts.rare(len(fitting))
+        for path in fitting:
+            best[path] = max(best.get(path, (0.0, "")), (score, f"“{word}” is about such files"))
+    for one in seen:
+        if one.change.path in best:
+            one.add(*best[one.change.path])
 
 
 def _by_neighbours(
