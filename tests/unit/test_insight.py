@@ -15,6 +15,7 @@ from gitvault.personas.game.insight.alike import LEAST, Group, alike, groups
 from gitvault.personas.game.insight.alike import words as words_of
 from gitvault.personas.game.insight.categories import FILE, Category, Match, Rules, builtin, of_project
 from gitvault.personas.game.insight.clues import Clues, clues, words
+from gitvault.personas.game.insight.places import Line, Place, lines_of, places_of, same_end
 from gitvault.personas.game.insight.signatures import KIND, Frame, frame, frames, headline, plain_function, signature
 from gitvault.personas.game.insight.spikes import RATE, WINDOW, Played, Spike, adjusted, spikes, upper_tail
 from gitvault.personas.game.insight.suspects import suspects
@@ -418,6 +419,20 @@ def test_a_stack_is_of_files_that_are_there() -> None:
     found = {one.path: one for one in ranked(said("Nil", "at: b (res://src/board.gd:2)"), older, newer)}
     assert not any("in the stack" in reason for reason in found[b"old/Board.gd"].reasons)
     assert any("in the stack" in reason for reason in found[b"src/board.gd"].reasons)
+
+
+def test_where_a_stack_is_and_what_its_line_names() -> None:
+    code = b"func hit(by):\n\tvar bar = $HealthBar\n\tbar.value -= by.damage\n"
+    present = [b"src/player.gd", b"old/player.gd", b"src/Hero.cpp"]
+    stack = [(Frame("hit", "res://src/player.gd", 3), 1.0), (Frame("AHero::Jump", "", 0), 0.5)]
+    places = places_of(stack, present, [b"gone/player.gd"])
+    assert places == {b"src/player.gd": [Place(stack[0][0], 1.0, 1.0)], b"src/Hero.cpp": [Place(stack[1][0], 0.4, 1.0)]}
+    line, given = lines_of(places, {b"src/player.gd": code}.__getitem__)
+    assert line == Line("src/player.gd:3", 1.0, frozenset({"bar", "value", "damage"}))
+    assert given.names == {"HealthBar"} and given.worth < 1
+    assert [same_end(a, "a/b/C.gd") for a in ("x/B/c.gd", "c.gd", "d.gd")] == [2, 1, 0]
+    # Where nothing is left of it, what went is where it was.
+    assert list(places_of(stack[:1], [], [b"gone/player.gd"])) == [b"gone/player.gd"]
 
 
 def test_what_a_report_begins_with_is_what_it_is_about() -> None:

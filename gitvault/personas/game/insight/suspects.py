@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from gitvault.core.utils.kinds import kind_of
 from gitvault.core.utils.names import to_line, to_text
-from gitvault.personas.game.insight.clues import WORD, Clues, plain, words
-from gitvault.personas.game.insight.signatures import Frame, plain_function
+from gitvault.personas.game.insight.clues import Clues, plain, words
+from gitvault.personas.game.insight.places import Line, Place, lines_of, places_of, same_end
+from gitvault.personas.game.insight.signatures import plain_function
 from gitvault.personas.game.insight.touched import Change, Fate, Read, Touched, counterparts, references, touched
 
 # What each kind of evidence weighs. Fitted by hand on the breakages of docs/insight.md.
@@ -38,8 +38,6 @@ _ON_THE_LINE = 0.9
 _ALSO_THERE = 0.5
 """Of that, where the message names what is not there."""
 _CLASS_ON_THE_LINE = 6.0
-_GIVEN, _MOST_GIVEN = 0.7, 5
-"""Where the line uses a variable: what the statement names that gave it its value, of so many variables."""
 _WORD_IN_PATH, _WORD_IN_CHANGE, _WORD_OF_THE_LINE = 4.0, 2.0, 1.5
 _WORD_OF_A_NUMBER = 3.5
 """Where nothing but numbers is another in its line."""
@@ -57,18 +55,6 @@ _SCENES = (b".tscn", b".scn", b".unity", b".umap", b".prefab", b".tmx", b".ldtk"
 _SETTINGS = (b"project.godot", b"manifest.json", b"game.uproject")
 _ASSETS = ("image", "audio", "video", "model", "font", "archive")
 _ASSET_ENDINGS = (b".tres", b".res", b".asset", b".mat", b".anim", b".controller", b".uasset", b".shader", b".gdshader")
-
-_ASSIGNS = re.compile(rb"\s*(?:[A-Za-z_@][\w<>\[\].]*\s+){0,4}(?:self\.|this\.)?([A-Za-z_]\w*)\s*(?::\s*\w*\s*)?=(?!=)")
-# Of any programming language.
-_KEYWORDS = frozenset(
-    re.findall(
-        r"\w+",
-        "and or not if else elif for while do in is as return var let const func def function new self this null nil "
-        "none true false int float double bool string void public private protected static class extends import from "
-        "get set yield await async try catch throw raise print assert case switch break continue range len size "
-        "append",
-    )
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,25 +130,6 @@ class _Counts:
         return max(0.05, math.log((of + 1) / max(count, 1)) / math.log(of + 1)) if of > 1 else 1.0
 
 
-class _Place(NamedTuple):
-    """A frame that is in a file."""
-
-    step: Frame
-    worth: float
-    """Of the place in the stack, and of how well it fits: at most 1."""
-    share: float
-    """Of as many files as fit as well."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Line:
-    """A line of code that a stack names."""
-
-    place: str
-    worth: float
-    names: frozenset[str]
-
-
 def suspects(
     told: Clues,
     changes: Sequence[Change],
@@ -188,8 +155,8 @@ def suspects(
         made_of = source or change.source or (change.path if change.state != "added" else b"")
         seen.append(_Scored(change, touched(change, source, before, newer), made_of, words(to_text(change.path))))
     present = [*(one.change.path for one in seen if one.change.state != "deleted"), *others]
-    places = _places(told, present, [one.change.path for one in seen if one.change.state == "deleted"])
-    lines = list(_lines(places, newer))
+    places = places_of(told.frames, present, [one.change.path for one in seen if one.change.state == "deleted"])
+    lines = list(lines_of(places, newer))
     counts = _Counts.of(seen)
     judged = [one for one in seen if one.change.path not in went_on]
     for one in seen:
@@ -216,26 +183,7 @@ def suspects(
 # ------------------------------------------------------------------------------------- evidence
 
 
-def _places(told: Clues, present: Sequence[bytes], gone: Sequence[bytes]) -> dict[bytes, list[_Place]]:
-    """The frames of each file: of all files those that fit best; one that is gone only where no other does."""
-    having: dict[str, list[bytes]] = defaultdict(list)
-    for path in (*present, *gone):
-        name = to_text(path).rpartition("/")[2].lower()
-        having[name].append(path)
-        having[f"{name.partition('.')[0]}."].append(path)
-    left = set(gone)
-    found: dict[bytes, list[_Place]] = defaultdict(list)
-    for step, worth in told.frames:
-        names = [step.file.rpartition("/")[2].lower()] if step.file else [f"{owner}." for owner in _owners(step)]
-        fits = {path: fit for name in names for path in having.get(name, ()) if (fit := _fits(step, path))}
-        alive = {path: fit for path, fit in fits.items() if path not in left} or fits
-        best = [path for path, fit in alive.items() if fit == max(alive.values())]
-        for path in best:
-            found[path].append(_Place(step, worth * alive[path], 1 / len(best)))
-    return found
-
-
-def _by_stack(told: Clues, one: _Scored, places: Sequence[_Place]) -> None:
+def _by_stack(told: Clues, one: _Scored, places: Sequence[Place]) -> None:
     """Files of frames, by their path's end, else by the class that is named like the file."""
     best: dict[str, float] = {}
     # Where all is new, that this line is says nothing.
@@ -258,37 +206,6 @@ def _by_stack(told: Clues, one: _Scored, places: Sequence[_Place]) -> None:
 
 def _better(best: dict[str, float], reason: str, score: float) -> None:
     best[reason] = max(score, best.get(reason, 0.0))
-
-
-def _fits(frame: Frame, path: bytes) -> float:
-    """How well a frame's file is that path, from 0 to 1."""
-    here = path.decode("utf-8", "replace")
-    name = here.rpartition("/")[2]
-    if frame.file:
-        there = frame.file.removeprefix("res://")
-        if there.rpartition("/")[2].lower() != name.lower():
-            return 0.0
-        same = _same_end(there, here)
-        # All of the shorter path, or as far as folders of a build machine agree.
-        whole = same >= min(there.count("/"), here.count("/")) + 1
-        return 1.0 if whole else 0.6 if same > 1 else 0.3
-    is_owner = name.partition(".")[0].lower() in _owners(frame)
-    return 0.8 if is_owner and kind_of(path) in ("code", "text", "other") else 0.0
-
-
-def _owners(frame: Frame) -> set[str]:
-    """Classes of a function; `AHero::Jump` is in Hero.cpp."""
-    parts = [part.lower() for part in plain_function(frame.function).split(".")[:-1]]
-    return {*parts, *(part[1:] for part in parts if part[:1] in "aufs")}
-
-
-def _same_end(a: str, b: str) -> int:
-    same = 0
-    for one, other in zip(reversed(a.lower().split("/")), reversed(b.lower().split("/")), strict=False):
-        if one != other:
-            break
-        same += 1
-    return same
 
 
 def _by_name(told: Clues, one: _Scored, numbers: Mapping[str, bytes]) -> None:
@@ -325,49 +242,7 @@ def _stem(text: str) -> str:
     return text.replace("\\", "/").rpartition("/")[2].partition(".")[0].lower()
 
 
-def _lines(places: Mapping[bytes, Sequence[_Place]], newer: Read) -> Iterator[_Line]:
-    """The lines of code that stacks name: what a message calls nothing is often called by name there."""
-    found = [
-        (place, path) for path, of_path in places.items() for place in of_path if place.step.file and place.step.line
-    ]
-    for place, path in sorted(found, key=lambda pair: (-pair[0].worth, pair[1])):
-        number = place.step.line
-        content = newer(path).splitlines()
-        if _fits(place.step, path) == 1.0 and number <= len(content):
-            where = f"{to_line(path)}:{number}"
-            names = _identifiers(_statement(content, number))
-            yield _Line(where, place.worth, names)
-            # What is nothing there was given a few lines, or half a file, before.
-            given = {name for line in _assignments(content, names, number) for name in _identifiers(line)}
-            yield _Line(where, place.worth * _GIVEN, frozenset(given - names))
-
-
-def _identifiers(text: str) -> frozenset[str]:
-    return frozenset(name for name in WORD.findall(text) if name.lower() not in _KEYWORDS)
-
-
-def _assignments(content: Sequence[bytes], names: frozenset[str], line: int) -> Iterator[str]:
-    """The statements that give these names what they are: the last one before the line, else the first."""
-    found: dict[str, int] = {}
-    for number, text in enumerate(content, 1):
-        if len(text) < 1000 and (match := _ASSIGNS.match(text)):
-            name = match[1].decode()
-            if name in names and number != line and (name not in found or number < line):
-                found[name] = number
-    return (_statement(content, number) for number in list(found.values())[:_MOST_GIVEN])
-
-
-def _statement(content: Sequence[bytes], line: int) -> str:
-    """The line, from 1, and those in which its brackets and long strings end."""
-    text = ""
-    for part in content[line - 1 : line + 7]:
-        text += part[:1000].decode("utf-8", "replace") + "\n"
-        if all(text.count(a) <= text.count(b) for a, b in ("()", "[]")) and not text.count('"""') % 2:
-            break
-    return text
-
-
-def _by_identifier(told: Clues, lines: Sequence[_Line], one: _Scored, counts: _Counts) -> None:
+def _by_identifier(told: Clues, lines: Sequence[Line], one: _Scored, counts: _Counts) -> None:
     """Identifiers of reports, and of the code they name, in what came and went; the rarer, the more they say."""
     said: dict[str, tuple[float, str]] = {plain(name): (1.0, name) for name in told.names}
     on_the_line = _ON_THE_LINE * (_ALSO_THERE if told.lacking else 1.0)
@@ -399,7 +274,7 @@ def _by_identifier(told: Clues, lines: Sequence[_Line], one: _Scored, counts: _C
         one.add(_CALLED * line.worth * told_by, f"changed in {name}, which {line.place} calls")
 
 
-def _by_words(told: Clues, lines: Sequence[_Line], one: _Scored, counts: _Counts) -> None:
+def _by_words(told: Clues, lines: Sequence[Line], one: _Scored, counts: _Counts) -> None:
     """Words of what people wrote in a change's path, and in what came and went."""
     stem = words(_stem(to_text(one.change.path)))
     most = max(told.words.values(), default=1)
@@ -450,7 +325,7 @@ def _by_topic(told: Clues, seen: Sequence[_Scored], topics: Mapping[str, Iterabl
 def _by_neighbours(
     told: Clues,
     seen: Sequence[_Scored],
-    places: Mapping[bytes, Sequence[_Place]],
+    places: Mapping[bytes, Sequence[Place]],
     present: Sequence[bytes],
     newer: Read,
     numbers: Mapping[str, bytes],
@@ -477,7 +352,7 @@ def _by_neighbours(
     for path, (worth, what) in anchors.items():
         for target in references(newer(path), numbers):
             for reached in by_name.get(target.rpartition("/")[2], ()):
-                if reached != path and _same_end(target, to_text(reached)) >= min(2, target.count("/") + 1):
+                if reached != path and same_end(target, to_text(reached)) >= min(2, target.count("/") + 1):
                     more = _GONE if by_path[reached].change.state == "deleted" else 0.0
                     gain(reached, worth + more, f"{what} {to_line(path)} uses it")
     for one in seen:
