@@ -30,7 +30,16 @@ from gitvault.personas.game.platforms import (
     tables,
     unreal,
 )
-from gitvault.personas.game.platforms.nodes import Node, Text, check_merged, decoded, leaves, unescaped, unquoted
+from gitvault.personas.game.platforms.nodes import (
+    DEEPEST,
+    Node,
+    Text,
+    check_merged,
+    decoded,
+    leaves,
+    unescaped,
+    unquoted,
+)
 from gitvault.personas.game.platforms.rules import rules_for
 from gitvault.personas.game.platforms.settings import Values, hidden, placed, same
 from gitvault.personas.game.platforms.trees import Reader
@@ -592,6 +601,9 @@ def test_quotes_and_brackets_are_those_of_yaml() -> None:
     assert told(flow.collection("{a: [1, 'b'],\n c: {}}", 7, 0)) == {"a": ["1", "b"], "c": "{}"}
     with pytest.raises(ValueError, match="line 8"):
         flow.collection("[1,\n: ]", 7, 0)
+    assert flow.json("[" * DEEPEST + "]" * DEEPEST)
+    with pytest.raises(ValueError, match="nested too deeply"):
+        flow.json("[" * (DEEPEST + 3))
 
 
 def test_texts_in_any_encoding() -> None:
