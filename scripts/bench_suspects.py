@@ -2,9 +2,10 @@
 
     python scripts/bench_suspects.py FOLDER [WORD ...]
 
-FOLDER holds clones of the projects that `breakages.toml` and `breakages_held_out.toml` name: the weights were chosen
-while looking at the first, the second tells how they do elsewhere. WORDs: only breakages with one in their name. Exit
-code 1 when of the first fewer than 12 come first, or fewer than 18 within the first five.
+FOLDER holds clones of the projects that the three files of breakages name. The weights were chosen while looking at the
+first, the rules while looking at the second, too; the third was written down before and ranked once. WORDs: only
+breakages with one in their name. Exit code 1 when of the first fewer than 12 come first, or fewer than 18 are within
+the first five.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ from typing import Any
 from gitvault.personas.game.feedback import Feedback
 from gitvault.personas.game.insight import Suspect, categories
 from gitvault.personas.game.insight.changes import is_readable
-from gitvault.personas.game.insight.suspects import Change, clues, suspects
+from gitvault.personas.game.insight.clues import clues
+from gitvault.personas.game.insight.suspects import suspects
+from gitvault.personas.game.insight.touched import Change
 
 CASES = Path(__file__).with_name("breakages.toml")
-HELD_OUT = CASES.with_name("breakages_held_out.toml")
+SEEN_LATER, BLIND = CASES.with_name("breakages_held_out.toml"), CASES.with_name("breakages_blind.toml")
 _LONGEST = 1 << 20
 
 
@@ -128,7 +131,8 @@ def ranking(clone: Clone, case: Mapping[str, Any]) -> list[Suspect]:
 def main(folder: Path, words: list[str]) -> int:
     """Rank all, or those with one of the words in their name; the exit code."""
     first, five = placed(CASES, folder, words)
-    placed(HELD_OUT, folder, words)
+    placed(SEEN_LATER, folder, words)
+    placed(BLIND, folder, words)
     return 0 if words or (first >= 12 and five >= 18) else 1
 
 

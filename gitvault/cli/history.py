@@ -6,7 +6,7 @@ import stat
 import sys
 from argparse import ArgumentParser, Namespace
 from codecs import getincrementaldecoder
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
 
 from gitvault.cli import render
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from gitvault.core.models import Difference, Entry, Problem, Snapshot
 
 DIFFERENT = 1
+_MANY_A_DAY = 50
 # Of a file that becomes JSON: what is held at once.
 _PIECE = 1 << 20
 
@@ -51,6 +52,7 @@ def _configure_log(parser: ArgumentParser) -> None:
     parser.add_argument("--since", metavar="DATE", type=date(end=False), help="not before: 2026-01-02, yesterday ...")
     parser.add_argument("--until", metavar="DATE", type=date(end=True), help="not after: 2026-01-02, 2 days ago ...")
     parser.add_argument("-n", metavar="COUNT", type=count, help="only the newest COUNT")
+    parser.add_argument("--all", action="store_true", help=f"also of days with more than {_MANY_A_DAY}, one a line")
 
 
 def _log(session: Session, arguments: Namespace) -> Answer:
@@ -68,15 +70,32 @@ def _log(session: Session, arguments: Namespace) -> Answer:
             limit=arguments.n,
         )
     )
-    rows = (
-        (snapshot.id[: render.SHORT], render.local(snapshot.time), render.line(snapshot.project), _note(snapshot))
-        for snapshot in found
-    )
+    folded = {} if arguments.all else _folded(found)
+    rows = []
+    for snapshot in found:
+        many = folded.get(snapshot.id)
+        if many != 0:
+            note = f"... and {many - 1:,} older ones of this day" if many else _note(snapshot)
+            project = render.line(snapshot.project)
+            rows.append((snapshot.id[: render.SHORT], render.local(snapshot.time), project, note))
+    hints = [f"{session.command} show {found[0].id[: render.SHORT]}"] if found else []
     return Answer(
         [render.snapshot_document(snapshot) for snapshot in found],
         render.table(rows) if found else ["no snapshots"],
-        [f"{session.command} show {found[0].id[: render.SHORT]}"] if found else [],
+        [*hints, *([f"{session.command} log --all"] if folded else [])],
     )
+
+
+def _folded(found: Sequence[Snapshot]) -> dict[str, int]:
+    """Of days with very many snapshots of a project those in the middle: the newest with their number, the others 0.
+
+    What somebody has tagged, and the day's newest and oldest, stay.
+    """
+    days: dict[tuple[str, str], list[Snapshot]] = {}
+    for snapshot in found:
+        days.setdefault((snapshot.project, render.local(snapshot.time)[:10]), []).append(snapshot)
+    middles = ([one for one in day[1:-1] if not one.tags] for day in days.values() if len(day) > _MANY_A_DAY)
+    return {one.id: 0 if number else len(middle) for middle in middles for number, one in enumerate(middle)}
 
 
 def _note(snapshot: Snapshot) -> str:

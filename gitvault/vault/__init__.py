@@ -735,7 +735,7 @@ class Vault(Opened):
 
         with self._lock(f"milestone {name}"):
             project = self.get_snapshot_info(snapshot).project
-            return tags.create(self.history, project, name, snapshot, type=type, **said)
+            return tags.create(self.history, project, name, snapshot, type=type, now=self.now(), **said)
 
     def annotate(self, kind: str, snapshot: SnapshotId, record: Mapping[str, Any], why: str) -> None:
         """Write a line of JSON on a snapshot, as a git note of that kind; the same line again changes nothing."""

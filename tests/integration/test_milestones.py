@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,33 @@ def test_a_rollback_restores_the_precise_build(lantern: GameVault, vault: Vault,
     for number, name in enumerate(("beta", "lantern/beta")):
         vault.restore_snapshot(name, tmp_path / str(number))
         assert (tmp_path / str(number) / "art/hero.png").read_bytes() == before
+
+
+def test_those_of_one_second_are_listed_as_they_were_made(lantern: GameVault, vault: Vault) -> None:
+    """Of tags git keeps the second only."""
+    snapshot = lantern.backup().snapshot
+    second = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
+    names = ["m", "z", "a", "k"]
+    for number, name in enumerate(names):
+        at = second + timedelta(microseconds=number)
+        tags.create(vault.history, "lantern", name, snapshot, type="alpha", now=at)
+    assert [one.tag.name for one in lantern.milestones()] == names[::-1]
+    assert {one.tag.time and one.tag.time.replace(microsecond=0) for one in lantern.milestones()} == {second}
+    assert git(vault, "for-each-ref", "--format=%(taggerdate:unix)", "refs/tags/lantern/z") == "1772600767"
+    # Where another tool gave a tag another time, or an older version wrote it, the second counts.
+    data = vault.history.objects.read(vault.history.refs.read(f"{tags.PREFIX}lantern/z") or "")[1]
+    for name, found in (
+        ("late", data.replace(b"1772600767", b"1772600999")),
+        ("old", data.replace(b"Created", b"Other")),
+    ):
+        made = subprocess.run(
+            ["git", f"--git-dir={vault.path}", "hash-object", "-t", "tag", "-w", "--stdin"],
+            input=found,
+            capture_output=True,
+        )
+        git(vault, "update-ref", f"{tags.PREFIX}lantern/{name}", made.stdout.decode().strip())
+    times = {one.tag.name: one.tag.time for one in lantern.milestones()}
+    assert (times["late"], times["old"]) == (second + timedelta(seconds=232), second)
 
 
 def test_prune_leaves_them_alone_and_what_is_said_follows(lantern: GameVault, vault: Vault, game: Path) -> None:
@@ -205,7 +233,7 @@ def test_a_tag_is_read_as_it_was_written(lantern: GameVault, vault: Vault) -> No
     data = encode_tag(commit, "lantern/x", who, "text\n\nVault-Type: alpha\n")
     assert decode_tag(commit, data) == (commit, who, "text\n\nVault-Type: alpha\n")
     pack = vault.history.new_pack()
-    assert vault.history.add_tag(pack, commit, "lantern/x", "text\n") in pack
+    assert vault.history.add_tag(pack, commit, "lantern/x", "text\n", vault.now()) in pack
     pack.abandon()
 
 

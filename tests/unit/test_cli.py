@@ -11,6 +11,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -438,6 +439,24 @@ def test_log(run: Callable[..., Run], vault: FakeVault) -> None:
     }
     assert len(run("log", "-n", "2", "--json").json) == 2
     assert run("log", "-n", "1").out.splitlines()[0].endswith("  acme  why\\x07 [v1]")
+
+
+def test_log_folds_a_day_of_very_many(
+    run: Callable[..., Run], vault: FakeVault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Builds that a machine makes: the newest, the oldest and what has a tag stay, and a quiet day as it is."""
+    made = vault.get_snapshot_info("acme")
+    noon = datetime(2026, 1, 2, 12, tzinfo=UTC)
+    builds = [
+        replace(made, id=f"{n:040x}", time=noon - timedelta(minutes=n), tags=("v1",) * (n == 30)) for n in range(60)
+    ]
+    quiet = [replace(made, id=f"{n:040x}", time=noon - timedelta(days=2, minutes=n), tags=()) for n in range(60, 110)]
+    monkeypatch.setattr(vault, "list_snapshots", lambda _: [*builds, *quiet])
+    lines = [line for line in run("log").out.splitlines() if "acme" in line]
+    assert [line.split()[0] for line in lines[:4]] == [builds[n].id[:12] for n in (0, 1, 30, 59)]
+    assert lines[1].endswith("... and 56 older ones of this day")
+    assert len(lines) == 4 + len(quiet)
+    assert len(run("log", "--all").out.splitlines()) >= 110 and len(run("log", "--json").json) == 110
 
 
 def test_log_filters(run: Callable[..., Run], vault: FakeVault) -> None:

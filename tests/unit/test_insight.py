@@ -14,9 +14,12 @@ from gitvault.personas.game.insight import Suspect, categories
 from gitvault.personas.game.insight.alike import LEAST, Group, alike, groups
 from gitvault.personas.game.insight.alike import words as words_of
 from gitvault.personas.game.insight.categories import FILE, Category, Match, Rules, builtin, of_project
+from gitvault.personas.game.insight.clues import Clues, clues, words
+from gitvault.personas.game.insight.places import Line, Place, lines_of, places_of, same_end
 from gitvault.personas.game.insight.signatures import KIND, Frame, frame, frames, headline, plain_function, signature
 from gitvault.personas.game.insight.spikes import RATE, WINDOW, Played, Spike, adjusted, spikes, upper_tail
-from gitvault.personas.game.insight.suspects import Change, Clues, clues, references, suspects, words
+from gitvault.personas.game.insight.suspects import suspects
+from gitvault.personas.game.insight.touched import Change, Fate, Touched, counterparts, references, touched
 
 
 def said(text: str = "", *stack: str, kind: str = "crash", sig: str = "", scene: str = "", **more: object) -> Feedback:
@@ -328,6 +331,114 @@ def test_players_words_topics_scenes_and_lateness_count() -> None:
     assert [one.path for one in late] == [b"b.png", b"a.png"]
     assert late[0].reasons == ("changed late",)
     assert suspects(Clues(), [], older.read, newer.read) == []
+
+
+def test_a_file_that_became_another_is_held_against_it_by_its_name_or_its_lines() -> None:
+    body = b"".join(b"var number_%d = 1\n" % n for n in range(20))
+    older = Files(
+        {b"a/BattlerStats.gd": b"x\n", b"a/Move.gd": b"x.run()\n" + body, b"b/Move.gd": b"walk\n", b"a/fight.gd": body}
+    )
+    newer = Files(
+        {b"src/battler_stats.gd": b"y\n", b"src/Move.gd": b"x.jump()\n" + body, b"src/other.gd": b"entirely new\n"}
+    )
+    changes = [Change(path, "deleted") for path in older] + [Change(path, "added") for path in newer]
+    assert counterparts(changes, older.read, newer.read) == {
+        b"src/battler_stats.gd": b"a/BattlerStats.gd",
+        b"src/Move.gd": b"a/Move.gd",
+    }
+    seen = touched(changes[-2], b"a/Move.gd", older.read, newer.read)
+    assert isinstance(seen, Touched)
+    assert (seen.names, seen.lines) == ({"run": Fate.WENT, "jump": Fate.TOUCHED}, {1})
+    assert 0 < seen.share < 0.1
+
+
+def test_what_a_message_says_is_not_there_was_taken_away_by_who_defined_it() -> None:
+    """Who asks for it is where the error shows, and has only changed, too."""
+    user = b'func _ready():\n\tvar stats = $Stats\n\tstats.connect("health_depleted", self, "over")\n'
+    stats = b"signal health_depleted\nvar health = 1\n"
+    older = Files({b"battler.gd": user, b"stats.gd": stats, **NOISE})
+    newer = Files(
+        {b"battler.gd": user + b"# more\n", b"stats.gd": stats.replace(b"health_depleted", b"died"), **NOISE_LATER}
+    )
+    text = "Attempt to connect nonexistent signal 'health_depleted'"
+    assert ranked(said(text, "at: _ready (res://battler.gd:3)"), older, newer)[0].path == b"stats.gd"
+    # Defined elsewhere now, it is not gone.
+    moved = Files({**newer, b"events.gd": b"signal health_depleted\n"})
+    found = {one.path: one.reasons for one in ranked(said(text, "at: _ready (res://battler.gd:3)"), older, moved)}
+    assert not any("is gone" in reason for reason in found[b"stats.gd"])
+
+
+def test_messages_name_what_is_not_there_and_what_lacks_it() -> None:
+    for text, lacking, owners in (
+        ('Node not found: Console/Left/UndoButton (relative to "/root/Main/Toolbar")', {"undobutton"}, {"toolbar"}),
+        ("Invalid get index 'min_speed' (on base: 'RigidBody2D (Mob.gd)').", {"minspeed"}, {"mob"}),
+        ("main.lua:1: attempt to call method 'canBurn' (a nil value)", {"canburn"}, set()),
+        ("AttributeError: 'Player' object has no attribute 'jump'", {"jump"}, {"player"}),
+        # Something that is nothing lacks all.
+        ("Invalid call. Nonexistent function 'get_child' in base 'Nil'.", set(), set()),
+        ("The boss is too hard", set(), set()),
+    ):
+        found = clues([said(text)])
+        assert (found.lacking, found.owners) == (lacking, owners), text
+
+
+def test_who_lacks_something_by_the_message_is_suspected() -> None:
+    older = Files({b"mob.gd": b"var speed\n", **NOISE})
+    newer = Files({b"mob.gd": b"var speed = 1\n", **NOISE_LATER})
+    first = ranked(said("Invalid get index 'min' (on base: 'Resource (Mob)')."), older, newer)[0]
+    assert first.path == b"mob.gd" and "what lacks it, as the message says" in first.reasons
+
+
+def test_a_number_that_changed_beside_the_word_that_players_use_comes_first() -> None:
+    code = b"const JUMP_SPEED = 5\nconst RUN_SPEED = 3\n" + b"".join(b"var a%d\n" % n for n in range(300))
+    jumps = {b"model/jump_%d.tres" % n: b"a" for n in range(4)}
+    older = Files({b"actors/hero.gd": code, **jumps, **NOISE})
+    newer = Files({path: content + b"\n" for path, content in {**jumps, **NOISE_LATER}.items()})
+    newer[b"actors/hero.gd"] = code.replace(b"JUMP_SPEED = 5", b"JUMP_SPEED = 50")
+    first = ranked(said("One jump and I am above the clouds", kind="review"), older, newer)[0]
+    assert first.path == b"actors/hero.gd"
+    assert "“jump” in a line whose number changed" in first.reasons
+
+
+def test_a_change_in_a_function_that_the_stacks_line_calls_is_suspected() -> None:
+    user = b"class Data {\n    void Add() {\n        var m = Missions.Make(kind);\n        m.Begin();\n    }\n}\n"
+    maker = (
+        b"class Missions {\n    static Mission Make(Kind kind)\n    {\n        if (kind == 1)\n            return x;\n"
+    )
+    older = Files({b"Data.cs": user, b"Missions.cs": maker, **NOISE})
+    newer = Files({b"Data.cs": user, b"Missions.cs": maker.replace(b"            return x;\n", b""), **NOISE_LATER})
+    first = ranked(said("NullReferenceException", "at Data.Add () (at Data.cs:3)"), older, newer)[0]
+    assert first.path == b"Missions.cs"
+    assert "changed in Make, which Data.cs:3 calls" in first.reasons
+
+
+def test_a_stack_is_of_files_that_are_there() -> None:
+    """The one of another folder and time that had the same name is none of it."""
+    older = Files({b"old/Board.gd": b"func a():\n\tpass\n", b"src/board.gd": b"func b():\n\tpass\n", **NOISE})
+    newer = Files({b"src/board.gd": b"func b():\n\tfail()\n", **NOISE_LATER})
+    found = {one.path: one for one in ranked(said("Nil", "at: b (res://src/board.gd:2)"), older, newer)}
+    assert not any("in the stack" in reason for reason in found[b"old/Board.gd"].reasons)
+    assert any("in the stack" in reason for reason in found[b"src/board.gd"].reasons)
+
+
+def test_where_a_stack_is_and_what_its_line_names() -> None:
+    code = b"func hit(by):\n\tvar bar = $HealthBar\n\tbar.value -= by.damage\n"
+    present = [b"src/player.gd", b"old/player.gd", b"src/Hero.cpp"]
+    stack = [(Frame("hit", "res://src/player.gd", 3), 1.0), (Frame("AHero::Jump", "", 0), 0.5)]
+    places = places_of(stack, present, [b"gone/player.gd"])
+    assert places == {b"src/player.gd": [Place(stack[0][0], 1.0, 1.0)], b"src/Hero.cpp": [Place(stack[1][0], 0.4, 1.0)]}
+    line, given = lines_of(places, {b"src/player.gd": code}.__getitem__)
+    assert line == Line("src/player.gd:3", 1.0, frozenset({"bar", "value", "damage"}))
+    assert given.names == {"HealthBar"} and given.worth < 1
+    assert [same_end(a, "a/b/C.gd") for a in ("x/B/c.gd", "c.gd", "d.gd")] == [2, 1, 0]
+    # Where nothing is left of it, what went is where it was.
+    assert list(places_of(stack[:1], [], [b"gone/player.gd"])) == [b"gone/player.gd"]
+
+
+def test_what_a_report_begins_with_is_what_it_is_about() -> None:
+    found = clues([said("Checkpoints do not save. I died and then the level began anew.", kind="bug")]).words
+    assert found["checkpoint"] == 1.0 > found["level"] > 0
+    assert clues([said("FloorDetector")]).words["floor"] < found["level"]
 
 
 def test_words_are_those_people_and_files_share() -> None:

@@ -21,16 +21,27 @@ from gitvault.personas.game.platforms import (
     Rules,
     Tree,
     Value,
+    blocks,
     compare,
     drift,
+    flow,
     on_disk,
     plain,
-    structured,
+    tables,
     unreal,
+)
+from gitvault.personas.game.platforms.nodes import (
+    DEEPEST,
+    Node,
+    Text,
+    check_merged,
+    decoded,
+    leaves,
+    unescaped,
+    unquoted,
 )
 from gitvault.personas.game.platforms.rules import rules_for
 from gitvault.personas.game.platforms.settings import Values, hidden, placed, same
-from gitvault.personas.game.platforms.structured import Text, decoded, leaves
 from gitvault.personas.game.platforms.trees import Reader
 
 
@@ -502,7 +513,7 @@ def test_mapped_files_that_are_broken_are_problems() -> None:
 # Readers
 
 
-def told(node: structured.Node) -> object:
+def told(node: Node) -> object:
     if isinstance(node, Text):
         return node.text
     return [told(item) for item in node] if isinstance(node, list) else {key: told(v) for key, v in node.items()}
@@ -514,7 +525,7 @@ def test_yaml_as_programs_write_it() -> None:
         "list:\n- - 1\n  - {k: [a, 'b, c', \"d\"], e: {}, f: []}\n-\n  deep: http://x:80/y\n- !tag &anchor plain\n"
         "lit: |\n  one\n    two\n\nfold: >-\n  a\n  b\nempty:\nlong: begins\n  and goes on\n"
     )
-    assert [told(node) for node in structured.yaml(text)] == [
+    assert [told(node) for node in blocks.yaml(text)] == [
         {
             "a": "it's\ntwo",
             "b\tc": "xéy😀",
@@ -526,11 +537,11 @@ def test_yaml_as_programs_write_it() -> None:
             "long": "begins and goes on",
         }
     ]
-    assert [told(node) for node in structured.yaml("--- !u!1 &1 stripped\na: 1\n--- \n# nothing\n---\n- b\n...\n")] == [
+    assert [told(node) for node in blocks.yaml("--- !u!1 &1 stripped\na: 1\n--- \n# nothing\n---\n- b\n...\n")] == [
         {"a": "1"},
         ["b"],
     ]
-    [node] = structured.yaml("x:\n- name: a\n  v: 1\n- name: a\n  v: 2\n- v: 3\n- 4\n")
+    [node] = blocks.yaml("x:\n- name: a\n  v: 1\n- name: a\n  v: 2\n- v: 3\n- 4\n")
     assert [(".".join(way), text.text, text.line) for way, text in leaves(node)] == [
         ("x.[a].name", "a", 2),
         ("x.[a].v", "1", 3),
@@ -560,27 +571,39 @@ def test_yaml_as_programs_write_it() -> None:
 )
 def test_yaml_that_is_not_understood_is_told_by_line(text: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
-        structured.yaml(text)
+        blocks.yaml(text)
 
 
 def test_json_toml_and_ini_are_told_by_line() -> None:
     for reader, text, why in (
-        (structured.json, "{}\n{}", "line 1: more than one value|line 2: more than one value"),
-        (structured.json, '{"a": "', "line 1: '\"' is not expected here"),
-        (structured.toml, "a = 1\nb =\n", "line 2: "),
-        (structured.toml, "a = " + "[" * 9999, "line 1: nested too deeply"),
-        (structured.ini, "[a\n", "line 1: a section without"),
-        (structured.ini, "[a]\nword\n", "line 2: neither a section"),
+        (flow.json, "{}\n{}", "line 1: more than one value|line 2: more than one value"),
+        (flow.json, '{"a": "', "line 1: '\"' is not expected here"),
+        (tables.toml, "a = 1\nb =\n", "line 2: "),
+        (tables.toml, "a = " + "[" * 9999, "line 1: nested too deeply"),
+        (tables.ini, "[a\n", "line 1: a section without"),
+        (tables.ini, "[a]\nword\n", "line 2: neither a section"),
     ):
         with pytest.raises(ValueError, match=why):
             reader(text)
-    assert told(structured.ini('a = "b"\n[a]\nc = 1\n')) == {"a": "b", "c": "1"}
+    assert told(tables.ini('a = "b"\n[a]\nc = 1\n')) == {"a": "b", "c": "1"}
 
 
 def test_marks_of_a_merge_stand_at_the_beginning_of_a_line() -> None:
-    structured.check_merged("a: <<<<<<< HEAD\n=======\n")
+    check_merged("a: <<<<<<< HEAD\n=======\n")
     with pytest.raises(ValueError, match="line 2"):
-        structured.check_merged("a\n<<<<<<< HEAD\n")
+        check_merged("a\n<<<<<<< HEAD\n")
+
+
+def test_quotes_and_brackets_are_those_of_yaml() -> None:
+    assert [unquoted(text) for text in ('"a\\tb"', "'it''s'", '"', "plain")] == ["a\tb", "it's", '"', "plain"]
+    assert unescaped("\\ud83d\\ude00 \\x41") == "\U0001f600 A"
+    assert [flow.open_brackets(text) for text in ("[{a: ']'", "]", '"[')] == [2, -1, 0]
+    assert told(flow.collection("{a: [1, 'b'],\n c: {}}", 7, 0)) == {"a": ["1", "b"], "c": "{}"}
+    with pytest.raises(ValueError, match="line 8"):
+        flow.collection("[1,\n: ]", 7, 0)
+    assert flow.json("[" * DEEPEST + "]" * DEEPEST)
+    with pytest.raises(ValueError, match="nested too deeply"):
+        flow.json("[" * (DEEPEST + 3))
 
 
 def test_texts_in_any_encoding() -> None:
@@ -605,8 +628,8 @@ VALUES = st.recursive(
 def test_json_is_read_as_it_was_written(value: object) -> None:
     import json
 
-    assert told(structured.json(json.dumps(value, indent=1))) == value
-    assert told(structured.json(json.dumps(value, ensure_ascii=False))) == value
+    assert told(flow.json(json.dumps(value, indent=1))) == value
+    assert told(flow.json(json.dumps(value, ensure_ascii=False))) == value
 
 
 @given(st.binary(max_size=300) | st.text(" \n-:'\"[]{}#|>&*!,ab=+.;/\\()<", max_size=200).map(str.encode))

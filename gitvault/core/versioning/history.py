@@ -442,10 +442,10 @@ class GitHistory:
         """Add to the pack a commit of now."""
         return pack.add(b"commit", self._commit(tree, parent, self._now(), why + "\n"))
 
-    def add_tag(self, pack: PackWriter, commit: ObjectId, name: str, text: str) -> ObjectId:
-        """Add to the pack an annotated tag of now. `name`: what follows `refs/tags/`; `text`: with its trailers."""
-        offset = self._now().astimezone().utcoffset() or timedelta()
-        who = Signature(*self._who, int(self._now().timestamp()), int(offset.total_seconds()) // 60)
+    def add_tag(self, pack: PackWriter, commit: ObjectId, name: str, text: str, now: datetime) -> ObjectId:
+        """Add to the pack an annotated tag. `name`: what follows `refs/tags/`; `text`: with its trailers."""
+        offset = now.astimezone().utcoffset() or timedelta()
+        who = Signature(*self._who, int(now.timestamp()), int(offset.total_seconds()) // 60)
         return pack.add(b"tag", encode_tag(commit, name, who, text))
 
     def sync_tip(self, project: str) -> None:

@@ -6,17 +6,20 @@ A milestone is one whose text ends in the trailer `Vault-Type`; prune keeps it. 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from gitvault.core.models import ObjectId, SnapshotId
 from gitvault.core.utils.names import from_ref_component, from_text, ref_component
 from gitvault.core.versioning import commits
+from gitvault.core.versioning.edits import stamp
 from gitvault.core.versioning.history import GitHistory
 from gitvault.core.versioning.objects import decode_tag, format_message, parse_message
 from gitvault.errors import CorruptionError, GitVaultError, NotFoundError
 
 PREFIX = "refs/tags/"
+_CREATED = "Vault-Created"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,7 @@ def create(
     snapshot: SnapshotId,
     *,
     type: str,
+    now: datetime,
     message: str = "",
     tags: Sequence[str] = (),
     metadata: Mapping[str, str] | None = None,
@@ -59,10 +63,10 @@ def create(
     Raises LockedError when the project has the name, NotFoundError.
     """
     ref = ref_of(project, name)
-    trailers = [("Vault-Type", type), *commits.facts(tags, metadata)]
+    trailers = [("Vault-Type", type), (_CREATED, stamp(now)), *commits.facts(tags, metadata)]
     text = format_message(message or name, trailers)
     at = history.locate(snapshot)
-    tag = history.write_ref(ref, None, lambda pack: history.add_tag(pack, at, ref[len(PREFIX) :], text))
+    tag = history.write_ref(ref, None, lambda pack: history.add_tag(pack, at, ref[len(PREFIX) :], text, now))
     return _read(history, ref, tag)
 
 
@@ -101,14 +105,26 @@ def _read(history: GitHistory, ref: str, at: ObjectId) -> Tag:
     _, tagger, text = decode_tag(at, data)
     body, trailers = parse_message(text)
     labels, metadata = commits.read_facts(trailers)
+    said = dict(trailers)
     return Tag(
         own,
         project,
         history.identify(history.peel(at)),
         ref,
-        time=datetime.fromtimestamp(tagger.time, UTC) if tagger else None,
+        time=_time(tagger.time, said.get(_CREATED, "")) if tagger else None,
         message=body.rstrip("\n"),
-        type=from_text(dict(trailers).get("Vault-Type", "")).decode("utf-8", "replace"),
+        type=from_text(said.get("Vault-Type", "")).decode("utf-8", "replace"),
         tags=labels,
         metadata=metadata,
     )
+
+
+def _time(seconds: int, precise: str) -> datetime:
+    """The tagger's time, to the microsecond where the trailer says it: git keeps seconds, on which two may fall."""
+    moment = datetime.fromtimestamp(seconds, UTC)
+    with suppress(ValueError):
+        told = datetime.fromisoformat(precise)
+        # Where the tag was written anew with another time, that counts.
+        if told.tzinfo and told.replace(microsecond=0) == moment:
+            return told
+    return moment

@@ -15,9 +15,10 @@ from gitvault.errors import NotFoundError
 from gitvault.personas.game.feedback import Feedback, Table, Wanted, find
 from gitvault.personas.game.insight import categories
 from gitvault.personas.game.insight.changes import Side, between, is_readable
+from gitvault.personas.game.insight.clues import clues
 from gitvault.personas.game.insight.signatures import signature
 from gitvault.personas.game.insight.spikes import RATE, WINDOW, Played, Spike, spikes
-from gitvault.personas.game.insight.suspects import Suspect, clues, suspects
+from gitvault.personas.game.insight.suspects import Suspect, suspects
 
 if TYPE_CHECKING:
     from gitvault.vault import Vault

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from gitvault.core.utils.kinds import kind_of
 from gitvault.errors import GitVaultError, NotFoundError
-from gitvault.personas.game.insight.suspects import Change
+from gitvault.personas.game.insight.touched import Change
 
 if TYPE_CHECKING:
     from gitvault.core.models import Difference, SnapshotId

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+from gitvault.personas.game.platforms.nodes import check_merged
 from gitvault.personas.game.platforms.settings import Configuration, Value
-from gitvault.personas.game.platforms.structured import check_merged
 from gitvault.personas.game.platforms.trees import Reader
 
 PROJECT = "project.godot"

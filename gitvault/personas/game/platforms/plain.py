@@ -21,9 +21,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from gitvault.errors import ConfigError
-from gitvault.personas.game.platforms import structured
+from gitvault.personas.game.platforms.blocks import yaml
+from gitvault.personas.game.platforms.flow import json
+from gitvault.personas.game.platforms.nodes import Node, leaves
 from gitvault.personas.game.platforms.settings import Configuration, Value
-from gitvault.personas.game.platforms.structured import Node
+from gitvault.personas.game.platforms.tables import ini, toml
 from gitvault.personas.game.platforms.trees import Reader
 
 MAPPING = ".gitvault-platforms.toml"
@@ -111,8 +113,8 @@ def _node(reader: Reader, path: str) -> Node | None:
     kind = _ENDINGS[path.rpartition(".")[2].lower()]
     try:
         if kind == "yaml":
-            return next(iter(structured.yaml(text)), None)
-        return {"json": structured.json, "toml": structured.toml, "ini": structured.ini}[kind](text)
+            return next(iter(yaml(text)), None)
+        return {"json": json, "toml": toml, "ini": ini}[kind](text)
     except ValueError as error:
         reader.problem(path, error)
         return None
@@ -130,5 +132,5 @@ def _values(reader: Reader, path: str, below: str) -> dict[str, Value]:
         "".join(part if part.startswith("[") else f".{part}" for part in way).lstrip("."): Value(
             text.text, f"{path}:{text.line}"
         )
-        for way, text in structured.leaves(node)
+        for way, text in leaves(node)
     }

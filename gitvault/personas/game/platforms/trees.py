@@ -14,7 +14,7 @@ from gitvault.core.models import Problem
 from gitvault.core.utils.files import open_source, scan_source
 from gitvault.core.utils.names import from_text, to_text
 from gitvault.errors import NotFoundError
-from gitvault.personas.game.platforms.structured import decoded
+from gitvault.personas.game.platforms.nodes import decoded
 
 if TYPE_CHECKING:
     from gitvault.vault import Vault

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from gitvault.personas.game.platforms import structured
+from gitvault.personas.game.platforms.blocks import yaml
+from gitvault.personas.game.platforms.nodes import Node, Text, leaves
 from gitvault.personas.game.platforms.settings import Configuration, Value, Values
-from gitvault.personas.game.platforms.structured import Node, Text
 from gitvault.personas.game.platforms.trees import Reader
 
 PROJECT = "ProjectSettings"
@@ -145,7 +145,7 @@ def _roots(reader: Reader, path: str) -> Iterator[tuple[str, dict[str, Node]]]:
     if not path.endswith(".asset") or (text := reader.text(path)) is None:
         return
     try:
-        for document in structured.yaml(text):
+        for document in yaml(text):
             for root, node in document.items() if isinstance(document, dict) else ():
                 if isinstance(node, dict):
                     yield root, node
@@ -161,12 +161,12 @@ def _settings(root: str, node: Mapping[str, Node]) -> Iterator[tuple[str, str, T
             continue
         if parts := _by_platform(inner):
             for platform, which, part in parts:
-                for way, text in structured.leaves(_together(part)):
+                for way, text in leaves(_together(part)):
                     yield platform, _dotted(key + which, way), _api(way, text)
             continue
         own = _OWN.match(name) if root == "PlayerSettings" else None
         platform = str(own.lastgroup).replace("_", " ") if own else ""
-        for way, text in structured.leaves(_together(inner)):
+        for way, text in leaves(_together(inner)):
             yield platform, _dotted(key, way), text
 
 
@@ -207,7 +207,7 @@ def _levels(node: Mapping[str, Node], path: str) -> tuple[list[dict[str, dict[st
             rest: dict[str, Node] = {k: inner for k, inner in item.items() if k not in ("name", "serializedVersion")}
             values = {
                 _dotted("QualitySettings", way): Value(text.text, f"{path}:{text.line}")
-                for way, text in structured.leaves(_together(rest))
+                for way, text in leaves(_together(rest))
             }
             levels.append({name.text: {"QualitySettings.level": Value(name.text, f"{path}:{name.line}"), **values}})
     by_platform = node.get("m_PerPlatformDefaultQuality")
@@ -235,13 +235,13 @@ def _profiles(reader: Reader) -> Iterator[tuple[str, Values]]:
 def _profile(reader: Reader, path: str, node: Mapping[str, Node], platform: str) -> Iterator[tuple[str, Value]]:
     for name, inner in node.items():
         if name in ("m_Scenes", "m_ScriptingDefines", "m_OverrideGlobalSceneList", "m_OverrideGlobalScenes"):
-            for way, text in structured.leaves(_together(inner)):
+            for way, text in leaves(_together(inner)):
                 yield _dotted(f"BuildProfile.{name}", way), Value(text.text, f"{path}:{text.line}")
     references = node.get("references")
     listed = references.get("RefIds") if isinstance(references, dict) else None
     for item in listed if isinstance(listed, list) else ():
         data = item.get("data") if isinstance(item, dict) else None
-        for way, text in structured.leaves(_together(data)) if isinstance(data, dict) else ():
+        for way, text in leaves(_together(data)) if isinstance(data, dict) else ():
             yield _dotted("BuildProfile.settings", way), Value(text.text, f"{path}:{text.line}")
     player = node.get("m_PlayerSettingsYaml")
     written = player.get("m_Settings") if isinstance(player, dict) else None
@@ -253,7 +253,7 @@ def _profile(reader: Reader, path: str, node: Mapping[str, Node], platform: str)
     texts = [line for line in lines if isinstance(line, Text)]
     try:
         # Each begins with `| `; in itself it is a file like ProjectSettings.asset.
-        documents = structured.yaml("\n".join(" ".join(text.text[2:].splitlines()) for text in texts))
+        documents = yaml("\n".join(" ".join(text.text[2:].splitlines()) for text in texts))
     except ValueError as error:
         reader.problem(path, f"its player settings: {error}")
         return

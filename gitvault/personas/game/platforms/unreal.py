@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from gitvault.personas.game.platforms import structured
+from gitvault.personas.game.platforms.flow import json
+from gitvault.personas.game.platforms.nodes import Node, Text, check_merged
 from gitvault.personas.game.platforms.settings import Configuration, Value
-from gitvault.personas.game.platforms.structured import Node, Text
 from gitvault.personas.game.platforms.trees import Reader
 
 CONFIG = "Config"
@@ -84,7 +84,7 @@ def _apply(layer: _Layer, names: dict[tuple[str, str, str], str], kind: str, rea
     if text is None:
         return
     try:
-        structured.check_merged(text)
+        check_merged(text)
     except ValueError as error:
         reader.problem(path, error)
         return
@@ -171,7 +171,7 @@ def _project(reader: Reader, common: dict[str, Value], platforms: Mapping[str, d
     if text is None:
         return ""
     try:
-        document = structured.json(text)
+        document = json(text)
     except ValueError as error:
         reader.problem(path, error)
         return ""
