@@ -11,13 +11,12 @@ import re
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from gitvault.core.backup_engine.forget import Instead, Matches, Replacement
+from gitvault.core.backup_engine.forget import Instead, Matches, Replacement, search
 from gitvault.core.models import Held, ObjectId, Pointer
-from gitvault.core.patterns import Patterns
 from gitvault.core.storage import pointers
 from gitvault.core.touched import is_below
 from gitvault.core.utils.names import from_text, from_tree_name
@@ -46,6 +45,9 @@ _WORKTREE = re.compile(rb"(?m)^\s*worktree\s*=\s*([^\n]+?)\s*$")
 _OBJECT = re.compile(rb"[0-9A-Za-z][0-9A-Za-z._-]*")
 
 
+# git-lfs's own copies of files, by their SHA-256.
+_LFS = re.compile(rb"(.+)/lfs/objects/[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{64}")
+
 # What git keeps beside a pack and no pack written anew can do without.
 _MARKS = (".keep", ".promisor")
 
@@ -69,8 +71,8 @@ def look(
     With `keep` only what cannot be taken out of them, and the files to put in the place of those that hold the rest.
     Raises CorruptionError, and what `keep` raises.
     """
-    rules = Patterns(patterns)
-    looking = _Looking(history, retrieve, lambda path, folder: rules.excluded_by(path, folder) is not None, keep)
+    meant = search(history, patterns, projects)[0]
+    looking = _Looking(history, retrieve, meant.matches, meant.blobs, keep)
     known: dict[tuple[str, bytes], Held] = {}
     for project in projects:
         for oid, commit in history.walk(history.tip(project)):
@@ -90,10 +92,19 @@ def look(
 class _Looking:
     """Looks into each repository once, however many snapshots have it as it is."""
 
-    def __init__(self, history: GitHistory, retrieve: _Retrieve, matches: Matches, keep: _Keep | None = None) -> None:
+    def __init__(
+        self,
+        history: GitHistory,
+        retrieve: _Retrieve,
+        matches: Matches,
+        meant: Collection[ObjectId] = (),
+        keep: _Keep | None = None,
+    ) -> None:
+        """`meant`: the blobs that snapshots have at paths that match."""
         self._history = history
         self._retrieve = retrieve
         self._matches = matches
+        self._meant = meant
         self._keep = keep
         self.instead: dict[bytes, Sequence[Replacement]] = {}
         self._known: dict[tuple[bytes, ObjectId], tuple[_Found, ...]] = {}
@@ -128,6 +139,11 @@ class _Looking:
         for name, (mode, oid) in entries.items():
             if mode == MODE_TREE and name != kept:
                 yield from self.look(oid, begin + name)
+            elif oid in self._meant and (copied := _LFS.fullmatch(begin + name)):
+                if self._keep:
+                    self.instead[begin + name] = ()
+                else:
+                    yield _Found(copied[1], frozenset([begin + name]))
 
     def _told(
         self, repository: bytes, look: Callable[[_Entries, bytes], set[bytes]], entries: _Entries

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import random
 import subprocess
 from pathlib import Path
@@ -10,7 +12,7 @@ import pytest
 from conftest import called
 from repositories import WritingHg, cloned, commit, git
 
-from gitvault.core.models import Held, ObjectId
+from gitvault.core.models import Held, ObjectId, Pointer
 from gitvault.core.versioning.odb import ObjectStore
 from gitvault.errors import StorageFullError, ToolMissing
 from gitvault.vault import Vault
@@ -144,6 +146,32 @@ def test_history_of_a_git_repository_stored_whole_is_written_anew(vault: Vault, 
     assert git(folder, "log", "--all", "--format=%H %s") == log
     assert git(folder, "show", "stash@{0}:a.txt") == "stashed too"
     assert (folder / "large").read_bytes() == (work / "large").read_bytes()
+
+
+@pytest.mark.needs("git-lfs")
+def test_copies_of_git_lfs_go_too(vault: Vault, tmp_path: Path) -> None:
+    """In the mode protect as in any other: they lie in .git by their content."""
+    work = cloned(tmp_path)
+    git(work, "lfs", "install", "--local")
+    git(work, "lfs", "track", "*.bin")
+    large = {name: random.Random(number).randbytes(80_000) for number, name in enumerate(("key.bin", "other.bin"))}
+    for name, content in large.items():
+        (work / name).write_bytes(content)
+    (work / "small.bin").write_text("small")
+    git(work, "add", ".")
+    git(work, "commit", "-q", "-m", "all")
+    git(work, "push", "-q")
+    snapshot = vault.create_snapshot(work).snapshot
+    copies = {oid: next(work.rglob(f"lfs/objects/*/*/{hashlib.sha256(large[oid]).hexdigest()}")) for oid in large}
+    assert said(vault, "key.bin") == {b".git": (os.fsencode(copies["key.bin"].relative_to(work)),)}
+    assert not vault.forget(["key.bin"], repositories=True).held
+    assert not vault.forget(["key.bin"], repositories=True, yes=True).held
+    vault.restore_snapshot(snapshot, tmp_path / "again")
+    held = {file.name for file in (tmp_path / "again").rglob("lfs/objects/*/*/*")}
+    assert held == {copies["other.bin"].name, hashlib.sha256(b"small").hexdigest()}
+    vault.sweep()
+    assert not vault.store.has(Pointer(copies["key.bin"].name, 80_000))
+    assert vault.store.has(Pointer(copies["other.bin"].name, 80_000))
 
 
 def test_a_pack_of_nothing_else_goes_and_a_bare_project_too(vault: Vault, tmp_path: Path) -> None:
