@@ -6,16 +6,18 @@ import hashlib
 import os
 import random
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from conftest import called
 from repositories import WritingHg, cloned, commit, git
 
+from gitvault.core.backup_engine.forget import Instead, Replacement, forget, search
 from gitvault.core.models import Held, ObjectId, Pointer
 from gitvault.core.versioning.odb import ObjectStore
 from gitvault.errors import StorageFullError, ToolMissing
-from gitvault.vault import Vault
+from gitvault.vault import Vault, area
 from gitvault.vcs import svn_store
 from gitvault.vcs.protect.inside import Inside, is_meant, listed
 from gitvault.vcs.protect.repository import Repository
@@ -199,6 +201,26 @@ def test_a_pack_of_nothing_else_goes_and_a_bare_project_too(vault: Vault, tmp_pa
     assert not list((tmp_path / "again" / "objects" / "pack").glob("*.pack"))
 
 
+def test_what_takes_the_place_of_a_file_is_as_old_and_not_there_twice(vault: Vault, tmp_path: Path) -> None:
+    work = tmp_path / "p"
+    work.mkdir()
+    (work / "a").write_text("a")
+    (work / "there").write_text("there")
+    (work / "a").chmod(0o600)
+    snapshot = vault.create_snapshot(work).snapshot
+    seen = (work / "a").stat()
+    instead: Instead = {b"a": (Replacement(b"new", b"anew", 4), Replacement(b"there", b"other", 5))}
+    found, report = search(vault.history, ["nothing"], ["p"], None, instead)
+    assert (report.paths, found.matches(b"a", False), found.matches(b"a", True)) == ((("p", b"a"),), True, False)
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    forget(vault.history, ["nothing"], ["p"], now=now, host="here", clear=lambda _: None, instead=instead)
+    vault.restore_snapshot(snapshot, tmp_path / "again")
+    again = {file.name: file.read_text() for file in (tmp_path / "again").iterdir()}
+    assert again == {"new": "anew", "there": "there"}
+    placed = (tmp_path / "again" / "new").stat()
+    assert (placed.st_mode, placed.st_mtime_ns) == (seen.st_mode, seen.st_mtime_ns)
+
+
 def test_a_disk_that_is_full_stops_it_before_anything_moves(
     vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,9 +233,10 @@ def test_a_disk_that_is_full_stops_it_before_anything_moves(
     def full(*_: object) -> bytes:
         raise StorageFullError("no room")
 
+    assert area.in_git(vault, b"as it is") == b"as it is"
     before = vault.history.refs.list("refs/")
     with monkeypatch.context() as patch:
-        patch.setattr("gitvault.vault.area.in_git", full)
+        patch.setattr(area, "in_git", full)
         with pytest.raises(StorageFullError):
             vault.forget(["*.pem"], repositories=True, yes=True)
     assert vault.history.refs.list("refs/") == before
