@@ -105,11 +105,15 @@ def _configure_forget(parser: ArgumentParser) -> None:
     what = "files and folders that match, as in .gitignore; repeatable"
     parser.add_argument("--path", metavar="GLOB", type=filled(str), action="append", required=True, help=what)
     _add_project(parser)
+    what = "also from the history in repositories that are stored whole: git's packs are written anew, svn's texts go"
+    parser.add_argument("--repositories", action="store_true", help=what)
     parser.add_argument("--yes", action="store_true", help="do it; without, only say what would be done")
 
 
 def _forget(session: Session, arguments: Namespace) -> Answer:
-    report = session.vault.forget(arguments.path, projects=_projects(session, arguments), yes=arguments.yes)
+    report = session.vault.forget(
+        arguments.path, projects=_projects(session, arguments), repositories=arguments.repositories, yes=arguments.yes
+    )
     hints = []
     if report.paths:
         hints = [f"{session.command} sweep   removes the bytes"] if report.done else ["the same with --yes"]
@@ -129,13 +133,13 @@ def _forget(session: Session, arguments: Namespace) -> Answer:
                 for one in report.held
             ],
         },
-        _forget_lines(report),
+        _forget_lines(report, arguments.repositories),
         hints,
         code=1 if report.held else 0,
     )
 
 
-def _forget_lines(report: ForgetReport) -> Iterator[str]:
+def _forget_lines(report: ForgetReport, repositories: bool) -> Iterator[str]:
     for project, path in report.paths[:_LISTED]:
         yield f"  {render.line(project)}:{to_line(path)}"
     if len(report.paths) > _LISTED:
@@ -152,7 +156,8 @@ def _forget_lines(report: ForgetReport) -> Iterator[str]:
         stored = f"stored in {render.plural(len(one.snapshots), 'snapshot')}"
         yield f"{render.line(one.project)}:{to_line(one.repository)}, {stored}, {' and '.join(what)}"
     if report.held:
-        yield "take it out of these repositories, forget their folders or prune those snapshots, and save them again"
+        again = "" if repositories else "with --repositories it goes from those of git and Subversion, too; else "
+        yield f"{again}take it out of these repositories, forget their folders or prune those snapshots, and save again"
 
 
 # ------------------------------------------------------------------------------------------------ op

@@ -10,6 +10,7 @@ import contextlib
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -692,23 +693,26 @@ class Vault(Opened):
             return prune(self.history, names, rules, now=self.now(), host=self.config.machine, cache=cache)
 
     def forget(
-        self, patterns: Sequence[str], *, projects: Sequence[str] = (), yes: bool = False
+        self, patterns: Sequence[str], *, projects: Sequence[str] = (), repositories: bool = False, yes: bool = False
     ) -> models.ForgetReport:
         """Remove the paths that match gitignore patterns from every snapshot; without `yes` only say so.
 
-        The bytes are gone after the next sweep, but for those in repositories that are stored as they lie: see `held`.
+        `repositories`: from those that are stored as they lie, too, as far as their kind allows. The bytes are gone
+        after the next sweep, but for what `held` of the report names.
         Raises NotFoundError, CorruptionError, LockedError, StorageFullError; nothing is removed then.
         """
         from gitvault.core.backup_engine.forget import forget, search
         from gitvault.core.versioning import catalog
+        from gitvault.vault.area import in_git
+        from gitvault.vcs import whole
         from gitvault.vcs.protect.purge import Bundles
-        from gitvault.vcs.whole import held
 
         bundles = Bundles(self.history)
+        look = partial(whole.look, self.history, self.store.retrieve_file)
         if not yes:
             names = catalog.saved(self.history, projects)
-            report = search(self.history, patterns, names, bundles)[1]
-            return replace(report, held=held(self.history, self.store.retrieve_file, names, patterns))
+            held, instead = look(names, patterns, keep=(lambda _: b"") if repositories else None)
+            return replace(search(self.history, patterns, names, bundles, instead)[1], held=held)
         with self._lock("forget"), self._reserve():
             names = catalog.saved(self.history, projects)
 
@@ -717,14 +721,21 @@ class Vault(Opened):
                 layout.clear_search(self.path, self._disk)
                 layout.clear_thumbnails(self.path, self._disk)
 
-            report = forget(
-                *(self.history, patterns, names),
-                now=self.now(),
-                host=self.config.machine,
-                clear=clear,
-                attachments=bundles,
-            )
-            return replace(report, held=held(self.history, self.store.retrieve_file, names, patterns))
+            try:
+                instead = look(names, patterns, keep=partial(in_git, self))[1] if repositories else {}
+                self.store.flush()
+                report = forget(
+                    *(self.history, patterns, names),
+                    now=self.now(),
+                    host=self.config.machine,
+                    clear=clear,
+                    attachments=bundles,
+                    instead=instead,
+                )
+            except BaseException:
+                self.store.discard()
+                raise
+            return replace(report, held=look(names, patterns)[0])
 
     def name_snapshot(self, name: str, snapshot: SnapshotId, *, type: str, **said: Any) -> Tag:
         """Make a snapshot a milestone, which `prune` keeps; `said`: message, tags, metadata. See core/versioning/tags.

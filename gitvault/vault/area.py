@@ -34,7 +34,7 @@ class Area:
         """
         vault = self._vault
         with vault._lock(f"records of {self.name}"):
-            contents = {path: self._content(content) for path, content in files.items()}
+            contents = {path: in_git(vault, content) for path, content in files.items()}
             vault.store.flush()
             self._commit(lambda pack: areas.add(vault.history, pack, self.name, contents), why, keep=True)
 
@@ -77,22 +77,27 @@ class Area:
         else:
             target.write(content)
 
-    def _content(self, content: bytes | Path) -> bytes:
-        """What stands in git for it: itself, or a pointer, by the rule for files of projects."""
-        if isinstance(content, Path):
-            with open(content, "rb") as file:
-                head = file.read(_HEAD)
-            size, ending = content.stat().st_size, content.suffix
-        else:
-            head, size, ending = content[:_HEAD], len(content), ""
-        is_large = size > WHOLE_LIMIT or (size > self._vault.config.inline_limit and b"\0" in head)
-        if is_large or pointers.looks_like_pointer(head):
-            source = content if isinstance(content, Path) else BytesIO(content)
-            return pointers.encode(self._vault.store.store_file(source, file_extension=ending or None))
-        return content.read_bytes() if isinstance(content, Path) else content
-
     def _commit(self, made: Callable[[PackWriter], ObjectId], why: str, *, keep: bool) -> None:
         history = self._vault.history
         old = history.refs.read(self._ref)
         parent = old if keep else None
         history.write_ref(self._ref, old, lambda pack: history.add_commit(pack, made(pack), parent, why))
+
+
+def in_git(vault: Opened, content: bytes | Path) -> bytes:
+    """What stands in git for a content, or a file's: itself, or a pointer to where it was stored just now.
+
+    By the rule for files of projects. The caller holds the vault's lock, and flushes the store. Raises OSError,
+    StorageFullError.
+    """
+    if isinstance(content, Path):
+        with open(content, "rb") as file:
+            head = file.read(_HEAD)
+        size, ending = content.stat().st_size, content.suffix
+    else:
+        head, size, ending = content[:_HEAD], len(content), ""
+    is_large = size > WHOLE_LIMIT or (size > vault.config.inline_limit and b"\0" in head)
+    if is_large or pointers.looks_like_pointer(head):
+        source = content if isinstance(content, Path) else BytesIO(content)
+        return pointers.encode(vault.store.store_file(source, file_extension=ending or None))
+    return content.read_bytes() if isinstance(content, Path) else content

@@ -1,21 +1,22 @@
 """Repositories that snapshots store as they lie, and Mercurial's bundles: what of purged paths they still hold.
 
-Nothing of them is written anew: a pack, a revlog or a bundle without a file is another repository.
+Where it is asked for, git's packs are written anew without the blobs that are meant, and svn's texts go; commits and
+trees stay as they are. A revlog or a bundle of hg without a file is another repository: these are only told.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from gitvault.core.backup_engine.forget import Matches
+from gitvault.core.backup_engine.forget import Instead, Matches, Replacement, search
 from gitvault.core.models import Held, ObjectId, Pointer
-from gitvault.core.patterns import Patterns
 from gitvault.core.storage import pointers
 from gitvault.core.touched import is_below
 from gitvault.core.utils.names import from_text, from_tree_name
@@ -27,7 +28,7 @@ from gitvault.core.versioning.history import GitHistory
 from gitvault.core.versioning.index import UnreadableIndex
 from gitvault.core.versioning.objects import MODE_TREE
 from gitvault.core.versioning.odb import ObjectStore
-from gitvault.errors import GitVaultError
+from gitvault.errors import GitVaultError, LockedError, StorageFullError
 from gitvault.vcs import hg, lean, svn_store
 from gitvault.vcs.protect import record
 from gitvault.vcs.protect.inside import Inside, is_meant
@@ -35,11 +36,20 @@ from gitvault.vcs.protect.repository import Repository
 
 _Retrieve = Callable[[Pointer, BinaryIO], None]
 """Writes a large file's content."""
+_Keep = Callable[[Path], bytes]
+"""Stores a file's content; what stands in git for it."""
 _Entries = Mapping[bytes, tuple[int, ObjectId]]
 _WORKTREE = re.compile(rb"(?m)^\s*worktree\s*=\s*([^\n]+?)\s*$")
 
 # What git calls its files. An escaped name of a vault that means harm may lead elsewhere.
 _OBJECT = re.compile(rb"[0-9A-Za-z][0-9A-Za-z._-]*")
+
+
+# git-lfs's own copies of files, by their SHA-256.
+_LFS = re.compile(rb"(.+)/lfs/objects/[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{64}")
+
+# What git keeps beside a pack and no pack written anew can do without.
+_MARKS = (".keep", ".promisor")
 
 
 class _Found(NamedTuple):
@@ -48,12 +58,21 @@ class _Found(NamedTuple):
     reason: str = ""
 
 
-def held(
-    history: GitHistory, retrieve: _Retrieve, projects: Sequence[str], patterns: Sequence[str]
-) -> tuple[Held, ...]:
-    """What the repositories in the projects' snapshots hold of paths that match. Raises CorruptionError."""
-    rules = Patterns(patterns)
-    looking = _Looking(history, retrieve, lambda path, folder: rules.excluded_by(path, folder) is not None)
+def look(
+    history: GitHistory,
+    retrieve: _Retrieve,
+    projects: Sequence[str],
+    patterns: Sequence[str],
+    *,
+    keep: _Keep | None = None,
+) -> tuple[tuple[Held, ...], Instead]:
+    """What the repositories in the projects' snapshots hold of paths that match.
+
+    With `keep` only what cannot be taken out of them, and the files to put in the place of those that hold the rest.
+    Raises CorruptionError, and what `keep` raises.
+    """
+    meant = search(history, patterns, projects)[0]
+    looking = _Looking(history, retrieve, meant.matches, meant.blobs, keep)
     known: dict[tuple[str, bytes], Held] = {}
     for project in projects:
         for oid, commit in history.walk(history.tip(project)):
@@ -67,16 +86,27 @@ def held(
                     tuple(dict.fromkeys((*before.snapshots, snapshot))),
                     before.reason or found.reason,
                 )
-    return tuple(known[key] for key in sorted(known))
+    return tuple(known[key] for key in sorted(known)), looking.instead
 
 
 class _Looking:
     """Looks into each repository once, however many snapshots have it as it is."""
 
-    def __init__(self, history: GitHistory, retrieve: _Retrieve, matches: Matches) -> None:
+    def __init__(
+        self,
+        history: GitHistory,
+        retrieve: _Retrieve,
+        matches: Matches,
+        meant: Collection[ObjectId] = (),
+        keep: _Keep | None = None,
+    ) -> None:
+        """`meant`: the blobs that snapshots have at paths that match."""
         self._history = history
         self._retrieve = retrieve
         self._matches = matches
+        self._meant = meant
+        self._keep = keep
+        self.instead: dict[bytes, Sequence[Replacement]] = {}
         self._known: dict[tuple[bytes, ObjectId], tuple[_Found, ...]] = {}
 
     def look(self, tree: ObjectId, path: bytes = b"") -> tuple[_Found, ...]:
@@ -109,6 +139,11 @@ class _Looking:
         for name, (mode, oid) in entries.items():
             if mode == MODE_TREE and name != kept:
                 yield from self.look(oid, begin + name)
+            elif oid in self._meant and (copied := _LFS.fullmatch(begin + name)):
+                if self._keep:
+                    self.instead[begin + name] = ()
+                else:
+                    yield _Found(copied[1], frozenset([begin + name]))
 
     def _told(
         self, repository: bytes, look: Callable[[_Entries, bytes], set[bytes]], entries: _Entries
@@ -116,6 +151,8 @@ class _Looking:
         try:
             if paths := look(entries, repository):
                 yield _Found(repository, frozenset(paths))
+        except (LockedError, StorageFullError):
+            raise
         except (GitVaultError, UnreadableIndex, sqlite3.Error, OSError, ValueError) as error:
             yield _Found(repository, frozenset(), " ".join(str(error).split()))
 
@@ -128,17 +165,59 @@ class _Looking:
             self._put(entries[b"objects"][1], Path(scratch, "objects"))
             # Where else objects are is another repository's business.
             Path(scratch, "objects", "info", "alternates").unlink(missing_ok=True)
+            place = Repository(scratch, scratch)
             with ObjectStore(Path(scratch, "objects")) as objects:
                 inside = Inside(objects, self._matches)
-                inside.walk_all(Repository(scratch, scratch), prefix)
-                staged = index.parse(self._history.blob(entries[b"index"][1])) if b"index" in entries else []
-                return inside.paths | {
-                    prefix + entry.path
-                    for entry in staged
-                    if is_meant(prefix + entry.path, self._matches)
-                    and objects.contains(entry.blob)
-                    and not is_below(prefix + entry.path, inside.paths)
-                }
+                inside.walk_all(place, prefix)
+                listed = index.parse(self._history.blob(entries[b"index"][1])) if b"index" in entries else []
+                staged = {prefix + entry.path: entry.blob for entry in listed if objects.contains(entry.blob)}
+            meant = {path for path in staged if is_meant(path, self._matches)}
+            paths = inside.paths | {path for path in meant if not is_below(path, inside.paths)}
+            if not paths or not self._keep:
+                return paths
+            gone = inside.meant | {staged[path] for path in meant}
+            kept = inside.kept | {blob for path, blob in staged.items() if path not in meant}
+            self.instead |= self._without(
+                place, path + b"/objects/" if path else b"objects/", {oid.hex() for oid in gone - kept}
+            )
+            # What is at a path that is not meant, too, stays.
+            return paths if gone & kept else set()
+
+    def _without(self, place: Repository, begin: bytes, gone: set[str]) -> dict[bytes, Sequence[Replacement]]:
+        """The files of a repository's objects that hold any of some objects, with packs of what else is in them."""
+        objects = Path(place.objects)
+        names = (f"{oid[:2]}/{oid[2:]}" for oid in gone)
+        found: dict[bytes, Sequence[Replacement]] = {
+            begin + os.fsencode(name): () for name in names if (objects / name).is_file()
+        }
+        packs = objects / "pack"
+        for pack in sorted(packs.glob("*.pack")):
+            said = place.git("show-index", stdin=pack.with_suffix(".idx").read_bytes())
+            held = {line.split()[1].decode() for line in said.splitlines()}
+            if held.isdisjoint(gone):
+                continue
+            # An index of several packs names this one.
+            beside = [*packs.glob(f"{pack.stem}.*"), *packs.glob("multi-pack-index*")]
+            found |= {begin + b"pack/" + os.fsencode(file.name): () for file in beside}
+            found[begin + b"pack/" + os.fsencode(pack.name)] = tuple(self._packed(place, pack, held - gone))
+        return found
+
+    def _packed(self, place: Repository, pack: Path, oids: set[str]) -> Iterator[Replacement]:
+        """The files of a pack of these objects, all of which are in `pack`."""
+        assert self._keep
+        if not oids:
+            return
+        folder = Path(place.git_dir, "anew")
+        folder.mkdir(exist_ok=True)
+        asked = "".join(f"{oid}\n" for oid in sorted(oids)).encode()
+        # Deltas are taken as they are, and none are looked for.
+        options = ("-q", "--threads=1", "--window=0")
+        name = place.git("pack-objects", *options, os.fspath(folder / "pack"), stdin=asked).decode().strip()
+        for mark in _MARKS:
+            if (beside := pack.with_suffix(mark)).is_file():
+                shutil.copy(beside, folder / f"pack-{name}{mark}")
+        for file in sorted(folder.glob(f"pack-{name}.*")):
+            yield Replacement(os.fsencode(file.name), self._keep(file), file.stat().st_size)
 
     def _worktree(self, entries: _Entries, path: bytes) -> bytes:
         """Where a repository's files are in the project, with a slash at the end."""
@@ -146,7 +225,7 @@ class _Looking:
             return path[:-4]
         found = _WORKTREE.search(self._history.blob(entries[b"config"][1])) if b"config" in entries else None
         folder = os.path.normpath(os.path.join(path, found[1])) if found else path
-        return folder + b"/"
+        return folder + b"/" if folder else b""
 
     # -- hg -------------------------------------------------------------------------------------
 
@@ -184,11 +263,13 @@ class _Looking:
             own = Path(scratch, ".svn")
             own.mkdir()
             (own / "wc.db").write_bytes(self._content(entries[b"wc.db"][1]))
-            return {
-                path[:-4] + file
-                for file, text in svn_store.held(Path(scratch))
-                if text in names and is_meant(path[:-4] + file, self._matches)
-            }
+            held = [(path[:-4] + file, text) for file, text in svn_store.held(Path(scratch)) if text in names]
+        meant = {file for file, _ in held if is_meant(file, self._matches)}
+        if not self._keep:
+            return meant
+        kept = {text for file, text in held if file not in meant}
+        self.instead |= {path + b"/pristine/" + text: () for file, text in held if file in meant and text not in kept}
+        return {file for file, text in held if file in meant and text in kept}
 
     # -- what is stored ---------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -317,17 +318,44 @@ def _annotate(stage: Stage, disk: Disk) -> None:
 
 
 def _to_forget(stage: Stage) -> None:
-    _three(stage)
+    _days(stage, 2)
+    _pack(stage.project / "kept.git")
+    stage.snapshot(Disk())
     stage.becomes = {
         snapshot: {path: record for path, record in held.items() if path not in (b"art/hero.tga", b"read.me")}
         for snapshot, held in stage.saved.items()
         if held
     }
+    # How git writes a pack anew, only git knows.
+    last = list(stage.saved)[-1]
+    away = stage.base / "away"
+    shutil.copytree(stage.vault, away / "vault.git", symlinks=True)
+    with opened(away / "vault.git") as vault:
+        vault.forget(["hero.tga", "read.me"], repositories=True, yes=True)
+        vault.restore_snapshot(SnapshotId(last), away / "p")
+    kept = {path: record for path, record in records(away / "p").items() if _is_packed(path)}
+    shutil.rmtree(away)
+    rest = {path: record for path, record in (stage.becomes[last] or {}).items() if not _is_packed(path)}
+    stage.becomes[last] = rest | kept
+
+
+def _is_packed(path: bytes) -> bool:
+    return path.startswith(b"kept.git/objects/pack/")
+
+
+def _pack(repository: Path) -> None:
+    """A repository with one pack, which is large also without what is to be forgotten."""
+    subprocess.run(["git", "init", "-q", "--bare", "--template=", repository], check=True)
+    told = [b"commit refs/heads/main\ncommitter A <a@b.example> 0 +0000\ndata 0\n"]
+    for name, content in ((b"hero.tga", LARGE), (b"other", NOISE[200_000:300_000])):
+        told.append(b"M 644 inline %s\ndata %d\n%s\n" % (name, len(content), content))
+    command = ["git", "-C", repository, "-c", "fastimport.unpackLimit=0", "fast-import", "--quiet"]
+    subprocess.run(command, input=b"".join(told), check=True)
 
 
 def _forget(stage: Stage, disk: Disk) -> None:
     with opened(stage.vault, disk) as vault:
-        vault.forget(["hero.tga", "read.me"], yes=True)
+        assert not vault.forget(["hero.tga", "read.me"], repositories=True, yes=True).held
     stage.tell(disk)
 
 

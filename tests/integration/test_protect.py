@@ -177,6 +177,19 @@ def filtered(work: Path) -> None:
     git(work, "push", "-q")
 
 
+def lfs(work: Path) -> None:
+    git(work, "lfs", "install", "--local")
+    git(work, "lfs", "track", "*.bin")
+    for name in ("large.bin", "other.bin"):
+        (work / name).write_bytes(name.encode() * 20_000)
+    git(work, "add", ".")
+    git(work, "commit", "-q", "-m", "lfs")
+    git(work, "push", "-q")
+    (work / "large.bin").write_bytes(b"staged" * 20_000)
+    git(work, "add", "large.bin")
+    (work / "other.bin").write_bytes(b"changed" * 20_000)
+
+
 def sparse(work: Path) -> None:
     git(work, "sparse-checkout", "set", "--no-cone", "/*", "!/src/deep/")
 
@@ -237,11 +250,11 @@ def nothing(work: Path) -> None:
 STATES = [
     *(nothing, dirty, unpushed, stashes, amended, detached, merging, rebasing, picking, bisecting, ignored),
     *(intended, assumed, converted, filtered, sparse, sparse_index, swapped, gone, orphan, version_4),
-    *(strange_names, packed_refs, staged_only),
+    *(strange_names, packed_refs, staged_only, pytest.param(lfs, marks=pytest.mark.needs("git-lfs"), id="lfs")),
 ]
 
 
-@pytest.mark.parametrize("change", STATES, ids=lambda change: change.__name__)
+@pytest.mark.parametrize("change", STATES, ids=lambda change: getattr(change, "__name__", None))
 def test_a_checkout_comes_back_from_its_remote_as_it_was(
     change: Change, work: Path, vault: Vault, tmp_path: Path
 ) -> None:

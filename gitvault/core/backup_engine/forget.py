@@ -6,14 +6,14 @@ so that a merge with another vault does not bring it back unnoticed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
 from gitvault.core.models import Entry, ForgetReport, ObjectId, SnapshotId
 from gitvault.core.patterns import Patterns
-from gitvault.core.utils.names import from_tree_name
+from gitvault.core.utils.names import from_tree_name, tree_name
 from gitvault.core.versioning import contents, meta, operations
 from gitvault.core.versioning.commits import identity
 from gitvault.core.versioning.history import NO_OBJECT, GitHistory
@@ -25,6 +25,21 @@ from gitvault.errors import GitVaultError
 
 Matches = Callable[[bytes, bool], bool]
 """Whether a path itself is meant, given whether it is a folder; those above it are not looked at."""
+
+
+class Replacement(NamedTuple):
+    """A file that snapshots are to have in the place of another."""
+
+    name: bytes
+    """In the same folder."""
+    content: bytes
+    """What stands in git for it: the content itself, or a pointer."""
+    size: int
+    """Of the content itself, in bytes."""
+
+
+Instead = Mapping[bytes, Sequence[Replacement]]
+"""Paths of files that go as well, each with what takes its place."""
 
 
 class Attachments(Protocol):
@@ -57,9 +72,16 @@ _Trees = tuple[ObjectId | None, _Mirrored | None]
 class Search:
     """Finds what matches in snapshots; a folder that several hold is looked at once."""
 
-    def __init__(self, history: GitHistory, patterns: Sequence[str], attachments: Attachments | None = None) -> None:
+    def __init__(
+        self,
+        history: GitHistory,
+        patterns: Sequence[str],
+        attachments: Attachments | None = None,
+        instead: Instead | None = None,
+    ) -> None:
         self._history = history
         self.attachments = attachments
+        self.instead = instead or {}
         self._rules = Patterns(patterns)
         self._known: dict[_Key, _Found] = {}
         self.blobs: set[ObjectId] = set()
@@ -69,7 +91,7 @@ class Search:
 
     def matches(self, path: bytes, is_folder: bool) -> bool:
         """Whether a path itself is meant; those above it are not looked at."""
-        return self._rules.excluded_by(path, is_folder) is not None
+        return (not is_folder and path in self.instead) or self._rules.excluded_by(path, is_folder) is not None
 
     def look(self, tree: ObjectId | None, meta_tree: ObjectId | None, path: bytes = b"") -> _Found:
         """What matches in a folder. Raises CorruptionError, NotFoundError."""
@@ -92,6 +114,9 @@ class Search:
             folder = entry.kind == "folder"
             if self.matches(inside, folder):
                 paths.add(inside)
+                for new in self.instead.get(inside, ()):
+                    files -= 1
+                    size -= new.size
                 for one in self._all(entry, below):
                     files += 1
                     size += one.size
@@ -150,6 +175,8 @@ class _Purge:
         entries = []
         below = []
         gone = []
+        placed: dict[bytes, tuple[bytes, Replacement]] = {}
+        """With the name of what they are in the place of."""
         # Folders without files are in the meta tree only.
         empty = {stored: (MODE_TREE, NO_OBJECT) for stored in mirrored}
         for stored, (mode, oid) in (empty | self._history.tree(tree)).items():
@@ -160,31 +187,56 @@ class _Purge:
                 entries += [(stored, MODE_TREE, left)] if left else []
             elif self._search.matches(inside, mode == MODE_TREE):
                 gone.append(name)
+                placed |= {tree_name(new.name): (name, new) for new in self._search.instead.get(inside, ())}
             elif mode != MODE_TREE:
                 entries.append((stored, mode, oid))
             else:
                 inner, inner_meta = self._without(oid, mirrored.get(stored), inside)
                 entries += [(stored, MODE_TREE, inner)] if inner else []
                 below += [(stored, *inner_meta)] if inner_meta else []
+        for stored, _, _ in entries:
+            placed.pop(stored, None)
+        entries += [(stored, MODE_FILE, self._pack.add(b"blob", new.content)) for stored, (_, new) in placed.items()]
         made = self._pack.add(b"tree", encode_tree(entries)) if entries else None
         if not meta_tree:
             return made, None
         if blob:
-            blob = self._pack.add(b"blob", meta.without(self._history.blob(blob), gone))
+            said = self._history.blob(blob)
+            lines = dict(self._lines(said, placed.values())) if placed else {}
+            blob = self._pack.add(b"blob", meta.without(said, gone, lines))
             if path and not below:
                 return made, (MODE_FILE, blob)
             below.append((meta.META_NAME, MODE_FILE, blob))
         return made, (MODE_TREE, self._pack.add(b"tree", encode_tree(below)))
 
+    def _lines(self, said: bytes, placed: Iterable[tuple[bytes, Replacement]]) -> Iterator[tuple[bytes, str]]:
+        """What the meta chain says of files that take others' places: by it a sweep knows what is large."""
+        own, known = meta.decode(said)
+        for name, new in placed:
+            was = known.get(name, own)
+            pointer = self._history.decode_pointer(new.content)
+            line = meta.format_line(
+                *(new.name, "file", was.mode & 0o666, was.mtime_ns, was.owner, new.size, own.owner),
+                pointer=pointer.oid if pointer else None,
+            )
+            yield new.name, line
+
 
 def search(
-    history: GitHistory, patterns: Sequence[str], projects: Sequence[str], attachments: Attachments | None = None
+    history: GitHistory,
+    patterns: Sequence[str],
+    projects: Sequence[str],
+    attachments: Attachments | None = None,
+    instead: Instead | None = None,
 ) -> tuple[Search, ForgetReport]:
-    """What in the projects' snapshots matches gitignore patterns. Raises CorruptionError, GitVaultError."""
+    """What in the projects' snapshots matches gitignore patterns, or is a path of `instead`.
+
+    Raises CorruptionError, GitVaultError.
+    """
     for pattern in patterns:
         if not pattern.strip() or pattern.startswith(("#", "!")):
             raise GitVaultError(f"{pattern!r}: not a pattern of paths; give one as in .gitignore, such as /keys/*.pem")
-    looking = Search(history, patterns, attachments)
+    looking = Search(history, patterns, attachments, instead)
     paths: set[tuple[str, bytes]] = set()
     snapshots: list[SnapshotId] = []
     for project in projects:
@@ -205,12 +257,14 @@ def forget(
     host: str,
     clear: Callable[[str], None],
     attachments: Attachments | None = None,
+    instead: Instead | None = None,
 ) -> ForgetReport:
     """Remove what matches from every snapshot of the projects. The caller holds the vault's lock.
 
-    `clear`: makes a project's caches forget all, durably. Raises as `search` does; nothing is removed then.
+    `instead`: its pointers' contents are in the chunk store, durable. `clear`: makes a project's caches forget all,
+    durably. Raises as `search` does; nothing is removed then.
     """
-    looking, report = search(history, patterns, projects, attachments)
+    looking, report = search(history, patterns, projects, attachments, instead)
     touched = sorted({project for project, _ in report.paths})
     with Rewrite(history) as rewrite:
         purge = _Purge(history, looking, rewrite)

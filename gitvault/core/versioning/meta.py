@@ -108,11 +108,14 @@ def split(blob: bytes) -> tuple[str, dict[bytes, str]]:
     return lines[0], {from_text(_name(line)): line + "\n" for line in lines[1:]}
 
 
-def without(blob: bytes, names: Iterable[bytes]) -> bytes:
-    """A folder's blob without these entries, all else byte for byte."""
+def without(blob: bytes, names: Iterable[bytes], added: Mapping[bytes, str] | None = None) -> bytes:
+    """A folder's blob without these entries, and with lines for others by their names; all else byte for byte."""
     own, lines = split(blob)
     gone = set(names)
-    return (_HEADER + own + "\n" + "".join(line for name, line in lines.items() if name not in gone)).encode()
+    left = {name: line for name, line in lines.items() if name not in gone}
+    if added:
+        left = dict(sorted((left | dict(added)).items()))
+    return (_HEADER + own + "\n" + "".join(left.values())).encode()
 
 
 def decode(blob: bytes) -> tuple[Attributes, dict[bytes, Attributes]]:
