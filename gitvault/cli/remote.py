@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -320,7 +322,7 @@ def _clone(session: Session, arguments: Namespace) -> Answer:
             extra = {"url": large_told.url, **large.learned} if large and large_told else {}
             vault, report = git.clone(told.url, folder, large, extra, progress=session.progress)
             vault.close()
-        return _fetched(session, report, {"vault": render.disk_text(os.fspath(folder))}, f"{folder}: a vault")
+        return _cloned(session, report, folder)
     if arguments.chunks:
         raise wrong("--chunks goes with a URL of git")
     with opened(session, arguments.url, arguments.identity) as (told, remote):
@@ -331,7 +333,13 @@ def _clone(session: Session, arguments: Namespace) -> Answer:
                 return _looked(vault, who, skipped, remote.hidden, f"{folder}: to look at {render.line(told.url)}")
         vault, report = clone(remote, told.url, folder, remote.learned, progress=session.progress)
         vault.close()
-    return _fetched(session, report, {"vault": render.disk_text(os.fspath(folder))}, f"{folder}: a vault")
+    return _cloned(session, report, folder)
+
+
+def _cloned(session: Session, report: FetchReport, folder: Path) -> Answer:
+    shown = render.disk_text(os.fspath(folder))
+    hint = f"git config --global vault.dir {shlex.quote(shown)}   # makes it the default vault"
+    return replace(_fetched(session, report, {"vault": shown}, f"{folder}: a vault"), hints=[hint])
 
 
 def _fetched(session: Session, report: FetchReport, who: dict[str, object], said: str) -> Answer:
