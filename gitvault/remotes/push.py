@@ -285,7 +285,8 @@ class _Push:
 
     def _find(self, ids: Collection[str]) -> dict[str, Row]:
         found = self._index.find(ids)
-        return found | self._shared(set(ids) - found.keys())
+        left = set(ids) - found.keys()
+        return found | self._shared(left) if left and self._elsewhere.runs else found
 
     def _shared(self, ids: Collection[str]) -> dict[str, Row]:
         """Of those ids what others sent and this machine has read, if all it stands on is there too.
@@ -322,7 +323,8 @@ class _Push:
         if self._absent:
             return ordered
         missing = self._missing([pointer.oid for pointer in ordered])
-        missing |= self._torn([pointer for pointer in ordered if pointer.oid not in missing])
+        if self._elsewhere.runs:
+            missing |= self._torn([pointer for pointer in ordered if pointer.oid not in missing])
         return [pointer for pointer in ordered if pointer.oid in missing]
 
     def _torn(self, pointers: Sequence[Pointer]) -> set[str]:
