@@ -15,6 +15,7 @@ from servers import S3
 from trees import contents
 
 from gitvault.cli import main
+from gitvault.cli.remote import hidden_lines
 from gitvault.core.backup_engine.retention import Retention
 from gitvault.core.models import ObjectId
 from gitvault.core.versioning.naming import named_project
@@ -203,7 +204,7 @@ def test_what_a_name_starts_from(desk: Vault) -> None:
 
 def test_lines_by_what_is_read_of_them(desk: Vault, place: Counted) -> None:
     mine, oldest = only(place, desk), first(place, desk)
-    same = lines.leading(desk.history, [mine], [mine])
+    same: lines.Leading = lines.leading(desk.history, [mine], [mine])
     assert (same.tips, same.records, same.hidden, same.unread) == ({}, [], [], False)
     behind = lines.leading(desk.history, [mine], [oldest])
     assert behind.tips == {"refs/heads/work": [mine.refs["refs/heads/work"]]}
@@ -214,6 +215,8 @@ def test_lines_by_what_is_read_of_them(desk: Vault, place: Counted) -> None:
     assert lines.leading(desk.history, [nothing], []).tips == {}
     lost = lines.leading(desk.history, [nothing], [mine])
     assert (lost.unread, len(lost.hidden)) == (True, 1)
+    [shown] = hidden_lines(lost.hidden)
+    assert shown.endswith(f"work of desk, {mine.time}: {mine.refs['refs/heads/work'].hex()}")
     assert list(remote_of(None, place).read_records([records.name_of(mine), "machines/x"], mine.vault)) == [mine]
 
 
