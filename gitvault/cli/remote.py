@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -284,7 +286,7 @@ def _fetch(session: Session, arguments: Namespace) -> Answer:
     if name := session.vault.config.inspects:
         with opened(session, name) as (_, remote):
             skipped = refresh(session.vault, remote)
-        return _looked(session.vault, {"remote": name}, skipped, f"{name} as it is now")
+        return _looked(session.vault, {"remote": name}, skipped, remote.hidden, f"{name} as it is now")
     name = _chosen(session, arguments.name)
     if told := of_git(session, name):
         from gitvault.remotes import git
@@ -320,7 +322,7 @@ def _clone(session: Session, arguments: Namespace) -> Answer:
             extra = {"url": large_told.url, **large.learned} if large and large_told else {}
             vault, report = git.clone(told.url, folder, large, extra, progress=session.progress)
             vault.close()
-        return _fetched(session, report, {"vault": render.disk_text(os.fspath(folder))}, f"{folder}: a vault")
+        return _cloned(session, report, folder)
     if arguments.chunks:
         raise wrong("--chunks goes with a URL of git")
     with opened(session, arguments.url, arguments.identity) as (told, remote):
@@ -328,19 +330,23 @@ def _clone(session: Session, arguments: Namespace) -> Answer:
             vault, skipped = clone_to_inspect(remote, told.url, folder, remote.learned)
             with vault:
                 who: dict[str, object] = {"vault": render.disk_text(os.fspath(folder))}
-                return _looked(vault, who, skipped, f"{folder}: to look at {render.line(told.url)}")
+                return _looked(vault, who, skipped, remote.hidden, f"{folder}: to look at {render.line(told.url)}")
         vault, report = clone(remote, told.url, folder, remote.learned, progress=session.progress)
         vault.close()
-    return _fetched(session, report, {"vault": render.disk_text(os.fspath(folder))}, f"{folder}: a vault")
+    return _cloned(session, report, folder)
+
+
+def _cloned(session: Session, report: FetchReport, folder: Path) -> Answer:
+    shown = render.disk_text(os.fspath(folder))
+    hint = f"git config --global vault.dir {shlex.quote(shown)}   # makes it the default vault"
+    return replace(_fetched(session, report, {"vault": shown}, f"{folder}: a vault"), hints=[hint])
 
 
 def _fetched(session: Session, report: FetchReport, who: dict[str, object], said: str) -> Answer:
     def lines() -> Iterator[str]:
         yield f"{said}: {render.plural(report.snapshots, 'snapshot')}, {render.size(report.bytes)}"
         yield from (f"another line of history: {render.line(line)}" for line in report.lines)
-        yield from (
-            f"its newest record leaves this out, it came all the same: {render.line(one)}" for one in report.hidden
-        )
+        yield from hidden_lines(report.hidden)
         yield from (f"left as it was here: {render.line(one.ref)}: {render.line(one.reason)}" for one in report.left)
         yield from (f"could not be had: {render.line(missing)}" for missing in report.missing)
         if count:
@@ -368,12 +374,17 @@ def _fetched(session: Session, report: FetchReport, who: dict[str, object], said
     )
 
 
-def _looked(vault: Vault, who: dict[str, object], skipped: Sequence[str], said: str) -> Answer:
+def hidden_lines(hidden: Sequence[str]) -> Iterator[str]:
+    """What a machine's newest record leaves out, for people."""
+    return (f"its newest record leaves this out, it counts all the same: {render.line(one)}" for one in hidden)
+
+
+def _looked(vault: Vault, who: dict[str, object], skipped: Sequence[str], hidden: Sequence[str], said: str) -> Answer:
     """Of a vault that inspects: the lines of history that can be asked for now."""
     lines = vault.history.projects()
     shown = [f"{said}: {render.plural(len(lines), 'line')} of history; files come when they are asked for"]
-    shown += [f"skipped there: {render.line(junk)}" for junk in skipped]
-    return Answer({**who, "inspects": True, "projects": lines, "junk": list(skipped)}, shown)
+    shown += [*hidden_lines(hidden), *(f"skipped there: {render.line(junk)}" for junk in skipped)]
+    return Answer({**who, "inspects": True, "projects": lines, "hidden": list(hidden), "junk": list(skipped)}, shown)
 
 
 def inspecting(vault: Vault) -> AbstractContextManager[None]:

@@ -94,7 +94,7 @@ def _restore_all(session: Session, arguments: Namespace) -> Answer:
 
 
 def _restore_remote(session: Session, arguments: Namespace) -> Answer:
-    from gitvault.cli.remote import large_of, of_git, opened
+    from gitvault.cli.remote import hidden_lines, large_of, of_git, opened
 
     if arguments.snapshot is None or arguments.select or arguments.in_place:
         raise wrong("--remote goes with a SNAPSHOT and --to DIR")
@@ -105,6 +105,7 @@ def _restore_remote(session: Session, arguments: Namespace) -> Answer:
         "progress": session.progress,
     }
     requests: dict[str, int] = {}
+    hidden: Sequence[str] = ()
     if told := of_git(session, arguments.remote):
         from gitvault.remotes import git
 
@@ -117,10 +118,10 @@ def _restore_remote(session: Session, arguments: Namespace) -> Answer:
 
         with opened(session, arguments.remote, arguments.identity) as (told, remote):
             report = partial.restore(remote, told.id, arguments.snapshot, arguments.to, **options)
-            requests = dict(remote.place.requests)
+            requests, hidden = dict(remote.place.requests), remote.hidden
     return Answer(
-        {**report_document(report, arguments.to), "requests": requests},
-        report_lines(report, arguments.to),
+        {**report_document(report, arguments.to), "requests": requests, "hidden": list(hidden)},
+        [*report_lines(report, arguments.to), *hidden_lines(hidden)],
         code=PROBLEMS if report.problems else 0,
     )
 

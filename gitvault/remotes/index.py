@@ -94,6 +94,10 @@ class Row:
         offset, stored, length = map(int, self.words[:3])
         return Frame(0, offset, stored, length, tuple(chunk_id(word) for word in self.words[5:]))
 
+    def stands_on(self) -> tuple[str, ...]:
+        """Of a chunk: what its frame is coded against; of anything else nothing. Raises ValueError, IndexError."""
+        return tuple(base.hex() for base in self.frame().bases) if self.kind == "c" else ()
+
     def manifest(self) -> tuple[ChunkId, ...]:
         """Of a file: the chunks that hold its manifest. Raises ValueError."""
         return tuple(chunk_id(word) for word in self.words if ":" not in word)

@@ -1,19 +1,20 @@
-"""What was sent and is in no record yet: so that a push that was interrupted goes on where it was."""
+"""What was sent, or found there, and is in no record of this machine yet: a push that was interrupted goes on."""
 
 from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from gitvault.core.utils.files import Disk, create_private
-from gitvault.remotes.index import Part
+from gitvault.remotes.index import Part, Row
 
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = """
 CREATE TABLE part (number INTEGER PRIMARY KEY, name TEXT NOT NULL, size INTEGER NOT NULL);
 CREATE TABLE row (id TEXT PRIMARY KEY, rest TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE shared (id TEXT PRIMARY KEY, part TEXT NOT NULL, size INTEGER NOT NULL, kind TEXT NOT NULL, words TEXT);
 """
 _BATCH = 500
 
@@ -37,6 +38,29 @@ class Journal:
             self._database.execute("INSERT INTO part VALUES (?, ?, ?)", (self._count, part.name, part.size))
             self._database.executemany("INSERT OR IGNORE INTO row VALUES (?, ?)", sorted(rows))
         self._count += 1
+
+    def share(self, rows: Mapping[str, Row]) -> None:
+        """Note rows of another machine's, by id, for `adopt`."""
+        values = ((one, row.part.name, row.part.size, row.kind, " ".join(row.words)) for one, row in rows.items())
+        with self._database:
+            self._database.executemany("INSERT OR IGNORE INTO shared VALUES (?, ?, ?, ?, ?)", values)
+
+    def adopt(self) -> None:
+        """Add what was shared, with its parts, as if it had been sent."""
+        with self._database:
+            for name, size in self._database.execute("SELECT part, min(size) FROM shared GROUP BY part").fetchall():
+                self._database.execute("INSERT INTO part VALUES (?, ?, ?)", (self._count, name, size))
+                rest = "trim(kind || ' ' || ? || ' ' || words)"
+                self._database.execute(
+                    f"INSERT OR IGNORE INTO row SELECT id, {rest} FROM shared WHERE part = ?", (self._count, name)
+                )
+                self._count += 1
+            self._database.execute("DELETE FROM shared")
+
+    def unshare(self) -> None:
+        """Forget what was shared: it may be gone since."""
+        with self._database:
+            self._database.execute("DELETE FROM shared")
 
     def known(self, ids: Collection[str]) -> set[str]:
         """Those of the ids that are noted."""

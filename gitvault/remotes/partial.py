@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,11 +13,13 @@ from gitvault import config
 from gitvault.core.interfaces import Progress
 from gitvault.core.models import ObjectId, Pointer, RestoreReport
 from gitvault.core.utils.files import FleetingDisk
-from gitvault.core.versioning.history import HEADS
+from gitvault.core.versioning.naming import named_project
 from gitvault.errors import CorruptionError, ExistsError, NotFoundError
-from gitvault.remotes.fetch import demand_vault, joined, under
+from gitvault.remotes.fetch import demand_vault, joined
 from gitvault.remotes.index import Index
-from gitvault.remotes.records import Record
+from gitvault.remotes.lines import Leading, leading, merged_refs
+from gitvault.remotes.noted import Noted
+from gitvault.remotes.records import Record, name_of
 from gitvault.remotes.remote import Remote
 from gitvault.remotes.source import Source
 from gitvault.remotes.views import write_refs
@@ -24,29 +27,14 @@ from gitvault.vault import Vault
 
 
 def open_partial(remote: Remote, records: Iterable[Record], folder: Path) -> tuple[Vault, Source]:
-    """A new vault in `folder` with the refs of these records, the first of which counts where several differ.
+    """A new vault in `folder` with the refs of these records, see `merged_refs`.
 
-    Another line of a project is called NAME@MACHINE. What is read of it comes from the remote when it is asked for.
+    What is read of it comes from the remote when it is asked for.
     """
     ordered = list(records)
     vault = Vault.create(folder, disk=FleetingDisk())
     write_refs(vault.path, merged_refs(ordered), vault.disk)
     return vault, attach(vault, remote, remote.index(ordered))
-
-
-def merged_refs(records: Iterable[Record]) -> dict[str, ObjectId]:
-    """The refs of several machines."""
-    refs: dict[str, ObjectId] = {}
-    for record in records:
-        for ref, oid in record.refs.items():
-            for name in (
-                ref,
-                under(ref, f"%s@{record.machine}".__mod__),
-                under(ref, f"%s@{record.machine}.{record.number}".__mod__),
-            ):
-                if refs.setdefault(name, oid) == oid or not ref.startswith(HEADS):
-                    break
-    return refs
 
 
 def attach(vault: Vault, remote: Remote, index: Index) -> Source:
@@ -74,10 +62,37 @@ def clone_to_inspect(
 
 def refresh(vault: Vault, remote: Remote) -> tuple[str, ...]:
     """Let a vault that inspects have the refs that are there now; what was skipped there."""
-    newest = _newest(remote, remote.vault_id())
+    there = remote.vault_id()
+    newest = _newest(remote, there)
     skipped = remote.demand(newest)
     write_refs(vault.path, merged_refs(newest), vault.disk)
+    _count(vault, remote, there, newest)
     return skipped
+
+
+def _count(vault: Vault, remote: Remote, there: str, newest: Sequence[Record], project: str = "") -> Source:
+    """Let a vault have the lines of history that count by some records before the newest, of all projects or of one;
+    by all of them where any seems to be hidden. Which were is in the remote's `hidden`.
+    """
+    source = attach(vault, remote, remote.index(newest))
+    earlier = list(remote.earlier_records(there, newest))
+    led = leading(vault.history, newest, earlier, project, quick=True)
+    # What no newest record says where it is: earlier ones do.
+    needed: list[Record] = []
+    if led.hidden or led.unread:
+        earlier = list(remote.every_record(there, without=set(map(name_of, newest))))
+        source = attach(vault, remote, remote.index([*newest, *earlier]))
+        needed = earlier if led.unread else needed
+        led = leading(vault.history, newest, earlier, project)
+    _name(vault, remote, newest, led)
+    Noted(vault, "origin", "hidden").note(name_of(record) for record in (*needed, *(one for one, _ in led.records)))
+    return source
+
+
+def _name(vault: Vault, remote: Remote, newest: Sequence[Record], led: Leading) -> None:
+    remote.hidden = led.hidden
+    found = [replace(record, refs=refs) for record, refs in led.records]
+    write_refs(vault.path, merged_refs([*newest, *found], led.tips), vault.disk)
 
 
 def _newest(remote: Remote, vault: str) -> list[Record]:
@@ -112,9 +127,11 @@ def inspecting(vault: Vault, open_it: Callable[[], Remote]) -> Iterator[None]:
 
 def attach_newest(vault: Vault, remote: Remote) -> None:
     """Let what the vault lacks come from what a remote holds now. Errors as of a `fetch`."""
-    newest = _newest(remote, demand_vault(remote))
+    there = demand_vault(remote)
+    newest = _newest(remote, there)
     remote.demand(newest)
-    attach(vault, remote, remote.index(newest))
+    hidden = remote.read_records(Noted(vault, "origin", "hidden").names(), there)
+    attach(vault, remote, remote.index([*newest, *hidden]))
 
 
 def restore(
@@ -147,9 +164,14 @@ def restore(
 
         part, source = opened(newest)
         try:
+            if project := named_project(part.history, snapshot):
+                source = _count(part, remote, there, newest, project)
             found = part.resolve(snapshot)
         except NotFoundError:
-            part, source = opened(remote.every_record(there))
+            every = list(remote.every_record(there))
+            part, source = opened(every)
+            if project := named_project(part.history, snapshot):
+                _name(part, remote, newest, leading(part.history, newest, every, project))
             found = part.resolve(snapshot)
         with source.ahead(_wanted(part, source, found, paths, excluded)):
             return part.restore_snapshot(

@@ -115,6 +115,9 @@ def prune(
         and stored.name.startswith((GIT, CHUNKS, index.FOLDER, records.FOLDER, _CLOCK))
     ]
     left = {name: seconds for name, seconds in since.items() if name in names - {stored.name for stored in gone}}
+    # What is gone is told as long as another machine's index names it: nobody is to miss it.
+    named = remote.index([record for record in newest.values() if record is not mine]).parts().keys() - names
+    told_gone = {name: seconds for name, seconds in since.items() if name in named | {stored.name for stored in gone}}
     if yes:
         if remote.learned:
             # First: who relies on one meanwhile sees it at the end of the push, and pushes again.
@@ -126,7 +129,7 @@ def prune(
             mine,
             max(number, mine.number) + 1,
             known,
-            {**left, **{s.name: since[s.name] for s in gone if s.name in since}},
+            left | told_gone,
         )
         remote.place.delete([stored.name for stored in gone])
         if remote.learned:

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 
 from gitvault.core.backup_engine.copy import DOINGS, grouped, read_refs
 from gitvault.core.interfaces import Progress
@@ -43,6 +44,11 @@ _DEEPEST = 6
 _HINTS_FROM = 10_000
 _NEAR = 4
 _MOST_HINTS = 512
+# Chunks that are looked up together.
+_CHUNKS = 50_000
+# A push that takes longer (a laptop sleeps) looks whether what it relied on is still there: prunes may have condemned
+# it, removed it, and no longer say so.
+_LONG = timedelta(days=1)
 # Another machine may condemn, meanwhile, what this push relies on: then it looks again.
 _ATTEMPTS = 3
 
@@ -128,6 +134,7 @@ class _Push:
 
     def __init__(self, vault: Vault, remote: Remote, told: Settings, journal: Journal, progress: Progress) -> None:
         self.left: list[tuple[str, str]] = []
+        self._began = vault.now()
         self._vault = vault
         self._remote = remote
         self._told = told
@@ -175,6 +182,7 @@ class _Push:
                 self._cut_git(pack)
             while self._sending:
                 self._settle()
+            self._journal.adopt()
         finally:
             for future, *_ in self._sending:
                 future.cancel()
@@ -186,6 +194,8 @@ class _Push:
 
     def overtaken(self) -> bool:
         """Whether somebody condemned meanwhile what this push relied on."""
+        if self._vault.now() - self._began >= _LONG and self._lost():
+            return True
         now = self._remote.records(self._told.id).values()
         # The same content has the same name again; a prune may have removed it after it came.
         again = self._sent & self._absent
@@ -193,6 +203,14 @@ class _Push:
             {stored.name for folder in (GIT, CHUNKS) for stored in self._remote.place.names(folder)} if again else set()
         )
         return not (again <= there and self._absent.issuperset(self._remote.condemned(now)))
+
+    def _lost(self) -> bool:
+        """Note what this machine's record names and the place has no more."""
+        newest = self._remote.records(self._told.id).get(self._told.chain)
+        there = {stored.name for folder in (GIT, CHUNKS) for stored in self._remote.place.names(folder)}
+        lost = self._remote.index([newest] if newest else []).parts().keys() - there
+        self._remote.note_damaged(self._remote.damaged() | lost)
+        return bool(lost)
 
     def _own_record(self) -> tuple[Record | None, int]:
         """What this machine pushed last, and the number of its next record, in a new chain where that must be."""
@@ -267,7 +285,37 @@ class _Push:
 
     def _find(self, ids: Collection[str]) -> dict[str, Row]:
         found = self._index.find(ids)
-        return found | self._elsewhere.find(set(ids) - found.keys())
+        left = set(ids) - found.keys()
+        return found | self._shared(left) if left and self._elsewhere.runs else found
+
+    def _shared(self, ids: Collection[str]) -> dict[str, Row]:
+        """Of those ids what others sent and this machine has read, if all it stands on is there too.
+
+        Its rows become this machine's: its snapshots hang on no record but its own.
+        """
+        found: dict[str, Row] = {}
+        stands: dict[str, tuple[str, ...]] = {}
+        lacking: set[str] = set()
+        wanted = set(ids)
+        while wanted:
+            rows = self._elsewhere.find(wanted)
+            lacking |= wanted - rows.keys()
+            for one, row in rows.items():
+                try:
+                    stands[one] = row.stands_on()
+                except (ValueError, IndexError):
+                    lacking.add(one)
+                else:
+                    found[one] = row
+            bases = {base for one in found.keys() & rows.keys() for base in stands[one]} - found.keys() - lacking
+            bases -= self._fresh
+            bases -= self._journal.known(bases)
+            wanted = bases - self._index.find(bases).keys()
+        while dropped := {one for one in found if not lacking.isdisjoint(stands[one])}:
+            lacking |= dropped
+            found = {one: row for one, row in found.items() if one not in dropped}
+        self._journal.share(found)
+        return {one: found[one] for one in found.keys() & set(ids)}
 
     def _lacking(self, pointers: Collection[Pointer]) -> list[Pointer]:
         """The files that are not there; where something is damaged, all that may not be whole."""
@@ -275,7 +323,29 @@ class _Push:
         if self._absent:
             return ordered
         missing = self._missing([pointer.oid for pointer in ordered])
+        if self._elsewhere.runs:
+            missing |= self._torn([pointer for pointer in ordered if pointer.oid not in missing])
         return [pointer for pointer in ordered if pointer.oid in missing]
+
+    def _torn(self, pointers: Sequence[Pointer]) -> set[str]:
+        """Of files that are there those that others sent and of which not every chunk is there."""
+        left = {pointer.oid for pointer in pointers} - self._fresh
+        left -= self._journal.known(left)
+        shared = self._elsewhere.find(left - self._index.find(left).keys())
+        torn: set[str] = set()
+        chunks: dict[str, list[str]] = {}
+        files = [pointer for pointer in pointers if pointer.oid in shared]
+        # One look at the whole index for many files.
+        for number, pointer in enumerate(files, 1):
+            content = self._vault.store.content(pointer)
+            if content.parts and not _is_manifest(shared[pointer.oid], content.parts):
+                torn.add(pointer.oid)
+            chunks[pointer.oid] = [chunk.hex() for chunk in (*content.parts, *content.chunks)]
+            if number == len(files) or sum(map(len, chunks.values())) >= _CHUNKS:
+                missing = self._missing({chunk for each in chunks.values() for chunk in each})
+                torn |= {oid for oid, each in chunks.items() if not missing.isdisjoint(each)}
+                chunks = {}
+        return torn
 
     # -- what the transfer of chunks asks ----------------------------------------------------------
 
@@ -286,7 +356,9 @@ class _Push:
 
     def has_manifest(self, oid: str, parts: tuple[ChunkId, ...]) -> bool:
         """See Target."""
-        return oid in self._chunks.manifests or not self._missing([oid])
+        if oid in self._chunks.manifests or not self._missing([oid]):
+            return oid in self._fresh or bool(self._journal.known([oid])) or _is_manifest(self._find([oid])[oid], parts)
+        return False
 
     def add(self, level: int, frame: Frame, stored: bytes, chunks: Sequence[Chunk]) -> None:
         """See Target."""
@@ -345,6 +417,7 @@ class _Push:
 
     def _resume(self) -> None:
         """Believe of the journal only what the place has."""
+        self._journal.unshare()
         noted = self._journal.parts()
         if noted:
             there = {stored.name: stored for folder in (GIT, CHUNKS) for stored in self._remote.place.names(folder)}
@@ -430,3 +503,8 @@ class _Push:
         self._put(name, content)
         self._uploaded += 1
         self._bytes += len(content)
+
+
+def _is_manifest(row: Row, parts: Sequence[ChunkId]) -> bool:
+    """Whether a row says that a file's manifest lies in those chunks."""
+    return row.kind == "m" and [word for word in row.words if ":" not in word] == [part.hex() for part in parts]

@@ -15,7 +15,7 @@ import hashlib
 import json
 import re
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from itertools import chain, islice
@@ -54,6 +54,9 @@ _AT_ONCE = 64
 _DAMAGED = "damaged"
 _DONE_WITHOUT = "done-without"
 _OWN = "own"
+_DAY = 86_400
+# Records before the newest that a look at a remote asks for: more, and one file costs more than 40 requests.
+_EARLIER = 5
 THREADS = 8
 """Transfers at once: 4 to a server 30 ms away gave half as much, 16 no more."""
 
@@ -82,6 +85,8 @@ class Remote:
         """Of these: records that may have been sound."""
         self.sealed: list[str] = []
         """Records that are there and that no key here opens."""
+        self.hidden: Sequence[str] = ()
+        """What of the lines of history that were asked for no newest record leads to."""
         # What is sealed takes its memory three times: a restore of 430 MB took 384 MB with eight, 246 with four.
         self._at_once = THREADS // 2 if self.is_sealed else THREADS
         self.transfers = BoundedSemaphore(self._at_once)
@@ -123,11 +128,33 @@ class Remote:
     def every_record(self, vault: str, without: Collection[str] = ()) -> Iterator[Record]:
         """All records that can be read, each chain's newest first. `without`: names of some that are left out."""
         listed = records.by_chain(stored.name for stored in self.place.names(records.FOLDER))
-        names = [one for found in listed.values() for one in found if one[1] not in without]
+        return self.read_records([name for found in listed.values() for _, name in found if name not in without], vault)
 
-        def read(one: tuple[int, str]) -> list[Record]:
-            return list(self._sound([one], vault))
+    def earlier_records(self, vault: str, newest: Collection[Record]) -> Iterator[Record]:
+        """Of each machine up to five records before its newest: the one before, of each day by the place's clock the
+        last, and as many of the others, evenly spread.
+        """
+        stored = {stored.name: stored for stored in self.place.names(records.FOLDER)}
+        listed = records.by_chain(iter(stored))
+        names: list[str] = []
+        for record in newest:
+            before = [stored[name] for number, name in listed.get(record.chain, []) if number < record.number]
+            days: dict[int, str] = {}
+            for one in before:
+                days.setdefault(int(one.time // _DAY), one.name)
+            chosen = list(days.values())[:_EARLIER]
+            rest = [one.name for one in before if one.name not in chosen]
+            room = _EARLIER - len(chosen)
+            names += chosen + (rest[:: -(-len(rest) // room)] if room and rest else [])
+        return self.read_records(names, vault)
 
+    def read_records(self, listed: Iterable[str], vault: str) -> Iterator[Record]:
+        """Those of the records of these names that can be read, in this order."""
+
+        def read(name: str) -> list[Record]:
+            return list(self._sound([(0, name)], vault))
+
+        names = list(listed)
         with ThreadPoolExecutor(THREADS, "remote-get") as pool:
             # As many as memory has room for: each names all pieces of an index.
             for start in range(0, len(names), _AT_ONCE):

@@ -216,8 +216,11 @@ class Source:
                 row = found.get(chunk.hex())
                 if row is None or row.kind != "c":
                     raise NotFoundError(f"{self._remote.shown}: no chunk {chunk.hex()} there; verify the remote")
-                frame = row.frame()
-                frames.setdefault((row.part.name, frame.offset), (row, []))[1].append(row.chunk(chunk))
+                try:
+                    frame, inner = row.frame(), row.chunk(chunk)
+                except (ValueError, IndexError) as error:
+                    raise CorruptionError(f"{self._remote.shown}: no row for {chunk.hex()}: {error}") from error
+                frames.setdefault((row.part.name, frame.offset), (row, []))[1].append(inner)
                 bases.update(frame.bases)
             known |= wanted
             wanted = bases

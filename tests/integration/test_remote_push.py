@@ -23,7 +23,7 @@ from gitvault.core.utils.files import FleetingDisk
 from gitvault.core.versioning.refs import RefStore
 from gitvault.core.versioning.transfer import Reach, Walk
 from gitvault.errors import CorruptionError, ExistsError, NotFoundError, RemoteRefused, RemoteUnreachable
-from gitvault.remotes import fetch, git, index, partial, records, settings, source, views
+from gitvault.remotes import fetch, git, index, lines, partial, records, settings, source, views
 from gitvault.remotes.index import Part
 from gitvault.remotes.prune import RemotePruneReport
 from gitvault.remotes.prune import prune as prune_remote
@@ -459,7 +459,7 @@ def test_the_view_of_several_machines_names_each_line(one: Vault, place: Counted
     def said(machine: str, number: int, refs: dict[str, ObjectId]) -> Record:
         return Record(one.config.id, machine, "0" * 32, number, records.time_text(one.now()), "", refs, ())
 
-    merged = partial.merged_refs(
+    merged = lines.merged_refs(
         [said("desk", 1, {heads: a, tags: a}), said("laptop", 4, {heads: b}), said("laptop", 3, {heads: c})]
     )
     assert merged == {heads: a, tags: a, "refs/heads/x%40laptop": b, "refs/heads/x%40laptop.3": c}

@@ -344,8 +344,12 @@ class ChunkStore:
 
     def copy_file(self, pointer: Pointer, transfer: Transfer) -> None:
         """Copy a file's content; durable after `transfer.flush`. Raises CorruptionError, StorageFullError, OSError."""
+        transfer.add(self.content(pointer))
+
+    def content(self, pointer: Pointer) -> Content:
+        """Which chunks a file consists of. Raises NotFoundError, CorruptionError."""
         parts, chunks = self._layout(pointer)
-        transfer.add(Content(pointer.oid, parts, [chunk for chunk, _ in chunks]))
+        return Content(pointer.oid, parts, [chunk for chunk, _ in chunks])
 
     def close(self) -> None:
         """Drop what was not flushed, end the threads, close the files."""

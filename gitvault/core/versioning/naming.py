@@ -29,6 +29,12 @@ def resolve(history: GitHistory, name: str, now: datetime) -> ObjectId:
     return at
 
 
+def named_project(history: GitHistory, name: str) -> str:
+    """The project whose line of history a name starts from; empty for an id, a milestone, a date."""
+    base = re.sub(r"(~[0-9]{0,9}|@\{.+\})$", "", name)
+    return next((one for one in (name, base) if one and history.tip(one)), "")
+
+
 def _base(history: GitHistory, name: str, now: datetime) -> ObjectId:
     tip = history.tip(name) if name else None
     if tip:
