@@ -117,7 +117,8 @@ def read(path: Path) -> Pixels:
 
 
 def _refused(path: Path, why: str) -> UnsupportedMedia:
-    return UnsupportedMedia(f"{path.name}: {why}; its bytes are saved")
+    # Libraries name the file, which may be a temporary copy of a saved one.
+    return UnsupportedMedia(f"{path.name}: {why.replace(str(path), path.name)}; its bytes are saved")
 
 
 # ------------------------------------------------------------------------------------- OpenImageIO
