@@ -6,11 +6,15 @@ Whatever it is: its bytes are saved, each verb says in a line what it cannot do 
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import random
 import re
 import shutil
+import struct
 import subprocess
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -259,3 +263,181 @@ def test_references_of_what_is_harmed(art: tuple[Path, Path], command: Run) -> N
         name = re.search(r"harmed/[\w-]+/\w+\.\w+", line)
         assert name or line.startswith("git-vault: and "), line
         assert not name or _is_said(line.rpartition(name[0])[2] + name[0], name[0]), line
+
+
+# -- bombs, sealed and newer files -------------------------------------------------------------------
+
+
+def _png(width: int, height: int, data: bytes) -> bytes:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def _tiff(width: int, height: int) -> bytes:
+    tags = [(256, 4, width), (257, 4, height), (258, 3, 8), (259, 3, 8), (262, 3, 1), (273, 4, 8), (277, 3, 1)]
+    tags += [(278, 4, height), (279, 4, 4)]
+    return (
+        b"II*\0"
+        + struct.pack("<I", 12)
+        + b"\x78\x9c\0\0"
+        + struct.pack("<H", len(tags))
+        + b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+        + bytes(4)
+    )
+
+
+def _exr(side: int) -> bytes:
+    def said(name: str, kind: str, value: bytes) -> bytes:
+        return f"{name}\0{kind}\0".encode() + struct.pack("<i", len(value)) + value
+
+    window = struct.pack("<4i", 0, 0, side, side)
+    head = struct.pack("<ii", 20000630, 2) + said(
+        "channels", "chlist", b"R\0" + struct.pack("<iiii", 1, 0, 1, 1) + b"\0"
+    )
+    head += said("compression", "compression", b"\3") + said("dataWindow", "box2i", window)
+    head += said("displayWindow", "box2i", window) + said("lineOrder", "lineOrder", b"\0")
+    head += said("pixelAspectRatio", "float", struct.pack("<f", 1)) + said("screenWindowCenter", "v2f", bytes(8))
+    return head + said("screenWindowWidth", "float", struct.pack("<f", 1)) + b"\0" + bytes(4000)
+
+
+def _psb(side: int) -> bytes:
+    head = b"8BPS" + struct.pack(">H6xHIIHH", 2, 3, side, side, 8, 3)
+    return head + struct.pack(">IIQ", 0, 0, 0) + b"\0\1" + bytes(4000)
+
+
+def _zip(members: dict[str, bytes]) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data, zipfile.ZIP_STORED if name == "mimetype" else zipfile.ZIP_DEFLATED)
+    return file.getvalue()
+
+
+def _entities(word: str, around: str) -> bytes:
+    """A billion of them."""
+    said = '<!ENTITY a0 "lol">' + "".join(f'<!ENTITY a{n} "{f"&a{n - 1};" * 10}">' for n in range(1, 10))
+    return f'<?xml version="1.0"?><!DOCTYPE {word} [{said}]>{around.format("&a9;")}'.encode()
+
+
+def _gltf(count: int) -> bytes:
+    return json.dumps(
+        {
+            "asset": {"version": "2.0"},
+            "scenes": [{"nodes": [0]}],
+            "nodes": [{"mesh": 0}],
+            "meshes": [{"primitives": [{"attributes": {"POSITION": 0}}]}],
+            "accessors": [{"count": count, "componentType": 5126, "type": "VEC3"}],
+        }
+    ).encode()
+
+
+def _locked(data: bytes) -> bytes:
+    """A zip whose members say that they are encrypted."""
+    made = bytearray(data)
+    for mark, at in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        place = made.find(mark)
+        while place >= 0:
+            made[place + at] |= 1
+            place = made.find(mark, place + 4)
+    return bytes(made)
+
+
+_KRA = {"mimetype": b"application/x-krita", "maindoc.xml": b"<DOC><IMAGE><layers/></IMAGE></DOC>"}
+BOMBS: dict[str, Callable[[], bytes]] = {
+    "side.png": lambda: _png(200_000, 200_000, zlib.compress(bytes(1 << 24))),
+    "pages.gif": lambda: (
+        b"GIF89a"
+        + struct.pack("<HHBBB", 65535, 65535, 0x80, 0, 0)
+        + bytes(6)
+        + (b"," + struct.pack("<HHHHB", 0, 0, 65535, 65535, 0) + b"\2\2\x4c\1\0") * 4000
+        + b";"
+    ),
+    "side.tif": lambda: _tiff(400_000, 400_000),
+    "side.exr": lambda: _exr(1 << 20),
+    "side.psb": lambda: _psb(300_000),
+    "side.tga": lambda: (
+        struct.pack("<BBBHHBHHHHBB", 0, 0, 10, 0, 0, 0, 0, 0, 65535, 65535, 32, 0) + b"\xff\0\0\0\0" * 99
+    ),
+    "side.hdr": lambda: b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y 2000000 +X 2000000\n" + bytes(999),
+    "side.bmp": lambda: (
+        b"BM" + struct.pack("<IHHIIiiHHIIiiII", 999, 0, 0, 54, 40, 300_000, 300_000, 1, 24, 0, 0, 0, 0, 0, 0)
+    ),
+    "merged.kra": lambda: _zip({**_KRA, "mergedimage.png": _png(9, 9, b"") + bytes(1 << 27)}),
+    "lol.svg": lambda: _entities("svg", '<svg xmlns="http://www.w3.org/2000/svg"><text>{}</text></svg>'),
+    "lol.ora": lambda: _zip(
+        {"mimetype": b"image/openraster", "stack.xml": _entities("image", "<image><stack>{}</stack></image>")}
+    ),
+    "lol.kra": lambda: _zip({**_KRA, "maindoc.xml": _entities("DOC", "<DOC><IMAGE>{}</IMAGE></DOC>")}),
+    "count.gltf": lambda: _gltf(1 << 40),
+    "count.ply": lambda: models.ply(models.box("a")).replace(b"vertex 8", b"vertex 99999999999"),
+    "count.stl": lambda: bytes(80) + struct.pack("<I", (1 << 28) - 1) + struct.pack("<12fH", *[1.0] * 12, 0),
+    "deep.fbx": lambda: b"; FBX 7.4.0 project file\n" + b"a: {" * 1_000_000,
+    "deep.gltf": lambda: b'{"asset":' + b"[" * 1_000_000,
+}
+NEWER: dict[str, tuple[bytes, str]] = {
+    "new.psd": (b"8BPS" + struct.pack(">H6xHIIHH", 3, 3, 4, 4, 8, 3) + bytes(60), "version 3"),
+    "new.fbx": (b"Kaydara FBX Binary  \0\x1a\0" + struct.pack("<I", 9100) + bytes(200), "version 9100"),
+    "new.gltf": (b'{"asset":{"version":"3.0","minVersion":"3.0"}}', "3.0"),
+    "new.glb": (b"glTF" + struct.pack("<II", 3, 40) + bytes(28), "version 3"),
+    "new.xcf": (b"gimp xcf v099\0" + bytes(200), "99"),
+    "new.exr": (b"v/1\x01" + struct.pack("<I", 9) + bytes(200), "new.exr"),
+    "new.blend": (b"BLENDER99-99v9999" + bytes(200), "new.blend"),
+    "new.tif": (b"II" + struct.pack("<HQ", 44, 8) + bytes(100), "new.tif"),
+}
+
+
+@pytest.mark.usefixtures("one_child")
+def test_what_is_made_to_do_harm_is_refused_within_bounds(tmp_path: Path, command: Run, vault: Vault) -> None:
+    """Little memory and time are enough to find that out; what ends a reader ends nothing else."""
+    work = tmp_path / "work"
+    for side in ("a", "b"):
+        (work / side).mkdir(parents=True)
+    for name, make in BOMBS.items():
+        data = make()
+        assert len(data) < 24 << 20
+        (work / "a" / name).write_bytes(data)
+        # What is the same need not be looked at.
+        (work / "b" / name).write_bytes(data + b"\n")
+    vault.create_snapshot(work)
+    done = command("diff", "--visual", work / "a", work / "b", "--json")
+    assert done.returncode == CANNOT
+    wrong = [
+        f"diff {one['path']}: {one['stats']}"
+        for one in json.loads(done.stdout)
+        if not _is_said(one["stats"].get("problem", ""), one["path"])
+    ]
+    for name in BOMBS:
+        done = command("elements", "list", work / "a" / name, "--json")
+        # Where it lies deeper than names and sizes of parts, those are listed.
+        if done.returncode and (done.returncode != CANNOT or not _is_said(done.stderr, name)):
+            wrong.append(f"elements {name}: {done.returncode} {done.stdout} {done.stderr}")
+    for one in creative.timeline(vault, "work"):
+        name = Path(one.path.decode()).name
+        if one.thumbnail or not _is_said(f"{name} {one.reason}", name):
+            wrong.append(f"timeline {name}: {one.thumbnail} {one.reason}")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("name", NEWER)
+@pytest.mark.usefixtures("one_child")
+def test_what_is_newer_says_so(tmp_path: Path, command: Run, name: str) -> None:
+    data, why = NEWER[name]
+    (tmp_path / name).write_bytes(data)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / name).write_bytes(data + b"\n")
+    for words in (("elements", "list", name), ("diff", "--visual", name, f"other/{name}")):
+        done = command(*words)
+        assert (done.returncode, done.stderr.count("\n")) == (CANNOT, 1)
+        assert _is_said(done.stderr, name) and why in done.stderr, done.stderr
+
+
+@pytest.mark.usefixtures("one_child")
+def test_what_is_encrypted_says_so(tmp_path: Path, command: Run) -> None:
+    for name, make in (("a.zip", layered.zip_file), ("a.kra", layered.kra_file), ("a.ora", layered.ora_file)):
+        (tmp_path / name).write_bytes(_locked(make(tmp_path / f"plain-{name}", COLORS).read_bytes()))
+        done = command("elements", "list", name)
+        assert done.returncode == CANNOT
+        assert _is_said(done.stderr, name) and "encrypted" in done.stderr, done.stderr

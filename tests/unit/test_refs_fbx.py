@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from models import Fbx, box, fbx, fbx_text, fbx_tree, written
 
+from gitvault.errors import UnsupportedMedia
 from gitvault.formats import fbx as scene
 from gitvault.formats import format_of
 from gitvault.formats.mesh.fbx import read as model
@@ -143,3 +144,11 @@ def test_content_that_is_no_base64_is_there_all_the_same(tmp_path: Path) -> None
     path = written(tmp_path, "a.fbx", text)
     assert references(path) == []
     assert packed_in(scene.tree(path)) == {"v": b"x"}
+
+
+def test_arrays_are_bounded_all_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them may be a thousandth of what it unpacks to."""
+    path = written(tmp_path, "a.fbx", fbx(_tree()))
+    monkeypatch.setattr(scene, "_UNPACKED", 300)
+    with pytest.raises(UnsupportedMedia, match=r"a\.fbx: its tree cannot be read: its arrays have more than 0 GiB"):
+        scene.tree(path)
