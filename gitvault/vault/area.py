@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -35,9 +34,7 @@ class Area:
         """
         vault = self._vault
         with vault._lock(f"records of {self.name}"):
-            # Hashing and compressing leave the GIL to others.
-            with ThreadPoolExecutor(2, "records") as pool:
-                contents = dict(zip(files, pool.map(self._content, files.values()), strict=True))
+            contents = {path: self._content(content) for path, content in files.items()}
             vault.store.flush()
             self._commit(lambda pack: areas.add(vault.history, pack, self.name, contents), why, keep=True)
 

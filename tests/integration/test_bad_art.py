@@ -32,6 +32,9 @@ from trees import contents
 from gitvault.errors import UnsupportedMedia
 from gitvault.formats import formats
 from gitvault.formats.confined import Confined
+from gitvault.formats.layered import archive
+from gitvault.formats.mapping import PartRefused, mapped
+from gitvault.formats.thumbnails import NO_PREVIEW
 from gitvault.personas.creative import elements
 from gitvault.personas.creative import timeline as creative
 from gitvault.vault import Vault
@@ -441,3 +444,29 @@ def test_what_is_encrypted_says_so(tmp_path: Path, command: Run) -> None:
         done = command("elements", "list", name)
         assert done.returncode == CANNOT
         assert _is_said(done.stderr, name) and "encrypted" in done.stderr, done.stderr
+
+
+def test_a_part_of_a_file_is_refused_by_the_files_name(tmp_path: Path) -> None:
+    whole = memoryview(layered.zip_file(tmp_path / "a.zip", COLORS).read_bytes())
+    with pytest.raises(PartRefused, match=r"^Sky: has 384 bytes, expected at most 10$"):
+        archive.read(whole).members[0].whole(10)
+    with (
+        pytest.raises(UnsupportedMedia, match=r"^a\.zip: Sky: is sealed; its bytes are saved$"),
+        mapped(tmp_path / "a.zip"),
+    ):
+        raise PartRefused("Sky: is sealed")
+
+
+def test_what_is_whole_and_brings_no_picture_is_no_trouble(tmp_path: Path, command: Run, vault: Vault) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    layered.kra_file(work / "a.kra", COLORS)
+    with zipfile.ZipFile(work / "a.kra") as file:
+        members = {name: file.read(name) for name in file.namelist() if not name.endswith(".png")}
+    layered.zipped(work / "a.kra", members)
+    vault.create_snapshot(work)
+    done = command("timeline", "work")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert NO_PREVIEW in done.stdout
+    [again] = creative.timeline(vault, "work")
+    assert (again.reason.endswith(NO_PREVIEW), again.is_bad) == (True, False)

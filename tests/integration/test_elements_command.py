@@ -26,7 +26,7 @@ from gitvault.personas.creative.elements import (
     list_elements,
     restore_element,
 )
-from gitvault.personas.creative.sources import at_hand
+from gitvault.personas.creative.sources import at_hand, steady
 
 Run = Callable[..., tuple[int, Any]]
 OLD, NOW = {SKY: 10, HILL: 100, TREE: 200}, {SKY: 17, HILL: 120}
@@ -161,6 +161,19 @@ def test_a_file_that_is_being_written_is_not_taken_torn(
     with pytest.raises(errors.UnsupportedMedia, match=r"a\.zip: it changed while it was read; try again"):
         works[work]()
     assert {path.name for path in tmp_path.iterdir()} <= {"a.zip", "b.zip"}
+
+
+def test_damage_of_a_file_that_is_being_written_is_none(tmp_path: Path) -> None:
+    """It may be whole a moment later; of one that nobody writes it is said."""
+    (tmp_path / "a.zip").write_bytes(b"half")
+    with (
+        pytest.raises(errors.UnsupportedMedia, match=r"a\.zip: it changed while it was read"),
+        steady(tmp_path / "a.zip"),
+    ):
+        (tmp_path / "a.zip").write_bytes(b"the whole")
+        raise errors.UnsupportedMedia("cut off")
+    with pytest.raises(errors.UnsupportedMedia, match=r"^cut off$"), steady(tmp_path / "a.zip"):
+        raise errors.UnsupportedMedia("cut off")
 
 
 def test_what_came_meanwhile_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
