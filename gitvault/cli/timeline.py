@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from gitvault.cli import render
 from gitvault.cli.arguments import count, disk_path, filled, here, inner_path, wrong
+from gitvault.core.models import Problem
 from gitvault.core.utils import layout
 from gitvault.core.utils.names import to_line, to_text
-from gitvault.errors import ExistsError, NotFoundError
+from gitvault.errors import ExistsError, NotFoundError, UnsupportedMedia
 from gitvault.personas.base import Answer, Session, Verb
 
 if TYPE_CHECKING:
@@ -76,7 +77,9 @@ def _run(session: Session, arguments: Namespace) -> Answer:
     title = f"{project}: {to_text(path)}" if path else project
     if output:
         _write(output, shown, title, overwrite=arguments.overwrite)
-    return Answer([_document(version) for version in shown], _lines(shown, output))
+    problems = [Problem(version.path, version.reason) for version in shown if version.is_bad]
+    code = UnsupportedMedia.exit_code if problems else 0
+    return Answer([_document(version) for version in shown], _lines(shown, output), code=code, problems=problems)
 
 
 def _ahead(session: Session, arguments: Namespace) -> Answer:
@@ -163,7 +166,7 @@ def _lines(shown: Sequence[Version], output: Path | None) -> Iterator[str]:
     if output:
         yield ""
         yield f"wrote {to_line(os.fsencode(output))}"
-    missing = Counter(version.reason for version in shown if version.reason)
+    missing = Counter(version.reason for version in shown if version.reason and not version.is_bad)
     for reason, times in missing.most_common(_REASONS):
         yield f"{render.plural(times, 'version')} without a picture: {render.line(reason)}"
 

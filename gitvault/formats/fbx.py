@@ -18,6 +18,8 @@ from gitvault.formats import Element
 MAGIC = b"Kaydara FBX Binary  \0"
 _DEPTH = 64
 _BYTES = 4 << 30
+_UNPACKED = 2 << 30
+"""Bytes of all arrays: of the 4,000,000 triangles that are compared a tenth of it."""
 _ARRAYS = {b"f": "f", b"d": "d", b"i": "i", b"l": "q", b"b": "B", b"c": "B"}
 _SCALARS = {b"Y": "<h", b"C": "<B", b"B": "<B", b"I": "<i", b"F": "<f", b"D": "<d", b"L": "<q"}
 
@@ -110,6 +112,7 @@ class Binary:
 
     def __init__(self, data: bytes) -> None:
         self._data = data
+        self._left = _UNPACKED
         self._version = int.from_bytes(data[23:27], "little")
         # From 7.5 on places and lengths have 64 bits.
         self._head = struct.Struct("<QQQB" if self._version >= 7500 else "<IIIB")
@@ -159,7 +162,11 @@ class Binary:
             elif kind in _ARRAYS:
                 numbers, coded, length = struct.unpack_from("<III", data, at)
                 at += 12
-                yield _array(_ARRAYS[kind], data[at : at + length], numbers, bool(coded))
+                values = _array(_ARRAYS[kind], data[at : at + length], numbers, bool(coded))
+                self._left -= numbers * values.itemsize
+                if self._left < 0:
+                    raise ValueError(f"its arrays have more than {_UNPACKED >> 30} GiB")
+                yield values
                 at += length
             else:
                 raise ValueError(f"a value of the kind {kind!r}")

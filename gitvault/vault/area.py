@@ -60,6 +60,13 @@ class Area:
             self._write(blob, content)
             yield path, content.getvalue()
 
+    def contents(self, below: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """All records in a folder, in order: path and content. The trees are read once. Raises CorruptionError."""
+        for path, blob in areas.records(self._vault.history, self.name, below):
+            content = BytesIO()
+            self._write(blob, content)
+            yield path, content.getvalue()
+
     def read(self, path: bytes) -> bytes:
         """A record's content, in memory. Raises NotFoundError, CorruptionError."""
         target = BytesIO()

@@ -15,8 +15,10 @@ from layered import HILL, SKY, TREE
 
 from gitvault import errors
 from gitvault.cli import main
+from gitvault.formats.confined import Confined
 from gitvault.formats.elements import element_changes
 from gitvault.personas.creative import CreativeVault
+from gitvault.personas.creative.diff import compare_files
 from gitvault.personas.creative.elements import (
     RestoredElement,
     extract_element,
@@ -24,7 +26,7 @@ from gitvault.personas.creative.elements import (
     list_elements,
     restore_element,
 )
-from gitvault.personas.creative.sources import at_hand
+from gitvault.personas.creative.sources import at_hand, steady
 
 Run = Callable[..., tuple[int, Any]]
 OLD, NOW = {SKY: 10, HILL: 100, TREE: 200}, {SKY: 17, HILL: 120}
@@ -135,6 +137,43 @@ def test_a_file_that_changes_while_it_is_read_is_not_worked_on(tmp_path: Path, m
     monkeypatch.setattr(elements, "prove", saved_meanwhile)
     with pytest.raises(errors.UnsupportedMedia, match=r"now\.zip: it changed while it was read; try again"):
         restore_element(HILL, str(old), str(now), tmp_path / "out.zip", _no_vault)
+
+
+@pytest.mark.parametrize("work", ["list", "extract", "into", "diff"])
+def test_a_file_that_is_being_written_is_not_taken_torn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: str
+) -> None:
+    source, output = layered.zip_file(tmp_path / "a.zip", OLD), tmp_path / "sky"
+    call = Confined.call
+
+    def saved_meanwhile(self: Confined, function: str, *arguments: Any, **named: Any) -> Any:
+        found = call(self, function, *arguments, **named)
+        layered.zip_file(source, NOW)
+        return found
+
+    works: dict[str, Callable[[], object]] = {
+        "list": lambda: list_elements(str(source), _no_vault),
+        "extract": lambda: extract_element(str(source), SKY, output, _no_vault),
+        "into": lambda: extract_into(str(source), tmp_path, [SKY], _no_vault),
+        "diff": lambda: compare_files(source, layered.zip_file(tmp_path / "b.zip", NOW)),
+    }
+    monkeypatch.setattr(Confined, "call", saved_meanwhile)
+    with pytest.raises(errors.UnsupportedMedia, match=r"a\.zip: it changed while it was read; try again"):
+        works[work]()
+    assert {path.name for path in tmp_path.iterdir()} <= {"a.zip", "b.zip"}
+
+
+def test_damage_of_a_file_that_is_being_written_is_none(tmp_path: Path) -> None:
+    """It may be whole a moment later; of one that nobody writes it is said."""
+    (tmp_path / "a.zip").write_bytes(b"half")
+    with (
+        pytest.raises(errors.UnsupportedMedia, match=r"a\.zip: it changed while it was read"),
+        steady(tmp_path / "a.zip"),
+    ):
+        (tmp_path / "a.zip").write_bytes(b"the whole")
+        raise errors.UnsupportedMedia("cut off")
+    with pytest.raises(errors.UnsupportedMedia, match=r"^cut off$"), steady(tmp_path / "a.zip"):
+        raise errors.UnsupportedMedia("cut off")
 
 
 def test_what_came_meanwhile_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

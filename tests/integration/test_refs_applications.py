@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from gitvault.formats.fbx import tree
+from gitvault.formats.references.fbx import packed_in, references
 from gitvault.personas.creative import CreativeVault
 from gitvault.vault import Vault
 
@@ -141,3 +143,33 @@ def test_an_fbx_scene_of_blender_opens_with_the_texture_where_it_is_now(tmp_path
     images, meshes = json.loads(said.partition("SEEN")[2].splitlines()[0])
     assert images == [[str(top / "library of all" / "bark 2.png"), [8, 8]]]
     assert meshes == [["Cube", 24]] or meshes == [["Cube", 8]]
+
+
+EXPORT = """
+import bpy, os
+top = os.environ["TOP"]
+image = bpy.data.images.new("bark", 8, 8)
+image.filepath_raw, image.file_format = f"{top}/bark.png", "PNG"
+image.save()
+material = bpy.data.materials.new("wood")
+material.use_nodes = True
+node = material.node_tree.nodes.new("ShaderNodeTexImage")
+node.image = bpy.data.images.load(f"{top}/bark.png")
+shader = material.node_tree.nodes["Principled BSDF"]
+material.node_tree.links.new(node.outputs["Color"], shader.inputs["Base Color"])
+bpy.ops.mesh.primitive_cube_add()
+bpy.context.object.data.materials.append(material)
+for name, embed in (("held", True), ("beside", False)):
+    bpy.ops.export_scene.fbx(filepath=f"{top}/{name}.fbx", path_mode="COPY", embed_textures=embed)
+"""
+
+
+@pytest.mark.deep
+@pytest.mark.needs("blender")
+def test_textures_that_blender_embeds_in_fbx_are_not_missing(tmp_path: Path) -> None:
+    (tmp_path / "export.py").write_text(EXPORT)
+    blender(script=tmp_path / "export.py", TOP=str(tmp_path))
+    held, beside = (tmp_path / f"{name}.fbx" for name in ("held", "beside"))
+    assert references(held) == []
+    assert {Path(one.target).name for one in references(beside)} == {"bark.png"}
+    assert list(packed_in(tree(held)).values()) == [(tmp_path / "bark.png").read_bytes()]

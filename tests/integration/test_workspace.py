@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import IO, cast
 
 import pytest
 
@@ -313,7 +315,43 @@ def test_a_record_from_elsewhere_leads_nowhere_else(vault: Vault, home: Path) ->
     with pytest.raises(CorruptionError, match="no record of a workspace"):
         list(workspaces.workspaces(vault))
     assert File("settings", "", 0o644, 1, "00") != captured.files[0]
-    assert captured.content(vault.area(AREA), captured.files[0])
+    assert [file for file, _ in captured.contents(vault.area(AREA))] == list(captured.files)
+
+
+@pytest.mark.parametrize("size", [300, (16 << 20) + 1])
+def test_a_file_that_is_being_written_is_not_taken_torn(
+    vault: Vault, home: Path, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read again when it changed meanwhile; left out, and said so, when that never ends."""
+    brush = home / ".local/share/krita/brushes/ink.gbr"
+    brush.write_bytes(b"a" * size)
+    writes = list(range(3))
+
+    class Torn(io.FileIO):
+        def read(self, length: int | None = -1, /) -> bytes:
+            data = super().read(-1 if length is None else length)
+            if writes and os.path.samestat(os.fstat(self.fileno()), brush.stat()):
+                with brush.open("r+b") as file:
+                    file.write(b"%03d" % writes[-1])
+                os.utime(brush, ns=(0, writes.pop()))
+            return data
+
+    def opened(file: int | Path, mode: str) -> IO[bytes]:
+        return cast(IO[bytes], Torn(file)) if isinstance(file, int) else open(file, mode)
+
+    module = sys.modules[Workspace.__module__]
+    monkeypatch.setattr(module, "open", opened, raising=False)
+    monkeypatch.setattr(module, "_PAUSE", 0)
+    captured = workspaces.capture(vault, krita(home), linux(home))
+    found = {file.path: content for file, content in captured.contents(vault.area(AREA))}
+    assert (writes, found["brushes/ink.gbr"][:4]) == ([], b"000a")
+    assert found["brushes/ink.gbr"] == brush.read_bytes()
+    writes[:] = range(100)
+    again = workspaces.capture(vault, krita(home), linux(home))
+    assert Left("data/brushes/ink.gbr", "not readable: it was being written") in again.left_out
+    vault.area(AREA).erase([b"krita/%b/files/data/brushes" % captured.id.encode()], "lost")
+    with pytest.raises(CorruptionError, match=r"ink\.gbr: not in the vault, its record names it"):
+        list(captured.contents(vault.area(AREA)))
 
 
 def test_the_command(command: Run, home: Path, vault: Vault) -> None:

@@ -49,17 +49,16 @@ def _document(path: Path, seeds: dict[str, int], *, mode: str = "RGB", backgroun
 
 
 def _merged_by_psd_tools(path: Path) -> Path:
-    """Store what psd-tools sees, and a thumbnail of it."""
-    seen = psd_tools.PSDImage.open(path).composite(force=True, ignore_preview=True)
-    flat = np.asarray(seen, np.float64)
-    if seen.mode.endswith("A"):
-        alpha = flat[..., -1:] / 255
-        flat = flat[..., :-1] * alpha + 255 * (1 - alpha)
-    flat = np.rint(flat).astype(np.uint8).reshape(SIZE[1], SIZE[0], -1)
+    """Store what psd-tools sees on white, in the document's depth, and a thumbnail of it."""
     from PIL import Image
+    from psd_tools.composite import composite
 
+    document = psd_tools.PSDImage.open(path)
+    seen, _, _ = composite(document, color=1.0, alpha=1.0, force=True)
+    flat = np.rint(seen * (2**document.depth - 1)).astype(f">u{document.depth // 8}")
+    shown = np.rint(seen * 255).astype(np.uint8)
     file = io.BytesIO()
-    Image.fromarray(flat[..., 0] if flat.shape[2] == 1 else flat).convert("RGB").resize((20, 15)).save(file, "JPEG")
+    Image.fromarray(shown[..., 0] if shown.shape[2] == 1 else shown).convert("RGB").resize((20, 15)).save(file, "JPEG")
     jpeg = file.getvalue()
     thumbnail = struct.pack(">6I2H", 1, 20, 15, 60, 900, len(jpeg), 24, 1) + jpeg
     return _changed(
@@ -72,6 +71,37 @@ def _merged_by_psd_tools(path: Path) -> Path:
             resources=(*it.resources, (1036, b"8BIM\x04\x0c\0\0", thumbnail)),
         ),
     )
+
+
+def _as(path: Path, *, wide: bool, depth: int) -> Path:
+    """A document of 8 bits as a PSB, or with 16 bits in each sample of its layers, where Photoshop keeps those."""
+    compression = pytest.importorskip("psd_tools.compression")
+
+    def deeper(layer: Any) -> Any:
+        top, left, bottom, right = struct.unpack(">4i", layer.rectangle)
+        planes = []
+        if bottom == top:
+            return layer
+        for number, data in layer.channels:
+            method = compression.Compression(int.from_bytes(data[:2], "big"))
+            raw = compression.decompress(bytes(data[2:]), method, right - left, bottom - top, 8, 1)
+            # Not only values that 8 bits have, too.
+            plane = np.frombuffer(raw, np.uint8).astype(np.uint32) * 257
+            plane = plane - np.where((plane > 0) & (number >= 0), 1 + np.arange(len(plane)) % 101, 0)
+            planes.append((number, b"\0\0" + (plane.astype(">u2").tobytes() if depth == 16 else raw)))
+        return replace(layer, channels=tuple(planes))
+
+    def changed(it: Document) -> Document:
+        head = bytes(it.head[:4]) + struct.pack(">H", 2 if wide else 1) + bytes(it.head[6:])
+        return replace(
+            it,
+            head=head[:22] + struct.pack(">H", depth) + head[24:],
+            layers=tuple(map(deeper, it.layers)),
+            layers_in=b"Lr16" if depth == 16 else b"",
+            layers_at=0,
+        )
+
+    return _changed(path, changed)
 
 
 def _changed(path: Path, change: Callable[[Document], Document]) -> Path:
@@ -107,6 +137,32 @@ def test_a_photoshop_document_shows_the_layer_that_came_back(tmp_path: Path, mod
     assert thumbnail.shape[:2] == (15, 20)
     older = np.asarray(psd_tools.PSDImage.open(now).thumbnail().convert(mode), np.int16)
     assert np.abs(thumbnail - older).max() > 20
+
+
+@pytest.mark.parametrize("ending, depth", [("psb", 8), ("psd", 16), ("psb", 16)])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_large_and_deep_documents_show_it_too(tmp_path: Path, ending: str, depth: int, mode: str) -> None:
+    """PSB, and 16 bits a sample: the merged image is psd-tools' own, to two levels of the 65,536."""
+    made = {}
+    for name, seed in (("old", 2), ("now", 7)):
+        path = _document(tmp_path / f"{name}.{ending}", {"Oak": seed, "Elm": 3}, mode=mode)
+        path = _changed(path, lambda it: replace(it, resources=()))
+        made[name] = _merged_by_psd_tools(_as(path, wide=ending == "psb", depth=depth))
+    why, stale, fresh = _restored(made["old"], "Oak", made["now"])
+    assert why == ""
+    before, after = witnessed(stale), witnessed(fresh)
+    assert before.pop(PICTURES) != after.pop(PICTURES)
+    assert before == after
+    seen = psd_tools.PSDImage.open(fresh)
+    assert (seen.depth, seen.version) == (depth, 2 if ending == "psb" else 1)
+    full = 2**depth - 1
+    shown, wanted, was = (
+        psd_tools.PSDImage.open(path).numpy().astype(np.float64) * full for path in (fresh, made["old"], made["now"])
+    )
+    assert np.abs(shown - wanted).max() <= (1.5 if depth == 8 else 2.5)
+    assert np.abs(was - wanted).max() > full / 8, "the layer makes a difference"
+    if depth == 16:
+        assert len(np.unique(np.rint(shown))) > 256, "all 16 bits are used"
 
 
 OpenRaster = dict[str, tuple[int, int, float, int]]

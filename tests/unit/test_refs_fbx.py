@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import struct
+from base64 import b64encode
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from models import Fbx, box, fbx, fbx_text, fbx_tree, written
 
+from gitvault.errors import UnsupportedMedia
 from gitvault.formats import fbx as scene
 from gitvault.formats import format_of
-from gitvault.formats.references.fbx import references, references_in, rewrite
+from gitvault.formats.mesh.fbx import read as model
+from gitvault.formats.references.fbx import packed_in, references, references_in, rewrite
 
 FOOT = bytes(range(1, 17)), bytes.fromhex("f85a8c6adef5d97eece90ce3758f290b")
 
@@ -104,3 +108,47 @@ def test_where_things_stand_is_known(version: int) -> None:
     assert none is None
     assert [thing.name for thing in scene.objects(text)] == [thing.name for thing in scene.objects(root)]
     assert references_in(text) == references_in(root)
+
+
+@pytest.mark.parametrize("form", ["7400", "7500", "text"])
+def test_files_that_the_scene_holds_are_no_references(tmp_path: Path, form: str) -> None:
+    """Whether a texture shows the video that holds one, or only names the same file; what is empty holds none."""
+    inside = b"\x89PNG\r\n\x1a\n a picture"
+    raw = b"R" + struct.pack("<I", len(inside)) + inside
+    halves = tuple(b64encode(inside[at : at + 9]).decode() for at in (0, 9, 18))
+    held = halves if form == "text" else (raw,)
+
+    def video(number: int, file: str, content: tuple[object, ...]) -> Fbx:
+        names = Fbx("Filename", ("C:\\" + file,)), Fbx("RelativeFilename", (file,)), Fbx("Content", content)
+        return Fbx("Video", (number, f"{file}\0\1Video", "Clip"), names)
+
+    textures = {"Shown": "shown as another.png", "Named": "wood.png", "Beside": "beside.png"}
+    objects, joins = fbx_tree([box("Chair")], textures)
+    videos = video(7, "wood.png", held), video(8, "beside.png", ("",))
+    links = *joins.children, Fbx("C", ("OO", 7, 400)), Fbx("C", ("OO", 8, 402))
+    tree = Fbx("Objects", (), (*objects.children, *videos)), Fbx("Connections", (), links)
+    path = written(tmp_path, "a.fbx", fbx_text(tree) if form == "text" else fbx(tree, int(form)))
+    assert {(one.source.partition(": ")[2], one.target) for one in references(path)} == {
+        ("Beside", "C:\\art\\beside.png"),
+        ("Beside", "beside.png"),
+        ("beside.png", "C:\\beside.png"),
+        ("beside.png", "beside.png"),
+    }
+    assert packed_in(scene.tree(path)) == {"wood.png": inside}
+    found = model(path).textures
+    assert (found["wood.png"], found["beside.png"]) == (sha256(inside).hexdigest(), "")
+
+
+def test_content_that_is_no_base64_is_there_all_the_same(tmp_path: Path) -> None:
+    text = b'; FBX 7.4.0\nObjects: {\n Video: 7, "Video::v", "Clip" {\n  Content: , "x"\n }\n}\n'
+    path = written(tmp_path, "a.fbx", text)
+    assert references(path) == []
+    assert packed_in(scene.tree(path)) == {"v": b"x"}
+
+
+def test_arrays_are_bounded_all_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them may be a thousandth of what it unpacks to."""
+    path = written(tmp_path, "a.fbx", fbx(_tree()))
+    monkeypatch.setattr(scene, "_UNPACKED", 300)
+    with pytest.raises(UnsupportedMedia, match=r"a\.fbx: its tree cannot be read: its arrays have more than 0 GiB"):
+        scene.tree(path)

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 from gitvault.errors import UnsupportedMedia
 from gitvault.formats import Element
-from gitvault.formats.mapping import mapped
+from gitvault.formats.mapping import PartRefused, mapped
 
 _LOCAL = struct.Struct("<4s5H3I2H")
 _CENTRAL = struct.Struct("<4s6H3I5H2I")
@@ -53,9 +53,9 @@ class Member:
         """What is in it, in pieces. Raises UnsupportedMedia, ValueError."""
         flags, method, crc = self.fields[2], self.fields[3], self.fields[6]
         if flags & _ENCRYPTED:
-            raise UnsupportedMedia(f"{self.text}: is encrypted; its bytes are saved")
+            raise PartRefused(f"{self.text}: is encrypted")
         if method not in (_STORED, _DEFLATED):
-            raise UnsupportedMedia(f"{self.text}: is compressed by method {method}, which gitvault does not know")
+            raise PartRefused(f"{self.text}: is compressed by method {method}, which gitvault does not know")
         from isal import igzip_lib, isal_zlib
 
         length, found = 0, 0
@@ -85,7 +85,7 @@ class Member:
     def whole(self, limit: int = 1 << 28) -> bytes:
         """All that is in it. Raises UnsupportedMedia, also for more than `limit` bytes, ValueError."""
         if self.size > limit:
-            raise UnsupportedMedia(f"{self.text}: has {self.size} bytes, expected at most {limit}")
+            raise PartRefused(f"{self.text}: has {self.size} bytes, expected at most {limit}")
         return b"".join(self.content())
 
     def named(self, name: bytes) -> Member:

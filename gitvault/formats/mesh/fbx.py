@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from hashlib import sha256
 from math import cos, radians, sin
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from gitvault.formats.mesh.model import (
     triangles,
     unique_names,
 )
-from gitvault.formats.references.fbx import references_in
+from gitvault.formats.references.fbx import packed_in, references_in
 
 _LAYERS = {"LayerElementNormal": ("normals", "Normals", 3), "LayerElementUV": ("uv", "UV", 2),
            "LayerElementColor": ("colours", "Colors", 4)}  # fmt: skip
@@ -64,6 +65,7 @@ def read(path: Path) -> Model:
     )
     materials = {t.name: fbx.content_hash(t.node) for t in things.values() if t.node.name == "Material"}
     textures = {r.target: content_hash(beside(path.parent, r.target)) for r in references_in(root) if r.kind == "image"}
+    textures |= {name: sha256(content).hexdigest() for name, content in packed_in(root).items()}
     return Model(parts, materials, textures, _up(root))
 
 

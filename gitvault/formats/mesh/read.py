@@ -25,7 +25,10 @@ def read(path: Path) -> Model:
     """The model in a file. Raises OSError; UnsupportedMedia for what is damaged, too large, or no model."""
     known = format_of(path)
     if known is None or known.name not in _READERS:
-        raise UnsupportedMedia(f"{path.name}: not a model that is read: glTF, OBJ, STL, PLY, FBX, Blender")
+        what = known.summary if known else "unknown kind of file"
+        raise UnsupportedMedia(
+            f"{path.name}: {what}: no model (glTF, OBJ, STL, PLY, FBX, Blender); its bytes are saved"
+        )
     if path.stat().st_size > BYTES:
         raise UnsupportedMedia(f"{path.name}: larger than {BYTES >> 30} GiB; models of that size are not read")
     reader: Callable[[Path], Model] = import_module(f"gitvault.formats.mesh.{_READERS[known.name]}").read

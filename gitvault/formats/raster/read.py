@@ -43,6 +43,7 @@ _SUBSAMPLED = "Subsampled channels"
 _JPEG = b"\xff\xd8\xff"
 _SCAN = 0xDA
 _END = b"\xff\xd9"
+_PNG_HEAD = 33
 _ZIP = b"PK\3\4"
 _PSD = b"8BPS"
 
@@ -117,7 +118,8 @@ def read(path: Path) -> Pixels:
 
 
 def _refused(path: Path, why: str) -> UnsupportedMedia:
-    return UnsupportedMedia(f"{path.name}: {why}; its bytes are saved")
+    # Libraries name the file, which may be a temporary copy of a saved one.
+    return UnsupportedMedia(f"{path.name}: {why.replace(str(path), path.name)}; its bytes are saved")
 
 
 # ------------------------------------------------------------------------------------- OpenImageIO
@@ -313,11 +315,13 @@ def _merged(path: Path) -> Iterator[Image]:
         target = Path(folder) / path.with_suffix(".png").name
         try:
             with zipfile.ZipFile(path) as archive, archive.open(_MERGED) as member, open(target, "wb") as file:
-                left = MEMORY
+                start = member.read(_PNG_HEAD)
+                file.write(start)
+                left = _png_bytes(start)
                 while data := member.read(1 << 20):
                     left -= len(data)
                     if left < 0:
-                        raise _refused(path, f"{_MERGED} in it has more than {MEMORY >> 30} GiB")
+                        raise _refused(path, f"{_MERGED} in it is larger than its pixels can be")
                     file.write(data)
         except KeyError:
             raise _refused(path, f"has no {_MERGED}, the picture that all its layers make") from None
@@ -325,6 +329,12 @@ def _merged(path: Path) -> Iterator[Image]:
             raise _refused(path, f"damaged: {_line(str(error))}") from error
         with _opened(target, b"") as image:
             yield image
+
+
+def _png_bytes(start: bytes) -> int:
+    """What a PNG of this size can take at the most, with room for what else is in it."""
+    width, height = int.from_bytes(start[16:20], "big"), int.from_bytes(start[20:24], "big")
+    return int(min(MEMORY, width * height * 8 * 1.01 + (64 << 20)))
 
 
 def _rendered(path: Path) -> Image:

@@ -1,4 +1,4 @@
-"""FBX: the files that textures, videos, sounds and caches name, binary and as text.
+"""FBX: the files that textures, videos, sounds and caches name, binary and as text, unless the scene holds them itself.
 
 A binary node says where it ends and how long its values are: names of another length move all that stands behind them.
 """
@@ -6,13 +6,15 @@ A binary node says where it ends and how long its values are: names of another l
 from __future__ import annotations
 
 import struct
+from base64 import b64decode
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 from gitvault.formats import Reference
-from gitvault.formats.fbx import Binary, Node, Text, objects, parsed
+from gitvault.formats.fbx import Binary, Node, Object, Text, connections, objects, parsed
 from gitvault.formats.references import spans
 from gitvault.formats.references.spans import Span
 
@@ -41,6 +43,15 @@ def references_in(root: Node) -> list[Reference]:
     return list(dict.fromkeys(Reference(source, text, kind) for source, text, kind in _names(root)))
 
 
+def packed_in(root: Node) -> dict[str, bytes]:
+    """The files that a scene holds itself, each by the last of its names, a relative one where it has one."""
+    return {
+        max(named, key=lambda one: one[0] in _RELATIVE, default=("", thing.name))[1]: content
+        for thing, named in _naming(root)
+        if (content := b"".join(map(_bytes, _pieces(thing.node))))
+    }
+
+
 def rewrite(path: Path, targets: Mapping[str, str], output: Path) -> int:
     """`Format.rewrite`. Raises OSError, UnsupportedMedia."""
     with open(path, "rb") as file:
@@ -58,25 +69,61 @@ def rewrite(path: Path, targets: Mapping[str, str], output: Path) -> int:
 
 
 def _names(root: Node) -> Iterator[tuple[str, Text, str]]:
+    naming = _naming(root)
+    packed = _packed(root, naming)
+    for thing, named in naming:
+        if thing.id not in packed:
+            relative = any(name in _RELATIVE for name, _ in named)
+            for name, text in named:
+                yield thing.key, text, "hint" if relative and name not in _RELATIVE else _FILES[thing.node.name]
+
+
+_Naming = list[tuple[Object, list[tuple[str, Text]]]]
+
+
+def _naming(root: Node) -> _Naming:
+    """The objects that stand for files: what says a name, and the name."""
+    found = _Naming()
     for thing in objects(root):
-        kind = _FILES.get(thing.node.name, "")
-        named = [
-            (child.name, value)
-            for child in thing.node.children
-            if kind and child.name in _FILE_NAMES
-            for value in child.values
-        ]
-        named += [
-            (one.values[0], one.values[-1])
-            for child in thing.node.children
-            if kind and child.name in _PROPERTIES
-            for one in child.children
-            if _URLS.intersection(map(str, one.values[1:-1]))
-        ]
-        relative = any(name in _RELATIVE and value for name, value in named)
-        for name, value in named:
-            if isinstance(value, Text) and value:
-                yield thing.key, value, "hint" if relative and name not in _RELATIVE else kind
+        if thing.node.name in _FILES:
+            said = [
+                (child.name, text)
+                for child in thing.node.children
+                if child.name in _FILE_NAMES
+                for text in child.values
+            ]
+            said += [
+                (one.values[0], one.values[-1])
+                for child in thing.node.children
+                if child.name in _PROPERTIES
+                for one in child.children
+                if _URLS.intersection(map(str, one.values[1:-1]))
+            ]
+            found.append((thing, [(name, text) for name, text in said if isinstance(text, Text) and text]))
+    return found
+
+
+def _packed(root: Node, naming: _Naming) -> set[str]:
+    """The ids of objects whose file is in the scene: that hold it, show what holds it, or name the same file."""
+    holding = {thing.id for thing, _ in naming if any(_pieces(thing.node))}
+    names = {text for thing, named in naming if thing.id in holding for _, text in named}
+    showing = {target for source, target, _ in connections(root) if source in holding}
+    return holding | showing | {thing.id for thing, named in naming if any(text in names for _, text in named)}
+
+
+def _pieces(node: Node) -> list[Any]:
+    """The file that a video holds: bytes, or base64 in one piece or several; nothing, or empty ones, for none."""
+    inside = node.first("Content")
+    return inside.values if inside else []
+
+
+def _bytes(piece: Any) -> bytes:
+    if isinstance(piece, str):
+        try:
+            return b64decode(piece)
+        except ValueError:
+            return piece.encode("utf-8", "replace")
+    return piece if isinstance(piece, bytes) else b""
 
 
 def _spans(root: Node, *, is_text: bool) -> Iterator[Span]:

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from gitvault.formats.thumbnails.render import RENDERER, document, drawn, picture, vector
+from gitvault.formats.thumbnails.render import NO_PREVIEW, RENDERER, document, drawn, picture, vector
 from gitvault.formats.thumbnails.shown import FINGERPRINT, fingerprint, is_whole, lightest
 
-__all__ = ["FINGERPRINT", "RENDERER", "document", "drawn", "fingerprint", "is_whole", "lightest", "picture", "vector"]
+__all__ = [
+    "FINGERPRINT",
+    "NO_PREVIEW",
+    "RENDERER",
+    "document",
+    "drawn",
+    "fingerprint",
+    "is_whole",
+    "lightest",
+    "picture",
+    "vector",
+]

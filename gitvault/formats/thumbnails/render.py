@@ -22,6 +22,8 @@ RENDERER = 1
 _LARGEST = 1 << 28
 """Pixels of a picture that is decoded whole: 16384 x 16384, a gigabyte."""
 _OIIO_FIRST = frozenset(("tiff", "hdr", "dds", "dpx", "exr", "psd"))
+NO_PREVIEW = "brings no preview along; saving it again in its application makes one"
+"""How the reason ends of a file that is whole and has no picture."""
 _PREVIEW_ONLY = frozenset(("kra", "ora", "blend"))
 
 
@@ -47,7 +49,7 @@ def document(path: Path, side: int) -> bytes:
     if found:
         return encoded(found, side)
     if known and known.name in _PREVIEW_ONLY:
-        raise UnsupportedMedia(f"{path.name}: brings no preview along; saving it again in its application makes one")
+        raise UnsupportedMedia(f"{path.name}: {NO_PREVIEW}")
     return picture(path, side)
 
 

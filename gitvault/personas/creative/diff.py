@@ -21,6 +21,7 @@ from gitvault.formats.confined import Confined
 from gitvault.formats.difference import may_be_shown
 from gitvault.personas.creative.frames import Sequence as Frames
 from gitvault.personas.creative.frames import sequences
+from gitvault.personas.creative.sources import steady
 
 if TYPE_CHECKING:
     from gitvault.vault import Vault
@@ -203,7 +204,8 @@ def _told(child: Confined, path: bytes, before: Path, after: Path, folder: Path 
 def _compared(child: Confined, path: bytes, before: Path, after: Path, folder: Path | None) -> FileDifference:
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
-    found = child.call(_COMPARE, str(before), str(after), str(folder) if folder else None)
+    with steady(before, after):
+        found = child.call(_COMPARE, str(before), str(after), str(folder) if folder else None)
     return FileDifference(path, found["kind"], found["changed"], found["stats"], found["pictures"])
 
 

@@ -17,7 +17,7 @@ from gitvault.errors import ExistsError, NotFoundError, ToolMissing, Unsupported
 from gitvault.formats import Element
 from gitvault.formats.confined import MEMORY, Confined
 from gitvault.formats.elements import PICTURES, family, find, prove
-from gitvault.personas.creative.sources import at_hand
+from gitvault.personas.creative.sources import at_hand, steady
 
 if TYPE_CHECKING:
     from gitvault.vault import Vault
@@ -45,7 +45,7 @@ class RestoredElement:
 
 def list_elements(source: str, vault: Callable[[], Vault]) -> list[Element]:
     """The elements of a file, FILE or SNAPSHOT:PATH. Raises UnsupportedMedia, NotFoundError."""
-    with at_hand(source, vault) as path, Confined() as child:
+    with at_hand(source, vault) as path, Confined() as child, steady(path):
         return _elements(child, path)
 
 
@@ -53,7 +53,10 @@ def extract_element(
     source: str, wanted: str, output: Path, vault: Callable[[], Vault], *, overwrite: bool = False
 ) -> Element:
     """Write an element, by id or name, as a file of its own. Raises as `list_elements`, ExistsError, AmbiguousError."""
-    with at_hand(source, vault) as path, Confined() as child, _new(output, overwrite) as temporary:
+    with ExitStack() as open_:
+        path, child = open_.enter_context(at_hand(source, vault)), open_.enter_context(Confined())
+        temporary = open_.enter_context(_new(output, overwrite))
+        open_.enter_context(steady(path))
         element = find(_elements(child, path), wanted, _shown(source))
         child.call(_READERS + "extracted", str(path), element.id, str(temporary), seconds=_SECONDS)
     return element
@@ -82,7 +85,7 @@ def extract_into(
             while (output := folder / f"{stem}{path.suffix if suffix is None else suffix}") in written:
                 number += 1
                 stem = f"{plain} {number}"
-            with _new(output, False) as temporary:
+            with _new(output, False) as temporary, steady(path):
                 child.call(_READERS + "extracted", str(path), element.id, str(temporary), seconds=_SECONDS)
             written.append(output)
         return written
@@ -110,7 +113,7 @@ def restore_element(
         writer, second, third = (open_.enter_context(Confined(memory=memory)) for _ in range(3))
         threads = open_.enter_context(ThreadPoolExecutor(2))
         temporary = open_.enter_context(_new(output, overwrite))
-        seen = [(path, _stamp(path)) for path in (old, current)]
+        open_.enter_context(steady(old, current))
         made = open_.enter_context(TemporaryDirectory(prefix="gitvault-"))
         old = Path(writer.call(_READERS + "leveled", str(old), str(current), made, seconds=_SECONDS))
         # The witnesses are other processes than the writer, and work meanwhile.
@@ -129,9 +132,6 @@ def restore_element(
             restored=family(elements, element.id),
             replaced=family(_elements(writer, current), element.id),
         )
-        for path, stamp in seen:
-            if _stamp(path) != stamp:
-                raise UnsupportedMedia(f"{to_line(os.fsencode(path))}: it changed while it was read; try again")
         if not proof.holds:
             raise UnsupportedMedia(
                 f"{_shown(str(into))}: with {element.id!r} of {_shown(source)} something else would change too; "
@@ -167,11 +167,6 @@ def _elements(child: Confined, path: Path) -> list[Element]:
 def _witness(child: Confined, path: Path) -> dict[str, str]:
     hashes: dict[str, str] = child.call(_READERS + "witnessed", str(path), seconds=_SECONDS)
     return hashes
-
-
-def _stamp(path: Path) -> tuple[int, int, int]:
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns, found.st_ino
 
 
 def _shown(source: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gitvault.core.utils.names import to_line
-from gitvault.errors import NotFoundError
+from gitvault.errors import NotFoundError, UnsupportedMedia
 from gitvault.formats.confined import Confined
 
 if TYPE_CHECKING:
@@ -31,6 +31,30 @@ def at_hand(named: str, vault: Callable[[], Vault]) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="gitvault-") as folder:
         yield fetched(vault(), snapshot, os.fsencode(path), Path(folder))
+
+
+@contextmanager
+def steady(*paths: Path) -> Iterator[None]:
+    """Files that nobody may write meanwhile: raises UnsupportedMedia at the end when one of them changed."""
+    before = [_stamp(path) for path in paths]
+    refused = None
+    try:
+        yield
+    except UnsupportedMedia as error:
+        # What is half written looks like damage.
+        refused = error
+    for path, stamp in zip(paths, before, strict=True):
+        if _stamp(path) != stamp:
+            raise UnsupportedMedia(
+                f"{to_line(os.fsencode(path))}: it changed while it was read; try again"
+            ) from refused
+    if refused:
+        raise refused
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns, found.st_ino
 
 
 def fetched(vault: Vault, snapshot: str, path: bytes, folder: Path) -> Path:

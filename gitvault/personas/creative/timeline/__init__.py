@@ -46,6 +46,8 @@ class Version:
     """Of the thumbnail, see `similarity`."""
     reason: str = ""
     """Why there is no thumbnail."""
+    is_bad: bool = False
+    """Whether the file is why: damaged, made to do harm, or of a kind that nobody can draw."""
     elements: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """`elements_added`, `elements_removed`, `elements_changed` since the version before it: names, where known."""
     folded: tuple[SnapshotId, ...] = ()
@@ -99,6 +101,7 @@ def timeline(
                 picture.path,
                 picture.fingerprint,
                 picture.reason,
+                picture.is_bad,
                 _elements(thumbnails, same, step),
             )
         )

@@ -21,7 +21,7 @@ from gitvault.core.models import ObjectId, Pointer, SnapshotId
 from gitvault.core.utils import layout
 from gitvault.errors import CorruptionError, NotFoundError, StorageFullError, ToolError, UnsupportedMedia
 from gitvault.formats import Element, identify
-from gitvault.formats.thumbnails import FINGERPRINT, RENDERER, fingerprint, is_whole
+from gitvault.formats.thumbnails import FINGERPRINT, NO_PREVIEW, RENDERER, fingerprint, is_whole
 from gitvault.formats.thumbnails.embedded import KINDS, ZIPPED
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ class Kept(NamedTuple):
     fingerprint: bytes = b""
     reason: str = ""
     """Why there is none."""
+    is_bad: bool = False
+    """Whether the file is why: damaged, made to do harm, or of a kind that nobody can draw."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ class Thumbnails:
                 found = fingerprint(start) if is_whole(file.read(12)) else None
             return Kept(path, found) if found else None
         with contextlib.suppress(OSError):
-            return Kept(None, reason=path.with_suffix(".txt").read_text("utf-8", "replace") or "no picture")
+            return _refused(path.with_suffix(".txt").read_text("utf-8", "replace") or "no picture")
         return None
 
     def tidy(self) -> None:
@@ -177,15 +179,20 @@ class Thumbnails:
         return done
 
     def _drawn(self, wanted: Wanted, readers: _Readers) -> Kept:
+        name = f"file{wanted.extension}"
         try:
             with readers.one() as (reader, folder):
-                png = b64decode(self._picture(wanted, reader, folder / f"file{wanted.extension}"))
+                try:
+                    png = b64decode(self._picture(wanted, reader, folder / name))
+                except UnsupportedMedia as error:
+                    # Libraries name the copy that they were given.
+                    raise UnsupportedMedia(str(error).replace(str(folder / name), name)) from error
             return Kept(self._keep(f"{wanted.blob.hex()}.png", png), fingerprint(png) or b"")
         except UnsupportedMedia as error:
-            reason = str(error).removeprefix(f"file{wanted.extension}: ")
+            reason = str(error).removeprefix(f"{name}: ")
             with contextlib.suppress(OSError, StorageFullError):
                 self._keep(f"{wanted.blob.hex()}.txt", reason.encode("utf-8", "replace"))
-            return Kept(None, reason=reason)
+            return _refused(reason)
         # All that another time may go well.
         except (CorruptionError, NotFoundError, StorageFullError, ToolError, OSError) as error:
             return Kept(None, reason=str(error))
@@ -265,6 +272,10 @@ class Thumbnails:
             self._disk.unlink(temporary)
             raise
         return path
+
+
+def _refused(reason: str) -> Kept:
+    return Kept(None, reason=reason, is_bad=not reason.endswith(NO_PREVIEW))
 
 
 class _Readers:

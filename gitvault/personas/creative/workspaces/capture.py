@@ -7,6 +7,7 @@ a password in settings, of which the value is taken out.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -15,11 +16,12 @@ import shutil
 import sqlite3
 import stat
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from gitvault.core.backup_engine.secrets import secret
 from gitvault.core.patterns import Patterns
@@ -44,6 +46,9 @@ _SECRET = re.compile(
     rb"([\"']?)([^\s\"',;<>)][^\r\n\"']*)(\2)"
 )
 _LARGE = 16 << 20
+_STEP = 1 << 20
+# A file that changes while it is read is read again.
+_TRIES, _PAUSE = 5, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +95,14 @@ class Workspace:
         """Bytes of all files."""
         return sum(file.size for file in self.files)
 
-    def content(self, area: Area, file: File) -> bytes:
-        """A file of it. Raises CorruptionError, NotFoundError."""
-        return area.read(_record_path(self.app, self.id, file))
+    def contents(self, area: Area) -> Iterator[tuple[File, bytes]]:
+        """Its files. Raises CorruptionError, also when one of them is not in the vault."""
+        missing = {_record_path(self.app, self.id, file): file for file in self.files}
+        for path, content in area.contents(_folder(self.app, self.id) + b"/files"):
+            if file := missing.pop(path, None):
+                yield file, content
+        for path in missing:
+            raise CorruptionError(f"{to_text(path)}: not in the vault, its record names it; run git-vault verify")
 
 
 def capture(vault: Vault, found: Installed, around: Surroundings) -> Workspace:
@@ -211,7 +221,7 @@ class _Look:
             if not stat.S_ISREG(status.st_mode):
                 self._leave(place, path, "not a file")
                 return
-            content = self._content(file, status.st_size)
+            content = self._content(file)
         except (OSError, sqlite3.Error) as error:
             self._leave(place, path, f"not readable: {getattr(error, 'strerror', None) or error}")
             return
@@ -222,12 +232,27 @@ class _Look:
             content = self._without_passwords(place, path, content)
         self._add(place, path, status.st_mode & 0o777, content)
 
-    def _content(self, file: Path, size: int) -> bytes | Path:
-        with open(open_source(os.fspath(file)), "rb") as opened:
-            head = opened.read(len(DATABASE))
-            if head == DATABASE:
-                return self._database(file)
-            return file if size > _LARGE else head + opened.read()
+    def _content(self, file: Path) -> bytes | Path:
+        for attempt in range(_TRIES):
+            if attempt:
+                time.sleep(_PAUSE)
+            with open(open_source(os.fspath(file)), "rb") as opened:
+                before = os.fstat(opened.fileno())
+                head = opened.read(len(DATABASE))
+                if head == DATABASE:
+                    return self._database(file)
+                content = self._copy(head, opened) if before.st_size > _LARGE else head + opened.read()
+                if _stamp(os.fstat(opened.fileno())) == _stamp(before):
+                    return content
+        raise OSError(errno.EBUSY, "it was being written")
+
+    def _copy(self, head: bytes, rest: BinaryIO) -> Path:
+        """A large file as it is now: until it is stored it may become another."""
+        copy = self._scratch / f"{len(self.found)}.copy"
+        with open(copy, "wb") as target:
+            target.write(head)
+            shutil.copyfileobj(rest, target, _STEP)
+        return copy
 
     def _database(self, file: Path) -> bytes | Path:
         copy = self._scratch / f"{len(self.found)}.db"
@@ -272,6 +297,10 @@ class _Look:
 
     def _leave(self, place: str, path: bytes, reason: str) -> None:
         self.left.append(Left(f"{place}/{to_text(path)}".rstrip("/"), reason))
+
+
+def _stamp(found: os.stat_result) -> tuple[int, int]:
+    return found.st_size, found.st_mtime_ns
 
 
 def _back_up(source: str, copy: Path) -> None:

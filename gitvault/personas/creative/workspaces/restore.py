@@ -60,11 +60,10 @@ def restore(
     # Where there is nothing, nothing can be lost.
     with suppress(NotFoundError):
         safety = capture(vault, find(application, around, workspace.version or None), around)
-    area = vault.area(AREA)
     files = size = 0
-    for file in workspace.files:
+    for file, content in workspace.contents(vault.area(AREA)):
         if place := places[file.place]:
-            content = _moved(workspace.content(area, file), Path(workspace.home), around)
+            content = _moved(content, Path(workspace.home), around)
             _write(place, file, content)
             files += 1
             size += len(content)
