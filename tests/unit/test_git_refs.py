@@ -131,6 +131,19 @@ def test_a_lock_that_others_keep_taking_is_respected(
     assert refs.read("refs/heads/p") is None
 
 
+def test_the_lock_of_whoever_comes_next_is_left_alone(root: Path) -> None:
+    """It has the same name from the moment in which the ref has moved."""
+
+    class Contended(Disk):
+        def rename(self, source: Path, target: Path) -> None:
+            super().rename(source, target)
+            source.write_bytes(b"theirs")
+
+    RefStore(root, Contended()).update("refs/heads/p", A)
+    assert RefStore(root, Disk()).read("refs/heads/p") == A
+    assert (root / "refs" / "heads" / "p.lock").read_bytes() == b"theirs"
+
+
 def test_head_names_a_ref(root: Path, refs: RefStore) -> None:
     assert refs.head() == "refs/heads/main"
     assert refs.read("HEAD") is None
