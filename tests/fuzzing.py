@@ -12,10 +12,12 @@ A parser may answer, or raise GitVaultError or what its docstring says; anything
 from __future__ import annotations
 
 import gc
+import hashlib
 import os
 import random
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -102,13 +104,24 @@ def _guided(name: str, seconds: float) -> int:
 
     child = os.fork()
     if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    target = TARGETS[name]
+        _, status, used = os.wait4(child, 0)
+        print(f"{name}: {used.ru_utime + used.ru_stime:.1f} s of processor", flush=True)
+        return os.waitstatus_to_exitcode(status)
+
+    def feed_or_end(data: bytes) -> None:
+        try:
+            feed(TARGETS[name], data)
+        except BaseException:
+            # Not by raising it: that end would remove the folders that the parsers of the other targets write to.
+            traceback.print_exc()
+            Path(f"{name}-crash-{hashlib.sha1(data).hexdigest()}").write_bytes(data)
+            os._exit(1)
+
     with TemporaryDirectory() as corpus:
-        for number, seed in enumerate(target.seeds):
+        for number, seed in enumerate(TARGETS[name].seeds):
             Path(corpus, str(number)).write_bytes(seed)
         options = [f"-max_total_time={seconds:.0f}", f"-max_len={_LIMIT}", "-timeout=20", "-rss_limit_mb=2048"]
-        atheris.Setup([name, *options, f"-artifact_prefix={os.getcwd()}/{name}-", corpus], lambda d: feed(target, d))
+        atheris.Setup([name, *options, f"-artifact_prefix={os.getcwd()}/{name}-", corpus], feed_or_end)
         atheris.Fuzz()
     os._exit(0)
 

@@ -30,7 +30,7 @@ def test_a_power_cut_after_any_operation(
     states = cuts(recording, 60 if deep else 6, seed=1)
     for number, state, acknowledged, caches in sampled(states, 10, deep):
         try:
-            checker.check(state, acknowledged, caches, again=deep or checker.states % 3 == 0)
+            checker.check(state, acknowledged, caches, again=checker.states % 4 == 0)
         except Lost as lost:
             done = recording.ops[max(0, number - 6) : number]
             pytest.fail(f"{scenario.name}, cut after {number}: {lost}\n" + "\n".join(map(str, done)))
