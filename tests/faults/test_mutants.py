@@ -21,7 +21,7 @@ from gitvault.errors import GitVaultError
 
 # What the other tests of these scenarios run, over and over.
 _OLD_PACKS = "the new packs are durable before the old ones move; only should they not read back, are those needed"
-_NEITHER = "only with a pack in neither folder, which six states seldom have"
+_NEITHER = "only with a pack in neither folder, which six states seldom have: sixty do, in the sweep"
 _KILLED_PUSH = "for who relies on the record that a killed push had named; killed and run again, these do not show it"
 _OLD_REMOTE = "for a push that was killed when it made the folder; the new remote shows it"
 NOT_NEEDED = {
