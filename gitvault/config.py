@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from gitvault.core.backup_engine.retention import Retention
     from gitvault.core.interfaces import ChunkingStrategy
+    from gitvault.core.utils.files import Disk
     from gitvault.plugins import Plugin
 
 STRATEGIES = ("asset-aware", "fixed", "rolling-hash")
@@ -304,10 +305,31 @@ def load(vault: Path) -> Config:
     return config
 
 
-def set(vault: Path, key: str, value: str | int | Sequence[str]) -> None:
+def edit(vault: Path, *changes: Sequence[str], disk: Disk | None = None) -> None:
+    """Change the vault's own file, all of it or nothing, durable when this returns.
+
+    `changes`: each the words of one `git config`. Raises LockedError, ToolFailed, StorageFullError, OSError.
+    """
+    from tempfile import TemporaryDirectory
+
+    from gitvault.core.utils.files import Disk
+    from gitvault.core.versioning.refs import LockFile
+
+    file = vault / "config"
+    # git writes it without a sync, and two changes are two files to it: a cut or a kill may cost all settings, or one.
+    with LockFile(file, disk or Disk()) as lock, TemporaryDirectory(prefix="gitvault-") as folder:
+        draft = Path(folder, "config")
+        draft.write_bytes(read_plain(file, LONGEST))
+        for words in changes:
+            # Code 5: there was nothing to unset.
+            process.git(vault, "config", "-f", draft, *words, ok=(0, 5))
+        lock.commit(draft.read_bytes())
+
+
+def set(vault: Path, key: str, value: str | int | Sequence[str], *, disk: Disk | None = None) -> None:
     """Write one setting into the vault's own file, instead of what the file says of it; a sequence for several values.
 
-    Raises ConfigError, and nothing is written, when the key or the value cannot be.
+    Raises ConfigError, and nothing is written, when the key or the value cannot be; what `edit` does.
     """
     texts = [str(value)] if isinstance(value, str | int) else list(value)
     try:
@@ -322,11 +344,12 @@ def set(vault: Path, key: str, value: str | int | Sequence[str]) -> None:
 
         if wrong := _bounds(replace(load(vault), **{setting.field: read[0]})):
             raise ConfigError(f"{setting.key} = {value}: {wrong}")
-    file = vault / "config"
-    # Code 5: there was nothing to unset.
-    process.git(vault, "config", "-f", file, "--unset-all", setting.key, ok=(0, 5))
-    for text in texts:
-        process.git(vault, "config", "-f", file, "--add", setting.key, text)
+    edit(vault, *assign(setting.key, texts), disk=disk)
+
+
+def assign(key: str, texts: Sequence[str]) -> list[Sequence[str]]:
+    """The changes for `edit` that let a key have these values and no others."""
+    return [("--unset-all", key), *(("--add", key, text) for text in texts)]
 
 
 def origin(vault: Path, key: str, value: str) -> tuple[str, int]:
@@ -343,10 +366,10 @@ def origin(vault: Path, key: str, value: str) -> tuple[str, int]:
     return "", 0
 
 
-def remember_copy(vault: Path, folder: str, name: str) -> None:
+def remember_copy(vault: Path, folder: str, name: str, *, disk: Disk | None = None) -> None:
     """Note where a copy of the vault is, and its id; of one that was moved, the old place is forgotten.
 
-    Raises ConfigError, ToolFailed where the settings cannot be read or written.
+    Raises ConfigError where the settings cannot be read, and what `edit` does.
     """
     config = load(vault)
     left = [path for known, path in config.known_copies if known == name != _id_at(path) and path != folder]
@@ -356,10 +379,9 @@ def remember_copy(vault: Path, folder: str, name: str) -> None:
         copies.append(folder)
     if name:
         known.append((name, folder))
-    if tuple(copies) != config.copies:
-        set(vault, "vault.copies", copies)
-    if sorted(known) != sorted(config.known_copies):
-        set(vault, "vault.knownCopies", [" ".join(pair) for pair in known])
+    if tuple(copies) != config.copies or sorted(known) != sorted(config.known_copies):
+        pairs = [" ".join(pair) for pair in known]
+        edit(vault, *assign("vault.copies", copies), *assign("vault.knownCopies", pairs), disk=disk)
 
 
 def _id_at(folder: str) -> str:

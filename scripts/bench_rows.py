@@ -167,6 +167,8 @@ ROWS = (
     Row("playtest-call", "playtest", "the 99.9th percentile of those calls", "s", (Goal(50e-6),)),
     Row("platform-compare", "platforms", "platforms compared, 5,000 settings each", "s", (Goal(1),)),
     Row("platform-clones", "platforms", "the same in the slowest of real projects", "s", (Goal(1),)),
+    Row("rescue-plain", "rescue", "80 MB of assets brought back by rescue.sh", "s", (Goal(1),)),
+    Row("rescue-deltas", "rescue", "10 MB of it in files that are nothing but deltas", "s", (Goal(1),)),
     Row("huge-memory", "huge", "memory, one file of 8 GB", "MB", (MEMORY,)),
     Row(
         "library-stored",

@@ -4,18 +4,20 @@
 
     PYTHONPATH=.:tests python tests/fuzzing.py SECONDS [TARGET ...]
 
-That uses atheris (libFuzzer, guided by coverage) where it can be imported, else mutates without guidance.
+That uses atheris (libFuzzer, guided by coverage) where it can be imported, else mutates without guidance. What breaks
+a parser is written into the current folder.
 A parser may answer, or raise GitVaultError or what its docstring says; anything else is a finding. `parsers` has them.
 """
 
 from __future__ import annotations
 
-import contextlib
 import gc
+import hashlib
 import os
 import random
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -82,33 +84,61 @@ def _unguided(target: Target, seconds: float, seed: int) -> int:
     return count
 
 
-def _guided(name: str, target: Target, seconds: float) -> None:
-    """libFuzzer, which ends the process; it says itself how many inputs it tried."""
+def _instrument(chosen: Sequence[str]) -> None:
+    """Let atheris see which way the product goes. Raises ImportError where it is not installed."""
     import atheris  # type: ignore[import-not-found]
 
-    with TemporaryDirectory() as corpus:
-        for number, seed in enumerate(target.seeds):
-            Path(corpus, str(number)).write_bytes(seed)
+    for name in chosen:
+        for seed in TARGETS[name].seeds:
             # What it imports when it is first called is there now.
-            feed(target, seed)
+            feed(TARGETS[name], seed)
+    # All of Python's own library would take a minute.
+    for found in gc.get_objects():
+        if isinstance(found, FunctionType) and str(found.__module__).startswith("gitvault."):
+            atheris.instrument_func(found)
+
+
+def _guided(name: str, seconds: float) -> int:
+    """libFuzzer in a process of its own, which it ends; it says itself how many inputs it tried. The exit code."""
+    import atheris
+
+    child = os.fork()
+    if child:
+        _, status, used = os.wait4(child, 0)
+        print(f"{name}: {used.ru_utime + used.ru_stime:.1f} s of processor", flush=True)
+        return os.waitstatus_to_exitcode(status)
+
+    def feed_or_end(data: bytes) -> None:
+        try:
+            feed(TARGETS[name], data)
+        except BaseException:
+            # Not by raising it: that end would remove the folders that the parsers of the other targets write to.
+            traceback.print_exc()
+            Path(f"{name}-crash-{hashlib.sha1(data).hexdigest()}").write_bytes(data)
+            os._exit(1)
+
+    with TemporaryDirectory() as corpus:
+        for number, seed in enumerate(TARGETS[name].seeds):
+            Path(corpus, str(number)).write_bytes(seed)
         options = [f"-max_total_time={seconds:.0f}", f"-max_len={_LIMIT}", "-timeout=20", "-rss_limit_mb=2048"]
-        # All of Python's own library would take a minute.
-        for found in gc.get_objects():
-            if isinstance(found, FunctionType) and str(found.__module__).startswith("gitvault."):
-                atheris.instrument_func(found)
-        atheris.Setup([name, *options, f"-artifact_prefix={os.getcwd()}/{name}-", corpus], lambda d: feed(target, d))
+        atheris.Setup([name, *options, f"-artifact_prefix={os.getcwd()}/{name}-", corpus], feed_or_end)
         atheris.Fuzz()
+    os._exit(0)
 
 
 def main(words: Sequence[str]) -> None:
     """`SECONDS [TARGET ...]`: each target, all without names, gets its share of the time."""
     chosen = list(words[1:]) or list(TARGETS)
     share = float(words[0]) / len(chosen)
-    for name in chosen:
-        with contextlib.suppress(ImportError):
-            if len(chosen) == 1:
-                _guided(name, TARGETS[name], share)
-        print(f"{name}: {_unguided(TARGETS[name], share, int(time.time())):,} inputs", flush=True)
+    try:
+        _instrument(chosen)
+    except ImportError:
+        for name in chosen:
+            print(f"{name}: {_unguided(TARGETS[name], share, int(time.time())):,} inputs", flush=True)
+        return
+    failed = [name for name in chosen if _guided(name, share)]
+    if failed:
+        sys.exit(f"found something: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

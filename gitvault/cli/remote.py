@@ -77,7 +77,7 @@ def _add(session: Session, arguments: Namespace) -> Answer:
     values |= {"encrypt": tuple(arguments.encrypt)} if arguments.encrypt else {}
     values |= {"identity": os.path.abspath(arguments.identity)} if arguments.identity else {}
     vault = session.vault
-    settings.add(vault.path, name, values)
+    settings.add(vault.path, name, values, disk=vault.disk)
     if scheme == "git":
         large = f"large files go to {arguments.chunks}" if arguments.chunks else "large files go nowhere"
         said = [f"{name}: {render.line(url)}, for snapshots, attributes and records; {large}"]
@@ -89,7 +89,7 @@ def _add(session: Session, arguments: Namespace) -> Answer:
         if arguments.retain:
             retain(url, os.environ, arguments.retain)
     except BaseException:
-        settings.remove(vault.path, name)
+        settings.remove(vault.path, name, disk=vault.disk)
         raise
     return Answer(
         {"name": name, "url": url, "vault": there or None, "encrypted": bool(remote.learned)},
@@ -129,7 +129,7 @@ def _remove(session: Session, arguments: Namespace) -> Answer:
     from gitvault.remotes import settings
 
     [name] = arguments.words
-    settings.remove(session.vault.path, name)
+    settings.remove(session.vault.path, name, disk=session.vault.disk)
     return Answer({"name": name}, [f"{name} is forgotten here; what is there stays"])
 
 

@@ -88,7 +88,10 @@ def _read(noted: bytes) -> tuple[Beside, bytes] | None:
         files, folders, until, digest = msgpack.unpackb(noted, unicode_errors="surrogateescape", use_list=False)
         if not all(os.path.isabs(path) and "\0" not in path for path in (*files, *folders)):
             return None
-        return Beside(frozenset(files), frozenset(folders), float(until)), bytes(digest)
+        # Of a number `bytes` would make that many.
+        if not isinstance(digest, bytes):
+            return None
+        return Beside(frozenset(files), frozenset(folders), float(until)), digest
     except (ValueError, TypeError, OverflowError, msgpack.UnpackException):
         return None
 

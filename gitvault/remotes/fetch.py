@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from gitvault import config
 from gitvault.core.backup_engine.copy import project_of
 from gitvault.core.interfaces import Progress
 from gitvault.core.models import ChunkId, CopyReport, NotCopied, ObjectId, Pointer
@@ -85,11 +86,11 @@ def joined(folder: Path, known: Mapping[str, Mapping[str, str | tuple[str, ...]]
     vault = Vault.create(folder, **options)
     if "origin" not in settings.load(vault.path):
         for there in {str(values["id"]) for values in known.values() if "id" in values}:
-            git(vault.path, "config", "-f", vault.path / "config", "vault.id", there)
+            config.set(vault.path, "vault.id", there, disk=vault.disk)
         vault.__dict__.pop("config", None)
         # `origin` last: with it the vault counts as joined.
         for name, values in sorted(known.items(), key=lambda item: item[0] == "origin"):
-            settings.add(vault.path, name, values)
+            settings.add(vault.path, name, values, disk=vault.disk)
     return vault
 
 

@@ -25,9 +25,8 @@ def open_remote(
     learned: dict[str, str | tuple[str, ...]] = {}
     if told.encrypt or told.identity:
         learned = _learned(place, told)
-        if vault:
-            for key in learned.keys() - told.values.keys():
-                settings.note(vault, told.name, key, learned[key])
+        if vault and (new := learned.keys() - told.values.keys()):
+            settings.note(vault, told.name, {key: learned[key] for key in sorted(new)}, disk=disk)
         place = sealed.Sealed(
             place,
             learned["encrypt"],

@@ -55,7 +55,7 @@ def clone_to_inspect(
     vault = joined(folder, {"origin": {"url": url, "id": demand_vault(remote), **extra}})
     if vault.history.refs.list() and not vault.config.inspects:
         raise ExistsError(f"{folder}: a whole vault; name a folder that does not exist yet")
-    config.set(vault.path, "vault.inspects", "origin")
+    config.set(vault.path, "vault.inspects", "origin", disk=vault.disk)
     vault.__dict__.pop("config", None)
     return vault, refresh(vault, remote)
 

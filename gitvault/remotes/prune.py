@@ -104,7 +104,8 @@ def prune(
     # Of pushes that were interrupted: they may go on at this moment, and have to be told.
     stray = {stored.name for stored in listed if stored.name.startswith((GIT, CHUNKS)) and stored.time <= now - grace}
     dead = (parts.keys() | stray - needed | mine.condemned.keys() & names) - live
-    since = {name: mine.condemned.get(name) or now for name in dead}
+    # What came again after it was condemned is condemned anew: somebody may have relied on it.
+    since = {name: at if times.get(name, 0) <= (at := mine.condemned.get(name) or now) else now for name in dead}
     needed -= dead
     gone = [
         stored

@@ -123,9 +123,8 @@ def _identified(vault: Vault, remote: Remote, told: Settings) -> Settings:
         there = remote.vault_id()
     remote.expect(there, expected)
     chain = told.chain or secrets.token_hex(16)
-    for key, old, value in (("id", told.id, there), ("chain", told.chain, chain)):
-        if value != old:
-            settings.note(vault.path, told.name, key, value)
+    if (there, chain) != (told.id, told.chain):
+        settings.note(vault.path, told.name, {"id": there, "chain": chain}, disk=vault.disk)
     return settings.get(vault.path, told.name)
 
 
@@ -228,7 +227,7 @@ class _Push:
         # Somebody who may put wrote there too; or without a key that reads, and what this machine remembered is lost,
         # it does not know where its chain ends.
         self._told = replace(told, chain=secrets.token_hex(16))
-        settings.note(self._vault.path, told.name, "chain", self._told.chain)
+        settings.note(self._vault.path, told.name, {"chain": self._told.chain}, disk=self._vault.disk)
         return last, 1
 
     def _others(self) -> list[Record]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from gitvault import config
+from gitvault.core.utils.files import Disk
 from gitvault.core.utils.process import git
 from gitvault.errors import ConfigError, ExistsError, NotFoundError
 
@@ -63,8 +65,8 @@ def get(vault: Path, name: str) -> Settings:
     return known[name]
 
 
-def add(vault: Path, name: str, values: Mapping[str, str | tuple[str, ...]]) -> None:
-    """Note a remote. Raises ExistsError, ConfigError for a name or value that cannot be."""
+def add(vault: Path, name: str, values: Mapping[str, str | tuple[str, ...]], *, disk: Disk | None = None) -> None:
+    """Note a remote. Raises ExistsError, ConfigError for a name or value that cannot be, what `config.edit` does."""
     if not _NAME.fullmatch(name):
         raise ConfigError(f"{name!r}: not a name for a remote; use letters, digits, - and _")
     if urlsplit(str(values["url"])).password:
@@ -72,22 +74,23 @@ def add(vault: Path, name: str, values: Mapping[str, str | tuple[str, ...]]) -> 
     if name in load(vault):
         raise ExistsError(f"{name}: there is such a remote; remove it first, or choose another name")
     _read(name, {key: [value] if isinstance(value, str) else list(value) for key, value in values.items()})
-    for key, value in values.items():
-        note(vault, name, key, value)
+    note(vault, name, values, disk=disk)
 
 
-def note(vault: Path, name: str, key: str, value: str | tuple[str, ...]) -> None:
-    """Write one key of a remote, instead of what there is."""
-    where = f"vault.remote.{name}.{key}"
-    git(vault, "config", "-f", vault / "config", "--unset-all", where, ok=(0, 5))
-    for one in (value,) if isinstance(value, str) else value:
-        git(vault, "config", "-f", vault / "config", "--add", where, one)
+def note(vault: Path, name: str, values: Mapping[str, str | tuple[str, ...]], *, disk: Disk | None = None) -> None:
+    """Write keys of a remote, instead of what there is of them; all or none. Raises what `config.edit` does."""
+    changes = [
+        change
+        for key, value in values.items()
+        for change in config.assign(f"vault.remote.{name}.{key}", (value,) if isinstance(value, str) else value)
+    ]
+    config.edit(vault, *changes, disk=disk)
 
 
-def remove(vault: Path, name: str) -> None:
-    """Forget a remote; what is there stays. Raises NotFoundError."""
+def remove(vault: Path, name: str, *, disk: Disk | None = None) -> None:
+    """Forget a remote; what is there stays. Raises NotFoundError, what `config.edit` does."""
     get(vault, name)
-    git(vault, "config", "-f", vault / "config", "--remove-section", f"vault.remote.{name}")
+    config.edit(vault, ("--remove-section", f"vault.remote.{name}"), disk=disk)
 
 
 def _read(name: str, values: Mapping[str, list[str]]) -> Settings:

@@ -625,8 +625,8 @@ class Vault(Opened):
             if report.packs:
                 other._upkeep()
         # Where a repair finds it. A vault that cannot be written is copied all the same.
-        with contextlib.suppress(ToolFailed):
-            settings.remember_copy(self.path, there, other.config.id)
+        with contextlib.suppress(ToolFailed, LockedError, StorageFullError, OSError):
+            settings.remember_copy(self.path, there, other.config.id, disk=self.disk)
             self.__dict__.pop("config", None)
         return report
 

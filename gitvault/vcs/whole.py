@@ -39,7 +39,7 @@ _Retrieve = Callable[[Pointer, BinaryIO], None]
 _Keep = Callable[[Path], bytes]
 """Stores a file's content; what stands in git for it."""
 _Entries = Mapping[bytes, tuple[int, ObjectId]]
-_WORKTREE = re.compile(rb"(?m)^\s*worktree\s*=\s*([^\n]+?)\s*$")
+_WORKTREE = re.compile(rb"(?m)^[ \t]*worktree[ \t]*=[ \t]*(\S[^\n]*)$")
 
 # What git calls its files. An escaped name of a vault that means harm may lead elsewhere.
 _OBJECT = re.compile(rb"[0-9A-Za-z][0-9A-Za-z._-]*")
@@ -224,7 +224,7 @@ class _Looking:
         if path.rpartition(b"/")[2] == b".git":
             return path[:-4]
         found = _WORKTREE.search(self._history.blob(entries[b"config"][1])) if b"config" in entries else None
-        folder = os.path.normpath(os.path.join(path, found[1])) if found else path
+        folder = os.path.normpath(os.path.join(path, found[1].rstrip())) if found else path
         return folder + b"/" if folder else b""
 
     # -- hg -------------------------------------------------------------------------------------

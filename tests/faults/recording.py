@@ -332,6 +332,12 @@ class Medium:
                 if name in parent.live:
                     parent.change({name: None})
 
+    def now(self) -> State:
+        """What programs see as long as nothing is cut; afterwards all of it is durable."""
+        for node in (*self._folders.values(), *self._files.values()):
+            node.sync()
+        return self._look(set(), {})
+
     def states(self, limit: int, chance: random.Random) -> Iterator[State]:
         """Every state that a cut may leave now, all of them when there are at most `limit`; else that many, the
         corners first: nothing pending is there, all is, all but one, only one."""

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from faults.child import killed
 from faults.recording import Killed, KillingDisk, RecordingDisk
 from faults.stage import DONE, SCENARIOS, Lost, Scenario, Stage, look, prepared, record, sampled
 from trees import records
@@ -26,21 +27,6 @@ NAMED = [
     pytest.param(scenario, id=scenario.name, marks=() if scenario.name in KILLED else pytest.mark.deep)
     for scenario in SCENARIOS
 ]
-
-
-def killed(stage: Stage, scenario: Scenario, at: int) -> list[str]:
-    """What the child acknowledged before it was killed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "faults.child", str(stage.base), scenario.name, str(at), *stage.saved],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests")))},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    # Without caches a run may do less than the one that was recorded, and come to its end.
-    assert done.returncode == -signal.SIGKILL or (done.returncode == 0 and done.stdout), done.stderr
-    return done.stdout.split()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")

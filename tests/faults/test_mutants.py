@@ -21,6 +21,7 @@ from gitvault.errors import GitVaultError
 
 # What the other tests of these scenarios run, over and over.
 _OLD_PACKS = "the new packs are durable before the old ones move; only should they not read back, are those needed"
+_NEITHER = "only with a pack in neither folder, which six states seldom have: sixty do, in the sweep"
 _KILLED_PUSH = "for who relies on the record that a killed push had named; killed and run again, these do not show it"
 _OLD_REMOTE = "for a push that was killed when it made the folder; the new remote shows it"
 NOT_NEEDED = {
@@ -30,7 +31,8 @@ NOT_NEEDED = {
     "sync_folder of objects/pack by repack._retire": _OLD_PACKS,
     "sync_folder of chunks by repair.repair_vault": "for a repair that was killed and is run again, then cut",
     "sync_folder of objects/pack by repair.repair_vault": "for a repair that was killed and is run again, then cut",
-    "sync_folder of chunks by condemned.condemn": "only with a pack in neither folder, which six states do not have",
+    "sync_folder of chunks by condemned.condemn": _NEITHER,
+    "sync of chunks/condemned.*.tmp by condemned.condemn": _NEITHER,
     "sync_folder of chunks/trash by rounds.replace": "only a second sweep that is cut too would miss it",
     "sync_folder of vault.git by operations.complete": "what is completed again stays as it is",
     "sync_folder of refs/vault by refs.delete": "a list of losses that is back names what is whole: no loss",

@@ -23,6 +23,7 @@ from gitvault.core.storage.packs import Chunk, Frame, PackInMemory
 from gitvault.core.versioning.transfer import Reach
 from gitvault.errors import NotFoundError, RemoteRefused, RemoteUnreachable, ToolFailed, without_passwords
 from gitvault.remotes import fetch, index, partial, records, settings
+from gitvault.remotes import prune as remote_prune
 from gitvault.remotes.index import Run
 from gitvault.remotes.noted import Noted
 from gitvault.remotes.prune import RemotePruneReport
@@ -126,6 +127,8 @@ def test_what_a_prune_removed_nobody_misses(one: Vault, place: Counted, tmp_path
     told = settings.get(one.path, "off")
     fetch.fetch(one, remote_of(one, place), told, progress=quiet)
     pushed(one, place)
+    # What came in the second of the prune stays.
+    age(tmp_path / "place", 5000)
     pruned(one, place, 1000)
     assert pruned(one, place, 0).deleted
     assert verify(remote_of(None, place), one.config.id, data=True, progress=quiet).defects == ()
@@ -134,6 +137,24 @@ def test_what_a_prune_removed_nobody_misses(one: Vault, place: Counted, tmp_path
     with three:
         assert report.missing == ()
         assert three.verify(data=True).ok
+
+
+def test_what_comes_again_after_it_was_condemned_goes_in_its_time(
+    one: Vault, place: Counted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forget_older(one)
+    pushed(one, place)
+    age(tmp_path / "place", 5000)
+    pruned(one, place, 1000)
+    [mine] = remote_of(None, place).records(settings.get(one.path, "off").id).values()
+    dead = next(name for name in mine.condemned if name.startswith("chunks/"))
+    came = int(time.time()) + 100
+    os.utime(tmp_path / "place" / dead, (came, came))
+    for later, left in ((60, True), (120, False)):
+        # The place's clock goes on.
+        monkeypatch.setattr(remote_prune, "_server_now", lambda remote, now=came + later: now)
+        pruned(one, place, 50)
+        assert (dead in {stored.name for stored in place.names()}) is left
 
 
 def age(folder: Path, seconds: int) -> None:
@@ -618,8 +639,9 @@ def test_what_is_sent_and_put_twice_or_late_changes_nothing(one: Vault, place: C
     objects = {stored.name: place.get(stored.name) for stored in place.names()}
     forget_older(one)
     pushed(one, place)
+    age(tmp_path / "place", 5000)
     pruned(one, place, 1000)
-    pruned(one, place, 0)
+    assert pruned(one, place, 0).deleted
     for name, content in objects.items():
         place.put(name, content)
     fetched = fetch.fetch(one, remote_of(one, place), settings.get(one.path, "off"), progress=quiet)

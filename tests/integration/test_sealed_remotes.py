@@ -185,7 +185,7 @@ def test_a_rotated_key_from_the_command_line(home: Path, said: Said) -> None:
     assert (add(home), push(home)) == (0, 0)
     identity = pyrage.x25519.Identity.generate()
     (home / "new").write_text(f"{identity}\n")
-    settings.note(home / "vault.git", "off", "encrypt", str(identity.to_public()))
+    settings.note(home / "vault.git", "off", {"encrypt": str(identity.to_public())})
     (home / "unmistakable" / "later.txt").write_text("later")
     assert (snapshot(home, "two"), push(home)) == (0, 0)
     said()
@@ -335,10 +335,10 @@ def test_a_prune_takes_nothing_from_those_who_cannot_read_what_it_says(home: Pat
     for path in before:
         # The place's clock says that all of it came long ago.
         os.utime(path, (1e9, 1e9))
-    settings.note(vault, "off", "identity", str(home / "key"))
+    settings.note(vault, "off", {"identity": str(home / "key")})
     assert run("--vault", vault, "remote", "prune", "off", "--grace", "0", "--yes") == 0
     assert len([path for path in before if not path.exists()]) > 1
-    settings.note(vault, "off", "identity", "")
+    settings.note(vault, "off", {"identity": ""})
     away.rename(home / "unmistakable" / "large.bin")
     assert (snapshot(home, "back"), push(home)) == (0, 0)
     assert run("clone", home / "off", home / "last.git", "--identity", home / "key") == 0

@@ -323,6 +323,8 @@ TARGETS = {
     "playtest-events": Target(
         _playtest, [b'{"v":1,"start":"2026-01-02T03:04:05Z"}\n{"t":1.5,"e":"jump","d":{"x":1}}\n{"end":true}\n']
     ),
-    "search-segment": Target(_read_segment, [_made_segment()], found=[_overfull()]),
+    "search-segment": Target(
+        _read_segment, [_made_segment()], found=[_overfull(), _made_segment().replace(b"<u4", b",u4")]
+    ),
 }
 """By name."""

@@ -393,7 +393,11 @@ TARGETS = {
     "beside": Target(
         lambda data: beside.still(data, 1_800_000_000.0),
         [msgpack.packb((["/nowhere/a"], ["/nowhere"], 2e9, bytes(20)))],
-        found=[msgpack.packb((path, [], 2e9, bytes(20))) for path in (["a"], [7], ["/\0"], [b"/a"])],
+        found=[
+            *(msgpack.packb((path, [], 2e9, bytes(20))) for path in (["a"], [7], ["/\0"], [b"/a"])),
+            # As many bytes as the number says would be made.
+            msgpack.packb((["/a"], [], 2e9, 1 << 62)),
+        ],
     ),
     "looked": Target(
         _verdicts,

@@ -299,8 +299,14 @@ TARGETS = {
             b',"x":"2026-01-02T03:15:05.000006Z"},"host":"h","name":"n","path":"/x","relations":[["succeeds","m"]],'
             b'"tags":["a","b"],"x":{"y":[1]}}\n',
         ],
+        # Half a pair that stands for no byte.
+        found=[b'{"added":"2026-11-02T05","host":"h","name":"Caf\\udddd","path":"dc"}\n'],
     ),
-    "names": Target(_names, [b".git", b"a%2Eb", b"\\x41", "é\u200c.GIT ".encode(), b"con.txt", b"\xff"]),
+    "names": Target(
+        _names,
+        [b".git", b"a%2Eb", b"\\x41", "é\u200c.GIT ".encode(), b"con.txt", b"\xff"],
+        found=[b"\n" * 72 + b"x"],
+    ),
     "dates": Target(_dates, [b"2026-01-02T03:04:05Z", b"yesterday 14:30", b"3 weeks ago"], (ValueError,)),
     "table": Target(_signed, [packs.format_table(_TABLE)]),
     "chunk-pack": Target(_chunk_pack.read, [_chunk_pack.sound]),

@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from faults.recording import RecordingDisk
 
 from gitvault import config
 from gitvault.core import chunking
 from gitvault.core.backup_engine.retention import Retention
 from gitvault.core.chunking import AssetAware, FixedSize, RollingHash
-from gitvault.errors import ConfigError, UnsupportedFormatVersion
+from gitvault.core.versioning import refs
+from gitvault.errors import ConfigError, LockedError, ToolFailed, UnsupportedFormatVersion
 from gitvault.vault import Vault
 
 
@@ -301,3 +304,44 @@ def test_a_key_of_players_is_64_digits(tmp_path: Path) -> None:
     Vault.create(tmp_path / "v").close()
     with pytest.raises(ConfigError, match="expected 64 hex digits"):
         config.set(tmp_path / "v", "vault.playerKey", "00ff")
+
+
+def test_a_change_is_there_whole_or_not_at_all(vault: Path) -> None:
+    before = (vault / "config").read_bytes()
+    with pytest.raises(ToolFailed):
+        config.edit(vault, *config.assign("vault.quota", ["1g"]), ("--add", "no key", "x"))
+    assert (vault / "config").read_bytes() == before
+    assert not list(vault.glob("config.*"))
+    config.edit(vault, *config.assign("vault.quota", ["1g"]), *config.assign("vault.copies", ["/a", "/b"]))
+    assert config.load(vault).quota == 1 << 30
+    assert config.load(vault).copies == ("/a", "/b")
+
+
+def test_a_change_is_durable_before_it_has_its_name(vault: Path) -> None:
+    disk = RecordingDisk(vault)
+    config.set(vault, "vault.quota", "1g", disk=disk)
+    assert [(op.kind, op.target or op.path) for op in disk.ops] == [
+        ("create", "config.lock"),
+        ("write", "config.lock"),
+        ("sync", "config.lock"),
+        ("rename", "config"),
+        ("sync_folder", ""),
+    ]
+
+
+def test_changes_wait_for_each_other_and_for_git(vault: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None is lost; what a killed process left is waited for and removed."""
+    keys = ("keepLast", "keepHourly", "keepDaily", "keepWeekly", "keepMonthly", "keepYearly")
+    with ThreadPoolExecutor(len(keys)) as pool:
+        list(pool.map(lambda key: config.set(vault, f"vault.{key}", 7), keys))
+    found = config.load(vault)
+    assert all(getattr(found, f"keep_{key[4:].lower()}") == 7 for key in keys)
+    monkeypatch.setattr(refs, "_STALE_SECONDS", 0.01)
+    (vault / "config.lock").touch()
+    config.set(vault, "vault.keepLast", 8)
+    assert config.load(vault).keep_last == 8
+    monkeypatch.setattr(refs, "_LOCK_SECONDS", 0)
+    (vault / "config.lock").touch()
+    with pytest.raises(LockedError, match=r"config\.lock"):
+        config.set(vault, "vault.keepLast", 9)
+    assert config.load(vault).keep_last == 8

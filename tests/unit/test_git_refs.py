@@ -11,7 +11,7 @@ import pytest
 from gitvault.core.models import ObjectId
 from gitvault.core.utils.files import Disk
 from gitvault.core.versioning import refs as refs_module
-from gitvault.core.versioning.refs import ANY, RefStore
+from gitvault.core.versioning.refs import ANY, LockFile, RefStore
 from gitvault.errors import CorruptionError, GitVaultError, LockedError
 
 A = ObjectId(b"a" * 20)
@@ -129,6 +129,20 @@ def test_a_lock_that_others_keep_taking_is_respected(
     assert sum(slept) > STALE
     assert lock.exists()
     assert refs.read("refs/heads/p") is None
+
+
+def test_the_lock_of_whoever_comes_next_is_left_alone(root: Path) -> None:
+    """It has the same name from the moment in which the file is replaced."""
+
+    class Contended(Disk):
+        def rename(self, source: Path, target: Path) -> None:
+            super().rename(source, target)
+            source.write_bytes(b"theirs")
+
+    with LockFile(root / "file", Contended()) as lock:
+        lock.commit(b"ours")
+    assert (root / "file").read_bytes() == b"ours"
+    assert (root / "file.lock").read_bytes() == b"theirs"
 
 
 def test_head_names_a_ref(root: Path, refs: RefStore) -> None:

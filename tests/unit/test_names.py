@@ -65,6 +65,9 @@ def test_what_git_refuses_and_what_it_does_not() -> None:
         (b".gitmodules", b'[submodule "x"]\n\turl = -u/x\n', False),
         (b".gitmodules", b'[submodule "x"]\n\tupdate = !touch x\n', False),
         (b".gitmodules", b'[submodule "x"]\n\turl = ext::sh\n', False),
+        (b".gitmodules", b"\n" * 10_000 + b"# and\n \t\n", True),
+        # As long as it takes to read it, and not 2^n as long.
+        (b".gitmodules", b"\n" * 10_000 + b"x", False),
     ],
 )
 def test_content_that_git_fsck_accepts(name: bytes, content: bytes, harmless: bool) -> None:

@@ -158,7 +158,7 @@ def test_settings_of_remotes(vault: Vault) -> None:
     assert (told.id, told.chain, told.chunks) == ("", "", "")
     vault.__dict__.pop("config", None)
     assert vault.config.auto_remotes == ("off",)
-    settings.note(vault.path, "off", "id", ID)
+    settings.note(vault.path, "off", {"id": ID})
     assert settings.load(vault.path)["off"].id == ID
     with pytest.raises(ExistsError):
         settings.add(vault.path, "off", {"url": "s3://b/x"})

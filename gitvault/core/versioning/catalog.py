@@ -288,6 +288,9 @@ _FIELDS = {"added", "edited", "host", "name", "path", *_DEFAULTS}
 
 def _decode(line: str) -> Project:
     record = json.loads(line)
+    if "\\u" in line:
+        # Halves of pairs that stand for no byte are in no name that a system or a ref could have.
+        json.dumps(record, ensure_ascii=False).encode("utf-8", "surrogateescape")
     name, path, host = (str(record[key]) for key in ("name", "path", "host"))
     # Not strptime, whose import is 2 ms of every `git vault status`.
     added = datetime.fromisoformat(record["added"]).astimezone(UTC)

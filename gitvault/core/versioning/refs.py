@@ -158,8 +158,8 @@ class RefStore:
             self._disk.sync_folder(Path(below))
         self._disk.sync_folder(self._root)
 
-    def _lock(self, path: Path) -> _Lock:
-        return _Lock(path, self._disk, self.guard)
+    def _lock(self, path: Path) -> LockFile:
+        return LockFile(path, self._disk, self.guard)
 
     def _compare(self, name: str, old: ObjectId | _Any | None) -> None:
         if isinstance(old, _Any):
@@ -257,16 +257,21 @@ class RefStore:
         return refs
 
 
-class _Lock:
-    """`<file>.lock`, as git takes it; what is committed replaces the file. What a killed process left is removed."""
+class LockFile:
+    """`<file>.lock`, as git takes it; what is committed replaces the file. What a killed process left is removed.
 
-    def __init__(self, path: Path, disk: Disk, guard: Callable[[], None]) -> None:
+    A context manager; entering raises LockedError when other programs keep the file to themselves, OSError.
+    """
+
+    def __init__(self, path: Path, disk: Disk, guard: Callable[[], None] = lambda: None) -> None:
+        """`guard`: called right before the file is replaced; what it raises keeps the file as it is."""
         self._target = path
         self._path = path.with_name(f"{path.name}.lock")
         self._disk = disk
         self._guard = guard
+        self._is_ours = True
 
-    def __enter__(self) -> _Lock:
+    def __enter__(self) -> LockFile:
         began = since = time.monotonic()
         watched: tuple[int, ...] = ()
         while True:
@@ -298,11 +303,14 @@ class _Lock:
         self._file.close()
         self._guard()
         self._disk.rename(self._path, self._target)
+        # From here on whoever waited has a lock of that name.
+        self._is_ours = False
         self._disk.sync_folder(self._target.parent)
 
     def __exit__(self, *exc: object) -> None:
         self._file.close()
-        self._disk.unlink(self._path)
+        if self._is_ours:
+            self._disk.unlink(self._path)
 
 
 def _raise_unless_missing(error: OSError) -> None:

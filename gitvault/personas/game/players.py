@@ -21,7 +21,7 @@ def hasher(vault: Vault) -> Callable[[str], str]:
         # Somebody else may have drawn it since it was read.
         vault.__dict__.pop("config", None)
     if not vault.config.player_key:
-        settings.set(vault.path, "vault.playerKey", secrets.token_hex(32))
+        settings.set(vault.path, "vault.playerKey", secrets.token_hex(32), disk=vault.disk)
         vault.__dict__.pop("config", None)
     keyed = hmac.new(bytes.fromhex(vault.config.player_key), digestmod=hashlib.sha256)
 

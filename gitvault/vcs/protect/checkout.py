@@ -30,7 +30,7 @@ from gitvault.vcs.protect.worktree import WorkTree
 from gitvault.vcs.remotes import Standing
 
 # A kind of repository that older gits do not know either.
-_OTHER_KIND = re.compile(rb"(?im)^\s*(?:objectformat\s*=\s*(?!sha1\b)\w|refstorage\s*=\s*(?!files\b)\w)")
+_OTHER_KIND = re.compile(rb"(?im)^[ \t]*(?:objectformat\s*=\s*(?!sha1\b)\w|refstorage\s*=\s*(?!files\b)\w)")
 # Objects that no remote has are packed anew up to here; of more only what came since is added, some times.
 _ANEW_UP_TO = 1 << 20
 _PARTS_MAX = 12

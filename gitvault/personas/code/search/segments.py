@@ -142,6 +142,9 @@ class Draft:
             file.sync()
 
 
+_KINDS = ("|u1", "<u4", "<i4", "<u8")
+
+
 class Segment:
     """A segment, opened; its arrays by name."""
 
@@ -170,6 +173,9 @@ class Segment:
 
     def __getitem__(self, name: str) -> _Array:
         kind, shape, offset = self._described[name]
+        if kind not in _KINDS:
+            # numpy would read it as a program.
+            raise ValueError(kind)
         size = int(np.prod(shape))
         return np.frombuffer(self._map, kind, size, self._base + offset).reshape(shape)
 
