@@ -108,7 +108,7 @@ def test_a_copy_that_does_not_come_to_its_end_is_told(
     assert beside is not None
     said = iter(beside)
     assert next(said) == b"first"
-    with pytest.raises(ChildProcessError, match="worked beside this one ended with code (1|9|-9); run it again"):
+    with pytest.raises(ChildProcessError, match=r"worked beside this one ended with code (1|9|-9); run it again"):
         next(said)
     beside.close()
     assert capfd.readouterr() == ("", "")
