@@ -11,32 +11,22 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from json.encoder import encode_basestring_ascii as _quoted
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
+
+import msgspec
 
 INTERVAL = 0.2
 """Seconds between two writes: with the write itself less than the 250 ms that a crash may cost."""
 VERSION = 1
 # Of a large state that is encoded beside the game: after so many pieces another thread may run.
 _SLICE = 200
-# Lines in one write: to join them holds the interpreter for 60 us.
+# Lines in one write: to join more holds the interpreter for longer.
 _BATCH = 1000
 
-_encoder = json.JSONEncoder(separators=(",", ":"), default=str, check_circular=False)
-
-
-def _pieces_of() -> Callable[[object, int], Iterable[str]]:
-    """What encodes in C; `JSONEncoder.encode` makes it anew for each call, a third of what an event costs."""
-    make = getattr(json.encoder, "c_make_encoder", None)
-    if make is None:
-        return _encoder.iterencode  # type: ignore[return-value]
-    found: Callable[[object, int], Iterable[str]] = make(None, str, _quoted, None, ":", ",", False, False, True)
-    return found
-
-
-_pieces = _pieces_of()
+_encode_lines = msgspec.json.Encoder(enc_hook=str).encode_lines
+_encoder = json.JSONEncoder(separators=(",", ":"), default=str)
 
 
 class Recorder:
@@ -47,11 +37,11 @@ class Recorder:
         self.file = file
         self._clock = clock
         self._began = clock()
-        self._lines: deque[str | tuple[float, str, Any]] = deque()
+        self._lines: deque[bytes | dict[str, Any]] = deque()
         self._stop = threading.Event()
         self._failed: OSError | None = None
         self._fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-        os.write(self._fd, _encoder.encode({"v": VERSION, **about}).encode() + b"\n")
+        os.write(self._fd, _line({"v": VERSION, **about}))
         self._thread = threading.Thread(target=self._write, name="fork-safe playtest", daemon=True)
         self._thread.start()
 
@@ -62,18 +52,20 @@ class Recorder:
         self.close()
 
     def event(self, name: str, /, **data: Any) -> None:
-        """Something happened. What JSON cannot hold is written as text. Never blocks, never raises for a full disk."""
-        moment, said = self._clock() - self._began, "".join(_pieces(data, 0))
-        self._lines.append(f'{{"t":{moment:.4f},"e":{_quoted(str(name))},"d":{said}}}')
+        """Something happened. Never blocks, and raises neither for a full disk nor for what JSON cannot hold.
+
+        That is written as text, a set as a list, what is infinite or no number as null.
+        """
+        self._lines.append(_line({"t": round(self._clock() - self._began, 4), "e": str(name), "d": data}))
 
     def state(self, name: str, data: Any) -> None:
         """How things stand; `data` must not be changed afterwards, since it is encoded later, beside the game."""
-        self._lines.append((round(self._clock() - self._began, 4), name, data))
+        self._lines.append({"t": round(self._clock() - self._began, 4), "s": name, "d": data})
 
     def close(self) -> None:
         """Write what is left and the end. Raises OSError when something could not be written."""
         if not self._stop.is_set():
-            self._lines.append(f'{{"t":{self._clock() - self._began:.4f},"end":true}}')
+            self._lines.append(_line({"t": round(self._clock() - self._began, 4), "end": True}))
             self._stop.set()
             self._thread.join()
             os.close(self._fd)
@@ -85,25 +77,39 @@ class Recorder:
             is_last = self._stop.wait(INTERVAL)
             while count := min(len(self._lines), _BATCH):
                 lines = (self._lines.popleft() for _ in range(count))
-                text = "".join([(line if isinstance(line, str) else _state(*line)) + "\n" for line in lines])
+                data = b"".join([line if isinstance(line, bytes) else _slowly(line) for line in lines])
                 try:
                     if not self._failed:
-                        _write_all(self._fd, text.encode())
+                        _write_all(self._fd, data)
                 except OSError as error:
                     self._failed = error
             if is_last and not self._lines:
                 return
 
 
-def _state(moment: float, name: str, data: Any) -> str:
-    """The line of a state, encoded in pieces: in one it would hold the interpreter for as long as it takes."""
+def _line(said: dict[str, Any]) -> bytes:
+    """In one call, of which nothing is left for the search for garbage."""
+    try:
+        return _encode_lines((said,))
+    except Exception:
+        # Halves of pairs, numbers of more than 64 bits.
+        return _slowly(said)
+
+
+def _slowly(said: dict[str, Any]) -> bytes:
+    """A line, encoded in pieces: in one a large state would hold the interpreter for as long as it takes.
+
+    What cannot be written as JSON is written as Python shows it.
+    """
     pieces: list[str] = []
-    encoder = json.JSONEncoder(separators=(",", ":"), default=str)
-    for number, piece in enumerate(encoder.iterencode({"t": moment, "s": name, "d": data})):
-        pieces.append(piece)
-        if not number % _SLICE:
-            time.sleep(0)
-    return "".join(pieces)
+    try:
+        for number, piece in enumerate(_encoder.iterencode(said), 1):
+            pieces.append(piece)
+            if not number % _SLICE:
+                time.sleep(0)
+    except (TypeError, ValueError, RecursionError):
+        pieces = [_encoder.encode({**said, "d": repr(said.get("d"))})]
+    return "".join((*pieces, "\n")).encode()
 
 
 def _write_all(fd: int, data: bytes) -> None:
