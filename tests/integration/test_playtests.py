@@ -163,7 +163,7 @@ def test_what_no_line_can_say_stops_neither_the_game_nor_the_record(tmp_path: Pa
     assert [line["d"] for line in said] == [
         {"where": "a", "seen": [1], "keys": {"3": 4}, "far": None, "many": 2**80},
         "{'it': [[...]]}",
-        "{'it': {(1, 2): 3}}",
+        {"it": {"(1, 2)": 3}},
         "[[...]]",
         "{(1, 2): 3}",
         {},
