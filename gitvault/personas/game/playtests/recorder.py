@@ -10,8 +10,7 @@ import json
 import os
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -37,8 +36,10 @@ class Recorder:
         self.file = file
         self._clock = clock
         self._began = clock()
-        self._lines: deque[bytes | dict[str, Any]] = deque()
-        self._stop = threading.Event()
+        self._lines: list[bytes | dict[str, Any]] = []
+        self._ending = threading.Lock()
+        self._ending.acquire()
+        self._is_open = True
         self._failed: OSError | None = None
         self._fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         os.write(self._fd, _slowly({"v": VERSION, **about}) + b"\n")
@@ -56,9 +57,9 @@ class Recorder:
 
         That is written as text, a set as a list, what is infinite or no number as null.
         """
-        # Nothing here but what must be: of the calls that are slow each is the first of a frame, when the processor's
+        # Nothing here but what must be: nearly each call that is slow is the first of a frame, when the processor's
         # caches have forgotten all of it. `round` alone took 14 us more then.
-        said = {"t": self._time(), "e": name, "d": data}
+        said = {"t": int((self._clock() - self._began) * 1e4) / 1e4, "e": name, "d": data}
         try:
             self._lines.append(_encode(said))
         except Exception:
@@ -71,9 +72,10 @@ class Recorder:
 
     def close(self) -> None:
         """Write what is left and the end. Raises OSError when something could not be written."""
-        if not self._stop.is_set():
+        if self._is_open:
+            self._is_open = False
             self._lines.append(_slowly({"t": self._time(), "end": True}))
-            self._stop.set()
+            self._ending.release()
             self._thread.join()
             os.close(self._fd)
         if self._failed:
@@ -81,21 +83,30 @@ class Recorder:
 
     def _time(self) -> float:
         """Seconds since the start, to 0.1 ms."""
-        return int((self._clock() - self._began) * 1e4 + 0.5) / 1e4
+        return int((self._clock() - self._began) * 1e4) / 1e4
 
     def _write(self) -> None:
         while True:
-            is_last = self._stop.wait(INTERVAL)
-            while count := min(len(self._lines), _BATCH):
-                lines = (self._lines.popleft() for _ in range(count))
-                data = b"\n".join([line if isinstance(line, bytes) else _slowly(line) for line in lines]) + b"\n"
+            is_last = self._ending.acquire(timeout=INTERVAL)
+            while lines := self._lines[:_BATCH]:
+                # Each is one step for the interpreter: what is added meanwhile stands behind.
+                del self._lines[: len(lines)]
                 try:
                     if not self._failed:
-                        _write_all(self._fd, data)
+                        _write_all(self._fd, _joined(lines))
                 except OSError as error:
                     self._failed = error
-            if is_last and not self._lines:
+            if is_last:
                 return
+
+
+def _joined(lines: Sequence[bytes | dict[str, Any]]) -> bytes:
+    try:
+        # Nearly always there are only events; the game waits while lines are looked at one by one.
+        text = b"\n".join(lines)  # type: ignore[arg-type]
+    except TypeError:
+        text = b"\n".join(line if isinstance(line, bytes) else _slowly(line) for line in lines)
+    return text + b"\n"
 
 
 def _slowly(said: dict[str, Any]) -> bytes:
