@@ -143,7 +143,7 @@ def test_what_an_event_says_is_json_whatever_it_is(tmp_path: Path) -> None:
     said = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text("ascii").splitlines()]
     data = {"text": "\u00e9\ud800", "deep": {"a": [1, None, True, 0.1]}, "odd": "{1}"}
     assert said[1:] == [
-        {"t": 1.2345, "e": 'a "b"\n\ud800', "d": data},
+        {"t": 1.2346, "e": 'a "b"\n\ud800', "d": data},
         {"t": 1.5, "e": "plain", "d": {}},
         {"t": 2.0, "end": True},
     ]
