@@ -36,7 +36,7 @@ from gitvault.personas.game.feedback import (
     reading,
     segments,
 )
-from gitvault.personas.game.feedback.record import digest, encode
+from gitvault.personas.game.feedback.lines import digest, encode
 from gitvault.personas.game.feedback.sources import ADDED, FIELDS
 from gitvault.personas.game.players import hasher
 from gitvault.vault import Vault
@@ -589,9 +589,9 @@ def test_the_report_of_a_table_that_grew_is_that_of_one_made_anew(lantern: GameV
         assert (found.records, sum(found.kinds.values())) == (25, 25)
 
 
-@pytest.mark.parametrize("looked", [5, 40, 2000])
+@pytest.mark.parametrize(("looked", "lookup"), [(5, 25), (5, 0), (40, 10**6), (2000, 25)])
 def test_words_are_found_whatever_was_looked_through_first(
-    lantern: GameVault, monkeypatch: pytest.MonkeyPatch, looked: int
+    lantern: GameVault, monkeypatch: pytest.MonkeyPatch, looked: int, lookup: int
 ) -> None:
     words = ["boss", "bossy", "Lämp", "lamp oil", "the"]
     many = [
@@ -604,6 +604,7 @@ def test_words_are_found_whatever_was_looked_through_first(
         return [one.id for one in lantern.feedback(text=text, limit=limit, **more)]
 
     monkeypatch.setattr(queries, "_LOOKED", looked)
+    monkeypatch.setattr(queries, "_LOOKUP", lookup)
     for text, number in (("boss", 48), ("bossy", 32), ("lamp the", 24), ("nothing", 0), ("oil LÄMP boss", 24)):
         assert len(ids(text, None)) == number
         for limit in (0, 1, 3, 30, 100):

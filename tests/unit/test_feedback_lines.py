@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gitvault.personas.game.feedback import identities, reading
-from gitvault.personas.game.feedback.record import encode
+from gitvault.personas.game.feedback.lines import encode
 from gitvault.personas.game.feedback.rows import Row, key_of, row_of
 
 _TEXT = st.text(st.characters(exclude_categories=()), max_size=8)

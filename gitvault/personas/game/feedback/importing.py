@@ -20,9 +20,10 @@ from gitvault.core.versioning.edits import stamp
 from gitvault.errors import GitVaultError
 from gitvault.personas.game.feedback import reading, segments
 from gitvault.personas.game.feedback.identities import scrubber, without_addresses
+from gitvault.personas.game.feedback.lines import digest, encode
 from gitvault.personas.game.feedback.queries import Wanted, find
 from gitvault.personas.game.feedback.reading import Read
-from gitvault.personas.game.feedback.record import VERSION, Feedback, digest, encode
+from gitvault.personas.game.feedback.record import VERSION, Feedback
 from gitvault.personas.game.feedback.rows import Row, row_of
 from gitvault.personas.game.feedback.sources import ADDED, Source
 from gitvault.personas.game.feedback.table import Table
