@@ -9,7 +9,7 @@ import hashlib
 import json
 import marshal
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
@@ -159,7 +159,7 @@ def _batches(records: Iterable[Read], made: Callable[[dict[str, Any]], dict[str,
     yield _Batch(read, waiting, refused, is_last=True)
 
 
-def _beside(batches: Iterator[_Batch]) -> Iterator[_Batch]:
+def _beside(batches: Iterator[_Batch]) -> Generator[_Batch, None, None]:
     """The same batches. Where there are several, a copy of this process makes the next while one is stored."""
     first = next(batches)
     beside = None if first.is_last else ahead(marshal.dumps(tuple(batch), _PLAIN) for batch in batches)
