@@ -297,7 +297,7 @@ class Ahead:
     def close(self) -> None:
         """Leave no process behind."""
         self._pipe.close()
-        if self._pid:
+        if self._pid and sys.platform != "win32":
             os.kill(self._pid, signal.SIGKILL)
             os.waitpid(self._pid, 0)
             self._pid = 0
