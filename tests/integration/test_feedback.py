@@ -362,6 +362,16 @@ def test_the_documents_name_sources_and_fields() -> None:
     assert ADDED.name == "added"
 
 
+def test_a_question_imports_nothing_of_what_reads_exports() -> None:
+    """Importing is half of what an answer takes from process start."""
+    program = "import sys; from gitvault.personas.game.feedback import Table, Wanted, find; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert "gitvault.personas.game.feedback.table" in loaded
+    assert not {"msgspec", "gitvault.personas.game.feedback.reading"} & {*loaded}
+    with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
+        _ = feedback.Nothing
+
+
 def test_half_an_emoji_is_kept(lantern: GameVault) -> None:
     assert imported(lantern, json.dumps(review(1, review="cut \ud83d"))).imported == 1
     [one] = lantern.feedback()
