@@ -7,7 +7,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -183,9 +183,8 @@ def _list(session: Session, arguments: Namespace) -> Answer:
 
 
 def _document(one: Feedback, project: str, *, raw: bool = False) -> dict[str, Any]:
-    said = asdict(one)
-    if not raw:
-        del said["raw"]
+    # `asdict` copies all that is within: half of the time of an answer of thousands.
+    said = {field.name: getattr(one, field.name) for field in fields(one) if raw or field.name != "raw"}
     if project:
         said["project"] = project
     said["stack"] = list(one.stack)
@@ -208,7 +207,7 @@ def _lines(found: Any) -> Iterator[str]:
                 render.line(text[:_LENGTH] + ("..." if len(text) > _LENGTH else "")),
             )
         )
-    return render.table(rows)
+    yield from render.table(rows)
 
 
 def _report(session: Session, arguments: Namespace) -> Answer:

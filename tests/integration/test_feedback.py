@@ -5,9 +5,12 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
+import signal
 import sqlite3
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +19,7 @@ from typing import Any
 import pytest
 
 from gitvault import GameVault
+from gitvault.core.utils import process
 from gitvault.errors import ConfigError, CorruptionError, GitVaultError, UnsupportedMedia
 from gitvault.personas.game import builds, feedback
 from gitvault.personas.game.feedback import (
@@ -32,7 +36,7 @@ from gitvault.personas.game.feedback import (
     reading,
     segments,
 )
-from gitvault.personas.game.feedback.record import digest, encode
+from gitvault.personas.game.feedback.lines import digest, encode
 from gitvault.personas.game.feedback.sources import ADDED, FIELDS
 from gitvault.personas.game.players import hasher
 from gitvault.vault import Vault
@@ -358,6 +362,16 @@ def test_the_documents_name_sources_and_fields() -> None:
     assert ADDED.name == "added"
 
 
+def test_a_question_imports_nothing_of_what_reads_exports() -> None:
+    """Importing is half of what an answer takes from process start."""
+    program = "import sys; from gitvault.personas.game.feedback import Table, Wanted, find; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert "gitvault.personas.game.feedback.table" in loaded
+    assert not {"msgspec", "gitvault.personas.game.feedback.reading"} & {*loaded}
+    with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
+        _ = feedback.Nothing
+
+
 def test_half_an_emoji_is_kept(lantern: GameVault) -> None:
     assert imported(lantern, json.dumps(review(1, review="cut \ud83d"))).imported == 1
     [one] = lantern.feedback()
@@ -585,9 +599,9 @@ def test_the_report_of_a_table_that_grew_is_that_of_one_made_anew(lantern: GameV
         assert (found.records, sum(found.kinds.values())) == (25, 25)
 
 
-@pytest.mark.parametrize("looked", [5, 40, 2000])
+@pytest.mark.parametrize(("looked", "lookup"), [(5, 25), (5, 0), (40, 10**6), (2000, 25)])
 def test_words_are_found_whatever_was_looked_through_first(
-    lantern: GameVault, monkeypatch: pytest.MonkeyPatch, looked: int
+    lantern: GameVault, monkeypatch: pytest.MonkeyPatch, looked: int, lookup: int
 ) -> None:
     words = ["boss", "bossy", "Lämp", "lamp oil", "the"]
     many = [
@@ -600,6 +614,7 @@ def test_words_are_found_whatever_was_looked_through_first(
         return [one.id for one in lantern.feedback(text=text, limit=limit, **more)]
 
     monkeypatch.setattr(queries, "_LOOKED", looked)
+    monkeypatch.setattr(queries, "_LOOKUP", lookup)
     for text, number in (("boss", 48), ("bossy", 32), ("lamp the", 24), ("nothing", 0), ("oil LÄMP boss", 24)):
         assert len(ids(text, None)) == number
         for limit in (0, 1, 3, 30, 100):
@@ -639,6 +654,61 @@ def test_an_import_that_was_cut_off_is_completed(lantern: GameVault, monkeypatch
     # What was durable counts.
     assert len(lantern.feedback()) == 2
     assert lantern.import_feedback(FILES["steam"], "steam").duplicates == 2
+
+
+def test_a_second_process_changes_nothing_of_an_import(
+    lantern: GameVault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long exports are read by a copy of this process: the same numbers, reasons, order and records."""
+    lines = [json.dumps(review(number % 40, review=f"text {number // 60}")) for number in range(100)]
+    lines[3] = lines[57] = "{broken"
+    lines[90] = json.dumps(review(1, voted_up="yes"))
+    started: list[bool] = []
+
+    def counted(batches: Iterator[bytes]) -> process.Ahead | None:
+        started.append((beside := process.ahead(batches)) is not None)
+        return beside
+
+    monkeypatch.setattr(importing, "_BATCH", 7)
+    monkeypatch.setattr(importing, "ahead", counted)
+    beside = imported(lantern, "\n".join(lines))
+    assert started == [sys.platform == "linux" and (os.cpu_count() or 1) > 1]
+    monkeypatch.setattr(importing, "ahead", lambda batches: None)
+    (tmp_path / "alone").mkdir()
+    with GameVault("alone", tmp_path / "alone", vault=lantern.vault.path) as alone:
+        assert imported(alone, "\n".join(lines)) == beside
+        assert (beside.read, beside.imported, beside.duplicates) == (100, 40, 18)
+        assert [bad.record for bad in beside.rejected if "JSON" in bad.reason] == [4, 58]
+        areas = [segments.area_of(one.vault, one.project.name) for one in (lantern, alone)]
+        assert segments.paths(areas[0]) == segments.paths(areas[1])
+        assert lantern.feedback() == alone.feedback()
+
+
+def test_a_small_import_starts_no_process(lantern: GameVault, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importing, "ahead", None)
+    assert imported(lantern, "\n".join(json.dumps(review(number)) for number in range(50))).imported == 50
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are copied on Linux only")
+def test_what_a_second_process_made_before_it_was_killed_is_kept(
+    lantern: GameVault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = "\n".join(json.dumps(review(number)) for number in range(60))
+    here = os.getpid()
+
+    def killed(line: bytes) -> int:
+        if os.getpid() != here and b'"recommendationid":"35"' in line:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return digest(line)
+
+    monkeypatch.setattr(importing, "_BATCH", 10)
+    with monkeypatch.context() as patched:
+        patched.setattr(importing, "digest", killed)
+        with pytest.raises(ChildProcessError, match="run it again"):
+            imported(lantern, lines)
+    assert len(lantern.feedback()) == 30
+    done = imported(lantern, lines)
+    assert (done.imported, done.duplicates) == (30, 30)
 
 
 def test_a_damaged_table_is_made_anew(lantern: GameVault) -> None:

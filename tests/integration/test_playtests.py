@@ -149,6 +149,27 @@ def test_what_an_event_says_is_json_whatever_it_is(tmp_path: Path) -> None:
     ]
 
 
+def test_what_no_line_can_say_stops_neither_the_game_nor_the_record(tmp_path: Path) -> None:
+    around: list[object] = []
+    around.append(around)
+    with Recorder(tmp_path / "a.jsonl", {}) as recorder:
+        recorder.event("odd", where=Path("a"), seen={1}, keys={3: 4}, far=float("inf"), many=2**80)
+        recorder.event("around", it=around)
+        recorder.event("keys", it={(1, 2): 3})
+        recorder.state("around", around)
+        recorder.state("keys", {(1, 2): 3})
+        recorder.event("last")
+    said = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text("utf-8").splitlines()][1:-1]
+    assert [line["d"] for line in said] == [
+        {"where": "a", "seen": [1], "keys": {"3": 4}, "far": None, "many": 2**80},
+        "{'it': [[...]]}",
+        {"it": {"(1, 2)": 3}},
+        "[[...]]",
+        "{(1, 2): 3}",
+        {},
+    ]
+
+
 def test_the_order_is_kept_where_many_lines_and_states_come_at_once(tmp_path: Path) -> None:
     with Recorder(tmp_path / "a.jsonl", {}) as recorder:
         for number in range(2500):

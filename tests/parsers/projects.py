@@ -20,7 +20,7 @@ from gitvault.core.versioning.index import IndexEntry
 from gitvault.personas.code.search.segments import Draft, Segment
 from gitvault.personas.game import platforms
 from gitvault.personas.game.feedback import importing, reading
-from gitvault.personas.game.feedback.record import encode
+from gitvault.personas.game.feedback.lines import encode
 from gitvault.personas.game.feedback.sources import SOURCES, Source, mapped
 from gitvault.personas.game.platforms import Tree
 from gitvault.personas.game.playtests import lines_of

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
+import tracemalloc
 from math import inf, nan
 from typing import Any
 
@@ -12,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gitvault.personas.game.feedback import identities, reading
-from gitvault.personas.game.feedback.record import encode
+from gitvault.personas.game.feedback.lines import encode
 from gitvault.personas.game.feedback.rows import Row, key_of, row_of
 
 _TEXT = st.text(st.characters(exclude_categories=()), max_size=8)
@@ -71,6 +73,22 @@ def test_records_are_the_same_whether_lines_are_seen_or_not(parts: list[str], si
         assert list(reading.json_records(io.BytesIO(content), lists)) == quick
         patch.setattr(reading._Text, "lines", lambda self: iter(()))
         assert list(reading.json_records(io.BytesIO(content), lists)) == quick
+
+
+def test_a_list_of_any_length_leaves_nothing_of_what_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each value that goes on in what was not read yet is tried twice; no text may live on because of that."""
+    monkeypatch.setattr(reading, "_CHUNK", 50_000)
+    content = json.dumps([{"n": number, "text": "x" * 700} for number in range(5000)]).encode()
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in reading.json_records(io.BytesIO(content))) == 5000
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    assert most < 1_000_000
 
 
 @pytest.mark.parametrize("number", [nan, inf, -inf])

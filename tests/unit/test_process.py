@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -79,12 +82,55 @@ def test_a_child_whose_task_fails_answers_nothing_and_is_gone(capfd: pytest.Capt
         os.waitpid(-1, os.WNOHANG)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are copied on Linux only")
+def test_a_copy_goes_on_with_an_iterator_and_is_gone_at_the_end() -> None:
+    others = (b"%d " % os.getpid() + b"x" * size for size in (0, 3, 3 << 20))
+    beside = process.ahead(others)
+    assert isinstance(beside, process.Ahead)
+    said = [message.partition(b" ") for message in beside]
+    beside.close()
+    assert [len(rest) for _, _, rest in said] == [0, 3, 3 << 20]
+    assert {int(pid) for pid, _, _ in said} != {os.getpid()}
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are copied on Linux only")
+@pytest.mark.parametrize("end", [lambda: 1 / 0, lambda: os._exit(9), lambda: os.kill(os.getpid(), signal.SIGKILL)])
+def test_a_copy_that_does_not_come_to_its_end_is_told(
+    end: Callable[[], object], capfd: pytest.CaptureFixture[str]
+) -> None:
+    def messages() -> Iterator[bytes]:
+        yield b"first"
+        end()
+
+    beside = process.ahead(messages())
+    assert beside is not None
+    said = iter(beside)
+    assert next(said) == b"first"
+    with pytest.raises(ChildProcessError, match=r"worked beside this one ended with code (1|9|-9); run it again"):
+        next(said)
+    beside.close()
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are copied on Linux only")
+def test_a_copy_that_nobody_listens_to_any_more_is_ended() -> None:
+    beside = process.ahead(itertools.repeat(b"x" * 100_000))
+    assert beside is not None
+    assert next(iter(beside))
+    beside.close()
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
 def test_no_copy_is_made_beside_other_threads() -> None:
     stop = threading.Event()
     other = threading.Thread(target=stop.wait)
     other.start()
     try:
         assert process.in_child(lambda: b"") is None
+        assert process.ahead(iter([b""])) is None
         other.name = f"{process.FORK_SAFE}-waits"
         if sys.platform == "linux" and (os.cpu_count() or 1) > 1:
             child = process.in_child(lambda: b"said")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -23,6 +24,8 @@ _PIPE = 1 << 20
 
 Program = subprocess.Popen[bytes]
 """A program that runs, see `start`."""
+
+_SIZE = struct.Struct("<Q")
 
 FORK_SAFE = "fork-safe"
 """Names of threads that hold nothing a copy of the process would wait for begin so."""
@@ -269,6 +272,55 @@ def in_child(task: Callable[[], bytes]) -> Child | None:
 
     None where processes cannot be copied safely: elsewhere than on Linux, and beside other threads.
     """
+    copied = _copied(lambda pipe: pipe.write(task()))
+    return copied and Child(*copied)
+
+
+class Ahead:
+    """Messages of a copy of this process, which makes the next one while this process has the last. Close it."""
+
+    def __init__(self, pid: int, pipe: int) -> None:
+        self._pid = pid
+        self._pipe = open(pipe, "rb")  # noqa: SIM115
+
+    def __iter__(self) -> Iterator[bytes]:
+        """In order. Raises ChildProcessError when the copy did not come to its end."""
+        while len(head := self._pipe.read(_SIZE.size)) == _SIZE.size:
+            [size] = _SIZE.unpack(head)
+            if len(message := self._pipe.read(size)) < size:
+                break
+            yield message
+        pid, self._pid = self._pid, 0
+        if code := os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]):
+            raise ChildProcessError(f"a process that worked beside this one ended with code {code}; run it again")
+
+    def close(self) -> None:
+        """Leave no process behind."""
+        self._pipe.close()
+        if self._pid and sys.platform != "win32":
+            os.kill(self._pid, signal.SIGKILL)
+            os.waitpid(self._pid, 0)
+            self._pid = 0
+
+
+def ahead(messages: Iterator[bytes]) -> Ahead | None:
+    """Let a copy of this process go on with an iterator, which is not to be touched here any more.
+
+    None as for `in_child`.
+    """
+
+    def send(pipe: BinaryIO) -> None:
+        for message in messages:
+            pipe.write(_SIZE.pack(len(message)))
+            pipe.write(message)
+            pipe.flush()
+
+    copied = _copied(send)
+    return copied and Ahead(*copied)
+
+
+def _copied(task: Callable[[BinaryIO], object]) -> tuple[int, int] | None:
+    """Run a task in a copy of this process: its number, and the pipe that it writes to."""
     others = [thread for thread in threading.enumerate() if not thread.name.startswith(FORK_SAFE)]
     if sys.platform != "linux" or len(others) > 1 or (os.cpu_count() or 1) < 2:
         return None
@@ -280,12 +332,12 @@ def in_child(task: Callable[[], bytes]) -> Child | None:
         try:
             os.close(reading)
             with open(writing, "wb") as pipe:
-                pipe.write(task())
+                task(pipe)
             failed = 0
         finally:
             os._exit(failed)
     os.close(writing)
-    return Child(child, reading)
+    return child, reading
 
 
 def start_detached(arguments: Sequence[str]) -> None:

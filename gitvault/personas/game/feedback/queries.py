@@ -28,6 +28,8 @@ _ORDER = "ORDER BY time DESC, row"
 _FIRST = 10
 _LOOKED, _LONGEST = 2000, 4 << 20
 """How many of the newest records are looked through first for words, and characters of them."""
+_LOOKUP = 25
+"""How many records are passed by in their order while one is looked up."""
 _WORD = re.compile(r"\w+")
 
 
@@ -89,9 +91,9 @@ class Report:
 
 def find(table: Table, wanted: Wanted, *, raw: bool = False) -> Iterator[Feedback]:
     """The records that fit, newest first; `raw`: with what the source gave. Raises CorruptionError."""
-    newest = _newest(table, wanted)
+    newest, is_common = _newest(table, wanted)
     if newest is None:
-        where, values = _condition(table, wanted)
+        where, values = _condition(table, wanted, is_common=is_common)
     else:
         where, values = f"row IN ({','.join(map(str, newest))})", []
     if wanted.limit is not None:
@@ -116,14 +118,15 @@ def find(table: Table, wanted: Wanted, *, raw: bool = False) -> Iterator[Feedbac
             ) from error
 
 
-def _newest(table: Table, wanted: Wanted) -> list[int] | None:
+def _newest(table: Table, wanted: Wanted) -> tuple[list[int] | None, bool]:
     """Rows that fit, the newest of all among them, when as many as are wanted stand among the newest records.
 
-    So words that nearly everybody writes need no list of all who do.
+    So words that nearly everybody writes need no list of all who do. And whether the words are common: then records are
+    better gone through by their time than looked up for each that has the words.
     """
     words = _words(wanted.text)
     if wanted.limit is None or wanted.limit > _LOOKED or not words:
-        return None
+        return None, False
     where, values = _condition(table, replace(wanted, text=""))
     rows = [row for (row,) in table.db.execute(f"SELECT row FROM said WHERE {where} {_ORDER} LIMIT {_LOOKED}", values)]
     with closing(sqlite3.connect(":memory:")) as few:
@@ -132,10 +135,14 @@ def _newest(table: Table, wanted: Wanted) -> list[int] | None:
         for row, text in table.db.execute(f"SELECT row, text FROM said WHERE row IN ({','.join(map(str, rows))})"):
             size += len(text)
             if size > _LONGEST:
-                return None
+                return None, False
             few.execute("INSERT INTO words(rowid, text) VALUES(?, ?)", (row, text))
         found = [row for (row,) in few.execute("SELECT rowid FROM words WHERE words MATCH ?", (words,))]
-    return found if len(found) >= wanted.limit or len(rows) < _LOOKED else None
+    if len(found) >= wanted.limit or len(rows) < _LOOKED:
+        return found, False
+    [(last,)] = table.db.execute("SELECT max(row) FROM said")
+    share = len(found) / len(rows)
+    return None, share > 0 and wanted.limit / share < share * last * _LOOKUP
 
 
 def _words(text: str) -> str:
@@ -255,7 +262,7 @@ def purge(table: Table, wanted: Wanted) -> int:
     return sum(map(len, found.values()))
 
 
-def _condition(table: Table, wanted: Wanted) -> tuple[str, list[Any]]:
+def _condition(table: Table, wanted: Wanted, *, is_common: bool = False) -> tuple[str, list[Any]]:
     terms: list[str] = []
     values: list[Any] = []
     if wanted.build:
@@ -279,7 +286,9 @@ def _condition(table: Table, wanted: Wanted) -> tuple[str, list[Any]]:
             values.append(int(moment.timestamp()))
     if wanted.text:
         words = _words(wanted.text)
-        terms.append("row IN (SELECT rowid FROM words WHERE words MATCH ?)" if words else "0")
+        # With a plus SQLite does not begin with these rows.
+        row = "+row" if is_common else "row"
+        terms.append(f"{row} IN (SELECT rowid FROM words WHERE words MATCH ?)" if words else "0")
         values += [words] if words else []
     return " AND ".join(terms) or "1", values
 

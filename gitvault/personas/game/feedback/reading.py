@@ -250,11 +250,12 @@ class _Text:
                 if end < len(self._text) or self._ended or self._text[end - 1] in "]}":
                     self.at = end
                     return found
-                error: ValueError = ValueError("a number without an end")
-            except ValueError as broken:
-                error = broken
+                why = "a number without an end"
+            except ValueError as error:
+                # The error itself would keep all text that was read alive until the next search for garbage.
+                why = _why(error)
             if self._is_long() or not self._more(size):
-                raise error
+                raise ValueError(why)
             size = min(2 * size, LONGEST)
 
     def key(self) -> str:

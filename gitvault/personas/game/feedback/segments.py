@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gitvault.core.utils.names import ref_component, to_line
 from gitvault.errors import CorruptionError
-from gitvault.personas.game.feedback.record import VERSION, digest, encode
+from gitvault.personas.game.feedback.record import VERSION
 
 if TYPE_CHECKING:
     from gitvault.vault import Vault
@@ -52,6 +52,9 @@ def paths(area: Area) -> list[bytes]:
 
 def read(area: Area, path: bytes) -> Iterator[Line]:
     """The records of a segment. Raises CorruptionError, NotFoundError."""
+    # Not for each question that is asked: what encodes takes 20 ms to import.
+    from gitvault.personas.game.feedback.lines import digest
+
     start = 0
     for line in area.read(path).splitlines(keepends=True):
         try:
@@ -77,6 +80,8 @@ def purge(area: Area, ids: Mapping[bytes, Collection[str]]) -> None:
 
     The area's history goes with them; what they held is gone after the next sweep.
     """
+    from gitvault.personas.game.feedback.lines import encode
+
     for path, purged in ids.items():
         content = area.read(path)
         lines = [
