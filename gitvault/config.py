@@ -61,7 +61,7 @@ class Config:
     """Bytes that the vault may take; 0: as many as there are."""
     quota_policy: str = "refuse"
     """At the quota a snapshot is refused, or, `prune`, snapshots go by the vault.keep settings first."""
-    reserve: int = 8 * MIB
+    reserve: int = 4 * MIB
     """Bytes set aside for prune and sweep on a full disk."""
     parity: int = 0
     """Per cent of redundancy kept beside each pack, so that it can be healed; 0: none."""

@@ -166,7 +166,7 @@ class GitVault(Tool):
 
     def _init(self) -> None:
         self.call("init")
-        # Background work would share the processor with the next tool. The reserve (8 MiB) holds nothing of what was
+        # Background work would share the processor with the next tool. The reserve (4 MiB) holds nothing of what was
         # saved: sizes leave it out, and making it is no part of what is timed, since `init` is not.
         run(["git", "-C", self.repository, "config", "vault.maintenance", "off"], env=self.env)
 

@@ -186,8 +186,8 @@ def test_the_reserve_is_made_with_the_vault_where_there_is_room(
     (tmp_path / ".gitconfig").touch()
     monkeypatch.setenv("HOME", str(tmp_path))
     with Vault.create(tmp_path / "a.git") as vault:
-        assert (vault.path / reserve.NAME).stat().st_size == 8 << 20
-    usage(10 << 20)
+        assert (vault.path / reserve.NAME).stat().st_size == 4 << 20
+    usage(7 << 20)
     with Vault.create(tmp_path / "b.git") as vault:
         assert not (vault.path / reserve.NAME).exists()
     usage(100 << 20)

@@ -95,3 +95,35 @@ def test_the_whole_suite_is_measured_and_its_results_kept_but_a_part_is_not(tmp_
     assert "--cov-fail-under=90" in whole
     checkout.run("test", "tests/unit", "-x")
     assert checkout.asked() == ["-m pytest tests/unit -x"]
+
+
+def test_an_installed_copy_has_all_it_needs_and_is_found_by_git(tmp_path: Path) -> None:
+    """`pip install .`, and whatever calls it: files beside the code come along, `git vault` runs the command."""
+    source, installed = tmp_path / "source", tmp_path / "installed"
+    left_out = shutil.ignore_patterns("__pycache__", "pictures")
+    shutil.copytree(ROOT / "gitvault", source / "gitvault", ignore=left_out)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    alone = ("--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--disable-pip-version-check")
+    subprocess.run([sys.executable, "-m", "pip", "install", *alone, "--target", installed, source], check=True)
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "a.txt").write_text("kept")
+    env = {
+        **os.environ,
+        "PYTHONPATH": str(installed),
+        "PATH": os.pathsep.join((str(installed / "bin"), os.environ["PATH"])),
+    }
+
+    def git_vault(*words: str) -> None:
+        subprocess.run(["git", "vault", "--vault", "v.git", *words], cwd=tmp_path, env=env, check=True)
+
+    git_vault("init")
+    git_vault("snapshot", "work")
+    git_vault("restore", "work", "--to", "back")
+    assert (tmp_path / "back" / "a.txt").read_text() == "kept"
+    assert all((tmp_path / "v.git" / name).stat().st_size for name in ("rescue.sh", "rescue.py", "RESCUE.md"))
+    where = [sys.executable, "-c", "import gitvault; print(gitvault.__file__)"]
+    found = subprocess.run(where, cwd=tmp_path, env=env, capture_output=True, text=True, check=True).stdout
+    assert Path(found).is_relative_to(installed)
+    brought = {path.relative_to(installed) for path in (installed / "gitvault").rglob("*") if path.is_file()}
+    assert {path.relative_to(source) for path in (source / "gitvault").rglob("*.*") if path.is_file()} <= brought

@@ -192,6 +192,28 @@ def test_rows_of_packs_long_gone_do_not_pile_up(folder: Path, cache: Path) -> No
     database.close()
 
 
+def test_the_room_of_packs_that_went_is_given_back(folder: Path, cache: Path) -> None:
+    """After upkeep, half of the file was about packs that were no more."""
+    index = ChunkIndex(folder, cache, Disk())
+    old = write_pack(folder, *(b"old %d" % n for n in range(5000)))
+    damaged = write_pack(folder, b"damaged")
+    write_pack(folder, *(b"kept %d" % n for n in range(50)))
+    assert found(index, b"old 1", b"damaged", b"kept 1") == {b"old 1", b"damaged", b"kept 1"}
+    index.close()
+    large = cache.stat().st_size
+    assert found(index, b"kept 1") == {b"kept 1"}
+    damaged.write_bytes(b"no pack any more")
+    old.unlink()
+    index.compact()
+    assert not index.table(old.name).chunks
+    assert len(index.table(damaged.name).chunks) == 1, "what is known of one that lost its table is worth keeping"
+    assert found(index, b"old 1", b"kept 1") == {b"kept 1"}
+    index.close()
+    assert cache.stat().st_size < large / 10
+    assert found(index, b"kept 1") == {b"kept 1"}
+    index.close()
+
+
 def test_rebuilding_starts_from_the_packs(folder: Path, cache: Path) -> None:
     write_pack(folder, b"one")
     index = ChunkIndex(folder, cache, Disk())

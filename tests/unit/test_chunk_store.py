@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import itertools
 import os
 import random
 import re
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -639,3 +641,23 @@ def test_the_table_says_what_pack_files_hold(reopen: Open, tmp_path: Path) -> No
     assert kinds == {"frame", "chunk", "manifest", "end"}
     assert all(isinstance(frame, Frame) and frame.length <= 1 << 20 for frame in table.frames)
     assert re.fullmatch(rb"\x28\xb5\x2f\xfd", Pack(packs(tmp_path)[0]).read(table.frames[0])[:4])
+
+
+def test_a_frame_that_several_want_at_once_is_decoded_once(reopen: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After upkeep neighbouring files lie in one frame, and are restored at the same time."""
+    store = reopen()
+    pointer = save(store, b"\0" + NOISE[:50_000])
+    store.flush()
+    decode, second, counted = frames.decompress, threading.Event(), itertools.count(1)
+
+    def counting(frame: bytes, length: int, dictionary: bytes = b"") -> bytes:
+        if next(counted) > 1:
+            second.set()
+        # The others come meanwhile, if they can.
+        second.wait(0.5)
+        return decode(frame, length, dictionary)
+
+    monkeypatch.setattr(frames, "decompress", counting)
+    with ThreadPoolExecutor(4) as threads:
+        assert len(set(threads.map(lambda _: content(store, pointer), range(4)))) == 1
+    assert not second.is_set()

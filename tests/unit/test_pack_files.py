@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from gitvault.core.models import ChunkId
-from gitvault.core.storage import frames
+from gitvault.core.storage import frames, packs
 from gitvault.core.storage.packs import (
     PACK_NAME,
     Chunk,
@@ -64,6 +66,26 @@ def test_a_pack_is_named_by_its_table_and_lists_what_it_holds(pack: Path) -> Non
     assert delta.bases == (BASE,)
     assert frames.decompress(Pack(pack).read(delta), 5, b"base") == b"base+"
     assert not list((pack.parent / "tmp").iterdir())
+
+
+def test_threads_read_one_pack_side_by_side(pack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five files are restored at once, and most lie in the same pack."""
+    opened, together = packs.open_plain, threading.Barrier(2, timeout=20)
+
+    class Meeting(io.FileIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            together.wait()
+            return super().read(-1 if size is None else size)
+
+    def meet(path: Path, *, buffering: int = -1) -> io.FileIO:
+        with opened(path, buffering=buffering):
+            return Meeting(path)
+
+    frames_there = read_table(pack).frames
+    monkeypatch.setattr(packs, "open_plain", meet)
+    one = Pack(pack)
+    with ThreadPoolExecutor(2) as threads:
+        assert [len(data) for data in threads.map(one.read, frames_there)] == [f.stored for f in frames_there]
 
 
 def test_what_is_being_written_can_be_read(tmp_path: Path) -> None:

@@ -217,7 +217,8 @@ def test_small_manifests_stay_many_to_a_frame(saved: dict[Pointer, bytes], tmp_p
 def test_neighbours_that_compress_become_one_frame_and_others_do_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rounds, "JOINED", 100_000)
+    # Twice that, because somebody asked.
+    monkeypatch.setattr(rounds, "JOINED", 50_000)
     texts = [words(30_000, n) for n in range(5)]
     noise = NOISE[:20_000]
     edited = texts[4][:15_000] + b"edited" + texts[4][15_000:]

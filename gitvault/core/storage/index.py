@@ -216,6 +216,21 @@ class ChunkIndex:
                 for name, table in kept.items():
                     self._insert(name, table)
 
+    def compact(self) -> None:
+        """Forget packs that have gone and give back the room that their rows took, as far as that can be done."""
+        with self._lock, contextlib.suppress(sqlite3.Error):
+            self.refresh(force=True)
+            assert self._database is not None
+            there = {*self._numbers, *self.unreadable}
+            gone = [(name,) for (name,) in self._query("SELECT name FROM pack", ()) if name not in there]
+            if not gone:
+                return
+            with _transaction(self._database):
+                self._database.executemany("DELETE FROM pack WHERE name = ?", gone)
+                for table in ("frame", "chunk", "manifest"):
+                    self._database.execute(f"DELETE FROM {table} WHERE pack NOT IN (SELECT number FROM pack)")
+            self._database.execute("VACUUM")
+
     def close(self) -> None:
         """Close the file; the next call opens it again."""
         with self._lock:

@@ -254,7 +254,10 @@ class Pack:
     def read(self, frame: Frame) -> bytes:
         """The frame as it is stored. Raises CorruptionError when the file ends before it, OSError."""
         # Opening costs 10 us per frame of up to 1 MiB, and no limit on open files has to be minded.
-        with self._lock, open_plain(self.path, buffering=0) as file:
+        with self._lock:
+            # Not while it is renamed; reading is for all threads at once, they often want the same pack.
+            file = open_plain(self.path, buffering=0)
+        with file:
             file.seek(frame.offset)
             data = file.read(frame.stored)
         if len(data) != frame.stored:

@@ -27,7 +27,9 @@ _FRAME_COST = 1 << 16
 _MAX_HELD = 256 << 20
 # 14 million chunks: no file that fits on a disk has a longer one.
 _MAX_MANIFEST = 1 << 30
-_CACHE_BYTES = 32 << 20
+# Eight of the longest that upkeep makes: several files that lie in one are often read at once.
+_CACHE_BYTES = 64 << 20
+_TURNS = 64
 
 _T = TypeVar("_T")
 # A frame: its pack's file, its number.
@@ -228,7 +230,13 @@ class ChunkReader:
         known = self._cache.get(key)
         if known is not None:
             return known
-        work = work or _Work()
+        if frame.bases:
+            # No turns here: two damaged frames that stand on each other would wait for each other.
+            return self._decode_now(pack, frame, above, work or _Work())
+        with self._cache.turn(key):
+            return self._cache.get(key) or self._decode_now(pack, frame, above, work or _Work())
+
+    def _decode_now(self, pack: Pack, frame: Frame, above: tuple[_Key, ...], work: _Work) -> tuple[bytes, int]:
         try:
             dictionary, depth = self._dictionary(pack, frame, above, work)
             work.add(len(dictionary) + frame.length)
@@ -241,7 +249,7 @@ class ChunkReader:
         except CorruptionError:
             self._bad.add(_key(pack, frame))
             raise
-        self._cache.put(key, (data, depth))
+        self._cache.put((pack, frame.number), (data, depth))
         return data, depth
 
     def _dictionary(self, pack: Pack, frame: Frame, above: tuple[_Key, ...], work: _Work) -> tuple[bytes, int]:
@@ -293,6 +301,11 @@ class _FrameCache:
         self._size = 0
         self._lock = threading.Lock()
         self._frames: OrderedDict[tuple[Pack, int], tuple[bytes, int]] = OrderedDict()
+        self._turns = [threading.Lock() for _ in range(_TURNS)]
+
+    def turn(self, key: tuple[Pack, int]) -> threading.Lock:
+        """For whoever decodes the frame: the others wait and find it here. Nobody takes a second one meanwhile."""
+        return self._turns[hash(key) % _TURNS]
 
     def get(self, key: tuple[Pack, int]) -> tuple[bytes, int] | None:
         with self._lock:

@@ -109,6 +109,7 @@ def repack(
         after |= {pack.name: pack.size for pack in group if pack.name in run.damaged}
         # What did not fill a pack goes on with the next round.
         left = [pack for pack in index.packs() if pack.name in run.made and pack.size < _SMALL]
+    index.compact()
     if progress:
         progress("compressing packs", total, total)
     return StoreRepack(len(packs), len(after), total, sum(after.values()), tuple(damaged))

@@ -133,6 +133,7 @@ def sweep(
         raise full
     if not going and not waiting:
         return None
+    index.compact()
     after = index.packs()
     stored = sum(pack.live + pack.dead for pack in before)
     return StoreSweep(len(before), len(after), stored, sum(pack.size for pack in after), waiting)
