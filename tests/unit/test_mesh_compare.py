@@ -275,7 +275,7 @@ def test_models_beyond_the_limits_are_refused_before_they_are_worked_on(
 
 
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedMedia, match=r"^a\.txt: not a model that is read"):
+    with pytest.raises(UnsupportedMedia, match=r"^a\.txt: unknown kind of file: no model"):
         reading.read(written(tmp_path, "a.txt", b"hello"))
 
 

@@ -346,6 +346,7 @@ def _deep() -> bytes:
             "cut off",
         ),
         damaged("a.glb", glb([box("")])[:-1], "cut off"),
+        damaged("a.glb", glb([box("")]).replace(b"glTF\2", b"glTF\3", 1), "it is of version 3, not 2"),
         damaged("a.gltf", _changed(lambda d: d.update(asset={"version": "1.0"})), "version 1.0; 2.0 is read"),
         damaged("a.gltf", _changed(lambda d: d.update(asset={})), "version unknown"),
         damaged("a.gltf", b'{"asset": ' + b"[" * 100_000, "recursion"),

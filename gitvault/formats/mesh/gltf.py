@@ -101,8 +101,8 @@ class _File:
         data = path.read_bytes()
         self._inner = b""
         if data.startswith(b"glTF"):
-            if (version := int.from_bytes(data[4:8], "little")) != 2:
-                raise ValueError(f"it is of version {version}, not 2")
+            if (container := int.from_bytes(data[4:8], "little")) != 2:
+                raise ValueError(f"it is of version {container}, not 2")
             if int.from_bytes(data[8:12], "little") > len(data):
                 raise ValueError("cut off")
             begin = 20 + int.from_bytes(data[12:16], "little")
