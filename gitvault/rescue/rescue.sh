@@ -457,9 +457,9 @@ large() {
     cp "$work/sums" "$work/parts"
     assemble
     mv "$work/o" "$work/m"
-    # Batches of 4 GiB, for the memory of awk and the disk.
-    work=$work awk '
-        mode == "parts" { part[$2] = ENVIRON["work"] "/m/o/" $1; next }
+    # Batches of 4 GiB, for the memory of awk and the disk. A list is cut anywhere: its parts are read as one, by name.
+    (cd "$work/m/o" && work=$work awk '
+        mode == "parts" { part[$2] = $1; next }
         mode == "manifests" { row[$3 " " ++rows[$3]] = $0; next }
         ($3 in first) { print $1 " " first[$3] > (ENVIRON["work"] "/same"); next }
         {
@@ -472,23 +472,25 @@ large() {
             for (i = 1; i <= rows[$3] && !found; i++) found = read_list(row[$3 " " i], $4)
             for (i = 1; found && i <= lines; i++) print $1 " " line[i] > (ENVIRON["work"] "/want." batch)
         }
-        function read_list(text, size,   n, i, name, sum, field, split_, next_) {
+        function read_list(text, size,   n, i, names_, sum, field, split_, next_) {
             n = split(text, field, " ")
+            if (n < 4) return 0
+            names_ = "cat"
+            for (i = 4; i <= n; i++) names_ = names_ " " part[field[i]]
+            names_ = names_ " 2> /dev/null"
             lines = sum = 0
-            for (i = 4; i <= n; i++) {
-                name = part[field[i]]
-                while ((getline next_ < name) > 0) {
-                    split(next_, split_, " ")
-                    if (next_ !~ /^[0-9a-f]+ [0-9]+$/ || length(split_[1]) != 64) sum = -1
-                    if (sum < 0) break
+            while (sum >= 0 && (names_ | getline next_) > 0) {
+                split(next_, split_, " ")
+                if (next_ !~ /^[0-9a-f]+ [0-9]+$/ || length(split_[1]) != 64) sum = -1
+                else {
                     line[++lines] = next_
                     sum += split_[2]
                 }
-                close(name)
             }
+            close(names_)
             return sum == size
         }
-    ' mode=parts "$work/parts" mode=manifests "$work/manifests" mode=large "$work/large" > "$work/batches"
+    ' mode=parts "$work/parts" mode=manifests "$work/manifests" mode=large "$work/large" > "$work/batches")
     touch "$work/same"
     while read -r batch <&3; do
         mv "$work/sums.$batch" "$work/sums"

@@ -704,3 +704,21 @@ def test_frames_whose_numbers_awk_takes_for_one(run: Rescue, tmp_path: Path) -> 
     done = run(vault, "restore", "acme", str(tmp_path / "out"))
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "scene.bin").read_bytes() == scene
+
+
+def test_a_list_of_chunks_that_is_cut_within_a_line(run: Rescue, tmp_path: Path) -> None:
+    """Files of some hundred MB and more: their lists are in several chunks, which end anywhere."""
+    vault = tmp_path / "vault.git"
+    Vault.create(vault).close()
+    for key, value in {"minChunk": "1k", "avgChunk": "2k", "maxChunk": "4k", "maintenance": "off"}.items():
+        config.set(vault, f"vault.{key}", value)
+    scene = b"\0" + random.Random(8).randbytes(4_000_000)
+    project = write(tmp_path / "acme", {"scene.bin": scene})
+    with Vault.open(vault) as opened:
+        opened.create_snapshot(project)
+    [(_, (first, *others))] = [manifest for pack in packs(vault) for manifest in read_table(pack).manifests]
+    with Vault.open(vault) as opened:
+        assert others and not opened.store.retrieve_chunk(first).endswith(b"\n")
+    done = run(vault, "restore", "acme", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "scene.bin").read_bytes() == scene
