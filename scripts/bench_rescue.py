@@ -13,7 +13,7 @@ from bench_stories import Bench, ours, same
 from bench_tools import Failed, GitVault, Run, run, size_of
 
 _VERSIONS = 5
-_FILES = 4
+_FILES = 2
 _APART = 50_000
 """Bytes between two edits: closer than chunks are long, so that none of them stays as it was."""
 
@@ -32,7 +32,7 @@ def rescue(bench: Bench) -> None:
         shutil.rmtree(source, ignore_errors=True)
         source.mkdir()
         for version in range(_VERSIONS):
-            _edit(source, version, bench.count(1000) * MIB // _FILES)
+            _edit(source, version, bench.count(250) * MIB // _FILES)
             tool.save(source)
         _restored(bench, "rescue-deltas", tool, source, 10_000_000)
 
