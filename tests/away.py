@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -53,6 +54,13 @@ def fill(folder: Path, seed: int, size: int = 200_000) -> None:
     (folder / "src" / "deep" / "er" / "one.txt").write_text(f"plain words of {seed}\n")
     (folder / "large.bin").write_bytes(noise.randbytes(size))
     (folder / "mid.bin").write_bytes(noise.randbytes(9_000))
+
+
+def age(folder: Path, seconds: int) -> None:
+    """Let everything in a folder have come that much earlier."""
+    for path in folder.rglob("*"):
+        stat = path.stat()
+        os.utime(path, (stat.st_atime - seconds, stat.st_mtime - seconds))
 
 
 def edit(folder: Path, at: int, text: bytes = b"edited here") -> None:

@@ -14,7 +14,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import coverage
 import hypothesis
@@ -24,6 +24,9 @@ from unsteady import Unsteady
 
 from gitvault.cli import main
 from gitvault.vault import Vault
+
+if TYPE_CHECKING:
+    from away import Counted
 
 ROOT = Path(__file__).parent.parent
 
@@ -165,6 +168,15 @@ def vault(tmp_path: Path) -> Iterator[Vault]:
         config.write("\tmaintenance = off\n")
     with Vault.open(path) as vault:
         yield vault
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Counted:
+    """A folder that stands for a remote and counts what is asked of it."""
+    # Most tests have nothing to do with remotes.
+    from away import Counted
+
+    return Counted(tmp_path / "place")
 
 
 @pytest.fixture

@@ -54,28 +54,25 @@ class Area:
 
         What else is in those folders is not looked at, and the trees above are read once for all.
         """
-        history = self._vault.history
-        for path, blob in areas.named(history, self.name, name, below, depth=depth):
-            content = BytesIO()
-            self._write(blob, content)
-            yield path, content.getvalue()
+        found = areas.named(self._vault.history, self.name, name, below, depth=depth)
+        return ((path, self._content(blob)) for path, blob in found)
 
     def contents(self, below: bytes) -> Iterator[tuple[bytes, bytes]]:
         """All records in a folder, in order: path and content. The trees are read once. Raises CorruptionError."""
-        for path, blob in areas.records(self._vault.history, self.name, below):
-            content = BytesIO()
-            self._write(blob, content)
-            yield path, content.getvalue()
+        return ((path, self._content(blob)) for path, blob in areas.records(self._vault.history, self.name, below))
 
     def read(self, path: bytes) -> bytes:
         """A record's content, in memory. Raises NotFoundError, CorruptionError."""
-        target = BytesIO()
-        self.write_to(path, target)
-        return target.getvalue()
+        return self._content(areas.find(self._vault.history, self.name, path))
 
     def write_to(self, path: bytes, target: BinaryIO) -> None:
         """Write a record's content. Raises NotFoundError, CorruptionError."""
         self._write(areas.find(self._vault.history, self.name, path), target)
+
+    def _content(self, blob: ObjectId) -> bytes:
+        target = BytesIO()
+        self._write(blob, target)
+        return target.getvalue()
 
     def _write(self, blob: ObjectId, target: BinaryIO) -> None:
         content = self._vault.history.blob(blob)

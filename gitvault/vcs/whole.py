@@ -97,8 +97,8 @@ class _Looking:
         history: GitHistory,
         retrieve: _Retrieve,
         matches: Matches,
-        meant: Collection[ObjectId] = (),
-        keep: _Keep | None = None,
+        meant: Collection[ObjectId],
+        keep: _Keep | None,
     ) -> None:
         """`meant`: the blobs that snapshots have at paths that match."""
         self._history = history

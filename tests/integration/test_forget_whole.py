@@ -346,7 +346,7 @@ def test_names_of_a_hostile_vault_lead_nowhere(tmp_path: Path) -> None:
         def blob(self, oid: bytes) -> bytes:
             return b"content"
 
-    looking = _Looking(Hostile(), lambda *_: None, lambda *_: False)  # type: ignore[arg-type]
+    looking = _Looking(Hostile(), lambda *_: None, lambda *_: False, (), None)  # type: ignore[arg-type]
     looking._put(ObjectId(b"x"), tmp_path / "objects")
     assert [file.name for file in tmp_path.rglob("*")] == ["objects", "good"]
 

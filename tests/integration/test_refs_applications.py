@@ -101,22 +101,27 @@ def test_a_relocated_drawing_looks_the_same_in_inkscape(tmp_path: Path, vault: V
     assert shown("after") == before
 
 
-MAKE_FBX = """
+WOOD = """
 import bpy, os
-top = os.environ["TOP"]
+top, bark = os.environ["TOP"], os.environ["BARK"]
 image = bpy.data.images.new("bark", 8, 8)
-image.filepath_raw, image.file_format = f"{top}/tex/bark.png", "PNG"
+image.filepath_raw, image.file_format = bark, "PNG"
 image.save()
 material = bpy.data.materials.new("wood")
 material.use_nodes = True
 node = material.node_tree.nodes.new("ShaderNodeTexImage")
-node.image = bpy.data.images.load(f"{top}/tex/bark.png")
+node.image = bpy.data.images.load(bark)
 principled = material.node_tree.nodes["Principled BSDF"]
 material.node_tree.links.new(node.outputs["Color"], principled.inputs["Base Color"])
+"""
+MAKE_FBX = (
+    WOOD
+    + """
 bpy.context.object.data.materials.clear()
 bpy.context.object.data.materials.append(material)
 bpy.ops.export_scene.fbx(filepath=f"{top}/tree.fbx", path_mode="RELATIVE")
 """
+)
 LOOK_FBX = """
 import bpy, json, os
 bpy.ops.wm.read_homefile(use_empty=True)
@@ -134,7 +139,7 @@ def test_an_fbx_scene_of_blender_opens_with_the_texture_where_it_is_now(tmp_path
     (top / "tex").mkdir(parents=True)
     (tmp_path / "make.py").write_text(MAKE_FBX)
     (tmp_path / "look.py").write_text(LOOK_FBX)
-    blender(script=tmp_path / "make.py", TOP=str(top))
+    blender(script=tmp_path / "make.py", TOP=str(top), BARK=str(top / "tex" / "bark.png"))
     before = (top / "tree.fbx").read_bytes()
     with CreativeVault("forest", top, vault=vault.path) as forest:
         done = forest.relocate(top / "tex" / "bark.png", top / "library of all" / "bark 2.png", in_place=True)
@@ -145,30 +150,22 @@ def test_an_fbx_scene_of_blender_opens_with_the_texture_where_it_is_now(tmp_path
     assert meshes == [["Cube", 24]] or meshes == [["Cube", 8]]
 
 
-EXPORT = """
-import bpy, os
-top = os.environ["TOP"]
-image = bpy.data.images.new("bark", 8, 8)
-image.filepath_raw, image.file_format = f"{top}/bark.png", "PNG"
-image.save()
-material = bpy.data.materials.new("wood")
-material.use_nodes = True
-node = material.node_tree.nodes.new("ShaderNodeTexImage")
-node.image = bpy.data.images.load(f"{top}/bark.png")
-shader = material.node_tree.nodes["Principled BSDF"]
-material.node_tree.links.new(node.outputs["Color"], shader.inputs["Base Color"])
+EXPORT = (
+    WOOD
+    + """
 bpy.ops.mesh.primitive_cube_add()
 bpy.context.object.data.materials.append(material)
 for name, embed in (("held", True), ("beside", False)):
     bpy.ops.export_scene.fbx(filepath=f"{top}/{name}.fbx", path_mode="COPY", embed_textures=embed)
 """
+)
 
 
 @pytest.mark.deep
 @pytest.mark.needs("blender")
 def test_textures_that_blender_embeds_in_fbx_are_not_missing(tmp_path: Path) -> None:
     (tmp_path / "export.py").write_text(EXPORT)
-    blender(script=tmp_path / "export.py", TOP=str(tmp_path))
+    blender(script=tmp_path / "export.py", TOP=str(tmp_path), BARK=str(tmp_path / "bark.png"))
     held, beside = (tmp_path / f"{name}.fbx" for name in ("held", "beside"))
     assert references(held) == []
     assert {Path(one.target).name for one in references(beside)} == {"bark.png"}

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from away import Counted, fill, made, opened, pushed, quiet, remote_of
+from away import Counted, age, fill, made, opened, pushed, quiet, remote_of
 from trees import contents
 
 from gitvault.core.backup_engine.copy import read_refs
@@ -34,11 +34,6 @@ from gitvault.remotes.remote import name_of
 from gitvault.remotes.verify import verify
 from gitvault.remotes.views import viewed
 from gitvault.vault import Vault
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Counted:
-    return Counted(tmp_path / "place")
 
 
 @pytest.fixture
@@ -155,12 +150,6 @@ def test_what_comes_again_after_it_was_condemned_goes_in_its_time(
         monkeypatch.setattr(remote_prune, "_server_now", lambda remote, now=came + later: now)
         pruned(one, place, 50)
         assert (dead in {stored.name for stored in place.names()}) is left
-
-
-def age(folder: Path, seconds: int) -> None:
-    for path in folder.rglob("*"):
-        stat = path.stat()
-        os.utime(path, (stat.st_atime - seconds, stat.st_mtime - seconds))
 
 
 def put_record(place: Counted, record: Record) -> None:

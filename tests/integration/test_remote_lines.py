@@ -27,11 +27,6 @@ from gitvault.vault import Vault
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Counted:
-    return Counted(tmp_path / "place")
-
-
-@pytest.fixture
 def desk(tmp_path: Path, place: Counted) -> Iterator[Vault]:
     """`work` in three snapshots with other files, each pushed."""
     (tmp_path / "work").mkdir()

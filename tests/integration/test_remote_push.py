@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,7 +11,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from away import Counted, edit, fill, made, opened, pushed, quiet, remote_of
+from away import Counted, age, edit, fill, made, opened, pushed, quiet, remote_of
 from trees import differences
 
 from gitvault.cli.care import verify_document, verify_lines
@@ -32,11 +31,6 @@ from gitvault.remotes.records import Record
 from gitvault.remotes.remote import CHUNKS, GIT, MARKER, Remote
 from gitvault.remotes.verify import verify
 from gitvault.vault import Vault, waiting
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Counted:
-    return Counted(tmp_path / "place")
 
 
 @pytest.fixture
@@ -391,13 +385,6 @@ def test_prune_keeps_what_another_machine_needs(one: Vault, place: Counted, tmp_
     with cloned(place, tmp_path / "three.git", "tower") as three:
         assert three.verify(data=True).ok
         assert three.history.projects() == ["third", "work"]
-
-
-def age(folder: Path, seconds: int) -> None:
-    """Let everything in a folder have come that much earlier."""
-    for path in folder.rglob("*"):
-        stat = path.stat()
-        os.utime(path, (stat.st_atime - seconds, stat.st_mtime - seconds))
 
 
 def test_a_snapshot_is_pushed_by_itself_and_what_waits_is_said(

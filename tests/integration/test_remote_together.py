@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from away import Counted, edit, fill, made, opened, pushed, quiet, remote_of
+from away import Counted, age, edit, fill, made, opened, pushed, quiet, remote_of
 from trees import contents
 
 from gitvault.core.backup_engine.retention import Retention
@@ -25,11 +25,6 @@ from gitvault.remotes.push import PushReport, push
 from gitvault.remotes.remote import name_of
 from gitvault.remotes.verify import verify
 from gitvault.vault import Vault
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Counted:
-    return Counted(tmp_path / "place")
 
 
 @pytest.fixture
@@ -186,6 +181,8 @@ def test_what_was_removed_is_no_defect_however_often_one_prunes(
     laptop.sweep()
     sent(laptop, place)
     fetched(desk, place)
+    # What came in the second of the prune stays.
+    age(tmp_path / "place", 5000)
     assert pruned(desk, place).deleted
     for number in range(3):
         pruned(desk, place)
