@@ -149,7 +149,7 @@ def walk(
                 folder = Same(path, _kept(known[0], full, scope, forbidden, notes), row)
             else:
                 try:
-                    own, signature, names, found = _look(full)
+                    own, signature, names, found, xattrs = _look(full)
                 except OSError as error:
                     if path == start:
                         raise
@@ -166,7 +166,6 @@ def walk(
                     entries, complete = _entries(path, found, scope, problems, elsewhere)
                     # Whose answers are another thing by now than they were has to be asked again.
                     signature = signature if complete and scope.digest == said else b""
-                    xattrs = _folder_xattrs(full)
                     folder = Folder(path, kept, row, own, signature, said, xattrs, entries, elsewhere)
             prefix = path + b"/" if path else b""
             if partly and row and not doubtful and row.scope != scope.digest:
@@ -252,7 +251,7 @@ class _Ahead:
             same = {}
             for path in later:
                 with contextlib.suppress(OSError):
-                    _, signature, names, found = _look(_join(base, path))
+                    _, signature, names, found, _ = _look(_join(base, path))
                     if signature == rows[path].signature:
                         same[path] = names, list(_marks(rules, names, found))
             return msgpack.packb(same, unicode_errors="surrogateescape")  # type: ignore[no-any-return]
@@ -274,8 +273,8 @@ class _Ahead:
             self._child.result()
 
 
-def _look(full: str) -> tuple[os.stat_result, bytes, list[str], list[tuple[str, os.stat_result]]]:
-    """A folder's stat, its signature, the names of its subfolders and everything else in it."""
+def _look(full: str) -> tuple[os.stat_result, bytes, list[str], list[tuple[str, os.stat_result]], dict[str, bytes]]:
+    """A folder's stat, its signature, the names of its subfolders, everything else in it, and its attributes."""
     listing: list[object] = []
     add = listing.extend
     found: list[tuple[str, os.stat_result]] = []
@@ -304,11 +303,15 @@ def _look(full: str) -> tuple[os.stat_result, bytes, list[str], list[tuple[str, 
                     continue
                 add((name, st.st_mode, st.st_size, st.st_mtime_ns, st.st_ctime_ns, st.st_ino))
                 keep((name, st))
+        xattrs = {}
+        if fd >= 0:
+            with contextlib.suppress(OSError):
+                xattrs = read_xattrs(fd)
     finally:
         if fd >= 0:
             os.close(fd)
     packed = msgpack.packb(listing, default=str, unicode_errors="surrogateescape")
-    return own, hashlib.sha1(packed, usedforsecurity=False).digest(), folders, found
+    return own, hashlib.sha1(packed, usedforsecurity=False).digest(), folders, found, xattrs
 
 
 def _entries(
@@ -336,16 +339,6 @@ def _entries(
             complete = False
     entries.sort(key=_by_name)
     return entries, complete
-
-
-def _folder_xattrs(full: str) -> dict[str, bytes]:
-    with contextlib.suppress(OSError):
-        fd = open_source(full)
-        try:
-            return read_xattrs(fd)
-        finally:
-            os.close(fd)
-    return {}
 
 
 def _by_name(entry: tuple[bytes, os.stat_result]) -> bytes:

@@ -14,7 +14,8 @@ from trees import contents, write
 from gitvault.core.backup_engine import intake, reading
 from gitvault.core.backup_engine.intake import Intake, serve
 from gitvault.core.backup_engine.reading import ATTEMPTS, Batch, Limits, Outcome, Slice, read_stable, tree_mode
-from gitvault.core.stat_cache import Known, Stat, pack_known, stat_of
+from gitvault.core.stat_cache import RACY_NS, Known, Stat, pack_known, stat_of
+from gitvault.core.utils.process import run
 from gitvault.core.versioning.objects import object_id
 from gitvault.errors import GitVaultError, StorageFullError
 from gitvault.vault import Vault
@@ -31,8 +32,8 @@ def outcomes(part: Slice, batch: Batch) -> dict[bytes, Outcome]:
     """What became of each file of a slice, by its path."""
     inside = part.folder + b"/" if part.folder else b""
     found = {inside + part.files[place][0]: outcome for place, outcome in batch.odd}
-    for number, (name, _) in enumerate(batch.ordinary(part)):
-        found[inside + name] = Outcome(batch.blobs[20 * number : 20 * number + 20], batch.lines[number])
+    for name, _, blob, line in batch.rows(batch.ordinary(part)):
+        found[inside + name] = Outcome(blob, line)
     return found
 
 
@@ -105,6 +106,25 @@ def test_what_goes_where(
         assert (outcome.stat or stats[path]) == stats[path]
         assert (outcome.size if outcome.stat else stats[path].size) == len(content)
     assert found[b"sub/.gitattributes"].tree_name == b"%2Egitattributes"
+
+
+def test_copies_of_a_folder_are_stored_once_by_workers(
+    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "_WORKERS_FROM", 3)
+    files = {
+        f"{number}/{name}": b"%d of " % number + name.encode() for number in range(20) for name in ("a", "bc", "def")
+    }
+    root = write(
+        tmp_path / "project", {f"{copy}/{path}": data for copy in ("one", "two") for path, data in files.items()}
+    )
+    vault.create_snapshot(root)
+    packs = list((vault.path / "objects" / "pack").glob("*.idx"))
+    listed = [run(["git", "show-index"], stdin=pack.read_bytes()).split() for pack in packs]
+    objects = [oid for lines in listed for oid in lines[1::3]]
+    blobs = {object_id(b"blob", data).hex().encode() for data in files.values()}
+    assert len(packs) > 2
+    assert sorted(oid for oid in objects if oid in blobs) == sorted(blobs)
 
 
 def test_workers_and_this_process_make_the_same_snapshot(
@@ -227,10 +247,11 @@ def test_what_a_worker_puts_off_is_given_to_it_again(
     real = intake._Worker.submit
     attempts: list[int] = []
 
-    def submit(self: intake._Worker, part: Slice) -> None:
+    def submit(self: intake._Worker, part: Slice, size: int) -> None:
         attempts.append(part.attempt)
-        later = Batch(b"", [], b"", [], [(place, 1000) for place, _ in enumerate(part.files)])
-        self._done.put([(part, later)]) if not part.attempt else real(self, part)
+        # Until then the files, which were written just now, rest.
+        later = Batch(b"", "", b"", [], [(place, 2 * RACY_NS) for place, _ in enumerate(part.files)])
+        self._done.put([(part, later)]) if not part.attempt else real(self, part, size)
 
     monkeypatch.setattr(intake._Worker, "submit", submit)
     root = write(tmp_path / "project", {"a": b"a", "b": b"bb"})
@@ -248,8 +269,8 @@ def test_a_worker_puts_off_what_is_being_written(vault: Vault, tmp_path: Path) -
     replies = io.BytesIO()
     serve(messages(settings, [a_slice(root, "a")], []), replies)
     replies.seek(0)
-    kind, [[blobs, lines, packed, odd, [(place, wait)]]] = intake._receive(replies)
-    assert (kind, blobs, lines, packed, odd, place) == ("done", b"", (), b"", (), 0)
+    kind, [[blobs, text, packed, odd, [(place, wait)]]] = intake._receive(replies)
+    assert (kind, blobs, text, packed, odd, place) == ("done", b"", "", b"", (), 0)
     assert 0 < wait <= 2 * 10**9
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import signal
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -147,6 +149,55 @@ def test_a_worker_imports_the_same_package() -> None:
     # No settings at all: it ends by itself when its input does.
     _, _ = worker.communicate(b"", timeout=120)
     assert worker.returncode is not None
+
+
+def _echo(requests: BinaryIO, replies: BinaryIO) -> None:
+    replies.write(b"%d: " % os.getpid() + requests.read())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are copied on Linux only")
+def test_a_worker_is_a_copy_of_this_process_without_its_files(tmp_path: Path) -> None:
+    import fcntl
+
+    with (tmp_path / "lock").open("w") as held, contextlib.ExitStack() as stack:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        first, second = (process.start_worker(_echo, "gitvault.core.backup_engine.intake") for _ in range(2))
+        stack.callback(second.wait)
+        stack.callback(second.kill)
+        assert isinstance(first, process.Copy)
+        assert isinstance(second, process.Copy)
+        # The second has neither this lock nor the pipe that the first one waits at.
+        held.close()
+        with (tmp_path / "lock").open("w") as again:
+            for _ in range(600):
+                with contextlib.suppress(BlockingIOError):
+                    fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                time.sleep(0.05)
+            else:
+                raise AssertionError("a worker holds the lock of a file that its parent has closed")
+        first.stdin.write(b"asked")
+        first.stdin.close()
+        pid, said = first.stdout.read().split(b": ")
+        assert said == b"asked"
+        assert int(pid) != os.getpid()
+        first.wait()
+        first.kill()
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(pid), 0)
+
+
+def test_beside_threads_a_worker_is_a_new_python() -> None:
+    stop = threading.Event()
+    other = threading.Thread(target=stop.wait)
+    other.start()
+    try:
+        worker = process.start_worker(_echo, "gitvault.core.backup_engine.intake")
+        assert isinstance(worker, subprocess.Popen)
+        worker.communicate(b"", timeout=120)
+    finally:
+        stop.set()
+        other.join()
 
 
 def test_what_is_detached_outlives_the_call(tmp_path: Path) -> None:

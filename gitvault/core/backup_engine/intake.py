@@ -2,7 +2,8 @@
 
 Processes, not threads: a small file is a dozen short calls that each take and give the GIL. 100,000
 files (611 MB) took 4.9-6.0 s on one thread, 5.5-8.4 on two, 3.3-4.9 with two processes.
-Files of one size go to one worker, so that equal files meet in one pack and are stored once.
+The files of a folder go to one worker, and folders with files of the same sizes to the same, so that copies of a folder
+meet in one pack and are stored once. Single files that are equal may be in the pack of each worker until upkeep.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import msgpack
 from gitvault.core.backup_engine.reading import Batch, Limits, Outcome, Reader, Slice
 from gitvault.core.stat_cache import Stat
 from gitvault.core.utils.files import Disk
-from gitvault.core.utils.process import start_python
+from gitvault.core.utils.process import start_worker
 from gitvault.core.versioning.odb import ObjectStore
 from gitvault.core.versioning.packfile import NewPack, PackWriter
 from gitvault.errors import GitVaultError, StorageFullError
@@ -142,6 +143,8 @@ class Intake:
         }
         count = max(2, min(os.cpu_count() or 2, 8))
         self._workers = [_Worker(settings, self._done) for _ in range(count)]
+        for worker in self._workers:
+            worker.listen()
         waiting, self._waiting = self._waiting, []
         for part in waiting:
             self._assign(part)
@@ -153,13 +156,11 @@ class Intake:
             if self._waiting_files >= _WORKERS_FROM:
                 self._start()
             return
-        shares: list[list[tuple[bytes, Stat]]] = [[] for _ in self._workers]
-        for file in part.files:
-            # Sizes are often multiples of a power of two: multiply before taking the remainder.
-            shares[(file[1].size * 2654435761 >> 16) % len(shares)].append(file)
-        for worker, files in zip(self._workers, shares, strict=True):
-            for start in range(0, len(files), _BATCH_FILES):
-                worker.submit(part._replace(files=files[start : start + _BATCH_FILES]))
+        for start in range(0, len(part.files), _BATCH_FILES):
+            files = part.files[start : start + _BATCH_FILES]
+            sizes = [found.size for _, found in files]
+            worker = self._workers[hash(tuple(sizes)) % len(self._workers)]
+            worker.submit(part._replace(files=files), sum(sizes))
 
 
 _Done = list[tuple[Slice, Batch]]
@@ -169,7 +170,7 @@ class _Worker:
     """One worker process and the thread that listens to it."""
 
     def __init__(self, settings: dict[str, object], done: queue.SimpleQueue[_Done | GitVaultError]) -> None:
-        self._process = start_python("gitvault.core.backup_engine.intake")
+        self._process = start_worker(_work, "gitvault.core.backup_engine.intake")
         self._done = done
         self._batch: list[Slice] = []
         self._files = self._bytes = 0
@@ -179,12 +180,15 @@ class _Worker:
         self._final: queue.SimpleQueue[NewPack | GitVaultError | None] = queue.SimpleQueue()
         self._write(settings)
         self._thread = threading.Thread(target=self._listen, daemon=True)
+
+    def listen(self) -> None:
+        """Begin to take its answers, when all workers are there: beside other threads a process cannot be copied."""
         self._thread.start()
 
-    def submit(self, part: Slice) -> None:
+    def submit(self, part: Slice, size: int) -> None:
         self._batch.append(part)
         self._files += len(part.files)
-        self._bytes += sum(found.size for _, found in part.files)
+        self._bytes += size
         if self._files >= _BATCH_FILES or self._bytes >= _BATCH_BYTES:
             self.push()
 
@@ -240,8 +244,8 @@ class _Worker:
 
 
 def _batch(fields: tuple[Any, ...]) -> Batch:
-    blobs, lines, packed, odd, put_off = fields
-    return Batch(blobs, lines, packed, [(place, _outcome(rest)) for place, rest in odd], put_off)
+    blobs, text, packed, odd, put_off = fields
+    return Batch(blobs, text, packed, [(place, _outcome(rest)) for place, rest in odd], put_off)
 
 
 def _outcome(fields: list[Any]) -> Outcome:
@@ -289,9 +293,13 @@ def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
         _send(replies, ("full", str(error)))
 
 
-if __name__ == "__main__":
+def _work(requests: IO[bytes], replies: IO[bytes]) -> None:
     # Ctrl-C reaches every process of the terminal; the parent decides what becomes of this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # It makes no garbage and ends soon.
     gc.disable()
-    serve(sys.stdin.buffer, sys.stdout.buffer)
+    serve(requests, replies)
+
+
+if __name__ == "__main__":
+    _work(sys.stdin.buffer, sys.stdout.buffer)

@@ -11,7 +11,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -94,8 +94,8 @@ class Batch(NamedTuple):
 
     blobs: bytes
     """20 bytes each."""
-    lines: list[str]
-    """For the meta chain."""
+    text: str
+    """Their lines for the meta chain."""
     packed: bytes
     """For the stat cache, see `join_packed`."""
     odd: list[tuple[int, Outcome]]
@@ -108,6 +108,12 @@ class Batch(NamedTuple):
             return part.files
         others = {place for place, _ in (*self.odd, *self.put_off)}
         return [file for place, file in enumerate(part.files) if place not in others]
+
+    def rows(self, files: Iterable[tuple[bytes, Stat]]) -> Iterator[tuple[bytes, Stat, ObjectId, str]]:
+        """Each of the `ordinary` files with its blob and its line."""
+        blobs, lines = self.blobs, self.text.splitlines(keepends=True)
+        for number, (name, found) in enumerate(files):
+            yield name, found, ObjectId(blobs[20 * number : 20 * number + 20]), lines[number]
 
 
 class NotYet(NamedTuple):
@@ -239,8 +245,9 @@ class Reader:
 
     def read_slice(self, part: Slice) -> Batch:
         """Save files of one folder. Raises only for the vault's disk."""
-        batch = Batch(b"", [], b"", [], [])
+        batch = Batch(b"", "", b"", [], [])
         blobs: list[bytes] = []
+        lines: list[str] = []
         packed: list[bytes] = []
         inside = part.folder + b"/" if part.folder else b""
         prefix = f"{self.root}/{os.fsdecode(inside)}"
@@ -260,9 +267,9 @@ class Reader:
                 name, "file", stat.S_IMODE(st.st_mode), st.st_mtime_ns, (st.st_uid, st.st_gid), st.st_size, part.owner
             )
             blobs.append(blob)
-            batch.lines.append(line)
+            lines.append(line)
             packed.append(pack_known(name, Known(found, tree_mode(st.st_mode), name, blob, self.number)))
-        return batch._replace(blobs=b"".join(blobs), packed=b"".join(packed))
+        return batch._replace(blobs=b"".join(blobs), text="".join(lines), packed=b"".join(packed))
 
     def _ordinary(self, prefix: str, name: bytes, found: Stat, now: int) -> tuple[ObjectId, os.stat_result] | None:
         """Save a file of which there is nothing to say but its stat; None when there may be, and nothing is done."""

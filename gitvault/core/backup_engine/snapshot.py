@@ -80,6 +80,8 @@ class _Pending:
     """name -> what the snapshot holds and its meta line."""
     ordinary: list[tuple[list[tuple[bytes, Stat]], Batch]] = field(default_factory=list)
     """New files, not in `results`: their names and stats, and what was made of them."""
+    size: int = 0
+    """Of the `ordinary` files, in bytes."""
     key: int = 0
     """In `_Run.pending`, while files are under way."""
     waiting: int = 0
@@ -226,12 +228,13 @@ class _Run:
                 self._settle(pending, name, found, outcome)
         files = batch.ordinary(part)
         if pending.previous or self.forgotten:
-            for number, (name, found) in enumerate(files):
-                outcome = Outcome(batch.blobs[20 * number : 20 * number + 20], batch.lines[number])
-                self.bytes_read += self._saved(pending, name, found, outcome)
+            for name, found, blob, line in batch.rows(files):
+                self.bytes_read += self._saved(pending, name, found, Outcome(blob, line))
         elif files:
+            size = sum(found.size for _, found in files)
             self.new += len(files)
-            self.bytes_read += sum(found.size for _, found in files)
+            self.bytes_read += size
+            pending.size += size
             pending.ordinary.append((files, batch))
         if files:
             self._settled(pending, len(files))
@@ -359,40 +362,37 @@ class _Run:
     def _finish(self, pending: _Pending) -> None:
         """Everything in the folder is read: its meta blob, its row, its part of the tree."""
         folder = pending.folder
-        rows: list[tuple[bytes, str, tuple[bytes, int, ObjectId]]] = []
+        entries: list[tuple[bytes, int, ObjectId]] = []
         packed: list[bytes] = []
-        size = 0
-        for name, (known, line) in pending.results.items():
-            rows.append((name, line, (known.tree_name, known.tree_mode, ObjectId(known.blob))))
-            packed.append(pack_known(name, known))
-            size += known.stat.size
         for files, batch in pending.ordinary:
             packed.append(batch.packed)
-            for number, (name, found) in enumerate(files):
-                blob = ObjectId(batch.blobs[20 * number : 20 * number + 20])
-                rows.append((name, batch.lines[number], (name, tree_mode(found.mode), blob)))
-                size += found.size
-        rows.sort()
+            blobs = batch.blobs
+            for at, (name, found) in zip(range(0, len(blobs), 20), files, strict=True):
+                entries.append((name, tree_mode(found.mode), ObjectId(blobs[at : at + 20])))
+        if len(pending.ordinary) == 1 and not pending.results:
+            lines = [pending.ordinary[0][1].text]
+        else:
+            named = [(name, line) for files, batch in pending.ordinary for name, _, _, line in batch.rows(files)]
+            named += [(name, line) for name, (_, line) in pending.results.items()]
+            lines = [line for _, line in sorted(named)]
+        for name, (known, _) in pending.results.items():
+            entries.append((known.tree_name, known.tree_mode, ObjectId(known.blob)))
+            packed.append(pack_known(name, known))
+            pending.size += known.stat.size
         st = folder.stat
-        text = meta.encode(
-            stat.S_IMODE(st.st_mode),
-            st.st_mtime_ns,
-            (st.st_uid, st.st_gid),
-            (line for _, line, _ in rows),
-            folder.xattrs,
-        )
+        text = meta.encode(stat.S_IMODE(st.st_mode), st.st_mtime_ns, (st.st_uid, st.st_gid), lines, folder.xattrs)
         self.done.append(
             Done(
                 folder.path,
                 folder.folders,
                 None,
-                [entry for _, _, entry in rows],
+                entries,
                 self.pack.add(b"blob", text),
                 folder.signature if pending.steady else b"",
                 folder.scope,
-                len(rows),
-                size,
-                join_packed(len(rows), packed),
+                len(entries),
+                pending.size,
+                join_packed(len(entries), packed),
             )
         )
 
