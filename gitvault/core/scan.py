@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgpack
 
@@ -149,24 +149,24 @@ def walk(
                 folder = Same(path, _kept(known[0], full, scope, forbidden, notes), row)
             else:
                 try:
-                    own, signature, names, found, xattrs = _look(full)
+                    seen = _look(full)
                 except OSError as error:
                     if path == start:
                         raise
                     if not isinstance(error, FileNotFoundError):
                         problems.append(Problem(path, f"folder cannot be read: {error.strerror}"))
                     continue
-                scope = rules.scope(path, _marks(rules, names, found), outer)
-                kept = _kept(names, full, scope, forbidden, notes)
-                if row and row.signature == signature and row.scope == scope.digest:
+                scope = rules.scope(path, _marks(rules, seen), outer)
+                kept = _kept(seen.folders, full, scope, forbidden, notes)
+                if row and row.signature == seen.signature and row.scope == scope.digest:
                     folder = Same(path, kept, row)
                 else:
                     elsewhere: set[bytes] = set()
                     said = scope.digest
-                    entries, complete = _entries(path, found, scope, problems, elsewhere)
+                    entries, complete = _entries(path, seen.found, scope, problems, elsewhere)
                     # Whose answers are another thing by now than they were has to be asked again.
-                    signature = signature if complete and scope.digest == said else b""
-                    folder = Folder(path, kept, row, own, signature, said, xattrs, entries, elsewhere)
+                    signature = seen.signature if complete and scope.digest == said else b""
+                    folder = Folder(path, kept, row, seen.stat, signature, said, seen.xattrs, entries, elsewhere)
             prefix = path + b"/" if path else b""
             if partly and row and not doubtful and row.scope != scope.digest:
                 # Other rules hold for what is below, too.
@@ -224,8 +224,20 @@ def scopes(root: Path, rules: Rules, path: bytes) -> Iterator[tuple[Scope, bytes
         at = at + b"/" + part if at else part
 
 
-def _marks(rules: Rules, folders: list[str], found: list[tuple[str, os.stat_result]]) -> Sequence[str]:
-    return rules.marks([name for name, _ in found] + folders)
+class _Seen(NamedTuple):
+    """What a look at a folder found."""
+
+    stat: os.stat_result
+    signature: bytes
+    folders: list[str]
+    """Names of its subfolders."""
+    found: list[tuple[str, os.stat_result]]
+    """Everything else in it."""
+    xattrs: dict[str, bytes]
+
+
+def _marks(rules: Rules, seen: _Seen) -> Sequence[str]:
+    return rules.marks([name for name, _ in seen.found] + seen.folders)
 
 
 def _join(base: str, path: bytes) -> str:
@@ -251,9 +263,9 @@ class _Ahead:
             same = {}
             for path in later:
                 with contextlib.suppress(OSError):
-                    _, signature, names, found, _ = _look(_join(base, path))
-                    if signature == rows[path].signature:
-                        same[path] = names, list(_marks(rules, names, found))
+                    seen = _look(_join(base, path))
+                    if seen.signature == rows[path].signature:
+                        same[path] = seen.folders, list(_marks(rules, seen))
             return msgpack.packb(same, unicode_errors="surrogateescape")  # type: ignore[no-any-return]
 
         self._child = in_child(look)
@@ -273,8 +285,7 @@ class _Ahead:
             self._child.result()
 
 
-def _look(full: str) -> tuple[os.stat_result, bytes, list[str], list[tuple[str, os.stat_result]], dict[str, bytes]]:
-    """A folder's stat, its signature, the names of its subfolders, everything else in it, and its attributes."""
+def _look(full: str) -> _Seen:
     listing: list[object] = []
     add = listing.extend
     found: list[tuple[str, os.stat_result]] = []
@@ -311,7 +322,7 @@ def _look(full: str) -> tuple[os.stat_result, bytes, list[str], list[tuple[str, 
         if fd >= 0:
             os.close(fd)
     packed = msgpack.packb(listing, default=str, unicode_errors="surrogateescape")
-    return own, hashlib.sha1(packed, usedforsecurity=False).digest(), folders, found, xattrs
+    return _Seen(own, hashlib.sha1(packed, usedforsecurity=False).digest(), folders, found, xattrs)
 
 
 def _entries(
