@@ -348,6 +348,7 @@ def start_worker(serve: Callable[[BinaryIO, BinaryIO], object], module: str) -> 
     theirs, ours = os.pipe()
 
     def work(replies: BinaryIO) -> None:
+        os.umask(_UMASK)
         # Among them are locks, which would outlive the parent in here, and the other workers' pipes.
         kept = {0, 1, 2, theirs, replies.fileno()}
         for fd in map(int, os.listdir("/proc/self/fd")):
