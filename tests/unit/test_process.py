@@ -152,7 +152,7 @@ def test_a_worker_imports_the_same_package() -> None:
 
 
 def _echo(requests: BinaryIO, replies: BinaryIO) -> None:
-    replies.write(b"%d: " % os.getpid() + requests.read())
+    replies.write(b"%d %o: " % (os.getpid(), os.umask(0)) + requests.read())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are copied on Linux only")
@@ -178,8 +178,8 @@ def test_a_worker_is_a_copy_of_this_process_without_its_files(tmp_path: Path) ->
                 raise AssertionError("a worker holds the lock of a file that its parent has closed")
         first.stdin.write(b"asked")
         first.stdin.close()
-        pid, said = first.stdout.read().split(b": ")
-        assert said == b"asked"
+        pid, umask, said = first.stdout.read().split()
+        assert (umask, said) == (b"77:", b"asked")
         assert int(pid) != os.getpid()
         first.wait()
         first.kill()
