@@ -822,7 +822,7 @@ def test_the_command(command: Run, lantern: GameVault, tmp_path: Path) -> None:
     [
         (("import",), "feedback import: expected FILE"),
         (("list", "x"), "feedback list: takes no FILE"),
-        (("import", "x"), "expected --project P --source S"),
+        (("import", "x"), "expected --source S"),
         (("import", "x", "--project", "lantern", "--source", "steam", "--encoding", "klingon"), "--encoding klingon"),
         (("add",), "feedback add: expected --text"),
         (("purge",), "feedback purge: expected --player WHO or --id ID"),
