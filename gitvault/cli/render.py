@@ -118,7 +118,9 @@ def problems_lines(problems: Sequence[Problem]) -> Iterator[str]:
     if problems:
         yield f"  {plural(len(problems), 'problem')}:"
     for problem in problems[:_LISTED_PROBLEMS]:
-        yield f"    {to_line(problem.path) or '.'}: {line(problem.reason)}"
+        # Readers of formats name the file themselves.
+        reason = line(problem.reason).removeprefix(f"{to_line(problem.path).rpartition('/')[2]}: ")
+        yield f"    {to_line(problem.path) or '.'}: {reason}"
     if len(problems) > _LISTED_PROBLEMS:
         yield f"    and {len(problems) - _LISTED_PROBLEMS:,} more; --json lists all"
 

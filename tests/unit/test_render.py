@@ -110,6 +110,7 @@ def test_problems_are_all_in_json_and_twenty_for_people() -> None:
     assert lines[-1] == "    and 5 more; --json lists all"
     assert len(lines) == 22
     assert list(render.problems_lines([])) == []
+    assert list(render.problems_lines([Problem(b"a/b.psd", "b.psd: cut off")]))[1] == "    a/b.psd: cut off"
 
 
 def test_records_in_json() -> None:
