@@ -305,10 +305,11 @@ def load(vault: Path) -> Config:
     return config
 
 
-def edit(vault: Path, *changes: Sequence[str], disk: Disk | None = None) -> None:
+def edit(vault: Path, *changes: Sequence[str], unless: str = "", disk: Disk | None = None) -> None:
     """Change the vault's own file, all of it or nothing, durable when this returns.
 
-    `changes`: each the words of one `git config`. Raises LockedError, ToolFailed, StorageFullError, OSError.
+    `changes`: each the words of one `git config`. `unless`: a key; where the file has it by now, nothing is changed.
+    Raises LockedError, ToolFailed, StorageFullError, OSError.
     """
     from tempfile import TemporaryDirectory
 
@@ -320,6 +321,8 @@ def edit(vault: Path, *changes: Sequence[str], disk: Disk | None = None) -> None
     with LockFile(file, disk or Disk()) as lock, TemporaryDirectory(prefix="gitvault-") as folder:
         draft = Path(folder, "config")
         draft.write_bytes(read_plain(file, LONGEST))
+        if unless and process.git(vault, "config", "-f", draft, "--get-all", unless, ok=(0, 1)):
+            return
         for words in changes:
             # Code 5: there was nothing to unset.
             process.git(vault, "config", "-f", draft, *words, ok=(0, 5))

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from gitvault.personas.base import Session
 
 _Read = TypeVar("_Read")
+# Projects that an error names.
+_NAMED = 8
 
 SNAPSHOT = "an id, PROJECT, PROJECT~2, PROJECT@{yesterday} or a date"
 """What SNAPSHOT may be, for the help."""
@@ -137,13 +139,27 @@ def names(session: Session, words: Sequence[str]) -> list[str]:
 
 
 def project(session: Session, given: str | None) -> str:
-    """The name of the project that is given, or of the only one. Raises NotFoundError."""
+    """The name of the project that is given, or that one stands in, or of the only one. Raises NotFoundError."""
     if given:
         return session.vault.project(given).name
+    if standing := around(session, os.curdir):
+        return standing.name
     known = sorted({one.name for one in session.vault.projects()})
-    if len(known) != 1:
-        raise wrong(f"--project P: which one? there {'are ' + ', '.join(known) if known else 'is none yet'}")
+    if not known:
+        raise wrong("--project P: which one? there is none yet")
+    if len(known) > 1:
+        more = f" and {len(known) - _NAMED} more" if len(known) > _NAMED else ""
+        raise wrong(f"--project P: which one? there are {', '.join(known[:_NAMED])}{more}")
     return known[0]
+
+
+def around(session: Session, path: str) -> Project | None:
+    """The project of this machine in which a path lies, the innermost."""
+    from gitvault.core.utils.layout import is_within
+
+    where = os.path.realpath(path)
+    found = [one for one in here(session, session.vault.projects()) if is_within(where, os.path.realpath(one.path))]
+    return max(found, key=lambda one: len(one.path), default=None)
 
 
 def here(session: Session, projects: Sequence[Project]) -> list[Project]:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from gitvault.cli import render
-from gitvault.cli.arguments import date, disk_path, filled, project, wrong
+from gitvault.cli.arguments import around, date, disk_path, filled, project, wrong
 from gitvault.errors import NotFoundError
 from gitvault.personas.base import Answer, Session, Verb
 
@@ -77,14 +77,13 @@ def _configure_build_id(parser: ArgumentParser) -> None:
 
 
 def _run_build_id(session: Session, arguments: Namespace) -> Answer:
-    from gitvault.core.utils.layout import is_within
     from gitvault.personas.game import builds
 
-    where = os.path.realpath(arguments.path)
-    around = [one for one in session.vault.projects() if is_within(where, os.path.realpath(one.path))]
-    if not around:
-        raise NotFoundError(f"{render.disk_text(where)}: in no project; {session.command} snapshot PATH makes one")
-    made = builds.build_id(session.vault, max(around, key=lambda one: len(one.path)).name)
+    found = around(session, arguments.path)
+    if found is None:
+        where = render.disk_text(os.path.realpath(arguments.path))
+        raise NotFoundError(f"{where}: in no project; {session.command} snapshot PATH makes one")
+    made = builds.build_id(session.vault, found.name)
     document = {"build": made.text, "snapshot": made.snapshot, "saved": made.saved}
     return Answer(document, [made.text], code=0 if made.saved else _UNSAVED)
 

@@ -72,9 +72,9 @@ def _run(session: Session, arguments: Namespace) -> Answer:
 def _import(session: Session, arguments: Namespace) -> Answer:
     from gitvault.personas.game import feedback
 
-    if not (arguments.project and arguments.source):
-        raise wrong("feedback import: expected --project P --source S")
-    session.vault.project(arguments.project)
+    if not arguments.source:
+        raise wrong("feedback import: expected --source S")
+    name = project(session, arguments.project)
     source = feedback.source(arguments.source, Path(arguments.map) if arguments.map else None)
     encoding = _encoding(arguments.encoding) if arguments.encoding else ""
     with ExitStack() as stack:
@@ -82,7 +82,7 @@ def _import(session: Session, arguments: Namespace) -> Answer:
         file = sys.stdin.buffer if here else stack.enter_context(open(arguments.file, "rb"))
         done = feedback.import_file(
             session.vault,
-            arguments.project,
+            name,
             file,
             source,
             encoding=encoding,
@@ -90,7 +90,7 @@ def _import(session: Session, arguments: Namespace) -> Answer:
             branch=arguments.branch or "",
             progress=session.progress,
         )
-    hints = [f"{session.command} feedback report --project {arguments.project}"]
+    hints = [f"{session.command} feedback report --project {name}"]
     return Answer(asdict(done), _imported(done), hints, code=_INCOMPLETE if done.rejected_count else 0)
 
 

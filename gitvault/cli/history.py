@@ -166,7 +166,7 @@ def _entry_document(entry: Entry) -> dict[str, object]:
         "kind": entry.kind,
         "mode": f"{entry.mode:04o}",
         "size": entry.size,
-        "time": render.iso_ns(entry.mtime_ns),
+        "time": render.iso_ns(entry.mtime_ns) if entry.mtime_ns else None,
     }
 
 
@@ -176,7 +176,9 @@ _TYPE_BITS = {"file": stat.S_IFREG, "folder": stat.S_IFDIR, "symlink": stat.S_IF
 def _entry_line(entry: Entry) -> str:
     mode = stat.filemode(_TYPE_BITS[entry.kind] | entry.mode)
     slash = "/" if entry.kind == "folder" else ""
-    return f"{mode}  {entry.size:>13,}  {render.local_ns(entry.mtime_ns)}  {to_line(entry.path)}{slash}"
+    # What version control holds has no time of its own.
+    time = render.local_ns(entry.mtime_ns) if entry.mtime_ns else f"{'-':16}"
+    return f"{mode}  {entry.size:>13,}  {time}  {to_line(entry.path)}{slash}"
 
 
 # ----------------------------------------------------------------------------------------------- cat

@@ -222,6 +222,12 @@ class _Parser(argparse.ArgumentParser):
         render.say(f"{message.replace(_OPERAND, '')}; see: {self.prog} -h")
         raise SystemExit(USAGE)
 
+    def add_argument(self, *names: Any, **options: Any) -> argparse.Action:
+        # Else argparse calls words required of which there may be none.
+        if options.get("nargs") == "*":
+            options.setdefault("default", [])
+        return super().add_argument(*names, **options)
+
     def _parse_optional(self, arg_string: str) -> Any:
         # `-tag:old` of a selection; no option of ours is like that.
         return None if _TURNED.match(arg_string) else super()._parse_optional(arg_string)

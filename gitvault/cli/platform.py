@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gitvault.cli import render
-from gitvault.cli.arguments import SNAPSHOT, disk_path, filled, here, wrong
-from gitvault.core.utils.layout import is_within
+from gitvault.cli.arguments import SNAPSHOT, around, disk_path, filled, wrong
 from gitvault.errors import NotFoundError
 from gitvault.personas.base import Answer, Session, Verb
 
@@ -70,11 +69,8 @@ def _capture(session: Session, arguments: Namespace) -> Answer:
 
 def _project_of(session: Session, folder: str) -> str:
     """The project in which a folder lies; of none, the folder's name."""
-    where = os.path.realpath(folder)
-    around = [one for one in here(session, session.vault.projects()) if is_within(where, os.path.realpath(one.path))]
-    if around:
-        return max(around, key=lambda one: len(one.path)).name
-    return os.path.basename(where) or "platforms"
+    found = around(session, folder)
+    return found.name if found else os.path.basename(os.path.realpath(folder)) or "platforms"
 
 
 def _on_disk(folder: str) -> Read:

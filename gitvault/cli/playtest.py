@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from gitvault.cli import render
-from gitvault.cli.arguments import count, disk_path, facts, filled, pair, wrong
+from gitvault.cli.arguments import count, disk_path, facts, filled, pair, project, wrong
 from gitvault.errors import ExistsError, NotFoundError
 from gitvault.personas.base import Answer, Session, Verb
 
@@ -70,9 +70,9 @@ def _run(session: Session, arguments: Namespace) -> Answer:
 def _record(session: Session, arguments: Namespace) -> Answer:
     from gitvault.personas.game.playtests import keep, lines_of
 
-    if not (arguments.project and arguments.source):
-        raise wrong("playtest record: expected --project P --from FILE")
-    session.vault.project(arguments.project)
+    if not arguments.source:
+        raise wrong("playtest record: expected --from FILE")
+    name = project(session, arguments.project)
     for file in arguments.attach:
         if not os.path.isfile(file):
             raise NotFoundError(f"{render.disk_text(file)}: no such file to attach")
@@ -85,7 +85,7 @@ def _record(session: Session, arguments: Namespace) -> Answer:
     }
     from_pipe = arguments.source == "-"
     with open(sys.stdin.fileno() if from_pipe else arguments.source, "rb", closefd=not from_pipe) as file:
-        kept = keep(session.vault, arguments.project, lines_of(file), **said)
+        kept = keep(session.vault, name, lines_of(file), **said)
     one = kept.session
     lines = [
         f"kept {one.id}: {render.plural(one.events, 'event')}, {render.plural(one.states, 'state')}"
@@ -101,19 +101,17 @@ def _listen(session: Session, arguments: Namespace) -> Answer:
     from gitvault.core.models import Problem
     from gitvault.personas.game import GameVault
 
-    if not arguments.project:
-        raise wrong("playtest listen: expected --project P")
-    project = session.vault.project(arguments.project)
+    played = session.vault.project(project(session, arguments.project))
     kept: list[Playtest] = []
     problems: list[Problem] = []
-    game = GameVault(project.name, project.path, vault=session.vault_path)
+    game = GameVault(played.name, played.path, vault=session.vault_path)
     with (
         suppress(KeyboardInterrupt),
         game,
         game.listen(arguments.port, build=arguments.build or "") as (port, arriving),
     ):
         # Somebody waits for this line, to start the game.
-        render.say(f"listening on 127.0.0.1:{port} for {render.line(project.name)}; Ctrl-C ends it")
+        render.say(f"listening on 127.0.0.1:{port} for {render.line(played.name)}; Ctrl-C ends it")
         for one in islice(arriving, arguments.count):
             if isinstance(one, Problem):
                 problems.append(one)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from gitvault.core.utils.names import one_line, to_line, to_text
+from gitvault.core.utils.sizes import size as size
 
 if TYPE_CHECKING:
     from gitvault.core.models import Difference, Problem, Project, Snapshot
@@ -19,18 +20,6 @@ _LISTED_PROBLEMS = 20
 # They stand only within strings, where each may be written so.
 _BIDI = (0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
 _CONTROLS = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), *_BIDI)}
-
-
-def size(count: int) -> str:
-    """Bytes for people: `512 B`, `4.5 MiB`."""
-    if count < 1024:
-        return f"{count} B"
-    amount = float(count)
-    for unit in ("KiB", "MiB", "GiB"):
-        amount /= 1024
-        if amount < 1023.95:
-            return f"{amount:.1f} {unit}"
-    return f"{amount / 1024:.1f} TiB"
 
 
 def plural(count: int, noun: str) -> str:
@@ -129,7 +118,9 @@ def problems_lines(problems: Sequence[Problem]) -> Iterator[str]:
     if problems:
         yield f"  {plural(len(problems), 'problem')}:"
     for problem in problems[:_LISTED_PROBLEMS]:
-        yield f"    {to_line(problem.path) or '.'}: {line(problem.reason)}"
+        # Readers of formats name the file themselves.
+        reason = line(problem.reason).removeprefix(f"{to_line(problem.path).rpartition('/')[2]}: ")
+        yield f"    {to_line(problem.path) or '.'}: {reason}"
     if len(problems) > _LISTED_PROBLEMS:
         yield f"    and {len(problems) - _LISTED_PROBLEMS:,} more; --json lists all"
 

@@ -157,6 +157,8 @@ def _forget_lines(report: ForgetReport, repositories: bool) -> Iterator[str]:
         yield f"{render.line(one.project)}:{to_line(one.repository)}, {stored}, {' and '.join(what)}"
     if report.held:
         again = "" if repositories else "with --repositories it goes from those of git and Subversion, too; else "
+        if any(b"/lfs/objects/" in path for one in report.held for path in one.paths):
+            again = "copies of git-lfs go by their own paths, as they stand here; " + again
         yield f"{again}take it out of these repositories, forget their folders or prune those snapshots, and save again"
 
 

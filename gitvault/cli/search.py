@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gitvault.cli import render
 from gitvault.cli.arguments import add_selection, count, date, filled, names, wrong
-from gitvault.core.utils.names import to_line, to_text
+from gitvault.core.utils.names import near, to_line, to_text
 from gitvault.errors import LockedError, NotFoundError
 from gitvault.personas.base import Answer, Session, Verb
 
@@ -150,7 +150,9 @@ def _wanted(session: Session, arguments: Namespace) -> Wanted:
     known = {*session.vault.history.projects(), *(project.name for project in session.vault.projects())}
     for name in arguments.project:
         if name not in known:
-            raise NotFoundError(f"{render.line(name)}: no such project; git-vault projects lists them")
+            raise NotFoundError(
+                f"{render.line(name)}: no such project{near(name, known)}; git-vault projects lists them"
+            )
     return Wanted(
         frozenset((*arguments.project, *names(session, arguments.select))) or None,
         named(arguments.lang) if arguments.lang else "",

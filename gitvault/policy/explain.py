@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from gitvault.core.scan import scopes
 from gitvault.core.utils.files import list_source
+from gitvault.policy import linguist
 from gitvault.policy.ecosystems import PROJECT_FILE
-from gitvault.policy.kinds import hint, kind_of
+from gitvault.policy.kinds import Kind, hint, kind_of
 from gitvault.policy.patterns import EVERYWHERE, IGNORED, Live, Rule
 from gitvault.policy.policy import Place, Policy
 from gitvault.policy.tracked import MARKS
@@ -61,7 +62,7 @@ def explain(policy: Policy, path: bytes, is_folder: bool) -> Decision:
     rule = _deciding(policy, path, is_folder)
     if policy.errors:
         raise policy.errors[0]
-    kind = kind_of(os.fsdecode(path), is_folder)
+    kind = _kind(policy.root, path, is_folder)
     keep = rule is None or rule.keep
     category = kind.category
     if rule and not keep:
@@ -179,6 +180,16 @@ def unused(policy: Policy) -> list[Rule]:
         for rule in (*said.rules, *said.categories, *(rule for rule, _ in said.importance))
     ]
     return [rule for rule in (*written, *policy.ignored) if rule not in matched]
+
+
+def _kind(root: str, path: bytes, is_folder: bool) -> Kind:
+    """What a path is: by its project's `.gitattributes`, else by its name."""
+    said = {} if is_folder else linguist.said(root, path)
+    kind = kind_of(os.fsdecode(path), is_folder, isnt=[category for category, rule in said.items() if rule.keep])
+    for category, rule in said.items():
+        if not rule.keep:
+            return Kind(category, kind.language, rule.text, rule.source, rule.line)
+    return kind
 
 
 def _category_of_ignored(category: str) -> str:

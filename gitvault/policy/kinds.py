@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,12 +35,12 @@ def hint(table: str, category: str) -> Any:
     return _tables()[0][table][category]
 
 
-def kind_of(path: str, is_folder: bool = False) -> Kind:
-    """What lies at a path, with `/` between its names, judged by them alone."""
+def kind_of(path: str, is_folder: bool = False, *, isnt: Collection[str] = ()) -> Kind:
+    """What lies at a path, with `/` between its names, judged by them alone; `isnt`: categories that it is not."""
     *folders, name = path.split("/")
-    found = next(_by_folder([*folders, name]) if is_folder else _by_name(folders, name), None)
-    if found:
-        return found
+    for kind in _by_folder([*folders, name]) if is_folder else _by_name(folders, name):
+        if kind.category not in isnt:
+            return kind
     category = "source" if is_folder else _tables()[0]["default"]["category"]
     return _kind("default", "asset", category, None, "a folder" if is_folder else "any other file")
 

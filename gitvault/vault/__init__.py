@@ -707,12 +707,13 @@ class Vault(Opened):
         from gitvault.vcs import whole
         from gitvault.vcs.protect.purge import Bundles
 
-        bundles = Bundles(self.history)
+        find = partial(search, self.history, patterns, attachments=Bundles(self.history))
         look = partial(whole.look, self.history, self.store.retrieve_file)
         if not yes:
             names = catalog.saved(self.history, projects)
-            held, instead = look(names, patterns, keep=(lambda _: b"") if repositories else None)
-            return replace(search(self.history, patterns, names, bundles, instead)[1], held=held)
+            meant, report = find(names)
+            held, instead = look(names, meant, keep=(lambda _: b"") if repositories else None)
+            return replace(find(names, instead=instead)[1] if instead else report, held=held)
         with self._lock("forget"), self._reserve():
             names = catalog.saved(self.history, projects)
 
@@ -721,21 +722,18 @@ class Vault(Opened):
                 layout.clear_search(self.path, self._disk)
                 layout.clear_thumbnails(self.path, self._disk)
 
+            found = find(names)
+            # What is forgotten can be found no more afterwards, and copies of it may be left.
+            meant = found[0]
             try:
-                instead = look(names, patterns, keep=partial(in_git, self))[1] if repositories else {}
-                self.store.flush()
-                report = forget(
-                    *(self.history, patterns, names),
-                    now=self.now(),
-                    host=self.config.machine,
-                    clear=clear,
-                    attachments=bundles,
-                    instead=instead,
-                )
+                if repositories:
+                    found = find(names, instead=look(names, meant, keep=partial(in_git, self))[1])
+                    self.store.flush()
+                report = forget(self.history, found, names, now=self.now(), host=self.config.machine, clear=clear)
             except BaseException:
                 self.store.discard()
                 raise
-            return replace(report, held=look(names, patterns)[0])
+            return replace(report, held=look(names, meant)[0])
 
     def name_snapshot(self, name: str, snapshot: SnapshotId, *, type: str, **said: Any) -> Tag:
         """Make a snapshot a milestone, which `prune` keeps; `said`: message, tags, metadata. See core/versioning/tags.

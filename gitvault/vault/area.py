@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from gitvault.core.storage import pointers
+from gitvault.core.utils.kinds import is_binary
 from gitvault.core.versioning import areas
+from gitvault.core.versioning.objects import object_id
 from gitvault.vault.opened import WHOLE_LIMIT, Opened
 
 if TYPE_CHECKING:
     from gitvault.core.models import ObjectId
     from gitvault.core.versioning.packfile import PackWriter
-
-_HEAD = 8000
 
 
 class Area:
@@ -94,14 +94,17 @@ def in_git(vault: Opened, content: bytes | Path) -> bytes:
     By the rule for files of projects. The caller holds the vault's lock, and flushes the store. Raises OSError,
     StorageFullError.
     """
+    ending = ""
     if isinstance(content, Path):
-        with open(content, "rb") as file:
-            head = file.read(_HEAD)
-        size, ending = content.stat().st_size, content.suffix
-    else:
-        head, size, ending = content[:_HEAD], len(content), ""
-    is_large = size > WHOLE_LIMIT or (size > vault.config.inline_limit and b"\0" in head)
-    if is_large or pointers.looks_like_pointer(head):
-        source = content if isinstance(content, Path) else BytesIO(content)
-        return pointers.encode(vault.store.store_file(source, file_extension=ending or None))
-    return content.read_bytes() if isinstance(content, Path) else content
+        ending = content.suffix
+        if content.stat().st_size > WHOLE_LIMIT:
+            return pointers.encode(vault.store.store_file(content, file_extension=ending or None))
+        content = content.read_bytes()
+    is_large = len(content) > WHOLE_LIMIT or (
+        len(content) > vault.config.inline_limit
+        and is_binary(content)
+        and not vault.history.objects.contains(object_id(b"blob", content))
+    )
+    if is_large or pointers.looks_like_pointer(content[:200]):
+        return pointers.encode(vault.store.store_file(BytesIO(content), file_extension=ending or None))
+    return content

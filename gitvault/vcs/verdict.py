@@ -202,7 +202,7 @@ def _in_vault(places: Places, project: Project, states: Sequence[State], loose: 
         complete = _holds(places, project, newest, states) and (not (loose or unasked) or places.is_saved(project))
     if not complete:
         return f"the vault has the state of {age} ago, not the latest changes", False
-    has = f"the vault has all of it since {age}"
+    has = f"the vault has had all of it for {age}"
     holders = (os.fspath(places.vault), *_copies_with(places, project, newest))
     away = [folder for folder in holders if _away(project, folder)]
     if away:

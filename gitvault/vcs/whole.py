@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from gitvault.core.backup_engine.forget import Instead, Matches, Replacement, search
+from gitvault.core.backup_engine.forget import Instead, Matches, Replacement, Search
 from gitvault.core.models import Held, ObjectId, Pointer
 from gitvault.core.storage import pointers
 from gitvault.core.touched import is_below
@@ -62,16 +62,15 @@ def look(
     history: GitHistory,
     retrieve: _Retrieve,
     projects: Sequence[str],
-    patterns: Sequence[str],
+    meant: Search,
     *,
     keep: _Keep | None = None,
 ) -> tuple[tuple[Held, ...], Instead]:
-    """What the repositories in the projects' snapshots hold of paths that match.
+    """What the repositories in the projects' snapshots hold of paths that match, `meant` having found those outside.
 
     With `keep` only what cannot be taken out of them, and the files to put in the place of those that hold the rest.
     Raises CorruptionError, and what `keep` raises.
     """
-    meant = search(history, patterns, projects)[0]
     looking = _Looking(history, retrieve, meant.matches, meant.blobs, keep)
     known: dict[tuple[str, bytes], Held] = {}
     for project in projects:

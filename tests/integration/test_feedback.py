@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import secrets
 import signal
 import sqlite3
 import subprocess
@@ -158,6 +159,19 @@ def test_real_formats_are_understood(lantern: GameVault, source: str) -> None:
     assert (again.imported, again.duplicates) == (0, done.imported)
     assert everything(lantern.vault) == before
     assert not [who for who in SOMEBODY if who.encode() in before]
+
+
+def test_who_draws_the_players_key_second_takes_the_first(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+
+    def another_process_draws_meanwhile(count: int) -> str:
+        monkeypatch.undo()
+        with Vault.open(vault.path) as other:
+            said.append(hasher(other)("anna"))
+        return "1" * 2 * count
+
+    monkeypatch.setattr(secrets, "token_hex", another_process_draws_meanwhile)
+    assert [hasher(vault)("anna")] == said
 
 
 def test_columns_that_a_file_names(lantern: GameVault, tmp_path: Path) -> None:
@@ -808,7 +822,7 @@ def test_the_command(command: Run, lantern: GameVault, tmp_path: Path) -> None:
     [
         (("import",), "feedback import: expected FILE"),
         (("list", "x"), "feedback list: takes no FILE"),
-        (("import", "x"), "expected --project P --source S"),
+        (("import", "x"), "expected --source S"),
         (("import", "x", "--project", "lantern", "--source", "steam", "--encoding", "klingon"), "--encoding klingon"),
         (("add",), "feedback add: expected --text"),
         (("purge",), "feedback purge: expected --player WHO or --id ID"),

@@ -64,7 +64,10 @@ def test_history_of_a_git_repository_stored_whole(vault: Vault, tmp_path: Path) 
     report = vault.forget(["*.pem"], yes=True)
     assert report.done and not report.paths
     assert report.held == (Held("shop", b".git", (b"conf/key.pem", b"staged.pem"), (second, first)),)
-    assert look(vault.history, vault.store.retrieve_file, ["shop"], ["*.pem"]) == (report.held, {})
+    assert look(vault.history, vault.store.retrieve_file, ["shop"], search(vault.history, ["*.pem"], ["shop"])[0]) == (
+        report.held,
+        {},
+    )
 
     told = called(["--vault", str(vault.path), "forget", "--path", "*.pem", "--yes"], tmp_path)
     assert told.returncode == 1
@@ -176,6 +179,23 @@ def test_copies_of_git_lfs_go_too(vault: Vault, tmp_path: Path) -> None:
     assert vault.store.has(Pointer(copies["other.bin"].name, 80_000))
 
 
+@pytest.mark.needs("git-lfs")
+@pytest.mark.parametrize("mode", ["full", "protect"])
+def test_copies_of_git_lfs_that_stay_are_told_also_when_it_is_done(vault: Vault, tmp_path: Path, mode: str) -> None:
+    work = cloned(tmp_path)
+    git(work, "lfs", "install", "--local")
+    git(work, "lfs", "track", "*.bin")
+    (work / "key.bin").write_bytes(random.Random(1).randbytes(80_000))
+    git(work, "add", ".")
+    git(work, "commit", "-q", "-m", "all")
+    vault.add_project(work, "shop", mode=mode)
+    vault.create_snapshot(work)
+    [copy] = work.rglob("lfs/objects/*/*/*")
+    would = said(vault, "key.bin")
+    assert os.fsencode(copy.relative_to(work)) in would[b".git"]
+    assert said(vault, "key.bin", yes=True) == would
+
+
 def test_a_pack_of_nothing_else_goes_and_a_bare_project_too(vault: Vault, tmp_path: Path) -> None:
     work = cloned(tmp_path)
     commit(work, "key.pem", SECRET)
@@ -210,10 +230,10 @@ def test_what_takes_the_place_of_a_file_is_as_old_and_not_there_twice(vault: Vau
     snapshot = vault.create_snapshot(work).snapshot
     seen = (work / "a").stat()
     instead: Instead = {b"a": (Replacement(b"new", b"anew", 4), Replacement(b"there", b"other", 5))}
-    found, report = search(vault.history, ["nothing"], ["p"], None, instead)
+    found, report = both = search(vault.history, ["nothing"], ["p"], None, instead)
     assert (report.paths, found.matches(b"a", False), found.matches(b"a", True)) == ((("p", b"a"),), True, False)
     now = datetime(2026, 1, 1, tzinfo=UTC)
-    forget(vault.history, ["nothing"], ["p"], now=now, host="here", clear=lambda _: None, instead=instead)
+    forget(vault.history, both, ["p"], now=now, host="here", clear=lambda _: None)
     vault.restore_snapshot(snapshot, tmp_path / "again")
     again = {file.name: file.read_text() for file in (tmp_path / "again").iterdir()}
     assert again == {"new": "anew", "there": "there"}

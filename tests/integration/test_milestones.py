@@ -287,6 +287,7 @@ def test_the_command(command: Run, game: Path, tmp_path: Path) -> None:
     ("words", "code", "says"),
     [
         (("create", "x", "--type", "gamma"), 129, "expected first-playable"),
+        ((), 129, "required: ACTION; see"),
         (("create",), 129, "expected 1 name"),
         (("create", "x", "--attach", "/no/such"), 128, "no such file to attach"),
         (("annotate", "v1"), 129, "-m TEXT or --meta"),
@@ -308,6 +309,14 @@ def test_which_project_has_to_be_clear(command: Run, game: Path, tmp_path: Path)
     (tmp_path / "two").mkdir()
     command("snapshot", game, tmp_path / "two")
     assert "lantern, two" in command("milestone", "create", "x").stderr
+    assert command("milestone", "create", "stood-in", cwd=game).returncode == 0
+    assert command("milestone", "show", "lantern/stood-in").returncode == 0
+    for number in range(10):
+        (tmp_path / f"p{number}").mkdir()
+    command("snapshot", *tmp_path.glob("p?"))
+    assert command("milestone", "create", "x").stderr.endswith(
+        "p0, p1, p2, p3, p4, p5, p6 and 4 more; see: git-vault milestone -h\n"
+    )
     (game / "main.gd").rename(tmp_path / "main.gd")
     game.rename(tmp_path / "moved")
     assert "no such folder; --snapshot lantern" in command("milestone", "create", "x", "--project", "lantern").stderr

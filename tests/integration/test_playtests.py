@@ -371,7 +371,7 @@ def test_the_command(command: Run, lantern: GameVault, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (("record", "--project", "lantern"), 129, "expected --project P --from FILE"),
+        (("record", "--project", "lantern"), 129, "expected --from FILE"),
         (("record", "--project", "nobody", "--from", "-"), 128, "no such project"),
         (("record", "--project", "lantern", "--from", "-", "--attach", "/no/such"), 128, "no such file to attach"),
         (("show",), 129, "expected 1 session or build"),

@@ -224,7 +224,7 @@ def test_the_verdict_knows_that_the_vault_has_what_only_an_hg_checkout_had(hg_wo
     vault.create_snapshot(hg_work)
     (found,) = vault.vcs_status()
     assert (found.unpushed_commits, found.modified) == (1, 1)
-    assert "the vault has all of it since" in found.reason
+    assert "the vault has had all of it for" in found.reason
     os.utime(hg_work / ".hg" / "store" / "00changelog.i")
     assert "not the latest changes" in vault.vcs_status()[0].reason, "there may be new changesets"
 

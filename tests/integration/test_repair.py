@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,7 @@ from gitvault.core.versioning.history import LOST, OPERATIONS, GitHistory, raw
 from gitvault.core.versioning.operations import tombstones
 from gitvault.core.versioning.salvage import reachable
 from gitvault.errors import CorruptionError, NotFoundError, VaultNotFound
+from gitvault.remotes import settings as remotes
 from gitvault.vault import Vault
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -357,6 +360,49 @@ def test_settings_survive_a_damaged_config(plain: Saved, tmp_path: Path) -> None
     assert mend_frame(tmp_path, lambda *_: True, Disk()) == []
     keep_copy(tmp_path / "missing", tmp_path, Disk())
     assert Vault.mend(tmp_path) == [] and not (tmp_path / "HEAD").exists()
+
+
+SECTIONS = """\
+[vault "remote.usb"]
+\turl = /mnt/usb/vault
+\tauto = true
+\tid = 0123456789abcdef0123456789abcdef
+[Remote "origin"] # not ours
+\turl = "git@example.org:a;b"
+\tfetch = +refs/*:refs/*
+[user]
+\tname = Ann \\
+      Example
+"""
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text.replace("[core]", ";core]"),
+        lambda text: text.replace("bare = true", 'bare = "true'),
+        lambda text: text.replace("[vault]\n", ";vault]\n"),
+        lambda text: text.replace("[vault]\n", "[vaul4]\n"),
+        lambda text: text.replace("[vault]\n", "[vault\0\n"),
+        lambda text: text.replace("\turl = /mnt", "\t\0\1\n\turl = /mnt"),
+        lambda text: "[include]\n\tpath = /dev/zero\n" + text.replace("[gc]", "[gc"),
+    ],
+)
+def test_sections_survive_a_damaged_config(damage: Callable[[str], str], plain: Saved, tmp_path: Path) -> None:
+    path = tmp_path / "damaged.git"
+    shutil.copytree(plain.vault, path)
+    config.set(path, "vault.avgChunk", "256k")
+    before = config.load(path)
+    file = path / "config"
+    file.write_text(damage(file.read_text() + SECTIONS))
+    [done] = Vault.mend(path)
+    assert re.fullmatch("written anew, settings kept: 4, sections: [34]", done.how)
+    assert remotes.load(path)["usb"].url == "/mnt/usb/vault" and remotes.load(path)["usb"].auto
+    listed = subprocess.run(["git", "config", "-f", file, "--list"], capture_output=True, check=True, text=True).stdout
+    assert {"remote.origin.url=git@example.org:a;b", "remote.origin.fetch=+refs/*:refs/*"} < set(listed.splitlines())
+    assert "include" not in listed
+    loaded = config.load(path)
+    assert loaded == replace(before, user_name="Ann       Example", auto_remotes=("usb",)), "the id is not the remote's"
 
 
 @pytest.mark.parametrize("which", [0, 1, 2])

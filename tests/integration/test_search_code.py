@@ -395,10 +395,15 @@ def test_the_index_is_a_cache(run: Run, acme: Checkout, vault: Vault) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["f("], 128, "f(: no regular expression: missing )"),
+        (["f("], 128, "f(: no regular expression: missing ): f(; -F searches"),
         (["-G", "a**["], 128, "no regular expression"),
         (["x", "--lang", "klingon"], 128, "'klingon': not a language that is known; give one of bash, c,"),
         (["x", "--project", "nope"], 128, "nope: no such project; git-vault projects lists them"),
+        (
+            ["x", "--project", "acmee"],
+            128,
+            "acmee: no such project (did you mean acme?); git-vault projects lists them",
+        ),
         (["--struct", "def (", "--lang", "python"], 128, "'def (': does not parse as python"),
         (["--struct", "f($A)"], 129, "--struct needs --lang"),
         ([], 129, "nothing to search for"),

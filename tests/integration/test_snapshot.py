@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 from pathlib import Path
 
 import pytest
 from trees import NS, contents, differences, write
 
+from gitvault import config as settings
 from gitvault.core.backup_engine import snapshot
 from gitvault.core.models import SnapshotReport
 from gitvault.core.utils.files import Disk
@@ -135,6 +137,37 @@ def test_extensions_that_are_binary_by_order(vault: Vault, project: Path) -> Non
         opened.create_snapshot(project)
         stored = {e.path: e.pointer is not None for e in opened.entries("acme")}
     assert (stored[b"x.PAK"], stored[b"y.txt"], stored[b"z.pak"]) == (True, False, False)
+
+
+PICTURE = b"P6\n400 500\n255\n" + bytes(random.Random(8).choices(range(1, 256), k=600_000))
+
+
+def test_a_picture_without_a_nul_is_not_stored_whole_at_each_edit(vault: Vault, project: Path, tmp_path: Path) -> None:
+    write(project, {"art/sky.ppm": PICTURE})
+    vault.create_snapshot(project)
+    write(project, {"art/sky.ppm": PICTURE[:300_000] + b"\xff" * 50 + PICTURE[300_050:]})
+    second = vault.create_snapshot(project)
+    assert second.bytes_stored < 100_000
+    assert [one.state for one in vault.status([project / "art/sky.ppm"])] == ["saved"]
+    assert vault.verify(data=True).ok
+    vault.restore_snapshot("acme~1", tmp_path / "out")
+    assert (tmp_path / "out/art/sky.ppm").read_bytes() == PICTURE
+
+
+def test_what_was_saved_as_text_stays_so_until_it_changes(vault: Vault, project: Path) -> None:
+    write(project, {"sky.ppm": PICTURE})
+    settings.set(vault.path, "vault.inlineLimit", "16m")
+    with Vault.open(vault.path) as lax:
+        first = lax.create_snapshot(project)
+    settings.edit(vault.path, ("--unset", "vault.inlineLimit"))
+    shutil.rmtree(vault.path / "cache")
+    with Vault.open(vault.path) as again:
+        assert counts(again.create_snapshot(project)) == (*counts(first)[:1], 0, 1, 0)
+        pointers = {e.path: e.pointer for e in again.entries("acme", recursive=True)}
+        assert pointers[b"art/big.bin"] and not pointers[b"sky.ppm"]
+        write(project, {"sky.ppm": PICTURE + b"."})
+        again.create_snapshot(project)
+        assert {e.path: e.pointer for e in again.entries("acme")}[b"sky.ppm"]
 
 
 def test_progress_ends_with_everything(vault: Vault, project: Path) -> None:

@@ -129,7 +129,8 @@ def test_new_deleted_excluded_unknown(vault: Vault, project: Path, first: Snapsh
     assert brief(vault, project / "fifo") == ("excluded", None)
     assert brief(vault, project / "never was") == ("unknown", None)
     assert brief(vault, tmp_path / "elsewhere") == ("unknown", None)
-    assert "in no project" in state(vault, tmp_path).reason
+    assert state(vault, tmp_path).reason == "in no project; git-vault add or snapshot its folder"
+    assert "no such file or folder, and in no project" in state(vault, tmp_path / "mistyped").reason
 
 
 def test_a_fifo_that_takes_a_files_place_is_not_read(

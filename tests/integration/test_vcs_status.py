@@ -73,8 +73,14 @@ def test_the_form_that_other_programs_use(work: Path, command: Command) -> None:
 
 
 def test_a_project_that_nobody_knows(work: Path, vault: Vault, command: Command) -> None:
-    with pytest.raises(NotFoundError, match="nobody: no such project"):
+    with pytest.raises(NotFoundError, match="nobody: no such project; git-vault projects lists them"):
         vault.vcs_status(["nobody"])
+    name = vault.projects()[0].name
+    with pytest.raises(NotFoundError, match=rf"{name}e: no such project \(did you mean {name}\?\); git-vault"):
+        vault.vcs_status([f"{name}e"])
+    vault.create_snapshot(work)
+    with pytest.raises(NotFoundError, match=rf"milestone or date \(did you mean {name}\?\); git-vault log"):
+        vault.resolve(f"{name}e~3")
     assert command("vcs", "status", "nobody").returncode == 128
     assert command("vcs").returncode == 129
 
@@ -84,7 +90,7 @@ def test_the_vault_has_it_counts_on_another_device_only(work: Path, vault: Vault
     assert verdict(vault).reason.endswith("; not in the vault yet")
     vault.create_snapshot(work)
     found = verdict(vault)
-    assert not found.safe and found.reason.endswith("; the vault has all of it since N, on this device")
+    assert not found.safe and found.reason.endswith("; the vault has had all of it for N, on this device")
     vault.copy_to(elsewhere / "copy.git")
     found = verdict(vault)
     assert found.safe and found.reason.endswith(f", on another device: {elsewhere / 'copy.git'}")
@@ -119,7 +125,7 @@ def test_what_changed_since_the_snapshot_is_noticed_whatever_it_is(work: Path, v
         change()
         assert "not the latest changes" in verdict(vault).reason
         vault.create_snapshot(work)
-        assert "the vault has all of it" in verdict(vault).reason
+        assert "the vault has had all of it" in verdict(vault).reason
 
 
 def test_files_under_no_version_control_are_only_here(tmp_path: Path, vault: Vault, elsewhere: Path) -> None:
@@ -130,7 +136,7 @@ def test_files_under_no_version_control_are_only_here(tmp_path: Path, vault: Vau
     vault.create_snapshot(plain)
     found = verdict(vault)
     assert (found.vcs, found.safe, found.untracked) == (None, False, 2)
-    assert found.reason == "2 files under no version control; the vault has all of it since N, on this device"
+    assert found.reason == "2 files under no version control; the vault has had all of it for N, on this device"
     vault.copy_to(elsewhere / "copy.git")
     assert verdict(vault).safe
     (plain / "deep" / "b").write_text("changed")
@@ -180,7 +186,7 @@ def test_a_folder_that_is_gone(work: Path, vault: Vault) -> None:
     shutil.rmtree(work)
     found = verdict(vault)
     assert not found.safe
-    assert found.reason == f"{work}: no such folder; the vault has all of it since N, on this device"
+    assert found.reason == f"{work}: no such folder; the vault has had all of it for N, on this device"
 
 
 def test_no_projects_yet(command: Command) -> None:

@@ -117,7 +117,7 @@ def test_what_changed_between_two_snapshots(tmp_path: Path, command: Run, vault:
 
     done = command("diff", "--visual", "acme~1", "acme", "art", "-o", "out", "--json")
     assert done.returncode == UnsupportedMedia.exit_code
-    assert "art/torn.png: torn.png: damaged" in done.stderr
+    assert "art/torn.png: damaged" in done.stderr
     document = json.loads(done.stdout)
     assert [one["path"] for one in document] == ["art/torn.png", "art/wall.png"]
     assert all(one.keys() == {"path", "kind", "changed", "stats", "pictures"} for one in document)
@@ -130,6 +130,13 @@ def test_what_changed_between_two_snapshots(tmp_path: Path, command: Run, vault:
     same = command("diff", "--visual", "acme", "acme")
     assert (same.returncode, same.stdout) == (0, "nothing changed\n")
     assert command("diff", "acme~1", "acme", "art").returncode == 129
+    mistyped = command("diff", "--visual", "acme~1", "acme", "rendres")
+    assert (mistyped.returncode, mistyped.stdout) == (128, "")
+    assert "rendres: in neither snapshot; git-vault ls acme lists the newer" in mistyped.stderr
+    (tmp_path / "acme/art/wall.png").unlink()
+    command("snapshot", "acme")
+    gone = command("diff", "--visual", "acme~1", "acme", "art/wall.png")
+    assert (gone.returncode, gone.stdout.split()) == (1, ["deleted", "file", "art/wall.png"])
 
 
 def test_a_link_that_leads_elsewhere_is_no_image(tmp_path: Path, vault: Vault) -> None:

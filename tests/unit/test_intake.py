@@ -77,6 +77,11 @@ FILES: dict[str | bytes, bytes | str] = {
 LARGE = {b"big.bin", b"late.bin", b"named.dat", b"longer.txt", b"pointer"}
 
 
+def test_names_and_beginnings_that_are_binary_as_git_has_it() -> None:
+    assert LIMITS.is_plainly_binary("a.DAT", b"text") and LIMITS.is_plainly_binary("a", b"x" * 7999 + b"\0")
+    assert not LIMITS.is_plainly_binary("a.txt", b"x" * 8000 + b"\0")
+
+
 @pytest.mark.parametrize("workers", [False, True])
 def test_what_goes_where(
     workers: bool,

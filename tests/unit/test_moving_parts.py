@@ -14,9 +14,9 @@ from trees import write
 
 from gitvault import config as settings
 from gitvault.core.backup_engine.incoming import Changes, Content, Given, Incoming
-from gitvault.core.backup_engine.reading import SNIFF
 from gitvault.core.models import ObjectId
 from gitvault.core.utils import process
+from gitvault.core.utils.kinds import SNIFF
 from gitvault.core.versioning.history import Details
 from gitvault.errors import CorruptionError, ExistsError, StorageFullError, ToolFailed, ToolMissing
 from gitvault.moving import borg, restic, tar

@@ -13,6 +13,7 @@ from gitvault.core.utils.names import (
     is_dotgit,
     is_harmless,
     is_special,
+    near,
     one_line,
     ref_component,
     to_line,
@@ -130,3 +131,8 @@ def test_ref_components_are_reversible(name: str) -> None:
 def test_names_that_no_windows_file_can_have() -> None:
     for name in ("CON", "nul.txt", "com1", "a:b", "a*", 'a"'):
         assert ref_component(name) != name
+
+
+def test_the_name_that_was_meant() -> None:
+    assert near("lantren", {"acme", "lantern", "lamp"}) == " (did you mean lantern?)"
+    assert near("x", ["acme"]) == near("acme", []) == ""

@@ -13,7 +13,7 @@ import trees
 from gitvault.core.scan import Folder, scopes, walk
 from gitvault.core.stat_cache import Row
 from gitvault.errors import ConfigError
-from gitvault.policy import project_file
+from gitvault.policy import linguist, project_file
 from gitvault.policy.ecosystems import CACHE_SIGNATURE, CACHE_TAG, ecosystems, string_lines
 from gitvault.policy.explain import RECENT, Decision, explain, explain_path, likely_root, raised, spacing, unused
 from gitvault.policy.kinds import hint, kind_of
@@ -425,3 +425,45 @@ def test_how_seldom_users_want_something_saved(tmp_path: Path) -> None:
     (tmp_path / ".gitvault.toml").write_text("[every")
     with pytest.raises(ConfigError):
         spacing(Policy(tmp_path), b"a.mp4")
+
+
+def test_what_gitattributes_say_of_generated_and_vendored_files(tmp_path: Path) -> None:
+    lines = (
+        "# comment linguist-generated",
+        "[attr]odd linguist-generated",
+        "*.proto.ts text linguist-generated=true",
+        "*.min.js -linguist-generated",
+        "/assets/** linguist-vendored",
+        "/assets/own.css linguist-vendored=false",
+        'src/"odd linguist-generated',
+        '"src/a file.c" linguist-generated',
+        "notes/ linguist-documentation",
+        "*.adocx linguist-documentation diff",
+        "alone",
+    )
+    attributes, inner = tmp_path / linguist.NAME, tmp_path / "src" / linguist.NAME
+    trees.write(tmp_path, {linguist.NAME: "\n".join(lines).encode()})
+    trees.write(tmp_path, {f"src/{linguist.NAME}": b"*.ts -linguist-generated\n"})
+    (tmp_path / "loop").mkdir()
+    (tmp_path / "loop" / linguist.NAME).symlink_to(linguist.NAME)
+
+    def found(path: str, is_folder: bool = False) -> tuple[str, str | None, str, int]:
+        decision = explain(Policy(tmp_path), path.encode(), is_folder)
+        return decision.category, decision.language, decision.source, decision.line
+
+    here = str(attributes)
+    assert found("lib/api.proto.ts") == ("generated", "TypeScript", here, 3)
+    assert found("loop/api.proto.ts") == ("generated", "TypeScript", here, 3)
+    assert found("src/api.proto.ts")[:2] == ("source", "TypeScript"), f"{inner} is nearer"
+    assert found("www/app.min.js")[:2] == ("source", "JavaScript"), "its name says something else"
+    assert found("assets/deep/jquery.js") == ("dependency", "JavaScript", here, 5)
+    assert found("assets/own.css")[0] == "source"
+    assert found("src/a file.c") == ("generated", "C", here, 8)
+    assert found("notes/a.c")[0] == "source", "as in git, a folder's line says nothing of what is in it"
+    assert found("a.adocx")[0] == "documentation"
+    assert found("assets", is_folder=True)[0] == "source", "attributes are files'"
+    generated = explain(Policy(tmp_path), b"lib/api.proto.ts", False)
+    assert generated.keep and generated.importance == hint("importance", "generated")
+    # One's own word counts more.
+    trees.write(tmp_path, {".gitvault.toml": b'[category]\n"*.proto.ts" = "source"\n'})
+    assert found("lib/api.proto.ts")[0] == "source"

@@ -12,6 +12,7 @@ import pytest
 from gitvault.cli import render
 from gitvault.core.models import Difference, Problem, Project, Snapshot, SnapshotId
 from gitvault.core.models.reports import Move
+from gitvault.core.utils.sizes import difference
 
 TIME = datetime(2026, 1, 2, 4, 4, 5, 999_999, timezone(timedelta(hours=1)))
 
@@ -30,6 +31,13 @@ TIME = datetime(2026, 1, 2, 4, 4, 5, 999_999, timezone(timedelta(hours=1)))
 )
 def test_sizes(count: int, expected: str) -> None:
     assert render.size(count) == expected
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"), [(2048, 0, "2.0 KiB less"), (1, 1, "0 B less"), (0, 9, "9 B more")]
+)
+def test_differences_of_sizes(before: int, after: int, expected: str) -> None:
+    assert difference(before, after) == expected
 
 
 def test_differences_are_lists_of_paths() -> None:
@@ -102,6 +110,7 @@ def test_problems_are_all_in_json_and_twenty_for_people() -> None:
     assert lines[-1] == "    and 5 more; --json lists all"
     assert len(lines) == 22
     assert list(render.problems_lines([])) == []
+    assert list(render.problems_lines([Problem(b"a/b.psd", "b.psd: cut off")]))[1] == "    a/b.psd: cut off"
 
 
 def test_records_in_json() -> None:

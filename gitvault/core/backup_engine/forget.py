@@ -250,21 +250,19 @@ def search(
 
 def forget(
     history: GitHistory,
-    patterns: Sequence[str],
+    found: tuple[Search, ForgetReport],
     projects: Sequence[str],
     *,
     now: datetime,
     host: str,
     clear: Callable[[str], None],
-    attachments: Attachments | None = None,
-    instead: Instead | None = None,
 ) -> ForgetReport:
-    """Remove what matches from every snapshot of the projects. The caller holds the vault's lock.
+    """Remove what was found from every snapshot of the projects. The caller has held the vault's lock since `search`.
 
-    `instead`: its pointers' contents are in the chunk store, durable. `clear`: makes a project's caches forget all,
-    durably. Raises as `search` does; nothing is removed then.
+    What pointers of its `instead` point to is in the chunk store, durable. `clear`: makes a project's caches forget
+    all, durably. Raises CorruptionError; nothing is removed then.
     """
-    looking, report = search(history, patterns, projects, attachments, instead)
+    looking, report = found
     touched = sorted({project for project, _ in report.paths})
     with Rewrite(history) as rewrite:
         purge = _Purge(history, looking, rewrite)

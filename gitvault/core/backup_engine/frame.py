@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping
@@ -21,6 +22,7 @@ from gitvault.core.versioning.refs import RefStore
 from gitvault.errors import CorruptionError, ExistsError, ToolFailed
 
 _HEAD = re.compile(rb"(ref: refs/[^\s]+|[0-9a-f]{40})\s*")
+_HEADER = re.compile(rb'\s*\[([A-Za-z0-9.-]+)(\s+"(?:[^"\\]|\\.)*")?\].*')
 _SETTING = re.compile(rb"\s*([a-zA-Z]+) = ([ -~]*)")
 _FOLDERS = ("objects/info", "objects/pack", "refs/heads", "refs/tags", "info", "chunks/tmp", "cache", "tmp")
 # The section `vault` is the last: settings are added to it.
@@ -37,6 +39,9 @@ _CONFIG = f"""\
 [vault]
 \tformatVersion = {FORMAT_VERSION}
 """.encode()
+# Sections that `_CONFIG` has in full; with others included no vault is opened.
+_OURS = (b"core", b"gc", b"maintenance")
+_REFUSED = (b"include", b"includeif")
 _WANTED = (
     ("core.bare", "true"),
     ("gc.auto", "0"),
@@ -90,7 +95,8 @@ def _is_unfinished(path: Path, constant: Mapping[str, bytes]) -> bool:
 def mend_frame(vault: Path, valid: Callable[[str, str], bool], disk: Disk) -> list[Repair]:
     """Make a vault openable again whose `config` or `HEAD` is damaged or gone; nothing for what is no vault at all.
 
-    Settings of the old file are kept when they, key and value, are `valid`.
+    Of the old file, settings of the vault are kept when they, key and value, are `valid`; other sections, remotes among
+    them, as far as git can read them.
     """
     done = []
     if not ((vault / "objects").is_dir() and (vault / "chunks").is_dir()):
@@ -110,12 +116,44 @@ def mend_frame(vault: Path, valid: Callable[[str, str], bool], disk: Disk) -> li
     pairs = {pair.partition("\n")[0]: pair.partition("\n")[2] for pair in listed if pair}
     if any(pairs.get(key) != value for key, value in _WANTED):
         keep_copy(file, vault, disk)
-        lines = file.read_bytes().splitlines() if file.is_file() else []
-        said = [match for match in map(_SETTING.fullmatch, lines) if match]
-        kept = [match[0] + b"\n" for match in said if valid(match[1].decode(), match[2].decode())]
-        disk.write_durably(file, _CONFIG + b"".join(kept))
-        done.append(Repair("vault", "config", f"written anew, settings kept: {len(kept)}"))
+        settings, sections = _salvaged(file.read_bytes() if file.is_file() else b"", valid)
+        disk.write_durably(file, _CONFIG + b"".join(settings + sections))
+        kept = f"settings kept: {len(settings)}" + f", sections: {len(sections)}" * bool(sections)
+        done.append(Repair("vault", "config", f"written anew, {kept}"))
     return done
+
+
+def _salvaged(config: bytes, valid: Callable[[str, str], bool]) -> tuple[list[bytes], list[bytes]]:
+    """What a damaged config still says: lines for the section `vault`, and sections that are none of ours."""
+    blocks: list[tuple[bytes, bytes, list[bytes]]] = [(b"", b"", [])]
+    for line in config.splitlines(keepends=True):
+        if header := _HEADER.fullmatch(line.rstrip(b"\r\n")):
+            blocks.append((header[1].lower(), header[2] or b"", [line]))
+        else:
+            blocks[-1][2].append(line)
+    is_named = any(name == b"vault" and not inner for name, inner, _ in blocks)
+    settings: list[bytes] = []
+    sections: list[bytes] = []
+    for name, inner, lines in blocks:
+        # Where the header of `vault` is gone, its lines are in whatever section came before. A remote has an id, too.
+        if not inner and (name == b"vault" or not is_named):
+            said = [match for line in lines if (match := _SETTING.fullmatch(line.rstrip(b"\r\n")))]
+            settings += [match[0] + b"\n" for match in said if valid(match[1].decode(), match[2].decode())]
+        if not name or name in _REFUSED or (not inner and name in (*_OURS, b"vault")):
+            continue
+        if not _is_read(b"".join(lines)):
+            lines = [lines[0], *(line for line in lines[1:] if _is_read(lines[0] + line))]
+        if _is_read(b"".join(lines)):
+            sections.append(b"".join(lines).rstrip() + b"\n")
+    return settings, sections
+
+
+def _is_read(config: bytes) -> bool:
+    with suppress(ToolFailed):
+        # Not in the vault: git would stop at its damaged config.
+        git(Path(os.devnull), "config", "-f", "-", "--list", stdin=config)
+        return True
+    return False
 
 
 def keep_copy(path: Path, vault: Path, disk: Disk) -> None:

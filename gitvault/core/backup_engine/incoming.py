@@ -13,10 +13,11 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, NamedTuple, Self
 
-from gitvault.core.backup_engine.reading import SNIFF, Limits, tree_mode
+from gitvault.core.backup_engine.reading import Limits, tree_mode
 from gitvault.core.interfaces import StorageManager
 from gitvault.core.models import ObjectId, Pointer, SnapshotId
 from gitvault.core.storage import pointers
+from gitvault.core.utils.kinds import is_binary
 from gitvault.core.utils.names import from_tree_name, is_harmless, is_special, to_line, tree_name
 from gitvault.core.versioning import contents, meta
 from gitvault.core.versioning.history import NO_OBJECT, Details, GitHistory, Recorded
@@ -173,7 +174,10 @@ class Incoming:
                 pointers.looks_like_pointer(data[:200])
                 or (
                     given.size > limits.inline
-                    and (b"\0" in data[:SNIFF] or os.path.splitext(os.fsdecode(name))[1].lower() in limits.binary)
+                    and (
+                        limits.is_plainly_binary(os.fsdecode(name), data)
+                        or (is_binary(data) and not self._has(object_id(b"blob", data)))
+                    )
                 )
             )
             if not large:
@@ -217,9 +221,12 @@ class Incoming:
 
     def _add(self, kind: bytes, data: bytes, oid: ObjectId | None = None) -> ObjectId:
         oid = oid or object_id(kind, data)
-        if oid not in self._pack and not self._history.objects.contains(oid):
+        if not self._has(oid):
             self._pack.add_deflated(kind, oid, len(data), deflate(data))
         return oid
+
+    def _has(self, oid: ObjectId) -> bool:
+        return oid in self._pack or self._history.objects.contains(oid)
 
     # -- snapshots -------------------------------------------------------------------------------
 

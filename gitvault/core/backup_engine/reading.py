@@ -21,14 +21,13 @@ from gitvault.core.stat_cache import Known, Stat, pack_known, racy_ns, stat_of
 from gitvault.core.storage.pointers import looks_like_pointer
 from gitvault.core.utils.attributes import is_sparse, read_xattrs
 from gitvault.core.utils.files import open_source
+from gitvault.core.utils.kinds import SNIFF, is_binary
 from gitvault.core.utils.names import is_harmless, is_special, tree_name
 from gitvault.core.versioning import meta
 from gitvault.core.versioning.objects import MODE_EXECUTABLE, MODE_FILE, object_id
 from gitvault.core.versioning.odb import ObjectStore
 from gitvault.core.versioning.packfile import PackWriter, deflate
 
-SNIFF = 8000
-"""Bytes at the start in which a NUL makes a file binary."""
 ATTEMPTS = 4
 # Before another look at a file that changed while it was read.
 _UNSTABLE_NS = 50_000_000
@@ -166,7 +165,7 @@ def tree_mode(mode: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What goes where. A file is binary when a NUL is among its first 8000 bytes, as git decides it."""
+    """What goes where."""
 
     inline: int
     """Binary files over this go to the chunk store."""
@@ -176,6 +175,10 @@ class Limits:
     """Extensions, lower case with dot, that are binary whatever their content."""
     secrets: bool = True
     """Whether to look for what seems to be a secret."""
+
+    def is_plainly_binary(self, name: str, beginning: bytes) -> bool:
+        """Whether a file over `inline` is binary by its name or its first `SNIFF` bytes, as git decides it."""
+        return b"\0" in beginning[:SNIFF] or os.path.splitext(name)[1].lower() in self.binary
 
 
 def read_stable(
@@ -301,9 +304,12 @@ class Reader:
             return None
         return self._add(data), st
 
+    def _has(self, oid: ObjectId) -> bool:
+        return oid in self.pack or bool(self._known and self._known.contains(oid))
+
     def _add(self, data: bytes) -> ObjectId:
         oid = object_id(b"blob", data)
-        if oid not in self.pack and not (self._known and self._known.contains(oid)):
+        if not self._has(oid):
             self.pack.add_deflated(b"blob", oid, len(data), deflate(data))
         return oid
 
@@ -366,10 +372,8 @@ class Reader:
         size = before.st_size
         if size > self.limits.whole:
             return Outcome(large=True)
-        if size > self.limits.inline:
-            head = _beginning(fd, SNIFF)
-            if b"\0" in head or os.path.splitext(name)[1].lower() in self.limits.binary:
-                return Outcome(large=True)
+        if size > self.limits.inline and self.limits.is_plainly_binary(name, _beginning(fd, SNIFF)):
+            return Outcome(large=True)
         last = job.attempt == ATTEMPTS - 1
         if not last and (wait := racy_ns(before, time.time_ns())):
             return NotYet(wait)
@@ -378,5 +382,8 @@ class Reader:
             return NotYet(wait)
         if len(data) > self.limits.whole or looks_like_pointer(data[:200]):
             # A user's own pointer file must come back as it is: only ours may lie in the tree.
+            return Outcome(large=True)
+        if len(data) > self.limits.inline and is_binary(data) and not self._has(object_id(b"blob", data)):
+            # What older versions took for text stays so until it changes: nothing is stored twice.
             return Outcome(large=True)
         return data, found, not wait

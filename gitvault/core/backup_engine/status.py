@@ -53,7 +53,8 @@ def path_state(places: Places, path: str, scan: bool) -> PathState:
     real = os.path.join(os.path.realpath(folder), name) if name else absolute
     project = _project(places.projects, real) or _project(places.projects, os.path.realpath(absolute))
     if project is None:
-        return _state(path, "unknown", None, "in no project; git-vault add or snapshot its folder")
+        missing = "" if os.path.lexists(absolute) else "no such file or folder, and "
+        return _state(path, "unknown", None, f"{missing}in no project; git-vault add or snapshot its folder")
     if _project(places.projects, real) is None:
         real = os.path.realpath(absolute)
     inside = os.fsencode(os.path.relpath(real, project.path)).replace(os.fsencode(os.sep), b"/")

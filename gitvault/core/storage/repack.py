@@ -17,6 +17,7 @@ from gitvault.core.storage.appender import PACK_SIZE
 from gitvault.core.storage.index import ChunkIndex, PackSummary
 from gitvault.core.storage.rounds import IDLE_LEVEL, Round, empty_trash
 from gitvault.core.utils.files import Disk
+from gitvault.core.utils.sizes import size
 
 FULL_LEVEL = 18
 """When asked for: 4 MB/s a core where it gains anything. Meshes 24 % and textures 15 % smaller than at 9."""
@@ -43,8 +44,8 @@ class StoreRepack:
     def summary(self) -> str:
         """One line for people."""
         text = (
-            f"{self.packs_before} packs of {self.bytes_before >> 20} MiB are now "
-            f"{self.packs_after} of {self.bytes_after >> 20} MiB"
+            f"{self.packs_before} packs of {size(self.bytes_before)} are now "
+            f"{self.packs_after} of {size(self.bytes_after)}"
         )
         return text + (f"; {len(self.damaged)} damaged left alone, run git-vault verify" if self.damaged else "")
 

@@ -23,6 +23,7 @@ from gitvault.core.storage.index import ChunkIndex
 from gitvault.core.storage.packs import PACK_NAME, read_table
 from gitvault.core.storage.rounds import IDLE_LEVEL, Round, empty_trash, move
 from gitvault.core.utils.files import Disk
+from gitvault.core.utils.sizes import difference
 from gitvault.errors import CorruptionError, StorageFullError
 
 # Writing a pack again pays from these shares of dead frames, and of what is wasted in live ones, on.
@@ -46,8 +47,8 @@ class StoreSweep:
 
     def summary(self) -> str:
         """One line for people."""
-        freed = (self.bytes_before - self.bytes_after) / 1e6
-        text = f"{self.packs_before} packs are now {self.packs_after}, {freed:.1f} MB less"
+        less = difference(self.bytes_before, self.bytes_after)
+        text = f"{self.packs_before} packs are now {self.packs_after}, {less}"
         return text + (f"; {self.waiting} wait for free space, sweep again then" if self.waiting else "")
 
 

@@ -10,6 +10,7 @@ Three reversible escapes, each touching only what the place cannot hold:
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 # Patterns for rare names are text, compiled when such a name comes by: all of them cost 2 ms of every start.
 _PERCENT = rb"%(?=[0-9A-Fa-f]{2})"
@@ -170,6 +171,14 @@ _TEXT_ESCAPE = r"\\x([0-9A-Fa-f]{2})"
 _TEXT_AMBIGUOUS = rb"\\(?=x[0-9A-Fa-f]{2})"
 # Also what turns the direction of text, so that `gpj.exe` would read `exe.jpg`, and what begins a new line.
 _CONTROL = "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """`` (did you mean NAME?)`` for the known name that is most like a word; empty when none is."""
+    import difflib
+
+    found = difflib.get_close_matches(word, sorted(known), n=1)
+    return f" (did you mean {found[0]}?)" if found else ""
 
 
 def to_text(raw: bytes) -> str:

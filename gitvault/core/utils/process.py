@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from gitvault.errors import NotFoundError, StorageFullError, ToolFailed, ToolMissing, ToolStopped, ToolTimeout
 
@@ -83,29 +83,21 @@ def run(
     `ok`: exit codes that are no error. `idle`: at the lowest CPU and disk priority. `stop`: asked ten times
     a second; true ends the program. `timeout`: seconds, after which it is ended with all that it started; such a
     program has no terminal to ask anything on. `variables`: set in its environment.
-    Raises ToolMissing, ToolFailed, ToolStopped, ToolTimeout, StorageFullError.
+    Raises ToolMissing, NotFoundError, ToolFailed, ToolStopped, ToolTimeout, StorageFullError.
     """
     waits = f"{command[0]}: stopped, another run waits; it goes on next time"
     if stop and stop():
         raise ToolStopped(waits)
-    environment = {**clean_environment(), **(variables or {})}
-    argv = [*(_idle_prefix() if idle else ()), *map(str, command)]
     pipe = subprocess.PIPE
-    try:
-        process = subprocess.Popen(
-            [_program(argv[0], environment), *argv[1:]],
-            stdin=pipe,
-            stdout=pipe,
-            stderr=pipe,
-            cwd=cwd,
-            env=environment,
-            umask=_UMASK,
-            start_new_session=timeout is not None,
-        )
-    except FileNotFoundError as error:
-        if cwd is not None and not cwd.is_dir():
-            raise NotFoundError(f"{cwd}: no such folder") from error
-        raise ToolMissing(f"{command[0]}: not found; install it and make sure it is on PATH") from error
+    process = _started(
+        [*(_idle_prefix() if idle else ()), *command],
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
+        cwd=cwd,
+        variables=variables,
+        start_new_session=timeout is not None,
+    )
     with process:
         given: bytes | None = stdin
         while True:
@@ -152,6 +144,29 @@ def end(process: Program) -> None:
             os.killpg(process.pid, signal.SIGKILL)
 
 
+def _started(
+    command: Sequence[str | Path],
+    *,
+    cwd: Path | None = None,
+    variables: Mapping[str, str] | None = None,
+    **options: Any,
+) -> Program:
+    """A program in a clean environment; `options`: of `Popen`. Raises ToolMissing, NotFoundError for the folder."""
+    environment = {**clean_environment(), **(variables or {})}
+    try:
+        return subprocess.Popen(
+            [_program(str(command[0]), environment), *map(str, command[1:])],
+            cwd=cwd,
+            env=environment,
+            umask=_UMASK,
+            **options,
+        )
+    except FileNotFoundError as error:
+        if cwd is not None and not cwd.is_dir():
+            raise NotFoundError(f"{cwd}: no such folder") from error
+        raise ToolMissing(f"{command[0]}: not found; install it and make sure it is on PATH") from error
+
+
 def _program(name: str, environment: Mapping[str, str]) -> str:
     """What to run for a name. Windows would look in the current folder: there, the file that PATH leads to."""
     if sys.platform != "win32" or os.path.dirname(name):
@@ -162,25 +177,18 @@ def _program(name: str, environment: Mapping[str, str]) -> str:
 
 
 def _python() -> tuple[list[str], dict[str, str]]:
-    """How to start this Python, and its environment: it imports the package this process did, wherever that is.
+    """How to start this Python, and with what variables: it imports the package this process did, wherever that is.
 
     `-P`: a module of the folder one stands in, such as a project's `json.py`, is not for us.
     """
-    environment = clean_environment()
-    environment["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
-    return [sys.executable, "-P"], environment
+    return [sys.executable, "-P"], {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
 
 
-def start_python(module: str, arguments: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+def start_python(module: str, arguments: Sequence[str] = ()) -> Program:
     """A worker: this Python running `module`, spoken to through its standard input and output."""
-    python, environment = _python()
-    return subprocess.Popen(
-        [*python, "-m", module, *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=environment,
-        umask=_UMASK,
-    )
+    python, variables = _python()
+    command = [*python, "-m", module, *arguments]
+    return _started(command, variables=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
 def start(
@@ -188,22 +196,12 @@ def start(
 ) -> Program:
     """A program that is spoken to through its standard input and output, without a terminal; `end` ends it.
 
-    `variables`: added to its environment. It goes by itself when this process does. Raises ToolMissing.
+    `variables`: added to its environment. It goes by itself when this process does. Raises ToolMissing, NotFoundError.
     """
-    environment = {**clean_environment(), **(variables or {})}
-    try:
-        return subprocess.Popen(
-            [_program(str(command[0]), environment), *map(str, command[1:])],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd=cwd,
-            env=environment,
-            umask=_UMASK,
-            start_new_session=True,
-        )
-    except FileNotFoundError as error:
-        raise ToolMissing(f"{command[0]}: not found; install it and make sure it is on PATH") from error
+    pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
+    return _started(
+        command, cwd=cwd, variables=variables, stdin=pipe, stdout=pipe, stderr=nowhere, start_new_session=True
+    )
 
 
 @contextlib.contextmanager
@@ -214,20 +212,8 @@ def reading(command: Sequence[str | Path]) -> Iterator[BinaryIO]:
     """
     import tempfile
 
-    environment = clean_environment()
     with tempfile.TemporaryFile() as said:
-        try:
-            process = subprocess.Popen(
-                [_program(str(command[0]), environment), *map(str, command[1:])],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=said,
-                env=environment,
-                umask=_UMASK,
-                bufsize=_PIPE,
-            )
-        except FileNotFoundError as error:
-            raise ToolMissing(f"{command[0]}: not found; install it and make sure it is on PATH") from error
+        process = _started(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said, bufsize=_PIPE)
         with process:
             assert process.stdout
             if sys.platform == "linux":
@@ -393,25 +379,20 @@ def start_detached(arguments: Sequence[str]) -> None:
     start_idle(arguments, None)
 
 
-def start_idle(arguments: Sequence[str], output: BinaryIO | None) -> subprocess.Popen[bytes]:
+def start_idle(arguments: Sequence[str], output: BinaryIO | None) -> Program:
     """Start this Python with `arguments` at idle priority, out of reach of this terminal's signals.
 
     What it prints, errors too, goes to the file `output`, or nowhere.
     """
-    options: dict[str, object] = (
-        {"creationflags": 0x00000008 | 0x00000040} if sys.platform == "win32" else {"start_new_session": True}
-    )
-    python, environment = _python()
-    started: subprocess.Popen[bytes] = subprocess.Popen(
+    python, variables = _python()
+    return _started(
         [*_idle_prefix(), *python, *arguments],
+        variables=variables,
         stdin=subprocess.DEVNULL,
         stdout=output or subprocess.DEVNULL,
         stderr=output or subprocess.DEVNULL,
-        env=environment,
-        umask=_UMASK,
-        **options,  # type: ignore[call-overload]
+        **{"creationflags": 0x00000008 | 0x00000040} if sys.platform == "win32" else {"start_new_session": True},
     )
-    return started
 
 
 def _idle_prefix() -> tuple[str, ...]:

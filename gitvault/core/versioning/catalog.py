@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gitvault.core.models import ObjectId, Project
-from gitvault.core.utils.names import ref_component, to_line
+from gitvault.core.utils.names import near, ref_component, to_line
 from gitvault.core.versioning.history import GitHistory
 from gitvault.errors import CorruptionError, ExistsError, GitVaultError, NotFoundError
 
@@ -53,9 +53,11 @@ def save(history: GitHistory, projects: Iterable[Project], why: str) -> None:
 
 def get(history: GitHistory, name: str, host: str) -> Project:
     """The project of this name, that of the machine if there are several. Raises NotFoundError."""
-    found = [project for project in load(history) if project.name == name]
+    known = load(history)
+    found = [project for project in known if project.name == name]
     if not found:
-        raise NotFoundError(f"{name}: no such project; git-vault projects lists them")
+        like = near(name, {project.name for project in known})
+        raise NotFoundError(f"{name}: no such project{like}; git-vault projects lists them")
     return next((project for project in found if project.host == host), found[0])
 
 
@@ -150,7 +152,7 @@ def edit(history: GitHistory, names: Collection[str], change: Edit, host: str, n
     live = {project.name for project in held if not project.removed}
     for name in names:
         if name not in live:
-            raise NotFoundError(f"{_shown(name)}: no such project; git-vault projects lists them")
+            raise NotFoundError(f"{_shown(name)}: no such project{near(name, live)}; git-vault projects lists them")
     changed = [
         change.applied(project, host, now) if project.name in names and not project.removed else project
         for project in held

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from gitvault.core.models import ObjectId, SnapshotId
 from gitvault.core.utils.dates import parse as parse_date
+from gitvault.core.utils.names import near
 from gitvault.core.versioning.objects import decode_commit
 from gitvault.errors import AmbiguousError, NotFoundError
 
@@ -41,7 +42,8 @@ def _base(history: GitHistory, name: str, now: datetime) -> ObjectId:
         return tip
     if match := re.fullmatch(r"(.+)@\{(.+)\}", name):
         if not history.tip(match[1]):
-            raise NotFoundError(f"{match[1]}: no such project; git-vault projects lists them")
+            like = near(match[1], history.projects())
+            raise NotFoundError(f"{match[1]}: no such project{like}; git-vault projects lists them")
         when = _date(match[2], name, now)
         found = _newest(history, match[1], when)
         if not found:
@@ -59,9 +61,8 @@ def _base(history: GitHistory, name: str, now: datetime) -> ObjectId:
     try:
         when = parse_date(name, now, end=True)
     except ValueError:
-        raise NotFoundError(
-            f"{name}: no such project, snapshot, milestone or date; git-vault log and git-vault projects list them"
-        ) from None
+        known = f"project, snapshot, milestone or date{near(name, history.projects())}"
+        raise NotFoundError(f"{name}: no such {known}; git-vault log and git-vault projects list them") from None
     dated = {project: found for project in history.projects() if (found := _newest(history, project, when))}
     if len(dated) == 1:
         return next(iter(dated.values()))

@@ -21,6 +21,7 @@ from gitvault.core.interfaces import Progress
 from gitvault.core.models import ObjectId
 from gitvault.core.utils.files import Disk
 from gitvault.core.utils.process import git
+from gitvault.core.utils.sizes import difference
 from gitvault.core.versioning.odb import ObjectStore
 from gitvault.core.versioning.packreader import Pack
 from gitvault.core.versioning.refs import RefStore
@@ -56,8 +57,8 @@ class RepackReport:
 
     def summary(self) -> str:
         """One line for people."""
-        saved = (self.bytes_before - self.bytes_after) / 1e6
-        return f"{self.packs_before} packs became {self.packs_after}, {saved:.1f} MB less in {self.seconds:.1f} s"
+        less = difference(self.bytes_before, self.bytes_after)
+        return f"{self.packs_before} packs became {self.packs_after}, {less}, in {self.seconds:.1f} s"
 
 
 @dataclass(frozen=True, slots=True)

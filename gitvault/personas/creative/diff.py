@@ -113,6 +113,8 @@ def compare_snapshots(
     What cannot be read is told in `problem`. Raises NotFoundError, CorruptionError, ToolMissing.
     """
     found = vault.get_version_diff(a, b)
+    if path and not any(_is_in(vault, side, path) for side in (a, b)):
+        raise NotFoundError(f"{to_line(path)}: in neither snapshot; git-vault ls {b} lists the newer")
 
     def within(paths: Collection[bytes]) -> list[bytes]:
         return [one for one in paths if not path or one == path or one.startswith(path + b"/")]
@@ -124,6 +126,8 @@ def compare_snapshots(
         return target
 
     def every() -> list[bytes]:
+        if not _is_in(vault, b, path):
+            return []
         return [entry.path for entry in vault.entries(b, path, recursive=True) if entry.kind == "file"]
 
     def has_content(path: bytes) -> bool:
@@ -132,6 +136,14 @@ def compare_snapshots(
     moved = [(move.source, move.target) for move in found.moved if within((move.target,))]
     sides = _Sides(within(found.added), within(found.changed), within(found.deleted), moved, every, fetch, has_content)
     yield from _all(sides, folder)
+
+
+def _is_in(vault: Vault, snapshot: str, path: bytes) -> bool:
+    try:
+        next(iter(vault.entries(snapshot, path)), None)
+        return True
+    except NotFoundError:
+        return False
 
 
 # ------------------------------------------------------------------------------------ one by one

@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 def hasher(vault: Vault) -> Callable[[str], str]:
     """What makes 32 hex digits of a player's name or id. Draws the key when the vault has none."""
     if not vault.config.player_key:
-        # Somebody else may have drawn it since it was read.
-        vault.__dict__.pop("config", None)
-    if not vault.config.player_key:
-        settings.set(vault.path, "vault.playerKey", secrets.token_hex(32), disk=vault.disk)
+        # Somebody else may have drawn it since it was read, or be about to.
+        drawn = settings.assign("vault.playerKey", [secrets.token_hex(32)])
+        settings.edit(vault.path, *drawn, unless="vault.playerKey", disk=vault.disk)
         vault.__dict__.pop("config", None)
     keyed = hmac.new(bytes.fromhex(vault.config.player_key), digestmod=hashlib.sha256)
 

@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from gitvault.core.models import Project
-from gitvault.core.utils.names import to_line
+from gitvault.core.utils.names import near, to_line
 from gitvault.errors import GitVaultError, NotFoundError
 
 KEYS: dict[str, Callable[[Project], tuple[str, ...]]] = {
@@ -53,7 +53,8 @@ def select(projects: Sequence[Project], words: Sequence[str], *, home: str = "")
     for word in read:
         plain = word.key == "name" and not word.turned and not re.search(r"[*?\[]", word.value)
         if plain and not any(_like(project.name, word.value) for project in projects):
-            raise NotFoundError(f"{_shown(word.value)}: no such project; git-vault projects lists them")
+            like = near(word.value, {project.name for project in projects})
+            raise NotFoundError(f"{_shown(word.value)}: no such project{like}; git-vault projects lists them")
     names = [word for word in read if word.key == "name" and not word.turned]
     others = [word for word in read if word not in names]
     related: dict[str, set[str]] = {}

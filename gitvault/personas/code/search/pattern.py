@@ -115,6 +115,7 @@ def _compiled(expression: str, asked: str, ignore_case: bool, *, bytewise: bool 
         return re2.compile(f"(?m){expression}".encode("utf-8", "surrogateescape"), options)
     except re2.error as error:
         said = error.args[0].decode() if isinstance(error.args[0], bytes) else str(error)
+        said = said.replace("(?m)", "", 1)
         hint = "" if "perl operator" not in said and "escape" not in said else "; looking around and \\1 are not known"
         raise GitVaultError(f"{asked}: no regular expression: {said}{hint}; -F searches for the text itself") from error
 

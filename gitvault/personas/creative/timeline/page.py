@@ -8,6 +8,7 @@ from html import escape
 from itertools import groupby
 
 from gitvault.core.utils.names import one_line
+from gitvault.core.utils.sizes import size
 from gitvault.formats.thumbnails import lightest
 from gitvault.personas.creative.timeline import Version
 from gitvault.personas.creative.timeline.cards import Card, cards
@@ -118,7 +119,7 @@ def _file(card: Card, before: dict[bytes, bytes]) -> Iterator[str]:
         share = difference(earlier, version.fingerprint)
         facts.append(f"{share:.0%} of the picture" if share else "nothing that one sees at this size")
     if version.changed != "deleted":
-        facts.append(_size(card.size))
+        facts.append(size(card.size))
     yield f"<figcaption><b>{_text(card.name)}</b><br>{_text(', '.join(facts))}"
     if version.reason:
         yield f'<p class="dim">no picture: {_text(version.reason)}</p>'
@@ -153,15 +154,6 @@ def _at(lane: int) -> int:
 
 def _time(version: Version) -> str:
     return f"<time>{version.time.astimezone():%Y-%m-%d %H:%M}</time>"
-
-
-def _size(size: int) -> str:
-    amount = float(size)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if amount < 1024 or unit == "GiB":
-            break
-        amount /= 1024
-    return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
 
 
 def _text(text: str) -> str:
