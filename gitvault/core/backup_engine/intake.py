@@ -26,7 +26,7 @@ import msgpack
 from gitvault.core.backup_engine.reading import Batch, Limits, Outcome, Reader, Slice
 from gitvault.core.stat_cache import Stat
 from gitvault.core.utils.files import Disk
-from gitvault.core.utils.process import start_worker
+from gitvault.core.utils.process import start_python, twin
 from gitvault.core.versioning.odb import ObjectStore
 from gitvault.core.versioning.packfile import NewPack, PackWriter
 from gitvault.errors import GitVaultError, StorageFullError
@@ -170,7 +170,7 @@ class _Worker:
     """One worker process and the thread that listens to it."""
 
     def __init__(self, settings: dict[str, object], done: queue.SimpleQueue[_Done | GitVaultError]) -> None:
-        self._process = start_worker(_work, "gitvault.core.backup_engine.intake")
+        self._process = twin(_work) or start_python("gitvault.core.backup_engine.intake")
         self._done = done
         self._batch: list[Slice] = []
         self._files = self._bytes = 0
@@ -293,13 +293,13 @@ def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
         _send(replies, ("full", str(error)))
 
 
-def _work(requests: IO[bytes], replies: IO[bytes]) -> None:
+def _work() -> None:
     # Ctrl-C reaches every process of the terminal; the parent decides what becomes of this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # It makes no garbage and ends soon.
     gc.disable()
-    serve(requests, replies)
+    serve(sys.stdin.buffer, sys.stdout.buffer)
 
 
 if __name__ == "__main__":
-    _work(sys.stdin.buffer, sys.stdout.buffer)
+    _work()
