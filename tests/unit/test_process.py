@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import os
@@ -13,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import pytest
 
@@ -152,55 +150,6 @@ def test_a_worker_imports_the_same_package() -> None:
     assert worker.returncode is not None
 
 
-def _echo(requests: BinaryIO, replies: BinaryIO) -> None:
-    replies.write(b"%d %o: " % (os.getpid(), os.umask(0)) + requests.read())
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="processes are copied on Linux only")
-def test_a_worker_is_a_copy_of_this_process_without_its_files(tmp_path: Path) -> None:
-    import fcntl
-
-    with (tmp_path / "lock").open("w") as held, contextlib.ExitStack() as stack:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        first, second = (process.start_worker(_echo, "gitvault.core.backup_engine.intake") for _ in range(2))
-        stack.callback(second.wait)
-        stack.callback(second.kill)
-        assert isinstance(first, process.Copy)
-        assert isinstance(second, process.Copy)
-        # The second has neither this lock nor the pipe that the first one waits at.
-        held.close()
-        with (tmp_path / "lock").open("w") as again:
-            for _ in range(600):
-                with contextlib.suppress(BlockingIOError):
-                    fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                time.sleep(0.05)
-            else:
-                raise AssertionError("a worker holds the lock of a file that its parent has closed")
-        first.stdin.write(b"asked")
-        first.stdin.close()
-        pid, umask, said = first.stdout.read().split()
-        assert (umask, said) == (b"77:", b"asked")
-        assert int(pid) != os.getpid()
-        first.wait()
-        first.kill()
-        with pytest.raises(ProcessLookupError):
-            os.kill(int(pid), 0)
-
-
-def test_beside_threads_a_worker_is_a_new_python() -> None:
-    stop = threading.Event()
-    other = threading.Thread(target=stop.wait)
-    other.start()
-    try:
-        worker = process.start_worker(_echo, "gitvault.core.backup_engine.intake")
-        assert isinstance(worker, subprocess.Popen)
-        worker.communicate(b"", timeout=120)
-    finally:
-        stop.set()
-        other.join()
-
-
 def test_what_is_detached_outlives_the_call(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     process.start_detached(["-c", f"open({str(mark)!r}, 'w').write('done')"])
@@ -269,7 +218,7 @@ made_before = ["in memory"]
 def work():
     said = {"asked": sys.stdin.readline(), "memory": made_before, "git": os.environ.get("GIT_DIR"),
             "open": [n for n in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{n}")],
-            "ends": signal.getsignal(signal.SIGTERM) == signal.SIG_DFL}
+            "ends": signal.getsignal(signal.SIGTERM) == signal.SIG_DFL, "umask": os.umask(0)}
     print(json.dumps(said), flush=True)
     sys.stdin.read()
 
@@ -285,6 +234,12 @@ waiting = threading.Event()
 thread = threading.Thread(target=waiting.wait)
 thread.start()
 print(one())
+thread.name = process.FORK_SAFE
+with one() as first, one() as second:
+    # The other has not the pipe that this one waits at.
+    first.stdin.close()
+    first.wait()
+    second.kill()
 waiting.set()
 """
 
@@ -300,5 +255,6 @@ def test_a_twin_has_the_memory_of_its_process_and_none_of_its_files_and_is_not_m
     told, beside_a_thread = found.stdout.splitlines()
     said = json.loads(told)
     assert (said["asked"], said["memory"], said["git"], said["ends"]) == ("hello\n", ["in memory"], None, True)
+    assert said["umask"] == 0o077
     assert sorted(said["open"]) == ["0", "1", "2"]
     assert beside_a_thread == "None"

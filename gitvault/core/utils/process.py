@@ -231,7 +231,7 @@ def twin(work: Callable[[], object]) -> Twin | None:
     There 0 and 1 are the pipes to here. It starts 60 ms sooner than `start_python`, with all modules imported. None
     where that is not safe: elsewhere than on Linux, and beside other threads, also those that a library started.
     """
-    if not _may_copy():
+    if not _may_copy() or len(os.listdir("/proc/self/task")) > threading.active_count():
         return None
     asked, told = os.pipe(), os.pipe()
     child = os.fork()
@@ -262,10 +262,8 @@ def twin(work: Callable[[], object]) -> Twin | None:
 
 def _may_copy() -> bool:
     """Whether a copy of this process would find no lock that a thread it has not holds."""
-    if sys.platform != "linux":
-        return False
-    safe = sum(thread.name.startswith(FORK_SAFE) for thread in threading.enumerate())
-    return len(os.listdir("/proc/self/task")) <= 1 + safe
+    others = [thread for thread in threading.enumerate() if not thread.name.startswith(FORK_SAFE)]
+    return sys.platform == "linux" and len(others) <= 1
 
 
 def start(
