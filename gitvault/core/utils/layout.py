@@ -86,7 +86,8 @@ def is_vault(path: Path) -> bool:
 
 def is_damaged(path: Path) -> bool:
     """Whether a folder was a vault with something in it, and its `HEAD` or `config` is not what it was."""
-    return not is_vault(path) and (path / "chunks").is_dir() and any((path / "objects" / "pack").glob("*.pack"))
+    # `is_dir` raises where one may not look.
+    return not is_vault(path) and os.path.isdir(path / "chunks") and any((path / "objects" / "pack").glob("*.pack"))
 
 
 def disk_usage(vault: Path) -> int:
