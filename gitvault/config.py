@@ -269,7 +269,10 @@ def load(vault: Path) -> Config:
         listing = process.git(vault, "config", "-z", "--list", "--show-origin")
     except ToolFailed as error:
         # git itself names the file and the line.
-        raise ConfigError(f"{vault}: {' '.join(error.stderr.split()) or error}") from error
+        said = " ".join(error.stderr.split()) or str(error)
+        # It may be the user's own file, too.
+        hint = "; git-vault verify --repair writes it anew" if os.fspath(vault / "config") in said else ""
+        raise ConfigError(f"{vault}: {said}{hint}") from error
     fields = listing.decode("utf-8", "surrogateescape").split("\0")
     rows: list[tuple[str, str, str | None]] = []
     for origin, pair in zip(fields[::2], fields[1::2], strict=False):

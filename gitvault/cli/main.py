@@ -7,6 +7,7 @@ that verb is run, and packages are asked for verbs only when the word is not one
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import re
 import sys
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from gitvault.cli import render
 from gitvault.cli.arguments import filled
-from gitvault.errors import ConfigError, GitVaultError, NotFoundError, VaultNotFound
+from gitvault.errors import ConfigError, GitVaultError, NotFoundError, StorageFullError, VaultNotFound
 
 if TYPE_CHECKING:
     from gitvault.cli.progress import Bar
@@ -109,8 +110,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except OSError as error:
         _traceback(debug)
-        render.say(render.error_text(error))
-        return GitVaultError.exit_code
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        render.say(render.error_text(error) + ("; free some space and run again" if full else ""))
+        return StorageFullError.exit_code if full else GitVaultError.exit_code
     except Exception as error:  # a bug; people get a line, whoever mends it gets the traceback
         _traceback(debug)
         render.say(f"internal error: {type(error).__name__}: {error}; run again with --debug and report what it prints")

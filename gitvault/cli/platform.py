@@ -211,7 +211,7 @@ def _summary(count: int, hidden: int) -> Iterator[str]:
     if not count:
         yield "the same"
     elif hidden:
-        yield f"{render.plural(hidden, 'difference')} more, as expected; --all lists them"
+        yield f"{hidden:,} more {'difference' if hidden == 1 else 'differences'}, as expected; --all lists them"
 
 
 def _drift(session: Session, arguments: Namespace) -> Answer:

@@ -30,7 +30,8 @@ def _configure(parser: ArgumentParser) -> None:
     parser.add_argument("action", choices=_ACTIONS, metavar="ACTION", help=actions)
     parser.add_argument("words", metavar="ID|BUILD", type=filled(str), nargs="*", help="a session, or all of a build")
     parser.add_argument("--project", metavar="P", type=filled(str), help="of this project")
-    parser.add_argument("--build", metavar="B", type=filled(str), help="record: the build; list: of this build")
+    what = "record: the build, where the session does not say; list: of this build"
+    parser.add_argument("--build", metavar="B", type=filled(str), help=what)
     parser.add_argument("--platform", metavar="N", type=filled(str), help="record: what it ran on")
     parser.add_argument("--player", metavar="WHO", type=filled(str), help="record: kept as a hash only")
     parser.add_argument("--meta", metavar="K=V", type=pair, action="append", default=[], help="record: a setting")

@@ -119,7 +119,8 @@ def _changed(session: Session, found: Sequence[str], edit: Edit) -> Answer:
 
 
 def _line(project: Project) -> str:
-    said = (project.client, project.stack, project.phase, *project.tags)
+    related = (f"{kind} {other}" for kind, other in project.relations)
+    said = (project.client, project.stack, project.phase, *project.tags, *related)
     facts = ", ".join(render.line(word) for word in said if word)
     state = " (archived)" if project.archived else ""
     return f"{render.line(project.name)}: {render.line(project.path)}{f'; {facts}' if facts else ''}{state}"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from gitvault.cli import render
 from gitvault.cli.arguments import count, disk_path, filled, names, wrong
 from gitvault.cli.care import share, verify_document, verify_lines
-from gitvault.errors import CorruptionError, GitVaultError, LockedError, NotFoundError
+from gitvault.errors import ConfigError, CorruptionError, GitVaultError, LockedError, NotFoundError
 from gitvault.personas.base import Answer, Session, Verb
 
 if TYPE_CHECKING:
@@ -56,6 +56,15 @@ def _run(session: Session, arguments: Namespace) -> Answer:
     return _ACTIONS[arguments.action](session, arguments)
 
 
+def _git_reaches(url: str) -> bool:
+    """Whether git knows what to do with SCHEME://..., itself or by a helper that is installed."""
+    import shutil
+
+    head = url.partition("://")[0]
+    own = ("ssh", "git", "http", "https", "ftp", "ftps", "git+ssh", "ssh+git")
+    return head in own or "::" in head or shutil.which(f"git-remote-{head}") is not None
+
+
 def _add(session: Session, arguments: Namespace) -> Answer:
     from gitvault.remotes import settings
     from gitvault.remotes.opening import open_remote
@@ -67,6 +76,9 @@ def _add(session: Session, arguments: Namespace) -> Answer:
         url = os.fspath(folder_of(url))
     elif "://" in url:
         checked(url)
+        if scheme == "git" and not _git_reaches(url):
+            head = render.line(url.partition("://")[0])
+            raise ConfigError(f"{head}://: expected s3://, gs://, az://, sftp://, a folder, or a URL of git")
     if arguments.chunks and scheme != "git":
         raise wrong("--chunks goes with a URL of git")
     if scheme == "git" and (arguments.encrypt or arguments.identity or arguments.retain):

@@ -6,6 +6,7 @@ It is valid for exactly one snapshot and may always be deleted.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 import sys
@@ -157,8 +158,12 @@ class StatCache:
         # A damaged file is made anew; where none can be written there is one for this run.
         for _ in range(2):
             try:
-                with contextlib.suppress(FileNotFoundError, PermissionError):
+                try:
                     create_private(self.file)
+                except OSError as error:
+                    # What is there can be read also where nothing can be written.
+                    if error.errno not in (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS):
+                        raise
                 return _database(self.file)
             except (*_DAMAGE, OSError):
                 with contextlib.suppress(OSError):

@@ -26,7 +26,7 @@ from gitvault.core.utils import process
 from gitvault.errors import ToolFailed, without_passwords
 from gitvault.moving import tar
 from gitvault.moving.listing import Listing, differences
-from gitvault.moving.source import Copy
+from gitvault.moving.source import Copy, expect_folder
 
 _FORM = "{id}{start}{hostname}{username}{comment}{command_line}"
 _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "symlink"}
@@ -84,6 +84,7 @@ class BorgSource:
 
     def copies(self) -> Sequence[Copy]:
         """See Source."""
+        expect_folder(self._repository)
         found: list[Copy] = []
         with _plainly():
             listed = json.loads(process.run(self._command("list", "--json", "--format", _FORM, self._repository)))

@@ -25,7 +25,7 @@ from gitvault.core.utils.attributes import read_xattrs
 from gitvault.errors import CorruptionError, without_passwords
 from gitvault.moving import tar
 from gitvault.moving.listing import Listing, differences
-from gitvault.moving.source import Copy
+from gitvault.moving.source import Copy, expect_folder
 
 # Seconds, measured with restic 0.14: starting it, a file or a byte read, a file compared with one pattern.
 _PER_FILE, _PER_BYTE, _PER_MATCH = 60e-6, 1 / 250e6, 0.4e-6
@@ -58,6 +58,7 @@ class ResticSource:
 
     def copies(self) -> Sequence[Copy]:
         """See Source."""
+        expect_folder(self._repository)
         found: list[Copy] = []
         for said in json.loads(process.run(self._command("snapshots", "--json"))) or ():
             paths = [str(path) for path in said["paths"]]

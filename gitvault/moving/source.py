@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -9,6 +10,7 @@ from typing import BinaryIO, Protocol
 
 from gitvault.core.backup_engine.incoming import Changes, Given
 from gitvault.core.models import Problem
+from gitvault.errors import NotFoundError
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,12 @@ class Copy:
     tags: Sequence[str] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
     """More that is said of it, by keys without their kind."""
+
+
+def expect_folder(repository: str) -> None:
+    """Raises NotFoundError for the repository of another program that is a folder and is not there."""
+    if ":" not in repository and not os.path.isdir(repository):
+        raise NotFoundError(f"{os.path.abspath(repository)}: no such folder")
 
 
 class Source(Protocol):

@@ -61,6 +61,9 @@ class Opened:
         vault = cls(path, **options)  # type: ignore[arg-type]
         if wrong := layout.misplaced(vault.path):
             raise GitVaultError(f"{wrong}; nothing in a vault may lead out of it")
+        if layout.is_damaged(vault.path):
+            mend = f"git-vault --vault {vault.path} verify --repair"
+            raise VaultNotFound(f"{vault.path}: its HEAD or its config is damaged or gone; write it anew with: {mend}")
         if not is_vault(vault.path):
             raise VaultNotFound(f"{vault.path}: not a vault; make one with: git-vault --vault {vault.path} init")
         _ = vault.config

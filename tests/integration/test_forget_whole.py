@@ -193,7 +193,12 @@ def test_copies_of_git_lfs_that_stay_are_told_also_when_it_is_done(vault: Vault,
     [copy] = work.rglob("lfs/objects/*/*/*")
     would = said(vault, "key.bin")
     assert os.fsencode(copy.relative_to(work)) in would[b".git"]
-    assert said(vault, "key.bin", yes=True) == would
+    told = called(["--vault", str(vault.path), "forget", "--path", "key.bin", "--yes"], tmp_path)
+    assert told.returncode == 1 and os.fsdecode(copy.relative_to(work)) in told.stdout
+    assert "copies of git-lfs go by their own paths, as they stand here; with --repositories" in told.stdout
+    # The way out.
+    assert said(vault, *map(os.fsdecode, would[b".git"]), yes=True).keys() <= {b".git"}
+    assert not [entry for entry in vault.entries("shop", recursive=True) if entry.path.endswith(copy.name.encode())]
 
 
 def test_a_pack_of_nothing_else_goes_and_a_bare_project_too(vault: Vault, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from gitvault.moving.export import export
 from gitvault.moving.folders import FolderSource
 from gitvault.moving.move_in import KEY, move_in
 from gitvault.moving.restic import ResticSource
+from gitvault.moving.source import expect_folder
 from gitvault.vault import Vault
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -408,8 +409,10 @@ def test_no_repository_or_a_wrong_password_is_one_line(
     secrets(monkeypatch, folder)
     monkeypatch.setenv("RESTIC_CACHE_DIR", str(tmp_path / "cache"))
     done = command("import", kind, tmp_path / "none")
-    assert done.returncode == 128
-    assert len(done.stderr.splitlines()) == 1
+    assert (done.returncode, done.stderr) == (128, f"git-vault: {tmp_path / 'none'}: no such folder\n")
+    with pytest.raises(NotFoundError):
+        expect_folder(str(tmp_path / "none"))
+    expect_folder("sftp:host:/none")
     monkeypatch.setenv("RESTIC_PASSWORD", "wrong")
     monkeypatch.setenv("BORG_PASSPHRASE", "wrong")
     done = command("import", kind, folder / "repo")

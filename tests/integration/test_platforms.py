@@ -88,7 +88,7 @@ def test_the_command(lantern: Path, tmp_path: Path, command: Run) -> None:
         "kind": "different",
     }
     lines = command("platform", "compare", "pc", "mobile").stdout
-    assert "1280" in lines and "5 differences more, as expected; --all lists them" in lines
+    assert "1280" in lines and "5 more differences, as expected; --all lists them" in lines
     assert (
         "unique_name" not in lines and "unique_name" in command("platform", "compare", "pc", "mobile", "--all").stdout
     )

@@ -148,6 +148,7 @@ def test_relations_are_found_from_both_ends_and_follow_a_rename(
 ) -> None:
     [done] = ask("projects", "relate", "api", "succeeds", "shop")
     assert done["relations"] == [{"kind": "succeeds", "project": "shop"}]
+    assert "succeeds shop" in command("projects", "relate", "api", "succeeds", "shop").stdout
     ask("projects", "relate", "api", "shares-code-with", "blog")
     assert [one["name"] for one in ask("projects", "related:shop")] == ["api"]
     assert [one["name"] for one in ask("projects", "related:api")] == ["blog", "shop"]

@@ -543,6 +543,9 @@ def test_wrong_usage(command, tmp_path: Path) -> None:  # type: ignore[no-untype
         assert command(*words).returncode == 129
     added = command("remote", "add", "hub", "https://host/x.git", "--chunks", "off")
     assert (added.returncode, "large files go to off" in added.stdout) == (0, True)
+    mistyped = command("remote", "add", "cloud", "ss3://bucket/vault")
+    assert (mistyped.returncode, "ss3://: expected s3://, gs://" in mistyped.stderr) == (128, True)
+    assert "cloud" not in command("remote", "list").stdout
 
 
 def test_a_place_that_does_not_list_cannot_be_pruned(one: Vault, place: Counted, monkeypatch) -> None:  # type: ignore[no-untyped-def]

@@ -25,6 +25,7 @@ from gitvault.core.backup_engine.verify import verify_vault
 from gitvault.core.models import Defect, Repair, SnapshotId, VerifyReport
 from gitvault.core.storage.store import ChunkStore
 from gitvault.core.utils.files import Disk, NewFile
+from gitvault.core.utils.layout import is_damaged
 from gitvault.core.versioning import catalog, losses, records
 from gitvault.core.versioning.contents import find
 from gitvault.core.versioning.history import LOST, OPERATIONS, GitHistory, raw
@@ -360,6 +361,18 @@ def test_settings_survive_a_damaged_config(plain: Saved, tmp_path: Path) -> None
     assert mend_frame(tmp_path, lambda *_: True, Disk()) == []
     keep_copy(tmp_path / "missing", tmp_path, Disk())
     assert Vault.mend(tmp_path) == [] and not (tmp_path / "HEAD").exists()
+
+
+@pytest.mark.parametrize("name", ["HEAD", "config"])
+def test_a_vault_whose_frame_is_gone_is_not_taken_for_none(name: str, plain: Saved, tmp_path: Path) -> None:
+    path = tmp_path / "damaged.git"
+    shutil.copytree(plain.vault, path)
+    (path / name).unlink()
+    assert is_damaged(path)
+    with pytest.raises(VaultNotFound, match=f"gone; write it anew with: git-vault --vault {path} verify --repair"):
+        Vault.open(path)
+    Vault.mend(path)
+    assert not is_damaged(path)
 
 
 SECTIONS = """\

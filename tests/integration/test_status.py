@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from trees import write
 
+from gitvault.core import stat_cache
 from gitvault.core.backup_engine import status
 from gitvault.core.models import PathState, SnapshotId
 from gitvault.core.utils.files import open_source
@@ -243,3 +245,15 @@ def test_without_the_cache_files_are_compared_by_content(vault: Vault, project: 
     found = state(vault, project)
     assert found.state == "unknown"
     assert "next snapshot" in found.reason or "--scan" in found.reason
+
+
+def test_a_vault_on_a_read_only_medium_knows_what_was_seen(
+    vault: Vault, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault.create_snapshot(project)
+
+    def refused(path: Path) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(stat_cache, "create_private", refused)
+    assert brief(vault, project)[0] == "saved"

@@ -805,6 +805,7 @@ ERRORS = [
     (errors.ToolMissing("t"), 128),
     (errors.ToolFailed("git gc", 3, "one\ntwo"), 128),
     (PermissionError(13, "Permission denied", "/v"), 128),
+    (OSError(28, "No space left on device", "/v"), 12),
     (KeyboardInterrupt(), main.INTERRUPTED),
     (ZeroDivisionError("division\nby zero"), 128),
 ]

@@ -84,6 +84,12 @@ def is_vault(path: Path) -> bool:
     return (path / "HEAD").is_file() and re.search(r"(?mi)^\s*formatVersion\s*=", text) is not None
 
 
+def is_damaged(path: Path) -> bool:
+    """Whether a folder was a vault with something in it, and its `HEAD` or `config` is not what it was."""
+    # `is_dir` raises where one may not look.
+    return not is_vault(path) and os.path.isdir(path / "chunks") and any((path / "objects" / "pack").glob("*.pack"))
+
+
 def disk_usage(vault: Path) -> int:
     """Bytes that a vault's files occupy, caches and the reserve left out."""
     total = 0
