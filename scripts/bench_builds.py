@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import statistics
+import struct
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +13,7 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
+import numpy as np
 from bench_data import MIB
 from bench_rows import OURS
 from bench_stories import Bench, ours, say
@@ -24,6 +26,10 @@ _FRAMES, _EVENTS, _SECONDS = 50, 20, 30
 _SETTINGS, _SECTIONS = 5000, 50
 _ENGINES = ("project.godot", "ProjectSettings/ProjectSettings.asset", "*.uproject")
 _DIFFERENT = 1
+_TEXTURES, _SIDE, _HEADER = 32, 1448, 18
+"""So many, of so many pixels a side: 8 MiB each; bytes of a TGA's header."""
+_CHANGED = 60e6
+"""Bytes of changed files that a second is to take."""
 
 
 def milestones(bench: Bench) -> None:
@@ -59,6 +65,50 @@ def releases(bench: Bench) -> None:
         tool.save(source)
     if bench.wants("milestone-verify"):
         bench.alternate("milestone-verify", {OURS: partial(create, "--verify", factor=5e9 / size)}, bench.repeat)
+
+
+def textures(bench: Bench) -> None:
+    """Uncompressed textures, all of them edited: a square of 2 % of each, so that every file has changed."""
+    source = bench.workdir / "source"
+    shutil.rmtree(source, ignore_errors=True)
+    source.mkdir(parents=True)
+    rng = np.random.default_rng(7)
+    paths = [source / f"texture-{number:02}.tga" for number in range(bench.count(_TEXTURES))]
+    for path in paths:
+        path.write_bytes(_texture(rng))
+    tool = ours(bench.tools(OURS))
+    tool.init()
+    size = size_of(source)
+    tool.save(source)
+
+    def edit(name: str) -> None:
+        for path in paths:
+            _repaint(path, rng)
+        bench.warm(source)
+
+    def save() -> Run:
+        done = tool.save(source)
+        return replace(done, seconds=done.seconds * _CHANGED / size)
+
+    bench.alternate("textures-edited", {OURS: save}, bench.repeat, edit)
+
+
+def _texture(rng: np.random.Generator) -> bytes:
+    """A TGA of four channels: smooth fields with a little noise."""
+    at = np.linspace(0, 1, _SIDE)
+    waves = [np.sin(2 * np.pi * (rng.uniform(1, 6) * at[:, None] + rng.uniform(1, 6) * at)) for _ in range(4)]
+    pixels = 128 + 100 * np.stack(waves, axis=-1) + rng.normal(0, 2, (_SIDE, _SIDE, 4))
+    return struct.pack("<3B9x2H2B", 0, 0, 2, _SIDE, _SIDE, 32, 8) + pixels.clip(0, 255).astype(np.uint8).tobytes()
+
+
+def _repaint(path: Path, rng: np.random.Generator) -> None:
+    """Other pixels in a square somewhere in it, of 2 % of its area."""
+    edge = round(_SIDE * 0.02**0.5)
+    header, pixels = (part := path.read_bytes())[:_HEADER], np.frombuffer(part[_HEADER:], np.uint8).copy()
+    across, down = rng.integers(0, _SIDE - edge, 2)
+    square = pixels.reshape(_SIDE, _SIDE, 4)[down : down + edge, across : across + edge]
+    square[:] = 255 - square + rng.integers(0, 4, square.shape, np.uint8)
+    path.write_bytes(header + pixels.tobytes())
 
 
 def _creator(tool: GitVault) -> Callable[..., Run]:

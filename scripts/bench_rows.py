@@ -163,6 +163,7 @@ ROWS = (
     Row("milestone-verify-files", "milestones", "the same read back, 5 GB of such files", "s", (Goal(60),)),
     Row("milestone-verify", "releases", "a milestone of unchanged assets read back, 5 GB of them", "s", (Goal(60),)),
     Row("milestone-new", "releases", "one of new assets, saved and read back, 1 GB of them", "s", (Goal(60),)),
+    Row("textures-edited", "textures", "60 MB of textures saved, a square edited in each", "s", (Goal(1),)),
     Row("playtest-load", "playtest", "processor time in a second of 1,000 recorded events", "s", (Goal(0.01),)),
     Row("playtest-call", "playtest", "the 99.9th percentile of those calls", "s", (Goal(50e-6),)),
     Row("platform-compare", "platforms", "platforms compared, 5,000 settings each", "s", (Goal(1),)),

@@ -53,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         **{"remote": bench_remote.remote, "remote-files": bench_remote.remote_files},
         **{"import": bench_moving.moving, "import-files": bench_moving.moving_files},
         **{"milestones": bench_builds.milestones, "releases": bench_builds.releases},
+        "textures": bench_builds.textures,
         "rescue": bench_rescue.rescue,
         **{"playtest": bench_builds.playtest, "platforms": bench_builds.platforms},
         **{"images": bench_pictures.images, "models": bench_pictures.models, "elements": bench_pictures.elements},

@@ -14,7 +14,7 @@ from gitvault.personas.game.insight import Suspect, categories
 from gitvault.personas.game.insight.alike import LEAST, Group, alike, groups
 from gitvault.personas.game.insight.alike import words as words_of
 from gitvault.personas.game.insight.categories import FILE, Category, Match, Rules, builtin, of_project
-from gitvault.personas.game.insight.clues import Clues, clues, words
+from gitvault.personas.game.insight.clues import Clues, clues, pairs, words
 from gitvault.personas.game.insight.places import Line, Place, lines_of, places_of, same_end
 from gitvault.personas.game.insight.signatures import KIND, Frame, frame, frames, headline, plain_function, signature
 from gitvault.personas.game.insight.spikes import RATE, WINDOW, Played, Spike, adjusted, spikes, upper_tail
@@ -443,6 +443,74 @@ def test_what_a_report_begins_with_is_what_it_is_about() -> None:
 
 def test_words_are_those_people_and_files_share() -> None:
     assert words("PlayerJumps2.gd boss_fights") == {"player", "jump", "boss", "fight"} - {"player"}
+    for said_so in ("fires fired firing", "saves saved saving", "palettes palette", "stopped stops", "speeds speed"):
+        assert len(words(said_so)) == 1
+    assert pairs("the floor switches") == pairs("FloorSwitch.cs") == pairs("floor_switch") != pairs("switch_floor")
+
+
+def test_a_name_that_came_is_suspected_where_one_like_it_is_not_there() -> None:
+    """What the new build wants was never in the old one, so nothing took it away."""
+    user = b'func _ready():\n\tEvents.connect("mine_started", self, "go")\n'
+    older = Files({b"events.gd": b"signal docked\n", b"hud.gd": b"func _ready():\n\tpass\n", **NOISE})
+    newer = Files({b"events.gd": b"signal docked\nsignal mining_started\n", b"hud.gd": user, **NOISE_LATER})
+    first = ranked(said("Attempt to connect nonexistent signal 'mine_started'", kind="error"), older, newer)[0]
+    assert (first.path, first.reasons[0]) == (b"events.gd", "miningstarted, much like mine_started, came")
+
+
+def test_two_words_in_a_row_are_more_than_the_same_two_apart() -> None:
+    paths = (b"src/MenuPause.cs", b"src/PauseMenu.cs")
+    older, newer = (Files(dict.fromkeys(paths, content)) for content in (b"a", b"b"))
+    assert ranked(said("the pause menu does nothing", kind="bug"), older, newer)[0].path == b"src/PauseMenu.cs"
+
+
+def test_documents_tests_and_what_an_editor_keeps_come_after_the_game() -> None:
+    paths = (b"docs/Sword.txt", b"tests/Sword.cs", b"Assets/Sword.cs.meta", b"weapons/Sword.cs")
+    older, newer = (Files(dict.fromkeys(paths, content)) for content in (b"a", b"b"))
+    assert ranked(said("the sword is broken", kind="bug"), older, newer)[0].path == b"weapons/Sword.cs"
+
+
+def test_what_was_to_be_set_in_a_scene_is_held_against_the_scene() -> None:
+    number = "0123456789abcdef0123456789abcdef"
+    code = b"class Door {\n    void Open() {\n        m_Animator.Play();\n    }\n}\n"
+    scene = b"guid: %s\nm_Animator: {fileID: 7}\n" % number.encode()
+    older = Files({b"Assets/Door.cs": code, b"Assets/Gate.prefab": scene, **NOISE})
+    newer = Files({b"Assets/Door.cs": code + b"// more\n", b"Assets/Gate.prefab": scene.replace(b": 7", b": 0")})
+    newer |= NOISE_LATER
+    numbers = {number: b"Assets/Door.cs"}
+    stack = "at Door.Open () (at Assets/Door.cs:3)"
+    unset = said("The variable m_Animator of Door has not been assigned.", stack)
+    assert ranked(unset, older, newer, numbers=numbers)[0].path == b"Assets/Gate.prefab"
+    assert ranked(said("m_Animator fails", stack), older, newer, numbers=numbers)[0].path == b"Assets/Door.cs"
+
+
+def test_an_asset_that_a_stacks_line_names_in_part_is_suspected() -> None:
+    code = b"func spawn():\n\treturn heroTypeRegistry.entries[3]\n"
+    older = Files({b"spawn.gd": code, b"data/HeroRegistry.asset": b"a", b"data/HeroVoices.asset": b"a"})
+    newer = Files({b"spawn.gd": code, b"data/HeroRegistry.asset": b"b", b"data/HeroVoices.asset": b"b"})
+    first = ranked(said("Index out of range", "at: spawn (res://spawn.gd:2)"), older, newer)[0]
+    assert first.path == b"data/HeroRegistry.asset"
+    assert "its name is in heroTypeRegistry, of the stack's line" in first.reasons
+
+
+def test_of_too_much_or_too_little_a_number_that_came_is_suspected() -> None:
+    old = b"".join(b"var a%d\n" % n for n in range(9))
+    older = Files({b"move.gd": old, b"walk.gd": old})
+    newer = Files({b"move.gd": old + b"var jump_impulse := 450.0\n", b"walk.gd": old + b"func jump():\n"})
+    reason = "“jump” in what is given a number"
+    low, off = (ranked(said(text, kind="bug"), older, newer) for text in ("the jump is much lower", "jump fails"))
+    assert low[0].path == b"move.gd" and reason in low[0].reasons
+    assert not any(reason in one.reasons for one in off)
+
+
+def test_what_somebody_misses_may_have_been_deleted() -> None:
+    older = Files({b"levels/names.txt": b"a", b"src/names.gd": b"a"})
+    newer = Files({b"src/names.gd": b"b"})
+    missed, wrong = (
+        ranked(said(text, kind="bug"), older, newer)
+        for text in ("There are no names any more", "The names are in a wrong order")
+    )
+    assert missed[0].path == b"levels/names.txt" and "and it was deleted" in missed[0].reasons
+    assert wrong[0].path == b"src/names.gd"
 
 
 # ------------------------------------------------------------------------------------ what says the same

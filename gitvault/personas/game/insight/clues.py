@@ -6,6 +6,8 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import pairwise
 
 from gitvault.personas.game.feedback import Feedback
 from gitvault.personas.game.insight.signatures import KIND, Frame, frame, frames
@@ -13,11 +15,12 @@ from gitvault.personas.game.insight.signatures import KIND, Frame, frame, frames
 WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{2,}")
 
 _STACK_FADES = 0.75
-_LATER = 0.6
+_LATER = 0.45
 """Of a word's weight where it does not stand in the first sentence, which says what a report is about."""
 _IN_AN_IDENTIFIER = 0.4
 """Of its weight as a part of an identifier, which counts by itself."""
 _MOST_RECORDS = 200
+_PLURAL, _ENDING = re.compile(r"(?<=\w{3})(?<!s)s$"), re.compile(r"(?<=\w{3})(?:ing|(?<!e)ed|e)$")
 _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _QUOTED = re.compile("['\"`\u201c\u2018]([^'\"`\u201c\u201d\u2018\u2019\n]{2,120})['\"`\u201d\u2019]")
 _PATH = re.compile(r"(?:res://|user://|Assets/|/Game/|Content/|Packages/)?[\w./\\ -]*[\w-]\.[A-Za-z]\w{1,11}\b")
@@ -32,6 +35,12 @@ _LACKS = re.compile(
 )
 # Not what is asked of nothing is missing there, but what should have been something.
 _OF_NOTHING = re.compile(r"(?i)base:? '?(?:nil|null)\b|null instance|null reference|of (?:null|undefined)\b|NoneType")
+_UNSET = re.compile(r"(?i)has not been assigned|in the inspector|missing script|referenced script")
+_AMOUNT = re.compile(
+    r"(?i)\b(?:too|much|hardly|barely|half|twice|times|double|only|instantly|forever|at once|(?:low|high|fast|slow"
+    r"|strong|weak|short|long|hard|eas|few|larg|small|quick|loud|bright|dark|bigg)i?er|less|more)\b"
+)
+_IS_GONE = re.compile(r"(?i)\b(?:gone|missing|disappeared|vanished|(?:no|not|n't)\b.{1,30}\b(?:any ?more|longer))\b")
 _NOT_FOUND = re.compile(r"(?i)not found:\W{0,4}([\w/]{3,120})")
 # Of what it is a part: `base 'Reference (Palette.gd)'`, `type 'Resource (Stats)'`, `relative to "/root/Level/Player"`,
 # `'Player' object has no attribute`, `'Player' does not contain a definition`
@@ -72,7 +81,17 @@ class Clues:
     """Classes and nodes that lack them, as `plain` gives them."""
     words: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     """Of all texts, as `words` gives them, with how much they say: at most 1 for each report."""
+    pairs: set[tuple[str, str]] = field(default_factory=set)
+    """Words that people wrote one after the other, as `pairs` gives them."""
+    spelled: dict[str, str] = field(default_factory=dict)
+    """Of a word the form in which somebody wrote it."""
     scenes: set[str] = field(default_factory=set)
+    is_unset: bool = False
+    """Whether a message says that a scene or a prefab gives a script nothing to refer to."""
+    is_amount: bool = False
+    """Whether somebody says that something is too much or too little."""
+    is_gone: bool = False
+    """Whether somebody misses something: it is gone, or not there any more."""
 
 
 def clues(records: Iterable[Feedback]) -> Clues:
@@ -97,6 +116,9 @@ def clues(records: Iterable[Feedback]) -> Clues:
         rest = "\n".join(line for line in text.splitlines() if not _add_lacking(found, line))
         found.names.update(filter(_is_identifier, {*WORD.findall(rest)}))
         prose = "\n".join(line for line in text.splitlines() if not frame(line))
+        found.is_unset |= bool(_UNSET.search(text))
+        found.is_amount |= bool(_AMOUNT.search(prose))
+        found.is_gone |= bool(_IS_GONE.search(prose))
         _add_words(found, _PATH.sub(" ", prose))
         if record.scene:
             found.scenes.add(record.scene)
@@ -130,6 +152,10 @@ def _blank(found: re.Match[str]) -> str:
 def _add_words(found: Clues, prose: str) -> None:
     begins = words(_SENTENCE.split(prose.strip(), maxsplit=1)[0])
     spoken = words(" ".join(name for name in WORD.findall(prose) if not _is_identifier(name)))
+    for sentence in _SENTENCE.split(prose):
+        found.pairs |= pairs(sentence)
+    for word in _parts(WORD.findall(prose)):
+        found.spelled.setdefault(_root(word), word)
     for word in words(prose):
         heard = 1.0 if word in begins else _LATER
         found.words[word] += heard if word in spoken else heard * _IN_AN_IDENTIFIER
@@ -146,12 +172,25 @@ def plain(name: str) -> str:
 
 
 def words(text: str) -> set[str]:
-    """The words of prose or of names, `PlayerJump2.gd` as player and jump; in small letters, without a plural's s."""
-    found = set()
-    for name in WORD.findall(text):
-        for part in _PARTS.findall(name):
-            part = part.lower()
-            part = part[:-1] if len(part) > 3 and part.endswith("s") and not part.endswith("ss") else part
-            if len(part) > 2 and part not in _COMMON:
-                found.add(part)
-    return found
+    """The words of prose or of names, `PlayerJump2.gd` as player and jump; in small letters, without the endings that
+    English words take.
+    """
+    return {_root(part) for part in _parts({*WORD.findall(text)})}
+
+
+def pairs(text: str) -> set[tuple[str, str]]:
+    """Words that follow each other, as `words` gives them: of `pause_menu`, of `PauseMenu`, of "the pause menu"."""
+    roots = [_root(part) for part in _parts(WORD.findall(text))]
+    return {pair for pair in pairwise(roots) if pair[0] != pair[1]}
+
+
+def _parts(names: Iterable[str]) -> list[str]:
+    parts = (part.lower() for name in names for part in _PARTS.findall(name))
+    return [part for part in parts if len(part) > 2 and part not in _COMMON and _root(part) not in _COMMON]
+
+
+@lru_cache(1 << 16)
+def _root(word: str) -> str:
+    """`jump` for jumps, jumped and jumping; the same for `fire`, fired and firing."""
+    found = _ENDING.sub("", _PLURAL.sub("", word))
+    return found[:-1] if len(found) > 3 and found[-1] == found[-2] and found[-1] not in "ls" else found

@@ -11,10 +11,11 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
 
 from gitvault.core.utils.kinds import kind_of
 from gitvault.core.utils.names import to_line, to_text
-from gitvault.personas.game.insight.clues import Clues, plain, words
+from gitvault.personas.game.insight.clues import Clues, pairs, plain, words
 from gitvault.personas.game.insight.places import Line, Place, lines_of, places_of, same_end
 from gitvault.personas.game.insight.signatures import plain_function
 from gitvault.personas.game.insight.touched import Change, Fate, Read, Touched, counterparts, references, touched
@@ -38,22 +39,39 @@ _ON_THE_LINE = 0.9
 _ALSO_THERE = 0.5
 """Of that, where the message names what is not there."""
 _CLASS_ON_THE_LINE = 6.0
+_NAMED_LIKE = 4.0
+"""Where a name on that line has all words of the file's."""
+_ALIKE, _RENAMED = 0.7, 8.0
+"""How alike a name that came is to one that is not there, where nobody took that away; what it weighs."""
 _WORD_IN_PATH, _WORD_IN_CHANGE, _WORD_OF_THE_LINE = 4.0, 2.0, 1.5
 _WORD_OF_A_NUMBER = 3.5
 """Where nothing but numbers is another in its line."""
+_PAIR_IN_PATH, _PAIR_IN_CHANGE = 2.5, 2.0
+"""Of two words that follow each other in a report and there."""
+_LOST = 3.0
+"""Of what was deleted, where a report misses something."""
+_WORD_OF_AN_AMOUNT = 2.0
+"""Where a line that came gives a number to what has it in its name, and the report is of too much or too little."""
 _OF_A_FOLDER, _OF_PART_OF_A_NAME = 0.7, 0.75
 _WHOLLY_NEW = 0.8
 """Of words in a file that was not there before: it did not break what worked."""
 _NEIGHBOUR, _USES = 4.0, 0.75
 """What is used breaks what uses it; the other way round less often."""
+_SETS = 2.0
+"""Of what uses it, where a message says that it was to be set there."""
 _SCENE, _IN_SCENE, _WANTS_IT = 5.0, 2.5, 2.5
-_TOPIC = 1.5
+_TOPIC = 1.0
 _RECENT = 0.5
+_OUTSIDE = 0.5
+"""Of all, where a file is not what is played."""
 _PLAIN = {"code": 0.6, "text": 0.4, "image": 0.1, "audio": 0.1, "model": 0.2}
 
 _SCENES = (b".tscn", b".scn", b".unity", b".umap", b".prefab", b".tmx", b".ldtk")
 _SETTINGS = (b"project.godot", b"manifest.json", b"game.uproject")
 _ASSETS = ("image", "audio", "video", "model", "font", "archive")
+_BESIDE = (b".md", b".rst", b".meta", b".import", b".uid", b".sln", b".csproj", b".yml")
+_PAPERS = (b"readme", b"license", b"licence", b"changelog", b"credits", b"authors", b"copying", b".git")
+_FOLDERS = frozenset((b"test", b"tests", b"doc", b"docs", b"editor", b".github", b"documentation"))
 _ASSET_ENDINGS = (b".tres", b".res", b".asset", b".mat", b".anim", b".controller", b".uasset", b".shader", b".gdshader")
 
 
@@ -101,6 +119,10 @@ class _Counts:
     names: Counter[str]
     losses: Counter[str]
     """Names that went, and came nowhere else."""
+    undefined: Counter[str]
+    """Of these, where the definition went."""
+    made: Counter[str]
+    """Names that are defined and were not."""
     moved: set[str]
     """Names that went in one file and are defined in another that did not before."""
     words: Counter[str]
@@ -115,6 +137,8 @@ class _Counts:
             len(seen),
             Counter(name for name, _ in fates),
             Counter(name for name, fate in fates if fate > Fate.TOUCHED and name not in moved),
+            Counter(name for name, fate in fates if fate is Fate.UNDEFINED and name not in moved),
+            Counter(name for one in seen for name in one.touched.made),
             moved,
             Counter(word for one in seen for word in one.touched.words),
             Counter(word for one in seen for word in one.path_words),
@@ -174,7 +198,7 @@ def suspects(
     found = []
     for one in seen:
         ordered = sorted(one.scores, key=lambda pair: -pair[0])
-        score = sum(score for score, _ in ordered)
+        score = sum(score for score, _ in ordered) * (_OUTSIDE if _is_outside(one.change.path) else 1.0)
         reasons = tuple(dict.fromkeys(reason for score, reason in ordered if reason and score > 0.2))
         found.append(Suspect(one.change.path, one.change.state, round(score, 2), reasons or ("changed in between",)))
     return sorted(found, key=lambda one: (-one.score, one.path))
@@ -189,7 +213,7 @@ def _by_stack(told: Clues, one: _Scored, places: Sequence[Place]) -> None:
     # Where all is new, that this line is says nothing.
     told_by = 1 - 0.8 * one.touched.share
     lost = any(one.touched.names.get(name, Fate.TOUCHED) > Fate.TOUCHED for name in told.lacking)
-    victim = _VICTIM if told.lacking and not lost else 1.0
+    victim = _VICTIM if told.is_unset or (told.lacking and not lost) else 1.0
     for step, worth, share in places:
         place = f"{plain_function(step.function) or step.file}{f':{step.line}' if step.line else ''}"
         _better(best, f"in the stack: {place}", _STACK * worth * share * victim)
@@ -238,17 +262,36 @@ def _named(told: Clues, path: bytes) -> tuple[float, str] | None:
     return None
 
 
+def _is_outside(path: bytes) -> bool:
+    """Whether a file is about the game rather than in it: documents, tests, what an editor keeps beside a file."""
+    *folders, name = path.lower().split(b"/")
+    return name.endswith(_BESIDE) or name.startswith(_PAPERS) or not _FOLDERS.isdisjoint(folders)
+
+
 def _stem(text: str) -> str:
     return text.replace("\\", "/").rpartition("/")[2].partition(".")[0].lower()
 
 
+def _title(path: bytes) -> str:
+    """A file's name without its endings, as it is written."""
+    return to_text(path).rpartition("/")[2].partition(".")[0]
+
+
 def _by_identifier(told: Clues, lines: Sequence[Line], one: _Scored, counts: _Counts) -> None:
     """Identifiers of reports, and of the code they name, in what came and went; the rarer, the more they say."""
-    said: dict[str, tuple[float, str]] = {plain(name): (1.0, name) for name in told.names}
-    on_the_line = _ON_THE_LINE * (_ALSO_THERE if told.lacking else 1.0)
+    beside = _ALSO_THERE if told.lacking else 1.0
+    said = {name: (1.0 if name in told.lacking else beside, shown) for shown in told.names if (name := plain(shown))}
+    on_the_line = _ON_THE_LINE * beside
     for line in lines:
         for name in line.names:
             said.setdefault(plain(name), (on_the_line * line.worth, f"{name}, of {line.place},"))
+    # An asset of the line's name: HeroRegistry.asset is what heroTypeRegistry reads.
+    stem_words = words(_title(one.change.path))
+    if len(stem_words) > 1:
+        of_line = [(line.worth, name) for line in lines[:6] for name in line.names if stem_words <= words(name)]
+        if of_line:
+            worth, name = max(of_line)
+            one.add(_NAMED_LIKE * worth, f"its name is in {name}, of the stack's line")
     # Its own stack names it anyway.
     in_stack = any(reason.startswith("in the stack") for _, reason in one.scores)
     stem = "" if in_stack else plain(_stem(to_text(one.change.path)))
@@ -256,12 +299,17 @@ def _by_identifier(told: Clues, lines: Sequence[Line], one: _Scored, counts: _Co
     for name, (worth, shown) in said.items():
         if fate := counts.fate(one, name):
             is_gone = fate > Fate.TOUCHED
+            having = counts.losses if fate is Fate.UNDEFINED else counts.names
             # Short ones are everywhere.
-            rare = counts.rare((counts.losses if is_gone else counts.names)[name]) * min(1.0, len(name) / 6)
+            rare = counts.rare(having[name]) * min(1.0, len(name) / 6)
             uses = _STILL_NAMED if name in told.lacking and not is_gone else 1.0
             weighed.append((_FATES[fate] * rare * worth * uses, f"{shown} {'is gone' if is_gone else 'came or went'}"))
         if len(name) > 3 and name == stem:
             weighed.append((_CLASS_ON_THE_LINE * worth, f"{shown} is its name"))
+        if name in told.lacking and name not in one.touched.names and not counts.undefined[name]:
+            like, came = max(((_alike(name, made), made) for made in one.touched.made), default=(0.0, ""))
+            if like >= _ALIKE:
+                weighed.append((_RENAMED * like * counts.rare(counts.made[came]), f"{came}, much like {shown}, came"))
     # The second and third say less that is new.
     for (score, reason), share in zip(sorted(weighed, reverse=True), (1.0, 0.4, 0.2), strict=False):
         one.add(score * share, reason)
@@ -274,9 +322,15 @@ def _by_identifier(told: Clues, lines: Sequence[Line], one: _Scored, counts: _Co
         one.add(_CALLED * line.worth * told_by, f"changed in {name}, which {line.place} calls")
 
 
+def _alike(one: str, other: str) -> float:
+    """How alike two names are, from 0 to 1."""
+    matcher = SequenceMatcher(None, one, other, autojunk=False)
+    return matcher.ratio() if matcher.real_quick_ratio() >= _ALIKE else 0.0
+
+
 def _by_words(told: Clues, lines: Sequence[Line], one: _Scored, counts: _Counts) -> None:
     """Words of what people wrote in a change's path, and in what came and went."""
-    stem = words(_stem(to_text(one.change.path)))
+    stem = words(_title(one.change.path))
     most = max(told.words.values(), default=1)
     said = {word: math.sqrt(many / most) for word, many in told.words.items()}
     of_lines = {word: 1.0 for line in lines[:3] for name in line.names for word in words(name) if word not in said}
@@ -292,6 +346,12 @@ def _by_words(told: Clues, lines: Sequence[Line], one: _Scored, counts: _Counts)
             (one.touched.tweaked.keys(), counts.words),
             "in a line whose number changed",
         ),
+        (
+            _WORD_OF_AN_AMOUNT / (1 + math.log1p(len(one.touched.given) / 50)) if told.is_amount else 0.0,
+            said,
+            (one.touched.given - one.touched.tweaked.keys(), counts.words),
+            "in what is given a number",
+        ),
         (_WORD_IN_CHANGE * dense, said, within, "in what changed"),
     ):
         fitting = []
@@ -302,21 +362,37 @@ def _by_words(told: Clues, lines: Sequence[Line], one: _Scored, counts: _Counts)
                 of_name = of_part if word in stem else _OF_A_FOLDER
             fitting.append((heard[word] * counts.rare(having[word]) * of_name, word))
         for (score, word), share in zip(sorted(fitting, reverse=True), (1.0, 0.8, 0.5), strict=False):
-            one.add(weight * score * share * (1.0 if one.made_of else _WHOLLY_NEW), f"“{word}” {where}")
+            one.add(
+                weight * score * share * (1.0 if one.made_of else _WHOLLY_NEW),
+                f"“{told.spelled.get(word, word)}” {where}",
+            )
+    if told.is_gone and one.change.state == "deleted" and (about := said.keys() & stem):
+        word = max(about, key=lambda word: said[word])
+        one.add(_LOST * said[word] * len(about) / len(stem), "and it was deleted")
+    for weight, follow, where in (
+        (_PAIR_IN_PATH, pairs(_title(one.change.path)), "in its name"),
+        (_PAIR_IN_CHANGE * dense, one.touched.pairs, "in what changed"),
+    ):
+        if both := max(told.pairs & follow, default=None):
+            rare = counts.rare(min(counts.words[both[0]], counts.words[both[1]]))
+            one.add(weight * rare, f"“{' '.join(told.spelled.get(word, word) for word in both)}” {where}")
 
 
 def _by_topic(told: Clues, seen: Sequence[_Scored], topics: Mapping[str, Iterable[str]], counts: _Counts) -> None:
     """What people talk about when files of a kind are broken; the fewer of the changes are, the more it says."""
     most = max(told.words.values(), default=1)
     best: dict[bytes, tuple[float, str]] = {}
-    for word in topics.keys() & told.words.keys():
-        endings = tuple(topics[word])
+    for topic, of_topic in topics.items():
+        word = next(iter(words(topic)), "")
+        if word not in told.words:
+            continue
+        endings = tuple(of_topic)
         fitting = [
             one.change.path for one in seen if to_text(one.change.path).rpartition("/")[2].lower().endswith(endings)
         ]
         score = _TOPIC * told.words[word] / most * counts.rare(len(fitting))
         for path in fitting:
-            best[path] = max(best.get(path, (0.0, "")), (score, f"“{word}” is about such files"))
+            best[path] = max(best.get(path, (0.0, "")), (score, f"“{topic}” is about such files"))
     for one in seen:
         if one.change.path in best:
             one.add(*best[one.change.path])
@@ -365,6 +441,6 @@ def _by_neighbours(
         for target in references(newer(one.change.path), numbers):
             path, (worth, what) = wanted.get(target.rpartition("/")[2], (b"", (0.0, "")))
             if path and path != one.change.path:
-                gain(one.change.path, worth * _USES, f"it uses {what} {to_line(path)}")
+                gain(one.change.path, worth * (_SETS if told.is_unset else _USES), f"it uses {what} {to_line(path)}")
     for path, (score, reason) in gains.items():
         by_path[path].add(score, reason)

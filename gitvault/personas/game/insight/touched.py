@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from gitvault.core.utils.names import to_text
-from gitvault.personas.game.insight.clues import WORD, plain, words
+from gitvault.personas.game.insight.clues import WORD, pairs, plain, words
 
 Read = Callable[[bytes], bytes]
 """The content of a file by its path, empty for none and for what is no text or too long."""
@@ -34,6 +34,7 @@ _DEFINES = re.compile(
     rb"|^[\w\s<>\[\],.*&:]+?\b([\w~]+(?:::[\w~]+)?)\s*\([^;]*\)\s*(?:const\s*)?(?:override\s*)?\{?\s*$"
 )
 _NO_FUNCTIONS = frozenset((b"if", b"for", b"while", b"switch", b"return", b"catch", b"using", b"lock", b"foreach"))
+_GIVES = re.compile(r"(?m)\b([A-Za-z_]\w{2,})(?:\s*:\s*\w+)?\s*:?=\s*-?\d|^\s*[\"']?([A-Za-z_]\w{2,})[\"']?:\s*-?\d")
 _NUMBER = re.compile(rb"(?<![\w.])-?\d[\d_]*(?:\.\d+)?f?\b|\b(?:true|false)\b", re.I)
 
 
@@ -72,8 +73,12 @@ class Touched:
     share: float
     """How much of the file is new, from 0 to 1."""
     words: set[str]
+    pairs: set[tuple[str, str]]
+    """Of words that follow each other in a name."""
     tweaked: dict[str, str]
     """Words of lines in which nothing but numbers is another, with the line."""
+    given: set[str]
+    """Words of names to which a line that came gives a number."""
     lines: set[int]
     """Of the newer version, from 1, that came or next to which something went."""
     functions: set[str]
@@ -93,7 +98,9 @@ def touched(change: Change, came_from: bytes, older: Read, newer: Read) -> Touch
     share = sum(new.values()) / len(after) if after else 1.0
     names, made = _fates(after, gone, new)
     text = _text([*gone, *new])
-    return Touched(names, made, share, words(text), _tweaked(gone, new), lines, functions)
+    follow = {pair for name in set(WORD.findall(text)) for pair in pairs(name)}
+    given = words(" ".join(name for found in _GIVES.findall(_text([*new])) for name in found))
+    return Touched(names, made, share, words(text), follow, _tweaked(gone, new), given, lines, functions)
 
 
 def counterparts(changes: Sequence[Change], older: Read, newer: Read) -> dict[bytes, bytes]:
@@ -163,11 +170,11 @@ def _text(lines: Sequence[bytes]) -> str:
 def _fates(after: Sequence[bytes], gone: Counter[bytes], new: Counter[bytes]) -> tuple[dict[str, Fate], set[str]]:
     """What became of the identifiers that a change touched, and which are defined that were not."""
     removed, added, whole = _text([*gone]), _text([*new]), _text(after)
-    went = {plain(name) for name in WORD.findall(removed)}
+    went = {plain(name) for name in {*WORD.findall(removed)}}
     found = dict.fromkeys((*map(plain, WORD.findall(added)), *went), Fate.TOUCHED)
     # What a file that is no more used, it does not keep from anybody.
     if after:
-        found |= dict.fromkeys(went - {plain(name) for name in WORD.findall(whole)}, Fate.WENT)
+        found |= dict.fromkeys(went - {plain(name) for name in {*WORD.findall(whole)}}, Fate.WENT)
     defined = {plain(name) for name in _DEFINITION.findall(removed)}
     still = {plain(name) for name in _DEFINITION.findall(whole)}
     found |= dict.fromkeys(defined - still, Fate.UNDEFINED)
