@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from trees import NS, contents, differences, write
 
 from gitvault import config as settings
 from gitvault.core.backup_engine import snapshot
-from gitvault.core.models import SnapshotReport
+from gitvault.core.models import Pointer, SnapshotReport
+from gitvault.core.storage.store import ChunkStore
 from gitvault.core.utils.files import Disk
 from gitvault.core.utils.lock import VaultLock
 from gitvault.errors import LockedError, NotFoundError
@@ -113,6 +116,30 @@ def test_an_edit_in_a_large_file_costs_the_edit(vault: Vault, project: Path, tmp
     assert vault.create_snapshot(project).bytes_stored < 100_000
     vault.restore_snapshot("acme", tmp_path / "back")
     assert contents(tmp_path / "back")[b"art/big.bin"] == bytes(data)
+
+
+def test_a_large_file_that_takes_long_keeps_no_other_from_being_saved(
+    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More of them than are waited for at once, and the first is stored when all others are."""
+    files = {f"{n:02}.bin": LARGE + b"%d" % n for n in range(20)}
+    write(tmp_path / "acme", files)
+    store_file = ChunkStore.store_file
+    first, rest = threading.Lock(), threading.Semaphore(0)
+
+    def slow_at_first(*args: Any, **more: Any) -> Pointer:
+        if first.acquire(blocking=False):
+            assert all(rest.acquire(timeout=60) for _ in range(19)), "the others wait for the first"
+            return store_file(*args, **more)
+        try:
+            return store_file(*args, **more)
+        finally:
+            rest.release()
+
+    monkeypatch.setattr(ChunkStore, "store_file", slow_at_first)
+    assert counts(vault.create_snapshot(tmp_path / "acme")) == (20, 20, 0, 0)
+    vault.restore_snapshot("acme", tmp_path / "back")
+    assert contents(tmp_path / "back") == contents(tmp_path / "acme")
 
 
 def test_ignored_files_are_left_out_and_come_back_in(vault: Vault, project: Path) -> None:

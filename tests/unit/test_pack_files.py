@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -95,6 +96,37 @@ def test_what_is_being_written_can_be_read(tmp_path: Path) -> None:
         assert frames.decompress(writer.read(writer.table.frames[0]), 1000) == b"x" * 1000
         writer.drop()
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_being_written_can_be_read_while_more_is_added(tmp_path: Path) -> None:
+    """Part of it in the file, part on its way, part waiting for more to go with it; and nothing changes places."""
+    noise = random.Random(4)
+    pieces = [noise.randbytes(noise.randrange(1, 700_000)) for _ in range(60)]
+    done = threading.Event()
+    added: list[Frame] = []
+    with ThreadPoolExecutor(1) as background, ThreadPoolExecutor(2) as readers:
+        writer = PackWriter(tmp_path, "new.zpk", Disk(), background)
+
+        def read_all() -> int:
+            rounds = 0
+            while not rounds or not done.is_set():
+                rounds += 1
+                for frame, data in zip(list(added), pieces, strict=False):
+                    assert frames.decompress(writer.read(frame), len(data)) == data
+            return rounds
+
+        reading = [readers.submit(read_all) for _ in range(2)]
+        try:
+            for data in pieces:
+                writer.add(frames.compress(data, 1), [(chunk_id(data), len(data))], ())
+                added.append(writer.table.frames[-1])
+        finally:
+            done.set()
+        assert all(reader.result() for reader in reading)
+        writer.seal()
+        path = tmp_path / writer.publish(tmp_path)
+    for frame, data in zip(read_table(path, strict=True).frames, pieces, strict=True):
+        assert frames.decompress(Pack(path).read(frame), len(data)) == data
 
 
 def damage(path: Path, offset: int, data: bytes) -> None:

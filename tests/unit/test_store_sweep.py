@@ -316,12 +316,13 @@ def test_who_stores_does_not_rely_on_condemned_packs_and_who_reads_may(
     assert not (chunks / "condemned").exists(), "the run that wrote it is over"
 
 
+@pytest.mark.parametrize("more", [b"more", b""], ids=["some chunks", "a whole file"])
 def test_a_pack_that_is_condemned_while_it_is_relied_on_stops_the_run(
-    saved: list[tuple[Pointer, bytes]], tmp_path: Path
+    saved: list[tuple[Pointer, bytes]], tmp_path: Path, more: bytes
 ) -> None:
     """Its lock was taken for stale: nothing may be acknowledged."""
     with open_store(tmp_path) as store:
-        save(store, saved[0][1] + b"more")
+        save(store, saved[0][1] + more)
         condemn(tmp_path / "chunks", [path.name for path in packs(tmp_path)], Disk())
         with pytest.raises(CorruptionError, match="were relied on and it is gone; run again"):
             store.flush()

@@ -67,10 +67,11 @@ class PackAppender:
         self._writing = ThreadPoolExecutor(1, "pack-write")
         self._syncing = ThreadPoolExecutor(1, "pack-sync")
 
-    def find(self, chunks: Collection[ChunkId], *, trusted: bool = False) -> dict[ChunkId, Place]:
+    def find(self, chunks: Collection[ChunkId], *, relied: bool = False) -> dict[ChunkId, Place]:
         """The places of those chunks that are stored, durable or not, and will stay: condemned packs do not count.
 
-        `trusted`: nor do those in which something was found that cannot be read.
+        `relied`: something will stand on them. Packs in which something was found that cannot be read do not count
+        either, and `flush` makes sure that the others are still there.
         """
         with self._lock:
             if self._group and not self._group.keys().isdisjoint(chunks):
@@ -83,17 +84,26 @@ class PackAppender:
                     if place is not None:
                         found[chunk] = Place(writer, writer.table.frames[place.frame], place.inner, place.length)
             rest = [chunk for chunk in chunks if chunk not in found] if found else chunks
-            return found | self._index.find(rest, without=self._without(trusted)) if rest else found
+            # Which packs do not count is asked when one was found: most of what is saved is new.
+            if rest and (known := self._index.find(rest)):
+                if gone := self._gone(relied):
+                    known = self._index.find(rest, without=gone)
+                found |= known
+            if relied:
+                self._relied.update(place.pack for place in found.values())
+            return found
 
-    def _without(self, trusted: bool) -> frozenset[str]:
-        return condemned(self._folder) | (self._index.damaged() if trusted else set())
+    def _gone(self, relied: bool) -> frozenset[str]:
+        return condemned(self._folder) | (self._index.damaged() if relied else set())
 
-    def manifests(self, oid: str, *, trusted: bool = False) -> list[tuple[ChunkId, ...]]:
-        """The candidates for the file's manifest, each as the chunks it consists of. `trusted`: see `find`."""
+    def manifests(self, oid: str, *, relied: bool = False) -> list[tuple[ChunkId, ...]]:
+        """The candidates for the file's manifest, each as the chunks it consists of. `relied`: see `find`."""
         with self._lock:
             fresh = [writer.manifests[oid] for writer in self._writers() if oid in writer.manifests]
             fresh += [parts for known, parts in self._group_manifests if known == oid]
-            return fresh + self._index.manifests(oid, without=self._without(trusted))
+            if (known := self._index.manifests(oid)) and (gone := self._gone(relied)):
+                known = self._index.manifests(oid, without=gone)
+            return fresh + known
 
     def claim(self, chunks: Collection[ChunkId]) -> tuple[set[ChunkId], set[ChunkId]]:
         """(those the caller must store now, those another caller is about to store).
@@ -103,8 +113,7 @@ class PackAppender:
         with self._lock:
             self._check()
             elsewhere = self._claimed.intersection(chunks)
-            found = self.find([chunk for chunk in chunks if chunk not in elsewhere], trusted=True)
-            self._relied.update(place.pack for place in found.values())
+            found = self.find([chunk for chunk in chunks if chunk not in elsewhere], relied=True)
             mine = {chunk for chunk in chunks if chunk not in found and chunk not in elsewhere}
             self._claimed |= mine
             return mine, elsewhere

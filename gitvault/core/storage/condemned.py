@@ -6,6 +6,7 @@ stale: what is in them is as good as not there, and stored again. Who reads may 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -23,10 +24,11 @@ def condemn(folder: Path, packs: Iterable[str], disk: Disk) -> None:
 def condemned(folder: Path) -> frozenset[str]:
     """The names of the condemned packs. Raises OSError."""
     try:
-        lines = (folder / _NAME).read_text("ascii", "replace").splitlines()
+        # Mostly missing, and asked for whenever something is found: pathlib says so in 24 us, this in 10.
+        with open(os.path.join(folder, _NAME), encoding="ascii", errors="replace") as file:
+            return frozenset(line for line in file.read().splitlines() if PACK_NAME.fullmatch(line))
     except FileNotFoundError:
         return frozenset()
-    return frozenset(line for line in lines if PACK_NAME.fullmatch(line))
 
 
 def acquit(folder: Path, disk: Disk) -> None:

@@ -6,6 +6,7 @@ The file may be deleted at any time. When it cannot be written, a private tempor
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import threading
 from collections.abc import Collection, Iterable, Iterator
@@ -29,8 +30,9 @@ CREATE TABLE chunk (id BLOB, pack INTEGER, frame INTEGER, inner INTEGER, length 
 CREATE TABLE damaged (name TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE manifest (oid BLOB, pack INTEGER, parts BLOB, PRIMARY KEY (oid, pack, parts)) WITHOUT ROWID;
 """
-# Few sizes, the last one repeated to fill them: SQLite's compiled statements are found again.
-_BATCHES = (1, 16, 256)
+# Few sizes, the last one repeated to fill them: SQLite's compiled statements are found again. 25 chunks, a file of
+# 3 MB, take 23 us in 32 places and 136 in 256.
+_BATCHES = (1, 4, 16, 32, 64, 256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,7 @@ class ChunkIndex:
         with self._lock:
             self._open()
             try:
-                stamp = self._folder.stat().st_mtime_ns
+                stamp = os.stat(self._folder).st_mtime_ns
                 if stamp == self._stamp and not force:
                     return False
                 names = {path.name for path in self._folder.iterdir() if PACK_NAME.fullmatch(path.name)}

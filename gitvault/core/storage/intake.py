@@ -82,9 +82,13 @@ class Intake:
         self._gap = _Gap()
         self._tries = 0
 
-    def add(self, window: memoryview, lengths: list[int]) -> None:
-        """Take in the next bytes of the file and where they are cut; nobody may change them any more."""
-        self._hashing.append((window, lengths, self._pool.submit(_hash_all, window, lengths)))
+    def add(self, window: memoryview, lengths: list[int], whole: ChunkId | None = None) -> None:
+        """Take in the next bytes of the file and where they are cut; nobody may change them any more.
+
+        `whole`: the chunk that they would be in one piece, where that is known.
+        """
+        known = [whole] if whole is not None and len(lengths) == 1 else None
+        self._hashing.append((window, lengths, self._pool.submit(_hash_all, window, lengths, known)))
         # One window is hashed while the next is read.
         if len(self._hashing) > 1:
             self._sort()
@@ -203,7 +207,9 @@ class Intake:
             return b"", []
 
 
-def _hash_all(window: memoryview, lengths: Iterable[int]) -> list[ChunkId]:
+def _hash_all(window: memoryview, lengths: Iterable[int], known: list[ChunkId] | None) -> list[ChunkId]:
+    if known:
+        return known
     at = 0
     ids = []
     for length in lengths:

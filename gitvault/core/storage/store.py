@@ -91,11 +91,13 @@ class ChunkStore:
             window = _read(stream, WINDOW if size is None else min(WINDOW, size + 1))
             whole = hashlib.sha256(window)
             ended = len(window) < WINDOW
+            only = None
             if ended:
                 size = len(window)
                 pointer = Pointer(whole.hexdigest(), size)
-                if self._keeps(pointer, trusted=True):
+                if self._keeps(pointer, relied=True):
                     return pointer
+                only = _only_chunk(pointer)
             plan = self._strategy.plan(window[:_HEAD], size, file_extension)
             known = self._past(base) if plan.delta else []
             intake = Intake(self._appender, self._reader, _Now() if ended else self._pool, plan, known)
@@ -114,13 +116,13 @@ class ChunkStore:
                         hashed = hasher.submit(whole.update, more)
                         ended = len(more) < wanted
                         window = rest + more
-                    intake.add(memoryview(window), self._cut(memoryview(window), file_extension, plan))
+                    intake.add(memoryview(window), self._cut(memoryview(window), file_extension, plan), only)
                     intake.finish()
                 except BaseException as error:
                     intake.abandon(error)
                     raise
         pointer = Pointer(whole.hexdigest(), intake.size)
-        if len(intake.chunks) > 1 and not self._complete(pointer, trusted=True):
+        if len(intake.chunks) > 1 and not self._complete(pointer, relied=True):
             self._store_manifest(pointer, intake.chunks, base)
         return pointer
 
@@ -160,13 +162,13 @@ class ChunkStore:
         """See StorageManager."""
         return self._keeps(pointer)
 
-    def _keeps(self, pointer: Pointer, *, trusted: bool = False) -> bool:
-        """`trusted`: not counting packs in which something was found that cannot be read."""
+    def _keeps(self, pointer: Pointer, *, relied: bool = False) -> bool:
+        """`relied`: see PackAppender.find."""
         if pointer.size == 0:
             return pointer.oid == _EMPTY
         chunk = _only_chunk(pointer)
-        place = self._appender.find([chunk], trusted=trusted).get(chunk)
-        return (place is not None and place.length == pointer.size) or self._complete(pointer, trusted=trusted)
+        place = self._appender.find([chunk], relied=relied).get(chunk)
+        return (place is not None and place.length == pointer.size) or self._complete(pointer, relied=relied)
 
     def chunks(self, pointer: Pointer) -> Sequence[tuple[ChunkId, int]]:
         """See StorageManager."""
@@ -385,14 +387,14 @@ class ChunkStore:
     def _plain_plan(self) -> ChunkPlan:
         return ChunkPlan(MAX_CHUNK, MAX_CHUNK, MAX_CHUNK, self._level, False, "as it is")
 
-    def _complete(self, pointer: Pointer, *, trusted: bool = False) -> bool:
+    def _complete(self, pointer: Pointer, *, relied: bool = False) -> bool:
         """Whether some manifest of the file, and everything it names, is there."""
-        for parts in self._appender.manifests(pointer.oid, trusted=trusted):
-            if len(self._appender.find(set(parts), trusted=trusted)) < len(set(parts)):
+        for parts in self._appender.manifests(pointer.oid, relied=relied):
+            if len(self._appender.find(set(parts), relied=relied)) < len(set(parts)):
                 continue
             with contextlib.suppress(NotFoundError, CorruptionError):
                 ids = {chunk for chunk, _ in self._manifest(pointer, parts)}
-                if len(self._appender.find(ids, trusted=trusted)) == len(ids):
+                if len(self._appender.find(ids, relied=relied)) == len(ids):
                     return True
         return False
 
