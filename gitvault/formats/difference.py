@@ -7,8 +7,6 @@ from pathlib import Path
 
 from gitvault.errors import UnsupportedMedia
 from gitvault.formats import Comparison, Format, format_of, formats
-from gitvault.formats.elements import element_changes
-from gitvault.formats.scene.datablocks import INTERFACE
 
 # Any file may begin like these: their names have to say it, too.
 _BY_NAME_TOO = frozenset({"tga", "stl", "obj", "mtl", "gltf", "svg"})
@@ -51,6 +49,9 @@ def _format(path: Path) -> Format | None:
 
 
 def _with_elements(found: Comparison, known: Format, old: Path, new: Path) -> Comparison:
+    from gitvault.formats.elements import element_changes
+    from gitvault.formats.scene.datablocks import INTERFACE
+
     try:
         changes = element_changes(old, new, without=INTERFACE)
     except UnsupportedMedia as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import struct
@@ -11,7 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, Self, cast
 
 from gitvault.errors import NotFoundError, StorageFullError, ToolFailed, ToolMissing, ToolStopped, ToolTimeout
 
@@ -166,9 +167,14 @@ def _python() -> tuple[list[str], dict[str, str]]:
 
     `-P`: a module of the folder one stands in, such as a project's `json.py`, is not for us.
     """
-    environment = clean_environment()
+    environment = _worker_environment()
     environment["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
     return [sys.executable, "-P"], environment
+
+
+def _worker_environment() -> dict[str, str]:
+    # Importing numpy starts a thread for each processor, which spin: half of the time that a short process took.
+    return {"OPENBLAS_NUM_THREADS": "1", **clean_environment()}
 
 
 def start_python(module: str, arguments: Sequence[str] = ()) -> subprocess.Popen[bytes]:
@@ -181,6 +187,66 @@ def start_python(module: str, arguments: Sequence[str] = ()) -> subprocess.Popen
         env=environment,
         umask=_UMASK,
     )
+
+
+class Twin:
+    """A copy of this process that is spoken to through pipes, as a worker is; leaving it waits for its end."""
+
+    def __init__(self, pid: int, stdin: int, stdout: int) -> None:
+        self.stdin = open(stdin, "wb")  # noqa: SIM115
+        self.stdout = open(stdout, "rb")  # noqa: SIM115
+        self._pid = pid
+
+    def kill(self) -> None:
+        """End it, whatever it does."""
+        if self._pid and sys.platform != "win32":
+            os.kill(self._pid, signal.SIGKILL)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for pipe in (self.stdin, self.stdout):
+            # What was not sent has nobody who would read it.
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
+        pid, self._pid = self._pid, 0
+        os.waitpid(pid, 0)
+
+
+def twin(work: Callable[[], object]) -> Twin | None:
+    """Run `work` in a copy of this process that has nothing of it but its memory: no open files, no handlers.
+
+    There 0 and 1 are the pipes to here. It starts 60 ms sooner than `start_python`, with all modules imported. None
+    where that is not safe: elsewhere than on Linux, and beside any other thread, also one that a library started.
+    """
+    if sys.platform != "linux" or len(os.listdir("/proc/self/task")) > 1:
+        return None
+    asked, told = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        failed = 1
+        try:
+            # What was made before stays: a file that was collected would close one of ours that has its number.
+            gc.freeze()
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_DFL)
+            for place, end in ((0, asked[0]), (1, told[1]), (2, os.open(os.devnull, os.O_WRONLY))):
+                os.dup2(end, place)
+            os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+            sys.stdin, sys.stdout = open(0), open(1, "w", errors="backslashreplace")  # noqa: SIM115
+            sys.stderr = sys.stdout
+            os.umask(_UMASK)
+            clean = _worker_environment()
+            os.environ.clear()
+            os.environ.update(clean)
+            work()
+            failed = 0
+        finally:
+            os._exit(failed)
+    os.close(asked[0])
+    os.close(told[1])
+    return Twin(child, asked[1], told[0])
 
 
 def start(

@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 SIDE = 1920
 """Pictures are halved until their longest side has at most this many pixels."""
 
-# Rows that are looked at at once, and the bytes they may have: memory of that size is used again and again, larger
-# pieces are new pages each time, which took a third of all time.
-_ROWS = 256
+# Rows that are looked at at once, and the bytes they may have: what fits into the processor's caches.
+_ROWS = 128
 _STRIP = 8 << 20
 _CHUNK = "oiio:RowsPerChunk"
 _WEIGHTS = {"R": 0.2126, "G": 0.7152, "B": 0.0722}
@@ -178,6 +177,7 @@ class _Run:
 
     def add(self, start: int, strips: Sequence[tuple[Pixels, Pixels]]) -> None:
         """The next rows of all pairs."""
+        np = need("numpy", "image")
         spans = [_span(a, b) for a, b in strips]
         for two, (a, b) in zip(self._pairs, strips, strict=True):
             if not two.after.is_integer:
@@ -190,14 +190,15 @@ class _Run:
         grid = max(TILE, self._scale)
         first = min(span[0] for span in found) // grid * grid
         stop = min(-(-max(span[1] for span in found) // grid) * grid, len(strips[0][0]))
-        worst = None
+        mask, heat = None, None
         for two, (a, b) in zip(self._pairs, strips, strict=True):
             plane = self._differences(two, a[first:stop], b[first:stop])
-            worst = plane if worst is None else need("numpy", "image").maximum(worst, plane)
-        self._regions.add(start + first, worst)
+            small = pooled(plane, self._scale) / np.float32(two.full)
+            mask = plane != 0 if mask is None else mask | (plane != 0)
+            heat = small if heat is None else np.maximum(heat, small)
+        self._regions.add(start + first, mask)
         top = (start + first) // self._scale
-        small = pooled(worst, self._scale)
-        self._heat[top : top + len(small)] = small
+        self._heat[top : top + len(heat)] = heat
 
     def finish(self) -> Measured:
         """All rows were given."""
@@ -210,15 +211,15 @@ class _Run:
         found.hash_distance = (hashes[0] ^ hashes[1]).bit_count()
         return found
 
-    def _luminance(self, pixels: Floats) -> Floats:
-        """Of the channels that are seen; floats, which know no greatest value, are bent to within -1 and 1."""
+    def _luminance(self, pixels: Pixels, full: float = 1.0) -> Floats:
+        """Of the channels that are seen, in parts of full scale; floats, which have none, bent to within -1 and 1."""
         np, cv2 = need("numpy", "image"), need("cv2", "image")
         names = [name.rpartition(".")[2] for name in self.found.seen]
         weights = [_WEIGHTS.get(name, 0.0) for name in names]
         if not any(weights):
             weights = [0.0 if is_alpha(name) else 1.0 for name in names]
             weights = [weight / (sum(weights) or 1) for weight in weights]
-        light = cv2.transform(pixels, np.array([weights], np.float32)).reshape(pixels.shape[:2])
+        light = cv2.transform(floats(pixels, 1.0), np.array([weights], np.float32) / full).reshape(pixels.shape[:2])
         if self._pairs[0].full != 1.0:
             return light
         light = np.nan_to_num(light, copy=False, posinf=3e38, neginf=-3e38)
@@ -233,15 +234,15 @@ class _Run:
         self._before[rows] = averaged(a, full, self._scale)
         if not changed:
             self._after[rows] = self._before[rows]
-            head, tail = (self._luminance(floats(ends, full)) for ends in (a[:REACH], a[-REACH:]))
+            head, tail = (self._luminance(ends, full) for ends in (a[:REACH], a[-REACH:]))
             self._similarity.skip(head, tail)
             return
         b = picked(b, self._places)
         self._after[rows] = averaged(b, full, self._scale)
-        self._similarity.add(self._luminance(floats(a, full)), self._luminance(floats(b, full)))
+        self._similarity.add(self._luminance(a, full), self._luminance(b, full))
 
     def _differences(self, two: Pair, a: Pixels, b: Pixels) -> Floats:
-        """Count them by channel; the greatest of each pixel, in parts of full scale."""
+        """Count them by channel; the greatest of each pixel."""
         np, cv2 = need("numpy", "image"), need("cv2", "image")
         full = two.full
         if a.dtype in (np.uint8, np.uint16):
@@ -261,7 +262,7 @@ class _Run:
                 self.found.channels[name].add(Tally(changed, peak / full, total / full, squares / full / full))
             if plane is not worst:
                 worst = cv2.max(worst, plane)
-        return worst.astype(np.float32) / np.float32(full)
+        return worst
 
     def _of_floats(self, a: Pixels, b: Pixels) -> Pixels:
         np, cv2 = need("numpy", "image"), need("cv2", "image")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from gitvault.formats.extras import need
@@ -44,16 +45,16 @@ def averaged(pixels: Pixels, full: float, scale: int) -> Floats:
 def pooled(plane: Floats, scale: int) -> Floats:
     """A `scale`-th of the size, the greatest of each square."""
     np = need("numpy", "image")
-    if scale == 1:
-        return plane
-    rows = np.maximum.reduceat(plane, range(0, len(plane), scale), axis=0)
-    across = -rows.shape[1] % scale
-    if across:
-        rows = np.pad(rows, ((0, 0), (0, across)))
-    found: Floats = rows[:, ::scale]
-    for column in range(1, scale):
-        found = np.maximum(found, rows[:, column::scale])
-    return found
+    down, across = (-side % scale for side in plane.shape)
+    if down or across:
+        plane = np.pad(plane, ((0, down), (0, across)))
+    rows = _greatest([plane[start::scale] for start in range(scale)])
+    return _greatest([rows[:, start::scale] for start in range(scale)])
+
+
+def _greatest(planes: Sequence[Floats]) -> Floats:
+    """Of what lies in the same place."""
+    return reduce(need("numpy", "image").maximum, planes)
 
 
 def seen(channels: Sequence[str]) -> tuple[str, ...]:

@@ -67,10 +67,10 @@ class Regions:
         """How many changed."""
 
     def add(self, start: int, mask: Plane) -> None:
-        """Rows from `start` on: what is not zero changed. Rows are added once."""
-        np, cv2 = need("numpy", "image"), need("cv2", "image")
-        self.pixels += int(cv2.countNonZero(mask))
-        packed = np.packbits(mask != 0, axis=1)
+        """Rows from `start` on: what is true changed. Rows are added once."""
+        np = need("numpy", "image")
+        self.pixels += int(np.count_nonzero(mask))
+        packed = np.packbits(mask, axis=1)
         self._bits[start : start + len(mask), : packed.shape[1]] = packed
 
     def boxes(self) -> list[list[int]]:
@@ -155,7 +155,7 @@ class Similarity:
 
 def _lost(a: Floats, b: Floats) -> float:
     """What the windows that lie within lack of 1, in sum."""
-    cv2 = need("cv2", "image")
+    np, cv2 = need("numpy", "image"), need("cv2", "image")
     edge = _WINDOW // 2
     inner = slice(edge, -edge)
 
@@ -163,14 +163,16 @@ def _lost(a: Floats, b: Floats) -> float:
         blurred: Floats = cv2.GaussianBlur(values, (_WINDOW, _WINDOW), _SIGMA)[inner, inner]
         return blurred
 
-    mean_a, mean_b = mean(a), mean(b)
-    product = mean_a * mean_b
-    squares = mean_a * mean_a + mean_b * mean_b
-    # The variances are needed in sum only: one blur less.
-    variances = mean(a * a + b * b) - squares
-    covariance = mean(a * b) - product
-    ssim = (2 * product + _C1) * (2 * covariance + _C2) / ((squares + _C1) * (variances + _C2))
-    return float(ssim.size - ssim.sum(dtype="float64"))
+    # Of the sum and the difference of both: 4ab and 2(a^2 + b^2) are difference and sum of their squares, which takes
+    # the fewest passes and is exact where both are nearly the same. The factors cancel each other out.
+    added, apart = cv2.add(a, b), cv2.subtract(a, b)
+    mean_added, mean_apart = np.square(mean(added)), np.square(mean(apart))
+    added, apart = mean(cv2.multiply(added, added)) - mean_added, mean(cv2.multiply(apart, apart)) - mean_apart
+    mean_added += 2 * _C1
+    added += 2 * _C2
+    ssim = (mean_added - mean_apart) * (added - apart)
+    ssim /= (mean_added + mean_apart) * (added + apart)
+    return float(ssim.size - cv2.sumElems(ssim)[0])
 
 
 def _whole_lost(a: Floats, b: Floats) -> float:
