@@ -123,15 +123,13 @@ def restore_element(
         element = find(elements, wanted, _shown(source))
         stale = writer.call(_READERS + "spliced", str(current), str(old), element.id, str(temporary), seconds=_SECONDS)
         of_old, of_current = then.result(), before.result()
-        # Only now is the second witness free.
-        of_output = _witness(second, temporary)
-        proof = prove(
-            of_old,
-            of_current,
-            of_output,
-            restored=family(elements, element.id),
-            replaced=family(_elements(writer, current), element.id),
-        )
+        # Only now is the second witness free. What it reads is on its way to the disk meanwhile.
+        after = threads.submit(_witness, second, temporary)
+        synced = threads.submit(Disk().sync_file, temporary)
+        replaced = family(_elements(writer, current), element.id)
+        of_output = after.result()
+        synced.result()
+        proof = prove(of_old, of_current, of_output, restored=family(elements, element.id), replaced=replaced)
         if not proof.holds:
             raise UnsupportedMedia(
                 f"{_shown(str(into))}: with {element.id!r} of {_shown(source)} something else would change too; "
