@@ -25,7 +25,6 @@ _DIFFERENT = 1
 def visual(session: Session, arguments: Namespace) -> Answer:
     """A and B as two files, two folders, or two snapshots."""
     from gitvault.personas.creative.diff import new_folder
-    from gitvault.personas.creative.page import write_page
 
     folder = Path(disk_path(arguments.output)) if arguments.output else None
     if folder:
@@ -33,6 +32,8 @@ def visual(session: Session, arguments: Namespace) -> Answer:
     found = list(_found(session, arguments, folder))
     hints = []
     if folder:
+        from gitvault.personas.creative.page import write_page
+
         page = write_page(f"{arguments.a} → {arguments.b}", found, folder)
         hints = [f"look at {render.disk_text(str(page))}"]
     problems = [Problem(one.path, one.problem) for one in found if one.problem]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import signal
 import subprocess
@@ -204,3 +205,49 @@ def test_a_folder_to_run_in_that_is_gone_is_not_a_missing_program(tmp_path: Path
 def test_variables_reach_the_program() -> None:
     show = "import os; print(os.environ['OF_OURS'])"
     assert process.run([sys.executable, "-c", show], variables={"OF_OURS": "x"}).strip() == b"x"
+
+
+TWIN = """
+import json, os, signal, sys, threading
+from gitvault.core.utils import process
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+kept = open(sys.argv[1])
+os.environ["GIT_DIR"] = "/elsewhere"
+made_before = ["in memory"]
+
+def work():
+    said = {"asked": sys.stdin.readline(), "memory": made_before, "git": os.environ.get("GIT_DIR"),
+            "open": [n for n in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{n}")],
+            "ends": signal.getsignal(signal.SIGTERM) == signal.SIG_DFL}
+    print(json.dumps(said), flush=True)
+    sys.stdin.read()
+
+def one():
+    return process.twin(work)
+
+with one() as twin:
+    twin.stdin.write(b"hello\\n")
+    twin.stdin.flush()
+    print(twin.stdout.readline().decode(), end="")
+    twin.kill()
+waiting = threading.Event()
+thread = threading.Thread(target=waiting.wait)
+thread.start()
+print(one())
+waiting.set()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are copied on Linux only")
+def test_a_twin_has_the_memory_of_its_process_and_none_of_its_files_and_is_not_made_beside_threads(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "kept").write_text("")
+    found = subprocess.run(
+        [sys.executable, "-c", TWIN, tmp_path / "kept"], capture_output=True, check=True, text=True, timeout=60
+    )
+    told, beside_a_thread = found.stdout.splitlines()
+    said = json.loads(told)
+    assert (said["asked"], said["memory"], said["git"], said["ends"]) == ("hello\n", ["in memory"], None, True)
+    assert sorted(said["open"]) == ["0", "1", "2"]
+    assert beside_a_thread == "None"

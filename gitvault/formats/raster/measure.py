@@ -89,18 +89,18 @@ class Measured:
     """The channels that the small pictures have."""
     before: Floats | None = None
     after: Floats | None = None
-    """Height x width x channels, averaged."""
+    """Height x width x channels, averaged; None where no pictures are asked for."""
     heat: Floats | None = None
     """The greatest difference of any channel, in parts of full scale; height x width."""
 
 
-def measure(before: Image, after: Image, pairs: Sequence[Pair]) -> Measured:
+def measure(before: Image, after: Image, pairs: Sequence[Pair], *, pictures: bool) -> Measured:
     """Compare the pairs of one picture: what lies in the same place, at most a few kinds of channels.
 
-    Raises what reading raises.
+    With small pictures of both, or figures alone. Raises what reading raises.
     """
     first = pairs[0]
-    run = _Run(pairs)
+    run = _Run(pairs, pictures)
     with ThreadPoolExecutor(2) as pool:
 
         def ask(start: int) -> list[tuple[Any, Any]]:
@@ -147,7 +147,7 @@ def _converted(pixels: Pixels, depth: str, wanted: str) -> Pixels:
 
 
 class _Run:
-    def __init__(self, pairs: Sequence[Pair]) -> None:
+    def __init__(self, pairs: Sequence[Pair], pictures: bool) -> None:
         np = need("numpy", "image")
         self._pairs = pairs
         shown = pairs[0]
@@ -169,8 +169,8 @@ class _Run:
         self.found.seen = seen(shown.channels)
         self._places = [shown.channels.index(name) for name in self.found.seen]
         small = -(-self._height // scale), -(-self._width // scale)
-        self._before = np.zeros((*small, len(self._places)), np.float32)
-        self._after = np.zeros_like(self._before)
+        self._lights = np.zeros((2, *small), np.float32)
+        self._pictures = np.zeros((2, *small, len(self._places)), np.float32) if pictures else None
         self._heat = np.zeros(small, np.float32)
         self._regions = Regions(self._height, self._width)
         self._similarity = Similarity(self._height, self._width)
@@ -190,7 +190,8 @@ class _Run:
         grid = max(TILE, self._scale)
         first = min(span[0] for span in found) // grid * grid
         stop = min(-(-max(span[1] for span in found) // grid) * grid, len(strips[0][0]))
-        mask, heat = None, None
+        mask: Any = None
+        heat: Any = None
         for two, (a, b) in zip(self._pairs, strips, strict=True):
             plane = self._differences(two, a[first:stop], b[first:stop])
             small = pooled(plane, self._scale) / np.float32(two.full)
@@ -206,8 +207,10 @@ class _Run:
         found.changed_pixels = self._regions.pixels
         found.boxes = self._regions.boxes()
         found.ssim = self._similarity.value()
-        found.before, found.after, found.heat = self._before, self._after, self._heat
-        hashes = [perceptual_hash(self._luminance(small)) for small in (self._before, self._after)]
+        if self._pictures is not None:
+            found.before, found.after = self._pictures
+        found.heat = self._heat
+        hashes = [perceptual_hash(light) for light in self._lights]
         found.hash_distance = (hashes[0] ^ hashes[1]).bit_count()
         return found
 
@@ -228,18 +231,18 @@ class _Run:
     def _look(self, start: int, a: Pixels, b: Pixels, *, changed: bool) -> None:
         """The small pictures and the similarity, for which what the first pair shows is enough."""
         full = self._pairs[0].full
-        a = picked(a, self._places)
+        both = [picked(pixels, self._places) for pixels in ((a, b) if changed else (a,))]
+        lights = [self._luminance(pixels, full) for pixels in both]
         top = start // self._scale
         rows = slice(top, top + -(-len(a) // self._scale))
-        self._before[rows] = averaged(a, full, self._scale)
-        if not changed:
-            self._after[rows] = self._before[rows]
-            head, tail = (self._luminance(ends, full) for ends in (a[:REACH], a[-REACH:]))
-            self._similarity.skip(head, tail)
-            return
-        b = picked(b, self._places)
-        self._after[rows] = averaged(b, full, self._scale)
-        self._similarity.add(self._luminance(a, full), self._luminance(b, full))
+        # One of them stands for both where they are the same.
+        self._lights[:, rows] = [averaged(light, 1.0, self._scale)[..., 0] for light in lights]
+        if self._pictures is not None:
+            self._pictures[:, rows] = [averaged(pixels, full, self._scale) for pixels in both]
+        if changed:
+            self._similarity.add(*lights)
+        else:
+            self._similarity.skip(lights[0][:REACH], lights[0][-REACH:])
 
     def _differences(self, two: Pair, a: Pixels, b: Pixels) -> Floats:
         """Count them by channel; the greatest of each pixel."""

@@ -11,9 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-import tempfile
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -311,6 +308,10 @@ def _photoshop(path: Path) -> Image:
 @contextmanager
 def _merged(path: Path) -> Iterator[Image]:
     """Krita's and OpenRaster's documents have the picture that all layers make as a PNG in them."""
+    import tempfile
+    import zipfile
+    import zlib
+
     with tempfile.TemporaryDirectory(prefix="gitvault-") as folder:
         target = Path(folder) / path.with_suffix(".png").name
         try:

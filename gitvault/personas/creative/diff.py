@@ -8,7 +8,6 @@ from __future__ import annotations
 import filecmp
 import os
 import re
-import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -188,6 +187,8 @@ def _file_work(sides: _Sides, path: bytes) -> Callable[[Confined, Path | None], 
 
 @contextmanager
 def _both(sides: _Sides, path: bytes) -> Iterator[tuple[Path, Path]]:
+    import tempfile
+
     with ExitStack() as stack:
         folders = [Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gitvault-"))) for _ in range(2)]
         yield sides.fetch(0, path, folders[0]), sides.fetch(1, path, folders[1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +28,8 @@ def at_hand(named: str, vault: Callable[[], Vault]) -> Iterator[Path]:
             raise NotFoundError(f"{to_line(os.fsencode(named))}: no such file; a saved one is SNAPSHOT:PATH")
         yield Path(named)
         return
+    import tempfile
+
     with tempfile.TemporaryDirectory(prefix="gitvault-") as folder:
         yield fetched(vault(), snapshot, os.fsencode(path), Path(folder))
 
