@@ -388,18 +388,23 @@ def test_the_library(tmp_path: Path, vault: Vault, home: Path) -> None:
             art.capture_workspace("crayon", home=home)
 
 
+# A batch of its own: GIMP writes its settings between two, and one that fails is followed by the next.
+QUIT = ["-b", "(gimp-quit 0)"]
 REAL = {
     "blender": (
         ["blender", "-b", "--python-expr"],
-        "import bpy; bpy.context.preferences.view.show_developer_ui=True; bpy.ops.wm.save_userpref()",
-        "import bpy; print('found it' if bpy.context.preferences.view.show_developer_ui else 'lost')",
+        ["import bpy; bpy.context.preferences.view.show_developer_ui=True; bpy.ops.wm.save_userpref()"],
+        ["import bpy; print('found it' if bpy.context.preferences.view.show_developer_ui else 'lost')"],
     ),
     "gimp": (
         ["gimp", "-i", "-b"],
-        '(begin (gimp-gimprc-set "sofias-own-setting" "77") (gimp-quit 0))',
-        "(begin (gimp-message-set-handler 1) (gimp-message"
-        ' (if (equal? (car (gimp-gimprc-query "sofias-own-setting")) "77")'
-        ' "found it" "lost")) (gimp-quit 0))',
+        ['(gimp-gimprc-set "sofias-own-setting" "77")', *QUIT],
+        [
+            "(begin (gimp-message-set-handler 1) (gimp-message"
+            ' (if (equal? (car (gimp-gimprc-query "sofias-own-setting")) "77")'
+            ' "found it" "lost")))',
+            *QUIT,
+        ],
     ),
 }
 
@@ -413,9 +418,9 @@ def test_a_setting_of_the_real_application_survives(app: str, tmp_path: Path, va
     home = tmp_path / "home"
     home.mkdir()
 
-    def start(words: str) -> str:
+    def start(words: list[str]) -> str:
         environment = {**os.environ, "HOME": str(home)}
-        done = subprocess.run([*program, words], env=environment, capture_output=True, text=True, timeout=120)
+        done = subprocess.run([*program, *words], env=environment, capture_output=True, text=True, timeout=120)
         return done.stdout + done.stderr
 
     start(change)
@@ -460,9 +465,11 @@ def test_a_setting_that_a_window_would_change_survives(
 
     def start() -> None:
         environment = {**os.environ, "HOME": str(home)}
-        started = subprocess.Popen(program, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        nowhere = subprocess.DEVNULL
+        started = subprocess.Popen(program, env=environment, stdout=nowhere, stderr=nowhere, start_new_session=True)
         time.sleep(20)
-        subprocess.run(["pkill", "-x", app])
+        # Neither that of somebody who works here, nor the screen, which it needs to end.
+        subprocess.run(["pkill", "-x", "-s", str(started.pid), app])
         started.wait(120)
 
     start()
