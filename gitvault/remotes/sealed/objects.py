@@ -15,12 +15,15 @@ import hmac
 from collections.abc import Sequence
 
 from gitvault.errors import CorruptionError
+from gitvault.remotes.sealed import age
 from gitvault.remotes.sealed.keys import Identity, Recipient
 from gitvault.remotes.sealed.names import derived
 
 _LEAST = 1 << 10
 _STEP = 64 << 10
 _LONGEST_LINE = 512
+# From here on it pays to load what is quicker.
+_LARGE = 1 << 20
 
 
 class NoKey(Exception):
@@ -45,13 +48,20 @@ def seal(name: str, content: bytes, key: bytes, recipients: Sequence[Recipient])
 
 def unseal(name: str, sealed: bytes, key: bytes, identities: Sequence[Identity]) -> bytes:
     """The object in an age file. Raises NoKey, CorruptionError for what was not sealed under this name."""
-    text = decrypt(name, sealed, identities)
-    line, newline, _ = text[:_LONGEST_LINE].partition(b"\n")
+    if len(sealed) >= _LARGE:
+        with age.opened(sealed, identities) as text:
+            if text is not None:
+                return _content(name, text, key)
+    return _content(name, memoryview(decrypt(name, sealed, identities)), key)
+
+
+def _content(name: str, text: memoryview, key: bytes) -> bytes:
+    line, newline, _ = bytes(text[:_LONGEST_LINE]).partition(b"\n")
     words = line.decode("ascii", "replace").split(" ")
     if not newline or len(words) != 4 or not words[2].isdecimal():
         raise CorruptionError(f"{name}: sealed by another program; git-vault remote verify says what it is needed for")
     # Of 8 MiB, several at once: no copies but the one that is given back.
-    content = bytes(memoryview(text)[len(line) + 1 :][: int(words[2])])
+    content = bytes(text[len(line) + 1 :][: int(words[2])])
     # As bytes: text that is not ASCII is not compared.
     written = hmac.compare_digest(line.rpartition(b" ")[2], _mac(key, name, content).encode("ascii"))
     if words[:2] != ["gitvault", name] or not written:
