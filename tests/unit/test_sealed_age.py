@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -83,3 +84,34 @@ def test_a_large_object_is_opened_by_it_and_what_it_does_not_open_the_library_ju
         objects.unseal("git/a", sealed[:-1], key, [keys.Identity(TWO)])
     with pytest.raises(CorruptionError, match="not sealed as that"):
         objects.unseal("git/b", sealed, key, [keys.Identity(TWO)])
+
+
+@pytest.mark.parametrize("size", [1, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE, 1_000_003])
+def test_what_it_seals_each_of_the_keys_opens_and_nobody_else(size: int) -> None:
+    content = random.Random(size).randbytes(size)
+    sealed = age.sealed([content[:7], b"", content[7:]], [keys.Recipient(one) for one in BOTH])
+    assert sealed is not None
+    assert pyrage.decrypt(sealed, [ONE]) == pyrage.decrypt(sealed, [TWO]) == read(sealed, [TWO]) == content
+    with pytest.raises(pyrage.DecryptError):
+        pyrage.decrypt(sealed, [STRANGER])
+    # As long as the library's, and never the same twice.
+    assert len(sealed) <= len(pyrage.encrypt(content, BOTH))
+    assert age.sealed([content], [keys.Recipient(one) for one in BOTH]) != sealed
+
+
+def test_other_kinds_of_keys_are_left_to_the_library() -> None:
+    kind = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJq9RdyLUwIm6Gd2b5E1FdiqHa3ypQHxFGn0OdQ7Gm3F"
+    ssh = pyrage.ssh.Recipient.from_str(kind)
+    assert age.sealed([b"content"], [keys.Recipient(one) for one in (*BOTH, ssh)]) is None
+    content = bytes(2 << 20)
+    sealed = objects.seal("git/a", content, bytes(32), [keys.Recipient(one) for one in (*BOTH, ssh)])
+    assert objects.unseal("git/a", sealed, bytes(32), [keys.Identity(ONE)]) == content
+
+
+@pytest.mark.needs("age")
+def test_the_age_program_opens_what_it_seals(tmp_path: Path) -> None:
+    content = random.Random(1).randbytes(3 << 20)
+    (tmp_path / "key").write_text(f"{TWO}\n")
+    (tmp_path / "sealed").write_bytes(age.sealed([content], [keys.Recipient(one) for one in BOTH]) or b"")
+    command = ["age", "-d", "-i", tmp_path / "key", tmp_path / "sealed"]
+    assert subprocess.run(command, check=True, capture_output=True).stdout == content

@@ -43,7 +43,10 @@ def seal(name: str, content: bytes, key: bytes, recipients: Sequence[Recipient])
 
     line = f"gitvault {name} {len(content)} {_mac(key, name, content)}\n".encode("ascii")
     length = len(line) + len(content)
-    return bytes(pyrage.encrypt(b"".join((line, content, bytes(padded(length) - length))), recipients))
+    text = line, content, bytes(padded(length) - length)
+    if length >= _LARGE and (found := age.sealed(text, recipients)):
+        return found
+    return bytes(pyrage.encrypt(b"".join(text), recipients))
 
 
 def unseal(name: str, sealed: bytes, key: bytes, identities: Sequence[Identity]) -> bytes:
