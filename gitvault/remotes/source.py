@@ -269,7 +269,7 @@ class Source:
 
 def _rounds(pointers: Iterable[Pointer]) -> Iterator[list[Pointer]]:
     some: list[Pointer] = []
-    size, limit = 0, _FIRST_ROUND
+    size, limit = 0, min(_FIRST_ROUND, _ROUND)
     for pointer in pointers:
         some.append(pointer)
         size += pointer.size
