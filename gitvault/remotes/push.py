@@ -197,9 +197,8 @@ class _Push:
             self._journal.adopt()
             self._commit(refs)
         finally:
-            for future, *_ in (*self._sending, *self._indexing):
-                future.cancel()
-            self._pool.shutdown()
+            # What waits for its turn is not begun any more.
+            self._pool.shutdown(cancel_futures=True)
         if not (projects or self.left) and self._absent != self._remote.done_without():
             self._remote.note_done_without(self._absent)
         return self._uploaded, self._bytes, skipped, snapshots

@@ -51,25 +51,26 @@ def seal(name: str, content: bytes, key: bytes, recipients: Sequence[Recipient])
 
 def unseal(name: str, sealed: bytes, key: bytes, identities: Sequence[Identity]) -> bytes:
     """The object in an age file. Raises NoKey, CorruptionError for what was not sealed under this name."""
+    found = None
     if len(sealed) >= _LARGE:
         with age.opened(sealed, identities) as text:
-            if text is not None:
-                return _content(name, text, key)
-    return _content(name, memoryview(decrypt(name, sealed, identities)), key)
+            found = text and _cut(name, text)
+    line, content = found or _cut(name, memoryview(decrypt(name, sealed, identities)))
+    # As bytes: text that is not ASCII is not compared.
+    written = hmac.compare_digest(line.rpartition(b" ")[2], _mac(key, name, content).encode("ascii"))
+    if line.decode("ascii", "replace").split(" ")[:2] != ["gitvault", name] or not written:
+        raise CorruptionError(f"{name}: what is there was not sealed as that; somebody put it there")
+    return content
 
 
-def _content(name: str, text: memoryview, key: bytes) -> bytes:
+def _cut(name: str, text: memoryview) -> tuple[bytes, bytes]:
+    """The line, and the object behind it. Raises CorruptionError."""
     line, newline, _ = bytes(text[:_LONGEST_LINE]).partition(b"\n")
     words = line.decode("ascii", "replace").split(" ")
     if not newline or len(words) != 4 or not words[2].isdecimal():
         raise CorruptionError(f"{name}: sealed by another program; git-vault remote verify says what it is needed for")
     # Of 8 MiB, several at once: no copies but the one that is given back.
-    content = bytes(text[len(line) + 1 :][: int(words[2])])
-    # As bytes: text that is not ASCII is not compared.
-    written = hmac.compare_digest(line.rpartition(b" ")[2], _mac(key, name, content).encode("ascii"))
-    if words[:2] != ["gitvault", name] or not written:
-        raise CorruptionError(f"{name}: what is there was not sealed as that; somebody put it there")
-    return content
+    return line, bytes(text[len(line) + 1 :][: int(words[2])])
 
 
 def decrypt(name: str, sealed: bytes, identities: Sequence[Identity]) -> bytes:
