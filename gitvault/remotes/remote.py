@@ -155,10 +155,10 @@ class Remote:
         last, and as many of the others, evenly spread. `listed`: what `look` found.
         """
         stored = {stored.name: stored for stored in listed}
-        listed = records.by_chain(iter(stored))
+        chains = records.by_chain(iter(stored))
         names: list[str] = []
         for record in newest:
-            before = [stored[name] for number, name in listed.get(record.chain, []) if number < record.number]
+            before = [stored[name] for number, name in chains.get(record.chain, []) if number < record.number]
             days: dict[int, str] = {}
             for one in before:
                 days.setdefault(int(one.time // _DAY), one.name)
