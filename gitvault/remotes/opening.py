@@ -8,7 +8,7 @@ from pathlib import Path
 from gitvault.core.utils.files import Disk
 from gitvault.errors import ConfigError, NotFoundError, RemoteSealed
 from gitvault.remotes import sealed, settings
-from gitvault.remotes.places import Place, open_place
+from gitvault.remotes.places import Place, open_place, scheme_of
 from gitvault.remotes.remote import MARKER, Remote
 from gitvault.remotes.settings import Settings
 
@@ -36,7 +36,8 @@ def open_remote(
             disk=disk,
         )
     cache = vault / "cache" / "remotes" / f"{told.name}.index" if vault else None
-    return Remote(place, told.url, cache=cache, disk=disk, learned=learned)
+    hasty = scheme_of(told.url) in ("s3", "gs", "az")
+    return Remote(place, told.url, cache=cache, disk=disk, learned=learned, hasty=hasty)
 
 
 def _learned(place: Place, told: Settings) -> dict[str, str | tuple[str, ...]]:

@@ -19,6 +19,7 @@ from gitvault.remotes.fetch import demand_vault, joined
 from gitvault.remotes.index import Index
 from gitvault.remotes.lines import Leading, leading, merged_refs
 from gitvault.remotes.noted import Noted
+from gitvault.remotes.places import Stored
 from gitvault.remotes.records import Record, name_of
 from gitvault.remotes.remote import Remote
 from gitvault.remotes.source import Source
@@ -62,20 +63,22 @@ def clone_to_inspect(
 
 def refresh(vault: Vault, remote: Remote) -> tuple[str, ...]:
     """Let a vault that inspects have the refs that are there now; what was skipped there."""
-    there = remote.vault_id()
-    newest = _newest(remote, there)
+    there, listed = remote.look(remote.vault_id)
+    newest = _newest(remote, there, listed)
     skipped = remote.demand(newest)
     write_refs(vault.path, merged_refs(newest), vault.disk)
-    _count(vault, remote, there, newest)
+    _count(vault, remote, there, newest, listed)
     return skipped
 
 
-def _count(vault: Vault, remote: Remote, there: str, newest: Sequence[Record], project: str = "") -> Source:
+def _count(
+    vault: Vault, remote: Remote, there: str, newest: Sequence[Record], listed: Sequence[Stored], project: str = ""
+) -> Source:
     """Let a vault have the lines of history that count by some records before the newest, of all projects or of one;
     by all of them where any seems to be hidden. Which were is in the remote's `hidden`.
     """
     source = attach(vault, remote, remote.index(newest))
-    earlier = list(remote.earlier_records(there, newest))
+    earlier = list(remote.earlier_records(there, newest, listed))
     led = leading(vault.history, newest, earlier, project, quick=True)
     # What no newest record says where it is: earlier ones do.
     needed: list[Record] = []
@@ -95,9 +98,9 @@ def _name(vault: Vault, remote: Remote, newest: Sequence[Record], led: Leading) 
     write_refs(vault.path, merged_refs([*newest, *found], led.tips), vault.disk)
 
 
-def _newest(remote: Remote, vault: str) -> list[Record]:
+def _newest(remote: Remote, vault: str, listed: Iterable[Stored]) -> list[Record]:
     """Each machine's newest record, the newest of them first."""
-    return sorted(remote.records(vault).values(), key=lambda record: record.time, reverse=True)
+    return sorted(remote.records(vault, listed).values(), key=lambda record: record.time, reverse=True)
 
 
 @contextmanager
@@ -127,8 +130,8 @@ def inspecting(vault: Vault, open_it: Callable[[], Remote]) -> Iterator[None]:
 
 def attach_newest(vault: Vault, remote: Remote) -> None:
     """Let what the vault lacks come from what a remote holds now. Errors as of a `fetch`."""
-    there = demand_vault(remote)
-    newest = _newest(remote, there)
+    there, listed = remote.look(lambda: demand_vault(remote))
+    newest = _newest(remote, there, listed)
     remote.demand(newest)
     hidden = remote.read_records(Noted(vault, "origin", "hidden").names(), there)
     attach(vault, remote, remote.index([*newest, *hidden]))
@@ -150,10 +153,10 @@ def restore(
     A snapshot that no newest record leads to is looked for in older ones. Raises NotFoundError, RemoteError and its
     kinds, CorruptionError, and what a restore raises.
     """
-    there = demand_vault(remote)
+    there, listed = remote.look(lambda: demand_vault(remote))
     if vault and there != vault:
         raise NotFoundError(f"{remote.shown}: holds another vault, {there}")
-    newest = _newest(remote, there)
+    newest = _newest(remote, there, listed)
     remote.demand(newest)
     with ExitStack() as held:
 
@@ -165,7 +168,7 @@ def restore(
         part, source = opened(newest)
         try:
             if project := named_project(part.history, snapshot):
-                source = _count(part, remote, there, newest, project)
+                source = _count(part, remote, there, newest, listed, project)
             found = part.resolve(snapshot)
         except NotFoundError:
             every = list(remote.every_record(there))

@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 
 from gitvault.core.backup_engine.copy import DOINGS, grouped, read_refs
 from gitvault.core.interfaces import Progress
@@ -28,8 +29,10 @@ from gitvault.remotes import index, records, settings
 from gitvault.remotes.index import Index, Part, Row
 from gitvault.remotes.journal import Journal
 from gitvault.remotes.noted import Noted
+from gitvault.remotes.places import Stored
 from gitvault.remotes.records import Record
 from gitvault.remotes.remote import CHUNKS, GIT, THREADS, Remote, name_of
+from gitvault.remotes.sealed import Sealed
 from gitvault.remotes.settings import Settings
 from gitvault.vault import Vault
 
@@ -90,9 +93,10 @@ def push(
             VaultLock(folder / f"{told.name}.lock", purpose, 0, host=vault.config.machine, disk=vault.disk)
         )
         journal = held.enter_context(closing(Journal(folder / f"{told.name}.db", vault.disk)))
-        told = _identified(vault, remote, told)
+        also = [remote.place.look] if isinstance(remote.place, Sealed) else []
+        told, listed = remote.look(partial(_identified, vault, remote, told), *also)
         for attempt in range(_ATTEMPTS):
-            running = _Push(vault, remote, told, journal, progress)
+            running = _Push(vault, remote, told, listed if not attempt else None, journal, progress)
             report = running.run(frozenset(projects))
             if not running.overtaken() or attempt == _ATTEMPTS - 1:
                 break
@@ -131,7 +135,15 @@ def _identified(vault: Vault, remote: Remote, told: Settings) -> Settings:
 class _Push:
     """One push. A Target of the chunk store's transfer."""
 
-    def __init__(self, vault: Vault, remote: Remote, told: Settings, journal: Journal, progress: Progress) -> None:
+    def __init__(
+        self,
+        vault: Vault,
+        remote: Remote,
+        told: Settings,
+        listed: Sequence[Stored] | None,
+        journal: Journal,
+        progress: Progress,
+    ) -> None:
         self.left: list[tuple[str, str]] = []
         self._began = vault.now()
         self._vault = vault
@@ -141,7 +153,7 @@ class _Push:
         self._progress = progress
         self._records = {
             chain: record
-            for chain, record in remote.records(told.id).items()
+            for chain, record in remote.records(told.id, listed).items()
             if chain == told.chain or remote.is_sound(record)
         }
         self._mine, self._number = self._own_record()
@@ -163,6 +175,7 @@ class _Push:
         self._resume()
         self._pool = ThreadPoolExecutor(THREADS, "remote-put")
         self._sending: deque[tuple[Future[None], Part, list[tuple[str, str]]]] = deque()
+        self._indexing: deque[tuple[Future[None], int]] = deque()
         self._begun = journal.next_number()
         self._structure, self._files = GitPack(), GitPack()
         self._chunks = ChunkPack()
@@ -182,11 +195,10 @@ class _Push:
             while self._sending:
                 self._settle()
             self._journal.adopt()
+            self._commit(refs)
         finally:
-            for future, *_ in self._sending:
-                future.cancel()
-            self._pool.shutdown()
-        self._commit(refs)
+            # What waits for its turn is not begun any more.
+            self._pool.shutdown(cancel_futures=True)
         if not (projects or self.left) and self._absent != self._remote.done_without():
             self._remote.note_done_without(self._absent)
         return self._uploaded, self._bytes, skipped, snapshots
@@ -444,6 +456,8 @@ class _Push:
         if rows or merged:
             made = index.merge(self._index, merged, self._journal.parts(), self._rows(), self._send_index, self._absent)
             runs = [run for run in runs if run not in merged] + ([made] if made.rows else [])
+            while self._indexing:
+                self._settle_index()
         record = Record(
             self._told.id,
             self._vault.config.machine,
@@ -495,13 +509,19 @@ class _Push:
         return {name: seconds for name, seconds in sorted(said.items()) if seconds or name in listed}
 
     def _send_index(self, name: str, content: bytes) -> None:
-        self._put_counted(name, content)
+        while len(self._indexing) >= THREADS:
+            self._settle_index()
+        self._indexing.append((self._pool.submit(self._put_index, name, content), len(content)))
+
+    def _put_index(self, name: str, content: bytes) -> None:
+        self._put(name, content)
         self._remote.keep(name, content)
 
-    def _put_counted(self, name: str, content: bytes) -> None:
-        self._put(name, content)
+    def _settle_index(self) -> None:
+        future, size = self._indexing.popleft()
+        future.result()
         self._uploaded += 1
-        self._bytes += len(content)
+        self._bytes += size
 
 
 def _is_manifest(row: Row, parts: Sequence[ChunkId]) -> bool:

@@ -36,7 +36,7 @@ from gitvault.errors import (
 from gitvault.remotes import records
 from gitvault.remotes.index import Index, Part
 from gitvault.remotes.noted import read_names, write_names
-from gitvault.remotes.places import Place
+from gitvault.remotes.places import Place, Stored
 from gitvault.remotes.records import Record
 from gitvault.remotes.sealed import Sealed, is_sealed
 
@@ -72,8 +72,11 @@ class Remote:
         cache: Path | None = None,
         disk: Disk | None = None,
         learned: Mapping[str, str | tuple[str, ...]] | None = None,
+        hasty: bool = False,
     ) -> None:
-        """`shown`: what errors call it. `learned`: settings with which it can be opened again."""
+        """`shown`: what errors call it. `learned`: settings with which it can be opened again. `hasty`: ask several
+        things at once, where answers take long and a list of what is not there is an empty one.
+        """
         self.learned = learned or {}
         self.place = place
         self.shown = shown
@@ -93,6 +96,7 @@ class Remote:
         """Held while a pack or a part of one is fetched."""
         self._cache = cache
         self._disk = disk or Disk()
+        self._hasty = hasty
 
     def vault_id(self) -> str:
         """The id of the vault that is there; empty when there is none. Raises CorruptionError."""
@@ -119,10 +123,26 @@ class Remote:
         text = json.dumps({"gitvault-remote": VERSION, "vault": vault}, sort_keys=True, separators=(",", ":"))
         self.place.put(MARKER, text.encode() + b"\n")
 
-    def records(self, vault: str) -> dict[str, Record]:
-        """The newest record of each machine that can be read, by its chain. Junk is skipped and noted."""
-        listed = records.by_chain(stored.name for stored in self.place.names(records.FOLDER))
-        found = {chain: next(self._sound(names, vault), None) for chain, names in listed.items()}
+    def look(self, ask: Callable[[], _T], *also: Callable[[], None]) -> tuple[_T, list[Stored]]:
+        """What `ask` asks, and all records as the place lists them; what may `also` be asked meanwhile."""
+        if not self._hasty:
+            return ask(), list(self.place.names(records.FOLDER))
+        with ThreadPoolExecutor(1 + len(also), "remote-look") as pool:
+            listed = pool.submit(lambda: list(self.place.names(records.FOLDER)))
+            asked = [pool.submit(one) for one in also]
+            found = ask()
+            for one in asked:
+                one.result()
+            return found, listed.result()
+
+    def records(self, vault: str, listed: Iterable[Stored] | None = None) -> dict[str, Record]:
+        """The newest record of each machine that can be read, by its chain. Junk is skipped and noted.
+
+        `listed`: what `look` found, if that was asked.
+        """
+        stored = self.place.names(records.FOLDER) if listed is None else listed
+        chains = records.by_chain(one.name for one in stored)
+        found = {chain: next(self._sound(names, vault), None) for chain, names in chains.items()}
         return {chain: record for chain, record in found.items() if record}
 
     def every_record(self, vault: str, without: Collection[str] = ()) -> Iterator[Record]:
@@ -130,15 +150,15 @@ class Remote:
         listed = records.by_chain(stored.name for stored in self.place.names(records.FOLDER))
         return self.read_records([name for found in listed.values() for _, name in found if name not in without], vault)
 
-    def earlier_records(self, vault: str, newest: Collection[Record]) -> Iterator[Record]:
+    def earlier_records(self, vault: str, newest: Collection[Record], listed: Iterable[Stored]) -> Iterator[Record]:
         """Of each machine up to five records before its newest: the one before, of each day by the place's clock the
-        last, and as many of the others, evenly spread.
+        last, and as many of the others, evenly spread. `listed`: what `look` found.
         """
-        stored = {stored.name: stored for stored in self.place.names(records.FOLDER)}
-        listed = records.by_chain(iter(stored))
+        stored = {stored.name: stored for stored in listed}
+        chains = records.by_chain(iter(stored))
         names: list[str] = []
         for record in newest:
-            before = [stored[name] for number, name in listed.get(record.chain, []) if number < record.number]
+            before = [stored[name] for number, name in chains.get(record.chain, []) if number < record.number]
             days: dict[int, str] = {}
             for one in before:
                 days.setdefault(int(one.time // _DAY), one.name)

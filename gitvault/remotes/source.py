@@ -36,7 +36,8 @@ _DEEPEST = 64
 _DENSE = 2
 # Bytes of files from which on all packs of a sealed remote come whole: a part of one costs as much.
 _MANY = 64 << 20
-# Bytes of files, and files, that are brought while those before are restored.
+# Bytes of files, and files, that are brought while those before are restored: at first few, so that it begins soon.
+_FIRST_ROUND = 32 << 20
 _ROUND = 256 << 20
 _ROUND_FILES = 1000
 
@@ -53,8 +54,9 @@ class Source:
         self._index = index
         self._brought: set[str] = set()
         self._lock = threading.RLock()
-        # Files that `ahead` is still to bring.
+        # Files that `ahead` is still to bring, and those that it brought.
         self._coming: set[str] = set()
+        self._came: set[str] = set()
         self._arrived = threading.Condition()
         self._ended = False
         # Whether packs come whole whatever is wanted of them.
@@ -79,7 +81,8 @@ class Source:
         if self._problem:
             # It was tried long enough.
             raise self._problem
-        self.fetch_files([pointer])
+        if pointer.oid not in self._came:
+            self.fetch_files([pointer])
 
     def fetch_files(self, pointers: Collection[Pointer]) -> None:
         """The same for many."""
@@ -118,6 +121,7 @@ class Source:
                 with suppress(CorruptionError, NotFoundError, OSError, ValueError, IndexError):
                     if not self._ended:
                         self.fetch_files(some)
+                        self._came.update(pointer.oid for pointer in some)
                 with self._arrived:
                     self._coming.difference_update(pointer.oid for pointer in some)
                     self._arrived.notify_all()
@@ -265,13 +269,13 @@ class Source:
 
 def _rounds(pointers: Iterable[Pointer]) -> Iterator[list[Pointer]]:
     some: list[Pointer] = []
-    size = 0
+    size, limit = 0, min(_FIRST_ROUND, _ROUND)
     for pointer in pointers:
         some.append(pointer)
         size += pointer.size
-        if size >= _ROUND or len(some) >= _ROUND_FILES:
+        if size >= limit or len(some) >= _ROUND_FILES:
             yield some
-            some, size = [], 0
+            some, size, limit = [], 0, min(2 * limit, _ROUND)
     yield some
 
 

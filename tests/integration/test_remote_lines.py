@@ -169,7 +169,10 @@ def test_many_records_hide_no_snapshot_of_another_day(desk: Vault, place: Counte
     place.requests.clear()
     assert restored(place, "work", tmp_path / "out") == (wanted, [f"work of desk, {mine.time}: {wanted}"])
     # Without a sign of harm a look is at few.
-    asked = list(remote_of(None, place).earlier_records(desk.config.id, [replace(oldest, number=42)]))
+    remote = remote_of(None, place)
+    there, listed = remote.look(remote.vault_id)
+    assert there == desk.config.id
+    asked = list(remote.earlier_records(there, [replace(oldest, number=42)], listed))
     assert len(asked) == 5
     assert mine in asked
 

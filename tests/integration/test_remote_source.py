@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -42,6 +44,45 @@ def saved(vault: Vault, place: Place, tmp_path: Path, times: int = 3) -> Path:
 def restored(place: Place, target: Path, paths: Sequence[bytes] = ()) -> list[str]:
     done = partial.restore(remote_of(None, place), "", "work", str(target), paths=paths, progress=quiet)
     return [problem.reason for problem in done.problems]
+
+
+class Held(Counted):
+    """No pack is given but two, with lists of chunks and with a file, until somebody says so."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.given = threading.Event()
+        self.asked: list[str] = []
+
+    def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
+        if name.startswith(CHUNKS):
+            self.asked.append(name)
+            if len(self.asked) > 2:
+                assert self.given.wait(60), "nothing was restored while the rest was on its way"
+        return super().get(name, start, length)
+
+
+def test_what_came_first_is_restored_while_the_rest_is_on_its_way(
+    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gitvault.remotes.push._PART_SIZE", 60_000)
+    monkeypatch.setattr(source, "_FIRST_ROUND", 1)
+    folder = tmp_path / "work"
+    folder.mkdir()
+    rng = random.Random(1)
+    for number in range(3):
+        (folder / f"{number}.bin").write_bytes(rng.randbytes(100_000))
+    vault.create_snapshot(folder, project="work")
+    place = Held(tmp_path / "place")
+    pushed(vault, place)
+
+    def progress(what: str, done: int, total: int) -> None:
+        if what == "restoring" and done >= 100_000:
+            place.given.set()
+
+    assert not partial.restore(remote_of(None, place), "", "work", str(tmp_path / "out"), progress=progress).problems
+    assert differences(folder, tmp_path / "out") == {}
+    assert len(place.asked) == 4
 
 
 def test_what_is_wanted_comes_once(vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

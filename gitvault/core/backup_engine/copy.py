@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
-from gitvault.core.backup_engine.sweep import mistrust
 from gitvault.core.interfaces import Progress
 from gitvault.core.models import CopyReport, NotCopied, ObjectId, Pointer, SnapshotId
 from gitvault.core.storage.store import ChunkStore
@@ -75,6 +74,9 @@ def copy_vault(
         if not any(left.damaged for left in copy.left) or attempt == _ATTEMPTS or read_refs(source) == refs:
             break
     if copy.objects.packs + copy.packs.packs:
+        # Here: a push needs this module, and all that a sweep needs is a twentieth of its processor time.
+        from gitvault.core.backup_engine.sweep import mistrust
+
         mistrust(target.git_dir, target.disk)
     return CopyReport(
         target=str(target.git_dir),

@@ -29,6 +29,8 @@ from gitvault.errors import ChecksumMismatch, CorruptionError, GitVaultError, No
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+# Of a file: the chunks of its manifest, none for a file of one chunk; its own, each with its length.
+_Layout = tuple[Sequence[ChunkId], Sequence[tuple[ChunkId, int]]]
 
 WINDOW = 8 << 20
 """How much of a file is read at a time. Files up to this size are stored by the calling thread alone."""
@@ -164,24 +166,31 @@ class ChunkStore:
 
     def _keeps(self, pointer: Pointer, *, relied: bool = False) -> bool:
         """`relied`: see PackAppender.find."""
+        return self._kept(pointer, relied=relied) is not None
+
+    def _kept(self, pointer: Pointer, *, relied: bool = False) -> _Layout | None:
+        """How a file lies of which everything is there; None where anything is not. `relied`: see PackAppender.find."""
         if pointer.size == 0:
-            return pointer.oid == _EMPTY
+            return ((), []) if pointer.oid == _EMPTY else None
         chunk = _only_chunk(pointer)
         place = self._appender.find([chunk], relied=relied).get(chunk)
-        return (place is not None and place.length == pointer.size) or self._complete(pointer, relied=relied)
+        if place is not None and place.length == pointer.size:
+            return (), [(chunk, pointer.size)]
+        return self._complete(pointer, relied=relied)
 
     def chunks(self, pointer: Pointer) -> Sequence[tuple[ChunkId, int]]:
         """See StorageManager."""
         return self._layout(pointer)[1]
 
-    def _layout(self, pointer: Pointer) -> tuple[Sequence[ChunkId], Sequence[tuple[ChunkId, int]]]:
-        """The chunks of its manifest, none for a file of one chunk, and its own."""
+    def _layout(self, pointer: Pointer) -> _Layout:
         if pointer.size == 0:
             if pointer.oid != _EMPTY:
                 raise CorruptionError(f"pointer {pointer.oid}: no content of 0 bytes has this hash")
             return (), []
         chunk = _only_chunk(pointer)
-        if self.fetch and not self._keeps(pointer):
+        if self.fetch:
+            if kept := self._kept(pointer):
+                return kept
             self.fetch(pointer)
         place = self._appender.find([chunk]).get(chunk)
         if place is not None and place.length == pointer.size:
@@ -387,16 +396,17 @@ class ChunkStore:
     def _plain_plan(self) -> ChunkPlan:
         return ChunkPlan(MAX_CHUNK, MAX_CHUNK, MAX_CHUNK, self._level, False, "as it is")
 
-    def _complete(self, pointer: Pointer, *, relied: bool = False) -> bool:
-        """Whether some manifest of the file, and everything it names, is there."""
+    def _complete(self, pointer: Pointer, *, relied: bool = False) -> _Layout | None:
+        """How a file lies of which some manifest, and everything that names, is there."""
         for parts in self._appender.manifests(pointer.oid, relied=relied):
             if len(self._appender.find(set(parts), relied=relied)) < len(set(parts)):
                 continue
             with contextlib.suppress(NotFoundError, CorruptionError):
-                ids = {chunk for chunk, _ in self._manifest(pointer, parts)}
+                chunks = self._manifest(pointer, parts)
+                ids = {chunk for chunk, _ in chunks}
                 if len(self._appender.find(ids, relied=relied)) == len(ids):
-                    return True
-        return False
+                    return parts, chunks
+        return None
 
     def _manifest(self, pointer: Pointer, parts: Sequence[ChunkId]) -> list[tuple[ChunkId, int]]:
         chunks = self._reader.manifest(pointer.oid, parts)

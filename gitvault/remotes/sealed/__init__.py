@@ -72,7 +72,7 @@ class Sealed:
         self._disk = disk or Disk()
         self._opened: OrderedDict[str, bytes] = OrderedDict()
         self._lock = threading.Lock()
-        self._sharing = threading.Lock()
+        self._sharing = threading.RLock()
         self._shared = False
 
     @property
@@ -131,24 +131,30 @@ class Sealed:
         """See Place."""
         self._place.close()
 
+    def look(self) -> None:
+        """Ask what the first `put` would have to ask, and wait for."""
+        with self._sharing:
+            self._shared = self._shared or _is_there(self._place, self._key_name())
+
     def _share(self) -> None:
         """See to it that each of the recipients can learn the key of the names from the remote."""
         with self._sharing:
+            self.look()
             if not self._shared:
                 self._put_key()
                 self._shared = True
 
+    def _key_name(self) -> str:
+        return KEYS + derived(self._key, "\n".join(self._texts)).hex()[:32]
+
     def _put_key(self) -> None:
         import pyrage
 
-        name = KEYS + derived(self._key, "\n".join(self._texts)).hex()[:32]
-        if _is_there(self._place, name):
-            return
         document = {"gitvault-key": 1, "key": self._key.hex(), "recipients": self._texts}
         text = json.dumps(document, sort_keys=True).encode() + b"\n"
         for plain, file in HELP.items():
             self._place.put(plain, (Path(__file__).parents[2] / "rescue" / file).read_bytes())
-        self._place.put(name, pyrage.encrypt(text + bytes(padded(len(text)) - len(text)), self._recipients))
+        self._place.put(self._key_name(), pyrage.encrypt(text + bytes(padded(len(text)) - len(text)), self._recipients))
 
     def _kept(self, name: str) -> bytes | None:
         with self._lock:

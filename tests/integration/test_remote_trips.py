@@ -1,0 +1,136 @@
+"""How often a push and a restore wait for a server: what needs no other answer is asked at the same time."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+from away import Counted, fill, made, quiet, remote_of
+from trees import differences
+
+from gitvault.errors import RemoteUnreachable
+from gitvault.remotes import partial, settings
+from gitvault.remotes.index import FOLDER
+from gitvault.remotes.push import push
+from gitvault.remotes.records import FOLDER as RECORDS
+from gitvault.remotes.remote import MARKER, Remote
+from gitvault.remotes.sealed import Sealed, keys, new_key
+from gitvault.vault import Vault
+
+LONG = 60
+
+
+class Together(Counted):
+    """Answers some questions only when two of them are asked at once; afterwards any."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.met = threading.Barrier(1)
+        self.order: list[str] = []
+        self.expected: tuple[str, ...] = ()
+
+    def expect(self, *expected: str) -> None:
+        """Two questions that begin so come at once."""
+        self.expected, self.met = expected, threading.Barrier(2)
+
+    def meet(self, question: str) -> None:
+        if self.met.parties > 1 and question.startswith(self.expected):
+            met = self.met
+            met.wait(LONG)
+            self.met = threading.Barrier(1)
+
+    def put(self, name: str, content: bytes) -> None:
+        self.meet(f"put {name}")
+        super().put(name, content)
+        self.order.append(name)
+
+    def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
+        self.meet(f"get {name}")
+        return super().get(name, start, length)
+
+    def names(self, prefix=""):  # type: ignore[no-untyped-def]
+        self.meet(f"list {prefix}")
+        return super().names(prefix)
+
+
+def hasty(vault: Vault | None, place: Together) -> Remote:
+    cache = vault.path / "cache" / "remotes" / "off.index" if vault else None
+    return Remote(place, "the place", cache=cache, hasty=True)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Together:
+    return Together(tmp_path / "place")
+
+
+def test_whose_vault_it_is_and_what_was_pushed_are_asked_at_once(tmp_path: Path, place: Together) -> None:
+    folder = tmp_path / "work"
+    fill(folder, 1)
+    with made(tmp_path / "vault.git", "desk") as vault:
+        vault.create_snapshot(folder)
+        settings.add(vault.path, "off", {"url": "/nowhere"})
+        (tmp_path / "place").mkdir()
+        push(vault, hasty(vault, place), settings.get(vault.path, "off"), progress=quiet)
+        (folder / "new").write_text("new")
+        wanted = vault.create_snapshot(folder).snapshot
+        place.expect(f"get {MARKER}", f"list {RECORDS}")
+        report = push(vault, hasty(vault, place), settings.get(vault.path, "off"), progress=quiet)
+        assert report.snapshots == 1
+        assert place.met.parties == 1, "they met"
+    place.expect(f"get {MARKER}", f"list {RECORDS}")
+    assert partial.restore(hasty(None, place), "", wanted, str(tmp_path / "out"), progress=quiet).problems == ()
+    assert place.met.parties == 1, "they met"
+    assert differences(folder, tmp_path / "out") == {}
+
+
+def test_the_index_goes_on_its_way_at_once_and_the_record_after_it(tmp_path: Path, place: Together) -> None:
+    folder = tmp_path / "work"
+    fill(folder, 1)
+    with made(tmp_path / "vault.git", "desk") as vault:
+        vault.create_snapshot(folder)
+        settings.add(vault.path, "off", {"url": "/nowhere"})
+        # Its list of packs, and one piece of rows.
+        place.expect(f"put {FOLDER}")
+        push(vault, remote_of(vault, place), settings.get(vault.path, "off"), progress=quiet)
+    assert place.met.parties == 1, "they met"
+    kinds = [name.partition("/")[0] for name in place.order]
+    assert kinds[0] == MARKER
+    assert kinds[-3:] == ["index", "index", "machines"]
+    assert not {"index", "machines"} & set(kinds[:-3]), "packs come first"
+
+
+def test_an_index_that_did_not_arrive_gets_no_record(tmp_path: Path, place: Together) -> None:
+    class Full(Together):
+        def put(self, name: str, content: bytes) -> None:
+            if name.startswith(FOLDER):
+                raise RemoteUnreachable("no answer")
+            super().put(name, content)
+
+    folder = tmp_path / "work"
+    fill(folder, 1)
+    with made(tmp_path / "vault.git", "desk") as vault:
+        wanted = vault.create_snapshot(folder).snapshot
+        settings.add(vault.path, "off", {"url": "/nowhere"})
+        with pytest.raises(RemoteUnreachable, match="no answer"):
+            push(vault, remote_of(vault, Full(tmp_path / "place")), settings.get(vault.path, "off"), progress=quiet)
+        assert list(place.names(RECORDS)) == []
+        assert push(vault, remote_of(vault, place), settings.get(vault.path, "off"), progress=quiet).snapshots == 1
+    assert partial.restore(remote_of(None, place), "", wanted, str(tmp_path / "out"), progress=quiet).problems == ()
+
+
+def test_whether_the_key_is_there_is_asked_meanwhile_too(tmp_path: Path, place: Together) -> None:
+    import pyrage
+
+    identity = pyrage.x25519.Identity.generate()
+    (tmp_path / "key").write_text(f"{identity}\n")
+    sealed = Sealed(place, [str(identity.to_public())], new_key(), tmp_path / "key")
+    sealed.look()
+    sealed.put("vault", b"content")
+    before = place.requests["get"]
+    again = Sealed(place, [str(identity.to_public())], new_key(), tmp_path / "key")
+    again.look()
+    asked = place.requests["get"] - before
+    assert asked == 1
+    assert len(keys.identities(tmp_path / "key")) == 1
+    assert sealed.get("vault") == b"content"
