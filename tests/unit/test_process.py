@@ -230,6 +230,9 @@ with one() as twin:
     twin.stdin.flush()
     print(twin.stdout.readline().decode(), end="")
     twin.kill()
+os.close(0)
+print(one())
+os.open(os.devnull, os.O_RDONLY)
 waiting = threading.Event()
 thread = threading.Thread(target=waiting.wait)
 thread.start()
@@ -252,9 +255,9 @@ def test_a_twin_has_the_memory_of_its_process_and_none_of_its_files_and_is_not_m
     found = subprocess.run(
         [sys.executable, "-c", TWIN, tmp_path / "kept"], capture_output=True, check=True, text=True, timeout=60
     )
-    told, beside_a_thread = found.stdout.splitlines()
+    told, without_input, beside_a_thread = found.stdout.splitlines()
     said = json.loads(told)
     assert (said["asked"], said["memory"], said["git"], said["ends"]) == ("hello\n", ["in memory"], None, True)
     assert said["umask"] == 0o077
     assert sorted(said["open"]) == ["0", "1", "2"]
-    assert beside_a_thread == "None"
+    assert without_input == beside_a_thread == "None"

@@ -229,11 +229,16 @@ def twin(work: Callable[[], object]) -> Twin | None:
     """Run `work` in a copy of this process that has nothing of it but its memory: no open files, no handlers.
 
     There 0 and 1 are the pipes to here. It starts 60 ms sooner than `start_python`, with all modules imported. None
-    where that is not safe: elsewhere than on Linux, and beside other threads, also those that a library started.
+    where that is not safe: elsewhere than on Linux, without an input or output of our own, and beside other threads,
+    also those that a library started.
     """
     if not _may_copy() or len(os.listdir("/proc/self/task")) > threading.active_count():
         return None
     asked, told = os.pipe(), os.pipe()
+    if min(*asked, *told) <= 2:
+        for fd in (*asked, *told):
+            os.close(fd)
+        return None
     child = os.fork()
     if child == 0:
         failed = 1
