@@ -222,7 +222,7 @@ def work():
     print(json.dumps(said), flush=True)
     sys.stdin.read()
 
-def one():
+def one() -> process.Twin | None:
     return process.twin(work)
 
 with one() as twin:
