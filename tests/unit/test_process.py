@@ -222,7 +222,7 @@ def work():
     print(json.dumps(said), flush=True)
     sys.stdin.read()
 
-def one() -> process.Twin | None:
+def one():
     return process.twin(work)
 
 with one() as twin:
@@ -245,6 +245,19 @@ with one() as first, one() as second:
     second.kill()
 waiting.set()
 """
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are copied on Linux only")
+def test_a_twin_that_has_ended_is_neither_killed_nor_waited_for_again() -> None:
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    twin = process.Twin(child, os.open(os.devnull, os.O_WRONLY), os.open(os.devnull, os.O_RDONLY))
+    with twin:
+        twin.wait()
+        twin.kill()
+    with pytest.raises(ChildProcessError):
+        os.waitpid(child, 0)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are copied on Linux only")

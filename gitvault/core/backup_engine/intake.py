@@ -141,7 +141,9 @@ class Intake:
             "git_dir": os.fspath(self._git_dir),
             "number": self._reader.number,
         }
-        count = max(2, min(os.cpu_count() or 2, 8))
+        # One more than cores: each waits for the disk now and then, though all was read a moment before. 100,000 files
+        # on two cores: 7.3 s with two workers, 6.3 with three.
+        count = min((os.cpu_count() or 1) + 1, 8)
         self._workers = [_Worker(settings, self._done) for _ in range(count)]
         for worker in self._workers:
             worker.listen()
