@@ -5,8 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zipfile
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -101,38 +100,6 @@ def palette(path: Path, pixels: Pixels) -> None:
     image = Image.fromarray(pixels.squeeze(), "P")
     image.putpalette(bytes(value for entry in range(256) for value in (entry, 255 - entry, entry // 2)))
     image.save(path)
-
-
-def png(
-    pixels: Pixels,
-    filters: Callable[[int], int],
-    *,
-    more: Sequence[tuple[bytes, bytes]] = (),
-    height: int | None = None,
-    kind: int | None = None,
-) -> bytes:
-    """A PNG of 8 bits with a filter for each row, `more` chunks, and what its header says, which may be wrong."""
-    rows, width, channels = pixels.shape
-    padded = np.zeros((rows + 1, width + 1, channels), np.int16)
-    padded[1:, 1:] = pixels
-    left, up, corner = (padded[1:, :-1], padded[:-1, 1:], padded[:-1, :-1])
-    straight = left + up - corner
-    apart = [abs(straight - one) for one in (left, up, corner)]
-    paeth = np.where((apart[0] <= apart[1]) & (apart[0] <= apart[2]), left, np.where(apart[1] <= apart[2], up, corner))
-    expected = [np.zeros_like(left), left, up, (left + up) // 2, paeth]
-    packed = zlib.compress(
-        b"".join(
-            bytes([filters(row)])
-            + ((padded[row + 1, 1:] - expected[filters(row) % 5][row]) % 256).astype("u1").tobytes()
-            for row in range(rows)
-        )
-    )
-    head = struct.pack(">II5B", width, height or rows, 8, kind or {3: 2, 4: 6}[channels], 0, 0, 0)
-    middle = len(packed) // 2
-    chunks = [(b"IHDR", head), *more, (b"IDAT", packed[:middle]), (b"IDAT", packed[middle:]), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
-    )
 
 
 def document(path: Path, pixels: Pixels) -> None:

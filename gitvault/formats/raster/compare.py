@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from gitvault.formats import Comparison
 from gitvault.formats.raster.measure import Measured, Pair, measure, pair
-from gitvault.formats.raster.png import open_alike
 from gitvault.formats.raster.read import Image, Part, open_image
 from gitvault.formats.raster.scale import is_alpha, is_colour
 from gitvault.formats.raster.screen import levels, on_screen
@@ -51,10 +49,7 @@ class _Picture:
 
 def compare(before: Path, after: Path, folder: Path | None) -> Comparison:
     """How two images differ; pictures only with a folder. Raises UnsupportedMedia, ToolMissing, OSError."""
-    with ExitStack() as stack:
-        # What a picture of them shows depends on what they say of their colours.
-        opened = None if folder else open_alike(before, after)
-        a, b = opened or [stack.enter_context(open_image(path)) for path in (before, after)]
+    with open_image(before) as a, open_image(after) as b:
         metadata = list(_metadata(a.parts, b.parts))
         pictures = [
             _Picture(name, pairs, measure(a, b, pairs, pictures=bool(folder))) for name, pairs in _matched(a, b)
