@@ -234,6 +234,18 @@ def test_attributes_alone_make_a_new_snapshot(project: Path, vault: Vault, tmp_p
     assert records(tmp_path / "0")[b"file"].xattrs == ()
 
 
+def test_a_folder_of_which_other_rules_hold_keeps_its_attributes(project: Path, vault: Vault, tmp_path: Path) -> None:
+    write(project, {"folder/inner": b"y", "folder/left.tmp": b"z"})
+    os.setxattr(project / "folder", "user.note", b"kept")
+    vault.create_snapshot(project)
+    # Nothing in the folder is another, and all of it is looked at.
+    write(project, {".gitvault.toml": b'skip = ["*.tmp"]\n'})
+    report = vault.create_snapshot(project)
+    assert report.deleted == 1
+    vault.restore_snapshot(report.snapshot, tmp_path / "back")
+    assert os.getxattr(tmp_path / "back/folder", "user.note") == b"kept"
+
+
 # -- kinds ---------------------------------------------------------------------------------------
 
 
