@@ -7,7 +7,6 @@ that verb is run, and packages are asked for verbs only when the word is not one
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 import re
 import sys
@@ -110,7 +109,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except OSError as error:
         _traceback(debug)
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        from gitvault.core.utils.files import is_full
+
+        full = is_full(error)
         render.say(render.error_text(error) + ("; free some space and run again" if full else ""))
         return StorageFullError.exit_code if full else GitVaultError.exit_code
     except Exception as error:  # a bug; people get a line, whoever mends it gets the traceback

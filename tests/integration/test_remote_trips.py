@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from trees import differences
 from gitvault.errors import RemoteUnreachable
 from gitvault.remotes import partial, settings
 from gitvault.remotes.index import FOLDER
-from gitvault.remotes.push import push
+from gitvault.remotes.push import PushReport, push
 from gitvault.remotes.records import FOLDER as RECORDS
 from gitvault.remotes.remote import MARKER, Remote
 from gitvault.remotes.sealed import Sealed, keys, new_key
@@ -64,35 +65,38 @@ def place(tmp_path: Path) -> Together:
     return Together(tmp_path / "place")
 
 
-def test_whose_vault_it_is_and_what_was_pushed_are_asked_at_once(tmp_path: Path, place: Together) -> None:
-    folder = tmp_path / "work"
-    fill(folder, 1)
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Vault]:
+    """A vault with a snapshot of `work`, and settings of a remote."""
+    fill(tmp_path / "work", 1)
     with made(tmp_path / "vault.git", "desk") as vault:
-        vault.create_snapshot(folder)
+        vault.create_snapshot(tmp_path / "work")
         settings.add(vault.path, "off", {"url": "/nowhere"})
-        (tmp_path / "place").mkdir()
-        push(vault, hasty(vault, place), settings.get(vault.path, "off"), progress=quiet)
-        (folder / "new").write_text("new")
-        wanted = vault.create_snapshot(folder).snapshot
-        place.expect(f"get {MARKER}", f"list {RECORDS}")
-        report = push(vault, hasty(vault, place), settings.get(vault.path, "off"), progress=quiet)
-        assert report.snapshots == 1
-        assert place.met.parties == 1, "they met"
+        yield vault
+
+
+def pushed(vault: Vault, remote: Remote) -> PushReport:
+    return push(vault, remote, settings.get(vault.path, "off"), progress=quiet)
+
+
+def test_whose_vault_it_is_and_what_was_pushed_are_asked_at_once(tmp_path: Path, place: Together, desk: Vault) -> None:
+    (tmp_path / "place").mkdir()
+    pushed(desk, hasty(desk, place))
+    (tmp_path / "work/new").write_text("new")
+    wanted = desk.create_snapshot(tmp_path / "work").snapshot
+    place.expect(f"get {MARKER}", f"list {RECORDS}")
+    assert pushed(desk, hasty(desk, place)).snapshots == 1
+    assert place.met.parties == 1, "they met"
     place.expect(f"get {MARKER}", f"list {RECORDS}")
     assert partial.restore(hasty(None, place), "", wanted, str(tmp_path / "out"), progress=quiet).problems == ()
     assert place.met.parties == 1, "they met"
-    assert differences(folder, tmp_path / "out") == {}
+    assert differences(tmp_path / "work", tmp_path / "out") == {}
 
 
-def test_the_index_goes_on_its_way_at_once_and_the_record_after_it(tmp_path: Path, place: Together) -> None:
-    folder = tmp_path / "work"
-    fill(folder, 1)
-    with made(tmp_path / "vault.git", "desk") as vault:
-        vault.create_snapshot(folder)
-        settings.add(vault.path, "off", {"url": "/nowhere"})
-        # Its list of packs, and one piece of rows.
-        place.expect(f"put {FOLDER}")
-        push(vault, remote_of(vault, place), settings.get(vault.path, "off"), progress=quiet)
+def test_the_index_goes_on_its_way_at_once_and_the_record_after_it(place: Together, desk: Vault) -> None:
+    # Its list of packs, and one piece of rows.
+    place.expect(f"put {FOLDER}")
+    pushed(desk, remote_of(desk, place))
     assert place.met.parties == 1, "they met"
     kinds = [name.partition("/")[0] for name in place.order]
     assert kinds[0] == MARKER
@@ -100,22 +104,18 @@ def test_the_index_goes_on_its_way_at_once_and_the_record_after_it(tmp_path: Pat
     assert not {"index", "machines"} & set(kinds[:-3]), "packs come first"
 
 
-def test_an_index_that_did_not_arrive_gets_no_record(tmp_path: Path, place: Together) -> None:
+def test_an_index_that_did_not_arrive_gets_no_record(tmp_path: Path, place: Together, desk: Vault) -> None:
     class Full(Together):
         def put(self, name: str, content: bytes) -> None:
             if name.startswith(FOLDER):
                 raise RemoteUnreachable("no answer")
             super().put(name, content)
 
-    folder = tmp_path / "work"
-    fill(folder, 1)
-    with made(tmp_path / "vault.git", "desk") as vault:
-        wanted = vault.create_snapshot(folder).snapshot
-        settings.add(vault.path, "off", {"url": "/nowhere"})
-        with pytest.raises(RemoteUnreachable, match="no answer"):
-            push(vault, remote_of(vault, Full(tmp_path / "place")), settings.get(vault.path, "off"), progress=quiet)
-        assert list(place.names(RECORDS)) == []
-        assert push(vault, remote_of(vault, place), settings.get(vault.path, "off"), progress=quiet).snapshots == 1
+    with pytest.raises(RemoteUnreachable, match="no answer"):
+        pushed(desk, remote_of(desk, Full(tmp_path / "place")))
+    assert list(place.names(RECORDS)) == []
+    assert pushed(desk, remote_of(desk, place)).snapshots == 1
+    [wanted] = [one.id for one in desk.list_snapshots()]
     assert partial.restore(remote_of(None, place), "", wanted, str(tmp_path / "out"), progress=quiet).problems == ()
 
 

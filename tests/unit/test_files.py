@@ -23,6 +23,7 @@ from gitvault.core.utils.files import (
     Disk,
     UncachedFile,
     full_disk_named,
+    is_full,
     list_source,
     open_source,
     read_link,
@@ -59,6 +60,7 @@ def test_write_durably_leaves_the_old_content_when_it_fails(tmp_path: Path) -> N
 
 
 def test_only_a_full_disk_is_called_one(tmp_path: Path) -> None:
+    assert [is_full(OSError(number, "")) for number in (errno.ENOSPC, errno.EDQUOT, errno.EIO)] == [True, True, False]
     with pytest.raises(OSError, match="Input/output error"), full_disk_named(tmp_path):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 

@@ -24,6 +24,7 @@ from typing import IO, Any, NamedTuple
 from gitvault.core.models import Entry, ObjectId, Problem
 from gitvault.core.storage import pointers
 from gitvault.core.utils.attributes import is_privilege, made_by_this_user, may_set_owner, write_xattrs
+from gitvault.core.utils.files import is_full
 from gitvault.core.utils.names import loose_name, to_line, windows_name
 from gitvault.core.utils.process import start_python
 from gitvault.core.utils.target import Descent, TargetFolder, discard, is_plain, write_all, write_holes
@@ -238,7 +239,7 @@ class FolderWriter:
 
     def failed(self, path: bytes, what: str, error: OSError) -> None:
         """One path's trouble is a problem; a full disk is everybody's."""
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_full(error):
             raise error
         self.problems.append(Problem(path, f"{what}: {error.strerror}"))
 

@@ -94,13 +94,18 @@ def _parent_of_long(path: str | bytes, dir_fd: int | None) -> Iterator[tuple[int
         os.close(fd)
 
 
+def is_full(error: OSError) -> bool:
+    """Whether it says that the disk, or the user's share of it, is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 @contextlib.contextmanager
 def full_disk_named(what: Path) -> Iterator[None]:
     """Turn "no space left" into StorageFullError, naming where."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_full(error):
             raise StorageFullError(
                 f"{what}: no space left on the disk; free some space and run again, nothing saved before is affected"
             ) from error

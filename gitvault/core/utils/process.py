@@ -239,27 +239,24 @@ def twin(work: Callable[[], object]) -> Twin | None:
         for fd in (*asked, *told):
             os.close(fd)
         return None
-    child = os.fork()
-    if child == 0:
-        failed = 1
-        try:
-            # What was made before stays: a file that was collected would close one of ours that has its number.
-            gc.freeze()
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                signal.signal(number, signal.SIG_DFL)
-            os.dup2(asked[0], 0)
-            os.dup2(told[1], 1)
-            # Among them are locks, which would outlive the parent in here, and the pipes of other copies.
-            os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-            sys.stdin, sys.stdout = open(0), open(1, "w", errors="backslashreplace")  # noqa: SIM115
-            os.umask(_UMASK)
-            clean = {**_WORKERS, **clean_environment()}
-            os.environ.clear()
-            os.environ.update(clean)
-            work()
-            failed = 0
-        finally:
-            os._exit(failed)
+
+    def alone() -> None:
+        # What was made before stays: a file that was collected would close one of ours that has its number.
+        gc.freeze()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        os.dup2(asked[0], 0)
+        os.dup2(told[1], 1)
+        # Among them are locks, which would outlive the parent in here, and the pipes of other copies.
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        sys.stdin, sys.stdout = open(0), open(1, "w", errors="backslashreplace")  # noqa: SIM115
+        os.umask(_UMASK)
+        clean = {**_WORKERS, **clean_environment()}
+        os.environ.clear()
+        os.environ.update(clean)
+        work()
+
+    child = _forked(alone)
     os.close(asked[0])
     os.close(told[1])
     return Twin(child, asked[1], told[0])
@@ -269,6 +266,20 @@ def _may_copy() -> bool:
     """Whether a copy of this process would find no lock that a thread it has not holds."""
     others = [thread for thread in threading.enumerate() if not thread.name.startswith(FORK_SAFE)]
     return sys.platform == "linux" and len(others) <= 1
+
+
+def _forked(work: Callable[[], object]) -> int:
+    """Run `work` in a copy of this process, which ends with it: its number."""
+    child = os.fork()
+    if child == 0:
+        # Nothing of the parent's may run here: no handlers, no buffers flushed twice.
+        failed = 1
+        try:
+            work()
+            failed = 0
+        finally:
+            os._exit(failed)
+    return child
 
 
 def start(
@@ -390,17 +401,13 @@ def _copied(task: Callable[[BinaryIO], object]) -> tuple[int, int] | None:
     if not _may_copy() or (os.cpu_count() or 1) < 2:
         return None
     reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        # Nothing of the parent's may run here: no handlers, no buffers flushed twice.
-        failed = 1
-        try:
-            os.close(reading)
-            with open(writing, "wb") as pipe:
-                task(pipe)
-            failed = 0
-        finally:
-            os._exit(failed)
+
+    def work() -> None:
+        os.close(reading)
+        with open(writing, "wb") as pipe:
+            task(pipe)
+
+    child = _forked(work)
     os.close(writing)
     return child, reading
 
