@@ -142,6 +142,16 @@ def test_zsh_reads_its_completion(home: Path, command: Run) -> None:
     assert "    milestone) _arguments" in text
 
 
+def assert_powershell(script: str) -> None:
+    """It is a program by PowerShell's grammar; the shell itself is to be had neither from Debian nor from PyPI."""
+    import tree_sitter
+    import tree_sitter_powershell
+
+    parser = tree_sitter.Parser(tree_sitter.Language(tree_sitter_powershell.language()))
+    assert not parser.parse(script.encode()).root_node.has_error
+    assert parser.parse(script.replace("}", "", 1).encode()).root_node.has_error
+
+
 def test_every_verb_is_in_every_completion() -> None:
     verbs = [verb for name in main.VERBS if (verb := main.builtin_verb(name))]
     commands = [completion.command(verb.name, verb.summary, main.verb_parser(verb)) for verb in verbs]
@@ -153,6 +163,7 @@ def test_every_verb_is_in_every_completion() -> None:
         assert MARK in text.split("\n", 2)[0] + text.split("\n", 2)[1], name
         for verb in verbs:
             assert verb.name in text, (name, verb.name)
+    assert_powershell(SHELLS["powershell"](commands, common))
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -167,4 +178,5 @@ def test_quotes_and_brackets_of_a_help_text_stay_text(shell: str, tmp_path: Path
             assert (done.returncode, done.stderr) == (0, "")
     if shell == "powershell":
         assert "'--it''s'" in text
+        assert_powershell(text)
     assert not (tmp_path / "x").exists()
