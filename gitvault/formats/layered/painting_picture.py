@@ -65,7 +65,7 @@ def _pictures(was: Painting, now: Painting) -> dict[str, bytes]:
     if _levels_apart(before, pixels[at]) > 1:
         raise NotPlain("its layers together do not give the merged image that is stored")
     after = _Sum(now, place).canvas
-    if stored.mode == "RGB" and float(after.alpha.min()) < 1:
+    if stored.mode == "RGB" and float(np.min(after.alpha)) < 1:
         raise NotPlain("its merged image has no transparency")
     pixels[at] = _straight(after)
     image = need("PIL.Image", "image")

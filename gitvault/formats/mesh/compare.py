@@ -43,7 +43,7 @@ def compare(before: Path, after: Path, folder: Path | None) -> Comparison:
         **_parts(old, new, matching, _farthest(a, far_a), _farthest(b, far_b)),
         **figures,
         "before": figures_before,
-        "max_distance": float(max(far_a.max(initial=0.0), far_b.max(initial=0.0))) if on_a and on_b else None,
+        "max_distance": float(max(np.max(far_a, initial=0.0), np.max(far_b, initial=0.0))) if on_a and on_b else None,
         "mean_distance": _mean(b, far_b) if on_a and on_b else None,
         **_by_reference("materials", old.materials, new.materials),
         **_by_reference("textures", old.textures, new.textures),

@@ -95,7 +95,7 @@ def _on_corners(element: fbx.Node, rows: NDArray[Any], said: str, corners: Ints,
     index = element.first(said + "Index") or element.first("NormalsIndex" if said == "Normals" else said + "Index")
     which = _array(index).astype(np.int64) if index else np.arange(len(rows))
     on = str(mapping.values[0]) if mapping and mapping.values else ""
-    fits = len(which) and which.min() >= 0 and which.max() < len(rows)
+    fits = len(which) and np.min(which) >= 0 and np.max(which) < len(rows)
     if on == "ByPolygonVertex" and fits and len(which) >= len(corners):
         return surface_key(places[corners], rows[which[: len(corners)]])
     if on in ("ByVertice", "ByVertex", "ByControlPoint") and fits and len(which) == len(places):

@@ -133,7 +133,7 @@ class _File:
                 if "indices" in primitive
                 else np.arange(len(points))
             )
-            if len(corners) and corners.max() >= len(points):
+            if len(corners) and np.max(corners) >= len(points):
                 raise ValueError("a face has a corner that is not there")
             vertices.append(points)
             faces.append(_faces(corners, primitive.get("mode", 4)) + begin)

@@ -114,7 +114,7 @@ class _Lines:
         flat = numbers(text.translate(None, word.strip()))
         each = words_per_line(text) - 1
         # Some say more than others (a weight, a colour): what all say counts.
-        columns = int(each.min())
+        columns = int(np.min(each))
         if each.sum() != len(flat) or columns < (1 if word == b"vt" else 3):
             raise ValueError(f"a line says too little: '{word.decode().strip()}' with {columns} numbers")
         if len(flat) == columns * len(rows):

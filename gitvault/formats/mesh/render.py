@@ -131,7 +131,7 @@ class Scene:
         normals = np.where(front[:, None] < 0, -normals, normals)
         key = view.back * 0.8 - view.right * 0.45 + view.up * 0.65
         lit = np.clip(normals @ (key / np.linalg.norm(key)).astype(np.float32), 0.0, 1.0)
-        return np.asarray(0.22 + 0.68 * lit + 0.2 * np.abs(front))[:, None]
+        return np.asarray(0.22 + 0.68 * lit + 0.2 * np.abs(front), np.float32)[:, None]
 
     def _normals(self, hits: Hits) -> Singles:
         """(n, 3): smooth ones where the surface is, the face's own at edges and where faces are as small as pixels."""

@@ -52,7 +52,7 @@ class _States:
         # A search for something rare does not wait for 70,000 rows, 80 ms.
         known = catalog.states(some.tolist() if len(some) < _SOME else None)
         rows = np.array(known, np.int64).reshape(-1, 4)
-        size = int(max(rows[:, 0].max(initial=0), some.max(initial=0))) + 1
+        size = int(max(np.max(rows[:, 0], initial=0), np.max(some, initial=0))) + 1
         self.line = np.full(size, -1, np.int32)
         self.source = np.zeros(size, np.int32)
         self.time = np.zeros(size, np.int64)

@@ -190,7 +190,8 @@ class Segment:
             for one_of in required:
                 either = np.zeros(rows.shape[1], np.uint8)
                 for text in one_of:
-                    either |= np.bitwise_and.reduce(rows[np.unique(slots(text))], axis=0)
+                    each: npt.NDArray[np.uint8] = rows[np.unique(slots(text))]
+                    either |= np.bitwise_and.reduce(each, axis=0)
                 held &= either
             return np.flatnonzero(np.unpackbits(held, count=blocks))
 
