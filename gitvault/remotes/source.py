@@ -69,9 +69,10 @@ class Source:
             return self._publish(self._index.packs_of(prefix))
 
     def fetch_many(self, oids: Collection[ObjectId]) -> None:
-        """Bring the packs with these git objects, several at once."""
+        """Bring the packs with those of these git objects that are not here, several at once."""
+        here = self._vault.history.objects.contains
         with self._lock:
-            rows = self._index.find([oid.hex() for oid in oids]).values()
+            rows = self._index.find([oid.hex() for oid in oids if not here(oid)]).values()
             self._publish(list({row.part.name: row.part for row in rows if row.kind == "g"}.values()))
 
     def fetch_file(self, pointer: Pointer) -> None:

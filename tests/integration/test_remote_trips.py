@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from away import Counted, fill, made, quiet, remote_of
+from away import Counted, fill, made, opened, quiet, remote_of
 from trees import differences
 
 from gitvault.errors import RemoteUnreachable
-from gitvault.remotes import partial, settings
+from gitvault.remotes import fetch, partial, settings
 from gitvault.remotes.index import FOLDER
 from gitvault.remotes.push import PushReport, push
 from gitvault.remotes.records import FOLDER as RECORDS
-from gitvault.remotes.remote import MARKER, Remote
+from gitvault.remotes.remote import GIT, MARKER, Remote
 from gitvault.remotes.sealed import Sealed, keys, new_key
 from gitvault.vault import Vault
 
@@ -91,6 +91,29 @@ def test_whose_vault_it_is_and_what_was_pushed_are_asked_at_once(tmp_path: Path,
     assert partial.restore(hasty(None, place), "", wanted, str(tmp_path / "out"), progress=quiet).problems == ()
     assert place.met.parties == 1, "they met"
     assert differences(tmp_path / "work", tmp_path / "out") == {}
+
+
+def test_what_a_restore_looks_up_is_asked_at_once(tmp_path: Path, place: Together, desk: Vault) -> None:
+    def met(asked: str, name: str) -> bool:
+        place.expect(f"get {asked}")
+        report = partial.restore(hasty(None, place), "", "work", str(tmp_path / name), progress=quiet)
+        assert report.problems == ()
+        assert differences(tmp_path / "work", tmp_path / name) == {}
+        return place.met.parties == 1
+
+    (tmp_path / "place").mkdir()
+    pushed(desk, hasty(desk, place))
+    assert met(FOLDER, "one"), "a piece of the index and its list of packs"
+    fetch.clone(remote_of(None, place), "/nowhere", tmp_path / "laptop.git", {}, progress=quiet)[0].close()
+    with opened(tmp_path / "laptop.git", "laptop", 9) as laptop:
+        fill(tmp_path / "other", 2)
+        laptop.create_snapshot(tmp_path / "other")
+        push(laptop, remote_of(laptop, place, "origin"), settings.get(laptop.path, "origin"), progress=quiet)
+    (tmp_path / "work/new").write_text("new")
+    desk.create_snapshot(tmp_path / "work")
+    pushed(desk, hasty(desk, place))
+    assert met(RECORDS, "two"), "each machine's newest record"
+    assert met(GIT, "three"), "the commits that records differ about"
 
 
 def test_the_index_goes_on_its_way_at_once_and_the_record_after_it(place: Together, desk: Vault) -> None:
