@@ -114,11 +114,8 @@ def _restore_remote(session: Session, arguments: Namespace) -> Answer:
     elif arguments.chunks:
         raise wrong("--chunks goes with a remote of git")
     else:
-        from gitvault.core.utils.process import keep_memory
         from gitvault.remotes import partial
 
-        # Packs of 8 MiB come and go: before there are threads that have memory of their own.
-        keep_memory()
         with opened(session, arguments.remote, arguments.identity) as (told, remote):
             report = partial.restore(remote, told.id, arguments.snapshot, arguments.to, **options)
             requests, hidden = dict(remote.place.requests), remote.hidden
