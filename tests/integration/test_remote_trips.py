@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +13,7 @@ import pytest
 from away import Counted, fill, made, opened, quiet, remote_of
 from trees import differences
 
+import gitvault
 from gitvault.errors import RemoteUnreachable
 from gitvault.remotes import fetch, partial, settings
 from gitvault.remotes.index import FOLDER
@@ -20,6 +24,7 @@ from gitvault.remotes.sealed import Sealed, keys, new_key
 from gitvault.vault import Vault
 
 LONG = 60
+PACKAGE = {"PYTHONPATH": str(Path(gitvault.__file__).parent.parent)}
 
 
 class Together(Counted):
@@ -157,3 +162,22 @@ def test_whether_the_key_is_there_is_asked_meanwhile_too(tmp_path: Path, place: 
     assert asked == 1
     assert len(keys.identities(tmp_path / "key")) == 1
     assert sealed.get("vault") == b"content"
+
+
+UPKEEP = ("models.reports", "storage.census", "storage.repack", "storage.salvage", "storage.sweep")
+NOT_NEEDED = (*(f"gitvault.core.{name}" for name in UPKEEP), "gitvault.vcs.carried", "gitvault.vcs.remotes")
+
+
+def test_a_snapshot_and_a_push_import_nothing_of_upkeep_and_checkouts(tmp_path: Path) -> None:
+    """Each is waited for every day, and making the records of what it does not do was a tenth of it."""
+    fill(tmp_path / "work", 1)
+    with made(tmp_path / "vault.git", "desk") as vault:
+        settings.add(vault.path, "off", {"url": str(tmp_path / "away")})
+    program = (
+        "import sys; from gitvault.cli.main import main; code = main(sys.argv[1:]); "
+        f"found = [name for name in {NOT_NEEDED!r} if name in sys.modules]; sys.exit(str(found) if found else code)"
+    )
+    for words in (("snapshot", tmp_path / "work"), ("push", "off")):
+        told = [sys.executable, "-c", program, "--vault", tmp_path / "vault.git", *words]
+        done = subprocess.run(told, env={**os.environ, **PACKAGE}, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
