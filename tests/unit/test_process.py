@@ -282,7 +282,7 @@ _ALLOCATING = """
 import resource, sys, threading
 from gitvault.core.utils import process
 if sys.argv[1:]:
-    process.keep_memory()
+    getattr(process, sys.argv[1])()
 def work():
     for _ in range(20):
         bytearray(8 << 20)
@@ -302,6 +302,6 @@ print(faults() - before)
 def test_memory_that_was_freed_is_used_again_by_all_threads() -> None:
     plain, kept = (
         int(subprocess.check_output([sys.executable, "-c", _ALLOCATING, *words], env={**os.environ, **_PATH}))
-        for words in ([], ["keep"])
+        for words in ([], [process.keep_memory.__name__])
     )
     assert kept < plain / 4
