@@ -22,7 +22,7 @@ from gitvault.core.versioning.packfile import NewPack, publish
 from gitvault.errors import CorruptionError, GitVaultError, NotFoundError, RemoteError
 from gitvault.remotes.fetch import store_part
 from gitvault.remotes.index import Index, Part, Row, chunk_id
-from gitvault.remotes.remote import THREADS, Remote
+from gitvault.remotes.remote import GIT, THREADS, Remote
 from gitvault.vault import Vault
 
 # Frames that lie closer are fetched together: a request costs what 64 KiB and more take.
@@ -73,7 +73,8 @@ class Source:
         here = self._vault.history.objects.contains
         with self._lock:
             rows = self._index.find([oid.hex() for oid in oids if not here(oid)]).values()
-            self._publish(list({row.part.name: row.part for row in rows if row.kind == "g"}.values()))
+            # Whoever may put can write a row that leads elsewhere.
+            self._publish(list({row.part.name: row.part for row in rows if row.part.name.startswith(GIT)}.values()))
 
     def fetch_file(self, pointer: Pointer) -> None:
         """Bring what a file's content stands on; nothing when it is not there."""
