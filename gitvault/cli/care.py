@@ -5,13 +5,16 @@ from __future__ import annotations
 from argparse import ArgumentError, ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from gitvault.cli import render
 from gitvault.cli.arguments import count, filled
-from gitvault.core.models import Defect, MaintenanceReport, Repair, StorageStats, VerifyReport
 from gitvault.core.utils.names import to_line, to_text
 from gitvault.errors import CorruptionError, LockedError
 from gitvault.personas.base import Answer, Session, Verb
+
+if TYPE_CHECKING:
+    from gitvault.core.models import Defect, MaintenanceReport, Repair, StorageStats, VerifyReport
 
 _LISTED = 10
 

@@ -451,9 +451,12 @@ def _is_url(name: str) -> bool:
 @contextmanager
 def opened(session: Session, name: str, identity: str | None = None) -> Iterator[tuple[Settings, Remote]]:
     """The remote of that name, or at that URL, for which no vault is needed. Raises NotFoundError, ConfigError."""
+    from gitvault.core.utils.process import keep_memory
     from gitvault.remotes import settings
     from gitvault.remotes.opening import open_remote
 
+    # Packs of 8 MiB come and go: before there are threads, each of which would have memory of its own.
+    keep_memory()
     if _is_url(name):
         told = settings.Settings(name, name, identity=os.path.abspath(identity) if identity else "")
         with open_remote(told, os.environ) as remote:

@@ -7,23 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-from gitvault.core.models import (
-    ChunkId,
-    ChunkPlan,
-    Difference,
-    Entry,
-    Filter,
-    Pointer,
-    RestoreReport,
-    Snapshot,
-    SnapshotId,
-    SnapshotReport,
-    StorageSize,
-    StorageStats,
-    VerifyReport,
-)
+if TYPE_CHECKING:
+    from gitvault.core.models import (
+        ChunkId,
+        ChunkPlan,
+        Difference,
+        Entry,
+        Filter,
+        Pointer,
+        RestoreReport,
+        Snapshot,
+        SnapshotId,
+        SnapshotReport,
+        StorageSize,
+        StorageStats,
+        VerifyReport,
+    )
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, units done, units in all or 0 when unknown), often."""

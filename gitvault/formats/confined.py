@@ -21,8 +21,6 @@ from gitvault.errors import GitVaultError, UnsupportedMedia
 MEMORY = 6 << 30
 """Address space, in bytes; libraries reserve more than they use."""
 SECONDS = 120.0
-# Of glibc's mallopt.
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
 
 class Confined:
@@ -100,23 +98,6 @@ def _limit(memory: int) -> None:
             pass
 
 
-def _keep_memory() -> None:
-    """Have what is freed used again: the C library gives large pieces back, and each is new pages the next time.
-
-    Of two 4K images those were 60,000, a third of all processor time.
-    """
-    # Which numpy imports in any case.
-    import ctypes
-
-    try:
-        set_option = ctypes.CDLL(None).mallopt
-    # Other systems' libraries have no such option.
-    except (AttributeError, OSError, TypeError):
-        return
-    set_option(_TRIM_THRESHOLD, 1 << 30)
-    set_option(_MMAP_THRESHOLD, 32 << 20)
-
-
 def _plain(value: object) -> object:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
@@ -134,8 +115,10 @@ def _answer(line: bytes) -> dict[str, object]:
 
 
 def _serve(memory: int) -> None:
+    from gitvault.core.utils.process import keep_memory
+
     _limit(memory)
-    _keep_memory()
+    keep_memory()
     # What libraries print is not an answer, and nobody reads it.
     answers = os.fdopen(os.dup(1), "wb")
     nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -147,10 +147,20 @@ def manifest_row(part: int, chunks: Iterable[ChunkId]) -> str:
 class Index:
     """What some runs say. For one thread."""
 
-    def __init__(self, runs: Collection[Run], read: Callable[[str], bytes], without: Collection[str] = ()) -> None:
-        """`read` gives an object of that name, of the right hash. `without`: names of parts that do not count."""
+    def __init__(
+        self,
+        runs: Collection[Run],
+        read: Callable[[str], bytes],
+        without: Collection[str] = (),
+        ahead: Callable[[Collection[str]], None] = lambda names: None,
+    ) -> None:
+        """`read` gives an object of that name, of the right hash. `without`: names of parts that do not count.
+
+        `ahead` is told of several that will be read next, to bring them at once.
+        """
         self.runs = sorted(set(runs), key=lambda run: (run.rows, run.parts))
         self._read = read
+        self._ahead = ahead
         self._without = frozenset(without)
         self._parts: dict[str, Sequence[Part]] = {}
         self._pieces: OrderedDict[str, dict[str, str]] = OrderedDict()
@@ -164,19 +174,29 @@ class Index:
         for run in self.runs:
             if not left:
                 break
+            firsts = [first for first, _ in run.pieces]
+            groups = [
+                (run.pieces[behind - 1][1], list(group))
+                for behind, group in groupby(left, partial(bisect_right, firsts))
+                if behind
+            ]
+            # What is in none of the others is in the last, if anywhere: its list of parts will be needed too.
+            self._bring([name for name, _ in groups], run if run == self.runs[-1] else None)
             with self._lenient(run):
-                firsts = [first for first, _ in run.pieces]
-                at = partial(bisect_right, firsts)
-                for behind, group in groupby(left, at):
-                    number = behind - 1
-                    if number < 0:
-                        continue
-                    piece = self._piece(run.pieces[number][1])
+                for name, group in groups:
+                    piece = self._piece(name)
                     for one in group:
                         if (rest := piece.get(one)) and (row := self._row(run, rest)).part.name not in self._without:
                             found[one] = row
             left = [one for one in left if one not in found]
         return found
+
+    def _bring(self, pieces: Sequence[str], run: Run | None) -> None:
+        wanted = [name for name in pieces if name not in self._pieces][:_KEPT]
+        if run and wanted and run.parts not in self._parts:
+            wanted.append(run.parts)
+        if len(wanted) > 1:
+            self._ahead([FOLDER + name for name in wanted])
 
     @contextmanager
     def _lenient(self, run: Run) -> Iterator[None]:

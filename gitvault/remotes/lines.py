@@ -69,12 +69,19 @@ class Leading:
 
 
 def leading(
-    history: GitHistory, newest: Sequence[Record], earlier: Sequence[Record], project: str = "", *, quick: bool = False
+    history: GitHistory,
+    newest: Sequence[Record],
+    earlier: Sequence[Record],
+    project: str = "",
+    *,
+    quick: bool = False,
+    bring: Callable[[Collection[ObjectId]], object] = lambda oids: None,
 ) -> Leading:
     """What of all branches, or that of one project, no other record goes on from.
 
     What the machines say they removed themselves is left out, and what cannot be read where another can. `quick`: ask
-    for a few packs only; then what is hidden may go unseen, and what is said to be hidden need not be.
+    for a few packs only; then what is hidden may go unseen, and what is said to be hidden need not be. `bring` is told
+    of commits that will be read.
     """
     walks = _Walks(history, quick)
     removed: set[str] | None = None
@@ -82,11 +89,11 @@ def leading(
     records: list[tuple[Record, Mapping[str, ObjectId]]] = []
     hidden: list[str] = []
     unread = False
-    for branch, named in _tips([*newest, *earlier]).items():
+    disputed = _disputed(newest, earlier, project)
+    bring([tip for named in disputed.values() for tip in named])
+    for branch, named in disputed.items():
         name = from_ref_component(branch.removeprefix(HEADS))
         said = {record.refs.get(branch) for record in newest}
-        if project not in ("", name) or (len(named) == 1 and said.issuperset(named)):
-            continue
         sound = _readable(history, named)
         unread = unread or len(sound) < len(named)
         found: list[ObjectId] = []
@@ -103,14 +110,18 @@ def leading(
     return Leading(tips, records, hidden, unread)
 
 
-def _tips(records: Collection[Record]) -> dict[str, list[ObjectId]]:
-    """Where branches lead to, each place once."""
+def _disputed(newest: Collection[Record], earlier: Collection[Record], project: str) -> dict[str, list[ObjectId]]:
+    """Where branches lead to, each place once, of those branches that records differ about."""
     found: dict[str, dict[ObjectId, None]] = {}
-    for record in records:
+    for record in (*newest, *earlier):
         for ref, oid in record.refs.items():
-            if ref.startswith(HEADS):
+            if ref.startswith(HEADS) and project in ("", from_ref_component(ref.removeprefix(HEADS))):
                 found.setdefault(ref, {})[oid] = None
-    return {ref: list(tips) for ref, tips in found.items()}
+    return {
+        ref: list(tips)
+        for ref, tips in found.items()
+        if len(tips) > 1 or not {record.refs.get(ref) for record in newest}.issuperset(tips)
+    }
 
 
 def _readable(history: GitHistory, tips: Collection[ObjectId]) -> dict[ObjectId, Commit]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,8 @@ from gitvault import config
 from gitvault.core.interfaces import Progress
 from gitvault.core.models import ObjectId, Pointer, RestoreReport
 from gitvault.core.utils.files import FleetingDisk
+from gitvault.core.utils.names import ref_component
+from gitvault.core.versioning.history import HEADS
 from gitvault.core.versioning.naming import named_project
 from gitvault.errors import CorruptionError, ExistsError, NotFoundError
 from gitvault.remotes.fetch import demand_vault, joined
@@ -78,8 +81,18 @@ def _count(
     by all of them where any seems to be hidden. Which were is in the remote's `hidden`.
     """
     source = attach(vault, remote, remote.index(newest))
-    earlier = list(remote.earlier_records(there, newest, listed))
-    led = leading(vault.history, newest, earlier, project, quick=True)
+
+    def bring(tips: Collection[ObjectId]) -> None:
+        # What cannot be had is told where it is read.
+        with suppress(CorruptionError, NotFoundError):
+            source.fetch_many(tips)
+
+    branch = HEADS + ref_component(project)
+    with ThreadPoolExecutor(1, "remote-tips") as pool:
+        meanwhile = pool.submit(bring, [record.refs[branch] for record in newest if branch in record.refs])
+        earlier = list(remote.earlier_records(there, newest, listed))
+        meanwhile.result()
+    led = leading(vault.history, newest, earlier, project, quick=True, bring=bring)
     # What no newest record says where it is: earlier ones do.
     needed: list[Record] = []
     if led.hidden or led.unread:
@@ -198,6 +211,5 @@ def _wanted(
                     pointers[entry.pointer.oid] = entry.pointer
                 elif entry.blob:
                     blobs.append(entry.blob)
-    here = part.history.objects.contains
-    source.fetch_many([blob for blob in blobs if not here(blob)])
+    source.fetch_many(blobs)
     return list(pointers.values())

@@ -39,6 +39,7 @@ from gitvault.remotes.noted import read_names, write_names
 from gitvault.remotes.places import Place, Stored
 from gitvault.remotes.records import Record
 from gitvault.remotes.sealed import Sealed, is_sealed
+from gitvault.remotes.sealed.objects import named_hash
 
 MARKER = "vault"
 GIT = "git/"
@@ -57,6 +58,8 @@ _OWN = "own"
 _DAY = 86_400
 # Records before the newest that a look at a remote asks for: more, and one file costs more than 40 requests.
 _EARLIER = 5
+# Objects of the index that are at hand where no folder keeps them, of up to 256 KiB.
+_KEPT = 32
 THREADS = 8
 """Transfers at once: 4 to a server 30 ms away gave half as much, 16 no more."""
 
@@ -95,6 +98,7 @@ class Remote:
         self.transfers = BoundedSemaphore(self._at_once)
         """Held while a pack or a part of one is fetched."""
         self._cache = cache
+        self._memory: dict[str, bytes] = {}
         self._disk = disk or Disk()
         self._hasty = hasty
 
@@ -142,7 +146,12 @@ class Remote:
         """
         stored = self.place.names(records.FOLDER) if listed is None else listed
         chains = records.by_chain(one.name for one in stored)
-        found = {chain: next(self._sound(names, vault), None) for chain, names in chains.items()}
+
+        def newest(names: Iterable[tuple[int, str]]) -> Record | None:
+            return next(self._sound(names, vault), None)
+
+        with ThreadPoolExecutor(THREADS, "remote-get") as pool:
+            found = dict(zip(chains, pool.map(newest, chains.values()), strict=True))
         return {chain: record for chain, record in found.items() if record}
 
     def every_record(self, vault: str, without: Collection[str] = ()) -> Iterator[Record]:
@@ -207,7 +216,7 @@ class Remote:
 
     def index(self, known: Iterable[Record], without: Iterable[str] = ()) -> Index:
         """What the runs of these records say."""
-        return Index([run for record in known for run in record.runs], self.cached, set(without))
+        return Index([run for record in known for run in record.runs], self.cached, set(without), self._ahead)
 
     def is_sound(self, record: Record) -> bool:
         """Whether the lists of parts of a record can be read: anybody who may put can write one. Raises RemoteError."""
@@ -224,7 +233,11 @@ class Remote:
         """
         expected = _digest(name)
         actual = ""
+        proven = self.is_sealed and bool(named_hash(name))
         for content in self._contents(name):
+            # A sealed place has compared it already.
+            if proven:
+                return content
             actual = hashlib.sha256(content).hexdigest()
             if actual == expected:
                 return content
@@ -235,24 +248,41 @@ class Remote:
 
     def cached(self, name: str) -> bytes:
         """As `get`, kept for the next time."""
+        if (content := self._kept(name)) is None:
+            content = self.get(name)
+            self.keep(name, content)
+        return content
+
+    def _kept(self, name: str) -> bytes | None:
         if self._cache is None:
-            return self.get(name)
-        path = self._cache / name.replace("/", "-")
+            return self._memory.get(name)
         with suppress(OSError):
-            content = path.read_bytes()
+            content = (self._cache / name.replace("/", "-")).read_bytes()
             if hashlib.sha256(content).hexdigest() == _digest(name):
                 return content
-        content = self.get(name)
-        self.keep(name, content)
-        return content
+        return None
 
     def keep(self, name: str, content: bytes) -> None:
         """Keep a copy here of what is there."""
-        if self._cache is not None:
-            # What is derived must never stop what is not.
-            with suppress(OSError, GitVaultError):
-                self._disk.make_folder(self._cache)
-                self._disk.write_durably(self._cache / name.replace("/", "-"), content)
+        if self._cache is None:
+            self._memory[name] = content
+            while len(self._memory) > _KEPT:
+                self._memory.pop(next(iter(self._memory)), None)
+            return
+        # What is derived must never stop what is not.
+        with suppress(OSError, GitVaultError):
+            self._disk.make_folder(self._cache)
+            self._disk.write_durably(self._cache / name.replace("/", "-"), content)
+
+    def _ahead(self, names: Collection[str]) -> None:
+        """Have several of them at hand. What cannot be had is told to who reads it."""
+
+        def bring(name: str) -> None:
+            with suppress(CorruptionError, NotFoundError):
+                self.cached(name)
+
+        with ThreadPoolExecutor(THREADS, "remote-get") as pool:
+            list(pool.map(bring, names))
 
     def damaged(self) -> set[str]:
         """The parts that a verification found damaged and no push has replaced yet."""

@@ -22,7 +22,7 @@ from gitvault.core.versioning.packfile import NewPack, publish
 from gitvault.errors import CorruptionError, GitVaultError, NotFoundError, RemoteError
 from gitvault.remotes.fetch import store_part
 from gitvault.remotes.index import Index, Part, Row, chunk_id
-from gitvault.remotes.remote import THREADS, Remote
+from gitvault.remotes.remote import GIT, THREADS, Remote
 from gitvault.vault import Vault
 
 # Frames that lie closer are fetched together: a request costs what 64 KiB and more take.
@@ -69,10 +69,12 @@ class Source:
             return self._publish(self._index.packs_of(prefix))
 
     def fetch_many(self, oids: Collection[ObjectId]) -> None:
-        """Bring the packs with these git objects, several at once."""
+        """Bring the packs with those of these git objects that are not here, several at once."""
+        here = self._vault.history.objects.contains
         with self._lock:
-            rows = self._index.find([oid.hex() for oid in oids]).values()
-            self._publish(list({row.part.name: row.part for row in rows if row.kind == "g"}.values()))
+            rows = self._index.find([oid.hex() for oid in oids if not here(oid)]).values()
+            # Whoever may put can write a row that leads elsewhere.
+            self._publish(list({row.part.name: row.part for row in rows if row.part.name.startswith(GIT)}.values()))
 
     def fetch_file(self, pointer: Pointer) -> None:
         """Bring what a file's content stands on; nothing when it is not there."""

@@ -809,10 +809,14 @@ class Vault(Opened):
 
     def _ask_remotes(self, project: Project) -> None:
         """In the background, once a day: so that a remote that is gone is known before it is needed."""
+        from gitvault.vcs.find import checkout_at
+
+        if self.config.maintenance != "auto" or not checkout_at(Path(project.path)):
+            return
         from gitvault.core.utils import process
         from gitvault.vcs import remotes
 
-        if self.config.maintenance == "auto" and remotes.is_due(Path(project.path), self.now(), self.path / "cache"):
+        if remotes.is_due(Path(project.path), self.now(), self.path / "cache"):
             words = ("--vault", os.fspath(self.path), "vcs", "status", "--probe", "--", project.name)
             process.start_detached(["-m", "gitvault", *words])
 

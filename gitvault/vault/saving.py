@@ -70,16 +70,19 @@ def unused_rules(vault: Opened, projects: Sequence[Project], paths: Sequence[Pat
 
 def rules_by_mode(vault: Opened, project: Project, inner: Policy) -> Rules:
     """The rules of a project, and what its mode leaves to version control."""
-    from gitvault.vcs import remotes, servers
     from gitvault.vcs.protect import rules
 
     now = vault.now()
     cache, limit = vault.path / "cache", settings.remote_limit(vault.config, now)
 
     def standing(git_dir: str, refs: Refs) -> Standing:
+        from gitvault.vcs import remotes
+
         return remotes.standing_of(Path(git_dir), now, limit, cache, refs)
 
     def served(server: Server) -> Served:
+        from gitvault.vcs import servers
+
         return servers.served(server, now, limit, cache)
 
     return rules.of_mode(

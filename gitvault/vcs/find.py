@@ -11,10 +11,10 @@ from urllib.parse import unquote
 
 from gitvault.core.beside import Beside
 from gitvault.core.utils.files import list_source, scan_source
-from gitvault.vcs.state import Checkout
 
 if TYPE_CHECKING:
     from gitvault.core.interfaces import Rules, Scope
+    from gitvault.vcs.state import Checkout
 
 MARKERS = {
     ".git": "git",
@@ -38,6 +38,10 @@ def checkout_at(folder: Path, names: Iterable[str] | None = None) -> Checkout | 
         except OSError:
             return None
     present = set(names)
+    if not present & {*MARKERS, "HEAD"}:
+        return None
+    from gitvault.vcs.state import Checkout
+
     for marker, vcs in MARKERS.items():
         if marker in present:
             return Checkout(folder, vcs)
@@ -114,7 +118,7 @@ class Finder:
                 full = checkout.path / name
                 if name in MARKERS or full.is_symlink() or not full.is_dir() or self.omits(path, True):
                     continue
-                yield from (found for found in self.look(path) if isinstance(found, Checkout))
+                yield from (found for found in self.look(path) if not isinstance(found, bytes))
 
     def _beneath_omitted(self, folder: bytes) -> bool:
         # Asked for every file of a folder: the answer is kept with the folder's scope.

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from away import Counted, fill, made, quiet, remote_of
+from away import Counted, fill, made, opened, quiet, remote_of
 from trees import differences
 
+import gitvault
 from gitvault.errors import RemoteUnreachable
-from gitvault.remotes import partial, settings
+from gitvault.remotes import fetch, partial, settings
 from gitvault.remotes.index import FOLDER
 from gitvault.remotes.push import PushReport, push
 from gitvault.remotes.records import FOLDER as RECORDS
-from gitvault.remotes.remote import MARKER, Remote
+from gitvault.remotes.remote import GIT, MARKER, Remote
 from gitvault.remotes.sealed import Sealed, keys, new_key
 from gitvault.vault import Vault
 
 LONG = 60
+PACKAGE = {"PYTHONPATH": str(Path(gitvault.__file__).parent.parent)}
 
 
 class Together(Counted):
@@ -93,6 +98,29 @@ def test_whose_vault_it_is_and_what_was_pushed_are_asked_at_once(tmp_path: Path,
     assert differences(tmp_path / "work", tmp_path / "out") == {}
 
 
+def test_what_a_restore_looks_up_is_asked_at_once(tmp_path: Path, place: Together, desk: Vault) -> None:
+    def met(asked: str, name: str) -> bool:
+        place.expect(f"get {asked}")
+        report = partial.restore(hasty(None, place), "", "work", str(tmp_path / name), progress=quiet)
+        assert report.problems == ()
+        assert differences(tmp_path / "work", tmp_path / name) == {}
+        return place.met.parties == 1
+
+    (tmp_path / "place").mkdir()
+    pushed(desk, hasty(desk, place))
+    assert met(FOLDER, "one"), "a piece of the index and its list of packs"
+    fetch.clone(remote_of(None, place), "/nowhere", tmp_path / "laptop.git", {}, progress=quiet)[0].close()
+    with opened(tmp_path / "laptop.git", "laptop", 9) as laptop:
+        fill(tmp_path / "other", 2)
+        laptop.create_snapshot(tmp_path / "other")
+        push(laptop, remote_of(laptop, place, "origin"), settings.get(laptop.path, "origin"), progress=quiet)
+    (tmp_path / "work/new").write_text("new")
+    desk.create_snapshot(tmp_path / "work")
+    pushed(desk, hasty(desk, place))
+    assert met(RECORDS, "two"), "each machine's newest record"
+    assert met(GIT, "three"), "the commits that records differ about"
+
+
 def test_the_index_goes_on_its_way_at_once_and_the_record_after_it(place: Together, desk: Vault) -> None:
     # Its list of packs, and one piece of rows.
     place.expect(f"put {FOLDER}")
@@ -134,3 +162,22 @@ def test_whether_the_key_is_there_is_asked_meanwhile_too(tmp_path: Path, place: 
     assert asked == 1
     assert len(keys.identities(tmp_path / "key")) == 1
     assert sealed.get("vault") == b"content"
+
+
+UPKEEP = ("models.reports", "storage.census", "storage.repack", "storage.salvage", "storage.sweep")
+NOT_NEEDED = (*(f"gitvault.core.{name}" for name in UPKEEP), "gitvault.vcs.carried", "gitvault.vcs.remotes")
+
+
+def test_a_snapshot_and_a_push_import_nothing_of_upkeep_and_checkouts(tmp_path: Path) -> None:
+    """Each is waited for every day, and making the records of what it does not do was a tenth of it."""
+    fill(tmp_path / "work", 1)
+    with made(tmp_path / "vault.git", "desk") as vault:
+        settings.add(vault.path, "off", {"url": str(tmp_path / "away")})
+    program = (
+        "import sys; from gitvault.cli.main import main; code = main(sys.argv[1:]); "
+        f"found = [name for name in {NOT_NEEDED!r} if name in sys.modules]; sys.exit(str(found) if found else code)"
+    )
+    for words in (("snapshot", tmp_path / "work"), ("push", "off")):
+        told = [sys.executable, "-c", program, "--vault", tmp_path / "vault.git", *words]
+        done = subprocess.run(told, env={**os.environ, **PACKAGE}, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr

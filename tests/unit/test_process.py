@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -274,3 +275,33 @@ def test_a_twin_has_the_memory_of_its_process_and_none_of_its_files_and_is_not_m
     assert said["umask"] == 0o077
     assert sorted(said["open"]) == ["0", "1", "2"]
     assert without_input == beside_a_thread == "None"
+
+
+_PATH = {"PYTHONPATH": os.pathsep.join(sys.path)}
+_ALLOCATING = """
+import resource, sys, threading
+from gitvault.core.utils import process
+if sys.argv[1:]:
+    getattr(process, sys.argv[1])()
+def work():
+    for _ in range(20):
+        bytearray(8 << 20)
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+work()
+before = faults()
+for _ in range(3):
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+print(faults() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no such options")
+def test_memory_that_was_freed_is_used_again_by_all_threads() -> None:
+    plain, kept = (
+        int(subprocess.check_output([sys.executable, "-c", _ALLOCATING, *words], env={**os.environ, **_PATH}))
+        for words in ([], [process.keep_memory.__name__])
+    )
+    assert kept < plain / 4

