@@ -21,6 +21,7 @@ from gitvault.cli.arguments import (
     pair,
     selected,
     tag,
+    vault_for,
     wrong,
 )
 from gitvault.core.models import MODES
@@ -75,7 +76,7 @@ def _add(session: Session, arguments: Namespace) -> Answer:
     from gitvault.core.versioning.edits import Edit
 
     values = {key: given for key in FACTS if (given := getattr(arguments, key)) is not None}
-    project = session.vault.add_project(arguments.path, arguments.name, mode=arguments.mode)
+    project = vault_for(session, arguments.path).add_project(arguments.path, arguments.name, mode=arguments.mode)
     mode = f" ({project.mode})" if arguments.mode else ""
     if values or arguments.tag:
         [project] = here(session, session.vault.edit_projects([project.name], Edit(values, {"tags": arguments.tag})))
@@ -140,12 +141,12 @@ def _snapshot(session: Session, arguments: Namespace) -> Answer:
             codes.append(_code(report))
             documents.append(_document(report))
             lines.extend(_report_lines(report))
-    return Answer(documents, lines, (f"{session.command} status",), max(codes))
+    return Answer(documents, lines, (f"{session.command} status",) if lines else (), max(codes))
 
 
 def _save(session: Session, path: str, project: str | None, arguments: Namespace) -> SnapshotReport:
     run = partial(
-        session.vault.create_snapshot,
+        vault_for(session, path).create_snapshot,
         path,
         project=project,
         message=arguments.message,

@@ -258,6 +258,30 @@ def test_the_default_vault_is_made_on_first_use_and_said(git_vault: Command, pro
     assert Path(made["vault"]).is_relative_to(home)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("snapshot", "acmee"),
+        ("snapshot", "acmee", "acme/f", "--with-links"),
+        ("add", "acmee"),
+        ("import", "folder", "acmee"),
+        ("import", "git", "acmee"),
+    ],
+)
+def test_a_mistyped_first_path_leaves_no_vault_behind(
+    git_vault: Command, project: Path, home: Path, words: tuple[str, ...]
+) -> None:
+    done = git_vault(*words, code=128)
+    assert "acmee: no such folder" in done.stderr and "making" not in done.stderr and done.stdout == ""
+    assert list(home.iterdir()) == []
+
+
+def test_of_several_first_paths_one_that_is_there_is_enough(git_vault: Command, project: Path) -> None:
+    found = document(git_vault("snapshot", "acmee", project, "--json", code=128))
+    assert [item.get("project") for item in found] == [None, "acme"]
+    assert len(document(git_vault("log", "--json"))) == 1
+
+
 def test_vault_dir_of_git_config_and_the_environment(
     git_vault: Command, project: Path, home: Path, tmp_path: Path
 ) -> None:
