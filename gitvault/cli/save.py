@@ -242,11 +242,16 @@ def _configure_status(parser: ArgumentParser) -> None:
 
 
 def _status(session: Session, arguments: Namespace) -> Answer:
+    from gitvault.core.backup_engine.status import SCAN_LOOKS
+
     paths = arguments.paths
     if arguments.select:
         paths = [*paths, *(project.path for project in here(session, selected(session, arguments.select)))]
     states = session.vault.status(paths, scan=arguments.scan)
-    return Answer([_state_document(state) for state in states], _state_lines(session, states))
+    seen_last = any(state.reason.endswith(SCAN_LOOKS) for state in states)
+    hints = ("the same with --scan   looks now",) if seen_last else ()
+    lines = _state_lines(session, [replace(state, reason=state.reason.removesuffix(SCAN_LOOKS)) for state in states])
+    return Answer([_state_document(state) for state in states], lines, hints)
 
 
 def _state_document(state: PathState) -> dict[str, object]:

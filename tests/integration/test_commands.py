@@ -247,6 +247,16 @@ def test_a_registered_project_that_was_never_saved_is_listed(git_vault: Command,
     assert document(git_vault("snapshot", "--all", "--json"))[0]["project"] == "client work"
 
 
+def test_status_says_once_that_scan_looks_now(git_vault: Command, project: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    git_vault("snapshot", project, tmp_path / "other")
+    told = git_vault("status").stdout
+    assert told.count("as of the last look") == 2 and told.count("--scan") == 1
+    assert told.endswith("\nnext: the same with --scan   looks now\n")
+    assert all(state["reason"].endswith("; --scan looks now") for state in document(git_vault("status", "--json")))
+    assert "looks now" not in git_vault("status", "--scan").stdout
+
+
 def test_the_default_vault_is_made_on_first_use_and_said(git_vault: Command, project: Path, home: Path) -> None:
     assert "git vault snapshot PATH" in git_vault("log", code=10).stderr
     done = git_vault("snapshot", project, "--json")
