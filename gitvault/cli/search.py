@@ -87,6 +87,8 @@ def _run(session: Session, arguments: Namespace) -> Answer:
     from gitvault.personas.code.search.answers import bring_up, index_of
 
     with index_of(session.vault) as index:
+        if not index.folder.is_relative_to(session.vault.path):
+            render.say(f"{session.vault.path}: cannot be written to; searched in a temporary index")
         if arguments.index:
             return _indexed(session, index, bring_up(session.vault, index, patience=_PATIENCE))
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -14,8 +15,8 @@ from typing import Any
 import pytest
 
 from gitvault.cli import main
-from gitvault.core.utils.files import Disk
-from gitvault.personas.code.search import answers
+from gitvault.core.utils.files import Disk, create_private
+from gitvault.personas.code.search import answers, catalog
 from gitvault.personas.code.search import ledger as ledger_module
 from gitvault.personas.code.search.answers import Page, Step, Wanted, callers, catch_up, structures, symbols, timeline
 from gitvault.personas.code.search.catalog import alone
@@ -83,6 +84,37 @@ def run(vault: Vault, capsys: pytest.CaptureFixture[str]) -> Run:
         return said if code else out if text else json.loads(out)
 
     return search
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+def test_a_vault_that_cannot_be_written_is_searched(
+    vault: Vault,
+    tmp_path: Path,
+    run: Run,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    indexed: bool,
+) -> None:
+    """On a read-only medium, or somebody else's; with and without an index of what came before."""
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/a").write_text("needle one\n")
+    vault.create_snapshot(tmp_path / "notes")
+    if indexed:
+        assert run("needle")["count"] == 1
+    (tmp_path / "notes/b").write_text("needle two\n")
+    vault.create_snapshot(tmp_path / "notes")
+
+    def refused(path: Path) -> None:
+        if path.is_relative_to(vault.path):
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        create_private(path)
+
+    monkeypatch.setattr(catalog, "create_private", refused)
+    before = {path: path.stat().st_mtime_ns for path in (vault.path / "cache" / "search").rglob("*")}
+    assert run("needle")["count"] == 2
+    assert main.main(["--vault", str(vault.path), "search", "--symbol", "none"]) == 0
+    assert capsys.readouterr().err == f"git-vault: {vault.path}: cannot be written to; searched in a temporary index\n"
+    assert {path: path.stat().st_mtime_ns for path in (vault.path / "cache" / "search").rglob("*")} == before
 
 
 @pytest.fixture
