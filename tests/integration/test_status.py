@@ -190,9 +190,10 @@ def test_a_folder_is_told_of_as_last_seen_with_its_age(vault: Vault, project: Pa
     with Vault.open(vault.path, now=lambda: later) as vault:
         for path in (project, project / "src"):
             assert brief(vault, path) == ("saved", first)
-            assert "as of the last look 5 hours ago; --scan looks now" in state(vault, path).reason
+            assert state(vault, path).reason == f"as of the last look 5 hours ago{status.SCAN_LOOKS}"
         (project / "fresh").mkdir()
         assert brief(vault, project / "fresh") == ("new", None)
+        assert state(vault, project / "fresh").reason.endswith(status.SCAN_LOOKS)
 
 
 def test_scan_looks_now(vault: Vault, project: Path, first: SnapshotId) -> None:
