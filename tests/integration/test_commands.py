@@ -257,6 +257,15 @@ def test_status_says_once_that_scan_looks_now(git_vault: Command, project: Path,
     assert "looks now" not in git_vault("status", "--scan").stdout
 
 
+def test_where_all_projects_are_archived_that_is_said(git_vault: Command, project: Path) -> None:
+    git_vault("snapshot", project)
+    git_vault("projects", "archive", "acme")
+    said = git_vault("projects").stdout
+    assert said == "all projects are archived; git vault projects archived:yes   lists them\n"
+    assert "acme" in git_vault("projects", "archived:yes").stdout
+    assert document(git_vault("projects", "--json")) == []
+
+
 def test_the_default_vault_is_made_on_first_use_and_said(git_vault: Command, project: Path, home: Path) -> None:
     assert "git vault snapshot PATH" in git_vault("log", code=10).stderr
     done = git_vault("snapshot", project, "--json")

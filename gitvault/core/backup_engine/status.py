@@ -71,6 +71,8 @@ def _state_inside(
 ) -> PathState:
     tip = places.history.tip(project.name)
     if tip is None:
+        if not os.path.lexists(real):
+            return _state(path, "unknown", None, "no such file, and the project has no snapshot yet")
         return _state(path, "new", None, "the project has no snapshot yet; git-vault snapshot saves it")
     newest = places.history.identify(tip)
     is_folder = os.path.isdir(real) and not os.path.islink(real)
