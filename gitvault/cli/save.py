@@ -25,7 +25,7 @@ from gitvault.cli.arguments import (
     wrong,
 )
 from gitvault.core.models import MODES
-from gitvault.core.utils.names import to_line, to_text
+from gitvault.core.utils.names import one_line, to_line, to_text
 from gitvault.errors import GitVaultError, VaultNotFound
 from gitvault.personas.base import Answer, Session, Verb
 
@@ -270,7 +270,7 @@ def _state_lines(session: Session, states: Sequence[PathState]) -> Iterator[str]
         (
             state.state,
             state.snapshot[: render.SHORT] if state.snapshot else "-",
-            render.line(state.path),
+            one_line(state.path),
             render.line(state.reason),
         )
         for state in states

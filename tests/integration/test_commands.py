@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from conftest import called, started
@@ -255,6 +256,17 @@ def test_status_says_once_that_scan_looks_now(git_vault: Command, project: Path,
     assert told.endswith("\nnext: the same with --scan   looks now\n")
     assert all(state["reason"].endswith("; --scan looks now") for state in document(git_vault("status", "--json")))
     assert "looks now" not in git_vault("status", "--scan").stdout
+
+
+def test_names_that_are_no_text_are_told_as_they_can_be_typed(git_vault: Command, tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    (folder / os.fsdecode(b"n\xff")).write_bytes(b"x")
+    done = git_vault("snapshot", folder)
+    assert "next: git vault log caf_\n" in done.stdout
+    assert document(git_vault("log", "caf_", "--json"))[0]["project"] == "caf_"
+    file = f"{tmp_path}/caf\\xe9/n\\xff"
+    assert git_vault("status", file).stdout.split() == ["saved", ANY, file, "as", "in", "the", "newest", "snapshot"]
 
 
 def test_where_all_projects_are_archived_that_is_said(git_vault: Command, project: Path) -> None:
