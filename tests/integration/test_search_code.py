@@ -6,8 +6,10 @@ import errno
 import json
 import os
 import random
+import sqlite3
 import subprocess
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -115,6 +117,32 @@ def test_a_vault_that_cannot_be_written_is_searched(
     assert main.main(["--vault", str(vault.path), "search", "--symbol", "none"]) == 0
     assert capsys.readouterr().err == f"git-vault: {vault.path}: cannot be written to; searched in a temporary index\n"
     assert {path: path.stat().st_mtime_ns for path in (vault.path / "cache" / "search").rglob("*")} == before
+
+
+@pytest.mark.parametrize("when", ["is_ours", "number_of"])
+def test_a_full_disk_ends_a_search_with_one_line_and_takes_no_index_away(
+    vault: Vault, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """While the index is opened, and while it is brought up to date."""
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/a").write_text("needle\n")
+    vault.create_snapshot(tmp_path / "notes")
+    assert run("needle")["count"] == 1
+    kept = (vault.path / "cache" / "search" / "catalog.db").stat().st_ino
+    (tmp_path / "notes/b").write_text("needle\n")
+    vault.create_snapshot(tmp_path / "notes")
+
+    def full(*_: object) -> None:
+        with closing(sqlite3.connect(":memory:")) as database:
+            database.execute("PRAGMA max_page_count = 1")
+            database.execute("CREATE TABLE any(thing)")
+
+    monkeypatch.setattr(catalog.Catalog, when, full)
+    said = run("needle", code=12)
+    assert said.count("\n") == 1 and "no space left on the disk; free some space and run again" in said
+    monkeypatch.undo()
+    assert (vault.path / "cache" / "search" / "catalog.db").stat().st_ino == kept
+    assert run("needle")["count"] == 2
 
 
 @pytest.fixture

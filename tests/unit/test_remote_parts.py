@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import random
 import sqlite3
@@ -296,6 +297,8 @@ def test_a_folder_that_is_away_full_or_not_ours(tmp_path: Path, monkeypatch: pyt
 
     with pytest.raises(RemoteRefused, match="who owns it"):
         failing(PermissionError(13, "Permission denied")).put("a", b"1")
+    with pytest.raises(RemoteRefused, match="Read-only file system; mount it writable"):
+        failing(OSError(errno.EROFS, "Read-only file system")).put("a", b"1")
     with pytest.raises(RemoteUnreachable):
         failing(OSError(5, "Input/output error")).put("a", b"1")
     with pytest.raises(RemoteFull):

@@ -10,6 +10,7 @@ import heapq
 import math
 import re
 import shutil
+import sqlite3
 import sys
 import tempfile
 import time
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING
 
 from gitvault.core.utils import layout
 from gitvault.core.utils.names import to_text
+from gitvault.errors import StorageFullError
 from gitvault.personas.code.search.languages import globs, language_of
 from gitvault.personas.code.search.ranking import is_foreign, scorer
 
@@ -191,12 +193,15 @@ def _found(hit: Hit, line: int) -> Found:
 
 @contextmanager
 def index_of(vault: Vault) -> Iterator[Index]:
-    """The index of a vault, opened as it is; of one that cannot be written a copy, in a temporary folder until then."""
+    """The index of a vault, opened as it is; of one that cannot be written a copy, in a temporary folder until then.
+
+    Raises StorageFullError, also for what is done with it inside.
+    """
     from gitvault.core.utils.files import Disk
     from gitvault.personas.code.search.index import Index
 
     kept = vault.path / layout.SEARCH
-    with ExitStack() as held:
+    with _full_disk_named(kept), ExitStack() as held:
         try:
             index = Index.open(kept, Disk())
         except OSError as error:
@@ -208,6 +213,16 @@ def index_of(vault: Vault) -> Iterator[Index]:
                 shutil.copytree(kept, folder, dirs_exist_ok=True)
             index = Index.open(folder, Disk())
         yield held.enter_context(index)
+
+
+@contextmanager
+def _full_disk_named(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+            raise
+        raise StorageFullError(f"{folder}: no space left on the disk; free some space and run again") from error
 
 
 @contextmanager

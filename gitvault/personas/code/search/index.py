@@ -54,7 +54,9 @@ class Index:
         try:
             index._catalog = Catalog(folder)
             usable = index._catalog.is_ours()
-        except sqlite3.DatabaseError:
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+                raise
             usable = False
         if not usable:
             index.close()
