@@ -10,7 +10,6 @@ import heapq
 import math
 import re
 import shutil
-import sqlite3
 import sys
 import tempfile
 import time
@@ -26,7 +25,6 @@ from typing import TYPE_CHECKING
 
 from gitvault.core.utils import layout
 from gitvault.core.utils.names import to_text
-from gitvault.errors import StorageFullError
 from gitvault.personas.code.search.languages import globs, language_of
 from gitvault.personas.code.search.ranking import is_foreign, scorer
 
@@ -198,10 +196,11 @@ def index_of(vault: Vault) -> Iterator[Index]:
     Raises StorageFullError, also for what is done with it inside.
     """
     from gitvault.core.utils.files import Disk
+    from gitvault.personas.code.search.catalog import full_disk_named
     from gitvault.personas.code.search.index import Index
 
     kept = vault.path / layout.SEARCH
-    with _full_disk_named(kept), ExitStack() as held:
+    with full_disk_named(kept), ExitStack() as held:
         try:
             index = Index.open(kept, Disk())
         except OSError as error:
@@ -213,16 +212,6 @@ def index_of(vault: Vault) -> Iterator[Index]:
                 shutil.copytree(kept, folder, dirs_exist_ok=True)
             index = Index.open(folder, Disk())
         yield held.enter_context(index)
-
-
-@contextmanager
-def _full_disk_named(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
-            raise
-        raise StorageFullError(f"{folder}: no space left on the disk; free some space and run again") from error
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from gitvault.core.utils.files import Disk
 from gitvault.core.utils.names import to_line
 from gitvault.errors import CorruptionError, NotFoundError, ToolError
 from gitvault.personas.code.search import history
-from gitvault.personas.code.search.catalog import Catalog, alone
+from gitvault.personas.code.search.catalog import Catalog, alone, full_disk_named
 from gitvault.personas.code.search.lines import difference, is_binary
 from gitvault.personas.code.search.model import Change, IndexState, Query, Source, Version
 from gitvault.personas.code.search.query import Found, Read, changes, find, pickaxe
@@ -99,7 +99,7 @@ class Index:
         another run is at it for longer than WAIT.
         """
         wanted = list(dict.fromkeys(sources))
-        with alone(self.folder, WAIT):
+        with full_disk_named(self.folder), alone(self.folder, WAIT):
             self._clear()
             for number, source in self.catalog.sources().items():
                 if source not in wanted:
