@@ -115,13 +115,16 @@ def without_passwords(text: str) -> str:
 
 
 class ToolFailed(ToolError):
-    """A program ended with an error."""
+    """A program ended with an error; `reason` is the line of its words that says why."""
 
     def __init__(self, command: str, code: int, stderr: str) -> None:
         # What a user named may hold one: `rest:https://USER:PASSWORD@HOST`.
         command, stderr = without_passwords(command), without_passwords(stderr)
         lines = stderr.strip().splitlines()
-        super().__init__(f"{command} failed with code {code}: {lines[-1] if lines else 'no message'}")
+        # git and restic say what it is, and then, in more lines, what it may be.
+        reasons = [line for line in lines if line.lower().startswith(("fatal:", "error:", "ssh:"))]
+        self.reason = [*reasons, *lines[-1:], "no message"][0]
+        super().__init__(f"{command} failed with code {code}: {self.reason}")
         self.command = command
         self.code = code
         self.stderr = stderr

@@ -14,6 +14,7 @@ from gitvault.core.utils.names import from_text
 if TYPE_CHECKING:
     from gitvault.core.models import Project
     from gitvault.personas.base import Session
+    from gitvault.vault import Vault
 
 _Read = TypeVar("_Read")
 # Projects that an error names.
@@ -166,6 +167,15 @@ def here(session: Session, projects: Sequence[Project]) -> list[Project]:
     """Those that lie on this machine."""
     machine = session.vault.config.machine
     return [project for project in projects if project.host == machine]
+
+
+def vault_for(session: Session, folder: str) -> Vault:
+    """The vault to save a folder into; the default one is not made for one that is not there. Raises NotFoundError."""
+    if not session.vault_path.exists():
+        from gitvault.core.versioning.catalog import folder_of
+
+        folder_of(folder)
+    return session.vault
 
 
 def command_line() -> list[str]:

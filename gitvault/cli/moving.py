@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,11 +31,12 @@ def _configure_import(parser: ArgumentParser) -> None:
 def _import(session: Session, arguments: Namespace) -> Answer:
     from gitvault.moving.move_in import move_in
 
-    source = _source(arguments)
-    try:
+    if not session.vault_path.exists():
+        # A source that cannot be read is said before the default vault is made for it.
+        with closing(_source(arguments)) as first:
+            first.copies()
+    with closing(_source(arguments)) as source:
         moved = move_in(session.vault, source, project=arguments.project, progress=session.progress)
-    finally:
-        source.close()
     return Answer(
         {
             "snapshots": moved.snapshots,

@@ -56,7 +56,10 @@ def _list(session: Session, words: Sequence[str]) -> Answer:
 
     found = overview(session.vault, words, home=os.path.expanduser("~"))
     if not found:
-        return Answer([], ["no project is so"] if words else [f"no projects yet; {session.command} snapshot PATH"])
+        none = f"no projects yet; {session.command} snapshot PATH"
+        if session.vault.projects():
+            none = f"all projects are archived; {session.command} projects archived:yes   lists them"
+        return Answer([], ["no project is so" if words else none])
     return Answer([_document(one) for one in found], _table(session, found))
 
 

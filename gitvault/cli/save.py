@@ -21,10 +21,11 @@ from gitvault.cli.arguments import (
     pair,
     selected,
     tag,
+    vault_for,
     wrong,
 )
 from gitvault.core.models import MODES
-from gitvault.core.utils.names import to_line, to_text
+from gitvault.core.utils.names import one_line, to_line, to_text
 from gitvault.errors import GitVaultError, VaultNotFound
 from gitvault.personas.base import Answer, Session, Verb
 
@@ -75,7 +76,7 @@ def _add(session: Session, arguments: Namespace) -> Answer:
     from gitvault.core.versioning.edits import Edit
 
     values = {key: given for key in FACTS if (given := getattr(arguments, key)) is not None}
-    project = session.vault.add_project(arguments.path, arguments.name, mode=arguments.mode)
+    project = vault_for(session, arguments.path).add_project(arguments.path, arguments.name, mode=arguments.mode)
     mode = f" ({project.mode})" if arguments.mode else ""
     if values or arguments.tag:
         [project] = here(session, session.vault.edit_projects([project.name], Edit(values, {"tags": arguments.tag})))
@@ -140,12 +141,12 @@ def _snapshot(session: Session, arguments: Namespace) -> Answer:
             codes.append(_code(report))
             documents.append(_document(report))
             lines.extend(_report_lines(report))
-    return Answer(documents, lines, (f"{session.command} status",), max(codes))
+    return Answer(documents, lines, (f"{session.command} status",) if lines else (), max(codes))
 
 
 def _save(session: Session, path: str, project: str | None, arguments: Namespace) -> SnapshotReport:
     run = partial(
-        session.vault.create_snapshot,
+        vault_for(session, path).create_snapshot,
         path,
         project=project,
         message=arguments.message,
@@ -241,11 +242,16 @@ def _configure_status(parser: ArgumentParser) -> None:
 
 
 def _status(session: Session, arguments: Namespace) -> Answer:
+    from gitvault.core.backup_engine.status import SCAN_LOOKS
+
     paths = arguments.paths
     if arguments.select:
         paths = [*paths, *(project.path for project in here(session, selected(session, arguments.select)))]
     states = session.vault.status(paths, scan=arguments.scan)
-    return Answer([_state_document(state) for state in states], _state_lines(session, states))
+    seen_last = any(state.reason.endswith(SCAN_LOOKS) for state in states)
+    hints = ("the same with --scan   looks now",) if seen_last else ()
+    lines = _state_lines(session, [replace(state, reason=state.reason.removesuffix(SCAN_LOOKS)) for state in states])
+    return Answer([_state_document(state) for state in states], lines, hints)
 
 
 def _state_document(state: PathState) -> dict[str, object]:
@@ -264,7 +270,7 @@ def _state_lines(session: Session, states: Sequence[PathState]) -> Iterator[str]
         (
             state.state,
             state.snapshot[: render.SHORT] if state.snapshot else "-",
-            render.line(state.path),
+            one_line(state.path),
             render.line(state.reason),
         )
         for state in states

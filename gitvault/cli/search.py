@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gitvault.cli import render
 from gitvault.cli.arguments import add_selection, count, date, filled, names, wrong
 from gitvault.core.utils.names import near, to_line, to_text
-from gitvault.errors import LockedError, NotFoundError
+from gitvault.errors import LockedError, NotFoundError, StorageFullError
 from gitvault.personas.base import Answer, Session, Verb
 
 if TYPE_CHECKING:
@@ -87,11 +87,13 @@ def _run(session: Session, arguments: Namespace) -> Answer:
     from gitvault.personas.code.search.answers import bring_up, index_of
 
     with index_of(session.vault) as index:
+        if not index.folder.is_relative_to(session.vault.path):
+            render.say(f"{session.vault.path}: cannot be written to; searched in a temporary index")
         if arguments.index:
             return _indexed(session, index, bring_up(session.vault, index, patience=_PATIENCE))
         try:
             done = bring_up(session.vault, index)
-        except LockedError as error:
+        except (LockedError, StorageFullError) as error:
             render.say(f"{error}; this answer lacks what it has not read yet")
         else:
             if done.problems:

@@ -52,6 +52,8 @@ def export(
     for name in names:
         if os.path.lexists(target / name):
             raise ExistsError(f"{target / name}: is there already; remove it, or name another folder with --to")
+    if target.exists() and not target.is_dir():
+        raise ExistsError(f"{target}: not a folder; name one, or a name that does not exist yet")
     target.mkdir(parents=True, exist_ok=True)
     return [_export(vault, snapshot, target / name, tar, progress) for name, snapshot in names.items()]
 

@@ -30,6 +30,8 @@ from gitvault.moving.source import Copy
 _DAY = r"(?P<year>(?:19|20)\d\d)(?P<between>[-_.]?)(?P<month>0[1-9]|1[0-2])(?P=between)(?P<day>0[1-9]|[12]\d|3[01])"
 _DAY_FIRST = r"(?P<day>0[1-9]|[12]\d|3[01])\.(?P<month>0[1-9]|1[0-2])\.(?P<year>(?:19|20)\d\d)"
 _TIME = r"(?:[T_. -]{1,3}(?P<hour>[01]\d|2[0-3])[-_.:h]?(?P<minute>[0-5]\d)(?:[-_.:]?(?P<second>[0-5]\d))?)?"
+# What `export` puts behind the date: a snapshot's id.
+_EXPORTED = re.compile(r"[0-9a-f]{12}\Z")
 _DATES = tuple(re.compile(rf"(?<!\d){day}{_TIME}(?!\d)") for day in (_DAY, _DAY_FIRST))
 
 
@@ -63,7 +65,11 @@ class FolderSource:
                     facts={"path": folder},
                 )
             )  # fmt: skip
-        return sorted(found, key=lambda copy: (copy.time, copy.name))
+        # Of one day the one whose files are older comes first: an export's name says no more.
+        times = Counter(copy.time for copy in found)
+        return sorted(
+            found, key=lambda one: (one.time, self._newest(one.id) if times[one.time] > 1 else one.time, one.name)
+        )
 
     def _folders(self) -> list[str]:
         found: list[str] = []
@@ -191,5 +197,6 @@ def _dated(name: str) -> tuple[str, datetime | None]:
             except ValueError:
                 continue
             before, behind = name[: found.start()].rstrip("-_. (["), name[found.end() :].lstrip("-_. )]Z")
+            behind = _EXPORTED.sub("", behind)
             return f"{before}-{behind}".strip("-"), moment
     return name, None

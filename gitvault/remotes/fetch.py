@@ -187,6 +187,7 @@ class _Fetch:
             if part.name not in self._condemned:
                 self.missing.append(f"{part.name}: {error}")
 
+        vault.store.settle()
         vault.disk.make_folder(vault.path / "tmp")
         vault.disk.make_folder(vault.path / "chunks" / "tmp")
         packs: dict[str, Part] = {}

@@ -82,7 +82,7 @@ def _git(vault: Vault, *words: str, ok: tuple[int, ...] = (0,), shown: str = "",
     except ToolFailed as error:
         said = " ".join(error.stderr.split())
         kind = RemoteRefused if any(word in said for word in _REFUSED) else RemoteUnreachable
-        raise kind(f"{shown}: {error}") from error
+        raise kind(f"{shown}: {error.reason}") from error
 
 
 def clone(

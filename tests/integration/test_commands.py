@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from conftest import called, started
@@ -247,6 +248,36 @@ def test_a_registered_project_that_was_never_saved_is_listed(git_vault: Command,
     assert document(git_vault("snapshot", "--all", "--json"))[0]["project"] == "client work"
 
 
+def test_status_says_once_that_scan_looks_now(git_vault: Command, project: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    git_vault("snapshot", project, tmp_path / "other")
+    told = git_vault("status").stdout
+    assert told.count("as of the last look") == 2 and told.count("--scan") == 1
+    assert told.endswith("\nnext: the same with --scan   looks now\n")
+    assert all(state["reason"].endswith("; --scan looks now") for state in document(git_vault("status", "--json")))
+    assert "looks now" not in git_vault("status", "--scan").stdout
+
+
+def test_names_that_are_no_text_are_told_as_they_can_be_typed(git_vault: Command, tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    (folder / os.fsdecode(b"n\xff")).write_bytes(b"x")
+    done = git_vault("snapshot", folder)
+    assert "next: git vault log caf_\n" in done.stdout
+    assert document(git_vault("log", "caf_", "--json"))[0]["project"] == "caf_"
+    file = f"{tmp_path}/caf\\xe9/n\\xff"
+    assert git_vault("status", file).stdout.split() == ["saved", ANY, file, "as", "in", "the", "newest", "snapshot"]
+
+
+def test_where_all_projects_are_archived_that_is_said(git_vault: Command, project: Path) -> None:
+    git_vault("snapshot", project)
+    git_vault("projects", "archive", "acme")
+    said = git_vault("projects").stdout
+    assert said == "all projects are archived; git vault projects archived:yes   lists them\n"
+    assert "acme" in git_vault("projects", "archived:yes").stdout
+    assert document(git_vault("projects", "--json")) == []
+
+
 def test_the_default_vault_is_made_on_first_use_and_said(git_vault: Command, project: Path, home: Path) -> None:
     assert "git vault snapshot PATH" in git_vault("log", code=10).stderr
     done = git_vault("snapshot", project, "--json")
@@ -256,6 +287,30 @@ def test_the_default_vault_is_made_on_first_use_and_said(git_vault: Command, pro
     made = document(git_vault("init", "--json"))
     assert made["created"] is False
     assert Path(made["vault"]).is_relative_to(home)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("snapshot", "acmee"),
+        ("snapshot", "acmee", "acme/f", "--with-links"),
+        ("add", "acmee"),
+        ("import", "folder", "acmee"),
+        ("import", "git", "acmee"),
+    ],
+)
+def test_a_mistyped_first_path_leaves_no_vault_behind(
+    git_vault: Command, project: Path, home: Path, words: tuple[str, ...]
+) -> None:
+    done = git_vault(*words, code=128)
+    assert "acmee: no such folder" in done.stderr and "making" not in done.stderr and done.stdout == ""
+    assert list(home.iterdir()) == []
+
+
+def test_of_several_first_paths_one_that_is_there_is_enough(git_vault: Command, project: Path) -> None:
+    found = document(git_vault("snapshot", "acmee", project, "--json", code=128))
+    assert [item.get("project") for item in found] == [None, "acme"]
+    assert len(document(git_vault("log", "--json"))) == 1
 
 
 def test_vault_dir_of_git_config_and_the_environment(

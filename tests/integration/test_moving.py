@@ -276,6 +276,30 @@ def test_names_without_dates_are_one_project_by_their_newest_file(vault: Vault, 
     ]
 
 
+def test_what_was_exported_comes_back_as_one_project_in_its_order(vault: Vault, tmp_path: Path) -> None:
+    """Also of one day, of which the names say no more."""
+    (tmp_path / "acme").mkdir()
+    for number in range(4):
+        (tmp_path / "acme" / "a").write_text(str(number))
+        os.utime(tmp_path / "acme" / "a", (1e9 + number, 1e9 + number))
+        vault.create_snapshot(tmp_path / "acme")
+    export(vault, [f"acme~{number}" for number in (1, 3, 0, 2)], tmp_path / "out", tar=False)
+    with Vault.create(tmp_path / "other.git") as other:
+        assert move_in(other, FolderSource([str(tmp_path / "out")])).projects == {"acme": 4}
+        for number, one in enumerate(snapshots(other, "acme")):
+            other.restore_snapshot(one.id, tmp_path / "back" / str(number))
+            assert (tmp_path / "back" / str(number) / "a").read_text() == str(number)
+
+
+def test_a_file_is_no_place_to_export_to(vault: Vault, tmp_path: Path) -> None:
+    (tmp_path / "acme").mkdir()
+    vault.create_snapshot(tmp_path / "acme")
+    (tmp_path / "file").write_bytes(b"mine")
+    with pytest.raises(ExistsError, match="file: not a folder; name one, or a name that does not exist yet"):
+        export(vault, ["acme"], tmp_path / "file", tar=False)
+    assert (tmp_path / "file").read_bytes() == b"mine"
+
+
 def test_each_dated_name_is_a_project_unless_one_is_named(vault: Vault, tmp_path: Path) -> None:
     for name in ("acme-2024-01-01", "beta-2024-01-02", "acme-2024-01-03"):
         write(tmp_path / "old" / name, {"a": name.encode()})
@@ -418,6 +442,10 @@ def test_no_repository_or_a_wrong_password_is_one_line(
     done = command("import", kind, folder / "repo")
     assert done.returncode == 128
     assert len(done.stderr.splitlines()) == 1
+    (tmp_path / "empty").mkdir()
+    done = command("import", kind, tmp_path / "empty")
+    assert (done.returncode, len(done.stderr.splitlines())) == (128, 1)
+    assert {"restic": "unable to open config file", "borg": "is not a valid repository"}[kind] in done.stderr
 
 
 # --------------------------------------------------------------------------------------------- out

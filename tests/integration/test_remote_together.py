@@ -15,6 +15,7 @@ from trees import contents
 
 from gitvault.core.backup_engine.retention import Retention
 from gitvault.core.models import ChunkId
+from gitvault.core.storage.condemned import condemn
 from gitvault.core.storage.packs import PackInMemory
 from gitvault.core.utils.files import Disk
 from gitvault.remotes import fetch, index, partial, records, settings
@@ -167,6 +168,23 @@ def test_what_one_prunes_the_other_keeps(
         pruned(laptop, place, name="origin")
     comes_back(place, tmp_path, 2)
     assert verify(remote_of(None, place), desk.config.id, data=True, progress=quiet).defects == ()
+
+
+def test_what_is_fetched_does_not_go_with_a_sweep_that_was_killed(
+    tmp_path: Path, place: Counted, desk: Vault, laptop: Vault
+) -> None:
+    """It had deleted a pack, and would have deleted others: the same ones come from the other machine."""
+    before = set((desk.path / "chunks").glob("*.zpk"))
+    fill(tmp_path / "work", 2)
+    desk.create_snapshot(tmp_path / "work")
+    pushed(desk, place)
+    names = {path.name for path in (desk.path / "chunks").glob("*.zpk") if path not in before}
+    assert names
+    condemn(laptop.path / "chunks", [*names, f"{0:064}.zpk"], Disk())
+    assert fetched(laptop, place, "origin").snapshots == 1
+    laptop.sweep()
+    assert laptop.verify(data=True).ok
+    assert {path.name for path in (laptop.path / "chunks").glob("*.zpk")} >= names
 
 
 def test_what_was_removed_is_no_defect_however_often_one_prunes(

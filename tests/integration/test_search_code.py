@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
+import sqlite3
 import subprocess
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,8 +17,8 @@ from typing import Any
 import pytest
 
 from gitvault.cli import main
-from gitvault.core.utils.files import Disk
-from gitvault.personas.code.search import answers
+from gitvault.core.utils.files import Disk, create_private
+from gitvault.personas.code.search import answers, catalog
 from gitvault.personas.code.search import ledger as ledger_module
 from gitvault.personas.code.search.answers import Page, Step, Wanted, callers, catch_up, structures, symbols, timeline
 from gitvault.personas.code.search.catalog import alone
@@ -83,6 +86,68 @@ def run(vault: Vault, capsys: pytest.CaptureFixture[str]) -> Run:
         return said if code else out if text else json.loads(out)
 
     return search
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+def test_a_vault_that_cannot_be_written_is_searched(
+    vault: Vault,
+    tmp_path: Path,
+    run: Run,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    indexed: bool,
+) -> None:
+    """On a read-only medium, or somebody else's; with and without an index of what came before."""
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/a").write_text("needle one\n")
+    vault.create_snapshot(tmp_path / "notes")
+    if indexed:
+        assert run("needle")["count"] == 1
+    (tmp_path / "notes/b").write_text("needle two\n")
+    vault.create_snapshot(tmp_path / "notes")
+
+    def refused(path: Path) -> None:
+        if path.is_relative_to(vault.path):
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        create_private(path)
+
+    monkeypatch.setattr(catalog, "create_private", refused)
+    before = {path: path.stat().st_mtime_ns for path in (vault.path / "cache" / "search").rglob("*")}
+    assert run("needle")["count"] == 2
+    assert main.main(["--vault", str(vault.path), "search", "--symbol", "none"]) == 0
+    assert capsys.readouterr().err == f"git-vault: {vault.path}: cannot be written to; searched in a temporary index\n"
+    assert {path: path.stat().st_mtime_ns for path in (vault.path / "cache" / "search").rglob("*")} == before
+
+
+def test_on_a_full_disk_a_search_answers_with_what_it_has(
+    vault: Vault, tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/a").write_text("needle\n")
+    vault.create_snapshot(tmp_path / "notes")
+    assert run("needle")["count"] == 1
+    kept = (vault.path / "cache" / "search" / "catalog.db").stat().st_ino
+    (tmp_path / "notes/b").write_text("needle\n")
+    vault.create_snapshot(tmp_path / "notes")
+
+    def full(*_: object) -> None:
+        with closing(sqlite3.connect(":memory:")) as database:
+            database.execute("PRAGMA max_page_count = 1")
+            database.execute("CREATE TABLE any(thing)")
+
+    said = "no space left on the disk; free some space and run again"
+    for broken in ("number_of", "waiting"):
+        with monkeypatch.context() as patch:
+            patch.setattr(catalog.Catalog, broken, full)
+            assert main.main(["--vault", str(vault.path), "search", "needle"]) == 0
+        told = capsys.readouterr()
+        assert f"{said}; this answer lacks what it has not read yet\n" in told.err and "needle" in told.out
+    with monkeypatch.context() as patch:
+        # Not even opened; it is no reason to begin anew.
+        patch.setattr(catalog.Catalog, "is_ours", full)
+        assert run("needle", code=12).endswith(f"{said}\n")
+    assert (vault.path / "cache" / "search" / "catalog.db").stat().st_ino == kept
+    assert run("needle")["count"] == 2
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,8 +30,9 @@ def tool(folder: Path, *command: str, ok: bool = True) -> str:
 
 
 @pytest.fixture
-def index(vault: Vault) -> Index:
-    return answers.index_of(vault)
+def index(vault: Vault) -> Iterator[Index]:
+    with answers.index_of(vault) as index:
+        yield index
 
 
 def up_to_date(vault: Vault, index: Index) -> IndexState:

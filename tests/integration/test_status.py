@@ -66,6 +66,14 @@ def test_saved_since_the_snapshot_that_first_held_it(vault: Vault, project: Path
     assert brief(vault, project / "src/b.c") == ("saved", second)
 
 
+def test_before_the_first_snapshot_what_is_there_is_new_and_nothing_else(vault: Vault, tmp_path: Path) -> None:
+    (tmp_path / "fresh").mkdir()
+    (tmp_path / "fresh/a").write_bytes(b"a")
+    vault.add_project(tmp_path / "fresh")
+    assert brief(vault, tmp_path / "fresh/a") == ("new", None)
+    assert brief(vault, tmp_path / "fresh/typo") == ("unknown", None)
+
+
 def test_since_counts_back_only_without_a_break(vault: Vault, project: Path, first: SnapshotId) -> None:
     write(project, {"a.txt": b"other"})
     vault.create_snapshot(project)
@@ -190,9 +198,10 @@ def test_a_folder_is_told_of_as_last_seen_with_its_age(vault: Vault, project: Pa
     with Vault.open(vault.path, now=lambda: later) as vault:
         for path in (project, project / "src"):
             assert brief(vault, path) == ("saved", first)
-            assert "as of the last look 5 hours ago; --scan looks now" in state(vault, path).reason
+            assert state(vault, path).reason == f"as of the last look 5 hours ago{status.SCAN_LOOKS}"
         (project / "fresh").mkdir()
         assert brief(vault, project / "fresh") == ("new", None)
+        assert state(vault, project / "fresh").reason.endswith(status.SCAN_LOOKS)
 
 
 def test_scan_looks_now(vault: Vault, project: Path, first: SnapshotId) -> None:

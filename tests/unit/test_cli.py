@@ -402,7 +402,7 @@ def test_init_makes_a_vault_once(run: Callable[..., Run], tmp_path: Path) -> Non
 def test_a_vault_that_is_not_there_is_10_with_the_command_that_makes_it(
     run: Callable[..., Run], tmp_path: Path
 ) -> None:
-    done = run("--vault", str(tmp_path / "no"), "snapshot", "/p/acme", "--json")
+    done = run("--vault", str(tmp_path / "no"), "snapshot", str(tmp_path), "--json")
     assert (done.code, done.out) == (10, "")
     assert done.err == f"git-vault: {tmp_path / 'no'}: no vault; make one with: git vault --vault {tmp_path}/no init\n"
     (tmp_path / "folder").mkdir()
@@ -417,11 +417,12 @@ def test_the_default_vault_is_made_by_the_first_verb_that_saves(
     done = run("log")
     assert (done.code, done.out) == (10, "")
     assert "no vault yet; make it with: git vault snapshot PATH" in done.err
-    done = run("snapshot", "/p/acme", "--json")
+    (tmp_path / "acme").mkdir()
+    done = run("snapshot", str(tmp_path / "acme"), "--json")
     assert done.code == 0
     assert done.json["project"] == "acme"
     assert done.err == f"git-vault: making the default vault {tmp_path / 'default.git'}\n"
-    assert run("snapshot", "/p/acme", "--json").err == ""
+    assert run("snapshot", str(tmp_path / "acme"), "--json").err == ""
 
 
 # -- looking

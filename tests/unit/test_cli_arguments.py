@@ -104,6 +104,23 @@ def test_the_vault_is_the_given_one_else_the_environments(tmp_path: Path, monkey
     assert silent.command == "git vault"
 
 
+def test_no_default_vault_is_made_for_a_folder_that_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GIT_VAULT_DIR", raising=False)
+    monkeypatch.setattr("gitvault.config.default_vault", lambda: tmp_path / "default.git")
+    session = main.Session(None, creates=True, quiet=True)
+    (tmp_path / "file").write_bytes(b"")
+    for name in ("none", "file"):
+        with pytest.raises(NotFoundError, match=name):
+            arguments.vault_for(session, str(tmp_path / name))
+    assert not (tmp_path / "default.git").exists()
+    with arguments.vault_for(session, str(tmp_path)) as vault:
+        assert vault.path == tmp_path / "default.git"
+    # One that is there is given whatever the folder is: it has its own words for that.
+    assert arguments.vault_for(session, str(tmp_path / "none")) is vault
+
+
 def test_facts_of_projects_are_trimmed_and_repeated_tags_are_all_kept() -> None:
     parser = argparse.ArgumentParser()
     arguments.add_facts(parser)

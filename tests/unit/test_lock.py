@@ -436,6 +436,14 @@ def test_a_full_disk_can_be_locked(names: bool, tmp_path: Path, monkeypatch: pyt
         held.assert_held()
 
 
+def test_a_dead_lease_on_a_full_disk_is_not_taken_for_a_live_one(tmp_path: Path) -> None:
+    """Where a file system looks for room before it sees that the name is taken."""
+    lease = left_by("M", tmp_path / "lock")
+    with VaultLock(tmp_path / "lock", "sweep", 0, disk=Full(True), machine="M", beat=1000) as held:
+        held.assert_held()
+        assert not lease.exists()
+
+
 def test_a_full_disk_without_locks_of_the_kernel_cannot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unsupported(fd: int) -> bool:
         raise OSError(errno.ENOTSUP, "Operation not supported")

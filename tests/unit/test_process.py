@@ -51,6 +51,16 @@ def test_a_program_that_fails_is_named_with_its_code_and_last_words() -> None:
     assert isinstance(failed.value, ToolError)
 
 
+def test_of_several_lines_the_one_that_says_why_is_told() -> None:
+    said = "warning: x\nssh: Could not resolve hostname h\nfatal: Could not read.\n\nMake sure\nthe repository exists."
+    failed = ToolFailed("git ls-remote", 128, said)
+    assert failed.reason == "ssh: Could not resolve hostname h"
+    assert str(failed) == f"git ls-remote failed with code 128: {failed.reason}"
+    assert ToolFailed("restic", 1, "Fatal: no config\nIs it here?\nacme\n").reason == "Fatal: no config"
+    assert ToolFailed("x", 1, "one\ntwo\n").reason == "two"
+    assert ToolFailed("x", 1, "\n").reason == "no message"
+
+
 def test_a_program_that_finds_the_disk_full_says_so() -> None:
     program = "import sys; sys.exit('fatal: write error: No space left on device')"
     with pytest.raises(StorageFullError, match="no space left on the disk; free some"):

@@ -97,3 +97,14 @@ def test_what_a_server_says_is_one_sentence(
             Bucket("s3", "bucket", "", os.environ).put("a/b", b"12345")
     assert "SECRET" not in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_without_credentials_or_an_account_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in [name for name in os.environ if name.startswith("AZURE_")]:
+        monkeypatch.delenv(key)
+    with pytest.raises(RemoteRefused, match="no account is named; set AZURE_STORAGE_ACCOUNT_NAME"):
+        Bucket("az", "container", "", os.environ).get("a")
+    # What obstore says on a machine that is not in the cloud, where asking would take as long as it likes.
+    text = "Error performing PUT http://169.254.169.254/latest/api/token in 1s - Server returned status code: 403"
+    said = Bucket("s3", "bucket", "", {"AWS_REGION": "x"})._error(ValueError(text))
+    assert str(said).endswith("no credentials are found; give them as that store's own programs want them")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import random
 import sqlite3
@@ -190,7 +191,7 @@ def test_a_url_says_what_is_there(url: str, scheme: str) -> None:
     assert scheme_of(url) == scheme
 
 
-def test_urls_that_name_no_place() -> None:
+def test_urls_that_name_no_place(tmp_path: Path) -> None:
     assert folder_of("file:///mnt/a%20b") == Path("/mnt/a b")
     with pytest.raises(ConfigError, match="a password does not belong"):
         open_place("sftp://me:secret@host/x", {})
@@ -198,6 +199,9 @@ def test_urls_that_name_no_place() -> None:
         open_place("s3:///x", {})
     with pytest.raises(ConfigError, match="no place for objects"):
         open_place("https://host/x", {})
+    Vault.create(tmp_path / "v.git").close()
+    with pytest.raises(ConfigError, match=r"v.git: a vault itself, no remote; git-vault --vault .*v.git copy --to DIR"):
+        open_place(str(tmp_path / "v.git"), {})
 
 
 @pytest.mark.parametrize("url", ["s3://bucket/x", "sftp://host/x"])
@@ -293,6 +297,8 @@ def test_a_folder_that_is_away_full_or_not_ours(tmp_path: Path, monkeypatch: pyt
 
     with pytest.raises(RemoteRefused, match="who owns it"):
         failing(PermissionError(13, "Permission denied")).put("a", b"1")
+    with pytest.raises(RemoteRefused, match="Read-only file system; mount it writable"):
+        failing(OSError(errno.EROFS, "Read-only file system")).put("a", b"1")
     with pytest.raises(RemoteUnreachable):
         failing(OSError(5, "Input/output error")).put("a", b"1")
     with pytest.raises(RemoteFull):

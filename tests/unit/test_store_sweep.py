@@ -330,6 +330,43 @@ def test_a_pack_that_is_condemned_while_it_is_relied_on_stops_the_run(
     acquit(tmp_path / "chunks", Disk())
 
 
+@pytest.mark.parametrize("goes", ["condemned", "gone"])
+def test_a_pack_that_only_names_a_manifest_is_relied_on_too(tmp_path: Path, goes: str) -> None:
+    """As upkeep leaves them: the row in one pack, all that it names in another."""
+    data = NOISE[:1_000_000]
+    with open_store(tmp_path / "elsewhere") as other:
+        pointer = save(other, data)
+        made = other.content(pointer)
+        chunks = [other.retrieve_chunk(chunk) for chunk in (*made.chunks, *made.parts)]
+    with open_store(tmp_path) as store:
+        for chunk in chunks:
+            store.store_chunk(chunk)
+        store.flush()
+        before = set(packs(tmp_path))
+        store._appender.add_manifest(pointer.oid, made.parts)
+        store.flush()
+        (naming,) = set(packs(tmp_path)) - before
+        assert store.has(pointer)
+    with open_store(tmp_path) as store:
+        assert save(store, data) == pointer
+        if goes == "gone":
+            naming.unlink()
+        else:
+            condemn(tmp_path / "chunks", [naming.name], Disk())
+        with pytest.raises(CorruptionError, match="were relied on and it is gone; run again"):
+            store.flush()
+        store.discard()
+    with open_store(tmp_path) as store:
+        assert save(store, data) == pointer
+        store.flush()
+        assert content(store, pointer) == data
+    if goes == "gone":
+        return
+    with open_store(tmp_path) as store:
+        empty_trash(tmp_path / "chunks", store._index, Disk())
+    assert_whole(tmp_path, {pointer: data})
+
+
 def test_packs_are_condemned_before_the_first_moves_and_until_the_last_is_gone(
     saved: list[tuple[Pointer, bytes]], tmp_path: Path
 ) -> None:
@@ -375,6 +412,45 @@ def test_condemned_packs_are_all_gone_or_all_back(saved: list[tuple[Pointer, byt
         empty_trash(chunks, store._index, Disk())
     assert [path.name for path in packs(tmp_path)] == names[4:]
     assert_tidy(tmp_path)
+
+
+@pytest.mark.parametrize("how", ["saved", "copied"])
+def test_what_is_stored_again_byte_for_byte_does_not_go_with_a_killed_run(tmp_path: Path, how: str) -> None:
+    """Its pack would have had the name of one that was on its way out."""
+    contents: dict[Pointer, bytes] = {}
+    for data in (NOISE[:100_000], NOISE[1_000_000:1_300_000]):
+        with open_store(tmp_path) as store:
+            contents[save(store, data)] = data
+            store.flush()
+    chunks = tmp_path / "chunks"
+    names = [path.name for path in packs(tmp_path)]
+    shutil.copytree(chunks, tmp_path / "elsewhere" / "chunks")
+    condemn(chunks, names, Disk())
+    move(names, chunks, chunks / "trash", Disk())
+    # Killed between the first and the second that it deleted, which is what comes again.
+    pointer = next(one for one in contents if one.oid in _oids(chunks / "trash" / names[1]))
+    (chunks / "trash" / names[0]).unlink()
+    with open_store(tmp_path) as store:
+        if how == "saved":
+            save(store, contents[pointer])
+            store.flush()
+        else:
+            with open_store(tmp_path / "elsewhere") as other:
+                transfer = other.transfer_to(store.target(), lambda *said: None)
+                other.copy_file(pointer, transfer)
+                transfer.flush()
+        assert store.has(pointer)
+    with open_store(tmp_path) as store:
+        empty_trash(chunks, store._index, Disk())
+        run_sweep(tmp_path, [pointer])
+    assert_whole(tmp_path, {pointer: contents[pointer]})
+    shutil.rmtree(tmp_path / "elsewhere")
+    assert_tidy(tmp_path)
+
+
+def _oids(pack: Path) -> set[str]:
+    table = read_table(pack)
+    return {chunk.id.hex() for chunk in table.chunks} | {oid for oid, _ in table.manifests}
 
 
 def test_what_a_killed_run_left_in_the_trash_is_judged_again(

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from gitvault.core.interfaces import Rules
     from gitvault.core.touched import Touched, Watch
 
+SCAN_LOOKS = "; --scan looks now"
+"""How the reason of a state ends that the last look gave, not the disk."""
+
 # A changed stat with the old content is worth reading for, up to here.
 _READ_LIMIT = 1 << 20
 
@@ -68,6 +71,8 @@ def _state_inside(
 ) -> PathState:
     tip = places.history.tip(project.name)
     if tip is None:
+        if not os.path.lexists(real):
+            return _state(path, "unknown", None, "no such file, and the project has no snapshot yet")
         return _state(path, "new", None, "the project has no snapshot yet; git-vault snapshot saves it")
     newest = places.history.identify(tip)
     is_folder = os.path.isdir(real) and not os.path.islink(real)
@@ -219,9 +224,9 @@ def _folder_state(
         looked = datetime.fromtimestamp(int(about.get("time", b"0")), UTC)
         age = dates.age((places.now - looked).total_seconds())
         if inside and cache.row(inside) is None:
-            return _state(path, "new", None, f"not in the newest snapshot, taken {age} ago; --scan looks now")
+            return _state(path, "new", None, f"not in the newest snapshot, taken {age} ago{SCAN_LOOKS}")
         failed = int(about.get("problems", b"0"))
-        reason = f"as of the last look {age} ago; --scan looks now"
+        reason = f"as of the last look {age} ago{SCAN_LOOKS}"
         if failed:
             return _state(path, "changed", newest, f"{failed} paths could not be saved, {reason}")
         return _state(path, "saved", newest, reason)

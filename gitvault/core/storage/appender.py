@@ -101,9 +101,11 @@ class PackAppender:
         with self._lock:
             fresh = [writer.manifests[oid] for writer in self._writers() if oid in writer.manifests]
             fresh += [parts for known, parts in self._group_manifests if known == oid]
-            if (known := self._index.manifests(oid)) and (gone := self._gone(relied)):
-                known = self._index.manifests(oid, without=gone)
-            return fresh + known
+            if (known := self._index.naming(oid)) and (gone := self._gone(relied)):
+                known = self._index.naming(oid, without=gone)
+            if relied:
+                self._relied.update(pack for pack, _ in known)
+            return fresh + [parts for _, parts in known]
 
     def claim(self, chunks: Collection[ChunkId]) -> tuple[set[ChunkId], set[ChunkId]]:
         """(those the caller must store now, those another caller is about to store).
@@ -274,7 +276,8 @@ class PackAppender:
         writer = self._writer
         if writer is None:
             return
-        writer.seal()
+        # What is byte for byte a pack that is about to go would go with it.
+        writer.seal(unlike=condemned(self._folder))
         self._writer = None
         self._publishing.append(writer)
         self._syncing.submit(self._publish, writer)

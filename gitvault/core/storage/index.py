@@ -91,11 +91,15 @@ class ChunkIndex:
 
     def manifests(self, oid: str, *, without: Collection[str] = ()) -> list[tuple[ChunkId, ...]]:
         """For each manifest of the file in a pack, the chunks it consists of. `without`: see `find`."""
+        return [parts for _, parts in self.naming(oid, without=without)]
+
+    def naming(self, oid: str, *, without: Collection[str] = ()) -> list[tuple[Pack, tuple[ChunkId, ...]]]:
+        """`manifests`, each with the pack that names it."""
         with self._lock:
             self.refresh()
             rows = self._query("SELECT pack, parts FROM manifest WHERE oid = ?", (bytes.fromhex(oid),))
-            found = [(self._packs[pack].path.name, parts) for pack, parts in rows if pack in self._packs]
-            return [tuple(_split(parts)) for name, parts in found if name not in without]
+            found = [(self._packs[pack], parts) for pack, parts in rows if pack in self._packs]
+            return [(pack, tuple(_split(parts))) for pack, parts in found if pack.path.name not in without]
 
     def counts(self) -> tuple[int, int]:
         """Packs and chunks; a chunk in two packs counts twice."""

@@ -22,7 +22,7 @@ import hashlib
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
@@ -294,9 +294,16 @@ class PackInMemory:
         self.table.manifests.append((oid, parts))
         self.manifests[oid] = parts
 
-    def seal(self) -> str:
-        """Append table and trailer; nothing can be added any more. The name that it will have."""
+    def seal(self, *, unlike: Collection[str] = ()) -> str:
+        """Append table and trailer; nothing can be added any more. The name that it will have.
+
+        `unlike`: names that it must not have; a frame of nothing gives it another.
+        """
         text = format_table(self.table)
+        while f"{table_hash(text)}.zpk" in unlike:
+            nothing = frames.compress(b"", _TABLE_LEVEL)
+            self.add_copy(Frame(0, 0, len(nothing), 0), nothing, ())
+            text = format_table(self.table)
         packed = frames.compress(text, _TABLE_LEVEL)
         frames.check(packed, len(text))
         self._append(_end(packed, self.size))
@@ -341,9 +348,9 @@ class PackWriter(PackInMemory, Pack):
         placed = [Chunk(chunk, 0, inner, size) for (chunk, size), inner in zip(chunks, ends, strict=False)]
         self.add_copy(Frame(0, 0, len(frame), ends[-1], tuple(bases)), frame, placed)
 
-    def seal(self) -> str:
-        """Append table and trailer; nothing can be added any more. The name that it will have."""
-        self._name = super().seal()
+    def seal(self, *, unlike: Collection[str] = ()) -> str:
+        """See PackInMemory."""
+        self._name = super().seal(unlike=unlike)
         return self._name
 
     def publish(self, folder: Path, *, prove: Callable[[Path], None] | None = None) -> str:

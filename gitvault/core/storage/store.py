@@ -329,9 +329,9 @@ class ChunkStore:
 
     def salvage(self, others: Help, said: Said) -> None:
         """Leave only sound packs, and in them all that can be had: see salvage.salvage. Nothing may be unflushed."""
-        from gitvault.core.storage import rounds, salvage
+        from gitvault.core.storage import salvage
 
-        rounds.settle(self._folder, self._index, self._disk)
+        self.settle()
         salvage.salvage(self._folder, self._index, self._disk, others, said)
         self._reader.forget()
 
@@ -368,10 +368,20 @@ class ChunkStore:
         """Whether some manifest of the file is in a pack, complete or not."""
         return bool(self._index.manifests(oid))
 
+    def settle(self) -> None:
+        """End a sweep or an upkeep that was killed; the lock is held.
+
+        Before packs come in as they are elsewhere: one that was about to go here would go after all.
+        """
+        from gitvault.core.storage import rounds
+
+        rounds.settle(self._folder, self._index, self._disk)
+
     def target(self) -> PackFolder:
         """Where files of another store are copied to, as new packs of this one; the lock is held."""
         from gitvault.core.storage.transfer import PackFolder
 
+        self.settle()
         return PackFolder(self._folder, self._index, self._disk)
 
     def transfer_to(self, target: Target, progress: Progress, *, deepest: int = 0) -> Transfer:

@@ -225,6 +225,9 @@ class VaultLock:
         except FileExistsError:
             return False
         except StorageFullError:
+            if self._read() is not None:
+                # Where room is looked for before names: a lease that nobody has any more must go first.
+                return False
             # What frees space must run on a full disk: then the kernel's lock alone, until there is room.
             if not alone_here:
                 raise

@@ -244,7 +244,8 @@ def _check(name: str) -> None:
 
 
 def _unique(projects: Iterable[Project], folder: str) -> str:
-    base = os.path.basename(folder) or "root"
+    # What is no text can neither be typed nor stand in JSON.
+    base = os.fsencode(os.path.basename(folder)).decode("utf-8", "replace").replace("\ufffd", "_") or "root"
     while len(ref_component(base)) > _NAME_MAX:
         base = base[:-1]
     used = {p.name.casefold() for p in projects}

@@ -11,6 +11,7 @@ from typing import Protocol
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from gitvault.core.utils.files import Disk
+from gitvault.core.utils.layout import is_vault
 from gitvault.errors import ConfigError
 
 
@@ -64,7 +65,8 @@ class Place(Protocol):
 def open_place(url: str, environment: Mapping[str, str], *, rate: int = 0, disk: Disk | None = None) -> Place:
     """The place that a URL names; nothing is asked of it yet. `rate`: bytes a second at most, 0: no limit.
 
-    Raises ConfigError for a URL that names none or holds a password, ToolMissing where a library is not installed.
+    Raises ConfigError for a URL that names none, a vault, or holds a password, ToolMissing where a library is not
+    installed.
     """
     from gitvault.remotes.places.patient import Patient
 
@@ -72,7 +74,11 @@ def open_place(url: str, environment: Mapping[str, str], *, rate: int = 0, disk:
     if scheme == "folder":
         from gitvault.remotes.places.folder import Folder
 
-        return Patient(Folder(folder_of(url), disk or Disk()), url, rate=rate)
+        folder = folder_of(url)
+        if is_vault(folder):
+            # Its own packs would be taken for the remote's, and what is needed of these for none.
+            raise ConfigError(f"{url}: a vault itself, no remote; git-vault --vault {url} copy --to DIR copies it")
+        return Patient(Folder(folder, disk or Disk()), url, rate=rate)
     parts = checked(url)
     if not parts.hostname:
         raise ConfigError(f"{url}: names no {'host' if scheme == 'sftp' else 'bucket'}; expected {scheme}://NAME/PATH")

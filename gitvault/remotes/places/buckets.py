@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 _MD5 = re.compile(r'"?([0-9a-f]{32})"?')
 # What servers say, in words that mean one thing each. The first that fits counts.
 _SENTENCES: tuple[tuple[str, type[RemoteError], str], ...] = (
+    # Whoever has no credentials asks the cloud's machine for them, which answers only there.
+    ("169.254.169.254", RemoteRefused, "no credentials are found; give them as that store's own programs want them"),
+    ("MissingAccount", RemoteRefused, "no account is named; set AZURE_STORAGE_ACCOUNT_NAME"),
     ("NoSuchBucket", RemoteRefused, "no such bucket; make it, or look at the name"),
     ("ContainerNotFound", RemoteRefused, "no such container; make it, or look at the name"),
     ("RequestTimeTooSkewed", RemoteRefused, "this machine's clock is wrong; set it, then run again"),

@@ -21,7 +21,7 @@ from gitvault.errors import (
 from gitvault.remotes.places import Stored
 
 _TEMPORARY = ".tmp"
-_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+_REFUSED = (errno.EACCES, errno.EPERM, errno.ENOTDIR)
 
 
 class Folder:
@@ -122,6 +122,8 @@ class Folder:
         except (FileNotFoundError, IsADirectoryError) as error:
             raise NotFoundError(f"{self._root}: no {name} in it") from error
         except OSError as error:
+            if error.errno == errno.EROFS:
+                raise RemoteRefused(f"{self._root}: {error.strerror}; mount it writable") from error
             if error.errno in _REFUSED:
                 raise RemoteRefused(f"{self._root}: {error.strerror}; look at who owns it") from error
             raise RemoteUnreachable(f"{self._root}: {error.strerror or error}; run again when it is back") from error

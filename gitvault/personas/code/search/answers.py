@@ -5,18 +5,22 @@ Lines come from the index, symbols from the ledger beside it, which is brought u
 
 from __future__ import annotations
 
+import errno
 import heapq
 import math
 import re
+import shutil
 import sys
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby, islice, takewhile
 from operator import attrgetter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gitvault.core.utils import layout
@@ -185,12 +189,29 @@ def _found(hit: Hit, line: int) -> Found:
     return Found(hit.project, hit.path, line, hit.text, hit.introduced, hit.modified, hit.removed, hit.projects)
 
 
-def index_of(vault: Vault) -> Index:
-    """The index of a vault, opened as it is."""
+@contextmanager
+def index_of(vault: Vault) -> Iterator[Index]:
+    """The index of a vault, opened as it is; of one that cannot be written a copy, in a temporary folder until then.
+
+    Raises StorageFullError, also for what is done with it inside.
+    """
     from gitvault.core.utils.files import Disk
+    from gitvault.personas.code.search.catalog import full_disk_named
     from gitvault.personas.code.search.index import Index
 
-    return Index.open(vault.path / layout.SEARCH, Disk())
+    kept = vault.path / layout.SEARCH
+    with full_disk_named(kept), ExitStack() as held:
+        try:
+            index = Index.open(kept, Disk())
+        except OSError as error:
+            if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+                raise
+            folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="gitvault-")))
+            # What of it cannot be read either is made anew.
+            with suppress(OSError):
+                shutil.copytree(kept, folder, dirs_exist_ok=True)
+            index = Index.open(folder, Disk())
+        yield held.enter_context(index)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from gitvault.core.utils.files import create_private
-from gitvault.errors import LockedError, NotFoundError
+from gitvault.errors import LockedError, NotFoundError, StorageFullError
 from gitvault.personas.code.search.history import Commit
 from gitvault.personas.code.search.model import SVN, Source, Version
 
@@ -255,6 +255,17 @@ class Catalog:
 
 
 @contextlib.contextmanager
+def full_disk_named(folder: Path) -> Iterator[None]:
+    """Turn what SQLite says of a full disk into StorageFullError, naming where."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+            raise
+        raise StorageFullError(f"{folder}: no space left on the disk; free some space and run again") from error
+
+
+@contextlib.contextmanager
 def alone(folder: Path, wait: float) -> Iterator[None]:
     """Update an index alone. Raises LockedError when somebody else does, for longer than `wait` seconds."""
     file = folder / "lock.db"
@@ -265,6 +276,8 @@ def alone(folder: Path, wait: float) -> Iterator[None]:
         try:
             lock.execute("BEGIN EXCLUSIVE")
         except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise
             raise LockedError(f"{folder}: another run brings the search index up to date; wait for it") from error
         yield
     finally:

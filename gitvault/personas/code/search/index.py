@@ -16,7 +16,7 @@ from gitvault.core.utils.files import Disk
 from gitvault.core.utils.names import to_line
 from gitvault.errors import CorruptionError, NotFoundError, ToolError
 from gitvault.personas.code.search import history
-from gitvault.personas.code.search.catalog import Catalog, alone
+from gitvault.personas.code.search.catalog import Catalog, alone, full_disk_named
 from gitvault.personas.code.search.lines import difference, is_binary
 from gitvault.personas.code.search.model import Change, IndexState, Query, Source, Version
 from gitvault.personas.code.search.query import Found, Read, changes, find, pickaxe
@@ -54,7 +54,9 @@ class Index:
         try:
             index._catalog = Catalog(folder)
             usable = index._catalog.is_ours()
-        except sqlite3.DatabaseError:
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+                raise
             usable = False
         if not usable:
             index.close()
@@ -97,7 +99,7 @@ class Index:
         another run is at it for longer than WAIT.
         """
         wanted = list(dict.fromkeys(sources))
-        with alone(self.folder, WAIT):
+        with full_disk_named(self.folder), alone(self.folder, WAIT):
             self._clear()
             for number, source in self.catalog.sources().items():
                 if source not in wanted:
