@@ -174,7 +174,7 @@ def _text(lines: Sequence[bytes]) -> str:
 
 
 def _beside(after: Sequence[bytes], lines: set[int]) -> list[bytes]:
-    near = {number + step for number in lines for step in range(-_BESIDE, _BESIDE + 1)} - lines
+    near = {number + step for number in lines for step in range(-_BESIDE, _BESIDE + 1)}
     return [after[number - 1] for number in near if 0 < number <= len(after)]
 
 
