@@ -20,6 +20,7 @@ from gitvault.personas.game.insight.signatures import KIND, Frame, frame, frames
 from gitvault.personas.game.insight.spikes import RATE, WINDOW, Played, Spike, adjusted, spikes, upper_tail
 from gitvault.personas.game.insight.suspects import suspects
 from gitvault.personas.game.insight.touched import Change, Fate, Touched, counterparts, references, touched
+from gitvault.personas.game.insight.translations import translations
 
 
 def said(text: str = "", *stack: str, kind: str = "crash", sig: str = "", scene: str = "", **more: object) -> Feedback:
@@ -511,6 +512,71 @@ def test_what_somebody_misses_may_have_been_deleted() -> None:
     )
     assert missed[0].path == b"levels/names.txt" and "and it was deleted" in missed[0].reasons
     assert wrong[0].path == b"src/names.gd"
+
+
+def test_translations_come_after_code_unless_reports_are_of_texts() -> None:
+    languages = (b"de", b"fr", b"pt_BR")
+    texts = {b"mods/beds/locale/beds.%s.txt" % code: b"Leaving bed=%s" % code for code in languages}
+    older = Files(
+        {b"mods/beds/api.lua": b"speed = 1\n", b"mods/beds/locale/beds.txt": b"Leaving bed\n", **texts, **NOISE}
+    )
+    newer = Files({path: content + b" or so\n" for path, content in older.items()})
+    slow = ranked(said("Leaving the bed I cannot walk", kind="bug"), older, newer)
+    assert slow[0].path == b"mods/beds/api.lua"
+    german = next(one for one in slow if one.path.endswith(b"beds.de.txt"))
+    assert "“leaving” in what changed, a translation's" in german.reasons
+    wrong = ranked(said("Leaving the bed shows a text that is misspelled", kind="bug"), older, newer)
+    assert wrong[0].path == b"mods/beds/locale/beds.txt" and "texts, which the reports are of" in wrong[0].reasons
+    assert not any("translation" in reason for one in wrong for reason in one.reasons)
+
+
+def test_a_translation_that_a_report_names_is_suspected_whatever_the_report_is_of() -> None:
+    older = Files({b"locale/de.po": b"a", b"src/menu.gd": b"a", **NOISE})
+    first = ranked(said("Failed loading resource: res://locale/de.po."), older, Files({**NOISE_LATER}))[0]
+    assert first.path == b"locale/de.po" and first.score > 12
+
+
+def test_texts_in_languages_are_known_by_their_endings_their_names_and_their_folders() -> None:
+    families = {
+        b"text/misc.properties": True,
+        b"text/misc_de.properties": False,
+        b"text/misc_pt_BR.properties": False,
+        b"text/misc_zh-hant.properties": False,
+        b"lang/en/menu.json": True,
+        b"lang/cs/menu.json": False,
+        b"lang/el/menu.json": False,
+        b"lang/ja/menu.json": False,
+        b"po/ru/LC_MESSAGES/game.po": False,
+        b"po/game.pot": True,
+    }
+    # Two are no family, nor are names that end like a code which is none.
+    others = [b"a/door_no.png", b"a/door_it.png", b"b/menu_up.gd", b"b/menu_xx.gd", b"b/menu_qq.gd", b"b/menu_yy.gd"]
+    assert translations([*families, *others]) == families
+
+
+def test_what_still_works_is_no_clue() -> None:
+    """ "Torches still do" is said of what is not broken, "still does not" of what is."""
+    older, newer = (Files({b"torch.lua": x, b"lamp.lua": x, **NOISE}) for x in (b"a", b"b"))
+    for fine in ("torches still do", "while the torch works fine", "the torch is ok"):
+        first = ranked(said(f"It is dark, {fine}. I put a lamp there", kind="bug"), older, newer)[0]
+        assert first.path == b"lamp.lua"
+    first = ranked(said("It is dark, the torch still does not shine. I put a lamp there", kind="bug"), older, newer)[0]
+    assert first.path == b"torch.lua"
+
+
+def test_what_stands_around_a_change_tells_what_it_is_of() -> None:
+    """Neither the line that changed nor its file's name has a word of the report; the function's name, or a line
+    beside, has.
+    """
+    far = b"".join(b"var z%d\n" % n for n in range(40))
+    spread = b"func grow_mushrooms():\n" + far[:80] + b"\tchance = 150\n"
+    beside = b"nodes = mushroom\nchance = 150\n" + far
+    for content in (spread, beside):
+        later = content.replace(b"150", b"1")
+        older = Files({b"a.gd": content, b"b.gd": b"chance = 150\n" + far + b"mushroom\n", **NOISE})
+        newer = Files({b"a.gd": later, b"b.gd": b"chance = 1\n" + far + b"mushroom\n", **NOISE_LATER})
+        first = ranked(said("the cave is full of mushrooms", kind="comment"), older, newer)[0]
+        assert first.path == b"a.gd" and "“mushrooms” around what changed" in first.reasons
 
 
 # ------------------------------------------------------------------------------------ what says the same

@@ -19,6 +19,8 @@ _LATER = 0.45
 """Of a word's weight where it does not stand in the first sentence, which says what a report is about."""
 _IN_AN_IDENTIFIER = 0.4
 """Of its weight as a part of an identifier, which counts by itself."""
+_OF_WHAT_IS_FINE = 0.25
+"""Of its weight where it is only said of what still works."""
 _MOST_RECORDS = 200
 _PLURAL, _ENDING = re.compile(r"(?<=\w{3})(?<!s)s$"), re.compile(r"(?<=\w{3})(?:ing|(?<!e)ed|e)$")
 _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
@@ -41,6 +43,18 @@ _AMOUNT = re.compile(
     r"|strong|weak|short|long|hard|eas|few|larg|small|quick|loud|bright|dark|bigg)i?er|less|more)\b"
 )
 _IS_GONE = re.compile(r"(?i)\b(?:gone|missing|disappeared|vanished|(?:no|not|n't)\b.{1,30}\b(?:any ?more|longer))\b")
+_OF_TEXT = re.compile(
+    r"(?i)\b(?:texts?|(?:un)?translat\w*|locali[sz]\w*|languages?|wording|misspell\w*|spelling|typos?|grammar|subtitles?"
+    r"|captions?|(?:in|into|to) (?:english|german|french|spanish|italian|russian|chinese|japanese|korean|portuguese))\b"
+)
+# What players say of what is as it was: it is not the cause.
+_CLAUSE = re.compile(r"(?i)[.!?](?:\s|$)|[,;()\n]|\b(?:but|while|although|though|whereas|except)\b")
+_IS_FINE = re.compile(
+    r"(?i)\bstill (?:do|does|did|works?|runs?)\b"
+    r"|\b(?:works?|working|is|are|was|were|looks?) (?:perfectly |all )?"
+    r"(?:fine|ok|okay|normal(?:ly)?|as (?:before|usual))\b"
+)
+_DENIES = re.compile(r"(?i)\b(?:not|never|no|none|nothing|nobody|hardly|barely)\b|n't\b")
 _NOT_FOUND = re.compile(r"(?i)not found:\W{0,4}([\w/]{3,120})")
 # Of what it is a part: `base 'Reference (Palette.gd)'`, `type 'Resource (Stats)'`, `relative to "/root/Level/Player"`,
 # `'Player' object has no attribute`, `'Player' does not contain a definition`
@@ -92,6 +106,8 @@ class Clues:
     """Whether somebody says that something is too much or too little."""
     is_gone: bool = False
     """Whether somebody misses something: it is gone, or not there any more."""
+    is_text: bool = False
+    """Whether somebody speaks of the texts of the game, or of its languages."""
 
 
 def clues(records: Iterable[Feedback]) -> Clues:
@@ -119,6 +135,7 @@ def clues(records: Iterable[Feedback]) -> Clues:
         found.is_unset |= bool(_UNSET.search(text))
         found.is_amount |= bool(_AMOUNT.search(prose))
         found.is_gone |= bool(_IS_GONE.search(prose))
+        found.is_text |= bool(_OF_TEXT.search(prose))
         _add_words(found, _PATH.sub(" ", prose))
         if record.scene:
             found.scenes.add(record.scene)
@@ -152,13 +169,19 @@ def _blank(found: re.Match[str]) -> str:
 def _add_words(found: Clues, prose: str) -> None:
     begins = words(_SENTENCE.split(prose.strip(), maxsplit=1)[0])
     spoken = words(" ".join(name for name in WORD.findall(prose) if not _is_identifier(name)))
-    for sentence in _SENTENCE.split(prose):
+    blamed = prose
+    for clause in _CLAUSE.split(prose):
+        if _IS_FINE.search(clause) and not _DENIES.search(clause):
+            blamed = blamed.replace(clause, "\n")
+    broken = words(blamed)
+    for sentence in _SENTENCE.split(blamed):
         found.pairs |= pairs(sentence)
     for word in _parts(WORD.findall(prose)):
         found.spelled.setdefault(_root(word), word)
     for word in words(prose):
         heard = 1.0 if word in begins else _LATER
-        found.words[word] += heard if word in spoken else heard * _IN_AN_IDENTIFIER
+        heard *= 1.0 if word in spoken else _IN_AN_IDENTIFIER
+        found.words[word] += heard if word in broken else heard * _OF_WHAT_IS_FINE
 
 
 def _is_identifier(name: str) -> bool:

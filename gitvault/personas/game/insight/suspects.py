@@ -19,6 +19,7 @@ from gitvault.personas.game.insight.clues import Clues, pairs, plain, words
 from gitvault.personas.game.insight.places import Line, Place, lines_of, places_of, same_end
 from gitvault.personas.game.insight.signatures import plain_function
 from gitvault.personas.game.insight.touched import Change, Fate, Read, Touched, counterparts, references, touched
+from gitvault.personas.game.insight.translations import translations
 
 # What each kind of evidence weighs. Fitted by hand on the breakages of docs/insight.md.
 _STACK = 7.0
@@ -64,6 +65,12 @@ _TOPIC = 1.0
 _RECENT = 0.5
 _OUTSIDE = 0.5
 """Of all, where a file is not what is played."""
+_TRANSLATED = 0.4
+"""Of words in a file of texts in some language, where no report is of texts."""
+_TEXTS = 2.0
+"""Of the texts that others are translated from, where one is."""
+_WORD_AROUND = 0.8
+"""In lines that are as they were, beside those that changed, and in the names of functions in which these are."""
 _PLAIN = {"code": 0.6, "text": 0.4, "image": 0.1, "audio": 0.1, "model": 0.2}
 
 _SCENES = (b".tscn", b".scn", b".unity", b".umap", b".prefab", b".tmx", b".ldtk")
@@ -127,6 +134,7 @@ class _Counts:
     """Names that went in one file and are defined in another that did not before."""
     words: Counter[str]
     path_words: Counter[str]
+    around: Counter[str]
 
     @staticmethod
     def of(seen: Sequence[_Scored]) -> _Counts:
@@ -142,6 +150,7 @@ class _Counts:
             moved,
             Counter(word for one in seen for word in one.touched.words),
             Counter(word for one in seen for word in one.path_words),
+            Counter(word for one in seen for word in one.touched.around),
         )
 
     def fate(self, one: _Scored, name: str) -> Fate | None:
@@ -182,13 +191,16 @@ def suspects(
     places = places_of(told.frames, present, [one.change.path for one in seen if one.change.state == "deleted"])
     lines = list(lines_of(places, newer))
     counts = _Counts.of(seen)
+    texts = translations({*present, *(one.change.path for one in seen)})
     judged = [one for one in seen if one.change.path not in went_on]
     for one in seen:
         _by_name(told, one, numbers or {})
     for one in judged:
         _by_stack(told, one, places.get(one.change.path, ()))
         _by_identifier(told, lines, one, counts)
-        _by_words(told, lines, one, counts)
+        _by_words(told, lines, one, counts, in_texts=one.change.path in texts)
+        if told.is_text and texts.get(one.change.path):
+            one.add(_TEXTS, "texts, which the reports are of")
     _by_topic(told, judged, topics or {}, counts)
     _by_neighbours(told, seen, places, present, newer, numbers or {})
     for one in seen:
@@ -328,8 +340,10 @@ def _alike(one: str, other: str) -> float:
     return matcher.ratio() if matcher.real_quick_ratio() >= _ALIKE else 0.0
 
 
-def _by_words(told: Clues, lines: Sequence[Line], one: _Scored, counts: _Counts) -> None:
-    """Words of what people wrote in a change's path, and in what came and went."""
+def _by_words(told: Clues, lines: Sequence[Line], one: _Scored, counts: _Counts, *, in_texts: bool) -> None:
+    """Words of what people wrote in a change's path, and in what came and went; less in texts of some language."""
+    worth, note = (_TRANSLATED, ", a translation's") if in_texts and not told.is_text else (1.0, "")
+    worth *= 1.0 if one.made_of else _WHOLLY_NEW
     stem = words(_title(one.change.path))
     most = max(told.words.values(), default=1)
     said = {word: math.sqrt(many / most) for word, many in told.words.items()}
@@ -353,6 +367,12 @@ def _by_words(told: Clues, lines: Sequence[Line], one: _Scored, counts: _Counts)
             "in what is given a number",
         ),
         (_WORD_IN_CHANGE * dense, said, within, "in what changed"),
+        (
+            _WORD_AROUND / (1 + math.log1p(len(one.touched.around) / 100)),
+            said,
+            (one.touched.around - one.path_words, counts.around),
+            "around what changed",
+        ),
     ):
         fitting = []
         for word in heard.keys() & place:
@@ -363,8 +383,8 @@ def _by_words(told: Clues, lines: Sequence[Line], one: _Scored, counts: _Counts)
             fitting.append((heard[word] * counts.rare(having[word]) * of_name, word))
         for (score, word), share in zip(sorted(fitting, reverse=True), (1.0, 0.8, 0.5), strict=False):
             one.add(
-                weight * score * share * (1.0 if one.made_of else _WHOLLY_NEW),
-                f"“{told.spelled.get(word, word)}” {where}",
+                weight * score * share * worth,
+                f"“{told.spelled.get(word, word)}” {where}{note}",
             )
     if told.is_gone and one.change.state == "deleted" and (about := said.keys() & stem):
         word = max(about, key=lambda word: said[word])
@@ -375,7 +395,8 @@ def _by_words(told: Clues, lines: Sequence[Line], one: _Scored, counts: _Counts)
     ):
         if both := max(told.pairs & follow, default=None):
             rare = counts.rare(min(counts.words[both[0]], counts.words[both[1]]))
-            one.add(weight * rare, f"“{' '.join(told.spelled.get(word, word) for word in both)}” {where}")
+            spelled = " ".join(told.spelled.get(word, word) for word in both)
+            one.add(weight * rare * (_TRANSLATED if note else 1.0), f"“{spelled}” {where}{note}")
 
 
 def _by_topic(told: Clues, seen: Sequence[_Scored], topics: Mapping[str, Iterable[str]], counts: _Counts) -> None:

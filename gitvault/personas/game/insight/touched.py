@@ -18,6 +18,8 @@ _ALIKE, _OF_ITS_NAME = 0.5, 0.4
 """Of the lines of the longer file, from which on a new file was made of one that went; so much less, if of its name."""
 _LONG_ENOUGH, _TOO_COMMON = 8, 20
 """Characters of a line, and files that may have it, for it to tell files apart."""
+_BESIDE = 6
+"""Lines above and below a change that tell what it is part of."""
 _REFERENCE = re.compile(
     rb'"(?:res://)([^"\n]{1,400})"|guid: ([0-9a-f]{32})'
     rb'|(?:require|include|import|load|from|extends)\W{1,3}[\'"<]([^\'">\n]{1,200})'
@@ -81,6 +83,8 @@ class Touched:
     """Words of names to which a line that came gives a number."""
     lines: set[int]
     """Of the newer version, from 1, that came or next to which something went."""
+    around: set[str]
+    """Words of the lines beside them, which are as they were, and of the functions' names."""
     functions: set[str]
     """In which they are, or that came or went."""
 
@@ -100,7 +104,9 @@ def touched(change: Change, came_from: bytes, older: Read, newer: Read) -> Touch
     text = _text([*gone, *new])
     follow = {pair for name in set(WORD.findall(text)) for pair in pairs(name)}
     given = words(" ".join(name for found in _GIVES.findall(_text([*new])) for name in found))
-    return Touched(names, made, share, words(text), follow, _tweaked(gone, new), given, lines, functions)
+    said = words(text)
+    around = words(" ".join((_text(_beside(after, lines)), *functions))) - said
+    return Touched(names, made, share, said, follow, _tweaked(gone, new), given, lines, around, functions)
 
 
 def counterparts(changes: Sequence[Change], older: Read, newer: Read) -> dict[bytes, bytes]:
@@ -165,6 +171,11 @@ def _ending(path: bytes) -> bytes:
 
 def _text(lines: Sequence[bytes]) -> str:
     return b"\n".join(lines).decode("utf-8", "replace")
+
+
+def _beside(after: Sequence[bytes], lines: set[int]) -> list[bytes]:
+    near = {number + step for number in lines for step in range(-_BESIDE, _BESIDE + 1)}
+    return [after[number - 1] for number in near if 0 < number <= len(after)]
 
 
 def _fates(after: Sequence[bytes], gone: Counter[bytes], new: Counter[bytes]) -> tuple[dict[str, Fate], set[str]]:
