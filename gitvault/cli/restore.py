@@ -130,7 +130,9 @@ def _one(
     session: Session, arguments: Namespace, snapshot: str, target: str | None, paths: Sequence[bytes]
 ) -> RestoreReport:
     from gitvault.core.backup_engine.outside import KEY_FOLDER
+    from gitvault.core.utils.process import keep_memory
 
+    keep_memory()
     # In place means to replace what is there; the safety snapshot has it.
     overwrite = arguments.overwrite or arguments.in_place
     if KEY_FOLDER in session.vault.get_snapshot_info(snapshot).metadata:

@@ -111,11 +111,14 @@ def _configure_snapshot(parser: ArgumentParser) -> None:
 
 
 def _snapshot(session: Session, arguments: Namespace) -> Answer:
+    from gitvault.core.utils.process import keep_memory
+
     paths = arguments.paths
     if [bool(paths), arguments.all, bool(arguments.select)].count(True) != 1:
         raise wrong("give one or more PATHs, or --all, or --select")
     if arguments.project and len(paths) != 1:
         raise wrong("--project goes with exactly one PATH")
+    keep_memory()
     if len(paths) == 1:
         report = _save(session, paths[0], arguments.project, arguments)
         return Answer(_document(report), _report_lines(report), _hints(session, report), _code(report))

@@ -290,7 +290,7 @@ def keep_memory() -> None:
     next time.
 
     Of two 4K images those were 60,000, a third of all processor time; of a first push of 430 MB 233,000 became 56,000,
-    and 3.1 s of processor 2.4.
+    and 3.1 s of processor 2.4; of a first save of 4.5 GB 330,000 became 35,000, and 180 MB of memory 147.
     """
     import ctypes
 
