@@ -18,7 +18,7 @@ def uisetup(ui: Any) -> None:
 
     def read_only(self: Any, path: bytes, mode: bytes = b"r", *arguments: Any, **options: Any) -> Any:
         if mode not in (b"r", b"rb"):
-            _refuse()
+            _refuse(path)
         return opened(self, path, mode, *arguments, **options)
 
     vfs.vfs.__call__ = vfs.vfs.open = read_only
@@ -31,8 +31,7 @@ def uisetup(ui: Any) -> None:
     util.checkexec = util.checklink = lambda path: os.name != "nt"
 
 
-_READ_ONLY = OSError(errno.EROFS, os.strerror(errno.EROFS))
-
-
 def _refuse(*arguments: Any, **options: Any) -> NoReturn:
-    raise _READ_ONLY
+    # hg 7 ends where the error of a lock names no file; what it is called stands last.
+    named = [argument for argument in arguments if isinstance(argument, bytes)]
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS), [b"", *named][-1])
