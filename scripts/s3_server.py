@@ -106,7 +106,10 @@ def served(
     port = port or _free_port()
     for name in ("mon", "osd"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    config.write_text(CONFIG.format(folder=folder, fsid=fsid, monitor=monitor, port=port, size=size))
+    # Debian 13 builds ceph with a relative one.
+    classes = [f"osd_class_dir = {found}\n" for found in Path("/usr/lib").glob("*/rados-classes")]
+    text = CONFIG.format(folder=folder, fsid=fsid, monitor=monitor, port=port, size=size)
+    config.write_text("".join([text, *classes]))
 
     def ran(program: str, *arguments: str, own: bool = True) -> str:
         command = [program, *(("-c", str(config)) if own else ()), *arguments]

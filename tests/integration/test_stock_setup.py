@@ -119,7 +119,8 @@ def test_shells_complete_verbs_options_and_choices(home: Path, shell: str, comma
     (script,) = (p for p in (home / ".local" / "share").rglob("git-vault*") if shell in str(p))
     assert words_of(shell, script, "git-vault sna") == ["snapshot"]
     assert {"init", "restore"} <= set(words_of(shell, script, "git-vault "))
-    assert words_of(shell, script, "git-vault snapshot --al") == ["--all"]
+    # fish 4 also offers what has the letters in this order.
+    assert words_of(shell, script, "git-vault snapshot --al")[0] == "--all"
     assert words_of(shell, script, "git-vault milestone cr") == ["create"]
     assert words_of(shell, script, "git-vault --vault snapshot hydr") == ["hydrate"]
     if shell == "bash":
