@@ -235,6 +235,9 @@ def as_nobody() -> Callable[[Callable[[], None]], None]:
             pytest.skip(f"{folder}: only its owner may enter; clone into a folder that others may enter")
 
     def run(work: Callable[[], None]) -> None:
+        # Python's own modules may be where only root may read.
+        import ctypes as ctypes
+
         child = os.fork()
         if not child:
             code = 1
