@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import io
 import os
+import re
 import shutil
 import signal
 import stat
@@ -14,6 +16,7 @@ import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -235,9 +238,12 @@ def as_nobody() -> Callable[[Callable[[], None]], None]:
             pytest.skip(f"{folder}: only its owner may enter; clone into a folder that others may enter")
 
     def run(work: Callable[[], None]) -> None:
-        # Python's own modules may be where only root may read.
-        import ctypes as ctypes
-
+        # Python's own modules may be where only root may read: what is imported late is here before.
+        sources = "".join(path.read_text("utf-8") for path in Path(main.__file__).parents[1].rglob("*.py"))
+        for name in set(re.findall(r"(?m)^ *(?:from|import) ([\w.]+)", sources)):
+            if name.split(".")[0] in sys.stdlib_module_names:
+                with suppress(ImportError):
+                    importlib.import_module(name)
         child = os.fork()
         if not child:
             code = 1
