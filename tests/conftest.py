@@ -240,7 +240,8 @@ def as_nobody() -> Callable[[Callable[[], None]], None]:
     def run(work: Callable[[], None]) -> None:
         # Python's own modules may be where only root may read: what is imported late is here before.
         sources = "".join(path.read_text("utf-8") for path in Path(main.__file__).parents[1].rglob("*.py"))
-        for name in set(re.findall(r"(?m)^ *(?:from|import) ([\w.]+)", sources)):
+        # The second is importlib.resources' own.
+        for name in {*re.findall(r"(?m)^ *(?:from|import) ([\w.]+)", sources), "importlib.readers"}:
             if name.split(".")[0] in sys.stdlib_module_names:
                 with suppress(ImportError):
                     importlib.import_module(name)
