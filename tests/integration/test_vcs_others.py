@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import struct
@@ -119,6 +120,16 @@ def test_hg_without_a_path_or_with_one_that_is_gone_has_everything_only_here(hg_
     assert found.trouble == f"default is gone: {hg_work.parent / 'theirs'}" and sum(found.unpushed.values()) == 1
     (hg_work / ".hg" / "hgrc").unlink()
     assert look(hg_work).remotes == () and sum(look(hg_work).unpushed.values()) == 1
+
+
+def test_what_hg_may_not_write_is_named() -> None:
+    """hg 7 takes a refused lock for a defect of its own where no file is named."""
+    with pytest.raises(OSError, match=os.strerror(errno.EROFS)) as refused:
+        hg_readonly._refuse(None, b"whose", b"wlock", again=True)
+    assert refused.value.filename == b"wlock"
+    with pytest.raises(OSError, match=os.strerror(errno.EROFS)) as refused:
+        hg_readonly._refuse()
+    assert refused.value.filename == b""
 
 
 @pytest.mark.needs("hg")
