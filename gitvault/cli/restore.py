@@ -50,8 +50,11 @@ def _configure(parser: ArgumentParser) -> None:
 
 
 def _restore(session: Session, arguments: Namespace) -> Answer:
+    from gitvault.core.utils.process import keep_memory
+
     if arguments.remote:
         return _restore_remote(session, arguments)
+    keep_memory()
     if arguments.select:
         return _restore_all(session, arguments)
     if arguments.snapshot is None or arguments.at:
@@ -130,9 +133,7 @@ def _one(
     session: Session, arguments: Namespace, snapshot: str, target: str | None, paths: Sequence[bytes]
 ) -> RestoreReport:
     from gitvault.core.backup_engine.outside import KEY_FOLDER
-    from gitvault.core.utils.process import keep_memory
 
-    keep_memory()
     # In place means to replace what is there; the safety snapshot has it.
     overwrite = arguments.overwrite or arguments.in_place
     if KEY_FOLDER in session.vault.get_snapshot_info(snapshot).metadata:

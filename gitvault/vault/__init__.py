@@ -809,9 +809,9 @@ class Vault(Opened):
 
     def _ask_remotes(self, project: Project) -> None:
         """In the background, once a day: so that a remote that is gone is known before it is needed."""
-        from gitvault.vcs.find import checkout_at
+        from gitvault.vcs.find import has_remotes
 
-        if self.config.maintenance != "auto" or not checkout_at(Path(project.path)):
+        if self.config.maintenance != "auto" or not has_remotes(Path(project.path)):
             return
         from gitvault.core.utils import process
         from gitvault.vcs import remotes

@@ -50,6 +50,11 @@ def checkout_at(folder: Path, names: Iterable[str] | None = None) -> Checkout | 
     return None
 
 
+def has_remotes(folder: Path) -> bool:
+    """Whether it is a checkout of a kind whose remotes can be asked; the folder itself is not read."""
+    return any((folder / marker).exists() for marker in (".git", ".hg", ".svn"))
+
+
 def places(around: Path, urls: Iterable[str]) -> Beside:
     """Those of some URLs, or paths from a folder on, that are places of this machine: whether something is there."""
     paths = (unquote(url.removeprefix("file://")) for url in urls)

@@ -24,6 +24,7 @@ from gitvault.core.utils import dates, process
 from gitvault.core.utils.files import Disk
 from gitvault.errors import ToolError, ToolFailed
 from gitvault.vcs import git
+from gitvault.vcs.find import has_remotes
 
 PATIENCE = 10.0
 """Seconds that a remote has for its answer."""
@@ -395,7 +396,7 @@ def probe(folder: Path, now: datetime, cache: Path, disk: Disk) -> Answers:
 
 def is_due(folder: Path, now: datetime, cache: Path) -> bool:
     """Whether the remotes of a checkout were not asked for a day. It costs a look or two at files."""
-    if not any((folder / marker).exists() for marker in (".git", ".hg", ".svn")):
+    if not has_remotes(folder):
         return False
     with contextlib.suppress(OSError):
         return now.timestamp() - answers_file(folder, cache).stat().st_mtime > _DAY

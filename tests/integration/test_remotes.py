@@ -16,6 +16,7 @@ from repositories import cloned, commit, git
 from gitvault.core.utils.files import Disk
 from gitvault.vcs import git as vcs_git
 from gitvault.vcs import remotes
+from gitvault.vcs.find import has_remotes
 
 WEEK = timedelta(days=7)
 NOW = datetime.now(UTC)
@@ -139,6 +140,7 @@ def test_kept_answers_that_cannot_be_read_count_as_none(work: Path) -> None:
 def test_remotes_are_due_to_be_asked_once_a_day(work: Path) -> None:
     cache = work.parent / "cache"
     now = datetime.now(UTC)
+    assert has_remotes(work) and not has_remotes(work.parent)
     assert remotes.is_due(work, now, cache) and not remotes.is_due(work.parent, now, cache)
     answers: remotes.Answers = remotes.probe(work, now, cache, Disk())
     assert set(answers) == {"origin"}

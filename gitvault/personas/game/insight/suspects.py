@@ -342,8 +342,8 @@ def _alike(one: str, other: str) -> float:
 
 def _by_words(told: Clues, lines: Sequence[Line], one: _Scored, counts: _Counts, *, in_texts: bool) -> None:
     """Words of what people wrote in a change's path, and in what came and went; less in texts of some language."""
-    worth, note = (_TRANSLATED, ", a translation's") if in_texts and not told.is_text else (1.0, "")
-    worth *= 1.0 if one.made_of else _WHOLLY_NEW
+    of_language, note = (_TRANSLATED, ", a translation's") if in_texts and not told.is_text else (1.0, "")
+    worth = of_language * (1.0 if one.made_of else _WHOLLY_NEW)
     stem = words(_title(one.change.path))
     most = max(told.words.values(), default=1)
     said = {word: math.sqrt(many / most) for word, many in told.words.items()}
@@ -396,7 +396,7 @@ def _by_words(told: Clues, lines: Sequence[Line], one: _Scored, counts: _Counts,
         if both := max(told.pairs & follow, default=None):
             rare = counts.rare(min(counts.words[both[0]], counts.words[both[1]]))
             spelled = " ".join(told.spelled.get(word, word) for word in both)
-            one.add(weight * rare * (_TRANSLATED if note else 1.0), f"“{spelled}” {where}{note}")
+            one.add(weight * rare * of_language, f"“{spelled}” {where}{note}")
 
 
 def _by_topic(told: Clues, seen: Sequence[_Scored], topics: Mapping[str, Iterable[str]], counts: _Counts) -> None:

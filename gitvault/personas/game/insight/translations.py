@@ -29,12 +29,10 @@ def translations(paths: Iterable[bytes]) -> dict[bytes, bool]:
     for path in paths:
         folder, _, name = path.rpartition(b"/")
         stem, _, ending = name.rpartition(b".")
-        language = _language(stem)
-        code = _CODE.match(stem)
-        family = code[1] if code and language else stem
+        family, language = _split(stem)
         # `locale/de/LC_MESSAGES/game.po`, `lang/de/strings.js`: the folder has the code.
         where, _, last = folder.removesuffix(b"/LC_MESSAGES").rpartition(b"/")
-        if not language and (language := _language(last)):
+        if not language and (language := _split(last)[1]):
             folder = where
         families[folder, family, ending.lower()][path] = language
         if name.lower().endswith(_ENDINGS):
@@ -45,7 +43,7 @@ def translations(paths: Iterable[bytes]) -> dict[bytes, bool]:
     return found
 
 
-def _language(name: bytes) -> bytes:
-    """The language of whose code it is, or with which it ends; empty for none."""
+def _split(name: bytes) -> tuple[bytes, bytes]:
+    """What stands before the code of a language, and the language; all of it, and nothing, where none ends it."""
     code = _CODE.match(name)
-    return code[2].lower() if code and code[2].lower() in _LANGUAGES else b""
+    return (code[1], code[2].lower()) if code and code[2].lower() in _LANGUAGES else (name, b"")
