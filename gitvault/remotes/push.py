@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
@@ -174,7 +174,7 @@ class _Push:
         self._elsewhere: Index = remote.index(others, self._absent | unread | self._index.parts().keys())
         self._resume()
         self._pool = ThreadPoolExecutor(THREADS, "remote-put")
-        self._sending: deque[tuple[Future[None], Part, list[tuple[str, str]]]] = deque()
+        self._sending: deque[tuple[Future[Part], list[tuple[str, str]]]] = deque()
         self._indexing: deque[tuple[Future[None], int]] = deque()
         self._begun = journal.next_number()
         self._structure, self._files = GitPack(), GitPack()
@@ -393,30 +393,35 @@ class _Push:
         if len(pack):
             content, offsets = pack.take()
             row = index.git_row(self._begun)
-            self._begin(name_of(GIT, content, ".pack"), content, [(oid.hex(), row) for oid in offsets])
+            self._begin(GIT, ".pack", lambda: content, [(oid.hex(), row) for oid in offsets])
 
     def _cut_chunks(self) -> None:
         pack, self._chunks = self._chunks, ChunkPack()
         table, number = pack.table, self._begun
         if table.frames or table.manifests:
             pack.seal()
-            content = pack.content()
             rows = [
                 (chunk.id.hex(), index.chunk_row(number, table.frames[chunk.frame], chunk)) for chunk in table.chunks
             ]
             rows += [(oid, index.manifest_row(number, parts)) for oid, parts in table.manifests]
-            self._begin(name_of(CHUNKS, content, ".zpk"), content, rows)
+            self._begin(CHUNKS, ".zpk", pack.content, rows)
 
-    def _begin(self, name: str, content: bytes, rows: list[tuple[str, str]]) -> None:
+    def _begin(self, folder: str, ending: str, content: Callable[[], bytes], rows: list[tuple[str, str]]) -> None:
         self._begun += 1
         while len(self._sending) >= THREADS:
             self._settle()
-        self._sending.append((self._pool.submit(self._put, name, content), Part(name, len(content)), rows))
+        self._sending.append((self._pool.submit(self._send_part, folder, ending, content), rows))
+
+    def _send_part(self, folder: str, ending: str, content: Callable[[], bytes]) -> Part:
+        made = content()
+        part = Part(name_of(folder, made, ending), len(made))
+        self._put(part.name, made)
+        return part
 
     def _settle(self) -> None:
         """Note the oldest part that is on its way: what the journal has, it has with all that came before."""
-        future, part, rows = self._sending.popleft()
-        future.result()
+        future, rows = self._sending.popleft()
+        part = future.result()
         self._journal.add(part, rows)
         self._sent.add(part.name)
         self._fresh.difference_update(one for one, _ in rows)

@@ -29,10 +29,11 @@ _SFTP_SERVER = shutil.which("sshd") or "/usr/sbin/sshd"
 
 
 class Cable:
-    """A proxy that cuts each connection when so many bytes have come through, a number of times."""
+    """A proxy that cuts each connection, or flips a bit, when so many bytes have come through, a number of times."""
 
-    def __init__(self, host: str, port: int, limit: int, times: int) -> None:
+    def __init__(self, host: str, port: int, limit: int, times: int, *, flips: bool = False) -> None:
         self.cuts = 0
+        self._flips = flips
         self._target = host, port
         self._limit = limit
         self._times = times
@@ -55,7 +56,9 @@ class Cable:
                 passed += len(data)
                 if counted and passed > self._limit and self.cuts < self._times:
                     self.cuts += 1
-                    break
+                    if not self._flips:
+                        break
+                    data = bytes((data[0] ^ 1,)) + data[1:]
                 target.sendall(data)
         for end in (source, target):
             with suppress(OSError):
@@ -154,6 +157,28 @@ def test_an_s3_connection_that_breaks_is_taken_up_again(owner: S3, tmp_path: Pat
         cable.close()
 
 
+@pytest.mark.needs("radosgw")
+def test_a_bit_that_flips_on_the_way_up_never_arrives(owner: S3) -> None:
+    """Of what is small its MD5 is compared here; of more the server compares the SHA-256, which is signed."""
+    host, _, port = owner.endpoint.removeprefix("http://").partition(":")
+    cable = Cable(host, int(port), 300_000, 3, flips=True)
+    try:
+        place = Bucket("s3", owner.bucket(), "a", owner.environment(endpoint=f"http://127.0.0.1:{cable.port}"))
+        for size in (500_000, 3_000_000):
+            content = os.urandom(size)
+            cable.cuts = 2
+            with pytest.raises(RemoteUnreachable):
+                place.put("b", content)
+            with pytest.raises(NotFoundError):
+                place.get("b")
+            assert cable.cuts == 3
+            place.put("b", content)
+            assert place.get("b") == content
+            place.delete(["b"])
+    finally:
+        cable.close()
+
+
 class _Lying:
     """The library, but that a server's hash is another one and the bytes come back wrong."""
 
@@ -180,6 +205,10 @@ def test_what_did_not_arrive_as_it_was_sent_is_noticed(owner: S3) -> None:
     bucket._api = _Lying(bucket._api)  # type: ignore[assignment]
     with pytest.raises(RemoteUnreachable, match="did not arrive as it was sent"):
         bucket.put("a", b"content")
+    unsigned = Bucket("s3", owner.bucket(), "", {**owner.environment(), "AWS_UNSIGNED_PAYLOAD": "true"})
+    unsigned._api = _Lying(unsigned._api)  # type: ignore[assignment]
+    with pytest.raises(RemoteUnreachable, match="did not arrive as it was sent"):
+        unsigned.put("a", bytes(3_000_000))
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import pytest
 from gitvault.core.models import ChunkId
 from gitvault.core.storage import frames
 from gitvault.core.storage.index import ChunkIndex, PackSummary
-from gitvault.core.storage.packs import PackWriter, read_table
+from gitvault.core.storage.packs import PackWriter, Table, read_table
 from gitvault.core.utils.files import Disk
 from gitvault.errors import StorageFullError, UnsupportedFormatVersion
 
@@ -36,6 +36,16 @@ def write_pack(
             writer.add_manifest(oid, parts)
         writer.seal()
         return folder / writer.publish(folder)
+
+
+def written(folder: Path, *contents: bytes) -> Table:
+    """The table of a pack as who writes it has it."""
+    with ThreadPoolExecutor(1) as background:
+        writer = PackWriter(folder / "tmp", "other.zpk", Disk(), background)
+        for data in contents:
+            writer.add(frames.compress(data, 3), [(chunk_id(data), len(data))], ())
+        writer.drop()
+        return writer.table
 
 
 def found(index: ChunkIndex, *contents: bytes) -> set[bytes]:
@@ -102,6 +112,27 @@ def test_another_process_finds_the_same(folder: Path, cache: Path) -> None:
     for index in (first, second):
         index.refresh(force=True)
         assert found(index, b"one", b"two") == {b"one", b"two"}
+
+
+def test_what_was_proven_is_remembered_and_not_made_up(folder: Path, cache: Path) -> None:
+    index = ChunkIndex(folder, cache, Disk())
+
+    def proven(data: bytes) -> tuple[int | None, int]:
+        place = index.find([chunk_id(data)])[chunk_id(data)]
+        return place.frame.proven, frames.checksum(place.pack.read(place.frame))
+
+    first = write_pack(folder, b"one")
+    index.add(first.name, written(folder, b"one"))
+    assert len(set(proven(b"one"))) == 1
+    # Another thread may see the pack before the one that wrote it says what is in it.
+    second = write_pack(folder, b"two")
+    index.refresh(force=True)
+    assert proven(b"two")[0] is None
+    index.add(second.name, written(folder, b"two"))
+    assert len(set(proven(b"two"))) == 1
+    assert index.table(second.name).frames[0].proven == proven(b"two")[1]
+    index.rebuild()
+    assert proven(b"one")[0] is proven(b"two")[0] is None
 
 
 @pytest.mark.parametrize("harm", ["missing", "text", "cut", "other version", "is a folder", "cache is a file"])

@@ -11,8 +11,8 @@ import pytest
 
 from gitvault.core.chunking import RollingHash
 from gitvault.core.models import Pointer
-from gitvault.core.storage import transfer
-from gitvault.core.storage.packs import read_table
+from gitvault.core.storage import reader, transfer
+from gitvault.core.storage.packs import Pack, read_table
 from gitvault.core.storage.reader import ChunkReader
 from gitvault.core.storage.store import ChunkStore
 from gitvault.core.storage.transfer import Content, PackFolder, Transfer
@@ -193,6 +193,28 @@ def test_damage_without_another_copy_is_told_and_the_rest_can_go_on(
     copying.flush()
     assert read(target, good) == content
     assert not target.has(bad)
+
+
+def test_what_was_proven_when_it_was_stored_is_known_by_its_checksum(
+    source: ChunkStore, target: ChunkStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = [NOISE.randbytes(1_000) for _ in range(3)]
+    pointers = [source.store_file(io.BytesIO(data)) for data in content]
+    source.flush()
+    proven: list[Pack] = []
+    check = reader._check
+    monkeypatch.setattr(reader, "_check", lambda pack, *rest: (proven.append(pack), check(pack, *rest))[1])
+    copy(source, target, pointers)
+    assert not proven
+    with opened(tmp_path / "second") as second:
+        copy(target, second, pointers)
+        assert not proven
+        assert [read(second, pointer) for pointer in pointers] == content
+    # What only the index knows is proven again without it.
+    source._index.rebuild()
+    with opened(tmp_path / "third") as third:
+        copy(source, third, pointers)
+        assert len(proven) == len(pointers)
 
 
 def test_a_pack_that_upkeep_takes_away_is_looked_for_again(

@@ -7,6 +7,11 @@ from typing import TYPE_CHECKING
 
 from gitvault.errors import CorruptionError
 
+try:
+    from isal.isal_zlib import crc32
+except ImportError:  # as in versioning/packfile
+    from zlib import crc32
+
 if TYPE_CHECKING:
     import zstandard
 
@@ -58,6 +63,15 @@ def check(frame: bytes, length: int, dictionary: bytes = b"") -> None:
         decompress(frame, length, dictionary)
     except CorruptionError as error:
         raise CorruptionError("a frame does not decode to what was compressed; check this machine's memory") from error
+
+
+def checksum(frame: bytes) -> int:
+    """CRC-32 of a frame as it is stored: a copy that has that of one that was checked is as good.
+
+    What zstd itself compares is of 32 bits too. 15 GB/s; decoding 4.5 GB and comparing the hashes of the chunks was a
+    quarter of a first push.
+    """
+    return crc32(frame)
 
 
 def decompress_up_to(frame: bytes, limit: int) -> bytes:

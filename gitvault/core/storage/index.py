@@ -19,12 +19,12 @@ from gitvault.core.utils.files import Disk, create_private
 from gitvault.errors import CorruptionError, StorageFullError, UnsupportedFormatVersion
 
 # Goes up when the tables change; a file of another version is made anew.
-_VERSION = 4
+_VERSION = 5
 _SCHEMA = """
 CREATE TABLE pack (number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT UNIQUE NOT NULL, chunks INTEGER NOT NULL,
                    level INTEGER NOT NULL, size INTEGER NOT NULL);
 CREATE TABLE frame (pack INTEGER, number INTEGER, start INTEGER, stored INTEGER, length INTEGER, bases BLOB,
-                    PRIMARY KEY (pack, number)) WITHOUT ROWID;
+                    proven INTEGER, PRIMARY KEY (pack, number)) WITHOUT ROWID;
 CREATE TABLE chunk (id BLOB, pack INTEGER, frame INTEGER, inner INTEGER, length INTEGER,
                     PRIMARY KEY (id, pack, frame)) WITHOUT ROWID;
 CREATE TABLE damaged (name TEXT PRIMARY KEY) WITHOUT ROWID;
@@ -144,14 +144,18 @@ class ChunkIndex:
                 return Table()
             number, level = known[0]
             frames = self._query(
-                "SELECT number, start, stored, length, bases FROM frame WHERE pack = ? ORDER BY number", (number,)
+                "SELECT number, start, stored, length, bases, proven FROM frame WHERE pack = ? ORDER BY number",
+                (number,),
             )
             chunks = self._query(
                 "SELECT id, frame, inner, length FROM chunk WHERE pack = ? ORDER BY frame, inner", (number,)
             )
             manifests = self._query("SELECT oid, parts FROM manifest WHERE pack = ?", (number,))
         return Table(
-            [Frame(n, start, stored, length, tuple(_split(bases))) for n, start, stored, length, bases in frames],
+            [
+                Frame(n, at, stored, length, tuple(_split(bases)), proven)
+                for n, at, stored, length, bases, proven in frames
+            ],
             [Chunk(*row) for row in chunks],
             [(oid.hex(), tuple(_split(parts))) for oid, parts in manifests],
             level,
@@ -201,10 +205,12 @@ class ChunkIndex:
             self._open()
             # One that took the place of a damaged pack of the same name.
             self.unreadable.pop(name, None)
-            if name in self._numbers:
-                return
             try:
-                self._adopt(name, self._insert(name, table))
+                if name in self._numbers:
+                    # Another thread has found it in the folder, and only what it says of itself.
+                    self._prove(self._numbers[name], table)
+                else:
+                    self._adopt(name, self._insert(name, table))
             except sqlite3.Error:
                 # Full disk, file lost, locked for too long: what is derived must never stop what is not.
                 self._reset(None)
@@ -247,14 +253,14 @@ class ChunkIndex:
 
     def _places(self, batch: Collection[ChunkId]) -> Iterator[tuple[ChunkId, Place]]:
         rows = self._query(
-            "SELECT c.id, c.pack, c.inner, c.length, f.number, f.start, f.stored, f.length, f.bases "
+            "SELECT c.id, c.pack, c.inner, c.length, f.number, f.start, f.stored, f.length, f.bases, f.proven "
             "FROM chunk c JOIN frame f ON f.pack = c.pack AND f.number = c.frame "
             f"WHERE c.id IN ({','.join('?' * len(batch))})",
             batch,
         )
-        for chunk, pack, inner, length, number, start, stored, whole, bases in rows:
+        for chunk, pack, inner, length, number, start, stored, whole, bases, proven in rows:
             if pack in self._packs:
-                frame = Frame(number, start, stored, whole, tuple(_split(bases)))
+                frame = Frame(number, start, stored, whole, tuple(_split(bases)), proven)
                 yield chunk, Place(self._packs[pack], frame, inner, length)
 
     def _known_packs(self, names: set[str]) -> dict[str, int]:
@@ -322,8 +328,8 @@ class ChunkIndex:
             ).lastrowid
             assert number is not None
             database.executemany(
-                "INSERT INTO frame VALUES (?, ?, ?, ?, ?, ?)",
-                ((number, f.number, f.offset, f.stored, f.length, b"".join(f.bases)) for f in table.frames),
+                "INSERT INTO frame VALUES (?, ?, ?, ?, ?, ?, ?)",
+                ((number, f.number, f.offset, f.stored, f.length, b"".join(f.bases), f.proven) for f in table.frames),
             )
             # In order of the key: random inserts into a large table cost a page each.
             database.executemany(
@@ -335,6 +341,12 @@ class ChunkIndex:
                 ((bytes.fromhex(oid), number, b"".join(parts)) for oid, parts in table.manifests),
             )
             return number
+
+    def _prove(self, number: int, table: Table) -> None:
+        assert self._database is not None
+        known = [(frame.proven, number, frame.number) for frame in table.frames if frame.proven is not None]
+        with _transaction(self._database):
+            self._database.executemany("UPDATE frame SET proven = ? WHERE pack = ? AND number = ?", known)
 
     def _adopt(self, name: str, number: int) -> None:
         self._numbers[name] = number

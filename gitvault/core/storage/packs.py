@@ -76,6 +76,8 @@ class Frame:
     stored: int
     length: int
     bases: tuple[ChunkId, ...] = ()
+    proven: int | None = field(default=None, compare=False)
+    """`frames.checksum` of what is stored, taken when it was seen to decode as it should; None: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +284,7 @@ class PackInMemory:
     def add_copy(self, frame: Frame, data: bytes, chunks: Sequence[Chunk]) -> None:
         """Append `data`, which decodes to the same as another pack's `frame`, with that one's `chunks`."""
         number = len(self.table.frames)
-        self.table.frames.append(Frame(number, self.size, len(data), frame.length, frame.bases))
+        self.table.frames.append(replace(frame, number=number, offset=self.size, stored=len(data)))
         for chunk in chunks:
             place = Chunk(chunk.id, number, chunk.inner, chunk.length)
             self.table.chunks.append(place)
@@ -343,10 +345,11 @@ class PackWriter(PackInMemory, Pack):
         PackInMemory.__init__(self, level)
 
     def add(self, frame: bytes, chunks: Sequence[tuple[ChunkId, int]], bases: Sequence[ChunkId]) -> None:
-        """Append a frame that decodes to `chunks`, in order."""
+        """Append a frame that was seen to decode to `chunks`, in order."""
         ends = list(accumulate((size for _, size in chunks), initial=0))
         placed = [Chunk(chunk, 0, inner, size) for (chunk, size), inner in zip(chunks, ends, strict=False)]
-        self.add_copy(Frame(0, 0, len(frame), ends[-1], tuple(bases)), frame, placed)
+        proven = frames.checksum(frame)
+        self.add_copy(Frame(0, 0, len(frame), ends[-1], tuple(bases), proven), frame, placed)
 
     def seal(self, *, unlike: Collection[str] = ()) -> str:
         """See PackInMemory."""

@@ -6,6 +6,7 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -121,7 +122,14 @@ class ChunkReader:
         return self._persist(lambda: self._places(set(chunks), above))
 
     def stored(self, pack: Pack, frame: Frame, chunks: Sequence[Chunk]) -> bytes:
-        """A frame as it is stored, when that decodes to chunks of the right hash. Raises CorruptionError, OSError."""
+        """A frame as it is stored, when that decodes to chunks of the right hash, or is what was `proven` to.
+
+        Raises CorruptionError, OSError.
+        """
+        if frame.proven is not None:
+            with suppress(CorruptionError, FileNotFoundError):
+                if frames.checksum(stored := pack.read(frame)) == frame.proven:
+                    return stored
         dictionary, depth = self._persist(lambda: self._dictionary(pack, frame, (), _Work()))
         try:
             stored = pack.read(frame)

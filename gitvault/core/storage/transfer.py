@@ -1,7 +1,8 @@
 """Large files from one store into another: the frames they lie in, as they are stored.
 
 A frame comes after all it is coded against, so that every pack has its bases when it gets its name. It is checked
-twice: decoded where it comes from, and read back where it went before the pack there gets a name. What a killed run has
+twice: where it comes from it is decoded, or has the checksum it had when it was; and it is read back where it went
+before the pack there gets a name. What a killed run has
 brought over is there for the next one. Upkeep may move packs in the source meanwhile: what is still missing is looked
 up again.
 """
@@ -203,8 +204,11 @@ class Transfer:
         pack = planned.place.pack
         if planned.alone:
             data, _ = self._reader.decode(pack, frame, chunks)
-            return replace(frame, bases=()), frames.compress(data, _LEVEL)
-        return frame, self._reader.stored(pack, frame, chunks)
+            return replace(frame, bases=(), proven=None), frames.compress(data, _LEVEL)
+        # The table says what counts; that it was proven, the index alone remembers.
+        known = planned.place.frame if planned.place.frame == frame else frame
+        stored = self._reader.stored(pack, known, chunks)
+        return replace(frame, proven=frames.checksum(stored)), stored
 
     def _table(self, path: Path) -> Table:
         if path not in self._tables:

@@ -6,7 +6,8 @@
 
 so that the age program, `head` and `tail` give it back. MAC is HMAC-SHA-256(K, "NAME LENGTH" newline, the bytes), where
 K is HMAC-SHA-256(KEY, "gitvault object"): anyone may know a public key and write age files to it, this one was written
-by somebody who has KEY. What has the SHA-256 that its name asks for needs no such proof, and is not asked for it.
+by somebody who has KEY. What has the SHA-256 that its name asks for needs no such proof, and is not asked for it: there
+MAC is of the line alone.
 """
 
 from __future__ import annotations
@@ -86,5 +87,6 @@ def decrypt(name: str, sealed: bytes, identities: Sequence[Identity]) -> bytes:
 
 def _mac(key: bytes, name: str, content: bytes) -> str:
     found = hmac.new(derived(key, "gitvault object"), f"{name} {len(content)}\n".encode("ascii"), "sha256")
-    found.update(content)
+    if not named_hash(name):
+        found.update(content)
     return found.hexdigest()
