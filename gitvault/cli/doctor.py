@@ -33,6 +33,8 @@ _LIBRARIES = (
     "pygit2",
     "rich",
     "zstandard",
+    # Of the standard library since.
+    *(["backports.zstd"] if sys.version_info < (3, 14) else []),
 )
 
 
