@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
-from gitvault.core.backup_engine.incoming import Content, Incoming
+from gitvault.core.backup_engine.incoming import Content, Given, Incoming
 from gitvault.core.models import Problem, SnapshotId
 from gitvault.core.scan import collection_paused
 from gitvault.core.utils.names import to_line
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 KEY, LINE = "import.id", "import.line"
 """In a snapshot's metadata: what the source calls it, and a name for the line that it is of."""
 _FLUSH_SECONDS = 20.0
+# Files that may be on their way into the store: what each becomes is known later.
+_SAVING = 1000
 
 
 @dataclass(slots=True)
@@ -190,10 +193,24 @@ class _Line:
         source, done = self._source, self._done
         changes, wanted = source.changes(copy, before)
         given = {one.path: one for one in changes.given}
+        saving: deque[tuple[Given, Callable[[], Content]]] = deque()
         saved: dict[bytes, Content] = {}
         unread: set[bytes] = set()
         wrong: list[Problem] = []
-        read = size = 0
+        size = 0
+
+        def out(one: Given, error: CorruptionError) -> None:
+            wrong.append(Problem(one.path, f"{copy.name}: {error}; left out"))
+            unread.add(one.path)
+
+        def settle(left: int) -> None:
+            while len(saving) > left:
+                one, content = saving.popleft()
+                try:
+                    saved[one.path] = content()
+                except CorruptionError as error:
+                    out(one, error)
+
         for one, stream in source.contents(copy, wanted) if wanted else ():
             given[one.path] = one
             if stream is None:
@@ -202,15 +219,16 @@ class _Line:
             if one.kind == "folder":
                 continue
             try:
-                saved[one.path] = incoming.save(one, stream)
+                saving.append((one, incoming.save(one, stream)))
             except CorruptionError as error:
-                wrong.append(Problem(one.path, f"{copy.name}: {error}; left out"))
-                unread.add(one.path)
+                out(one, error)
                 continue
-            read += 1
+            settle(_SAVING)
             size += one.size
             if self._progress:
                 self._progress(f"importing {copy.name}", done.bytes + size, 0)
+        settle(0)
+        read, size = len(saved), sum(content.size for content in saved.values())
         # Of files that are one file with several names, one is enough.
         twins = {one.link: saved[path] for path, one in given.items() if one.link and path in saved}
         for path in wanted.keys() - saved.keys():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import sys
@@ -13,6 +14,7 @@ import pytest
 from trees import write
 
 from gitvault import config as settings
+from gitvault.core.backup_engine import incoming as incoming_module
 from gitvault.core.backup_engine.incoming import Changes, Content, Given, Incoming
 from gitvault.core.models import ObjectId
 from gitvault.core.utils import process
@@ -207,7 +209,7 @@ def test_an_imported_project_must_have_a_name_that_can_be(vault: Vault, tmp_path
 def saved(incoming: Incoming, *files: tuple[bytes, bytes]) -> dict[bytes, Content]:
     found = {}
     for path, data in files:
-        found[path] = incoming.save(Given(path, "file", 0o644, 0, size=len(data)), io.BytesIO(data))
+        found[path] = incoming.save(Given(path, "file", 0o644, 0, size=len(data)), io.BytesIO(data))()
     return found
 
 
@@ -314,6 +316,24 @@ def test_a_large_file_of_another_size_than_was_said_is_refused(vault: Vault) -> 
     wrong = pytest.raises(CorruptionError, match=f"expected {size} bytes, found {size - 1}")
     with vault.incoming("acme", "/nowhere", archived=True) as incoming, wrong:
         incoming.save(Given(b"a", "file", 0o644, 0, size=size), io.BytesIO(bytes(size - 1)))
+
+
+def test_files_that_are_stored_at_once_are_compared_each(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(incoming_module, "_UNDER_WAY", 1_000_000)
+    contents = [bytes([number]) + bytes(300_000 + number) for number in range(8)]
+    with vault.incoming("acme", "/nowhere", archived=True) as incoming:
+        waiting = []
+        for number, data in enumerate(contents):
+            digest = f"sha256:{hashlib.sha256(data if number % 2 else b'other').hexdigest()}"
+            given = Given(b"%d.bin" % number, "file", 0o644, 0, size=len(data), digest=digest)
+            waiting.append(incoming.save(given, io.BytesIO(data)))
+        for number, (content, data) in enumerate(zip(waiting, contents, strict=True)):
+            if number % 2:
+                pointer = content().pointer
+                assert pointer and pointer.oid == hashlib.sha256(data).hexdigest()
+            else:
+                with pytest.raises(CorruptionError, match="expected the hash sha256:"):
+                    content()
 
 
 def test_a_source_that_does_not_give_what_it_lists_makes_no_snapshot(

@@ -8,9 +8,12 @@ disk is waited for once.
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
+from io import BytesIO
 from typing import Any, BinaryIO, NamedTuple, Self
 
 from gitvault.core.backup_engine.reading import Limits, tree_mode
@@ -26,6 +29,10 @@ from gitvault.core.versioning.objects import LONGEST_PATH, MODE_SYMLINK, MODE_TR
 from gitvault.core.versioning.packfile import deflate
 from gitvault.errors import CorruptionError
 
+# Bytes of a file up to which it is stored beside others: one after the other, an import of 450 MB took 5.6 s.
+_TOGETHER = 16 << 20
+# Bytes of files that are stored at once.
+_UNDER_WAY = 64 << 20
 _NO_FOLDER = Attributes(b".", "folder", 0o755, 0, (0, 0), 0)
 
 
@@ -105,6 +112,8 @@ class Incoming:
         self._lock = lock
         self._admit = admit
         self._held = ExitStack()
+        self._pool: ThreadPoolExecutor | None = None
+        self._storing: deque[tuple[int, Future[Pointer]]] = deque()
         self._pack = history.new_pack()
         self._folders: dict[bytes, _Folder] = {b"": _Folder()}
         self._changed: set[bytes] = {b""}
@@ -117,6 +126,10 @@ class Incoming:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        if self._pool:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+            self._storing.clear()
         try:
             self._pack.abandon()
             self._store.discard()
@@ -159,10 +172,11 @@ class Incoming:
         found = known.files.get(name) if known else None
         return found[1] if found else None
 
-    def save(self, given: Given, source: BinaryIO) -> Content:
+    def save(self, given: Given, source: BinaryIO) -> Callable[[], Content]:
         """Save a file's content, or the path that a symlink names; memory stays bounded.
 
-        Raises CorruptionError when it is not of the size or hash that was said of it, StorageFullError.
+        It has been read when this returns, and what this returns gives it when it is saved. Both raise CorruptionError
+        when it is not of the size or hash that was said of it, StorageFullError.
         """
         name = given.path.rpartition(b"/")[2]
         limits = self._limits
@@ -181,11 +195,14 @@ class Incoming:
                 )
             )
             if not large:
-                return self._inline(given, name, data)
-            from io import BytesIO
-
+                inline = self._inline(given, name, data)
+                return lambda: inline
             source = BytesIO(data)
-        return self._large(given, name, source)
+        if given.size > _TOGETHER:
+            content = self._large(given, name, self._store_file(given, name, source))
+            return lambda: content
+        stored = self._begin(given, name, source.read(given.size + 1))
+        return lambda: self._large(given, name, stored.result())
 
     def _inline(self, given: Given, name: bytes, data: bytes) -> Content:
         blob = object_id(b"blob", data)
@@ -203,7 +220,18 @@ class Incoming:
         if found != expected:
             raise CorruptionError(f"expected the hash {expected}, found {found}")
 
-    def _large(self, given: Given, name: bytes, source: BinaryIO) -> Content:
+    def _begin(self, given: Given, name: bytes, data: bytes) -> Future[Pointer]:
+        """Store a file's content in a thread, when not too much is under way."""
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(min((os.cpu_count() or 1) + 1, 8), "incoming")
+        while self._storing and sum(size for size, _ in self._storing) + len(data) > _UNDER_WAY:
+            # Who asked for it is told what was wrong.
+            self._storing.popleft()[1].exception()
+        stored = self._pool.submit(self._store_file, given, name, BytesIO(data))
+        self._storing.append((len(data), stored))
+        return stored
+
+    def _store_file(self, given: Given, name: bytes, source: BinaryIO) -> Pointer:
         from hashlib import sha1
 
         before = self.content(given.path)
@@ -216,6 +244,9 @@ class Incoming:
         found = f"blob:{hashed.hash.hexdigest()}" if hashed else f"sha256:{pointer.oid}"
         if given.digest and found != given.digest:
             raise CorruptionError(f"expected the hash {given.digest}, found {found}")
+        return pointer
+
+    def _large(self, given: Given, name: bytes, pointer: Pointer) -> Content:
         blob = self._add(b"blob", pointers.encode(pointer))
         return Content(blob, pointer.size, pointer, is_special(name))
 

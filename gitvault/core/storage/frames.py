@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     import zstandard
 
 
+# Bytes; of a shorter dictionary a library makes none, and there is nothing to gain.
+_LEAST = 9
+
+
 class _PerThread(threading.local):
     """Contexts are expensive to make and must not be shared by two threads at once."""
 
@@ -35,7 +39,7 @@ def compress(data: bytes | memoryview, level: int, dictionary: bytes = b"") -> b
     """
     import zstandard
 
-    if not dictionary:
+    if len(dictionary) < _LEAST:
         compressor = _per_thread.compressors.get(level)
         if compressor is None:
             compressor = _per_thread.compressors[level] = zstandard.ZstdCompressor(level=level, write_checksum=True)
