@@ -24,15 +24,15 @@ from gitvault.core.utils.files import open_plain
 from gitvault.core.versioning.objects import KIND_CODES
 from gitvault.errors import CorruptionError
 
-_INFLATE_ERRORS: tuple[type[Exception], ...] = (zlib.error,)
+INFLATE_ERRORS: tuple[type[Exception], ...] = (zlib.error,)
 try:
     from isal.isal_zlib import IsalError, decompressobj
 
     # The cast: isal's stubs take the class for an instance.
-    _INFLATE_ERRORS += (cast("type[Exception]", IsalError),)
+    INFLATE_ERRORS += (cast("type[Exception]", IsalError),)
 except ImportError:  # as in packfile
     from zlib import decompressobj  # type: ignore[assignment]
-_DELTA_HEADER_ERRORS: tuple[type[Exception], ...] = (*_INFLATE_ERRORS, IndexError)
+_DELTA_HEADER_ERRORS: tuple[type[Exception], ...] = (*INFLATE_ERRORS, IndexError)
 
 _KINDS = {code: kind for kind, code in KIND_CODES.items()}
 OFS_DELTA = 6
@@ -47,8 +47,8 @@ _MAX_WORK = 16 << 30
 _JOINED = 1 << 16
 # Deflated bytes that are looked at at a time when a stream is longer than a sound one.
 _PIECE = 1 << 20
-# No deflate stream grows by more.
-_MAX_INFLATION = 1032
+MAX_INFLATION = 1032
+"""No deflate stream grows by more."""
 _serials = itertools.count()
 # An index up to this size is read, not mapped: a mapping costs a file descriptor for as long as it lives.
 _READ_INDEX = 4 << 20
@@ -294,7 +294,7 @@ class Pack:
             at += 1
             if at >= end or shift > 60:
                 raise self._damaged(f"object at {offset}: malformed header")
-        if size > MAX_OBJECT or size > (end - at) * _MAX_INFLATION:
+        if size > MAX_OBJECT or size > (end - at) * MAX_INFLATION:
             raise self._damaged(f"object at {offset}: claims {size} bytes, which its pack cannot hold")
         return code, size, at
 
@@ -330,7 +330,7 @@ class Pack:
             content = stream.decompress(data[at:end], size + 1)
             if not stream.eof and len(content) <= size:
                 content += self._rest(stream, end, size + 1 - len(content))
-        except _INFLATE_ERRORS as error:
+        except INFLATE_ERRORS as error:
             raise self._damaged(f"object behind byte {at} cannot be inflated ({error})") from error
         if len(content) != size or not stream.eof:
             raise self._damaged(f"object behind byte {at}: expected {size} bytes, found {len(content)} or more")
