@@ -17,6 +17,7 @@ from gitvault.core.models import ObjectId
 from gitvault.core.utils.files import Disk
 from gitvault.core.versioning.objects import object_id
 from gitvault.core.versioning.packindex import index_of, write_index
+from gitvault.core.versioning.packreader import MAX_INFLATION
 from gitvault.errors import CorruptionError
 
 NOISE = random.Random(5).randbytes(3_000_000)
@@ -95,6 +96,7 @@ UNSOUND = {
     "no stream": pack_of(entry(3, 36, b"none of it" * 9)),
     "a header without end": pack_of(b"\xbf" + b"\xff" * 40),
     "a header and no more": pack_of(b"\xbf"),
+    "more than its bytes can make": pack_of(entry(3, (len(STREAM) + 1) * MAX_INFLATION, STREAM)),
     "larger than any": pack_of(entry(3, 1 << 40, STREAM)),
 }
 

@@ -21,6 +21,7 @@ from gitvault.core.versioning.packreader import MAX_OBJECT, OFS_DELTA, BaseCache
 from gitvault.errors import ChecksumMismatch, ContentMissing, CorruptionError, GitVaultError
 
 if TYPE_CHECKING:
+    from gitvault.core.versioning.arrivals import Arrivals
     from gitvault.core.versioning.packfile import PackWriter
 
 _CACHE = 64 << 20
@@ -48,6 +49,8 @@ class ObjectStore:
         self._lock = threading.Lock()
         self.fetch: Callable[[str], bool] | None = None
         """Told of an id in hex, or how it begins, to bring such objects; whether it did. For a part of a repository."""
+        self.arrivals: Arrivals | None = None
+        """What is being brought without being asked for."""
 
     def refresh(self) -> None:
         """Look again at which packs and loose objects there are. A pack with a damaged index is left out."""
@@ -259,11 +262,13 @@ class ObjectStore:
         """
         noted = self._small
         if noted[0] is not known:
-            small = [pack for pack in known if pack.count <= _SMALL_PACK]
+            # Where packs only came since, those before need not be noted again.
+            before, ids = noted if set(noted[0]) <= set(known) else ((), {})
+            small = [pack for pack in known if pack.count <= _SMALL_PACK and pack not in before]
             self._searches += objects * len(small)
             if self._searches * _NOTED < sum(pack.count for pack in small):
                 return None
-            noted = self._small = known, {oid: pack for pack in reversed(small) for oid in pack.ids()}
+            noted = self._small = known, {**{oid: pack for pack in small for oid in pack.ids()}, **ids}
         return noted[1]
 
     def _ask(

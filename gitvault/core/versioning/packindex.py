@@ -8,26 +8,28 @@ from __future__ import annotations
 import hashlib
 import threading
 from pathlib import Path
+from typing import cast
 
 from gitvault.core.models import ObjectId
 from gitvault.core.utils.files import Disk
 from gitvault.core.versioning.objects import KIND_CODES
 from gitvault.core.versioning.packfile import encode_index
-from gitvault.core.versioning.packreader import INFLATE_ERRORS, MAX_INFLATION, MAX_OBJECT, OFS_DELTA, REF_DELTA
+from gitvault.core.versioning.packreader import MAX_INFLATION, MAX_OBJECT, OFS_DELTA, REF_DELTA
 from gitvault.core.versioning.salvage import make_index
 from gitvault.errors import CorruptionError, ToolFailed
 
 try:
-    from isal.isal_zlib import crc32, decompressobj
+    from isal.isal_zlib import crc32, decompressobj, error
 except ImportError:  # as in packfile
-    from zlib import crc32, decompressobj  # type: ignore[assignment]
+    from zlib import crc32, decompressobj, error  # type: ignore[assignment]
 
 _KINDS = {code: kind for kind, code in KIND_CODES.items()}
 _HEADER = 12
 _TRAILER = 20
 # Bytes of an object that are in memory at a time.
 _PIECE = 1 << 20
-_BAD: tuple[type[Exception], ...] = (KeyError, ValueError, *INFLATE_ERRORS)
+# The cast: isal's stubs take the class for an instance.
+_BAD: tuple[type[Exception], ...] = (KeyError, ValueError, cast("type[Exception]", error))
 # Two threads at it take the interpreter from each other several times an object: twice the processor time.
 _one_at_a_time = threading.Lock()
 
@@ -83,8 +85,8 @@ def _entries(pack: bytes, count: int, end: int) -> dict[ObjectId, int]:
                 return {}
             sha1 = hashlib.sha1(b"%b %d\0" % (_KINDS[code], size))
             at = _inflate(view, at, end, size, sha1)
-        except _BAD as error:
-            raise CorruptionError(f"no object at {start} ({error})") from error
+        except _BAD as problem:
+            raise CorruptionError(f"no object at {start} ({problem})") from problem
         entries[ObjectId(sha1.digest())] = start << 32 | crc32(view[start:at])
     if at != end:
         raise CorruptionError(f"{end - at} bytes behind its last object")
@@ -109,7 +111,7 @@ def _header(pack: bytes, at: int, end: int) -> tuple[int, int, int]:
 
 
 def _inflate(pack: memoryview, at: int, end: int, size: int, sha1: hashlib._Hash) -> int:
-    """Add the `size` bytes of the stream at `at` to a hash; where it ends. Raises ValueError, INFLATE_ERRORS."""
+    """Add the `size` bytes of the stream at `at` to a hash; where it ends. Raises what is in _BAD."""
     stream = decompressobj()
     # A byte more than there should be shows a stream that makes too much.
     room = size + 1

@@ -24,15 +24,15 @@ from gitvault.core.utils.files import open_plain
 from gitvault.core.versioning.objects import KIND_CODES
 from gitvault.errors import CorruptionError
 
-INFLATE_ERRORS: tuple[type[Exception], ...] = (zlib.error,)
+_INFLATE_ERRORS: tuple[type[Exception], ...] = (zlib.error,)
 try:
     from isal.isal_zlib import IsalError, decompressobj
 
     # The cast: isal's stubs take the class for an instance.
-    INFLATE_ERRORS += (cast("type[Exception]", IsalError),)
+    _INFLATE_ERRORS += (cast("type[Exception]", IsalError),)
 except ImportError:  # as in packfile
     from zlib import decompressobj  # type: ignore[assignment]
-_DELTA_HEADER_ERRORS: tuple[type[Exception], ...] = (*INFLATE_ERRORS, IndexError)
+_DELTA_HEADER_ERRORS: tuple[type[Exception], ...] = (*_INFLATE_ERRORS, IndexError)
 
 _KINDS = {code: kind for kind, code in KIND_CODES.items()}
 OFS_DELTA = 6
@@ -330,7 +330,7 @@ class Pack:
             content = stream.decompress(data[at:end], size + 1)
             if not stream.eof and len(content) <= size:
                 content += self._rest(stream, end, size + 1 - len(content))
-        except INFLATE_ERRORS as error:
+        except _INFLATE_ERRORS as error:
             raise self._damaged(f"object behind byte {at} cannot be inflated ({error})") from error
         if len(content) != size or not stream.eof:
             raise self._damaged(f"object behind byte {at}: expected {size} bytes, found {len(content)} or more")
