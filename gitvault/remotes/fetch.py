@@ -14,10 +14,10 @@ from gitvault.core.interfaces import Progress
 from gitvault.core.models import ChunkId, CopyReport, NotCopied, ObjectId, Pointer
 from gitvault.core.storage.packs import format_table, read_table, table_hash
 from gitvault.core.utils.names import from_ref_component, ref_component
-from gitvault.core.utils.process import git
 from gitvault.core.versioning.history import HEADS, META, GitHistory
 from gitvault.core.versioning.packfile import NewPack, publish
-from gitvault.errors import CorruptionError, ExistsError, GitVaultError, NotFoundError, ToolFailed
+from gitvault.core.versioning.packindex import write_index
+from gitvault.errors import CorruptionError, ExistsError, GitVaultError, NotFoundError
 from gitvault.remotes import settings
 from gitvault.remotes.hidden import hidden
 from gitvault.remotes.index import Index, Part
@@ -279,13 +279,11 @@ def store_part(vault: Vault, part: Part, content: bytes) -> NewPack | Path:
         with vault.disk.create(pack) as file:
             file.write(content)
             file.sync()
-        index = pack.with_suffix(".idx")
         try:
-            git(vault.path, "index-pack", pack)
-        except ToolFailed as error:
+            index = write_index(pack, content, vault.disk)
+        except CorruptionError as error:
             vault.disk.unlink(pack)
             raise CorruptionError(f"{part.name}: {error}") from error
-        vault.disk.sync_file(index)
         return NewPack(f"pack-{content[-20:].hex()}", pack, index, 0, len(content))
     temporary = vault.path / "chunks" / "tmp" / f"{secrets.token_hex(8)}.zpk"
     with vault.disk.create(temporary) as file:

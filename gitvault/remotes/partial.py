@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -11,10 +12,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from gitvault import config
+from gitvault.core.backup_engine.writer import Selection
 from gitvault.core.interfaces import Progress
-from gitvault.core.models import ObjectId, Pointer, RestoreReport
+from gitvault.core.models import ObjectId, Pointer, RestoreReport, SnapshotId
 from gitvault.core.utils.files import FleetingDisk
 from gitvault.core.utils.names import ref_component
+from gitvault.core.versioning import contents
 from gitvault.core.versioning.history import HEADS
 from gitvault.core.versioning.naming import named_project
 from gitvault.errors import CorruptionError, ExistsError, NotFoundError
@@ -189,27 +192,33 @@ def restore(
             if project := named_project(part.history, snapshot):
                 _name(part, remote, newest, leading(part.history, newest, every, project))
             found = part.resolve(snapshot)
-        with source.ahead(_wanted(part, source, found, paths, excluded)):
+        with source.ahead(*_wanted(part, SnapshotId(found), paths, excluded)):
             return part.restore_snapshot(
                 found, target, paths=paths, excluded_paths=excluded, overwrite=overwrite, progress=progress
             )
 
 
 def _wanted(
-    part: Vault, source: Source, snapshot: str, paths: Collection[bytes], excluded: Collection[bytes]
-) -> list[Pointer]:
-    """The large files that a restore will ask for; the small ones are brought, many packs at a time."""
-    blobs: list[ObjectId] = []
+    part: Vault, snapshot: SnapshotId, paths: Collection[bytes], excluded: Collection[bytes]
+) -> tuple[dict[bytes, list[ObjectId]], list[Pointer]]:
+    """The small files that a restore will ask for, by their folders, and the large ones."""
+    blobs: dict[bytes, list[ObjectId]] = defaultdict(list)
     pointers: dict[str, Pointer] = {}
-    for path in paths or [b""]:
-        # What is not there, or damaged, the restore tells.
-        with suppress(NotFoundError, CorruptionError):
-            for entry in part.entries(snapshot, path, recursive=True, damaged=lambda _: None):
-                if any(entry.path == out or entry.path.startswith(out + b"/") for out in excluded):
-                    continue
-                if entry.pointer:
-                    pointers[entry.pointer.oid] = entry.pointer
-                elif entry.blob:
-                    blobs.append(entry.blob)
-    source.fetch_many(blobs)
-    return list(pointers.values())
+    history = part.history
+    selection = Selection.of(paths, excluded)
+    # What is not there, or damaged, the restore tells.
+    with suppress(NotFoundError, CorruptionError):
+        if contents.attached(history, history.trees(snapshot, lambda _: None)[0]):
+            # Version control has files of it, which are in no tree of the snapshot.
+            for entry in part.entries(snapshot, recursive=True, damaged=lambda _: None):
+                if entry.kind != "folder" and selection.covers(entry.path):
+                    if entry.pointer:
+                        pointers[entry.pointer.oid] = entry.pointer
+                    elif entry.blob:
+                        blobs[entry.path.rpartition(b"/")[0]].append(entry.blob)
+            return blobs, list(pointers.values())
+    for folder, small, large in contents.outline(history, snapshot, selection.enters):
+        prefix = folder + b"/" if folder else b""
+        blobs[folder] = [blob for name, blob in small if selection.covers(prefix + name)]
+        pointers |= {pointer.oid: pointer for name, pointer in large if selection.covers(prefix + name)}
+    return {folder: found for folder, found in blobs.items() if found}, list(pointers.values())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -18,8 +18,9 @@ from pathlib import Path
 from gitvault.core.models import ChunkId, ObjectId, Pointer
 from gitvault.core.storage import manifests
 from gitvault.core.storage.packs import Chunk, Frame, read_table
+from gitvault.core.versioning.arrivals import Arrivals
 from gitvault.core.versioning.packfile import NewPack, publish
-from gitvault.errors import CorruptionError, GitVaultError, NotFoundError, RemoteError
+from gitvault.errors import ContentMissing, CorruptionError, GitVaultError, NotFoundError, RemoteError
 from gitvault.remotes.fetch import store_part
 from gitvault.remotes.index import Index, Part, Row, chunk_id
 from gitvault.remotes.remote import GIT, THREADS, Remote
@@ -41,6 +42,8 @@ _FIRST_ROUND = 32 << 20
 _ROUND = 256 << 20
 _ROUND_FILES = 1000
 
+# The objects that folders hold, by path.
+_Folders = Mapping[bytes, Sequence[ObjectId]]
 _Key = tuple[str, int]
 _Frames = dict[_Key, tuple[Row, list[Chunk]]]
 
@@ -53,6 +56,8 @@ class Source:
         self._remote = remote
         self._index = index
         self._brought: set[str] = set()
+        # Packs of git that could not be had, and why.
+        self._lost: dict[str, CorruptionError] = {}
         self._lock = threading.RLock()
         # Files that `ahead` is still to bring, and those that it brought.
         self._coming: set[str] = set()
@@ -66,7 +71,9 @@ class Source:
     def fetch_objects(self, prefix: str) -> bool:
         """Bring the packs with the git objects whose ids begin so; whether there is one."""
         with self._lock:
-            return self._publish(self._index.packs_of(prefix))
+            parts = self._index.packs_of(prefix)
+            self._publish(parts)
+            return bool(parts)
 
     def fetch_many(self, oids: Collection[ObjectId]) -> None:
         """Bring the packs with those of these git objects that are not here, several at once."""
@@ -75,6 +82,27 @@ class Source:
             rows = self._index.find([oid.hex() for oid in oids if not here(oid)]).values()
             # Whoever may put can write a row that leads elsewhere.
             self._publish(list({row.part.name: row.part for row in rows if row.part.name.startswith(GIT)}.values()))
+
+    def _fetch_folders(self, folders: _Folders, arrivals: Arrivals) -> None:
+        """The same for those in folders, the packs in the order in which the folders need them."""
+        here = self._vault.history.objects.contains
+        with self._lock:
+            rows = self._index.find([oid.hex() for oids in folders.values() for oid in oids if not here(oid)])
+            numbers: dict[Part, int] = {}
+            needs: dict[bytes, int] = {}
+            for folder, oids in folders.items():
+                for oid in oids:
+                    row = rows.get(oid.hex())
+                    if row and row.part.name.startswith(GIT):
+                        number = numbers.setdefault(row.part, len(numbers) + 1)
+                        needs[folder] = max(number, needs.get(folder, 0))
+            arrivals.expect(needs)
+
+            def came(part: Part) -> bool:
+                arrivals.come(numbers[part])
+                return not self._ended
+
+            self._publish(numbers, came)
 
     def fetch_file(self, pointer: Pointer) -> None:
         """Bring what a file's content stands on; nothing when it is not there."""
@@ -105,19 +133,27 @@ class Source:
             target.flush()
 
     @contextmanager
-    def ahead(self, pointers: Sequence[Pointer]) -> Iterator[None]:
-        """Meanwhile bring these files, in this order; who asks for one waits for it."""
+    def ahead(self, folders: _Folders, pointers: Sequence[Pointer]) -> Iterator[None]:
+        """Meanwhile bring the objects of folders, told by the vault's `objects.arrivals`, then these files, in this
+        order; who asks for one waits for it.
+        """
+        objects = self._vault.history.objects
+        arrivals = objects.arrivals = Arrivals(folders.keys(), sum(map(len, folders.values())))
         self._coming = {pointer.oid for pointer in pointers}
         self._whole = self._remote.is_sealed and sum(pointer.size for pointer in pointers) >= _MANY
         with ThreadPoolExecutor(1, "remote-ahead") as pool:
-            pool.submit(self._ahead, pointers)
+            pool.submit(self._ahead, folders, pointers, arrivals)
             try:
                 yield
             finally:
                 self._ended = True
+                objects.arrivals = None
 
-    def _ahead(self, pointers: Sequence[Pointer]) -> None:
+    def _ahead(self, folders: _Folders, pointers: Sequence[Pointer], arrivals: Arrivals) -> None:
         try:
+            with suppress(CorruptionError, NotFoundError, OSError, ValueError, IndexError):
+                self._fetch_folders(folders, arrivals)
+            arrivals.end()
             for some in _rounds(pointers):
                 # Whoever asks for what did not come is told why.
                 with suppress(CorruptionError, NotFoundError, OSError, ValueError, IndexError):
@@ -129,23 +165,33 @@ class Source:
                     self._arrived.notify_all()
         except RemoteError as error:
             self._problem = error
+            arrivals.end(error)
         finally:
+            arrivals.end()
             with self._arrived:
                 self._coming.clear()
                 self._arrived.notify_all()
 
-    def _publish(self, parts: Collection[Part]) -> bool:
-        wanted = [part for part in parts if part.name not in self._brought]
-        failed: list[GitVaultError] = []
-        work = partial(store_part, self._vault)
-        for part, ready in self._remote.fetch(wanted, work, lambda _, error: failed.append(error)):
+    def _publish(self, parts: Collection[Part], came: Callable[[Part], bool] = lambda part: True) -> None:
+        """Fetch packs of git, but for those that were; `came` is told of each, and says whether to go on.
+
+        Raises why the first that cannot be had is missing.
+        """
+
+        def failed(part: Part, error: GitVaultError) -> None:
+            self._lost[part.name] = error if isinstance(error, CorruptionError) else ContentMissing(str(error))
+
+        wanted = [part for part in parts if part.name not in self._brought and part.name not in self._lost]
+        for part, ready in self._remote.fetch(wanted, partial(store_part, self._vault), failed):
             assert isinstance(ready, NewPack)
             publish(ready, self._vault.path / "objects" / "pack", self._vault.disk)
             self._brought.add(part.name)
-        if failed:
-            raise failed[0]
+            if not came(part):
+                return
         self._vault.history.objects.refresh()
-        return bool(wanted)
+        for part in parts:
+            if part.name in self._lost:
+                raise self._lost[part.name].with_traceback(None)
 
     def _bring(self, chunks: Collection[ChunkId], hints: Mapping[str, Row]) -> None:
         """Fetch the frames of those chunks that are not here, and all these are coded against.

@@ -13,9 +13,9 @@ from gitvault.core.interfaces import Progress
 from gitvault.core.models import Defect, VerifyReport
 from gitvault.core.storage.packs import read_table
 from gitvault.core.utils.files import FleetingDisk
-from gitvault.core.utils.process import run
+from gitvault.core.versioning.packindex import write_index
 from gitvault.core.versioning.packreader import Pack
-from gitvault.errors import CorruptionError, NotFoundError, ToolFailed
+from gitvault.errors import CorruptionError, NotFoundError
 from gitvault.remotes.index import Index, Part
 from gitvault.remotes.remote import CHUNKS, GIT, Remote
 
@@ -114,10 +114,9 @@ def _held(folder: Path, part: Part, content: bytes) -> tuple[int, set[int]]:
             table = read_table(path)
             ids = [chunk.id for chunk in table.chunks] + [bytes.fromhex(oid) for oid, _ in table.manifests]
             return len(content), set(map(_beginning, ids))
-        index = path.with_suffix(".idx")
         try:
-            run(["git", "index-pack", path], cwd=folder)
-        except ToolFailed as error:
+            index = write_index(path, content, disk)
+        except CorruptionError as error:
             raise CorruptionError(f"{part.name}: {error}") from error
         with closing(Pack(index)) as pack:
             held = set(map(_beginning, pack.ids()))

@@ -516,7 +516,7 @@ def test_a_remote_whose_rows_lead_nowhere_is_told(one: Vault, place: Counted, tm
     with part, pytest.raises((NotFoundError, CorruptionError)):
         bringing.fetch_file(pointer)
     short = Part(f"{GIT}{'0' * 64}.pack", 5)
-    with pytest.raises(CorruptionError, match="index-pack"):
+    with pytest.raises(CorruptionError, match="not a pack"):
         fetch.store_part(one, short, b"PACK\0")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 from collections import Counter
@@ -11,8 +12,9 @@ from pathlib import Path
 import pyrage
 import pytest
 from away import Counted, edit, fill, made, pushed, quiet, remote_of
-from trees import differences
+from trees import contents, differences, write
 
+from gitvault.core.backup_engine import restore
 from gitvault.core.storage.packs import read_table
 from gitvault.errors import RemoteUnreachable
 from gitvault.remotes import partial, source
@@ -185,3 +187,79 @@ def test_what_is_asked_for_comes_and_no_more(vault: Vault, tmp_path: Path) -> No
         bringing.fetch_files([large[b"mid.bin"]])
         assert part.store.has(large[b"mid.bin"])
         assert not part.store.has(large[b"large.bin"])
+
+
+@pytest.fixture
+def small(vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project of small files in many folders, in a snapshot that goes into many packs of git; restored by workers."""
+    monkeypatch.setattr("gitvault.remotes.push._PART_SIZE", 6_000)
+    monkeypatch.setattr(restore, "_WORKERS_FROM", 0)
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    noise = random.Random(2)
+    names = [f"{a}/{b}/{c}.bin" for a in range(4) for b in "abc" for c in "xy"]
+    folder = write(tmp_path / "work", {name: noise.randbytes(1_500) for name in names})
+    os.link(folder / "0/a/x.bin", folder / "3/other name.bin")
+    (folder / "0/large.bin").write_bytes(noise.randbytes(30_000))
+    vault.create_snapshot(folder, project="work")
+    return folder
+
+
+def packs_of_files(vault: Vault, place: Place) -> list[str]:
+    """The packs on a remote that hold files, in the order in which a restore needs them."""
+    known = remote_of(vault, place).records(vault.config.id).values()
+    rows = remote_of(vault, place).index(known)
+    blobs = [entry.blob.hex() for entry in vault.entries("work", recursive=True) if entry.blob and not entry.pointer]
+    return list(dict.fromkeys(rows.find([blob])[blob].part.name for blob in blobs if rows.find([blob])))
+
+
+@pytest.mark.parametrize("cores", [1, 3])
+def test_small_files_are_restored_while_the_rest_is_on_its_way(
+    vault: Vault, tmp_path: Path, small: Path, monkeypatch: pytest.MonkeyPatch, cores: int
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    place = Counted(tmp_path / "place")
+    pushed(vault, place)
+    packs = packs_of_files(vault, place)
+    assert len(packs) > 5
+    written = threading.Event()
+
+    def hold(what: str, name: str) -> None:
+        if name == packs[-1]:
+            assert written.wait(60), "nothing was restored while the last pack was on its way"
+
+    place.fail = hold
+
+    def progress(what: str, done: int, total: int) -> None:
+        if what == "restoring" and done >= 1_500:
+            written.set()
+
+    done = partial.restore(remote_of(None, place), "", "work", str(tmp_path / "out"), progress=progress)
+    assert done.problems == ()
+    assert differences(small, tmp_path / "out") == {}
+    assert os.path.samefile(tmp_path / "out/0/a/x.bin", tmp_path / "out/3/other name.bin")
+
+
+def test_of_a_pack_that_is_gone_the_files_are_named_and_the_others_restored(
+    vault: Vault, tmp_path: Path, small: Path
+) -> None:
+    place = Counted(tmp_path / "place")
+    pushed(vault, place)
+    lost = packs_of_files(vault, place)[2]
+    (tmp_path / "place" / lost).unlink()
+    asked: list[str] = []
+    place.fail = lambda what, name: asked.append(name)
+    done = partial.restore(remote_of(None, place), "", "work", str(tmp_path / "out"), progress=quiet)
+    assert done.problems
+    assert all(lost in problem.reason for problem in done.problems)
+    named = {problem.path for problem in done.problems}
+    assert contents(tmp_path / "out") == {path: data for path, data in contents(small).items() if path not in named}
+    assert asked.count(lost) <= 3, "not once for each file"
+
+
+def test_without_network_for_small_files_a_restore_ends(vault: Vault, tmp_path: Path, small: Path) -> None:
+    place = Counted(tmp_path / "place")
+    pushed(vault, place)
+    last = packs_of_files(vault, place)[-1]
+    place.fail = lambda what, name: RemoteUnreachable("the cable") if name == last else None
+    with pytest.raises(RemoteUnreachable, match="the cable"):
+        partial.restore(remote_of(None, place), "", "work", str(tmp_path / "out"), progress=quiet)

@@ -104,10 +104,10 @@ def test_a_killed_worker_is_a_clear_error(
 ) -> None:
     real = Workers.give
 
-    def give(self: Workers, pending: list[Task]) -> None:
+    def give(self: Workers, pending: list[Task], *, everything: bool = False) -> None:
         for worker in self._workers:
             worker._process.kill()
-        real(self, pending)
+        real(self, pending, everything=everything)
 
     monkeypatch.setattr(Workers, "give", give)
     expected = "a worker process ended unexpectedly; not all is restored, run again with --overwrite"

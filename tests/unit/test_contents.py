@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from damage import lose
+from trees import write
 
-from gitvault.core.models import Entry, ObjectId, Problem
+from gitvault.core.models import Entry, ObjectId, Pointer, Problem
 from gitvault.core.versioning import contents, meta
 from gitvault.core.versioning.history import NO_OBJECT, GitHistory, raw, tell_lost
 from gitvault.core.versioning.objects import MODE_FILE, MODE_TREE
 from gitvault.errors import CorruptionError, GitVaultError
+from gitvault.vault import Vault
 
 MTIME_NS = 1_700_000_000_000_000_000
 
@@ -122,3 +125,44 @@ def test_no_files_make_gits_empty_tree(history: GitHistory) -> None:
 def test_what_is_no_path_below_a_project_is_refused(history: GitHistory, files: dict[bytes, bytes]) -> None:
     with pytest.raises(GitVaultError, match=r"not a path below a project|a file and a folder of one name"):
         add(history, files)
+
+
+def test_an_outline_has_what_the_entries_have(vault: Vault, tmp_path: Path) -> None:
+    files: dict[str | bytes, bytes | str] = {
+        f"{a}/{b}/{c}.txt": f"{a}{b}{c}" for a in "xyz" for b in ".a" for c in "12"
+    }
+    files |= {"top": "1", "x/large.bin": bytes(range(256)) * 400, ".git/odd": "escaped", "y/link": "../top"}
+    root = write(tmp_path / "acme", files)
+    (root / "z/empty").mkdir()
+    snapshot = vault.create_snapshot(root).snapshot
+    small: dict[bytes, ObjectId] = {}
+    large: dict[bytes, Pointer] = {}
+    order = []
+    for folder, blobs, pointers in contents.outline(vault.history, snapshot, lambda path: path != b"z/a"):
+        order.append(folder)
+        prefix = folder + b"/" if folder else b""
+        small |= {prefix + name: blob for name, blob in blobs}
+        large |= {prefix + name: pointer for name, pointer in pointers}
+    entries = [entry for entry in vault.entries(snapshot, recursive=True) if not entry.path.startswith(b"z/a")]
+    assert small == {e.path: e.blob for e in entries if e.kind != "folder" and not e.pointer}
+    assert large == {e.path: e.pointer for e in entries if e.pointer} and len(large) == 1
+    assert all(order.index(path.rpartition(b"/")[0]) < number for number, path in enumerate(order) if path)
+
+
+def test_an_outline_is_given_as_far_as_there_is_one(vault: Vault, tmp_path: Path) -> None:
+    root = write(tmp_path / "acme", {"a/one": "1", "b/two": "2", "large.bin": bytes(range(256)) * 400})
+    snapshot = vault.create_snapshot(root).snapshot
+    found = {entry.path: entry for entry in vault.entries(snapshot, recursive=True)}
+    meta_tree = vault.history.trees(snapshot)[1]
+    assert meta_tree
+    own = contents.mirror(vault.history, meta_tree)[0]
+    assert own
+    lose(vault, found[b"a"].blob, own)
+    outline = {folder: (small, large) for folder, small, large in contents.outline(vault.history, snapshot, bool)}
+    # Where the attributes are lost, git's own blob says that it is a pointer.
+    pointer = found[b"large.bin"].pointer
+    assert outline == {
+        b"": ([], [(b"large.bin", pointer)]),
+        b"a": ([], []),
+        b"b": ([(b"two", found[b"b/two"].blob)], []),
+    }

@@ -290,6 +290,36 @@ def test_sound_copy_is_used_when_another_is_damaged(objects: Path) -> None:
         assert list(store.read_many([X])) == [(X, b"blob", b"x")]
 
 
+def test_many_small_packs_answer_as_one_however_much_is_asked(objects: Path) -> None:
+    blobs = [[b"%d of %d" % (n, pack) for n in range(200)] for pack in range(10)]
+    ids = [write(objects, *each, b"in all") for each in blobs]
+    shared = ids[0][-1]
+    # A damaged copy in the first pack that is asked.
+    craft(objects, (shared, blob(b"other")), *((object_id(b"blob", bytes([n])), blob(bytes([n]))) for n in range(250)))
+    absent = object_id(b"blob", b"nowhere")
+    with ObjectStore(objects) as store:
+        # From the first search, which looks into each pack, to those that look into none.
+        for number in range(200):
+            for pack in range(10):
+                oid = ids[pack][number]
+                assert store.contains(oid)
+                assert store.read(oid) == (b"blob", blobs[pack][number])
+                assert store.size(oid) == len(blobs[pack][number])
+            assert not store.contains(absent)
+        assert store.read(shared) == (b"blob", b"in all")
+        assert list(store.read_many([shared])) == [(shared, b"blob", b"in all")]
+        every = [oid for each in ids for oid in each[:-1]]
+        assert {data for _, _, data in store.read_many(every)} == {data for each in blobs for data in each}
+        assert sorted(len(found) for _, found in store.by_pack(every)) == [200] * 10
+        # One that comes later.
+        (new,) = write(objects, b"new")
+        assert not store.contains(new)
+        assert store.read(new) == (b"blob", b"new")
+        assert store.contains(new)
+        with pytest.raises(ContentMissing):
+            store.read(absent)
+
+
 def test_deltas_are_applied_in_chains(objects: Path) -> None:
     data = [b"base " * 100]
     ids = [object_id(b"blob", data[0])]

@@ -39,6 +39,8 @@ def writer(vault: Vault, root: TargetFolder, problems: list[Problem]) -> Iterato
 
 
 def test_what_is_selected() -> None:
+    assert Selection.of([b"/src//", b"./art/x"], [b"src/lib/"]) == Selection((b"src", b"art/x"), (b"src/lib",))
+    assert Selection.of([b"src", b"/"], []) == EVERYTHING
     some = Selection((b"src", b"art/x"), (b"src/lib",))
     covered = [path for path in (b"src", b"src/a", b"srcs", b"src/lib/a", b"art", b"art/x") if some.covers(path)]
     assert covered == [b"src", b"src/a", b"art/x"]
@@ -136,14 +138,17 @@ def test_workers_take_the_tasks_nearest_to_the_root(
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     workers = Workers(vault.path, root, EVERYTHING, False)
     workers.give(pending)
-    assert (len(pending), workers.busy()) == (4, False), "none is started yet"
+    assert (len(pending), workers.busy(), workers.running()) == (4, False, False), "none is started yet"
     workers.start()
     workers.start()
     workers.give(pending)
-    assert [task.path for task in pending] == [b"c", b"d"]
-    assert workers.busy()
-    [written] = workers.replies(wait=True)
-    assert (written.files, written.size, workers.busy()) == (2, 2, False)
-    assert contents(tmp_path / "back") == {b"a/file": b"a", b"b/file": b"b"}
+    assert [task.path for task in pending] == [b"d"], "a half, and a half of the rest"
+    workers.give(pending, everything=True)
+    assert pending == []
+    written = []
+    while workers.busy():
+        written += workers.replies(wait=True)
+    assert [(each.files, each.size) for each in written] == [(2, 2), (1, 1), (1, 1)]
+    assert contents(tmp_path / "back") == {b"%c/file" % name: b"%c" % name for name in b"abcd"}
     assert list(workers.replies(wait=True)) == [], "nothing is under way"
     workers.close()

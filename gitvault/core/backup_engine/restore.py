@@ -28,6 +28,7 @@ from gitvault.core.utils.files import DirectWriter, full_disk_named
 from gitvault.core.utils.names import spelled, to_line
 from gitvault.core.utils.target import Descent, TargetFolder, discard, is_plain, write_all, write_holes
 from gitvault.core.versioning import contents
+from gitvault.core.versioning.arrivals import Arrivals
 from gitvault.core.versioning.history import GitHistory
 from gitvault.core.versioning.meta import Attributes
 from gitvault.errors import CorruptionError, ExistsError, NotFoundError
@@ -61,10 +62,10 @@ def restore_snapshot(
     before anything is written. What goes wrong with one file is a problem in the report.
     """
     started = time.perf_counter()
-    wanted = tuple(_clean(path) for path in paths)
-    for path in wanted:
+    wanted = tuple(paths)
+    for path in map(writing.clean, wanted):
         contents.find(history, snapshot, path, lambda _: None)
-    selection = Selection(wanted if b"" not in wanted else (), tuple(_clean(path) for path in excluded))
+    selection = Selection.of(wanted, excluded)
     fresh = not target.exists()
     if not fresh and not target.is_dir():
         raise ExistsError(f"{target}: not a folder; name one, or a name that does not exist yet")
@@ -80,7 +81,7 @@ def restore_snapshot(
         TargetFolder.open(target) as root,
         full_disk_named(target),
         FolderWriter(history, root, selection, overwrite, problems) as writer,
-        closing(_Run(root, writer, store, problems, progress, said, selection)) as run,
+        closing(_Run(root, writer, store, problems, progress, said, selection, history.objects.arrivals)) as run,
     ):
         with closing(Workers(history.git_dir, root, selection, overwrite)) as workers:
             run.write(task, workers)
@@ -126,10 +127,6 @@ def _check(history: GitHistory, root: TargetFolder, selection: Selection, task: 
                     )
 
 
-def _clean(path: bytes) -> bytes:
-    return b"/".join(part for part in path.split(b"/") if part not in (b"", b"."))
-
-
 def _is_one(folder: TargetFolder, a: bytes, b: bytes) -> bool:
     """Whether two names lead to the same in this folder."""
     a, b = writing.on_disk(a), writing.on_disk(b)
@@ -149,6 +146,7 @@ class _Run:
         progress: Progress | None,
         said: Snapshot,
         selection: Selection,
+        arrivals: Arrivals | None,
     ) -> None:
         self.root = root
         self.writer = writer
@@ -159,6 +157,13 @@ class _Run:
         # A few trees, each with the next in it ten times, are more files than any disk holds.
         self.claimed = 2 * said.files + _UNSAID if said.files else sys.maxsize
         self.files = self.bytes = 0
+        self.arrivals = arrivals
+        self.pending: list[Task] = []
+        # Folders of which something is on its way.
+        self.waiting: list[Task] = []
+        # Large files, which come after all the small ones: who waits for them cannot give work to others.
+        self.put_off: list[Job] = []
+        self.seen = arrivals.number if arrivals else 0
         self.pool = ThreadPoolExecutor(_LARGE_AT_ONCE, thread_name_prefix="restore")
         self.large: deque[tuple[Future[int], bytes]] = deque()
         self.first_names: dict[tuple[str, bytes], Job] = {}
@@ -167,31 +172,56 @@ class _Run:
 
     def write(self, task: Task, workers: Workers) -> None:
         """Write what is selected, but for further names of files and the attributes of folders."""
-        pending = [task]
-        while pending or workers.busy():
-            if pending and self.files >= _WORKERS_FROM:
+        self._sort([task])
+        while self.pending or self.waiting or workers.busy():
+            # Beside threads that bring packs this one would write half as fast, and they would bring as slowly.
+            beside = bool(self.waiting) and workers.running()
+            workers.give(self.pending, everything=beside)
+            if self.pending and not beside:
+                self._add(self.writer.write([self.pending.pop()]))
+            elif self.arrivals and self.waiting and not workers.busy():
+                self.arrivals.wait([task.path for task in self.waiting])
+            for written in workers.replies(wait=beside or not self.pending):
+                self._add(written)
+            self._look()
+            many = self.arrivals.objects if self.arrivals and self.waiting else self.files
+            if self.pending and many >= _WORKERS_FROM:
                 workers.start()
-            workers.give(pending)
-            if pending:
-                self._add(self.writer.write([pending.pop()]), pending)
-            for written in workers.replies(wait=not pending):
-                self._add(written, pending)
 
-    def _add(self, written: Written, pending: list[Task]) -> None:
+    def _look(self) -> None:
+        """Whether more has come."""
+        if self.arrivals and self.seen != self.arrivals.number:
+            self.seen = self.arrivals.number
+            self.waiting, waiting = [], self.waiting
+            self._sort(waiting)
+        if not self.waiting:
+            self.put_off, jobs = [], self.put_off
+            for job in jobs:
+                self._left(job)
+
+    def _sort(self, tasks: Iterable[Task]) -> None:
+        for task in tasks:
+            lacks = self.arrivals is not None and self.arrivals.lacks(task.path)
+            (self.waiting if lacks else self.pending).append(task)
+
+    def _add(self, written: Written) -> None:
         self.files += written.files
         self.bytes += written.size
         self.problems += written.problems
         self.folders += written.folders
-        pending += reversed(written.below)
+        self._sort(reversed(written.below))
         if self.files > self.claimed:
             raise CorruptionError("the snapshot holds many more files than it says; run git-vault verify")
         for job in written.left:
-            self._left(job)
+            if self.waiting and job.entry.pointer:
+                self.put_off.append(job)
+            else:
+                self._left(job)
         for alike in written.alike:
-            self._alike(alike, pending)
+            self._alike(alike)
         self._tell()
 
-    def _alike(self, alike: Alike, pending: list[Task]) -> None:
+    def _alike(self, alike: Alike) -> None:
         path, place, item, earlier = alike
         name = item[0].path
         # One must be there to see whether it is the same here.
@@ -203,7 +233,7 @@ class _Run:
             written = Written()
             task = Task(path, item[0].blob, None, False, place)
             self.writer.write_entries(folder, task, [item], written, {name: spelled(name)} if same else {})
-        self._add(written, pending)
+        self._add(written)
 
     def _tell(self) -> None:
         if self.progress:

@@ -15,7 +15,7 @@ import signal
 import stat
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -31,10 +31,12 @@ from gitvault.core.utils.target import Descent, TargetFolder, discard, is_plain,
 from gitvault.core.versioning import contents
 from gitvault.core.versioning.history import GitHistory
 from gitvault.core.versioning.meta import Attributes
-from gitvault.errors import CorruptionError, GitVaultError, NotFoundError
+from gitvault.errors import ContentMissing, CorruptionError, GitVaultError, NotFoundError
 
 # Folders in a message: with one at a time a worker waits for the next more often than it writes.
 _BATCH = 16
+# Messages to a worker that it has not answered: it never waits for who may have to wait for the interpreter.
+_UNDER_WAY = 3
 _WORKERS = 7
 # Reads as the name that a file gets here instead of its own, for those that the platform cannot hold.
 on_disk: Callable[[bytes], bytes] = windows_name if sys.platform == "win32" else bytes
@@ -49,6 +51,12 @@ class Selection:
     wanted: tuple[bytes, ...]
     excluded: tuple[bytes, ...]
 
+    @classmethod
+    def of(cls, paths: Iterable[bytes], excluded: Iterable[bytes]) -> Selection:
+        """That of paths as people write them."""
+        wanted = tuple(map(clean, paths))
+        return cls(wanted if b"" not in wanted else (), tuple(map(clean, excluded)))
+
     def covers(self, path: bytes) -> bool:
         """Whether the file at `path` is restored."""
         inside = not self.wanted or any(_within(path, w) for w in self.wanted)
@@ -59,6 +67,11 @@ class Selection:
         if any(_within(path, e) for e in self.excluded):
             return False
         return not self.wanted or not path or any(_within(path, w) or _within(w, path) for w in self.wanted)
+
+
+def clean(path: bytes) -> bytes:
+    """A path as people write it, without what leads nowhere."""
+    return b"/".join(part for part in path.split(b"/") if part not in (b"", b"."))
 
 
 def _within(path: bytes, folder: bytes) -> bool:
@@ -118,7 +131,7 @@ class Written:
     below: list[Task] = field(default_factory=list)
     """The folders that were made in them."""
     left: list[Job] = field(default_factory=list)
-    """Files that are not written by this one: large ones, and those with several names."""
+    """Files that are not written by this one: large ones, those with several names, what a worker does not find."""
     alike: list[Alike] = field(default_factory=list)
     """Nothing is made of these before the earlier ones are there to be looked at."""
     folders: list[tuple[bytes, bytes, Attributes]] = field(default_factory=list)
@@ -150,8 +163,12 @@ class FolderWriter:
         selection: Selection,
         overwrite: bool,
         problems: list[Problem],
+        *,
+        leaves_missing: bool = False,
     ) -> None:
+        """`leaves_missing`: files whose content is missing are `left`."""
         self._history = history
+        self._leaves_missing = leaves_missing
         self._selection = selection
         self._overwrite = overwrite
         self._owners = may_set_owner()
@@ -228,7 +245,7 @@ class FolderWriter:
                     done.left.append(job)
                 else:
                     small.setdefault(entry.blob, []).append(job)
-        files, size = self.write_small(folder, small)
+        files, size = self.write_small(folder, small, done.left if self._leaves_missing else None)
         done.files += files
         done.size += size
 
@@ -268,10 +285,18 @@ class FolderWriter:
         """A name for a file that is not whole yet."""
         return b".gitvault-%d-%d" % (os.getpid(), next(self._serial))
 
-    def write_small(self, folder: TargetFolder, jobs: dict[ObjectId, list[Job]]) -> tuple[int, int]:
-        """Write files whose content is in git objects, each checked before; how many, and their bytes."""
+    def write_small(
+        self, folder: TargetFolder, jobs: dict[ObjectId, list[Job]], left: list[Job] | None = None
+    ) -> tuple[int, int]:
+        """Write files whose content is in git objects, each checked before; how many, and their bytes.
+
+        `left`: where those go whose content is missing; without it they are problems.
+        """
 
         def failed(oid: ObjectId, error: GitVaultError) -> None:
+            if left is not None and isinstance(error, ContentMissing):
+                left.extend(jobs[oid])
+                return
             self.problems.extend(Problem(job.path, f"not restored: {error}") for job in jobs[oid])
 
         files = size = 0
@@ -412,11 +437,18 @@ class Workers:
             number = min((os.cpu_count() or 1) - 1, _WORKERS)
             self._workers = [_Worker(self._settings, self._replies) for _ in range(number)]
 
-    def give(self, pending: list[Task]) -> None:
-        """Take tasks for those who wait for some, from the beginning of the list: those near the root lead to most."""
+    def running(self) -> bool:
+        """Whether there are any."""
+        return bool(self._workers)
+
+    def give(self, pending: list[Task], *, everything: bool = False) -> None:
+        """Take tasks for those who wait for some, from the beginning of the list: those near the root lead to most.
+
+        A half is left for who gives, unless `everything` is for them.
+        """
         for worker in self._workers:
-            if worker.under_way < 2 and len(pending) > 1:
-                number = min(_BATCH, len(pending) // 2)
+            while worker.under_way < _UNDER_WAY and (number := len(pending) if everything else len(pending) // 2):
+                number = min(_BATCH, number)
                 worker.submit(pending[:number])
                 del pending[:number]
 
@@ -504,7 +536,8 @@ def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
     with (
         contextlib.closing(GitHistory(git_dir, decode_pointer=pointers.decode)) as history,
         TargetFolder.open(Path(path)) as root,
-        FolderWriter(history, root, selection, overwrite, problems) as writer,
+        # Where a vault is a part of another, only its own process can have it completed.
+        FolderWriter(history, root, selection, overwrite, problems, leaves_missing=True) as writer,
     ):
         while tasks := _receive(requests):
             reply: Written | OSError | GitVaultError

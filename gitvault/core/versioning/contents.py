@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from gitvault.core.models import Entry, ObjectId, SnapshotId
+from gitvault.core.models import Entry, ObjectId, Pointer, SnapshotId
 from gitvault.core.utils.names import from_tree_name, to_line, tree_name
 from gitvault.core.versioning import meta
 from gitvault.core.versioning.history import NO_OBJECT, Damaged, GitHistory, tell_lost
@@ -73,6 +73,53 @@ def listing(
     ]
     out.sort(key=lambda item: item[0].path)
     return own, out
+
+
+_Outline = tuple[bytes, list[tuple[bytes, ObjectId]], list[tuple[bytes, Pointer]]]
+"""A folder's path; its small files' names and blobs; its large files' names and pointers."""
+
+
+def outline(history: GitHistory, snapshot: SnapshotId, enters: Callable[[bytes], bool]) -> Iterator[_Outline]:
+    """The folders of a snapshot, each before those in it, as far as they can be read and `enters` takes their paths.
+
+    Attributes are read only where they tell of large files: a third of the time of `entries`.
+    """
+    pending = [(b"", *history.trees(snapshot, lambda _: None))]
+    while pending:
+        path, tree, meta_tree = pending.pop()
+        small: list[tuple[bytes, ObjectId]] = []
+        large: list[tuple[bytes, Pointer]] = []
+        below: list[tuple[bytes, ObjectId, ObjectId | None]] = []
+        with contextlib.suppress(CorruptionError, NotFoundError):
+            for name, blob, pointer, inner in _outlined(history, tree, meta_tree, path):
+                where = path + b"/" + name if path else name
+                if inner is not None:
+                    below.append((where, blob, *inner))
+                elif pointer:
+                    large.append((name, pointer))
+                else:
+                    small.append((name, blob))
+        yield path, small, large
+        pending += (folder for folder in reversed(below) if enters(folder[0]))
+
+
+def _outlined(
+    history: GitHistory, tree: ObjectId | None, meta_tree: ObjectId | None, path: bytes
+) -> Iterator[tuple[bytes, ObjectId, Pointer | None, tuple[ObjectId | None] | None]]:
+    """Name, tree or blob, pointer and, of a folder, its meta tree."""
+    quick = False
+    mirrored: dict[bytes, ObjectId] = {}
+    # What is wrong with the meta chain does not keep from the tree.
+    with contextlib.suppress(CorruptionError, NotFoundError):
+        said, mirrored = mirror(history, meta_tree)
+        quick = said is not None and len(path) <= LONGEST_PATH and not meta.large_files(history.blob(said))
+    if not quick:
+        for entry, _, below in listing(history, tree, meta_tree, lambda _: None, path)[1]:
+            yield entry.path, entry.blob, entry.pointer, (below,) if entry.kind == "folder" else None
+        return
+    for stored, (mode, oid) in history.tree(tree).items():
+        if stored != ATTACHED:
+            yield from_tree_name(stored), oid, None, (mirrored.get(stored),) if mode == MODE_TREE else None
 
 
 def attached(history: GitHistory, tree: ObjectId | None) -> ObjectId | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -21,13 +21,16 @@ from gitvault.core.versioning.packreader import MAX_OBJECT, OFS_DELTA, BaseCache
 from gitvault.errors import ChecksumMismatch, ContentMissing, CorruptionError, GitVaultError
 
 if TYPE_CHECKING:
+    from gitvault.core.versioning.arrivals import Arrivals
     from gitvault.core.versioning.packfile import PackWriter
 
 _CACHE = 64 << 20
 # Objects that read_many puts in order at a time: 100 bytes of memory each.
 _BATCH = 1 << 17
-# Objects; `contains` looks the ids of smaller packs up in one set (85 bytes each), for snapshots leave dozens of them.
+# Objects; smaller packs are looked up together (110 bytes each), for snapshots and remotes leave dozens of them.
 _SMALL_PACK = 4096
+# Ids that are noted for that in the time of one search in one pack.
+_NOTED = 8
 
 
 class ObjectStore:
@@ -38,12 +41,16 @@ class ObjectStore:
         self._folder = objects
         self._cache = BaseCache(_CACHE)
         self._packs: tuple[Pack, ...] | None = None
-        self._small_ids: frozenset[ObjectId] | None = None
+        # Of the packs that it was made of: which of the small ones has an object. And searches in them without it.
+        self._small: tuple[tuple[Pack, ...], Mapping[ObjectId, Pack]] = ((), {})
+        self._searches = 0
         self._loose_folders: frozenset[int] = frozenset()
         self._damaged: tuple[CorruptionError, ...] = ()
         self._lock = threading.Lock()
         self.fetch: Callable[[str], bool] | None = None
         """Told of an id in hex, or how it begins, to bring such objects; whether it did. For a part of a repository."""
+        self.arrivals: Arrivals | None = None
+        """What is being brought without being asked for."""
 
     def refresh(self) -> None:
         """Look again at which packs and loose objects there are. A pack with a damaged index is left out."""
@@ -63,9 +70,10 @@ class ObjectStore:
                 int(entry.name, 16) for entry in _scan(self._folder) if len(entry.name) == 2 and _is_hex(entry.name)
             )
             # Largest first: most lookups end in the main pack.
-            self._small_ids = None
             self._damaged = tuple(damaged)
-            self._packs = tuple(sorted(packs, key=lambda pack: -pack.count))
+            found = tuple(sorted(packs, key=lambda pack: -pack.count))
+            if found != self._packs:
+                self._packs, self._searches = found, 0
 
     def damaged(self) -> tuple[CorruptionError, ...]:
         """What is wrong with packs that had to be left out at the last `refresh`."""
@@ -74,14 +82,8 @@ class ObjectStore:
 
     def contains(self, oid: ObjectId) -> bool:
         """Whether the object was there at the last `refresh` (or when the first question was asked)."""
-        packs = self._known()
-        if self._small_ids is None:
-            self._small_ids = frozenset(oid for pack in packs if pack.count <= _SMALL_PACK for oid in pack.ids())
-        return (
-            oid in self._small_ids
-            or any(pack.find(oid) is not None for pack in packs if pack.count > _SMALL_PACK)
-            or self._has_loose(oid)
-        )
+        small = self._small_packs(self._known(), 0)
+        return (small is not None and oid in small) or next(self._places(oid), None) is not None or self._has_loose(oid)
 
     def read(self, oid: ObjectId, *, verify: bool = True) -> tuple[bytes, bytes]:
         """Kind and content of an object, its hash checked unless `verify` is false.
@@ -95,10 +97,7 @@ class ObjectStore:
             if attempt:
                 self.refresh()
             try:
-                for pack in self._known():
-                    offset = pack.find(oid)
-                    if offset is None:
-                        continue
+                for pack, offset in self._places(oid):
                     try:
                         return _checked(oid, *pack.read(offset, self._cache), verify=verify)
                     except CorruptionError as error:
@@ -122,8 +121,8 @@ class ObjectStore:
         """
         queue = iter(oids)
         while batch := set(islice(queue, _BATCH)):
-            for pack in self._known():
-                for offset, oid in pack.find_many(batch):
+            for pack, found in self._located(batch):
+                for offset, oid in found:
                     # What does not go well here is left for `read`, which knows every way out.
                     with suppress(CorruptionError, FileNotFoundError):
                         content = _checked(oid, *pack.read(offset, self._cache), verify=verify)
@@ -142,8 +141,8 @@ class ObjectStore:
     def by_pack(self, oids: Iterable[ObjectId]) -> Iterator[tuple[str, list[ObjectId]]]:
         """The objects in the order in which `read_many` reads them, pack by pack; those in none come last, with ""."""
         left = set(oids)
-        for pack in self._known():
-            found = [oid for _, oid in pack.find_many(left)]
+        for pack, places in self._located(left):
+            found = [oid for _, oid in places]
             left.difference_update(found)
             if found:
                 yield pack.path.name, found
@@ -160,8 +159,7 @@ class ObjectStore:
 
         queue = iter(oids)
         while batch := set(islice(queue, _BATCH)):
-            for pack in self._known():
-                found = pack.find_many(batch)
+            for pack, found in self._located(batch):
                 names = dict(found)
                 for offset, oid in found:
                     try:
@@ -228,6 +226,51 @@ class ObjectStore:
             self.refresh()
         return self._packs or ()
 
+    def _places(self, oid: ObjectId) -> Iterator[tuple[Pack, int]]:
+        """Each pack that has the object, and where it begins there."""
+        known = self._known()
+        small = self._small_packs(known, 1)
+        noted = small.get(oid) if small is not None else None
+        if noted and (offset := noted.find(oid)) is not None:
+            yield noted, offset
+        # The others are asked too when it is damaged there.
+        for pack in known:
+            if small is not None and not noted and pack.count <= _SMALL_PACK:
+                return
+            if pack is not noted and (offset := pack.find(oid)) is not None:
+                yield pack, offset
+
+    def _located(self, left: set[ObjectId]) -> Iterator[tuple[Pack, list[tuple[int, ObjectId]]]]:
+        """Pack by pack, offset and id of those that it holds of these objects, which the caller takes out meanwhile."""
+        known = self._known()
+        small = self._small_packs(known, len(left))
+        for pack in known:
+            if small is None or pack.count > _SMALL_PACK:
+                yield pack, pack.find_many(left)
+        wanted: dict[Pack, list[ObjectId]] = {}
+        for oid in left if small else ():
+            if small and (noted := small.get(oid)):
+                wanted.setdefault(noted, []).append(oid)
+        for pack in known:
+            if pack in wanted:
+                yield pack, pack.find_many(wanted[pack])
+
+    def _small_packs(self, known: tuple[Pack, ...], objects: int) -> Mapping[ObjectId, Pack] | None:
+        """Which of the small packs has an object; None while noting that costs more than searches in each of them.
+
+        `objects`: that will be looked for now.
+        """
+        noted = self._small
+        if noted[0] is not known:
+            # Where packs only came since, those before need not be noted again.
+            before, ids = noted if set(noted[0]) <= set(known) else ((), {})
+            small = [pack for pack in known if pack.count <= _SMALL_PACK and pack not in before]
+            self._searches += objects * len(small)
+            if self._searches * _NOTED < sum(pack.count for pack in small):
+                return None
+            noted = self._small = known, {**{oid: pack for pack in small for oid in pack.ids()}, **ids}
+        return noted[1]
+
     def _ask(
         self, oid: ObjectId, of_pack: Callable[[Pack, int], int], of_loose: Callable[[tuple[bytes, bytes]], int]
     ) -> int:
@@ -235,9 +278,8 @@ class ObjectStore:
             if attempt:
                 self.refresh()
             try:
-                for pack in self._known():
-                    if (offset := pack.find(oid)) is not None:
-                        return of_pack(pack, offset)
+                for pack, offset in self._places(oid):
+                    return of_pack(pack, offset)
                 if (content := self._read_loose(oid)) is not None:
                     return of_loose(content)
             except FileNotFoundError:

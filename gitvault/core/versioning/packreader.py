@@ -47,8 +47,8 @@ _MAX_WORK = 16 << 30
 _JOINED = 1 << 16
 # Deflated bytes that are looked at at a time when a stream is longer than a sound one.
 _PIECE = 1 << 20
-# No deflate stream grows by more.
-_MAX_INFLATION = 1032
+MAX_INFLATION = 1032
+"""No deflate stream grows by more."""
 _serials = itertools.count()
 # An index up to this size is read, not mapped: a mapping costs a file descriptor for as long as it lives.
 _READ_INDEX = 4 << 20
@@ -294,7 +294,7 @@ class Pack:
             at += 1
             if at >= end or shift > 60:
                 raise self._damaged(f"object at {offset}: malformed header")
-        if size > MAX_OBJECT or size > (end - at) * _MAX_INFLATION:
+        if size > MAX_OBJECT or size > (end - at) * MAX_INFLATION:
             raise self._damaged(f"object at {offset}: claims {size} bytes, which its pack cannot hold")
         return code, size, at
 

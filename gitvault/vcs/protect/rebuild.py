@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from gitvault.core.backup_engine.restore import restore_snapshot
-from gitvault.core.backup_engine.writer import FolderWriter, Job, Selection
+from gitvault.core.backup_engine.writer import FolderWriter, Job, Selection, clean
 from gitvault.core.interfaces import Progress, StorageManager
 from gitvault.core.models import ObjectId, Problem, RestoreReport
 from gitvault.core.utils.files import full_disk_named
@@ -66,8 +66,8 @@ def restore(
     if not view.attached and not view.carried:
         return run(paths=paths)
     started = time.perf_counter()
-    wanted, excluded = tuple(map(_clean, paths)), tuple(map(_clean, excluded))
-    selection = Selection(wanted if b"" not in wanted else (), excluded)
+    wanted, excluded = tuple(map(clean, paths)), tuple(excluded)
+    selection = Selection.of(wanted, excluded)
     stored = {entry.path for entry in view.history.entries(view.snapshot, recursive=True, damaged=lambda _: None)}
     files = {path: based for path, based in view.based.items() if path not in stored and selection.covers(path)}
     inside = [path for path in wanted if not path or path in stored]
@@ -91,10 +91,6 @@ def restore(
         time.perf_counter() - started,
         tuple(problems),
     )
-
-
-def _clean(path: bytes) -> bytes:
-    return b"/".join(part for part in path.split(b"/") if part not in (b"", b"."))
 
 
 def _check_free(target: Path, wanted: Iterable[bytes]) -> None:
