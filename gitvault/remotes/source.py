@@ -10,17 +10,17 @@ import threading
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from operator import itemgetter
-from pathlib import Path
 
 from gitvault.core.models import ChunkId, ObjectId, Pointer
 from gitvault.core.storage import manifests
-from gitvault.core.storage.packs import Chunk, Frame, read_table
+from gitvault.core.storage.packs import Chunk, Frame
 from gitvault.core.versioning.packfile import NewPack, publish
 from gitvault.errors import CorruptionError, GitVaultError, NotFoundError, RemoteError
-from gitvault.remotes.fetch import store_part
+from gitvault.remotes.fetch import NewChunks, StoredPack, store_part
+from gitvault.remotes.fetcher import Fetcher
 from gitvault.remotes.index import Index, Part, Row, chunk_id
 from gitvault.remotes.remote import GIT, THREADS, Remote
 from gitvault.vault import Vault
@@ -36,6 +36,8 @@ _DEEPEST = 64
 _DENSE = 2
 # Bytes of files from which on all packs of a sealed remote come whole: a part of one costs as much.
 _MANY = 64 << 20
+# From here on a process fetches beside this one: to start it takes 0.3 s of processor.
+_MANY_MORE = 512 << 20
 # Bytes of files, and files, that are brought while those before are restored: at first few, so that it begins soon.
 _FIRST_ROUND = 32 << 20
 _ROUND = 256 << 20
@@ -62,6 +64,7 @@ class Source:
         # Whether packs come whole whatever is wanted of them.
         self._whole = False
         self._problem: RemoteError | None = None
+        self._fetcher: Fetcher | None = None
 
     def fetch_objects(self, prefix: str) -> bool:
         """Bring the packs with the git objects whose ids begin so; whether there is one."""
@@ -108,15 +111,20 @@ class Source:
     def ahead(self, pointers: Sequence[Pointer]) -> Iterator[None]:
         """Meanwhile bring these files, in this order; who asks for one waits for it."""
         self._coming = {pointer.oid for pointer in pointers}
-        self._whole = self._remote.is_sealed and sum(pointer.size for pointer in pointers) >= _MANY
-        with ThreadPoolExecutor(1, "remote-ahead") as pool:
-            pool.submit(self._ahead, pointers)
+        size = sum(pointer.size for pointer in pointers)
+        self._whole = self._remote.is_sealed and size >= _MANY
+        with ExitStack() as held:
+            fetcher = None
+            if self._whole and size >= _MANY_MORE and self._remote.again:
+                fetcher = held.enter_context(closing(Fetcher(self._vault, self._remote)))
+            pool = held.enter_context(ThreadPoolExecutor(1, "remote-ahead"))
+            pool.submit(self._ahead, pointers, fetcher)
             try:
                 yield
             finally:
                 self._ended = True
 
-    def _ahead(self, pointers: Sequence[Pointer]) -> None:
+    def _ahead(self, pointers: Sequence[Pointer], fetcher: Fetcher | None) -> None:
         try:
             for some in _rounds(pointers):
                 # Whoever asks for what did not come is told why.
@@ -124,12 +132,15 @@ class Source:
                     if not self._ended:
                         self.fetch_files(some)
                         self._came.update(pointer.oid for pointer in some)
+                # The first few come while it starts.
+                self._fetcher = fetcher
                 with self._arrived:
                     self._coming.difference_update(pointer.oid for pointer in some)
                     self._arrived.notify_all()
         except RemoteError as error:
             self._problem = error
         finally:
+            self._fetcher = None
             with self._arrived:
                 self._coming.clear()
                 self._arrived.notify_all()
@@ -179,31 +190,36 @@ class Source:
         """
         disk, folder = self._vault.disk, self._vault.path / "chunks"
         disk.make_folder(folder / "tmp")
-        ready: dict[str, Path] = {}
+        ready: dict[str, NewChunks] = {}
         own: set[ChunkId] = set()
         bases: set[ChunkId] = set()
         tried: set[Part] = set()
         lacking: _Frames = {}
-        work = partial(store_part, self._vault)
         try:
             while wanted := [part for part in wanted if part not in tried]:
                 tried.update(wanted)
-                for part, path in self._remote.fetch(wanted, work, lambda part, error: None):
-                    assert isinstance(path, Path)
-                    ready[part.name] = path
-                    table = read_table(path)
-                    own.update(chunk.id for chunk in table.chunks)
-                    bases.update(base for frame in table.frames for base in frame.bases)
+                for part, pack in self._fetched(wanted):
+                    assert isinstance(pack, NewChunks)
+                    ready[part.name] = pack
+                    own.update(chunk.id for chunk in pack.table.chunks)
+                    bases.update(base for frame in pack.table.frames for base in frame.bases)
                 lacking = self._frames(bases - own, {}, own)
                 wanted = self._dense(lacking)
             self._copy(lacking)
-            for name, path in ready.items():
-                disk.rename(path, folder / path.name.removesuffix(".new"))
+            for name, pack in ready.items():
+                disk.rename(pack.path, folder / pack.name)
+                self._vault.store.came(pack.name, pack.table)
                 self._brought.add(name)
         finally:
-            for name, path in ready.items():
+            for name, pack in ready.items():
                 if name not in self._brought:
-                    disk.unlink(path)
+                    disk.unlink(pack.path)
+
+    def _fetched(self, wanted: Iterable[Part]) -> Iterator[tuple[Part, StoredPack]]:
+        """Those that can be had, stored."""
+        if self._fetcher and not self._fetcher.ended:
+            return self._fetcher.fetch(wanted, lambda part, error: None)
+        return self._remote.fetch(wanted, partial(store_part, self._vault), lambda part, error: None)
 
     def _frames(self, chunks: Collection[ChunkId], hints: Mapping[str, Row], here: Collection[ChunkId] = ()) -> _Frames:
         """Where the chunks lie that are not here, and all that these are coded against. `here`: more that are."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import pickle
 import random
 import sqlite3
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ from gitvault.errors import (
     RemoteRefused,
     RemoteUnreachable,
     StorageFullError,
+    ToolFailed,
     ToolMissing,
     UnsupportedFormatVersion,
 )
@@ -434,3 +436,9 @@ def test_pieces_of_an_index_that_are_none_know_nothing(piece: bytes) -> None:
     run = Run(1, names[0], (("0" * 40, names[1]),))
     assert Index([run], objects.__getitem__).find(["0" * 40]) == {}
     assert Index([run], objects.__getitem__).packs_of("0" * 40) == []
+
+
+def test_an_error_is_the_same_where_another_process_says_it() -> None:
+    for error in (ChecksumMismatch("pack", "aa", "bb"), ToolFailed("git fsck", 3, "fatal: no"), NotFoundError("x")):
+        again = pickle.loads(pickle.dumps(error))
+        assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
