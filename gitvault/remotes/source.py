@@ -11,7 +11,9 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
+from itertools import chain, pairwise
 from operator import itemgetter
 
 from gitvault.core.models import ChunkId, ObjectId, Pointer
@@ -45,6 +47,20 @@ _ROUND_FILES = 1000
 
 _Key = tuple[str, int]
 _Frames = dict[_Key, tuple[Row, list[Chunk]]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What to bring for some files."""
+
+    single: list[ChunkId]
+    """Files of one chunk."""
+    manifests: Mapping[str, tuple[ChunkId, ...]]
+    """Of the others, of which chunks the manifest consists."""
+    hints: Mapping[str, Row]
+
+    def parts(self) -> list[ChunkId]:
+        return [part for each in self.manifests.values() for part in each]
 
 
 class Source:
@@ -92,20 +108,31 @@ class Source:
     def fetch_files(self, pointers: Collection[Pointer]) -> None:
         """The same for many."""
         with self._lock:
-            store = self._vault.store
-            rows = self._index.find([pointer.oid for pointer in pointers if not store.has(pointer)])
-            parts = {oid: row.manifest() for oid, row in rows.items() if row.kind == "m"}
-            hints = {one: hint for row in rows.values() if row.kind == "m" for one, hint in row.hints().items()}
-            self._bring([part for each in parts.values() for part in each], hints)
-            wanted = [chunk_id(oid) for oid, row in rows.items() if row.kind == "c"]
-            for oid, each in parts.items():
-                wanted += [chunk for chunk, _ in manifests.decode(b"".join(map(store.retrieve_chunk, each)), oid)]
-            self._bring(wanted, hints)
-            target = store.target()
-            for oid, each in parts.items():
-                if not store.has_manifest(oid):
-                    target.add_manifest(oid, each)
-            target.flush()
+            plan = self._planned(pointers)
+            self._bring(plan.parts(), plan.hints)
+            self._gather(plan, self._planned([]))
+
+    def _planned(self, pointers: Collection[Pointer]) -> _Plan:
+        rows = self._index.find([pointer.oid for pointer in pointers])
+        hints = {one: hint for row in rows.values() if row.kind == "m" for one, hint in row.hints().items()}
+        return _Plan(
+            [chunk_id(oid) for oid, row in rows.items() if row.kind == "c"],
+            {oid: row.manifest() for oid, row in rows.items() if row.kind == "m"},
+            hints,
+        )
+
+    def _gather(self, plan: _Plan, following: _Plan) -> None:
+        """Bring files whose manifests are here, and the manifests of those that follow."""
+        store = self._vault.store
+        wanted = plan.single + following.parts()
+        for oid, each in plan.manifests.items():
+            wanted += [chunk for chunk, _ in manifests.decode(b"".join(map(store.retrieve_chunk, each)), oid)]
+        self._bring(wanted, {**plan.hints, **following.hints})
+        target = store.target()
+        for oid, each in plan.manifests.items():
+            if not store.has_manifest(oid):
+                target.add_manifest(oid, each)
+        target.flush()
 
     @contextmanager
     def ahead(self, pointers: Sequence[Pointer]) -> Iterator[None]:
@@ -126,11 +153,13 @@ class Source:
 
     def _ahead(self, pointers: Sequence[Pointer], fetcher: Fetcher | None) -> None:
         try:
-            for some in _rounds(pointers):
+            plan: _Plan | None = None
+            for some, next_ones in pairwise(chain(_rounds(pointers), [[]])):
+                known, plan = plan, None
                 # Whoever asks for what did not come is told why.
                 with suppress(CorruptionError, NotFoundError, OSError, ValueError, IndexError):
                     if not self._ended:
-                        self.fetch_files(some)
+                        plan = self._fetch_round(known, some, next_ones)
                         self._came.update(pointer.oid for pointer in some)
                 # The first few come while it starts.
                 self._fetcher = fetcher
@@ -144,6 +173,19 @@ class Source:
             with self._arrived:
                 self._coming.clear()
                 self._arrived.notify_all()
+
+    def _fetch_round(self, plan: _Plan | None, some: Collection[Pointer], next_ones: Collection[Pointer]) -> _Plan:
+        """Bring some files, and of the next ones the manifests: by themselves these are few, and waited for.
+
+        `plan`: of `some`, whose manifests are here; None: they are not. The plan of the next ones.
+        """
+        with self._lock:
+            if plan is None:
+                plan = self._planned(some)
+                self._bring(plan.parts(), plan.hints)
+            following = self._planned(next_ones)
+            self._gather(plan, following)
+            return following
 
     def _publish(self, parts: Collection[Part]) -> bool:
         wanted = [part for part in parts if part.name not in self._brought]
