@@ -1,5 +1,5 @@
-"""A process that fetches packs and stores them: what opens sealed ones keeps the interpreter of its process to itself,
-and the one that restores needs its own for what came.
+"""A process that fetches packs into the vault of a restore: what opens sealed ones keeps the interpreter of its process
+to itself, and the one that restores needs its own for what came.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from functools import partial
 from itertools import count
 from typing import IO, Any
 
+from gitvault.core.utils.files import UncachedFleetingDisk
 from gitvault.core.utils.process import keep_memory, start_python
 from gitvault.errors import GitVaultError
 from gitvault.remotes.fetch import StoredPack, store_part
@@ -29,7 +30,7 @@ class Fetcher:
     """The process, from here."""
 
     def __init__(self, vault: Vault, remote: Remote) -> None:
-        """`remote`: one that can be opened `again`."""
+        """`vault`: one that does not outlive the restore. `remote`: one that can be opened `again`."""
         self._remote = remote
         self._requests: Counter[str] = Counter()
         self._numbers = count()
@@ -41,7 +42,7 @@ class Fetcher:
         self._listener = threading.Thread(target=self._listen, name="remote-fetcher", daemon=True)
         self._listener.start()
         # Not as arguments, which everybody can see.
-        self._write((remote.again, vault.path, vault.disk))
+        self._write((remote.again, vault.path))
 
     def fetch(
         self, parts: Iterable[Part], failed: Callable[[Part, GitVaultError], None]
@@ -115,11 +116,11 @@ def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
     """The process's life: what to open, then parts, and what became of each."""
     if (settings := _receive(requests)) is None:
         return
-    again, folder, disk = settings
+    again, folder = settings
     lock = threading.Lock()
     with (
         contextlib.closing(open_remote(*again)) as remote,
-        Vault(folder, disk=disk) as vault,
+        Vault(folder, disk=UncachedFleetingDisk()) as vault,
         ThreadPoolExecutor(remote.at_once, "remote-get") as pool,
     ):
 
