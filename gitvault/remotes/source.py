@@ -141,17 +141,16 @@ class Source:
         size = sum(pointer.size for pointer in pointers)
         self._whole = self._remote.is_sealed and size >= _MANY
         with ExitStack() as held:
-            fetcher = None
             if self._whole and size >= _MANY_MORE and self._remote.again:
-                fetcher = held.enter_context(closing(Fetcher(self._vault, self._remote)))
+                self._fetcher = held.enter_context(closing(Fetcher(self._vault, self._remote)))
             pool = held.enter_context(ThreadPoolExecutor(1, "remote-ahead"))
-            pool.submit(self._ahead, pointers, fetcher)
+            pool.submit(self._ahead, pointers)
             try:
                 yield
             finally:
                 self._ended = True
 
-    def _ahead(self, pointers: Sequence[Pointer], fetcher: Fetcher | None) -> None:
+    def _ahead(self, pointers: Sequence[Pointer]) -> None:
         try:
             plan: _Plan | None = None
             for some, next_ones in pairwise(chain(_rounds(pointers), [[]])):
@@ -161,15 +160,12 @@ class Source:
                     if not self._ended:
                         plan = self._fetch_round(known, some, next_ones)
                         self._came.update(pointer.oid for pointer in some)
-                # The first few come while it starts.
-                self._fetcher = fetcher
                 with self._arrived:
                     self._coming.difference_update(pointer.oid for pointer in some)
                     self._arrived.notify_all()
         except RemoteError as error:
             self._problem = error
         finally:
-            self._fetcher = None
             with self._arrived:
                 self._coming.clear()
                 self._arrived.notify_all()

@@ -127,7 +127,7 @@ def test_a_sealed_pack_is_opened_once_whatever_is_wanted_of_it(
 
 @pytest.fixture
 def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """A sealed remote that another process may ask, too, and does from the second of several rounds on."""
+    """A sealed remote that another process may ask, too, and of which files come in several rounds."""
     monkeypatch.setattr("gitvault.remotes.push._PART_SIZE", 60_000)
     for name in ("_MANY", "_MANY_MORE", "_ROUND"):
         monkeypatch.setattr(source, name, 100_000)
