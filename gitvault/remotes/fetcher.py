@@ -146,5 +146,6 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Before there are threads.
     keep_memory()
-    with contextlib.suppress(BrokenPipeError):
+    # Where the remote cannot be opened, the parent goes on by itself and says why.
+    with contextlib.suppress(OSError, GitVaultError):
         fetcher.serve(sys.stdin.buffer, sys.stdout.buffer)

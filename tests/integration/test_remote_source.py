@@ -184,6 +184,18 @@ def test_a_process_beside_this_one_that_somebody_ends_is_done_without(
     assert differences(folder, tmp_path / "out") == {}
 
 
+def test_a_key_that_is_taken_away_meanwhile_stops_nothing(
+    vault: Vault, tmp_path: Path, apart: Settings, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with open_remote(apart, {}) as remote:
+        folder = saved(vault, remote.place, tmp_path, times=1)
+    with open_remote(apart, {}) as remote:
+        Path(apart.identity).unlink()
+        assert not partial.restore(remote, "", "work", str(tmp_path / "out"), progress=quiet).problems
+    assert differences(folder, tmp_path / "out") == {}
+    assert capfd.readouterr().err == ""
+
+
 def test_a_remote_that_may_be_asked_so_fast_only_has_one_who_asks(apart: Settings) -> None:
     with open_remote(apart, {}) as remote, open_remote(replace(apart, rate=1000), {}) as slow:
         assert remote.again
