@@ -15,7 +15,7 @@ import hashlib
 import json
 import re
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from itertools import chain, islice
@@ -394,7 +394,7 @@ def in_order(
     submit: Callable[[Part], Future[_T]],
     at_once: int,
     failed: Callable[[Part, GitVaultError], None],
-) -> Iterator[tuple[Part, _T]]:
+) -> Generator[tuple[Part, _T], None, None]:
     """What becomes of parts that are submitted, so many at once, in order. `failed`: see `Remote.fetch`."""
     waiting: deque[tuple[Part, Future[_T]]] = deque()
     queue = iter(parts)

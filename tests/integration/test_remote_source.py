@@ -18,7 +18,9 @@ from gitvault.core.storage.packs import read_table
 from gitvault.core.utils.process import start_python
 from gitvault.errors import RemoteUnreachable
 from gitvault.remotes import partial, source
+from gitvault.remotes.fetch import NewChunks, StoredPack, store_part
 from gitvault.remotes.fetcher import Fetcher
+from gitvault.remotes.index import Part
 from gitvault.remotes.opening import open_remote
 from gitvault.remotes.places import Place
 from gitvault.remotes.remote import CHUNKS, Remote
@@ -123,6 +125,19 @@ def test_a_sealed_pack_is_opened_once_whatever_is_wanted_of_it(
     assert restored(place, tmp_path / "out") == []
     assert differences(folder, tmp_path / "out") == {}
     assert {name: count for name, count in names.items() if count > 1} == {}
+
+
+def test_a_pack_that_came_says_what_is_in_it(vault: Vault, tmp_path: Path) -> None:
+    place = Counted(tmp_path / "place")
+    saved(vault, place, tmp_path, times=1)
+    vault.disk.make_folder(vault.path / "chunks/tmp")
+    for stored in list(place.names(CHUNKS)):
+        made: StoredPack = store_part(vault, Part(stored.name, stored.size), place.get(stored.name))
+        assert isinstance(made, NewChunks)
+        assert made.table == read_table(made.path)
+        # Under its name, as a pack of this vault, it is sound.
+        made.path.rename(vault.path / "chunks" / made.name)
+        assert read_table(vault.path / "chunks" / made.name, strict=True) == made.table
 
 
 @pytest.fixture
