@@ -37,6 +37,14 @@ class GitVaultError(Exception):
 
     exit_code = 128
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """As it is, from one process to another: kinds are made of other arguments than they keep."""
+        return _as_it_is, (type(self), self.args), self.__dict__
+
+
+def _as_it_is(kind: type[GitVaultError], arguments: tuple[object, ...]) -> GitVaultError:
+    return kind.__new__(kind, *arguments)
+
 
 class ConfigError(GitVaultError):
     """A setting has an unknown name or a value it cannot have."""

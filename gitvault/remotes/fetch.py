@@ -12,7 +12,7 @@ from gitvault import config
 from gitvault.core.backup_engine.copy import project_of
 from gitvault.core.interfaces import Progress
 from gitvault.core.models import ChunkId, CopyReport, NotCopied, ObjectId, Pointer
-from gitvault.core.storage.packs import format_table, read_table, table_hash
+from gitvault.core.storage.packs import Table, format_table, read_table, table_hash
 from gitvault.core.utils.names import from_ref_component, ref_component
 from gitvault.core.versioning.history import HEADS, META, GitHistory
 from gitvault.core.versioning.packfile import NewPack, publish
@@ -196,9 +196,8 @@ class _Fetch:
             if isinstance(ready, NewPack):
                 publish(ready, vault.path / "objects" / "pack", vault.disk)
             else:
-                name = ready.name.removesuffix(".new")
-                vault.disk.rename(ready, vault.path / "chunks" / name)
-                packs[name] = part
+                vault.disk.rename(ready.path, vault.path / "chunks" / ready.name)
+                packs[ready.name] = part
             done += part.size
             self._progress("fetching", done, total)
         vault.disk.sync_folder(vault.path / "objects" / "pack")
@@ -272,7 +271,19 @@ def _id(vault: Vault, remote: Remote, told: settings.Settings) -> str:
     return there
 
 
-def store_part(vault: Vault, part: Part, content: bytes) -> NewPack | Path:
+@dataclass(frozen=True, slots=True)
+class NewChunks:
+    """A pack of the chunk store, synced, under a temporary name."""
+
+    name: str
+    path: Path
+    table: Table
+
+
+StoredPack = NewPack | NewChunks
+
+
+def store_part(vault: Vault, part: Part, content: bytes) -> StoredPack:
     """Write a part below a temporary name, synced and indexed, ready to be published. Raises CorruptionError."""
     if part.name.startswith(GIT):
         pack = vault.path / "tmp" / f"{secrets.token_hex(8)}.pack"
@@ -289,10 +300,8 @@ def store_part(vault: Vault, part: Part, content: bytes) -> NewPack | Path:
     with vault.disk.create(temporary) as file:
         file.write(content)
         file.sync()
-    name = f"{table_hash(format_table(read_table(temporary)))}.zpk"
-    ready = temporary.with_name(f"{name}.new")
-    vault.disk.rename(temporary, ready)
-    return ready
+    table = read_table(temporary)
+    return NewChunks(f"{table_hash(format_table(table))}.zpk", temporary, table)
 
 
 def _lacking(vault: Vault, index: Index, seen: Collection[str]) -> dict[str, Part]:

@@ -15,7 +15,7 @@ import hashlib
 import json
 import re
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from itertools import chain, islice
@@ -40,6 +40,7 @@ from gitvault.remotes.places import Place, Stored
 from gitvault.remotes.records import Record
 from gitvault.remotes.sealed import Sealed, is_sealed
 from gitvault.remotes.sealed.objects import named_hash
+from gitvault.remotes.settings import Settings
 
 MARKER = "vault"
 GIT = "git/"
@@ -76,11 +77,14 @@ class Remote:
         disk: Disk | None = None,
         learned: Mapping[str, str | tuple[str, ...]] | None = None,
         hasty: bool = False,
+        again: tuple[Settings, Mapping[str, str]] | None = None,
     ) -> None:
         """`shown`: what errors call it. `learned`: settings with which it can be opened again. `hasty`: ask several
-        things at once, where answers take long and a list of what is not there is an empty one.
+        things at once, where answers take long and a list of what is not there is an empty one. `again`: what opens it
+        in another process (`open_remote`), where one may ask beside this one.
         """
         self.learned = learned or {}
+        self.again = again
         self.place = place
         self.shown = shown
         self.is_sealed = isinstance(place, Sealed)
@@ -94,8 +98,9 @@ class Remote:
         self.hidden: Sequence[str] = ()
         """What of the lines of history that were asked for no newest record leads to."""
         # What is sealed takes its memory three times: a restore of 430 MB took 384 MB with eight, 246 with four.
-        self._at_once = THREADS // 2 if self.is_sealed else THREADS
-        self.transfers = BoundedSemaphore(self._at_once)
+        self.at_once = THREADS // 2 if self.is_sealed else THREADS
+        """Transfers at once."""
+        self.transfers = BoundedSemaphore(self.at_once)
         """Held while a pack or a part of one is fetched."""
         self._cache = cache
         self._memory: dict[str, bytes] = {}
@@ -357,25 +362,8 @@ class Remote:
             with self.transfers:
                 return use(part, self.get(part.name))
 
-        with ThreadPoolExecutor(self._at_once, "remote-get") as pool:
-            waiting: deque[tuple[Part, Future[_T]]] = deque()
-            queue = iter(parts)
-            try:
-                while True:
-                    free = self._at_once - len(waiting)
-                    waiting.extend((part, pool.submit(work, part)) for part in islice(queue, free))
-                    if not waiting:
-                        return
-                    part, future = waiting.popleft()
-                    try:
-                        made = future.result()
-                    except (CorruptionError, NotFoundError) as error:
-                        failed(part, error)
-                    else:
-                        yield part, made
-            finally:
-                for _, future in waiting:
-                    future.cancel()
+        with ThreadPoolExecutor(self.at_once, "remote-get") as pool:
+            yield from in_order(parts, lambda part: pool.submit(work, part), self.at_once, failed)
 
     def demand(self, known: Collection[Record]) -> tuple[str, ...]:
         """What was skipped, and why. Raises RemoteSealed where no record could be read for want of a key."""
@@ -399,6 +387,33 @@ class Remote:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def in_order(
+    parts: Iterable[Part],
+    submit: Callable[[Part], Future[_T]],
+    at_once: int,
+    failed: Callable[[Part, GitVaultError], None],
+) -> Generator[tuple[Part, _T], None, None]:
+    """What becomes of parts that are submitted, so many at once, in order. `failed`: see `Remote.fetch`."""
+    waiting: deque[tuple[Part, Future[_T]]] = deque()
+    queue = iter(parts)
+    try:
+        while True:
+            free = at_once - len(waiting)
+            waiting.extend((part, submit(part)) for part in islice(queue, free))
+            if not waiting:
+                return
+            part, future = waiting.popleft()
+            try:
+                made = future.result()
+            except (CorruptionError, NotFoundError) as error:
+                failed(part, error)
+            else:
+                yield part, made
+    finally:
+        for _, future in waiting:
+            future.cancel()
 
 
 def name_of(folder: str, content: bytes, ending: str) -> str:

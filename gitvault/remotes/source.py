@@ -10,18 +10,20 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
+from itertools import chain, pairwise
 from operator import itemgetter
-from pathlib import Path
 
 from gitvault.core.models import ChunkId, ObjectId, Pointer
 from gitvault.core.storage import manifests
-from gitvault.core.storage.packs import Chunk, Frame, read_table
+from gitvault.core.storage.packs import Chunk, Frame
 from gitvault.core.versioning.arrivals import Arrivals
 from gitvault.core.versioning.packfile import NewPack, publish
 from gitvault.errors import ContentMissing, CorruptionError, GitVaultError, NotFoundError, RemoteError
-from gitvault.remotes.fetch import store_part
+from gitvault.remotes.fetch import NewChunks, StoredPack, store_part
+from gitvault.remotes.fetcher import Fetcher
 from gitvault.remotes.index import Index, Part, Row, chunk_id
 from gitvault.remotes.remote import GIT, THREADS, Remote
 from gitvault.vault import Vault
@@ -37,6 +39,8 @@ _DEEPEST = 64
 _DENSE = 2
 # Bytes of files from which on all packs of a sealed remote come whole: a part of one costs as much.
 _MANY = 64 << 20
+# From here on a process fetches beside this one: to start it takes 0.3 s of processor.
+_MANY_MORE = 512 << 20
 # Bytes of files, and files, that are brought while those before are restored: at first few, so that it begins soon.
 _FIRST_ROUND = 32 << 20
 _ROUND = 256 << 20
@@ -46,6 +50,20 @@ _ROUND_FILES = 1000
 _Folders = Mapping[bytes, Sequence[ObjectId]]
 _Key = tuple[str, int]
 _Frames = dict[_Key, tuple[Row, list[Chunk]]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What to bring for some files."""
+
+    single: list[ChunkId]
+    """Files of one chunk."""
+    manifests: Mapping[str, tuple[ChunkId, ...]]
+    """Of the others, of which chunks the manifest consists."""
+    hints: Mapping[str, Row]
+
+    def parts(self) -> list[ChunkId]:
+        return [part for each in self.manifests.values() for part in each]
 
 
 class Source:
@@ -67,6 +85,7 @@ class Source:
         # Whether packs come whole whatever is wanted of them.
         self._whole = False
         self._problem: RemoteError | None = None
+        self._fetcher: Fetcher | None = None
 
     def fetch_objects(self, prefix: str) -> bool:
         """Bring the packs with the git objects whose ids begin so; whether there is one."""
@@ -117,20 +136,31 @@ class Source:
     def fetch_files(self, pointers: Collection[Pointer]) -> None:
         """The same for many."""
         with self._lock:
-            store = self._vault.store
-            rows = self._index.find([pointer.oid for pointer in pointers if not store.has(pointer)])
-            parts = {oid: row.manifest() for oid, row in rows.items() if row.kind == "m"}
-            hints = {one: hint for row in rows.values() if row.kind == "m" for one, hint in row.hints().items()}
-            self._bring([part for each in parts.values() for part in each], hints)
-            wanted = [chunk_id(oid) for oid, row in rows.items() if row.kind == "c"]
-            for oid, each in parts.items():
-                wanted += [chunk for chunk, _ in manifests.decode(b"".join(map(store.retrieve_chunk, each)), oid)]
-            self._bring(wanted, hints)
-            target = store.target()
-            for oid, each in parts.items():
-                if not store.has_manifest(oid):
-                    target.add_manifest(oid, each)
-            target.flush()
+            plan = self._planned(pointers)
+            self._bring(plan.parts(), plan.hints)
+            self._gather(plan, self._planned([]))
+
+    def _planned(self, pointers: Collection[Pointer]) -> _Plan:
+        rows = self._index.find([pointer.oid for pointer in pointers])
+        hints = {one: hint for row in rows.values() if row.kind == "m" for one, hint in row.hints().items()}
+        return _Plan(
+            [chunk_id(oid) for oid, row in rows.items() if row.kind == "c"],
+            {oid: row.manifest() for oid, row in rows.items() if row.kind == "m"},
+            hints,
+        )
+
+    def _gather(self, plan: _Plan, following: _Plan) -> None:
+        """Bring files whose manifests are here, and the manifests of those that follow."""
+        store = self._vault.store
+        wanted = plan.single + following.parts()
+        for oid, each in plan.manifests.items():
+            wanted += [chunk for chunk, _ in manifests.decode(b"".join(map(store.retrieve_chunk, each)), oid)]
+        self._bring(wanted, {**plan.hints, **following.hints})
+        target = store.target()
+        for oid, each in plan.manifests.items():
+            if not store.has_manifest(oid):
+                target.add_manifest(oid, each)
+        target.flush()
 
     @contextmanager
     def ahead(self, folders: _Folders, pointers: Sequence[Pointer]) -> Iterator[None]:
@@ -140,8 +170,12 @@ class Source:
         objects = self._vault.history.objects
         arrivals = objects.arrivals = Arrivals(folders.keys(), sum(map(len, folders.values())))
         self._coming = {pointer.oid for pointer in pointers}
-        self._whole = self._remote.is_sealed and sum(pointer.size for pointer in pointers) >= _MANY
-        with ThreadPoolExecutor(1, "remote-ahead") as pool:
+        size = sum(pointer.size for pointer in pointers)
+        self._whole = self._remote.is_sealed and size >= _MANY
+        with ExitStack() as held:
+            if self._whole and size >= _MANY_MORE and self._remote.again:
+                self._fetcher = held.enter_context(closing(Fetcher(self._vault, self._remote)))
+            pool = held.enter_context(ThreadPoolExecutor(1, "remote-ahead"))
             pool.submit(self._ahead, folders, pointers, arrivals)
             try:
                 yield
@@ -154,11 +188,13 @@ class Source:
             with suppress(CorruptionError, NotFoundError, OSError, ValueError, IndexError):
                 self._fetch_folders(folders, arrivals)
             arrivals.end()
-            for some in _rounds(pointers):
+            plan: _Plan | None = None
+            for some, next_ones in pairwise(chain(_rounds(pointers), [[]])):
+                known, plan = plan, None
                 # Whoever asks for what did not come is told why.
                 with suppress(CorruptionError, NotFoundError, OSError, ValueError, IndexError):
                     if not self._ended:
-                        self.fetch_files(some)
+                        plan = self._fetch_round(known, some, next_ones)
                         self._came.update(pointer.oid for pointer in some)
                 with self._arrived:
                     self._coming.difference_update(pointer.oid for pointer in some)
@@ -171,6 +207,19 @@ class Source:
             with self._arrived:
                 self._coming.clear()
                 self._arrived.notify_all()
+
+    def _fetch_round(self, plan: _Plan | None, some: Collection[Pointer], next_ones: Collection[Pointer]) -> _Plan:
+        """Bring some files, and of the next ones the manifests: by themselves these are few, and waited for.
+
+        `plan`: of `some`, whose manifests are here; None: they are not. The plan of the next ones.
+        """
+        with self._lock:
+            if plan is None:
+                plan = self._planned(some)
+                self._bring(plan.parts(), plan.hints)
+            following = self._planned(next_ones)
+            self._gather(plan, following)
+            return following
 
     def _publish(self, parts: Collection[Part], came: Callable[[Part], bool] = lambda part: True) -> None:
         """Fetch packs of git, but for those that were; `came` is told of each, and says whether to go on.
@@ -225,31 +274,36 @@ class Source:
         """
         disk, folder = self._vault.disk, self._vault.path / "chunks"
         disk.make_folder(folder / "tmp")
-        ready: dict[str, Path] = {}
+        ready: dict[str, NewChunks] = {}
         own: set[ChunkId] = set()
         bases: set[ChunkId] = set()
         tried: set[Part] = set()
         lacking: _Frames = {}
-        work = partial(store_part, self._vault)
         try:
             while wanted := [part for part in wanted if part not in tried]:
                 tried.update(wanted)
-                for part, path in self._remote.fetch(wanted, work, lambda part, error: None):
-                    assert isinstance(path, Path)
-                    ready[part.name] = path
-                    table = read_table(path)
-                    own.update(chunk.id for chunk in table.chunks)
-                    bases.update(base for frame in table.frames for base in frame.bases)
+                for part, pack in self._fetched(wanted):
+                    assert isinstance(pack, NewChunks)
+                    ready[part.name] = pack
+                    own.update(chunk.id for chunk in pack.table.chunks)
+                    bases.update(base for frame in pack.table.frames for base in frame.bases)
                 lacking = self._frames(bases - own, {}, own)
                 wanted = self._dense(lacking)
             self._copy(lacking)
-            for name, path in ready.items():
-                disk.rename(path, folder / path.name.removesuffix(".new"))
+            for name, pack in ready.items():
+                disk.rename(pack.path, folder / pack.name)
+                self._vault.store.came(pack.name, pack.table)
                 self._brought.add(name)
         finally:
-            for name, path in ready.items():
+            for name, pack in ready.items():
                 if name not in self._brought:
-                    disk.unlink(path)
+                    disk.unlink(pack.path)
+
+    def _fetched(self, wanted: Iterable[Part]) -> Iterator[tuple[Part, StoredPack]]:
+        """Those that can be had, stored."""
+        if self._fetcher and not self._fetcher.ended:
+            return self._fetcher.fetch(wanted, lambda part, error: None)
+        return self._remote.fetch(wanted, partial(store_part, self._vault), lambda part, error: None)
 
     def _frames(self, chunks: Collection[ChunkId], hints: Mapping[str, Row], here: Collection[ChunkId] = ()) -> _Frames:
         """Where the chunks lie that are not here, and all that these are coded against. `here`: more that are."""

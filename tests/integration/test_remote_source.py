@@ -7,6 +7,7 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyrage
@@ -16,12 +17,20 @@ from trees import contents, differences, write
 
 from gitvault.core.backup_engine import restore
 from gitvault.core.storage.packs import read_table
+from gitvault.core.utils.process import start_python
 from gitvault.errors import RemoteUnreachable
 from gitvault.remotes import partial, source
+from gitvault.remotes.fetch import NewChunks, StoredPack, store_part
+from gitvault.remotes.fetcher import Fetcher
+from gitvault.remotes.index import Part
+from gitvault.remotes.opening import open_remote
 from gitvault.remotes.places import Place
 from gitvault.remotes.remote import CHUNKS, Remote
 from gitvault.remotes.sealed import Sealed, learn
+from gitvault.remotes.settings import Settings
 from gitvault.vault import Vault
+
+KEY = "6b" * 32
 
 
 @pytest.fixture
@@ -118,6 +127,96 @@ def test_a_sealed_pack_is_opened_once_whatever_is_wanted_of_it(
     assert restored(place, tmp_path / "out") == []
     assert differences(folder, tmp_path / "out") == {}
     assert {name: count for name, count in names.items() if count > 1} == {}
+
+
+def test_a_pack_that_came_says_what_is_in_it(vault: Vault, tmp_path: Path) -> None:
+    place = Counted(tmp_path / "place")
+    saved(vault, place, tmp_path, times=1)
+    vault.disk.make_folder(vault.path / "chunks/tmp")
+    for stored in list(place.names(CHUNKS)):
+        made: StoredPack = store_part(vault, Part(stored.name, stored.size), place.get(stored.name))
+        assert isinstance(made, NewChunks)
+        assert made.table == read_table(made.path)
+        # Under its name, as a pack of this vault, it is sound.
+        made.path.rename(vault.path / "chunks" / made.name)
+        assert read_table(vault.path / "chunks" / made.name, strict=True) == made.table
+
+
+@pytest.fixture
+def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A sealed remote that another process may ask, too, and of which files come in several rounds."""
+    monkeypatch.setattr("gitvault.remotes.push._PART_SIZE", 60_000)
+    for name in ("_MANY", "_MANY_MORE", "_ROUND"):
+        monkeypatch.setattr(source, name, 100_000)
+    identity = pyrage.x25519.Identity.generate()
+    (tmp_path / "key").write_text(f"{identity}\n")
+    (tmp_path / "place").mkdir()
+    recipient = str(identity.to_public())
+    return Settings("off", str(tmp_path / "place"), encrypt=(recipient,), identity=str(tmp_path / "key"), sealing=KEY)
+
+
+def given(told: Settings, target: Path) -> tuple[list[str], Counter[str]]:
+    with open_remote(told, {}) as remote:
+        done = partial.restore(remote, "", "work", str(target), progress=quiet)
+        return [problem.reason for problem in done.problems], remote.place.requests
+
+
+def test_a_process_beside_this_one_asks_for_the_same(
+    vault: Vault, tmp_path: Path, apart: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_remote(apart, {}) as remote:
+        folder = saved(vault, remote.place, tmp_path)
+    started: list[Fetcher] = []
+    monkeypatch.setattr(source, "Fetcher", lambda *args: started.append(Fetcher(*args)) or started[-1])
+    found = given(apart, tmp_path / "beside")
+    [fetcher] = started
+    assert fetcher.ended
+    assert differences(folder, tmp_path / "beside") == {}
+    monkeypatch.setattr(source, "_MANY_MORE", 1 << 40)
+    assert given(apart, tmp_path / "alone") == found, "as many requests and bytes as without it"
+    assert not found[0]
+    assert len(started) == 1
+
+
+def test_what_a_process_beside_this_one_cannot_have_is_told_as_ever(
+    vault: Vault, tmp_path: Path, apart: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_remote(apart, {}) as remote:
+        saved(vault, remote.place, tmp_path, times=1)
+        largest = max(remote.place.names(CHUNKS), key=lambda stored: stored.size)
+        remote.place.delete([largest.name])
+    said, _ = given(apart, tmp_path / "beside")
+    monkeypatch.setattr(source, "_MANY_MORE", 1 << 40)
+    assert said == given(apart, tmp_path / "alone")[0]
+    assert said
+
+
+def test_a_process_beside_this_one_that_somebody_ends_is_done_without(
+    vault: Vault, tmp_path: Path, apart: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_remote(apart, {}) as remote:
+        folder = saved(vault, remote.place, tmp_path)
+    monkeypatch.setattr("gitvault.remotes.fetcher.start_python", lambda module: start_python("gitvault.errors"))
+    assert given(apart, tmp_path / "out")[0] == []
+    assert differences(folder, tmp_path / "out") == {}
+
+
+def test_a_key_that_is_taken_away_meanwhile_stops_nothing(
+    vault: Vault, tmp_path: Path, apart: Settings, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with open_remote(apart, {}) as remote:
+        folder = saved(vault, remote.place, tmp_path, times=1)
+    with open_remote(apart, {}) as remote:
+        Path(apart.identity).unlink()
+        assert not partial.restore(remote, "", "work", str(tmp_path / "out"), progress=quiet).problems
+    assert differences(folder, tmp_path / "out") == {}
+    assert capfd.readouterr().err == ""
+
+
+def test_a_remote_that_may_be_asked_so_fast_only_has_one_who_asks(apart: Settings) -> None:
+    with open_remote(apart, {}) as remote, open_remote(replace(apart, rate=1000), {}) as slow:
+        assert remote.again
+        assert slow.again is None
 
 
 def test_a_pack_whose_bases_are_gone_gives_what_is_whole(vault: Vault, tmp_path: Path) -> None:

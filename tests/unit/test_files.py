@@ -21,7 +21,9 @@ from gitvault.core.utils.files import (
     HAS_DIR_FD,
     DirectWriter,
     Disk,
+    FleetingDisk,
     UncachedFile,
+    UncachedFleetingDisk,
     full_disk_named,
     is_full,
     list_source,
@@ -320,6 +322,22 @@ def test_many_threads_take_and_return_buffers(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(work, range(8)))
+
+
+@pytest.mark.parametrize("kind", [FleetingDisk, UncachedFleetingDisk])
+def test_what_does_not_outlive_the_process_is_read_after_a_sync_that_waits_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Disk]
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda fd: pytest.fail("waited for the medium"))
+    disk = kind()
+    with disk.create(tmp_path / "pack") as file:
+        file.write(NOISE)
+        file.sync()
+        assert (tmp_path / "pack").read_bytes() == NOISE
+    disk.sync_file(tmp_path / "pack")
+    disk.sync_folder(tmp_path)
+    with pytest.raises(FileExistsError):
+        disk.create(tmp_path / "pack")
 
 
 def test_an_uncached_file_never_takes_a_name_that_is_there(tmp_path: Path) -> None:

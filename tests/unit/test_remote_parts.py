@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import pickle
 import random
 import sqlite3
+from concurrent.futures import Future
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -26,6 +29,7 @@ from gitvault.errors import (
     RemoteRefused,
     RemoteUnreachable,
     StorageFullError,
+    ToolFailed,
     ToolMissing,
     UnsupportedFormatVersion,
 )
@@ -39,7 +43,7 @@ from gitvault.remotes.places.history import History
 from gitvault.remotes.places.patient import Patient
 from gitvault.remotes.places.sftp import Sftp
 from gitvault.remotes.records import Record
-from gitvault.remotes.remote import MARKER, VERSION, Remote, name_of
+from gitvault.remotes.remote import MARKER, VERSION, Remote, in_order, name_of
 from gitvault.vault import Vault
 
 ID = "ab" * 16
@@ -434,3 +438,30 @@ def test_pieces_of_an_index_that_are_none_know_nothing(piece: bytes) -> None:
     run = Run(1, names[0], (("0" * 40, names[1]),))
     assert Index([run], objects.__getitem__).find(["0" * 40]) == {}
     assert Index([run], objects.__getitem__).packs_of("0" * 40) == []
+
+
+def test_an_error_is_the_same_where_another_process_says_it() -> None:
+    for error in (ChecksumMismatch("pack", "aa", "bb"), ToolFailed("git fsck", 3, "fatal: no"), NotFoundError("x")):
+        again = pickle.loads(pickle.dumps(error))
+        assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
+
+
+def test_parts_come_in_order_so_many_at_once_and_what_cannot_be_had_is_told() -> None:
+    parts = [Part(str(number), 1) for number in range(9)]
+    futures: dict[str, Future[str]] = {}
+    lacking: list[str] = []
+
+    def submit(part: Part) -> Future[str]:
+        futures[part.name] = future = Future()
+        if part.name == "2":
+            future.set_exception(NotFoundError("gone"))
+        elif part.name < "5":
+            future.set_result(part.name * 2)
+        return future
+
+    coming = in_order(parts, submit, 3, lambda part, error: lacking.append(f"{part.name} {error}"))
+    assert [made for _, made in islice(coming, 4)] == ["00", "11", "33", "44"]
+    assert lacking == ["2 gone"]
+    assert list(futures) == ["0", "1", "2", "3", "4", "5", "6"]
+    coming.close()
+    assert futures["5"].cancelled()

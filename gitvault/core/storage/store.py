@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gitvault.core.models import StorageSize, VerifyReport
     from gitvault.core.storage import repack, sweep
     from gitvault.core.storage.census import Census
+    from gitvault.core.storage.packs import Table
     from gitvault.core.storage.salvage import Help, Said
     from gitvault.core.storage.transfer import Content, PackFolder, Target, Transfer
 
@@ -363,6 +364,10 @@ class ChunkStore:
     def known(self, chunks: Collection[ChunkId]) -> Collection[ChunkId]:
         """Those of the chunks that are in a pack."""
         return self._index.find(chunks)
+
+    def came(self, name: str, table: Table) -> None:
+        """A pack that is in the folder now, and what it holds: it need not be read for that."""
+        self._index.add(name, table)
 
     def has_manifest(self, oid: str) -> bool:
         """Whether some manifest of the file is in a pack, complete or not."""

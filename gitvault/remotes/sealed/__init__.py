@@ -73,6 +73,7 @@ class Sealed:
         self._disk = disk or Disk()
         self._opened: OrderedDict[str, bytes] = OrderedDict()
         self._lock = threading.Lock()
+        self._opening = threading.Lock()
         self._sharing = threading.RLock()
         self._shared = False
 
@@ -168,7 +169,9 @@ class Sealed:
         for _ in range(_TRIES):
             sealed = self._place.get(hidden, 0, _LARGEST)
             try:
-                return unseal(name, sealed, self._key, self._identities)
+                # One after the other: each takes four times its size meanwhile, and the library keeps the interpreter.
+                with self._opening:
+                    return unseal(name, sealed, self._key, self._identities)
             except CorruptionError as error:
                 problem = error
             except NoKey:
