@@ -5,7 +5,6 @@ to itself, and the one that restores needs its own for what came.
 from __future__ import annotations
 
 import contextlib
-import pickle
 import signal
 import sys
 import threading
@@ -14,9 +13,10 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import count
-from typing import IO, Any
+from typing import IO
 
 from gitvault.core.utils.files import UncachedFleetingDisk
+from gitvault.core.utils.messages import finish, receive, send, tell
 from gitvault.core.utils.process import keep_memory, start_python
 from gitvault.errors import GitVaultError
 from gitvault.remotes.fetch import StoredPack, store_part
@@ -42,7 +42,7 @@ class Fetcher:
         self._listener = threading.Thread(target=self._listen, name="remote-fetcher", daemon=True)
         self._listener.start()
         # Not as arguments, which everybody can see.
-        self._write((remote.again, vault.path))
+        tell(self._process, (remote.again, vault.path))
 
     def fetch(
         self, parts: Iterable[Part], failed: Callable[[Part, GitVaultError], None]
@@ -52,10 +52,7 @@ class Fetcher:
 
     def close(self) -> None:
         """End it, after what is under way."""
-        assert self._process.stdin
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
-        self._process.wait()
+        finish(self._process)
         self._listener.join()
         self._remote.place.requests.update(self._requests)
 
@@ -67,20 +64,13 @@ class Fetcher:
                 future.set_exception(_gone())
                 return future
             self._waiting[number] = future
-        self._write((number, part))
+        tell(self._process, (number, part))
         return future
-
-    def _write(self, message: object) -> None:
-        assert self._process.stdin
-        # The end of its answers tells that it is gone.
-        with contextlib.suppress(BrokenPipeError):
-            pickle.dump(message, self._process.stdin)
-            self._process.stdin.flush()
 
     def _listen(self) -> None:
         assert self._process.stdout
         with self._process.stdout as pipe:
-            while reply := _receive(pipe):
+            while reply := receive(pipe):
                 number, made, self._requests = reply
                 with self._lock:
                     future = self._waiting.pop(number)
@@ -104,17 +94,9 @@ def _gone() -> ChildProcessError:
     return ChildProcessError("the process that fetches has ended")
 
 
-def _receive(pipe: IO[bytes]) -> Any:
-    """The next message; None when the other side has ended."""
-    try:
-        return pickle.load(pipe)
-    except (EOFError, pickle.UnpicklingError):
-        return None
-
-
 def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
     """The process's life: what to open, then parts, and what became of each."""
-    if (settings := _receive(requests)) is None:
+    if (settings := receive(requests)) is None:
         return
     again, folder = settings
     lock = threading.Lock()
@@ -127,13 +109,12 @@ def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
         def reply(number: int, done: Future[StoredPack]) -> None:
             # Nobody hears it any more where the parent was killed.
             with lock, contextlib.suppress(BrokenPipeError):
-                pickle.dump((number, done.exception() or done.result(), remote.place.requests), replies)
-                replies.flush()
+                send(replies, (number, done.exception() or done.result(), remote.place.requests))
 
         def bring(part: Part) -> StoredPack:
             return store_part(vault, part, remote.get(part.name))
 
-        while message := _receive(requests):
+        while message := receive(requests):
             number, part = message
             pool.submit(bring, part).add_done_callback(partial(reply, number))
 

@@ -135,10 +135,7 @@ class Source:
 
     def fetch_files(self, pointers: Collection[Pointer]) -> None:
         """The same for many."""
-        with self._lock:
-            plan = self._planned(pointers)
-            self._bring(plan.parts(), plan.hints)
-            self._gather(plan, self._planned([]))
+        self._fetch_round(None, pointers, [])
 
     def _planned(self, pointers: Collection[Pointer]) -> _Plan:
         rows = self._index.find([pointer.oid for pointer in pointers])

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import pickle
 import queue
 import signal
 import stat
@@ -19,12 +18,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
 from gitvault.core.models import Entry, ObjectId, Problem
 from gitvault.core.storage import pointers
 from gitvault.core.utils.attributes import is_privilege, made_by_this_user, may_set_owner, write_xattrs
 from gitvault.core.utils.files import is_full
+from gitvault.core.utils.messages import finish, receive, send, tell
 from gitvault.core.utils.names import loose_name, to_line, windows_name
 from gitvault.core.utils.process import start_python
 from gitvault.core.utils.target import Descent, TargetFolder, discard, is_plain, write_all, write_holes
@@ -482,44 +482,26 @@ class _Worker:
         self._process = start_python("gitvault.core.backup_engine.writer")
         self._replies = replies
         self._thread = threading.Thread(target=self._listen, daemon=True)
-        self._write(settings)
+        tell(self._process, settings)
         self._thread.start()
 
     def submit(self, tasks: list[Task]) -> None:
         self.under_way += 1
-        self._write(tasks)
+        tell(self._process, tasks)
 
     def end(self) -> None:
-        assert self._process.stdin
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
-        self._process.wait()
+        finish(self._process)
         self._thread.join()
-
-    def _write(self, message: object) -> None:
-        assert self._process.stdin
-        # A worker that is gone has said why, or its end of the answers says it.
-        with contextlib.suppress(BrokenPipeError):
-            pickle.dump(message, self._process.stdin)
-            self._process.stdin.flush()
 
     def _listen(self) -> None:
         assert self._process.stdout
         try:
             with self._process.stdout as pipe:
-                while (reply := _receive(pipe)) is not None:
+                while (reply := receive(pipe)) is not None:
                     self._replies.put((self, reply))
         finally:
             why = "a worker process ended unexpectedly; not all is restored, run again with --overwrite"
             self._replies.put((self, GitVaultError(why)))
-
-
-def _receive(pipe: IO[bytes]) -> Any:
-    """The next message; None when the other side has ended."""
-    try:
-        return pickle.load(pipe)
-    except (EOFError, pickle.UnpicklingError):
-        return None
 
 
 def _identity(folder: TargetFolder) -> tuple[int, int]:
@@ -529,7 +511,7 @@ def _identity(folder: TargetFolder) -> tuple[int, int]:
 
 def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
     """A worker's life: settings, then tasks, and what became of them."""
-    if (settings := _receive(requests)) is None:
+    if (settings := receive(requests)) is None:
         return
     git_dir, path, identity, selection, overwrite = settings
     problems: list[Problem] = []
@@ -539,7 +521,7 @@ def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
         # Where a vault is a part of another, only its own process can have it completed.
         FolderWriter(history, root, selection, overwrite, problems, leaves_missing=True) as writer,
     ):
-        while tasks := _receive(requests):
+        while tasks := receive(requests):
             reply: Written | OSError | GitVaultError
             try:
                 if _identity(root) != identity:
@@ -549,8 +531,7 @@ def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
                 problems.clear()
             except (OSError, GitVaultError) as error:
                 reply = error
-            pickle.dump(reply, replies)
-            replies.flush()
+            send(replies, reply)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ except ImportError:  # as in versioning/packfile
 if TYPE_CHECKING:
     import zstandard
 
-
 # Bytes; of a shorter dictionary a library makes none, and there is nothing to gain.
 _LEAST = 9
 

@@ -121,15 +121,16 @@ class ChunkReader:
         """
         return self._persist(lambda: self._places(set(chunks), above))
 
-    def stored(self, pack: Pack, frame: Frame, chunks: Sequence[Chunk]) -> bytes:
-        """A frame as it is stored, when that decodes to chunks of the right hash, or is what was `proven` to.
+    def stored(self, pack: Pack, frame: Frame, chunks: Sequence[Chunk]) -> tuple[bytes, int]:
+        """A frame as it is stored, when that decodes to chunks of the right hash, or is what was `proven` to; and what
+        it is `proven` by.
 
         Raises CorruptionError, OSError.
         """
         if frame.proven is not None:
             with suppress(CorruptionError, FileNotFoundError):
                 if frames.checksum(stored := pack.read(frame)) == frame.proven:
-                    return stored
+                    return stored, frame.proven
         dictionary, depth = self._persist(lambda: self._dictionary(pack, frame, (), _Work()))
         try:
             stored = pack.read(frame)
@@ -139,7 +140,7 @@ class ChunkReader:
             self._bad.add(_key(pack, frame))
             raise
         self._cache.put((pack, frame.number), (data, depth))
-        return stored
+        return stored, frames.checksum(stored)
 
     def decode(self, pack: Pack, frame: Frame, chunks: Sequence[Chunk]) -> tuple[bytes, bytes]:
         """A frame's bytes, each chunk of the right hash, and the dictionary it is coded against, or nothing."""

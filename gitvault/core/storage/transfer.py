@@ -2,9 +2,8 @@
 
 A frame comes after all it is coded against, so that every pack has its bases when it gets its name. It is checked
 twice: where it comes from it is decoded, or has the checksum it had when it was; and it is read back where it went
-before the pack there gets a name. What a killed run has
-brought over is there for the next one. Upkeep may move packs in the source meanwhile: what is still missing is looked
-up again.
+before the pack there gets a name. What a killed run has brought over is there for the next one. Upkeep may move packs
+in the source meanwhile: what is still missing is looked up again.
 """
 
 from __future__ import annotations
@@ -207,8 +206,8 @@ class Transfer:
             return replace(frame, bases=(), proven=None), frames.compress(data, _LEVEL)
         # The table says what counts; that it was proven, the index alone remembers.
         known = planned.place.frame if planned.place.frame == frame else frame
-        stored = self._reader.stored(pack, known, chunks)
-        return replace(frame, proven=frames.checksum(stored)), stored
+        stored, proven = self._reader.stored(pack, known, chunks)
+        return replace(frame, proven=proven), stored
 
     def _table(self, path: Path) -> Table:
         if path not in self._tables:

@@ -20,11 +20,6 @@ from gitvault.core.versioning.objects import KIND_CODES, object_id
 from gitvault.core.versioning.packreader import MAX_OBJECT, OFS_DELTA, BaseCache, Pack
 from gitvault.errors import ChecksumMismatch, ContentMissing, CorruptionError, GitVaultError
 
-try:
-    from isal.isal_zlib import crc32
-except ImportError:  # as in packfile
-    from zlib import crc32
-
 if TYPE_CHECKING:
     from gitvault.core.versioning.arrivals import Arrivals
     from gitvault.core.versioning.packfile import PackWriter
@@ -172,7 +167,7 @@ class ObjectStore:
                     try:
                         packed = pack.packed(offset)
                         # As git does when it copies. To inflate and hash each was a third of a push of 100,000 files.
-                        is_sound = crc32(packed) == pack.checksum(oid)
+                        is_sound = pack.is_as_packed(oid, packed)
                         _, head, base, body = parse_entry(packed, offset)
                         named = names.get(base) if isinstance(base, int) else base and ObjectId(base)
                         start = writer.start(named) if named else None
@@ -259,8 +254,8 @@ class ObjectStore:
             if small is None or pack.count > _SMALL_PACK:
                 yield pack, pack.find_many(left)
         wanted: dict[Pack, list[ObjectId]] = {}
-        for oid in left if small else ():
-            if small and (noted := small.get(oid)):
+        for oid in left:
+            if noted := (small or {}).get(oid):
                 wanted.setdefault(noted, []).append(oid)
         for pack in known:
             if pack in wanted:

@@ -14,7 +14,7 @@ from gitvault.core.models import ObjectId
 from gitvault.core.utils.files import Disk
 from gitvault.core.versioning.objects import KIND_CODES
 from gitvault.core.versioning.packfile import encode_index
-from gitvault.core.versioning.packreader import MAX_INFLATION, MAX_OBJECT, OFS_DELTA, REF_DELTA
+from gitvault.core.versioning.packreader import OFS_DELTA, REF_DELTA, read_header
 from gitvault.core.versioning.salvage import make_index
 from gitvault.errors import CorruptionError, ToolFailed
 
@@ -80,7 +80,7 @@ def _entries(pack: bytes, count: int, end: int) -> dict[ObjectId, int]:
     for _ in range(count):
         start = at
         try:
-            code, size, at = _header(pack, at, end)
+            code, size, at = read_header(pack, at, end)
             if code in (OFS_DELTA, REF_DELTA):
                 return {}
             sha1 = hashlib.sha1(b"%b %d\0" % (_KINDS[code], size))
@@ -91,23 +91,6 @@ def _entries(pack: bytes, count: int, end: int) -> dict[ObjectId, int]:
     if at != end:
         raise CorruptionError(f"{end - at} bytes behind its last object")
     return entries
-
-
-def _header(pack: bytes, at: int, end: int) -> tuple[int, int, int]:
-    """Type, size and where the rest begins. Raises ValueError."""
-    shift = 4
-    byte = pack[at]
-    code = byte >> 4 & 7
-    size = byte & 15
-    at += 1
-    while byte & 128 and at < end and shift < 60:
-        byte = pack[at]
-        size |= (byte & 127) << shift
-        shift += 7
-        at += 1
-    if byte & 128 or size > MAX_OBJECT or size > (end - at) * MAX_INFLATION:
-        raise ValueError("malformed header")
-    return code, size, at
 
 
 def _inflate(pack: memoryview, at: int, end: int, size: int, sha1: hashlib._Hash) -> int:

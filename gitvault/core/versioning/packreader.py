@@ -26,12 +26,12 @@ from gitvault.errors import CorruptionError
 
 _INFLATE_ERRORS: tuple[type[Exception], ...] = (zlib.error,)
 try:
-    from isal.isal_zlib import IsalError, decompressobj
+    from isal.isal_zlib import IsalError, crc32, decompressobj
 
     # The cast: isal's stubs take the class for an instance.
     _INFLATE_ERRORS += (cast("type[Exception]", IsalError),)
 except ImportError:  # as in packfile
-    from zlib import decompressobj  # type: ignore[assignment]
+    from zlib import crc32, decompressobj  # type: ignore[assignment]
 _DELTA_HEADER_ERRORS: tuple[type[Exception], ...] = (*_INFLATE_ERRORS, IndexError)
 
 _KINDS = {code: kind for kind, code in KIND_CODES.items()}
@@ -54,6 +54,25 @@ _serials = itertools.count()
 _READ_INDEX = 4 << 20
 _FANOUT = 8
 _IDS = _FANOUT + 1024
+
+
+def read_header(data: bytes | mmap.mmap, at: int, end: int) -> tuple[int, int, int]:
+    """Type and size of the object at `at`, and where the rest begins; `end`: that of all objects. Raises ValueError."""
+    byte = data[at]
+    code = byte >> 4 & 7
+    size = byte & 15
+    shift = 4
+    at += 1
+    while byte & 128:
+        byte = data[at]
+        size |= (byte & 127) << shift
+        shift += 7
+        at += 1
+        if at >= end or shift > 60:
+            raise ValueError("malformed header")
+    if size > MAX_OBJECT or size > (end - at) * MAX_INFLATION:
+        raise ValueError(f"claims {size} bytes, which its pack cannot hold")
+    return code, size, at
 
 
 class BaseCache:
@@ -123,13 +142,13 @@ class Pack:
         position = self._position(oid)
         return None if position is None else self._offset(position)
 
-    def checksum(self, oid: bytes) -> int | None:
-        """CRC-32 of an object as the pack holds it, as its index says; None when the pack does not hold it."""
+    def is_as_packed(self, oid: bytes, packed: bytes) -> bool:
+        """Whether what the pack holds of an object, see `packed`, has the CRC-32 that the index says."""
         position = self._position(oid)
         if position is None:
-            return None
+            return False
         at = self._crcs + 4 * position
-        return int.from_bytes(self._index[at : at + 4], "big")
+        return crc32(packed) == int.from_bytes(self._index[at : at + 4], "big")
 
     def _position(self, oid: bytes) -> int | None:
         first = oid[0]
@@ -294,21 +313,10 @@ class Pack:
         end = len(data) - 20
         if not 12 <= offset < end:
             raise self._damaged(f"offset {offset} lies outside")
-        byte = data[offset]
-        code = byte >> 4 & 7
-        size = byte & 15
-        shift = 4
-        at = offset + 1
-        while byte & 128:
-            byte = data[at]
-            size |= (byte & 127) << shift
-            shift += 7
-            at += 1
-            if at >= end or shift > 60:
-                raise self._damaged(f"object at {offset}: malformed header")
-        if size > MAX_OBJECT or size > (end - at) * MAX_INFLATION:
-            raise self._damaged(f"object at {offset}: claims {size} bytes, which its pack cannot hold")
-        return code, size, at
+        try:
+            return read_header(data, offset, end)
+        except ValueError as error:
+            raise self._damaged(f"object at {offset}: {error}") from error
 
     def _base(self, code: int, offset: int, at: int) -> tuple[int, int]:
         """Offset of a delta's base, and where the delta begins."""
