@@ -16,7 +16,7 @@ from gitvault.core.versioning.history import GitHistory
 from gitvault.core.versioning.objects import object_id, tagged
 from gitvault.core.versioning.odb import ObjectStore
 from gitvault.core.versioning.packfile import PackWriter
-from gitvault.core.versioning.packreader import OFS_DELTA, REF_DELTA, BaseCache, Pack
+from gitvault.core.versioning.packreader import OFS_DELTA, REF_DELTA, BaseCache, Pack, read_header
 from gitvault.core.versioning.redeflate import encode_distance, parse_entry
 from gitvault.core.versioning.transfer import ObjectTransfer
 from gitvault.errors import ContentMissing, CorruptionError
@@ -139,6 +139,30 @@ def test_what_has_the_checksum_it_was_packed_with_is_not_inflated(
     # An index that says something else is not believed, and neither is it that the objects are damaged.
     assert set(packed.copy_many(oids, PackWriter(tmp_path, Disk()))) == set(oids)
     assert len(inflated) >= len(oids)
+
+
+def test_a_pack_says_whether_an_object_is_as_it_was_packed(
+    packed: ObjectStore, versions: list[bytes], tmp_path: Path
+) -> None:
+    oid = object_id(b"blob", versions[0])
+    [index] = (tmp_path / "repository/.git/objects/pack").glob("*.idx")
+    pack = Pack(index)
+    at = pack.find(oid)
+    assert at is not None
+    raw = pack.packed(at)
+    assert pack.is_as_packed(oid, raw)
+    assert not pack.is_as_packed(oid, bytes((raw[0] ^ 1,)) + raw[1:])
+    assert not pack.is_as_packed(bytes(20), raw)
+    pack.close()
+
+
+def test_the_beginning_of_an_object_is_read_or_refused() -> None:
+    assert read_header(b"\x35stream", 0, 7) == (3, 5, 1)
+    assert read_header(b"..\xb5\x02stream", 2, 10) == (3, 37, 4)
+    with pytest.raises(ValueError, match="malformed header"):
+        read_header(b"\xff" * 40, 0, 40)
+    with pytest.raises(ValueError, match="claims 5 bytes, which its pack cannot hold"):
+        read_header(b"\x35", 0, 1)
 
 
 @pytest.mark.parametrize("distance", [1, 127, 128, 16_511, 16_512, 1 << 31])
