@@ -16,7 +16,7 @@ from gitvault.core.storage.packs import Table, format_table, read_table, table_h
 from gitvault.core.utils.names import from_ref_component, ref_component
 from gitvault.core.versioning.history import HEADS, META, GitHistory
 from gitvault.core.versioning.packfile import NewPack, publish
-from gitvault.core.versioning.packindex import write_index
+from gitvault.core.versioning.packindex import partial_index, write_index
 from gitvault.errors import CorruptionError, ExistsError, GitVaultError, NotFoundError
 from gitvault.remotes import settings
 from gitvault.remotes.hidden import hidden
@@ -280,16 +280,30 @@ class NewChunks:
     table: Table
 
 
+class PartialPack(NewPack):
+    """A pack of git with an index of some of its objects."""
+
+
 StoredPack = NewPack | NewChunks
 
 
-def store_part(vault: Vault, part: Part, content: bytes) -> StoredPack:
-    """Write a part below a temporary name, synced and indexed, ready to be published. Raises CorruptionError."""
+def store_part(vault: Vault, part: Part, content: bytes, offsets: Mapping[ObjectId, int] | None = None) -> StoredPack:
+    """Write a part below a temporary name, synced and indexed, ready to be published. Raises CorruptionError.
+
+    `offsets`: of a pack of git, where the objects begin that alone are wanted of it, see `partial_index`.
+    """
     if part.name.startswith(GIT):
         pack = vault.path / "tmp" / f"{secrets.token_hex(8)}.pack"
         with vault.disk.create(pack) as file:
             file.write(content)
             file.sync()
+        if offsets:
+            index = pack.with_suffix(".idx")
+            with vault.disk.create(index) as file:
+                file.write(partial_index(content, offsets))
+                file.sync()
+            # Under another name than whole: that may be wanted too.
+            return PartialPack(f"pack-{secrets.token_hex(20)}", pack, index, 0, len(content))
         try:
             index = write_index(pack, content, vault.disk)
         except CorruptionError as error:

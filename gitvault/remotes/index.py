@@ -3,7 +3,8 @@
 A *run* is what one or several pushes brought: a list of parts (packs) and pieces of rows, all immutable objects below
 `index/`, zstd frames named by the SHA-256 of what is stored. A piece holds rows of text, sorted by their first word:
 
-    OID g PART                                        a git object, in the pack number PART of the run's list
+    OID g PART [OFFSET]                               a git object, which begins at OFFSET of the pack number PART of
+                                                      the run's list; pushes of before wrote no OFFSET
     CHUNK c PART OFFSET STORED LENGTH INNER SIZE [BASE ...]
                                                       a chunk: SIZE bytes at INNER of a zstd frame, which has STORED
                                                       bytes at OFFSET of the pack and LENGTH decoded
@@ -20,7 +21,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -28,7 +29,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from gitvault.core.models import ChunkId
 from gitvault.core.storage import frames
@@ -46,7 +47,7 @@ _RATIO = 8
 # Pieces that are kept as text, 48 MiB. As dictionaries 24 of them took as much, and each of the 140 files of a day was
 # looked for in all 36 pieces of a library of 4.5 GB: 6 s of a push of 7.
 _KEPT = 192
-# Of so many rows that are looked for in one piece all are read at once.
+# Of so many rows that are looked for in one piece it is taken apart: 0.4 ms, and 0.5 us for each of them.
 _MANY = 64
 
 
@@ -84,13 +85,16 @@ class Part:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """Where one object is: the pack, and the words of its row behind that."""
+class Row(NamedTuple):
+    """Where one object is: the pack, and the words of its row behind that. A tuple: a restore makes one a file."""
 
     kind: str
     part: Part
     words: tuple[str, ...]
+
+    def offset(self) -> int | None:
+        """Of a git object: where it is said to begin in its pack, if that is said."""
+        return int(self.words[0]) if self.words and self.words[0].isdecimal() else None
 
     def frame(self) -> Frame:
         """Of a chunk: the frame it is in. Raises ValueError, IndexError."""
@@ -131,9 +135,9 @@ def chunk_id(word: str) -> ChunkId:
     return ChunkId(bytes.fromhex(_hash(word)))
 
 
-def git_row(part: int) -> str:
+def git_row(part: int, offset: int) -> str:
     """What a row says behind the id."""
-    return f"g {part}"
+    return f"g {part} {offset}"
 
 
 def chunk_row(part: int, frame: Frame, chunk: Chunk) -> str:
@@ -363,8 +367,11 @@ def _rows(text: bytes) -> Iterator[tuple[str, str]]:
 def _search(text: bytes, ids: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Those rows of a piece that have one of these ids."""
     if len(ids) >= _MANY:
-        rows = dict(_rows(text))
-        yield from ((one, rows[one]) for one in ids if one in rows)
+        lines = text.decode("ascii").splitlines()
+        for one in ids:
+            at = bisect_left(lines, one)
+            if at < len(lines) and lines[at].startswith(f"{one} "):
+                yield one, lines[at][len(one) + 1 :]
         return
     for one in ids:
         wanted = one.encode("ascii")

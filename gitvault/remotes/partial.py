@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -28,7 +27,7 @@ from gitvault.remotes.noted import Noted
 from gitvault.remotes.places import Stored
 from gitvault.remotes.records import Record, name_of
 from gitvault.remotes.remote import Remote
-from gitvault.remotes.source import Source
+from gitvault.remotes.source import Source, Wanted
 from gitvault.remotes.views import write_refs
 from gitvault.vault import Vault
 
@@ -192,7 +191,7 @@ def restore(
             if project := named_project(part.history, snapshot):
                 _name(part, remote, newest, leading(part.history, newest, every, project))
             found = part.resolve(snapshot)
-        with source.ahead(*_wanted(part, SnapshotId(found), paths, excluded)):
+        with source.ahead(_wanted(part, SnapshotId(found), paths, excluded)):
             return part.restore_snapshot(
                 found, target, paths=paths, excluded_paths=excluded, overwrite=overwrite, progress=progress
             )
@@ -200,25 +199,26 @@ def restore(
 
 def _wanted(
     part: Vault, snapshot: SnapshotId, paths: Collection[bytes], excluded: Collection[bytes]
-) -> tuple[dict[bytes, list[ObjectId]], list[Pointer]]:
-    """The small files that a restore will ask for, by their folders, and the large ones."""
-    blobs: dict[bytes, list[ObjectId]] = defaultdict(list)
-    pointers: dict[str, Pointer] = {}
+) -> Iterator[Wanted]:
+    """What a restore will ask for, folder by folder."""
     history = part.history
     selection = Selection.of(paths, excluded)
     # What is not there, or damaged, the restore tells.
     with suppress(NotFoundError, CorruptionError):
         if contents.attached(history, history.trees(snapshot, lambda _: None)[0]):
             # Version control has files of it, which are in no tree of the snapshot.
+            found: dict[bytes, Wanted] = {}
             for entry in part.entries(snapshot, recursive=True, damaged=lambda _: None):
                 if entry.kind != "folder" and selection.covers(entry.path):
+                    folder = entry.path.rpartition(b"/")[0]
+                    wanted = found.setdefault(folder, Wanted(folder, [], []))
                     if entry.pointer:
-                        pointers[entry.pointer.oid] = entry.pointer
+                        wanted.files.append(entry.pointer)
                     elif entry.blob:
-                        blobs[entry.path.rpartition(b"/")[0]].append(entry.blob)
-            return blobs, list(pointers.values())
-    for folder, small, large in contents.outline(history, snapshot, selection.enters):
-        prefix = folder + b"/" if folder else b""
-        blobs[folder] = [blob for name, blob in small if selection.covers(prefix + name)]
-        pointers |= {pointer.oid: pointer for name, pointer in large if selection.covers(prefix + name)}
-    return {folder: found for folder, found in blobs.items() if found}, list(pointers.values())
+                        wanted.blobs.append(entry.blob)
+            yield from found.values()
+            return
+        for folder, small, large in contents.outline(history, snapshot, selection.enters):
+            prefix = folder + b"/" if folder else b""
+            blobs = [blob for name, blob in small if selection.covers(prefix + name)]
+            yield Wanted(folder, blobs, [pointer for name, pointer in large if selection.covers(prefix + name)])

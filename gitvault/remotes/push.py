@@ -392,8 +392,8 @@ class _Push:
     def _cut_git(self, pack: GitPack) -> None:
         if len(pack):
             content, offsets = pack.take()
-            row = index.git_row(self._begun)
-            self._begin(GIT, ".pack", lambda: content, [(oid.hex(), row) for oid in offsets])
+            rows = [(oid.hex(), index.git_row(self._begun, offset)) for oid, offset in offsets.items()]
+            self._begin(GIT, ".pack", lambda: content, rows)
 
     def _cut_chunks(self) -> None:
         pack, self._chunks = self._chunks, ChunkPack()

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, pairwise
+from itertools import chain, count, pairwise
 from operator import itemgetter
+from typing import NamedTuple
 
 from gitvault.core.models import ChunkId, ObjectId, Pointer
 from gitvault.core.storage import manifests
@@ -22,7 +23,7 @@ from gitvault.core.storage.packs import Chunk, Frame
 from gitvault.core.versioning.arrivals import Arrivals
 from gitvault.core.versioning.packfile import NewPack, publish
 from gitvault.errors import ContentMissing, CorruptionError, GitVaultError, NotFoundError, RemoteError
-from gitvault.remotes.fetch import NewChunks, StoredPack, store_part
+from gitvault.remotes.fetch import NewChunks, PartialPack, StoredPack, store_part
 from gitvault.remotes.fetcher import Fetcher
 from gitvault.remotes.index import Index, Part, Row, chunk_id
 from gitvault.remotes.remote import GIT, THREADS, Remote
@@ -45,11 +46,20 @@ _MANY_MORE = 512 << 20
 _FIRST_ROUND = 32 << 20
 _ROUND = 256 << 20
 _ROUND_FILES = 1000
+# Small files whose packs are looked for at a time: those of two packs.
+_LOOKED_FOR = 6000
 
-# The objects that folders hold, by path.
-_Folders = Mapping[bytes, Sequence[ObjectId]]
 _Key = tuple[str, int]
 _Frames = dict[_Key, tuple[Row, list[Chunk]]]
+
+
+class Wanted(NamedTuple):
+    """What a restore will ask for of a folder itself, by the folder's path."""
+
+    folder: bytes
+    blobs: list[ObjectId]
+    files: list[Pointer]
+    """Large ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +87,8 @@ class Source:
         # Packs of git that could not be had, and why.
         self._lost: dict[str, CorruptionError] = {}
         self._lock = threading.RLock()
-        # Files that `ahead` is still to bring, and those that it brought.
+        # Whether `ahead` does not know its files yet; those that it is still to bring, and those that it brought.
+        self._walking = False
         self._coming: set[str] = set()
         self._came: set[str] = set()
         self._arrived = threading.Condition()
@@ -102,31 +113,37 @@ class Source:
             # Whoever may put can write a row that leads elsewhere.
             self._publish(list({row.part.name: row.part for row in rows if row.part.name.startswith(GIT)}.values()))
 
-    def _fetch_folders(self, folders: _Folders, arrivals: Arrivals) -> None:
-        """The same for those in folders, the packs in the order in which the folders need them."""
-        here = self._vault.history.objects.contains
-        with self._lock:
-            rows = self._index.find([oid.hex() for oids in folders.values() for oid in oids if not here(oid)])
-            numbers: dict[Part, int] = {}
-            needs: dict[bytes, int] = {}
-            for folder, oids in folders.items():
-                for oid in oids:
-                    row = rows.get(oid.hex())
-                    if row and row.part.name.startswith(GIT):
-                        number = numbers.setdefault(row.part, len(numbers) + 1)
-                        needs[folder] = max(number, needs.get(folder, 0))
-            arrivals.expect(needs)
+    def _fetch_folders(self, wanted: Iterable[Wanted], files: dict[str, Pointer], arrivals: Arrivals) -> None:
+        """Bring the small files of folders while these are still being walked; the large ones are noted in `files`."""
+        route = _Route()
 
-            def came(part: Part) -> bool:
-                arrivals.come(numbers[part])
-                return not self._ended
+        def parts() -> Iterator[Part]:
+            for some in _batches(wanted):
+                files.update((pointer.oid, pointer) for each in some for pointer in each.files)
+                with self._lock:
+                    rows = self._index.find([blob.hex() for each in some for blob in each.blobs])
+                needs: dict[bytes, int] = {}
+                for folder, blobs, _ in some:
+                    found = [(blob, row) for blob in blobs if (row := rows.get(blob.hex())) and self._lacks(row)]
+                    needs[folder] = max((route.add(blob, row) for blob, row in found), default=0)
+                arrivals.expect(needs, sum(len(each.blobs) for each in some))
+                yield from route.passed()
+            yield from route.rest()
 
-            self._publish(numbers, came)
+        def came(part: Part) -> bool:
+            arrivals.come(route.numbers[part])
+            return not self._ended
+
+        self._store_packs(parts(), came, route.offsets)
+
+    def _lacks(self, row: Row) -> bool:
+        # Whoever may put can write a row that leads elsewhere.
+        return row.part.name.startswith(GIT) and row.part.name not in self._brought
 
     def fetch_file(self, pointer: Pointer) -> None:
         """Bring what a file's content stands on; nothing when it is not there."""
         with self._arrived:
-            self._arrived.wait_for(lambda: pointer.oid not in self._coming)
+            self._arrived.wait_for(lambda: not self._walking and pointer.oid not in self._coming)
         if self._problem:
             # It was tried long enough.
             raise self._problem
@@ -160,33 +177,32 @@ class Source:
         target.flush()
 
     @contextmanager
-    def ahead(self, folders: _Folders, pointers: Sequence[Pointer]) -> Iterator[None]:
-        """Meanwhile bring the objects of folders, told by the vault's `objects.arrivals`, then these files, in this
-        order; who asks for one waits for it.
+    def ahead(self, wanted: Iterable[Wanted]) -> Iterator[None]:
+        """Meanwhile walk what is wanted and bring it: first all small files, told by the vault's `objects.arrivals`,
+        then the large ones, in this order; who asks for one waits for it.
         """
         objects = self._vault.history.objects
-        arrivals = objects.arrivals = Arrivals(folders.keys(), sum(map(len, folders.values())))
-        self._coming = {pointer.oid for pointer in pointers}
-        size = sum(pointer.size for pointer in pointers)
-        self._whole = self._remote.is_sealed and size >= _MANY
+        arrivals = objects.arrivals = Arrivals()
+        self._walking = True
         with ExitStack() as held:
-            if self._whole and size >= _MANY_MORE and self._remote.again:
-                self._fetcher = held.enter_context(closing(Fetcher(self._vault, self._remote)))
+            held.callback(self._end_fetcher)
             pool = held.enter_context(ThreadPoolExecutor(1, "remote-ahead"))
-            pool.submit(self._ahead, folders, pointers, arrivals)
+            pool.submit(self._ahead, wanted, arrivals)
             try:
                 yield
             finally:
                 self._ended = True
                 objects.arrivals = None
 
-    def _ahead(self, folders: _Folders, pointers: Sequence[Pointer], arrivals: Arrivals) -> None:
+    def _ahead(self, wanted: Iterable[Wanted], arrivals: Arrivals) -> None:
+        files: dict[str, Pointer] = {}
         try:
             with suppress(CorruptionError, NotFoundError, OSError, ValueError, IndexError):
-                self._fetch_folders(folders, arrivals)
+                self._fetch_folders(wanted, files, arrivals)
             arrivals.end()
+            self._expect(files)
             plan: _Plan | None = None
-            for some, next_ones in pairwise(chain(_rounds(pointers), [[]])):
+            for some, next_ones in pairwise(chain(_rounds(files.values()), [[]])):
                 known, plan = plan, None
                 # Whoever asks for what did not come is told why.
                 with suppress(CorruptionError, NotFoundError, OSError, ValueError, IndexError):
@@ -203,7 +219,22 @@ class Source:
             arrivals.end()
             with self._arrived:
                 self._coming.clear()
+                self._walking = False
                 self._arrived.notify_all()
+
+    def _expect(self, files: Mapping[str, Pointer]) -> None:
+        size = sum(pointer.size for pointer in files.values())
+        self._whole = self._remote.is_sealed and size >= _MANY
+        if self._whole and size >= _MANY_MORE and self._remote.again:
+            self._fetcher = Fetcher(self._vault, self._remote)
+        with self._arrived:
+            self._coming = set(files)
+            self._walking = False
+            self._arrived.notify_all()
+
+    def _end_fetcher(self) -> None:
+        if self._fetcher:
+            self._fetcher.close()
 
     def _fetch_round(self, plan: _Plan | None, some: Collection[Pointer], next_ones: Collection[Pointer]) -> _Plan:
         """Bring some files, and of the next ones the manifests: by themselves these are few, and waited for.
@@ -218,26 +249,39 @@ class Source:
             self._gather(plan, following)
             return following
 
-    def _publish(self, parts: Collection[Part], came: Callable[[Part], bool] = lambda part: True) -> None:
-        """Fetch packs of git, but for those that were; `came` is told of each, and says whether to go on.
+    def _publish(self, parts: Collection[Part]) -> None:
+        """Fetch packs of git. Raises why the first that cannot be had is missing."""
+        self._store_packs(parts, lambda part: True, lambda part: None)
+        for part in parts:
+            if part.name in self._lost:
+                raise self._lost[part.name].with_traceback(None)
 
-        Raises why the first that cannot be had is missing.
+    def _store_packs(
+        self,
+        parts: Iterable[Part],
+        came: Callable[[Part], bool],
+        offsets: Callable[[Part], Mapping[ObjectId, int] | None],
+    ) -> None:
+        """Fetch those packs of git that were not; `came` is told of each, and says whether to go on.
+
+        `offsets`: which objects alone are wanted of a pack, see `store_part`.
         """
 
         def failed(part: Part, error: GitVaultError) -> None:
             self._lost[part.name] = error if isinstance(error, CorruptionError) else ContentMissing(str(error))
 
-        wanted = [part for part in parts if part.name not in self._brought and part.name not in self._lost]
-        for part, ready in self._remote.fetch(wanted, partial(store_part, self._vault), failed):
+        def store(part: Part, content: bytes) -> StoredPack:
+            return store_part(self._vault, part, content, offsets(part))
+
+        wanted = (part for part in parts if part.name not in self._brought and part.name not in self._lost)
+        for part, ready in self._remote.fetch(wanted, store, failed):
             assert isinstance(ready, NewPack)
             publish(ready, self._vault.path / "objects" / "pack", self._vault.disk)
-            self._brought.add(part.name)
+            if not isinstance(ready, PartialPack):
+                self._brought.add(part.name)
             if not came(part):
                 return
         self._vault.history.objects.refresh()
-        for part in parts:
-            if part.name in self._lost:
-                raise self._lost[part.name].with_traceback(None)
 
     def _bring(self, chunks: Collection[ChunkId], hints: Mapping[str, Row]) -> None:
         """Fetch the frames of those chunks that are not here, and all these are coded against.
@@ -364,6 +408,65 @@ class Source:
                 if part == name and start <= offset < stop:
                     read[part, offset] = data[offset - start : offset - start + frame.stored]
         return read
+
+
+class _Route:
+    """Packs in the order in which a walk needs them, numbered from 1, and where in each is what is wanted of it.
+
+    A pack may be fetched when the walk seems to have gone past it, for what was wanted by then. Where a later folder
+    wants more of it, it is fetched once more, whole.
+    """
+
+    def __init__(self) -> None:
+        self.numbers: dict[Part, int] = {}
+        self._offsets: dict[Part, dict[ObjectId, int] | None] = {}
+        self._waiting: dict[Part, None] = {}
+        # Those that were wanted since `passed` was asked.
+        self._near: set[Part] = set()
+        self._given = count(1)
+
+    def add(self, oid: ObjectId, row: Row) -> int:
+        """An object is wanted; the number of its pack."""
+        part, offset = row.part, row.offset()
+        known = self._offsets.get(part, {})
+        if part not in self._waiting and not (part in self._offsets and (known is None or oid in known)):
+            known = None if part in self._offsets else known
+            self.numbers[part] = next(self._given)
+            self._waiting[part] = None
+        if known is not None and offset is not None:
+            known[oid] = offset
+        else:
+            known = None
+        self._offsets[part] = known
+        self._near.add(part)
+        return self.numbers[part]
+
+    def offsets(self, part: Part) -> dict[ObjectId, int] | None:
+        """What is wanted of a pack; None: all."""
+        return self._offsets[part]
+
+    def passed(self) -> Iterator[Part]:
+        """The next packs, as far as nothing was wanted of them since this was asked last."""
+        near, self._near = self._near, set()
+        while self._waiting and (first := next(iter(self._waiting))) not in near:
+            del self._waiting[first]
+            yield first
+
+    def rest(self) -> Iterator[Part]:
+        """All that are left."""
+        yield from self._waiting
+
+
+def _batches(wanted: Iterable[Wanted]) -> Iterator[list[Wanted]]:
+    some: list[Wanted] = []
+    size = 0
+    for each in wanted:
+        some.append(each)
+        size += len(each.blobs)
+        if size >= _LOOKED_FOR:
+            yield some
+            some, size = [], 0
+    yield some
 
 
 def _rounds(pointers: Iterable[Pointer]) -> Iterator[list[Pointer]]:

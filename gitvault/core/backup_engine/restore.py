@@ -163,7 +163,7 @@ class _Run:
         self.waiting: list[Task] = []
         # Large files, which come after all the small ones: who waits for them cannot give work to others.
         self.put_off: list[Job] = []
-        self.seen = arrivals.number if arrivals else 0
+        self.seen = 0
         self.pool = ThreadPoolExecutor(_LARGE_AT_ONCE, thread_name_prefix="restore")
         self.large: deque[tuple[Future[int], bytes]] = deque()
         self.first_names: dict[tuple[str, bytes], Job] = {}
@@ -184,14 +184,16 @@ class _Run:
             for written in workers.replies(wait=beside or not self.pending):
                 self._add(written)
             self._look()
-            many = self.arrivals.objects if self.arrivals and self.waiting else self.files
-            if self.pending and many >= _WORKERS_FROM:
+            # For what is on its way they start before it is here.
+            if (self.arrivals and self.waiting and self.arrivals.objects >= _WORKERS_FROM) or (
+                self.pending and self.files >= _WORKERS_FROM
+            ):
                 workers.start()
 
     def _look(self) -> None:
         """Whether more has come."""
-        if self.arrivals and self.seen != self.arrivals.number:
-            self.seen = self.arrivals.number
+        if self.arrivals and self.seen != self.arrivals.changes:
+            self.seen = self.arrivals.changes
             self.waiting, waiting = [], self.waiting
             self._sort(waiting)
         if not self.waiting:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
@@ -70,6 +71,14 @@ def index_of(pack: bytes) -> bytes | None:
         entries = _entries(pack, count, end)
     # An object that is there twice is in the index twice, and only git's way of sorting says in which order.
     return encode_index(entries, trailer) if entries and len(entries) == count else None
+
+
+def partial_index(pack: bytes, offsets: Mapping[ObjectId, int]) -> bytes:
+    """The index of some objects of a pack, by where they are said to begin; without checksums, so for reading alone.
+
+    Nothing is inflated for it: whoever reads one of them sees by its hash whether it was said rightly.
+    """
+    return encode_index({oid: at << 32 for oid, at in offsets.items() if at < len(pack)}, pack[-_TRAILER:])
 
 
 def _entries(pack: bytes, count: int, end: int) -> dict[ObjectId, int]:
