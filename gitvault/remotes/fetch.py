@@ -16,7 +16,7 @@ from gitvault.core.storage.packs import Table, format_table, read_table, table_h
 from gitvault.core.utils.names import from_ref_component, ref_component
 from gitvault.core.versioning.history import HEADS, META, GitHistory
 from gitvault.core.versioning.packfile import NewPack, publish
-from gitvault.core.versioning.packindex import partial_index, write_index
+from gitvault.core.versioning.packindex import some_of, write_index
 from gitvault.errors import CorruptionError, ExistsError, GitVaultError, NotFoundError
 from gitvault.remotes import settings
 from gitvault.remotes.hidden import hidden
@@ -290,32 +290,35 @@ StoredPack = NewPack | NewChunks
 def store_part(vault: Vault, part: Part, content: bytes, offsets: Mapping[ObjectId, int] | None = None) -> StoredPack:
     """Write a part below a temporary name, synced and indexed, ready to be published. Raises CorruptionError.
 
-    `offsets`: of a pack of git, where the objects begin that alone are wanted of it, see `partial_index`.
+    `offsets`: of a pack of git the objects that alone are wanted of it, by where they begin, see `some_of`.
     """
     if part.name.startswith(GIT):
         pack = vault.path / "tmp" / f"{secrets.token_hex(8)}.pack"
-        with vault.disk.create(pack) as file:
-            file.write(content)
-            file.sync()
-        if offsets:
-            index = pack.with_suffix(".idx")
-            with vault.disk.create(index) as file:
-                file.write(partial_index(content, offsets))
-                file.sync()
-            # Under another name than whole: that may be wanted too.
-            return PartialPack(f"pack-{secrets.token_hex(20)}", pack, index, 0, len(content))
+        if offsets is not None:
+            pieces, index = some_of(content, offsets)
+            _write(vault, pack, *pieces)
+            _write(vault, pack.with_suffix(".idx"), index)
+            # Not the pack's own name: it may be wanted whole, too.
+            name = f"pack-{secrets.token_hex(20)}"
+            return PartialPack(name, pack, pack.with_suffix(".idx"), len(offsets), len(content) + len(index))
+        _write(vault, pack, content)
         try:
-            index = write_index(pack, content, vault.disk)
+            made = write_index(pack, content, vault.disk)
         except CorruptionError as error:
             vault.disk.unlink(pack)
             raise CorruptionError(f"{part.name}: {error}") from error
-        return NewPack(f"pack-{content[-20:].hex()}", pack, index, 0, len(content))
+        return NewPack(f"pack-{content[-20:].hex()}", pack, made, 0, len(content))
     temporary = vault.path / "chunks" / "tmp" / f"{secrets.token_hex(8)}.zpk"
-    with vault.disk.create(temporary) as file:
-        file.write(content)
-        file.sync()
+    _write(vault, temporary, content)
     table = read_table(temporary)
     return NewChunks(f"{table_hash(format_table(table))}.zpk", temporary, table)
+
+
+def _write(vault: Vault, path: Path, *pieces: bytes | memoryview) -> None:
+    with vault.disk.create(path) as file:
+        for piece in pieces:
+            file.write(piece)
+        file.sync()
 
 
 def _lacking(vault: Vault, index: Index, seen: Collection[str]) -> dict[str, Part]:

@@ -16,9 +16,10 @@ from packed import entry
 from gitvault.core.models import ObjectId
 from gitvault.core.utils.files import Disk
 from gitvault.core.versioning.objects import object_id
-from gitvault.core.versioning.packindex import index_of, write_index
-from gitvault.core.versioning.packreader import MAX_INFLATION
-from gitvault.errors import CorruptionError
+from gitvault.core.versioning.odb import ObjectStore
+from gitvault.core.versioning.packindex import index_of, some_of, write_index
+from gitvault.core.versioning.packreader import MAX_INFLATION, Pack
+from gitvault.errors import ChecksumMismatch, ContentMissing, CorruptionError
 
 NOISE = random.Random(5).randbytes(3_000_000)
 BLOBS = [b"", b"text\n" * 50, NOISE[:20_000], NOISE, b"\0" * 5_000_000, b"a", b"x" * 15, b"x" * 16]
@@ -136,3 +137,28 @@ def test_a_bomb_takes_little_memory() -> None:
         assert tracemalloc.get_traced_memory()[1] < 8 << 20
     finally:
         tracemalloc.stop()
+
+
+def test_some_objects_of_a_pack_are_read_where_they_are_said_to_begin(tmp_path: Path) -> None:
+    """What is said wrongly or lies behind the end is an error of that object, the others are read."""
+    pack = pack_of(*map(blob, BLOBS))
+    whole = index_of(pack)
+    assert whole
+    (tmp_path / "whole.idx").write_bytes(whole)
+    at = {oid: Pack(tmp_path / "whole.idx").find(oid) for oid in (object_id(b"blob", data) for data in BLOBS)}
+    text, noise, letter, other = (object_id(b"blob", data) for data in (BLOBS[1], NOISE, b"a", b"x" * 15))
+    offsets = {text: at[text], noise: at[noise], letter: at[text], other: len(pack)}
+    folder = tmp_path / "objects/pack"
+    folder.mkdir(parents=True)
+    pieces, index = some_of(pack, {oid: offset for oid, offset in offsets.items() if offset is not None})
+    (folder / "pack-1.pack").write_bytes(b"".join(pieces))
+    (folder / "pack-1.idx").write_bytes(index)
+    with ObjectStore(tmp_path / "objects") as store:
+        assert store.read(text) == (b"blob", BLOBS[1])
+        assert store.read(noise) == (b"blob", NOISE)
+        with pytest.raises(ChecksumMismatch):
+            store.read(letter)
+        for oid in (other, object_id(b"blob", b"x" * 16)):
+            assert not store.contains(oid)
+            with pytest.raises(ContentMissing):
+                store.read(oid)

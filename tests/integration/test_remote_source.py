@@ -6,7 +6,7 @@ import os
 import random
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from gitvault.remotes.fetcher import Fetcher
 from gitvault.remotes.index import Part
 from gitvault.remotes.opening import open_remote
 from gitvault.remotes.places import Place
-from gitvault.remotes.remote import CHUNKS, Remote
+from gitvault.remotes.remote import CHUNKS, GIT, Remote
 from gitvault.remotes.sealed import Sealed, learn
 from gitvault.remotes.settings import Settings
 from gitvault.vault import Vault
@@ -363,3 +363,50 @@ def test_without_network_for_small_files_a_restore_ends(vault: Vault, tmp_path: 
     place.fail = lambda what, name: RemoteUnreachable("the cable") if name == last else None
     with pytest.raises(RemoteUnreachable, match="the cable"):
         partial.restore(remote_of(None, place), "", "work", str(tmp_path / "out"), progress=quiet)
+
+
+def rows_of(monkeypatch: pytest.MonkeyPatch, say: Callable[[int, int], str]) -> None:
+    """From now on a push says otherwise where a git object is, by the number of its pack and where it begins."""
+    monkeypatch.setattr("gitvault.remotes.index.git_row", say)
+
+
+def test_what_pushes_of_before_do_not_say_is_found_out(
+    vault: Vault, tmp_path: Path, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows_of(monkeypatch, lambda part, offset: f"g {part}")
+    place = Counted(tmp_path / "place")
+    pushed(vault, place)
+    assert restored(place, tmp_path / "out") == []
+    assert differences(small, tmp_path / "out") == {}
+
+
+@pytest.mark.parametrize("wrong", [lambda offset: offset + 1, lambda offset: 1 << 80, lambda offset: "-1"])
+def test_rows_that_lead_to_a_wrong_place_hide_nothing(
+    vault: Vault, tmp_path: Path, small: Path, monkeypatch: pytest.MonkeyPatch, wrong: Callable[[int], object]
+) -> None:
+    """Whoever may put can write them: every file is compared with its hash, and looked for in the whole pack."""
+    rows_of(monkeypatch, lambda part, offset: f"g {part} {wrong(offset)}")
+    place = Counted(tmp_path / "place")
+    pushed(vault, place)
+    assert restored(place, tmp_path / "out") == []
+    assert differences(small, tmp_path / "out") == {}
+
+
+@pytest.mark.parametrize("wanted", [[], [b"9"], [b"0/a"]])
+def test_what_is_wanted_of_a_pack_that_was_fetched_for_less_comes_too(
+    vault: Vault, tmp_path: Path, small: Path, monkeypatch: pytest.MonkeyPatch, wanted: list[bytes]
+) -> None:
+    """A folder got a name behind all others: some of a pack is wanted first, some when the walk had gone past it."""
+    monkeypatch.setattr(source, "_LOOKED_FOR", 1)
+    place = Counted(tmp_path / "place")
+    pushed(vault, place)
+    (small / "0/b").rename(small / "9")
+    vault.create_snapshot(small, project="work")
+    pushed(vault, place)
+    names: Counter[str] = Counter()
+    place.fail = lambda what, name: names.update([name] if what == "get" else [])
+    assert restored(place, tmp_path / "out", wanted) == []
+    below = wanted[0].decode() if wanted else ""
+    assert differences(small / below, tmp_path / "out" / below) == {}
+    packs = {name: count for name, count in names.items() if name.startswith(GIT)}
+    assert max(packs.values()) == (1 if wanted else 2)

@@ -11,25 +11,29 @@ from gitvault.errors import RemoteUnreachable
 
 
 def test_a_folder_lacks_something_until_its_last_pack_is_here() -> None:
-    arrivals = Arrivals([b"a", b"a/b", b"c"], 30)
-    assert arrivals.objects == 30
-    assert arrivals.number < 0
-    assert [arrivals.lacks(folder) for folder in (b"a", b"a/b", b"c", b"other")] == [True, True, True, False]
-    arrivals.expect({b"a/b": 1, b"c": 3})
-    assert [arrivals.lacks(folder) for folder in (b"a", b"a/b", b"c")] == [False, True, True]
+    arrivals = Arrivals()
+    assert (arrivals.objects, arrivals.changes) == (0, 0)
+    assert arrivals.lacks(b"a"), "nobody knows yet"
+    arrivals.expect({b"a": 0, b"a/b": 1, b"c": 3}, 30)
+    assert (arrivals.objects, arrivals.changes) == (30, 1)
+    assert [arrivals.lacks(folder) for folder in (b"a", b"a/b", b"c", b"other")] == [False, True, True, True]
     arrivals.come(2)
     arrivals.come(1)
-    assert arrivals.number == 2
+    assert arrivals.changes == 3
     assert [arrivals.lacks(folder) for folder in (b"a/b", b"c")] == [False, True]
+    arrivals.expect({b"other": 2}, 4)
+    assert arrivals.objects == 34
+    assert not arrivals.lacks(b"other")
     arrivals.end()
     assert not arrivals.lacks(b"c")
+    assert not arrivals.lacks(b"never told of")
 
 
 def test_who_waits_hears_of_the_first_that_is_whole() -> None:
-    arrivals = Arrivals([b"a", b"b"], 2)
+    arrivals = Arrivals()
 
     def bring() -> None:
-        arrivals.expect({b"a": 2, b"b": 3})
+        arrivals.expect({b"a": 2, b"b": 3}, 2)
         arrivals.come(1)
         arrivals.come(2)
 
@@ -43,7 +47,7 @@ def test_who_waits_hears_of_the_first_that_is_whole() -> None:
 
 
 def test_the_error_that_ends_it_reaches_who_waits_and_the_first_counts() -> None:
-    arrivals = Arrivals([b"a"], 1)
+    arrivals = Arrivals()
     arrivals.end(RemoteUnreachable("the cable"))
     arrivals.end(RemoteUnreachable("later"))
     with pytest.raises(RemoteUnreachable, match="the cable"):

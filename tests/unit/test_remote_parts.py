@@ -60,7 +60,7 @@ def test_rows_are_found_after_any_merges() -> None:
     expected: dict[str, str] = {}
     for number, count in enumerate((9_000, 10, 40, 1, 700)):
         part = Part(f"git/{digits(-number)}.pack", number)
-        rows = sorted((digits(number * 10_000 + n, 40), index.git_row(0)) for n in range(count))
+        rows = sorted((digits(number * 10_000 + n, 40), index.git_row(0, 12 + n)) for n in range(count))
         expected.update((one, part.name) for one, _ in rows)
         known = Index(runs, objects.__getitem__)
         merged = index.absorbed(runs, len(rows))
@@ -69,7 +69,12 @@ def test_rows_are_found_after_any_merges() -> None:
     known = Index(runs, objects.__getitem__)
     assert len(runs) == 2
     assert len(max(runs, key=lambda run: run.rows).pieces) > 1
-    assert {one: row.part.name for one, row in known.find(expected).items()} == expected
+    found = known.find(expected)
+    assert {one: row.part.name for one, row in found.items()} == expected
+    assert [found[digits(n, 40)].offset() for n in (0, 8_999)] == [12, 9_011]
+    # Few are searched for, of many the piece is taken apart.
+    assert all(known.find([one])[one] == found[one] for one in list(expected)[::500])
+    assert known.find([*expected, *(digits(-n, 40) for n in range(1, 2_000))]) == found
     assert known.find([digits(-99, 40)]) == {}
     assert known.parts().keys() == set(expected.values())
     one = next(iter(expected))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import os
 import queue
 import signal
@@ -31,7 +32,7 @@ from gitvault.core.utils.target import Descent, TargetFolder, discard, is_plain,
 from gitvault.core.versioning import contents
 from gitvault.core.versioning.history import GitHistory
 from gitvault.core.versioning.meta import Attributes
-from gitvault.errors import ContentMissing, CorruptionError, GitVaultError, NotFoundError
+from gitvault.errors import CorruptionError, GitVaultError, NotFoundError
 
 # Folders in a message: with one at a time a worker waits for the next more often than it writes.
 _BATCH = 16
@@ -40,6 +41,9 @@ _UNDER_WAY = 3
 _WORKERS = 7
 # Reads as the name that a file gets here instead of its own, for those that the platform cannot hold.
 on_disk: Callable[[bytes], bytes] = windows_name if sys.platform == "win32" else bytes
+
+# What cannot be set somewhere is a problem; the bytes count.
+_OWNER, _PERMISSIONS, _TIME = "owner not restored", "permissions not restored", "time not restored"
 
 _Item = tuple[Entry, Attributes | None, ObjectId | None]
 
@@ -96,8 +100,7 @@ class Task(NamedTuple):
         return self.path if self.place is None else self.place
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """One file to write, as `name` in the folder at `folder`. `said`: what the meta chain says of it."""
 
     path: bytes
@@ -131,7 +134,7 @@ class Written:
     below: list[Task] = field(default_factory=list)
     """The folders that were made in them."""
     left: list[Job] = field(default_factory=list)
-    """Files that are not written by this one: large ones, those with several names, what a worker does not find."""
+    """Files that are not written by this one: large ones, those with several names, what a worker cannot read."""
     alike: list[Alike] = field(default_factory=list)
     """Nothing is made of these before the earlier ones are there to be looked at."""
     folders: list[tuple[bytes, bytes, Attributes]] = field(default_factory=list)
@@ -166,7 +169,7 @@ class FolderWriter:
         *,
         leaves_missing: bool = False,
     ) -> None:
-        """`leaves_missing`: files whose content is missing are `left`."""
+        """`leaves_missing`: files whose content is missing or damaged are `left`."""
         self._history = history
         self._leaves_missing = leaves_missing
         self._selection = selection
@@ -290,11 +293,11 @@ class FolderWriter:
     ) -> tuple[int, int]:
         """Write files whose content is in git objects, each checked before; how many, and their bytes.
 
-        `left`: where those go whose content is missing; without it they are problems.
+        `left`: where those go whose content is missing or damaged; without it they are problems.
         """
 
         def failed(oid: ObjectId, error: GitVaultError) -> None:
-            if left is not None and isinstance(error, ContentMissing):
+            if left is not None:
                 left.extend(jobs[oid])
                 return
             self.problems.extend(Problem(job.path, f"not restored: {error}") for job in jobs[oid])
@@ -345,21 +348,21 @@ class FolderWriter:
     def file_attributes(self, fd: int, folder: TargetFolder, name: bytes, job: Job) -> None:
         """Give the open file, which `folder` holds as `name`, what was said of it; what cannot be is a problem."""
         said = job.said
-        if said is None:
-            with self._tried(job.path, "permissions"):
-                if hasattr(os, "fchmod"):
-                    os.fchmod(fd, job.entry.mode)
-            return
-        # In this order: a change of owner takes setuid and capabilities away.
-        self._owner_and_xattrs(fd, said, job.path)
-        with self._tried(job.path, "permissions"):
+        if said:
+            # In this order: a change of owner takes setuid and capabilities away.
+            self._owner_and_xattrs(fd, said, job.path)
+        try:
             if hasattr(os, "fchmod"):
-                os.fchmod(fd, self._mode(said, job.path))
-        with self._tried(job.path, "time"):
-            if os.utime in os.supports_fd:
+                os.fchmod(fd, self._mode(said, job.path) if said else job.entry.mode)
+        except OSError as error:
+            self.failed(job.path, _PERMISSIONS, error)
+        try:
+            if said and os.utime in os.supports_fd:
                 os.utime(fd, ns=(said.mtime_ns, said.mtime_ns))
-            else:
+            elif said:
                 folder.set_times(name, said.mtime_ns)
+        except OSError as error:
+            self.failed(job.path, _TIME, error)
 
     def folder_attributes(self, place: bytes, path: bytes, said: Attributes) -> None:
         """Give a folder its own attributes, after everything below it: writing into it changes its time."""
@@ -367,27 +370,38 @@ class FolderWriter:
             if folder:
                 handle = folder.fd if folder.fd >= 0 else folder.path()
                 self._owner_and_xattrs(handle, said, path)
-                with self._tried(path, "permissions"):
+                try:
                     os.chmod(handle, self._mode(said, path))
-                with self._tried(path, "time"):
+                except OSError as error:
+                    self.failed(path, _PERMISSIONS, error)
+                try:
                     folder.set_times(None, said.mtime_ns)
+                except OSError as error:
+                    self.failed(path, _TIME, error)
 
     def _link_attributes(self, folder: TargetFolder, job: Job) -> None:
         if job.said:
-            if self._owners:
-                with self._tried(job.path, "owner"):
+            try:
+                if self._owners:
                     folder.set_owner(job.name, job.said.owner)
-            with self._tried(job.path, "time"):
+            except OSError as error:
+                self.failed(job.path, _OWNER, error)
+            try:
                 folder.set_times(job.name, job.said.mtime_ns)
+            except OSError as error:
+                self.failed(job.path, _TIME, error)
 
     def _owner_and_xattrs(self, handle: int | str, said: Attributes, path: bytes) -> None:
-        if self._owners:
-            with self._tried(path, "owner"):
+        try:
+            if self._owners:
                 # Giving a file to its owner is a transaction of the file system all the same.
                 now = os.stat(handle)
                 if (now.st_uid, now.st_gid) != said.owner:
                     os.chown(handle, *said.owner)
-        xattrs = said.xattrs
+        except OSError as error:
+            self.failed(path, _OWNER, error)
+        if not (xattrs := said.xattrs):
+            return
         if not self._trusted and any(map(is_privilege, xattrs)):
             self.problems.append(Problem(path, "privileges dropped: another user made this vault"))
             xattrs = {name: value for name, value in xattrs.items() if not is_privilege(name)}
@@ -399,28 +413,6 @@ class FolderWriter:
         if special and not self._trusted:
             self.problems.append(Problem(path, "setuid and setgid dropped: another user made this vault"))
         return said.mode & ~special if special and not self._trusted else said.mode
-
-    def _tried(self, path: bytes, what: str) -> _Tried:
-        """Some places have no owners, modes or such times; the bytes count."""
-        return _Tried(self, path, what)
-
-
-@dataclass(slots=True)
-class _Tried:
-    """A step whose failure is a problem. A class: three a file, and a generator takes three times as long."""
-
-    writer: FolderWriter
-    path: bytes
-    what: str
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        if isinstance(error, OSError):
-            self.writer.failed(self.path, f"{self.what} not restored", error)
-            return True
-        return False
 
 
 class Workers:
@@ -540,5 +532,7 @@ if __name__ == "__main__":
 
     # Ctrl-C reaches every process of the terminal: this one removes the file it is at, the parent says what happened.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # It makes no garbage and ends soon.
+    gc.disable()
     with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
         writer.serve(sys.stdin.buffer, sys.stdout.buffer)

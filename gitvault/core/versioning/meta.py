@@ -17,7 +17,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from gitvault.core.models import Pointer
 from gitvault.core.utils.names import from_text, to_line
@@ -32,9 +32,11 @@ _ID = (1 << 32) - 1
 _OID = re.compile("[0-9a-f]{64}")
 
 
-@dataclass(frozen=True, slots=True)
-class Attributes:
-    """What one line says."""
+_NOTHING: Mapping[str, bytes] = {}
+
+
+class Attributes(NamedTuple):
+    """What one line says. A tuple, see Entry."""
 
     name: bytes
     kind: str
@@ -48,7 +50,7 @@ class Attributes:
     link: str | None = None
     """Files of one snapshot with the same value are one file with several names."""
     sparse: bool = False
-    xattrs: Mapping[str, bytes] = field(default_factory=dict)
+    xattrs: Mapping[str, bytes] = _NOTHING
 
     def as_pointer(self) -> Pointer | None:
         """The pointer, for content in the chunk store."""

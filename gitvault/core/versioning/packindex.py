@@ -73,12 +73,15 @@ def index_of(pack: bytes) -> bytes | None:
     return encode_index(entries, trailer) if entries and len(entries) == count else None
 
 
-def partial_index(pack: bytes, offsets: Mapping[ObjectId, int]) -> bytes:
-    """The index of some objects of a pack, by where they are said to begin; without checksums, so for reading alone.
+def some_of(pack: bytes, offsets: Mapping[ObjectId, int]) -> tuple[tuple[bytes | memoryview, ...], bytes]:
+    """A pack, in pieces, and its index as if it held nothing but some objects, which are said to begin there.
 
-    Nothing is inflated for it: whoever reads one of them sees by its hash whether it was said rightly.
+    For reading alone: neither has checksums that fit. Nothing is inflated for it; whoever reads an object sees by its
+    hash whether it was said rightly.
     """
-    return encode_index({oid: at << 32 for oid, at in offsets.items() if at < len(pack)}, pack[-_TRAILER:])
+    entries = {oid: at << 32 for oid, at in offsets.items() if at < len(pack)}
+    head = pack[: _HEADER - 4] + len(entries).to_bytes(4, "big")
+    return (head, memoryview(pack)[_HEADER:]), encode_index(entries, pack[-_TRAILER:])
 
 
 def _entries(pack: bytes, count: int, end: int) -> dict[ObjectId, int]:
