@@ -93,7 +93,7 @@ class Row(NamedTuple):
     words: tuple[str, ...]
 
     def offset(self) -> int | None:
-        """Of a git object: where it is said to begin in its pack, if that is said."""
+        """Of a git object or a chunk: where it, or its frame, is said to begin in its pack, if that is said."""
         return int(self.words[0]) if self.words and self.words[0].isdecimal() else None
 
     def frame(self) -> Frame:

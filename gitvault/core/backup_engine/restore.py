@@ -161,8 +161,8 @@ class _Run:
         self.pending: list[Task] = []
         # Folders of which something is on its way.
         self.waiting: list[Task] = []
-        # Large files, which come after all the small ones: who waits for them cannot give work to others.
-        self.put_off: list[Job] = []
+        # Large files that come after all the small ones: who waits for them cannot give work to others.
+        self.put_off: list[tuple[str, Job]] = []
         self.seen = 0
         self.pool = ThreadPoolExecutor(_LARGE_AT_ONCE, thread_name_prefix="restore")
         self.large: deque[tuple[Future[int], bytes]] = deque()
@@ -189,6 +189,11 @@ class _Run:
                 self.pending and self.files >= _WORKERS_FROM
             ):
                 workers.start()
+        if self.put_off and self.arrivals:
+            # As they come.
+            places = self.arrivals.order()
+            for _, job in sorted(self.put_off, key=lambda one: places.get(one[0], 0)):
+                self._left(job)
 
     def _look(self) -> None:
         """Whether more has come."""
@@ -196,10 +201,6 @@ class _Run:
             self.seen = self.arrivals.changes
             self.waiting, waiting = [], self.waiting
             self._sort(waiting)
-        if not self.waiting:
-            self.put_off, jobs = [], self.put_off
-            for job in jobs:
-                self._left(job)
 
     def _sort(self, tasks: Iterable[Task]) -> None:
         for task in tasks:
@@ -215,8 +216,8 @@ class _Run:
         if self.files > self.claimed:
             raise CorruptionError("the snapshot holds many more files than it says; run git-vault verify")
         for job in written.left:
-            if self.waiting and job.entry.pointer:
-                self.put_off.append(job)
+            if self.arrivals and job.entry.pointer:
+                self.put_off.append((job.entry.pointer.oid, job))
             else:
                 self._left(job)
         for alike in written.alike:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 
 class Arrivals:
@@ -17,6 +17,7 @@ class Arrivals:
         """How often something was told."""
         self._number = 0
         self._needs: dict[bytes, int] = {}
+        self._order: Mapping[str, int] | None = None
         self._error: Exception | None = None
         self._changed = threading.Condition()
 
@@ -39,6 +40,19 @@ class Arrivals:
         """Nothing more comes; an error is for who waits."""
         self._error = self._error or error
         self.come(sys.maxsize)
+
+    def plan(self, files: Iterable[str]) -> None:
+        """In which order the large files come, by their SHA-256; the first plan counts."""
+        with self._changed:
+            if self._order is None:
+                self._order = {oid: place for place, oid in enumerate(files)}
+            self._tell()
+
+    def order(self) -> Mapping[str, int]:
+        """The place of each large file among those that come, when that is known."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._order is not None)
+            return self._order or {}
 
     def lacks(self, folder: bytes) -> bool:
         """Whether something that the folder itself holds is on its way, or may be. Raises what ended it all."""
