@@ -35,6 +35,9 @@ class Fetcher:
         self._requests: Counter[str] = Counter()
         self._numbers = count()
         self._waiting: dict[int, Future[StoredPack]] = {}
+        # What was asked for before it is wanted, and all that was asked for.
+        self._early: dict[Part, Future[StoredPack]] = {}
+        self._asked: set[Part] = set()
         self._lock = threading.Lock()
         self.ended = False
         """Whether it has ended, by itself too: nothing can be had of it any more."""
@@ -48,7 +51,18 @@ class Fetcher:
         self, parts: Iterable[Part], failed: Callable[[Part, GitVaultError], None]
     ) -> Iterator[tuple[Part, StoredPack]]:
         """As `Remote.fetch` with `store_part`. Raises ChildProcessError where the process has ended before."""
-        return in_order(parts, self._submit, self._remote.at_once, failed)
+        return in_order(
+            parts, lambda part: self._early.pop(part, None) or self._submit(part), self._remote.at_once, failed
+        )
+
+    def ahead(self, parts: Iterable[Part]) -> None:
+        """Begin with parts that will be fetched, in this order, but for those asked for before.
+
+        Between two calls of `fetch` it would have nothing to do.
+        """
+        for part in parts:
+            if part not in self._asked:
+                self._early[part] = self._submit(part)
 
     def close(self) -> None:
         """End it, after what is under way."""
@@ -56,7 +70,11 @@ class Fetcher:
         self._listener.join()
         self._remote.place.requests.update(self._requests)
 
+    def _take(self, part: Part) -> Future[StoredPack]:
+        return self._early.pop(part, None) or self._submit(part)
+
     def _submit(self, part: Part) -> Future[StoredPack]:
+        self._asked.add(part)
         future: Future[StoredPack] = Future()
         number = next(self._numbers)
         with self._lock:

@@ -135,6 +135,8 @@ def inspecting(vault: Vault, open_it: Callable[[], Remote]) -> Iterator[None]:
             return vault.history.objects.fetch is not None and vault.history.objects.fetch(prefix)
 
         def first_file(pointer: Pointer) -> None:
+            if vault.store.has(pointer):
+                return
             source()
             if vault.store.fetch:
                 vault.store.fetch(pointer)

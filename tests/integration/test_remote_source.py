@@ -7,7 +7,9 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pyrage
@@ -27,6 +29,7 @@ from gitvault.remotes.opening import open_remote
 from gitvault.remotes.places import Place
 from gitvault.remotes.remote import CHUNKS, GIT, Remote
 from gitvault.remotes.sealed import Sealed, learn
+from gitvault.remotes.sealed.objects import named_hash
 from gitvault.remotes.settings import Settings
 from gitvault.vault import Vault
 
@@ -94,6 +97,37 @@ def test_what_came_first_is_restored_while_the_rest_is_on_its_way(
     assert not partial.restore(remote_of(None, place), "", "work", str(tmp_path / "out"), progress=progress).problems
     assert differences(folder, tmp_path / "out") == {}
     assert len(place.asked) == 4
+
+
+def test_files_come_as_they_lie_in_packs(vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by their paths, of which ten neighbours came there in ten pushes."""
+    monkeypatch.setattr("gitvault.remotes.push._PART_SIZE", 200_000)
+    monkeypatch.setattr(source, "_FIRST_ROUND", 650_000)
+    folder = tmp_path / "work"
+    folder.mkdir()
+    rng = random.Random(3)
+    place = Counted(tmp_path / "place")
+    for push in range(10):
+        for number in range(6):
+            (folder / f"{number}{push}.bin").write_bytes(rng.randbytes(70_000))
+        vault.create_snapshot(folder, project="work")
+        pushed(vault, place)
+    written = threading.Event()
+    got: list[str] = []
+
+    def hold(what: str, name: str) -> None:
+        if what == "get" and name.startswith(CHUNKS):
+            got.append(name)
+            assert len(set(got)) < 10 or written.wait(20), "nothing was written before the tenth pack came"
+
+    def progress(what: str, done: int, total: int) -> None:
+        if what == "restoring" and done:
+            written.set()
+
+    place.fail = hold
+    assert not partial.restore(remote_of(None, place), "", "work", str(tmp_path / "out"), progress=progress).problems
+    assert differences(folder, tmp_path / "out") == {}
+    assert len(set(got)) > 20
 
 
 def test_what_is_wanted_comes_once(vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,6 +211,26 @@ def test_a_process_beside_this_one_asks_for_the_same(
     assert given(apart, tmp_path / "alone") == found, "as many requests and bytes as without it"
     assert not found[0]
     assert len(started) == 1
+
+
+def test_a_process_beside_this_one_begins_with_what_it_is_told_of(
+    vault: Vault, tmp_path: Path, apart: Settings
+) -> None:
+    """And gives it once it is asked for, in that order and once; what is not asked for any more keeps nobody."""
+    with open_remote(apart, {}) as remote:
+        saved(vault, remote.place, tmp_path)
+    with open_remote(apart, {}) as remote, Vault.create(tmp_path / "part.git") as part:
+        part.disk.make_folder(part.path / "chunks/tmp")
+        parts = [Part(stored.name, stored.size) for stored in remote.place.names(CHUNKS)]
+        assert len(parts) > 4
+        with closing(Fetcher(part, remote)) as fetcher:
+            fetcher.ahead(reversed(parts))
+            fetcher.ahead(parts[:1])
+            found = list(fetcher.fetch(parts[2:], lambda part, error: None))
+        assert [part for part, _ in found] == parts[2:]
+        assert remote.place.requests["get"] == len(parts)
+        packs = [stored.path.read_bytes() for _, stored in found if isinstance(stored, NewChunks)]
+        assert [named_hash(part.name) for part in parts[2:]] == [sha256(pack).hexdigest() for pack in packs]
 
 
 def test_what_a_process_beside_this_one_cannot_have_is_told_as_ever(

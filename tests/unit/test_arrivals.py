@@ -54,3 +54,17 @@ def test_the_error_that_ends_it_reaches_who_waits_and_the_first_counts() -> None
         arrivals.wait([b"a"])
     with pytest.raises(RemoteUnreachable, match="the cable"):
         arrivals.lacks(b"a")
+
+
+def test_the_order_of_the_large_files_is_waited_for_and_the_first_counts() -> None:
+    arrivals = Arrivals()
+    told: list[dict[str, int]] = []
+    waits = threading.Thread(target=lambda: told.append(dict(arrivals.order())))
+    waits.start()
+    waits.join(0.05)
+    assert not told
+    arrivals.plan(["second", "first"])
+    waits.join(60)
+    assert told == [{"second": 0, "first": 1}]
+    arrivals.plan(())
+    assert arrivals.order() == told[0]

@@ -195,8 +195,6 @@ class ChunkStore:
             return (), []
         chunk = _only_chunk(pointer)
         if self.fetch:
-            if kept := self._kept(pointer):
-                return kept
             self.fetch(pointer)
         place = self._appender.find([chunk]).get(chunk)
         if place is not None and place.length == pointer.size:
