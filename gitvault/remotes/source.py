@@ -122,6 +122,8 @@ class Source:
 
         def parts() -> Iterator[Part]:
             for some in _batches(wanted):
+                if self._ended:
+                    return
                 files.update((pointer.oid, pointer) for each in some for pointer in each.files)
                 with self._lock:
                     rows = self._index.find([blob.hex() for each in some for blob in each.blobs])
@@ -235,18 +237,20 @@ class Source:
         """
         with self._lock:
             rows = self._index.find(files)
-            # Beside the end of the file; the row of a manifest itself is in the last pack of what was pushed with it.
-            beside = {oid: row.manifest()[0].hex() for oid, row in rows.items() if row.kind == "m" and row.manifest()}
-            chunks = self._index.find(beside.values())
-            rows |= {oid: chunks[chunk] for oid, chunk in beside.items() if chunk in chunks}
+            # A manifest lies behind the end of its file; what says so, in the last pack of all that was pushed with it.
+            with suppress(ValueError):
+                held = {
+                    oid: parts[0].hex() for oid, row in rows.items() if row.kind == "m" and (parts := row.manifest())
+                }
+                chunks = self._index.find(held.values())
+                rows |= {oid: chunks[chunk] for oid, chunk in held.items() if chunk in chunks}
+        there = {oid: row for oid, row in rows.items() if row.kind == "c" and row.part.name.startswith(CHUNKS)}
+        self._beside = {oid: row.part for oid, row in there.items()}
 
         def place(oid: str) -> tuple[str, int]:
-            row = rows.get(oid)
+            row = there.get(oid)
             return (row.part.name, row.offset() or 0) if row else ("", 0)
 
-        self._beside = {
-            oid: row.part for oid, row in rows.items() if row.part.name.startswith(CHUNKS) and row.part.size
-        }
         return [files[oid] for oid in sorted(files, key=place)]
 
     def _expect(self, files: Collection[Pointer]) -> None:

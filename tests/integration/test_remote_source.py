@@ -22,7 +22,7 @@ from gitvault.core.storage.packs import read_table
 from gitvault.core.utils.process import start_python
 from gitvault.errors import RemoteUnreachable
 from gitvault.remotes import partial, source
-from gitvault.remotes.fetch import NewChunks, StoredPack, store_part
+from gitvault.remotes.fetch import NewChunks, PartialPack, StoredPack, store_part
 from gitvault.remotes.fetcher import Fetcher
 from gitvault.remotes.index import Part
 from gitvault.remotes.opening import open_remote
@@ -31,6 +31,7 @@ from gitvault.remotes.remote import CHUNKS, GIT, Remote
 from gitvault.remotes.sealed import Sealed, learn
 from gitvault.remotes.sealed.objects import named_hash
 from gitvault.remotes.settings import Settings
+from gitvault.remotes.source import Wanted
 from gitvault.vault import Vault
 
 KEY = "6b" * 32
@@ -464,3 +465,31 @@ def test_what_is_wanted_of_a_pack_that_was_fetched_for_less_comes_too(
     assert differences(small / below, tmp_path / "out" / below) == {}
     packs = {name: count for name, count in names.items() if name.startswith(GIT)}
     assert max(packs.values()) == (1 if wanted else 2)
+
+
+def test_what_is_walked_comes_while_it_is_walked(vault: Vault, tmp_path: Path) -> None:
+    """Small files are told of by their folders, large ones by their order; who asks for one of these waits for it."""
+    place = Counted(tmp_path / "place")
+    saved(vault, place, tmp_path, times=1)
+    remote = remote_of(None, place)
+    text = list(vault.entries("work", b"src/file3.txt"))
+    large = [entry.pointer for entry in vault.entries("work") if entry.pointer]
+    part, bringing = partial.open_partial(remote, remote.records(vault.config.id).values(), tmp_path / "part.git")
+    with part:
+        wanted = [Wanted(b"", [], large), Wanted(b"src", [entry.blob for entry in text], [])]
+        with bringing.ahead(wanted):
+            arrivals = part.history.objects.arrivals
+            assert arrivals
+            arrivals.wait([b"src"])
+            assert set(arrivals.order()) == {pointer.oid for pointer in large}
+            bringing.fetch_file(large[0])
+            assert part.store.has(large[0])
+            assert arrivals.objects == 1
+        part.history.objects.refresh()
+        [blob] = wanted[1].blobs
+        assert part.history.objects.contains(blob)
+        git = remote.index(remote.records(vault.config.id).values()).find([blob.hex()])[blob.hex()].part
+        made = store_part(part, git, place.get(git.name), {blob: 12})
+        assert isinstance(made, PartialPack)
+        assert made.objects == 1
+        assert not isinstance(store_part(part, git, place.get(git.name)), PartialPack)

@@ -161,6 +161,31 @@ def test_a_worker_imports_the_same_package() -> None:
     assert worker.returncode is not None
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals between processes")
+def test_a_worker_hears_of_an_interrupt_when_it_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not while it imports, which would end in a page of Python; and who starts it goes on hearing of its own."""
+    (tmp_path / "slow_to_start.py").write_text(
+        "import sys\nprint('begins', flush=True)\nsys.stdin.readline()\n"
+        "from gitvault.core.utils.process import heed_interrupts\n"
+        "try:\n    heed_interrupts()\n    print('nothing', flush=True)\n"
+        "except KeyboardInterrupt:\n    print('heard', flush=True)\n"
+    )
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    for asked, said in ((True, b"heard\n"), (False, b"nothing\n")):
+        with process.start_python("slow_to_start") as worker:
+            assert worker.stdin
+            assert worker.stdout
+            assert worker.stdout.readline() == b"begins\n"
+            if asked:
+                worker.send_signal(signal.SIGINT)
+            worker.stdin.write(b"go on\n")
+            worker.stdin.flush()
+            assert worker.stdout.readline() == said
+        assert worker.returncode == 0
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
+
+
 def test_what_is_detached_outlives_the_call(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     process.start_detached(["-c", f"open({str(mark)!r}, 'w').write('done')"])

@@ -11,7 +11,6 @@ import errno
 import gc
 import os
 import queue
-import signal
 import stat
 import sys
 import threading
@@ -27,7 +26,7 @@ from gitvault.core.utils.attributes import is_privilege, made_by_this_user, may_
 from gitvault.core.utils.files import is_full
 from gitvault.core.utils.messages import finish, receive, send, tell
 from gitvault.core.utils.names import loose_name, to_line, windows_name
-from gitvault.core.utils.process import start_python
+from gitvault.core.utils.process import heed_interrupts, start_python
 from gitvault.core.utils.target import Descent, TargetFolder, discard, is_plain, write_all, write_holes
 from gitvault.core.versioning import contents
 from gitvault.core.versioning.history import GitHistory
@@ -530,9 +529,9 @@ if __name__ == "__main__":
     # What goes over the pipes are classes of the module by its name, which this one has not.
     from gitvault.core.backup_engine import writer
 
-    # Ctrl-C reaches every process of the terminal: this one removes the file it is at, the parent says what happened.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     # It makes no garbage and ends soon.
     gc.disable()
+    # Ctrl-C reaches every process of the terminal: this one removes the file it is at, the parent says what happened.
     with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
+        heed_interrupts()
         writer.serve(sys.stdin.buffer, sys.stdout.buffer)

@@ -192,10 +192,26 @@ def _python() -> tuple[list[str], dict[str, str]]:
 
 
 def start_python(module: str, arguments: Sequence[str] = ()) -> Program:
-    """A worker: this Python running `module`, spoken to through its standard input and output."""
+    """A worker: this Python running `module`, spoken to through its standard input and output.
+
+    Ctrl-C, which reaches every process of the terminal, waits until the module asks for it (`heed_interrupts`): in the
+    middle of an import it would be told by a page of Python.
+    """
     python, variables = _python()
     command = [*python, "-m", module, *arguments]
-    return _started(command, variables=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT]) if sys.platform != "win32" else None
+    try:
+        return _started(command, variables=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    finally:
+        if held is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+
+def heed_interrupts() -> None:
+    """In a worker: from now on Ctrl-C raises KeyboardInterrupt; at once where it came before."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 
 
 class Twin:
