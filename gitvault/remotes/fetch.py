@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -13,10 +14,12 @@ from gitvault.core.backup_engine.copy import project_of
 from gitvault.core.interfaces import Progress
 from gitvault.core.models import ChunkId, CopyReport, NotCopied, ObjectId, Pointer
 from gitvault.core.storage.packs import Table, format_table, read_table, table_hash
+from gitvault.core.utils.files import copy_file
 from gitvault.core.utils.names import from_ref_component, ref_component
 from gitvault.core.versioning.history import HEADS, META, GitHistory
 from gitvault.core.versioning.packfile import NewPack, publish
-from gitvault.core.versioning.packindex import some_of, write_index
+from gitvault.core.versioning.packindex import partial_index, write_index
+from gitvault.core.versioning.packreader import PARTIAL
 from gitvault.errors import CorruptionError, ExistsError, GitVaultError, NotFoundError
 from gitvault.remotes import settings
 from gitvault.remotes.hidden import hidden
@@ -280,27 +283,23 @@ class NewChunks:
     table: Table
 
 
-class PartialPack(NewPack):
-    """A pack of git with an index of some of its objects."""
-
-
 StoredPack = NewPack | NewChunks
 
 
 def store_part(vault: Vault, part: Part, content: bytes, offsets: Mapping[ObjectId, int] | None = None) -> StoredPack:
     """Write a part below a temporary name, synced and indexed, ready to be published. Raises CorruptionError.
 
-    `offsets`: of a pack of git the objects that alone are wanted of it, by where they begin, see `some_of`.
+    `offsets`: of a pack of git the objects that alone are wanted of it, by where they begin, see `partial_index`.
     """
     if part.name.startswith(GIT):
         pack = vault.path / "tmp" / f"{secrets.token_hex(8)}.pack"
         if offsets is not None:
-            pieces, index = some_of(content, offsets)
-            _write(vault, pack, *pieces)
+            _write(vault, pack, content)
+            index = partial_index(content[-20:], len(content), offsets)
             _write(vault, pack.with_suffix(".idx"), index)
             # Not the pack's own name: it may be wanted whole, too.
-            name = f"pack-{secrets.token_hex(20)}"
-            return PartialPack(name, pack, pack.with_suffix(".idx"), len(offsets), len(content) + len(index))
+            name = f"{PARTIAL}{secrets.token_hex(20)}"
+            return NewPack(name, pack, pack.with_suffix(".idx"), len(offsets), len(content) + len(index))
         _write(vault, pack, content)
         try:
             made = write_index(pack, content, vault.disk)
@@ -314,10 +313,24 @@ def store_part(vault: Vault, part: Part, content: bytes, offsets: Mapping[Object
     return NewChunks(f"{table_hash(format_table(table))}.zpk", temporary, table)
 
 
-def _write(vault: Vault, path: Path, *pieces: bytes | memoryview) -> None:
+def index_some(vault: Vault, pack: Path, offsets: Mapping[ObjectId, int]) -> None:
+    """Let more objects be found of a pack that `store_part` stored for others and that was published."""
+    name = f"{PARTIAL}{secrets.token_hex(20)}"
+    with pack.open("rb") as file:
+        size = file.seek(-20, os.SEEK_END) + 20
+        checksum = file.read()
+    try:
+        vault.disk.link(pack, pack.with_name(f"{name}.pack"))
+    except OSError:
+        copy_file(pack, pack.with_name(f"{name}.pack"), vault.disk)
+    index = vault.path / "tmp" / f"{name}.idx"
+    _write(vault, index, partial_index(checksum, size, offsets))
+    vault.disk.rename(index, pack.with_name(index.name))
+
+
+def _write(vault: Vault, path: Path, content: bytes) -> None:
     with vault.disk.create(path) as file:
-        for piece in pieces:
-            file.write(piece)
+        file.write(content)
         file.sync()
 
 

@@ -49,6 +49,7 @@ CONDEMNED = "condemned/"
 CHUNKS = "chunks/"
 VERSION = 1
 _T = TypeVar("_T")
+_P = TypeVar("_P")
 _HASH = re.compile(r"[0-9a-f]{64}")
 # A transfer that lies is asked again before the object counts as damaged.
 _TRIES = 3
@@ -390,13 +391,13 @@ class Remote:
 
 
 def in_order(
-    parts: Iterable[Part],
-    submit: Callable[[Part], Future[_T]],
+    parts: Iterable[_P],
+    submit: Callable[[_P], Future[_T]],
     at_once: int,
-    failed: Callable[[Part, GitVaultError], None],
-) -> Generator[tuple[Part, _T], None, None]:
+    failed: Callable[[_P, GitVaultError], None],
+) -> Generator[tuple[_P, _T], None, None]:
     """What becomes of parts that are submitted, so many at once, in order. `failed`: see `Remote.fetch`."""
-    waiting: deque[tuple[Part, Future[_T]]] = deque()
+    waiting: deque[tuple[_P, Future[_T]]] = deque()
     queue = iter(parts)
     try:
         while True:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, count, pairwise
 from operator import itemgetter
+from pathlib import Path
 from typing import NamedTuple
 
 from gitvault.core.models import ChunkId, ObjectId, Pointer
@@ -23,10 +24,10 @@ from gitvault.core.storage.packs import Chunk, Frame
 from gitvault.core.versioning.arrivals import Arrivals
 from gitvault.core.versioning.packfile import NewPack, publish
 from gitvault.errors import ContentMissing, CorruptionError, GitVaultError, NotFoundError, RemoteError
-from gitvault.remotes.fetch import NewChunks, PartialPack, StoredPack, store_part
+from gitvault.remotes.fetch import NewChunks, StoredPack, index_some, store_part
 from gitvault.remotes.fetcher import Fetcher
 from gitvault.remotes.index import Index, Part, Row, chunk_id
-from gitvault.remotes.remote import CHUNKS, GIT, THREADS, Remote
+from gitvault.remotes.remote import CHUNKS, GIT, THREADS, Remote, in_order
 from gitvault.vault import Vault
 
 # Frames that lie closer are fetched together: a request costs what 64 KiB and more take.
@@ -46,8 +47,9 @@ _MANY_MORE = 512 << 20
 _FIRST_ROUND = 32 << 20
 _ROUND = 256 << 20
 _ROUND_FILES = 1000
-# Small files whose packs are looked for at a time: those of two packs.
-_LOOKED_FOR = 6000
+# Small files whose packs are looked for first, those of two packs; then twice as many each time: of the packs of later
+# pushes each time some is wanted.
+_LOOKED_FOR = 4000
 
 _Key = tuple[str, int]
 _Frames = dict[_Key, tuple[Row, list[Chunk]]]
@@ -119,31 +121,60 @@ class Source:
     def _fetch_folders(self, wanted: Iterable[Wanted], files: dict[str, Pointer], arrivals: Arrivals) -> None:
         """Bring the small files of folders while these are still being walked; the large ones are noted in `files`."""
         route = _Route()
+        begun: dict[Part, Future[Path]] = {}
 
-        def parts() -> Iterator[Part]:
+        def steps() -> Iterator[_Step]:
             for some in _batches(wanted):
                 if self._ended:
                     return
                 files.update((pointer.oid, pointer) for each in some for pointer in each.files)
                 with self._lock:
                     rows = self._index.find([blob.hex() for each in some for blob in each.blobs])
-                needs: dict[bytes, int] = {}
-                for folder, blobs, _ in some:
-                    found = [(blob, row) for blob in blobs if (row := rows.get(blob.hex())) and self._lacks(row)]
-                    needs[folder] = max((route.add(blob, row) for blob, row in found), default=0)
+                found = {
+                    folder: [(blob, row) for blob in blobs if (row := rows.get(blob.hex())) and self._lacks(row)]
+                    for folder, blobs, _ in some
+                }
+                following, needs = route.go_on(found)
                 arrivals.expect(needs, sum(len(each.blobs) for each in some))
-                yield from route.passed()
-            yield from route.rest()
+                yield from following
 
-        def came(part: Part) -> bool:
-            arrivals.come(route.numbers[part])
-            return not self._ended
+        def submit(step: _Step) -> Future[Path]:
+            if first := begun.get(step.part):
+                return pool.submit(self._index_more, first, step.offsets)
+            begun[step.part] = pool.submit(self._store_some, step)
+            return begun[step.part]
 
-        self._store_packs(parts(), came, route.offsets)
+        def lost(step: _Step, error: GitVaultError) -> None:
+            self._lose(step.part, error)
+
+        with ThreadPoolExecutor(self._remote.at_once, "remote-get") as pool:
+            for step, _ in in_order(steps(), submit, self._remote.at_once, lost):
+                arrivals.come(step.number)
+                if self._ended:
+                    return
+        self._vault.history.objects.refresh()
+
+    def _store_some(self, step: _Step) -> Path:
+        """Fetch a pack of git for some of its objects; where it is."""
+        with self._remote.transfers:
+            ready = store_part(self._vault, step.part, self._remote.get(step.part.name), step.offsets)
+        assert isinstance(ready, NewPack)
+        folder = self._vault.path / "objects" / "pack"
+        publish(ready, folder, self._vault.disk)
+        if step.offsets is None:
+            self._brought.add(step.part.name)
+        return folder / f"{ready.name}.pack"
+
+    def _index_more(self, pack: Future[Path], offsets: Mapping[ObjectId, int] | None) -> Path:
+        """Let more objects of a pack be found that was fetched for others."""
+        there = pack.result()
+        index_some(self._vault, there, offsets or {})
+        return there
 
     def _lacks(self, row: Row) -> bool:
         # Whoever may put can write a row that leads elsewhere.
-        return row.part.name.startswith(GIT) and row.part.name not in self._brought
+        name = row.part.name
+        return name.startswith(GIT) and name not in self._brought and name not in self._lost
 
     def fetch_file(self, pointer: Pointer) -> None:
         """Bring what a file's content stands on; nothing when it is not there."""
@@ -282,38 +313,19 @@ class Source:
             return following
 
     def _publish(self, parts: Collection[Part]) -> None:
-        """Fetch packs of git. Raises why the first that cannot be had is missing."""
-        self._store_packs(parts, lambda part: True, lambda part: None)
+        """Fetch packs of git, but for those that were. Raises why the first that cannot be had is missing."""
+        wanted = [part for part in parts if part.name not in self._brought and part.name not in self._lost]
+        for part, ready in self._remote.fetch(wanted, partial(store_part, self._vault), self._lose):
+            assert isinstance(ready, NewPack)
+            publish(ready, self._vault.path / "objects" / "pack", self._vault.disk)
+            self._brought.add(part.name)
+        self._vault.history.objects.refresh()
         for part in parts:
             if part.name in self._lost:
                 raise self._lost[part.name].with_traceback(None)
 
-    def _store_packs(
-        self,
-        parts: Iterable[Part],
-        came: Callable[[Part], bool],
-        offsets: Callable[[Part], Mapping[ObjectId, int] | None],
-    ) -> None:
-        """Fetch those packs of git that were not; `came` is told of each, and says whether to go on.
-
-        `offsets`: which objects alone are wanted of a pack, see `store_part`.
-        """
-
-        def failed(part: Part, error: GitVaultError) -> None:
-            self._lost[part.name] = error if isinstance(error, CorruptionError) else ContentMissing(str(error))
-
-        def store(part: Part, content: bytes) -> StoredPack:
-            return store_part(self._vault, part, content, offsets(part))
-
-        wanted = (part for part in parts if part.name not in self._brought and part.name not in self._lost)
-        for part, ready in self._remote.fetch(wanted, store, failed):
-            assert isinstance(ready, NewPack)
-            publish(ready, self._vault.path / "objects" / "pack", self._vault.disk)
-            if not isinstance(ready, PartialPack):
-                self._brought.add(part.name)
-            if not came(part):
-                return
-        self._vault.history.objects.refresh()
+    def _lose(self, part: Part, error: GitVaultError) -> None:
+        self._lost[part.name] = error if isinstance(error, CorruptionError) else ContentMissing(str(error))
 
     def _bring(self, chunks: Collection[ChunkId], hints: Mapping[str, Row]) -> None:
         """Fetch the frames of those chunks that are not here, and all these are coded against.
@@ -453,62 +465,54 @@ class Source:
         return read
 
 
-class _Route:
-    """Packs in the order in which a walk needs them, numbered from 1, and where in each is what is wanted of it.
+class _Step(NamedTuple):
+    """Some objects of a pack of git, by where they begin in it; None: all of it."""
 
-    A pack may be fetched when the walk seems to have gone past it, for what was wanted by then. Where a later folder
-    wants more of it, it is fetched once more, whole.
-    """
+    number: int
+    part: Part
+    offsets: dict[ObjectId, int] | None
+
+
+class _Route:
+    """What a walk needs of which packs, in steps that are numbered from 1."""
 
     def __init__(self) -> None:
-        self.numbers: dict[Part, int] = {}
-        self._offsets: dict[Part, dict[ObjectId, int] | None] = {}
-        self._waiting: dict[Part, None] = {}
-        # Those that were wanted since `passed` was asked.
-        self._near: set[Part] = set()
-        self._given = count(1)
+        self._count = count(1)
+        # In which step an object comes, and a pack of which the index does not say what begins where.
+        self._steps: dict[ObjectId, int] = {}
+        self._whole: dict[Part, int] = {}
 
-    def add(self, oid: ObjectId, row: Row) -> int:
-        """An object is wanted; the number of its pack."""
-        part, offset = row.part, row.offset()
-        known = self._offsets.get(part, {})
-        if part not in self._waiting and not (part in self._offsets and (known is None or oid in known)):
-            known = None if part in self._offsets else known
-            self.numbers[part] = next(self._given)
-            self._waiting[part] = None
-        if known is not None and offset is not None:
-            known[oid] = offset
-        else:
-            known = None
-        self._offsets[part] = known
-        self._near.add(part)
-        return self.numbers[part]
-
-    def offsets(self, part: Part) -> dict[ObjectId, int] | None:
-        """What is wanted of a pack; None: all."""
-        return self._offsets[part]
-
-    def passed(self) -> Iterator[Part]:
-        """The next packs, as far as nothing was wanted of them since this was asked last."""
-        near, self._near = self._near, set()
-        while self._waiting and (first := next(iter(self._waiting))) not in near:
-            del self._waiting[first]
-            yield first
-
-    def rest(self) -> Iterator[Part]:
-        """All that are left."""
-        yield from self._waiting
+    def go_on(self, folders: Mapping[bytes, Iterable[tuple[ObjectId, Row]]]) -> tuple[list[_Step], dict[bytes, int]]:
+        """The steps for more folders with what they hold, and the last that each folder needs, 0 for none."""
+        steps: dict[Part, _Step] = {}
+        needs = dict.fromkeys(folders, 0)
+        for folder, found in folders.items():
+            for oid, row in found:
+                number = self._steps.get(oid) or self._whole.get(row.part)
+                if not number:
+                    offset = row.offset()
+                    step = steps.get(row.part)
+                    if step is None:
+                        step = steps[row.part] = _Step(next(self._count), row.part, None if offset is None else {})
+                    number = step.number
+                    if step.offsets is None or offset is None:
+                        self._whole[row.part] = number
+                    else:
+                        step.offsets[oid] = offset
+                        self._steps[oid] = number
+                needs[folder] = max(number, needs[folder])
+        return list(steps.values()), needs
 
 
 def _batches(wanted: Iterable[Wanted]) -> Iterator[list[Wanted]]:
     some: list[Wanted] = []
-    size = 0
+    size, limit = 0, _LOOKED_FOR
     for each in wanted:
         some.append(each)
         size += len(each.blobs)
-        if size >= _LOOKED_FOR:
+        if size >= limit:
             yield some
-            some, size = [], 0
+            some, size, limit = [], 0, 2 * limit
     yield some
 
 

@@ -17,8 +17,8 @@ from gitvault.core.models import ObjectId
 from gitvault.core.utils.files import Disk
 from gitvault.core.versioning.objects import object_id
 from gitvault.core.versioning.odb import ObjectStore
-from gitvault.core.versioning.packindex import index_of, some_of, write_index
-from gitvault.core.versioning.packreader import MAX_INFLATION, Pack
+from gitvault.core.versioning.packindex import index_of, partial_index, write_index
+from gitvault.core.versioning.packreader import MAX_INFLATION, PARTIAL, Pack
 from gitvault.errors import ChecksumMismatch, ContentMissing, CorruptionError
 
 NOISE = random.Random(5).randbytes(3_000_000)
@@ -150,9 +150,9 @@ def test_some_objects_of_a_pack_are_read_where_they_are_said_to_begin(tmp_path: 
     offsets = {text: at[text], noise: at[noise], letter: at[text], other: len(pack)}
     folder = tmp_path / "objects/pack"
     folder.mkdir(parents=True)
-    pieces, index = some_of(pack, {oid: offset for oid, offset in offsets.items() if offset is not None})
-    (folder / "pack-1.pack").write_bytes(b"".join(pieces))
-    (folder / "pack-1.idx").write_bytes(index)
+    index = partial_index(pack[-20:], len(pack), {oid: offset for oid, offset in offsets.items() if offset is not None})
+    (folder / f"{PARTIAL}1.pack").write_bytes(pack)
+    (folder / f"{PARTIAL}1.idx").write_bytes(index)
     with ObjectStore(tmp_path / "objects") as store:
         assert store.read(text) == (b"blob", BLOBS[1])
         assert store.read(noise) == (b"blob", NOISE)

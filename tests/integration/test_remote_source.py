@@ -20,9 +20,10 @@ from trees import contents, differences, write
 from gitvault.core.backup_engine import restore
 from gitvault.core.storage.packs import read_table
 from gitvault.core.utils.process import start_python
+from gitvault.core.versioning.packfile import NewPack, publish
 from gitvault.errors import RemoteUnreachable
 from gitvault.remotes import partial, source
-from gitvault.remotes.fetch import NewChunks, PartialPack, StoredPack, store_part
+from gitvault.remotes.fetch import NewChunks, StoredPack, index_some, store_part
 from gitvault.remotes.fetcher import Fetcher
 from gitvault.remotes.index import Part
 from gitvault.remotes.opening import open_remote
@@ -448,10 +449,13 @@ def test_rows_that_lead_to_a_wrong_place_hide_nothing(
 
 
 @pytest.mark.parametrize("wanted", [[], [b"9"], [b"0/a"]])
-def test_what_is_wanted_of_a_pack_that_was_fetched_for_less_comes_too(
+def test_what_is_wanted_of_a_pack_that_was_fetched_for_less_is_found_too(
     vault: Vault, tmp_path: Path, small: Path, monkeypatch: pytest.MonkeyPatch, wanted: list[bytes]
 ) -> None:
-    """A folder got a name behind all others: some of a pack is wanted first, some when the walk had gone past it."""
+    """A folder got a name behind all others: some of a pack is wanted first, some when the walk had gone past it.
+
+    The pack comes once.
+    """
     monkeypatch.setattr(source, "_LOOKED_FOR", 1)
     place = Counted(tmp_path / "place")
     pushed(vault, place)
@@ -463,8 +467,39 @@ def test_what_is_wanted_of_a_pack_that_was_fetched_for_less_comes_too(
     assert restored(place, tmp_path / "out", wanted) == []
     below = wanted[0].decode() if wanted else ""
     assert differences(small / below, tmp_path / "out" / below) == {}
-    packs = {name: count for name, count in names.items() if name.startswith(GIT)}
-    assert max(packs.values()) == (1 if wanted else 2)
+    assert max(count for name, count in names.items() if name.startswith(GIT)) == 1
+
+
+def test_more_objects_of_a_pack_that_is_here_are_found(
+    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Counted(tmp_path / "place")
+    saved(vault, place, tmp_path, times=1)
+    remote = remote_of(None, place)
+    known = remote.records(vault.config.id).values()
+    blobs = [
+        entry.blob for entry in vault.entries("work", recursive=True) if entry.kind == "file" and not entry.pointer
+    ]
+    rows = {blob: remote.index(known).find([blob.hex()])[blob.hex()] for blob in blobs}
+    [part] = {row.part for row in rows.values()}
+    offsets = {blob: row.offset() or 0 for blob, row in rows.items()}
+    one, other, third = blobs[:3]
+    with Vault.create(tmp_path / "part.git") as here:
+        made = store_part(here, part, place.get(part.name), {one: offsets[one]})
+        assert isinstance(made, NewPack)
+        assert made.objects == 1
+        publish(made, here.path / "objects/pack", here.disk)
+        index_some(here, here.path / f"objects/pack/{made.name}.pack", {other: offsets[other]})
+
+        def refused(source: Path, target: Path) -> None:
+            raise PermissionError(1, "no links here")
+
+        monkeypatch.setattr(here.disk, "link", refused)
+        index_some(here, here.path / f"objects/pack/{made.name}.pack", {third: offsets[third]})
+        objects = here.history.objects
+        objects.refresh()
+        assert [objects.contains(blob) for blob in blobs] == [True] * 3 + [False] * (len(blobs) - 3)
+        assert all(objects.read(blob) == vault.history.objects.read(blob) for blob in (one, other, third))
 
 
 def test_what_is_walked_comes_while_it_is_walked(vault: Vault, tmp_path: Path) -> None:
@@ -486,10 +521,4 @@ def test_what_is_walked_comes_while_it_is_walked(vault: Vault, tmp_path: Path) -
             assert part.store.has(large[0])
             assert arrivals.objects == 1
         part.history.objects.refresh()
-        [blob] = wanted[1].blobs
-        assert part.history.objects.contains(blob)
-        git = remote.index(remote.records(vault.config.id).values()).find([blob.hex()])[blob.hex()].part
-        made = store_part(part, git, place.get(git.name), {blob: 12})
-        assert isinstance(made, PartialPack)
-        assert made.objects == 1
-        assert not isinstance(store_part(part, git, place.get(git.name)), PartialPack)
+        assert all(map(part.history.objects.contains, wanted[1].blobs))

@@ -73,15 +73,13 @@ def index_of(pack: bytes) -> bytes | None:
     return encode_index(entries, trailer) if entries and len(entries) == count else None
 
 
-def some_of(pack: bytes, offsets: Mapping[ObjectId, int]) -> tuple[tuple[bytes | memoryview, ...], bytes]:
-    """A pack, in pieces, and its index as if it held nothing but some objects, which are said to begin there.
+def partial_index(checksum: bytes, size: int, offsets: Mapping[ObjectId, int]) -> bytes:
+    """The index of some objects of a pack of that checksum and size, by where they are said to begin.
 
-    For reading alone: neither has checksums that fit. Nothing is inflated for it; whoever reads an object sees by its
-    hash whether it was said rightly.
+    For reading alone: it has no checksums of objects. Nothing is inflated for it; whoever reads one of them sees by its
+    hash whether it was said rightly. Its name wants to begin with `packreader.PARTIAL`.
     """
-    entries = {oid: at << 32 for oid, at in offsets.items() if at < len(pack)}
-    head = pack[: _HEADER - 4] + len(entries).to_bytes(4, "big")
-    return (head, memoryview(pack)[_HEADER:]), encode_index(entries, pack[-_TRAILER:])
+    return encode_index({oid: at << 32 for oid, at in offsets.items() if at < size}, checksum)
 
 
 def _entries(pack: bytes, count: int, end: int) -> dict[ObjectId, int]:

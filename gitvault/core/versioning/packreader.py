@@ -49,6 +49,8 @@ _JOINED = 1 << 16
 _PIECE = 1 << 20
 MAX_INFLATION = 1032
 """No deflate stream grows by more."""
+PARTIAL = "part-"
+"""How the name of an index begins that says of some objects alone where they are, see packindex.partial_index."""
 _serials = itertools.count()
 # An index up to this size is read, not mapped: a mapping costs a file descriptor for as long as it lives.
 _READ_INDEX = 4 << 20
@@ -119,6 +121,7 @@ class Pack:
         """
         self.path = damaged or index.with_suffix(".pack")
         self._lenient = damaged is not None
+        self._is_partial = index.name.startswith(PARTIAL)
         self._serial = next(_serials)
         self._index = _load(index, _READ_INDEX)
         if self._index[:8] != b"\xfftOc\x00\x00\x00\x02" or len(self._index) < _IDS + 40:
@@ -310,7 +313,7 @@ class Pack:
         data = _map(self.path)
         if not self._lenient and (
             data[:8] != b"PACK\x00\x00\x00\x02"
-            or int.from_bytes(data[8:12], "big") != self.count
+            or (int.from_bytes(data[8:12], "big") != self.count and not self._is_partial)
             or len(data) < 32
             or data[-20:] != self._index[-40:-20]
         ):
