@@ -62,6 +62,8 @@ class Selection:
 
     def covers(self, path: bytes) -> bool:
         """Whether the file at `path` is restored."""
+        if not (self.wanted or self.excluded):
+            return True
         inside = not self.wanted or any(_within(path, w) for w in self.wanted)
         return inside and not any(_within(path, e) for e in self.excluded)
 

@@ -251,15 +251,16 @@ class ObjectStore:
         known = self._known()
         small = self._small_packs(known, len(left))
         for pack in known:
-            if small is None or pack.count > _SMALL_PACK:
-                yield pack, pack.find_many(left)
+            # The largest come first; of hundreds of small ones a few have what a folder wants.
+            if small is not None and pack.count <= _SMALL_PACK:
+                break
+            yield pack, pack.find_many(left)
         wanted: dict[Pack, list[ObjectId]] = {}
         for oid in left:
             if noted := (small or {}).get(oid):
                 wanted.setdefault(noted, []).append(oid)
-        for pack in known:
-            if pack in wanted:
-                yield pack, pack.find_many(wanted[pack])
+        for pack, some in wanted.items():
+            yield pack, pack.find_many(some)
 
     def _small_packs(self, known: tuple[Pack, ...], objects: int) -> Mapping[ObjectId, Pack] | None:
         """Which of the small packs has an object; None while noting that costs more than searches in each of them.
