@@ -51,9 +51,7 @@ class Fetcher:
         self, parts: Iterable[Part], failed: Callable[[Part, GitVaultError], None]
     ) -> Iterator[tuple[Part, StoredPack]]:
         """As `Remote.fetch` with `store_part`. Raises ChildProcessError where the process has ended before."""
-        return in_order(
-            parts, lambda part: self._early.pop(part, None) or self._submit(part), self._remote.at_once, failed
-        )
+        return in_order(parts, self._take, self._remote.at_once, failed)
 
     def ahead(self, parts: Iterable[Part]) -> None:
         """Begin with parts that will be fetched, in this order, but for those asked for before.

@@ -520,3 +520,27 @@ def test_base_cache_keeps_to_its_limit() -> None:
         cache.get((0, 0))
         cache.put((0, i), (b"blob", bytes(100)))
     assert [i for i in range(20) if cache.get((0, i))] == [0, *range(11, 20)]
+
+
+def test_many_objects_of_a_pack_are_found_by_a_table_as_far_as_there_is_room(
+    objects: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    oids = write(objects, *(b"%d" % number for number in range(200)))
+    [index] = objects.glob("pack/*.idx")
+    before = Pack(index)
+    offsets = [before.find(oid) for oid in oids]
+    for _ in range(2):
+        # As often as one likes: what is closed gives its room back.
+        monkeypatch.setattr(packreader, "_TABLES", sum(pack.count for pack in Pack._tabled) + 200)
+        quick, slow = Pack(index), Pack(index)
+        assert [quick.find(oid) for oid in oids] == offsets
+        assert quick.find(bytes(20)) is None
+        assert quick._table
+        assert [slow.find(oid) for oid in oids] == offsets
+        assert slow._table is None, "there was no room for a second one"
+        assert sorted(quick.find_many([*oids, ObjectId(bytes(20))])) == sorted(zip(offsets, oids, strict=True))
+        quick.close()
+        assert [slow.find(oid) for oid in oids] == offsets
+        assert slow._table
+        slow.close()
+    before.close()

@@ -17,7 +17,8 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
+from weakref import WeakSet
 
 from gitvault.core.models import ObjectId
 from gitvault.core.utils.files import open_plain
@@ -54,9 +55,9 @@ PARTIAL = "part-"
 _serials = itertools.count()
 # An index up to this size is read, not mapped: a mapping costs a file descriptor for as long as it lives.
 _READ_INDEX = 4 << 20
-# Objects of a pack of which a table of all is made once many were looked for: a search is 12 us where the table answers
-# in one, and 150 bytes of memory an object.
-_TABLE = 1 << 18
+# Objects in the tables of all packs, each made once many of its objects were looked for: a search takes 12 us where the
+# table answers in one, and 150 bytes of memory an object.
+_TABLES = 1 << 18
 _WORTH_IT = 16
 _FANOUT = 8
 _IDS = _FANOUT + 1024
@@ -114,6 +115,9 @@ class BaseCache:
 class Pack:
     """A pack and its index; the pack itself is mapped when the first object is read. Safe for several threads."""
 
+    _tabled: ClassVar[WeakSet[Pack]] = WeakSet()
+    """Those with a table."""
+
     def __init__(self, index: Path, damaged: Path | None = None) -> None:
         """`damaged`: the pack, when its ends need not fit the index; what is read of it wants its hash checked.
 
@@ -163,7 +167,8 @@ class Pack:
         if self._table is not None:
             return self._table.get(oid)
         self._searches += 1
-        if self._searches * _WORTH_IT > self.count and self.count <= _TABLE:
+        if self._searches * _WORTH_IT > self.count and self._has_room():
+            Pack._tabled.add(self)
             self._table = {oid: position for position, oid in enumerate(self.ids())}
         first = oid[0]
         low = self._fanout[first - 1] if first else 0
@@ -180,6 +185,11 @@ class Pack:
             else:
                 high = middle
         return None
+
+    def _has_room(self) -> bool:
+        # Not asked again at each search that follows.
+        self._searches = 0
+        return self.count + sum(pack.count for pack in list(Pack._tabled)) <= _TABLES
 
     def find_many(self, oids: Iterable[ObjectId]) -> list[tuple[int, ObjectId]]:
         """Offset and id of those that the pack holds, sorted by offset."""
@@ -284,6 +294,8 @@ class Pack:
 
     def close(self) -> None:
         """Unmap; nothing can be read afterwards."""
+        self._table = None
+        Pack._tabled.discard(self)
         if self._data is not None:
             self._data.close()
             self._data = None
