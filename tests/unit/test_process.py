@@ -186,6 +186,19 @@ def test_a_worker_hears_of_an_interrupt_when_it_asks(tmp_path: Path, monkeypatch
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals between processes")
+def test_an_interrupt_that_came_before_is_heard_at_once() -> None:
+    handler, held = signal.getsignal(signal.SIGINT), signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        # To this thread alone: others of a test run do not hold it back.
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            process.heed_interrupts()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+        signal.signal(signal.SIGINT, handler)
+
+
 def test_what_is_detached_outlives_the_call(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     process.start_detached(["-c", f"open({str(mark)!r}, 'w').write('done')"])
