@@ -29,7 +29,11 @@ from gitvault.moving.source import Copy
 
 _DAY = r"(?P<year>(?:19|20)\d\d)(?P<between>[-_.]?)(?P<month>0[1-9]|1[0-2])(?P=between)(?P<day>0[1-9]|[12]\d|3[01])"
 _DAY_FIRST = r"(?P<day>0[1-9]|[12]\d|3[01])\.(?P<month>0[1-9]|1[0-2])\.(?P<year>(?:19|20)\d\d)"
-_TIME = r"(?:[T_. -]{1,3}(?P<hour>[01]\d|2[0-3])[-_.:h]?(?P<minute>[0-5]\d)(?:[-_.:]?(?P<second>[0-5]\d))?)?"
+_TIME = (
+    # One id in a hundred begins like a time.
+    r"(?:(?!-[0-9a-f]{12}\Z)[T_. -]{1,3}"
+    r"(?P<hour>[01]\d|2[0-3])[-_.:h]?(?P<minute>[0-5]\d)(?:[-_.:]?(?P<second>[0-5]\d))?)?"
+)
 # What `export` puts behind the date: a snapshot's id.
 _EXPORTED = re.compile(r"[0-9a-f]{12}\Z")
 _DATES = tuple(re.compile(rf"(?<!\d){day}{_TIME}(?!\d)") for day in (_DAY, _DAY_FIRST))

@@ -291,6 +291,16 @@ def test_what_was_exported_comes_back_as_one_project_in_its_order(vault: Vault, 
             assert (tmp_path / "back" / str(number) / "a").read_text() == str(number)
 
 
+def test_an_id_that_begins_like_a_time_is_none(vault: Vault, tmp_path: Path) -> None:
+    """One in a hundred does; and a time is read all the same."""
+    for number, behind in enumerate(("1027c386bbc4", "0326fb695ffb", "195958d07674", "10-27-13", "102714")):
+        write(tmp_path / "out" / f"acme-2026-11-23-{behind}", {"a": b"%d" % number})
+        os.utime(tmp_path / "out" / f"acme-2026-11-23-{behind}" / "a", (1e9 + number, 1e9 + number))
+    assert move_in(vault, FolderSource([str(tmp_path / "out")])).projects == {"acme": 5}
+    times = [one.time.astimezone().strftime("%H:%M:%S") for one in snapshots(vault, "acme")]
+    assert times == ["00:00:00", "00:00:00", "00:00:00", "10:27:13", "10:27:14"]
+
+
 def test_a_file_is_no_place_to_export_to(vault: Vault, tmp_path: Path) -> None:
     (tmp_path / "acme").mkdir()
     vault.create_snapshot(tmp_path / "acme")
