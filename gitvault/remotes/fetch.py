@@ -293,14 +293,13 @@ def store_part(vault: Vault, part: Part, content: bytes, offsets: Mapping[Object
     """
     if part.name.startswith(GIT):
         pack = vault.path / "tmp" / f"{secrets.token_hex(8)}.pack"
+        _write(vault, pack, content)
         if offsets is not None:
-            _write(vault, pack, content)
             index = partial_index(content[-20:], len(content), offsets)
             _write(vault, pack.with_suffix(".idx"), index)
             # Not the pack's own name: it may be wanted whole, too.
             name = f"{PARTIAL}{secrets.token_hex(20)}"
             return NewPack(name, pack, pack.with_suffix(".idx"), len(offsets), len(content) + len(index))
-        _write(vault, pack, content)
         try:
             made = write_index(pack, content, vault.disk)
         except CorruptionError as error:

@@ -88,7 +88,7 @@ class ChunkStore:
         self._appender = PackAppender(folder, self._index, self._disk, level, guard=guard, admit=admit)
         self._reader = ChunkReader(folder, self._index, self._disk, self._appender.find)
         self.fetch: Callable[[Pointer], None] | None = None
-        """Told of a file that is not here before it is read, to bring it; for a store that holds a part of another."""
+        """Told of each file before it is read, to bring it if it is not here; for a store that is a part of another."""
         self._pool = ThreadPoolExecutor(threads or min(os.cpu_count() or 1, 8), "chunk-store")
 
     def store_file(
