@@ -18,7 +18,7 @@ from places import MemoryPlace
 
 from gitvault.errors import ConfigError, CorruptionError, NotFoundError, RemoteSealed, ToolMissing
 from gitvault.remotes import sealed
-from gitvault.remotes.sealed import Sealed, keys, learn, names, objects
+from gitvault.remotes.sealed import Sealed, age, keys, learn, names, objects
 from gitvault.remotes.sealed.names import Names
 
 KEY = bytes(range(32))
@@ -339,5 +339,5 @@ def test_the_age_program_opens_an_object(make: Make, tmp_path: Path) -> None:
     assert shutil.which("age")
     assert (len(sealed.new_key()), names.KEY_SIZE) == (32, 32)
     assert not sealed.is_sealed(MemoryPlace())
-    with pytest.raises(objects.NoKey):
+    with pytest.raises(age.NoKey):
         objects.unseal("index/a", (tmp_path / "sealed").read_bytes(), KEY, keys.identities(make("two")[1]))

@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING
 from gitvault.core.utils.files import Disk
 from gitvault.errors import CorruptionError, GitVaultError, NotFoundError, RemoteSealed
 from gitvault.remotes.places import Stored
-from gitvault.remotes.sealed import keys
+from gitvault.remotes.sealed import age, keys
+from gitvault.remotes.sealed.age import NoKey
 from gitvault.remotes.sealed.names import KEY_SIZE, Names, derived
-from gitvault.remotes.sealed.objects import NoKey, decrypt, named_hash, padded, seal, unseal
+from gitvault.remotes.sealed.objects import decrypt, named_hash, padded, seal, unseal
 
 if TYPE_CHECKING:
     from gitvault.remotes.places import Place
@@ -150,13 +151,11 @@ class Sealed:
         return KEYS + derived(self._key, "\n".join(self._texts)).hex()[:32]
 
     def _put_key(self) -> None:
-        import pyrage
-
         document = {"gitvault-key": 1, "key": self._key.hex(), "recipients": self._texts}
         text = json.dumps(document, sort_keys=True).encode() + b"\n"
         for plain, file in HELP.items():
             self._place.put(plain, (Path(__file__).parents[2] / "rescue" / file).read_bytes())
-        self._place.put(self._key_name(), pyrage.encrypt(text + bytes(padded(len(text)) - len(text)), self._recipients))
+        self._place.put(self._key_name(), age.encrypt(text + bytes(padded(len(text)) - len(text)), self._recipients))
 
     def _kept(self, name: str) -> bytes | None:
         with self._lock:

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NewType
 
 from gitvault.core.utils.files import read_plain
 from gitvault.errors import ConfigError, ToolMissing
+from gitvault.remotes.sealed.age import Identity, Recipient, key_bytes
 
-Recipient = NewType("Recipient", object)
-"""A public key, as the library has it."""
-Identity = NewType("Identity", object)
-"""A secret key, likewise."""
 _LARGEST = 1 << 20
 _PRIVATE = b"-----BEGIN"
 _SECRET = "AGE-SECRET-KEY-1"
@@ -38,7 +34,7 @@ def _recipient(text: str) -> Recipient:
     try:
         if text.startswith("ssh-"):
             return Recipient(pyrage.ssh.Recipient.from_str(text))
-        return Recipient(pyrage.x25519.Recipient.from_str(text))
+        return Recipient(pyrage.x25519.Recipient.from_str(text), key_bytes(text))
     except pyrage.RecipientError as error:
         if text.startswith(_SECRET):
             # It would be written into the settings.
@@ -64,7 +60,11 @@ def identities(path: Path) -> list[Identity]:
         if content.startswith(_PRIVATE) and b"AGE ENCRYPTED" not in content[:80]:
             return [Identity(pyrage.ssh.Identity.from_buffer(content))]
         lines = (line.strip() for line in content.decode("utf-8").splitlines())
-        found = [Identity(pyrage.x25519.Identity.from_str(line)) for line in lines if line and not line.startswith("#")]
+        found = [
+            Identity(pyrage.x25519.Identity.from_str(line), key_bytes(line))
+            for line in lines
+            if line and not line.startswith("#")
+        ]
     except (pyrage.IdentityError, UnicodeDecodeError) as error:
         # What stands in the file is nobody's business: age's own errors do not quote it.
         way = "take its passphrase off a copy" if "decrypted first" in str(error) else "is it what age-keygen wrote?"

@@ -18,17 +18,14 @@ import re
 from collections.abc import Sequence
 
 from gitvault.errors import CorruptionError
-from gitvault.remotes.sealed.keys import Identity, Recipient
+from gitvault.remotes.sealed import age
+from gitvault.remotes.sealed.age import Identity, Recipient
 from gitvault.remotes.sealed.names import derived
 
 _LEAST = 1 << 10
 _STEP = 64 << 10
 _LONGEST_LINE = 512
 _BY_HASH = re.compile(r"(?:(?:git|chunks)/([0-9a-f]{64})\.(?:pack|zpk))|index/([0-9a-f]{64})")
-
-
-class NoKey(Exception):
-    """Sealed to none of the identities."""
 
 
 def named_hash(name: str) -> str:
@@ -46,11 +43,9 @@ def padded(length: int) -> int:
 
 def seal(name: str, content: bytes, key: bytes, recipients: Sequence[Recipient]) -> bytes:
     """The age file for an object."""
-    import pyrage
-
     line = f"gitvault {name} {len(content)} {_mac(key, name, content)}\n".encode("ascii")
     length = len(line) + len(content)
-    return bytes(pyrage.encrypt(b"".join((line, content, bytes(padded(length) - length))), recipients))
+    return age.encrypt(b"".join((line, content, bytes(padded(length) - length))), recipients)
 
 
 def unseal(name: str, sealed: bytes, key: bytes, identities: Sequence[Identity]) -> bytes:
@@ -72,16 +67,11 @@ def unseal(name: str, sealed: bytes, key: bytes, identities: Sequence[Identity])
     return content
 
 
-def decrypt(name: str, sealed: bytes, identities: Sequence[Identity]) -> bytes:
+def decrypt(name: str, sealed: bytes, identities: Sequence[Identity]) -> bytes | bytearray:
     """What is in an age file. Raises NoKey, CorruptionError."""
-    import pyrage
-
     try:
-        return bytes(pyrage.decrypt(sealed, identities))
-    except pyrage.DecryptError as error:
-        # The library tells them apart by nothing else.
-        if "No matching keys" in str(error):
-            raise NoKey from None
+        return age.decrypt(sealed, identities)
+    except age.Damaged as error:
         raise CorruptionError(f"{name}: damaged there ({error}); push again from a vault that has it") from None
 
 
