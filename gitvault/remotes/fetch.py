@@ -25,6 +25,7 @@ from gitvault.remotes import settings
 from gitvault.remotes.hidden import hidden
 from gitvault.remotes.index import Index, Part
 from gitvault.remotes.noted import Noted
+from gitvault.remotes.places import Content
 from gitvault.remotes.records import Record, name_of
 from gitvault.remotes.remote import CHUNKS, GIT, Remote
 from gitvault.remotes.views import viewed
@@ -286,12 +287,13 @@ class NewChunks:
 StoredPack = NewPack | NewChunks
 
 
-def store_part(vault: Vault, part: Part, content: bytes, offsets: Mapping[ObjectId, int] | None = None) -> StoredPack:
+def store_part(vault: Vault, part: Part, content: Content, offsets: Mapping[ObjectId, int] | None = None) -> StoredPack:
     """Write a part below a temporary name, synced and indexed, ready to be published. Raises CorruptionError.
 
     `offsets`: of a pack of git the objects that alone are wanted of it, by where they begin, see `partial_index`.
     """
     if part.name.startswith(GIT):
+        content = bytes(content)
         pack = vault.path / "tmp" / f"{secrets.token_hex(8)}.pack"
         _write(vault, pack, content)
         if offsets is not None:
@@ -327,7 +329,7 @@ def index_some(vault: Vault, pack: Path, offsets: Mapping[ObjectId, int]) -> Non
     vault.disk.rename(index, pack.with_name(index.name))
 
 
-def _write(vault: Vault, path: Path, content: bytes) -> None:
+def _write(vault: Vault, path: Path, content: Content) -> None:
     with vault.disk.create(path) as file:
         file.write(content)
         file.sync()

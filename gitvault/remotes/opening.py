@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from gitvault.core.utils.files import Disk
@@ -38,11 +37,7 @@ def open_remote(
         )
     cache = vault / "cache" / "remotes" / f"{told.name}.index" if vault else None
     hasty = scheme_of(told.url) in ("s3", "gs", "az")
-    again = None
-    # Two processes would each go as fast as one may.
-    if not told.rate:
-        again = replace(told, **learned), dict(environment)  # type: ignore[arg-type]
-    return Remote(place, told.url, cache=cache, disk=disk, learned=learned, hasty=hasty, again=again)
+    return Remote(place, told.url, cache=cache, disk=disk, learned=learned, hasty=hasty)
 
 
 def _learned(place: Place, told: Settings) -> dict[str, str | tuple[str, ...]]:

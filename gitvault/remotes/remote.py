@@ -36,11 +36,10 @@ from gitvault.errors import (
 from gitvault.remotes import records
 from gitvault.remotes.index import Index, Part
 from gitvault.remotes.noted import read_names, write_names
-from gitvault.remotes.places import Place, Stored
+from gitvault.remotes.places import Content, Place, Stored
 from gitvault.remotes.records import Record
 from gitvault.remotes.sealed import Sealed, is_sealed
 from gitvault.remotes.sealed.objects import named_hash
-from gitvault.remotes.settings import Settings
 
 MARKER = "vault"
 GIT = "git/"
@@ -78,14 +77,11 @@ class Remote:
         disk: Disk | None = None,
         learned: Mapping[str, str | tuple[str, ...]] | None = None,
         hasty: bool = False,
-        again: tuple[Settings, Mapping[str, str]] | None = None,
     ) -> None:
         """`shown`: what errors call it. `learned`: settings with which it can be opened again. `hasty`: ask several
-        things at once, where answers take long and a list of what is not there is an empty one. `again`: what opens it
-        in another process (`open_remote`), where one may ask beside this one.
+        things at once, where answers take long and a list of what is not there is an empty one.
         """
         self.learned = learned or {}
-        self.again = again
         self.place = place
         self.shown = shown
         self.is_sealed = isinstance(place, Sealed)
@@ -119,7 +115,7 @@ class Remote:
         # Older versions only when the newest says nothing: to ask for them takes half a second of processor.
         for version in chain([content], self._versions(MARKER)):
             with suppress(ValueError, TypeError, KeyError, RecursionError):
-                said = json.loads(version)
+                said = json.loads(bytes(version))
                 if said["gitvault-remote"] > VERSION:
                     raise UnsupportedFormatVersion(
                         f"{self.shown}: of format {said['gitvault-remote']}, this gitvault reads {VERSION}; update it"
@@ -202,7 +198,7 @@ class Remote:
             try:
                 for content in self._contents(name):
                     try:
-                        yield records.decode(name, content, vault)
+                        yield records.decode(name, bytes(content), vault)
                         break
                     except ValueError as error:
                         problem = str(error)
@@ -232,7 +228,7 @@ class Remote:
             return False
         return True
 
-    def get(self, name: str, damaged: Callable[[str], None] = lambda _: None) -> bytes:
+    def get(self, name: str, damaged: Callable[[str], None] = lambda _: None) -> Content:
         """An object whose name has its hash; an older version where the newest is damaged.
 
         Raises NotFoundError, ChecksumMismatch. `damaged` is told of one that is not as it was pushed.
@@ -255,7 +251,7 @@ class Remote:
     def cached(self, name: str) -> bytes:
         """As `get`, kept for the next time."""
         if (content := self._kept(name)) is None:
-            content = self.get(name)
+            content = bytes(self.get(name))
             self.keep(name, content)
         return content
 
@@ -329,7 +325,7 @@ class Remote:
             if listed and name == records.name_of(listed):
                 found = found or listed
             with suppress(NotFoundError, CorruptionError, RemoteSealed, ValueError):
-                found = found or records.decode(name, self.place.get(name), vault)
+                found = found or records.decode(name, bytes(self.place.get(name)), vault)
         return found, numbers.get(chain, 0)
 
     def _noted(self, file: str) -> set[str]:
@@ -339,19 +335,19 @@ class Remote:
         if self._cache is not None:
             write_names(self._cache / file, names, self._disk)
 
-    def _contents(self, name: str) -> Iterator[bytes]:
+    def _contents(self, name: str) -> Iterator[Content]:
         # A sealed place that says damaged has tried all there is.
         with suppress(NotFoundError, CorruptionError):
             for _ in range(_TRIES):
                 yield self.place.get(name)
         yield from self._versions(name)
 
-    def _versions(self, name: str) -> Iterator[bytes]:
+    def _versions(self, name: str) -> Iterator[Content]:
         with suppress(NotFoundError):
             yield from self.place.versions(name)
 
     def fetch(
-        self, parts: Iterable[Part], use: Callable[[Part, bytes], _T], failed: Callable[[Part, GitVaultError], None]
+        self, parts: Iterable[Part], use: Callable[[Part, Content], _T], failed: Callable[[Part, GitVaultError], None]
     ) -> Iterator[tuple[Part, _T]]:
         """Get many parts, several at once, in order, with what `use`, in a thread of its own, made of each.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -27,6 +27,7 @@ from gitvault.errors import ContentMissing, CorruptionError, GitVaultError, NotF
 from gitvault.remotes.fetch import NewChunks, StoredPack, index_some, store_part
 from gitvault.remotes.fetcher import Fetcher
 from gitvault.remotes.index import Index, Part, Row, chunk_id
+from gitvault.remotes.places import Content
 from gitvault.remotes.remote import CHUNKS, GIT, THREADS, Remote, in_order
 from gitvault.vault import Vault
 
@@ -41,8 +42,6 @@ _DEEPEST = 64
 _DENSE = 2
 # Bytes of files from which on all packs of a sealed remote come whole: a part of one costs as much.
 _MANY = 64 << 20
-# From here on a process fetches beside this one: to start it takes 0.3 s of processor.
-_MANY_MORE = 512 << 20
 # Bytes of files, and files, that are brought while those before are restored: at first few, so that it begins soon.
 _FIRST_ROUND = 32 << 20
 _ROUND = 256 << 20
@@ -93,9 +92,6 @@ class Source:
         self._walking = False
         self._coming: set[str] = set()
         self._came: set[str] = set()
-        # Of the large files a pack that will come for each, and the files after those that come now.
-        self._beside: Mapping[str, Part] = {}
-        self._next_ones: Collection[Pointer] = ()
         self._arrived = threading.Condition()
         self._ended = False
         # Whether packs come whole whatever is wanted of them.
@@ -237,8 +233,9 @@ class Source:
             with suppress(CorruptionError, NotFoundError, OSError, ValueError, IndexError):
                 self._fetch_folders(wanted, files, arrivals)
             arrivals.end()
-            ordered = self._ordered(files)
-            self._expect(ordered)
+            places = self._places(files)
+            ordered = [files[oid] for oid in sorted(files, key=_order(places, self._index.parts()))]
+            self._expect(ordered, places)
             arrivals.plan(pointer.oid for pointer in ordered)
             plan: _Plan | None = None
             for some, next_ones in pairwise(chain(_rounds(ordered), [[]])):
@@ -262,10 +259,8 @@ class Source:
                 self._walking = False
                 self._arrived.notify_all()
 
-    def _ordered(self, files: Mapping[str, Pointer]) -> list[Pointer]:
-        """Files as they lie in the packs there, so that those of a round lie in few: the first 32 MiB of 4.5 GB by path
-        were in packs of 600 MB.
-        """
+    def _places(self, files: Mapping[str, Pointer]) -> dict[str, Row]:
+        """Where a chunk of each file lies, as far as that can be said."""
         with self._lock:
             rows = self._index.find(files)
             # A manifest lies behind the end of its file; what says so, in the last pack of all that was pushed with it.
@@ -275,20 +270,14 @@ class Source:
                 }
                 chunks = self._index.find(held.values())
                 rows |= {oid: chunks[chunk] for oid, chunk in held.items() if chunk in chunks}
-        there = {oid: row for oid, row in rows.items() if row.kind == "c" and row.part.name.startswith(CHUNKS)}
-        self._beside = {oid: row.part for oid, row in there.items()}
+        return {oid: row for oid, row in rows.items() if row.kind == "c" and row.part.name.startswith(CHUNKS)}
 
-        def place(oid: str) -> tuple[str, int]:
-            row = there.get(oid)
-            return (row.part.name, row.offset() or 0) if row else ("", 0)
-
-        return [files[oid] for oid in sorted(files, key=place)]
-
-    def _expect(self, files: Collection[Pointer]) -> None:
+    def _expect(self, files: Collection[Pointer], places: Mapping[str, Row]) -> None:
         size = sum(pointer.size for pointer in files)
         self._whole = self._remote.is_sealed and size >= _MANY
-        if self._whole and size >= _MANY_MORE and self._remote.again:
-            self._fetcher = Fetcher(self._vault, self._remote)
+        if self._whole:
+            parts = {places[pointer.oid].part: None for pointer in files if pointer.oid in places}
+            self._fetcher = Fetcher(self._vault, self._remote, parts)
         with self._arrived:
             self._coming = {pointer.oid for pointer in files}
             self._walking = False
@@ -304,7 +293,6 @@ class Source:
         `plan`: of `some`, whose manifests are here; None: they are not. The plan of the next ones.
         """
         with self._lock:
-            self._next_ones = next_ones
             if plan is None:
                 plan = self._planned(some)
                 self._bring(plan.parts(), plan.hints)
@@ -343,7 +331,7 @@ class Source:
         if self._whole:
             # What each stands on is asked of the packs: of 70,000 chunks no frame need be looked at.
             with suppress(CorruptionError, NotFoundError, ValueError, IndexError):
-                self._bring_whole({row.part: None for _, row in self._rows(chunks, hints) if row.part.size})
+                self._bring_whole(list({row.part: None for _, row in self._rows(chunks, hints) if row.part.size}))
         frames = self._frames(chunks, hints)
         with suppress(CorruptionError, NotFoundError, ValueError, IndexError):
             self._bring_whole(self._dense(frames))
@@ -356,7 +344,7 @@ class Source:
             sizes[row.part] += row.frame().stored
         return [part for part, size in sizes.items() if part.size and (self._whole or size * _DENSE >= part.size)]
 
-    def _bring_whole(self, wanted: Collection[Part]) -> None:
+    def _bring_whole(self, wanted: Sequence[Part]) -> None:
         """Fetch packs of the chunk store as they are, published when all they are coded against is here too.
 
         What cannot be had is left out. Raises CorruptionError, NotFoundError where that is what others stand on.
@@ -388,11 +376,9 @@ class Source:
                 if name not in self._brought:
                     disk.unlink(pack.path)
 
-    def _fetched(self, wanted: Iterable[Part]) -> Iterator[tuple[Part, StoredPack]]:
+    def _fetched(self, wanted: Sequence[Part]) -> Iterator[tuple[Part, StoredPack]]:
         """Those that can be had, stored."""
-        if self._fetcher and not self._fetcher.ended:
-            following = (self._beside[pointer.oid] for pointer in self._next_ones if pointer.oid in self._beside)
-            self._fetcher.ahead([*wanted, *(part for part in following if part.name not in self._brought)])
+        if self._fetcher:
             return self._fetcher.fetch(wanted, lambda part, error: None)
         return self._remote.fetch(wanted, partial(store_part, self._vault), lambda part, error: None)
 
@@ -446,7 +432,7 @@ class Source:
     def _read(self, frames: Mapping[_Key, Frame]) -> dict[_Key, bytes]:
         """The bytes of frames, each by its part and offset."""
 
-        def fetch(span: tuple[str, int, int]) -> bytes:
+        def fetch(span: tuple[str, int, int]) -> Content:
             name, start, stop = span
             with self._remote.transfers:
                 data = self._remote.place.get(name, start, stop - start)
@@ -461,8 +447,23 @@ class Source:
         for (name, start, stop), data in found.items():
             for (part, offset), frame in frames.items():
                 if part == name and start <= offset < stop:
-                    read[part, offset] = data[offset - start : offset - start + frame.stored]
+                    read[part, offset] = bytes(data[offset - start : offset - start + frame.stored])
         return read
+
+
+def _order(places: Mapping[str, Row], parts: Iterable[str]) -> Callable[[str], tuple[int, int]]:
+    """A key to sort files by, as they lie in the packs there, these as they were pushed: those of a round lie in few.
+
+    By path the first 32 MiB of 4.5 GB were in packs of 600 MB; by the packs' names each pack of a large file lay among
+    others, and was needed again later.
+    """
+    numbers = {part: number for number, part in enumerate(parts)}
+
+    def place(oid: str) -> tuple[int, int]:
+        row = places.get(oid)
+        return (numbers[row.part.name], row.offset() or 0) if row else (-1, 0)
+
+    return place
 
 
 class _Step(NamedTuple):

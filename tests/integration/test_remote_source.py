@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import random
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,23 +19,18 @@ from trees import contents, differences, write
 
 from gitvault.core.backup_engine import restore
 from gitvault.core.storage.packs import read_table
-from gitvault.core.utils.process import start_python
 from gitvault.core.versioning.packfile import NewPack, publish
 from gitvault.errors import RemoteUnreachable
 from gitvault.remotes import partial, source
 from gitvault.remotes.fetch import NewChunks, StoredPack, index_some, store_part
 from gitvault.remotes.fetcher import Fetcher
 from gitvault.remotes.index import Part
-from gitvault.remotes.opening import open_remote
 from gitvault.remotes.places import Place
 from gitvault.remotes.remote import CHUNKS, GIT, Remote
 from gitvault.remotes.sealed import Sealed, learn
 from gitvault.remotes.sealed.objects import named_hash
-from gitvault.remotes.settings import Settings
 from gitvault.remotes.source import Wanted
 from gitvault.vault import Vault
-
-KEY = "6b" * 32
 
 
 @pytest.fixture
@@ -180,100 +175,73 @@ def test_a_pack_that_came_says_what_is_in_it(vault: Vault, tmp_path: Path) -> No
 
 
 @pytest.fixture
-def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """A sealed remote that another process may ask, too, and of which files come in several rounds."""
+def ahead(vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sealed:
+    """A sealed place from which packs come before they are asked for, to which several rounds of files were pushed."""
     monkeypatch.setattr("gitvault.remotes.push._PART_SIZE", 60_000)
-    for name in ("_MANY", "_MANY_MORE", "_ROUND"):
+    for name in ("_MANY", "_ROUND"):
         monkeypatch.setattr(source, name, 100_000)
     identity = pyrage.x25519.Identity.generate()
     (tmp_path / "key").write_text(f"{identity}\n")
-    (tmp_path / "place").mkdir()
-    recipient = str(identity.to_public())
-    return Settings("off", str(tmp_path / "place"), encrypt=(recipient,), identity=str(tmp_path / "key"), sealing=KEY)
+    place = Sealed(Counted(tmp_path / "place"), [str(identity.to_public())], b"k" * 32, tmp_path / "key")
+    saved(vault, place, tmp_path)
+    return place
 
 
-def given(told: Settings, target: Path) -> tuple[list[str], Counter[str]]:
-    with open_remote(told, {}) as remote:
-        done = partial.restore(remote, "", "work", str(target), progress=quiet)
-        return [problem.reason for problem in done.problems], remote.place.requests
-
-
-def test_a_process_beside_this_one_asks_for_the_same(
-    vault: Vault, tmp_path: Path, apart: Settings, monkeypatch: pytest.MonkeyPatch
+def test_packs_come_once_and_before_they_are_asked_for(
+    ahead: Sealed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with open_remote(apart, {}) as remote:
-        folder = saved(vault, remote.place, tmp_path)
-    started: list[Fetcher] = []
-    monkeypatch.setattr(source, "Fetcher", lambda *args: started.append(Fetcher(*args)) or started[-1])
-    found = given(apart, tmp_path / "beside")
-    [fetcher] = started
-    assert fetcher.ended
-    assert differences(folder, tmp_path / "beside") == {}
-    monkeypatch.setattr(source, "_MANY_MORE", 1 << 40)
-    assert given(apart, tmp_path / "alone") == found, "as many requests and bytes as without it"
-    assert not found[0]
-    assert len(started) == 1
-
-
-def test_a_process_beside_this_one_begins_with_what_it_is_told_of(
-    vault: Vault, tmp_path: Path, apart: Settings
-) -> None:
-    """And gives it once it is asked for, in that order and once; what is not asked for any more keeps nobody."""
-    with open_remote(apart, {}) as remote:
-        saved(vault, remote.place, tmp_path)
-    with open_remote(apart, {}) as remote, Vault.create(tmp_path / "part.git") as part:
+    monkeypatch.setattr("gitvault.remotes.fetcher._AHEAD", 2)
+    remote = remote_of(None, ahead)
+    parts = [Part(stored.name, stored.size) for stored in ahead.names(CHUNKS)]
+    assert len(parts) > 5
+    came: list[str] = []
+    get = remote.get
+    monkeypatch.setattr(remote, "get", lambda name: came.append(name) or get(name))
+    with Vault.create(tmp_path / "part.git") as part, closing(Fetcher(part, remote, parts)) as fetcher:
         part.disk.make_folder(part.path / "chunks/tmp")
-        parts = [Part(stored.name, stored.size) for stored in remote.place.names(CHUNKS)]
-        assert len(parts) > 4
-        with closing(Fetcher(part, remote)) as fetcher:
-            fetcher.ahead(reversed(parts))
-            fetcher.ahead(parts[:1])
-            found = list(fetcher.fetch(parts[2:], lambda part, error: None))
-        assert [part for part, _ in found] == parts[2:]
-        assert remote.place.requests["get"] == len(parts)
-        packs = [stored.path.read_bytes() for _, stored in found if isinstance(stored, NewChunks)]
-        assert [named_hash(part.name) for part in parts[2:]] == [sha256(pack).hexdigest() for pack in packs]
+        first = list(fetcher.fetch(parts[3:5], lambda part, error: None))
+        deadline = time.monotonic() + 20
+        while len(came) < 4 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert sorted(came) == sorted(part.name for part in (*parts[3:5], *parts[:2]))
+        second = list(fetcher.fetch(parts[:3], lambda part, error: None))
+        assert [one for one, _ in first + second] == [*parts[3:5], *parts[:3]]
+        packs = [made.path.read_bytes() for _, made in first + second if isinstance(made, NewChunks)]
+        assert [named_hash(one.name) for one, _ in first + second] == [sha256(pack).hexdigest() for pack in packs]
+    assert len(came) == len(set(came))
 
 
-def test_what_a_process_beside_this_one_cannot_have_is_told_as_ever(
-    vault: Vault, tmp_path: Path, apart: Settings, monkeypatch: pytest.MonkeyPatch
+def test_a_pack_that_comes_ahead_and_cannot_be_had_is_told_when_it_is_asked_for(ahead: Sealed, tmp_path: Path) -> None:
+    remote = remote_of(None, ahead)
+    parts = [Part(stored.name, stored.size) for stored in ahead.names(CHUNKS)]
+    ahead.delete([parts[1].name])
+    lost: list[Part] = []
+    with Vault.create(tmp_path / "part.git") as part, closing(Fetcher(part, remote, parts)) as fetcher:
+        part.disk.make_folder(part.path / "chunks/tmp")
+        assert [one for one, _ in fetcher.fetch(parts[:1], lambda part, error: lost.append(part))] == parts[:1]
+        assert lost == []
+        assert [one for one, _ in fetcher.fetch(parts[1:3], lambda part, error: lost.append(part))] == parts[2:3]
+    assert lost == [parts[1]]
+
+
+def test_files_come_in_the_order_in_which_their_packs_were_pushed(
+    ahead: Sealed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with open_remote(apart, {}) as remote:
-        saved(vault, remote.place, tmp_path, times=1)
-        largest = max(remote.place.names(CHUNKS), key=lambda stored: stored.size)
-        remote.place.delete([largest.name])
-    said, _ = given(apart, tmp_path / "beside")
-    monkeypatch.setattr(source, "_MANY_MORE", 1 << 40)
-    assert said == given(apart, tmp_path / "alone")[0]
-    assert said
+    """By the packs' names, which are hashes, each pack of a large file would lie among others."""
+    remote = remote_of(None, ahead)
+    pushed_order = list(remote.index(remote.records(remote.vault_id()).values()).parts())
+    asked: list[str] = []
 
+    class Noted(Fetcher):
+        def __init__(self, vault: Vault, remote: Remote, expected: Iterable[Part]) -> None:
+            some = list(expected)
+            asked.extend(part.name for part in some)
+            super().__init__(vault, remote, some)
 
-def test_a_process_beside_this_one_that_somebody_ends_is_done_without(
-    vault: Vault, tmp_path: Path, apart: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with open_remote(apart, {}) as remote:
-        folder = saved(vault, remote.place, tmp_path)
-    monkeypatch.setattr("gitvault.remotes.fetcher.start_python", lambda module: start_python("gitvault.errors"))
-    assert given(apart, tmp_path / "out")[0] == []
-    assert differences(folder, tmp_path / "out") == {}
-
-
-def test_a_key_that_is_taken_away_meanwhile_stops_nothing(
-    vault: Vault, tmp_path: Path, apart: Settings, capfd: pytest.CaptureFixture[str]
-) -> None:
-    with open_remote(apart, {}) as remote:
-        folder = saved(vault, remote.place, tmp_path, times=1)
-    with open_remote(apart, {}) as remote:
-        Path(apart.identity).unlink()
-        assert not partial.restore(remote, "", "work", str(tmp_path / "out"), progress=quiet).problems
-    assert differences(folder, tmp_path / "out") == {}
-    assert capfd.readouterr().err == ""
-
-
-def test_a_remote_that_may_be_asked_so_fast_only_has_one_who_asks(apart: Settings) -> None:
-    with open_remote(apart, {}) as remote, open_remote(replace(apart, rate=1000), {}) as slow:
-        assert remote.again
-        assert slow.again is None
+    monkeypatch.setattr(source, "Fetcher", Noted)
+    assert restored(ahead, tmp_path / "out") == []
+    assert asked == [name for name in pushed_order if name in set(asked)]
+    assert asked != sorted(asked)
 
 
 def test_a_pack_whose_bases_are_gone_gives_what_is_whole(vault: Vault, tmp_path: Path) -> None:

@@ -78,16 +78,24 @@ class ChunkIndex:
 
         `without`: names of packs that do not count.
         """
+        # Places are made without the lock: those who read waited for each other.
+        places = self._places(chunks)
+        return {chunk: place for chunk, place in places if place.pack.path.name not in without}
+
+    def known(self, chunks: Collection[ChunkId]) -> set[ChunkId]:
+        """Those of the chunks that are in a pack; packs that have come or gone are noticed."""
         with self._lock:
             self.refresh()
-            places = (found for batch in _batches(chunks) for found in self._places(batch))
-            return {chunk: place for chunk, place in places if place.pack.path.name not in without}
+            rows = [
+                row
+                for batch in _batches(chunks)
+                for row in self._query(f"SELECT id, pack FROM chunk WHERE id IN ({_marks(batch)})", batch)
+            ]
+            return {chunk for chunk, pack in rows if pack in self._packs}
 
     def places(self, chunk: ChunkId) -> list[Place]:
         """Every place of a chunk: it may be in several frames."""
-        with self._lock:
-            self.refresh()
-            return [place for _, place in self._places([chunk])]
+        return [place for _, place in self._places([chunk])]
 
     def manifests(self, oid: str, *, without: Collection[str] = ()) -> list[tuple[ChunkId, ...]]:
         """For each manifest of the file in a pack, the chunks it consists of. `without`: see `find`."""
@@ -251,17 +259,24 @@ class ChunkIndex:
             self._database = None
             self._packs, self._numbers, self._stamp = {}, {}, None
 
-    def _places(self, batch: Collection[ChunkId]) -> Iterator[tuple[ChunkId, Place]]:
-        rows = self._query(
-            "SELECT c.id, c.pack, c.inner, c.length, f.number, f.start, f.stored, f.length, f.bases, f.proven "
-            "FROM chunk c JOIN frame f ON f.pack = c.pack AND f.number = c.frame "
-            f"WHERE c.id IN ({','.join('?' * len(batch))})",
-            batch,
-        )
-        for chunk, pack, inner, length, number, start, stored, whole, bases, proven in rows:
-            if pack in self._packs:
-                frame = Frame(number, start, stored, whole, tuple(_split(bases)), proven)
-                yield chunk, Place(self._packs[pack], frame, inner, length)
+    def _places(self, chunks: Collection[ChunkId]) -> Iterator[tuple[ChunkId, Place]]:
+        with self._lock:
+            self.refresh()
+            packs = self._packs
+            rows = [
+                row
+                for batch in _batches(chunks)
+                for row in self._query(
+                    "SELECT c.id, c.pack, c.inner, c.length, f.number, f.start, f.stored, f.length, f.bases, f.proven "
+                    "FROM chunk c JOIN frame f ON f.pack = c.pack AND f.number = c.frame "
+                    f"WHERE c.id IN ({_marks(batch)})",
+                    batch,
+                )
+            ]
+        for chunk, number, inner, length, frame, start, stored, whole, bases, proven in rows:
+            if pack := packs.get(number):
+                lies_in = Frame(frame, start, stored, whole, tuple(_split(bases)), proven)
+                yield chunk, Place(pack, lies_in, inner, length)
 
     def _known_packs(self, names: set[str]) -> dict[str, int]:
         """The numbers of packs that are in the database; it is made anew when most of it is about packs long gone."""
@@ -392,6 +407,10 @@ def _batches(chunks: Collection[ChunkId]) -> Iterator[list[ChunkId]]:
         batch = listed[start : start + _BATCHES[-1]]
         size = next(size for size in _BATCHES if size >= len(batch))
         yield batch + batch[-1:] * (size - len(batch))
+
+
+def _marks(batch: Collection[ChunkId]) -> str:
+    return ",".join("?" * len(batch))
 
 
 def _split(joined: bytes) -> Iterator[ChunkId]:

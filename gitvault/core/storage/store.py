@@ -361,7 +361,7 @@ class ChunkStore:
 
     def known(self, chunks: Collection[ChunkId]) -> Collection[ChunkId]:
         """Those of the chunks that are in a pack."""
-        return self._index.find(chunks)
+        return self._index.known(chunks)
 
     def came(self, name: str, table: Table) -> None:
         """A pack that is in the folder now, and what it holds: it need not be read for that."""

@@ -14,6 +14,9 @@ from gitvault.core.utils.files import Disk
 from gitvault.core.utils.layout import is_vault
 from gitvault.errors import ConfigError
 
+Content = bytes | memoryview
+"""An object's bytes, as they came where a copy would be work: 8 MiB of fresh memory take as long as to open them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:
@@ -41,7 +44,7 @@ class Place(Protocol):
         """Keep at most 32 MiB under a name; whole when this returns, retried inside."""
         ...
 
-    def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
+    def get(self, name: str, start: int = 0, length: int | None = None) -> Content:
         """An object's bytes, or some of them; fewer where it ends. Raises NotFoundError."""
         ...
 
@@ -53,7 +56,7 @@ class Place(Protocol):
         """Remove objects; those that are not there are fine."""
         ...
 
-    def versions(self, name: str) -> Iterator[bytes]:
+    def versions(self, name: str) -> Iterator[Content]:
         """What the place still has under this name, newest first: several where the server keeps versions."""
         ...
 

@@ -19,7 +19,7 @@ from gitvault.errors import (
     RemoteUnreachable,
     ToolMissing,
 )
-from gitvault.remotes.places import Stored
+from gitvault.remotes.places import Content, Stored
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -90,15 +90,14 @@ class Bucket:
         if not sound and self.get(name) != content:
             raise RemoteUnreachable(f"{self._shown}: {name} did not arrive as it was sent; run again")
 
-    def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
+    def get(self, name: str, start: int = 0, length: int | None = None) -> Content:
         """See Place."""
         with self._said(name):
             if length is None:
-                content = bytes(self._api.get(self._store, self._prefix + name).bytes())
-                return content[start:]
+                return memoryview(self._api.get(self._store, self._prefix + name).bytes())[start:]
             if not length:
                 return b""
-            return bytes(self._api.get_range(self._store, self._prefix + name, start=start, length=length))
+            return memoryview(self._api.get_range(self._store, self._prefix + name, start=start, length=length))
 
     def names(self, prefix: str = "") -> Iterator[Stored]:
         """See Place."""
@@ -119,7 +118,7 @@ class Bucket:
         with self._said(""), suppress(FileNotFoundError):
             self._api.delete(self._store, [self._prefix + name for name in names])
 
-    def versions(self, name: str) -> Iterator[bytes]:
+    def versions(self, name: str) -> Iterator[Content]:
         """See Place."""
         if self._has_history:
             # Without the right to list them there is the newest.

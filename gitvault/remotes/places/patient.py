@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from gitvault.errors import RemoteUnreachable
 
 if TYPE_CHECKING:
-    from gitvault.remotes.places import Place, Stored
+    from gitvault.remotes.places import Content, Place, Stored
 
 _T = TypeVar("_T")
 # With twice the wait each time: half a minute in all.
@@ -53,10 +53,10 @@ class Patient:
 
         self._again(send)
 
-    def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
+    def get(self, name: str, start: int = 0, length: int | None = None) -> Content:
         """See Place."""
 
-        def receive() -> bytes:
+        def receive() -> Content:
             self._count("get")
             content = self._inner.get(name, start, length)
             self._count(down=len(content))
@@ -82,7 +82,7 @@ class Patient:
             self._count("delete", times=len(names))
             self._again(lambda: self._inner.delete(names))
 
-    def versions(self, name: str) -> Iterator[bytes]:
+    def versions(self, name: str) -> Iterator[Content]:
         """See Place."""
         self._count("get")
         yield from self._inner.versions(name)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from gitvault.core.utils.files import Disk
 from gitvault.errors import CorruptionError, GitVaultError, NotFoundError, RemoteSealed
-from gitvault.remotes.places import Stored
+from gitvault.remotes.places import Content, Stored
 from gitvault.remotes.sealed import age, keys
 from gitvault.remotes.sealed.age import NoKey
 from gitvault.remotes.sealed.names import KEY_SIZE, Names, derived
@@ -72,7 +72,7 @@ class Sealed:
         self._names = Names(name_key)
         self._memory = memory
         self._disk = disk or Disk()
-        self._opened: OrderedDict[str, bytes] = OrderedDict()
+        self._opened: OrderedDict[str, Content] = OrderedDict()
         self._lock = threading.Lock()
         self._opening = threading.Lock()
         self._sharing = threading.RLock()
@@ -96,7 +96,7 @@ class Sealed:
         if remembered and name.startswith(_RECORDS):
             self._forget(remembered, name, content.decode("utf-8", "replace"))
 
-    def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
+    def get(self, name: str, start: int = 0, length: int | None = None) -> Content:
         """See Place; the object is fetched and opened whole. One whose name has its hash (`named_hash`) has that hash.
 
         Raises RemoteSealed where no key opens it, CorruptionError where nothing that is there was sealed as that.
@@ -124,7 +124,7 @@ class Sealed:
         """See Place."""
         self._place.delete([self._names.hide(name) for name in names])
 
-    def versions(self, name: str) -> Iterator[bytes]:
+    def versions(self, name: str) -> Iterator[Content]:
         """See Place: of what the server still has, that which was sealed as this."""
         for sealed in self._place.versions(self._names.hide(name)):
             with suppress(NoKey, CorruptionError):
@@ -157,18 +157,18 @@ class Sealed:
             self._place.put(plain, (Path(__file__).parents[2] / "rescue" / file).read_bytes())
         self._place.put(self._key_name(), age.encrypt(text + bytes(padded(len(text)) - len(text)), self._recipients))
 
-    def _kept(self, name: str) -> bytes | None:
+    def _kept(self, name: str) -> Content | None:
         with self._lock:
             return self._opened.get(name)
 
-    def _fetched(self, name: str) -> bytes:
+    def _fetched(self, name: str) -> Content:
         """What was sealed under a name, of the newest version that was."""
         hidden = self._names.hide(name)
         problem: GitVaultError | None = None
         for _ in range(_TRIES):
             sealed = self._place.get(hidden, 0, _LARGEST)
             try:
-                # One after the other: each takes four times its size meanwhile, and the library keeps the interpreter.
+                # One after the other: each takes its size again meanwhile, and four times that where pyrage opens it.
                 with self._opening:
                     return unseal(name, sealed, self._key, self._identities)
             except CorruptionError as error:

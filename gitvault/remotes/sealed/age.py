@@ -71,7 +71,7 @@ def encrypt(content: bytes, recipients: Sequence[Recipient]) -> bytes:
     return bytes(pyrage.encrypt(content, [recipient.library for recipient in recipients]))
 
 
-def decrypt(sealed: bytes, identities: Sequence[Identity]) -> bytes | bytearray:
+def decrypt(sealed: bytes | memoryview, identities: Sequence[Identity]) -> bytes | bytearray:
     """What is in an age file. Raises NoKey, Damaged."""
     scalars = [identity.scalar for identity in identities if identity.scalar]
     content = _opened(memoryview(sealed), scalars)
@@ -80,7 +80,7 @@ def decrypt(sealed: bytes, identities: Sequence[Identity]) -> bytes | bytearray:
     import pyrage
 
     try:
-        return bytes(pyrage.decrypt(sealed, [identity.library for identity in identities]))
+        return bytes(pyrage.decrypt(bytes(sealed), [identity.library for identity in identities]))
     except pyrage.DecryptError as error:
         # The library tells them apart by nothing else.
         if "No matching keys" in str(error):

@@ -18,6 +18,7 @@ import re
 from collections.abc import Sequence
 
 from gitvault.errors import CorruptionError
+from gitvault.remotes.places import Content
 from gitvault.remotes.sealed import age
 from gitvault.remotes.sealed.age import Identity, Recipient
 from gitvault.remotes.sealed.names import derived
@@ -48,15 +49,15 @@ def seal(name: str, content: bytes, key: bytes, recipients: Sequence[Recipient])
     return age.encrypt(b"".join((line, content, bytes(padded(length) - length))), recipients)
 
 
-def unseal(name: str, sealed: bytes, key: bytes, identities: Sequence[Identity]) -> bytes:
+def unseal(name: str, sealed: Content, key: bytes, identities: Sequence[Identity]) -> Content:
     """The object in an age file. Raises NoKey, CorruptionError for what was not sealed under this name."""
     text = decrypt(name, sealed, identities)
     line, newline, _ = text[:_LONGEST_LINE].partition(b"\n")
     words = line.decode("ascii", "replace").split(" ")
     if not newline or len(words) != 4 or not words[2].isdecimal():
         raise CorruptionError(f"{name}: sealed by another program; git-vault remote verify says what it is needed for")
-    # Of 8 MiB, several at once: no copies but the one that is given back.
-    content = bytes(memoryview(text)[len(line) + 1 :][: int(words[2])])
+    # Of 8 MiB, several at once: no copies.
+    content = memoryview(text)[len(line) + 1 :][: int(words[2])]
     if expected := named_hash(name):
         proven = hashlib.sha256(content).hexdigest() == expected
     else:
@@ -67,7 +68,7 @@ def unseal(name: str, sealed: bytes, key: bytes, identities: Sequence[Identity])
     return content
 
 
-def decrypt(name: str, sealed: bytes, identities: Sequence[Identity]) -> bytes | bytearray:
+def decrypt(name: str, sealed: Content, identities: Sequence[Identity]) -> bytes | bytearray:
     """What is in an age file. Raises NoKey, CorruptionError."""
     try:
         return age.decrypt(sealed, identities)
@@ -75,7 +76,7 @@ def decrypt(name: str, sealed: bytes, identities: Sequence[Identity]) -> bytes |
         raise CorruptionError(f"{name}: damaged there ({error}); push again from a vault that has it") from None
 
 
-def _mac(key: bytes, name: str, content: bytes) -> str:
+def _mac(key: bytes, name: str, content: Content) -> str:
     found = hmac.new(derived(key, "gitvault object"), f"{name} {len(content)}\n".encode("ascii"), "sha256")
     if not named_hash(name):
         found.update(content)
