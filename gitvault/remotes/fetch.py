@@ -13,6 +13,7 @@ from gitvault import config
 from gitvault.core.backup_engine.copy import project_of
 from gitvault.core.interfaces import Progress
 from gitvault.core.models import ChunkId, CopyReport, NotCopied, ObjectId, Pointer
+from gitvault.core.storage.held import HeldPack
 from gitvault.core.storage.packs import Table, format_table, read_table, table_hash
 from gitvault.core.utils.files import copy_file
 from gitvault.core.utils.names import from_ref_component, ref_component
@@ -277,11 +278,12 @@ def _id(vault: Vault, remote: Remote, told: settings.Settings) -> str:
 
 @dataclass(frozen=True, slots=True)
 class NewChunks:
-    """A pack of the chunk store, synced, under a temporary name."""
+    """A pack of the chunk store, synced, under a temporary name; `held`: it keeps that."""
 
     name: str
     path: Path
     table: Table
+    held: HeldPack | None = None
 
 
 StoredPack = NewPack | NewChunks

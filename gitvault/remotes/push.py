@@ -330,7 +330,8 @@ class _Push:
 
     def _lacking(self, pointers: Collection[Pointer]) -> list[Pointer]:
         """The files that are not there; where something is damaged, all that may not be whole."""
-        ordered = sorted(pointers, key=lambda pointer: pointer.oid)
+        # So what lies together here does so there: who restores needs few packs at once.
+        ordered = self._vault.store.as_they_lie(pointers)
         if self._absent:
             return ordered
         missing = self._missing([pointer.oid for pointer in ordered])

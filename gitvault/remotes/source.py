@@ -92,6 +92,9 @@ class Source:
         self._walking = False
         self._coming: set[str] = set()
         self._came: set[str] = set()
+        # In which round each comes, and the last of which one was asked for.
+        self._rounds: dict[str, int] = {}
+        self._reached = 0
         self._arrived = threading.Condition()
         self._ended = False
         # Whether packs come whole whatever is wanted of them.
@@ -175,6 +178,8 @@ class Source:
     def fetch_file(self, pointer: Pointer) -> None:
         """Bring what a file's content stands on; nothing when it is not there."""
         with self._arrived:
+            self._reached = max(self._reached, self._rounds.get(pointer.oid, 0))
+            self._arrived.notify_all()
             self._arrived.wait_for(lambda: not self._walking and pointer.oid not in self._coming)
         if self._problem:
             # It was tried long enough.
@@ -224,7 +229,9 @@ class Source:
             try:
                 yield
             finally:
-                self._ended = True
+                with self._arrived:
+                    self._ended = True
+                    self._arrived.notify_all()
                 objects.arrivals = None
 
     def _ahead(self, wanted: Iterable[Wanted], arrivals: Arrivals) -> None:
@@ -238,8 +245,12 @@ class Source:
             self._expect(ordered, places)
             arrivals.plan(pointer.oid for pointer in ordered)
             plan: _Plan | None = None
-            for some, next_ones in pairwise(chain(_rounds(ordered), [[]])):
+            rounds = list(_rounds(ordered))
+            self._rounds = {pointer.oid: number for number, some in enumerate(rounds) for pointer in some}
+            for number, (some, next_ones) in enumerate(pairwise(chain(rounds, [[]]))):
                 known, plan = plan, None
+                if self._fetcher:
+                    self._await_readers(number - 2)
                 # Whoever asks for what did not come is told why.
                 with suppress(CorruptionError, NotFoundError, OSError, ValueError, IndexError):
                     if not self._ended:
@@ -258,6 +269,11 @@ class Source:
                 self._coming.clear()
                 self._walking = False
                 self._arrived.notify_all()
+
+    def _await_readers(self, number: int) -> None:
+        """Return when a file of that round was asked for: what comes long before it is read takes memory."""
+        with self._arrived:
+            self._arrived.wait_for(lambda: self._ended or self._reached >= number)
 
     def _places(self, files: Mapping[str, Pointer]) -> dict[str, Row]:
         """Where a chunk of each file lies, as far as that can be said."""
@@ -368,8 +384,9 @@ class Source:
                 wanted = self._dense(lacking)
             self._copy(lacking)
             for name, pack in ready.items():
-                disk.rename(pack.path, folder / pack.name)
-                self._vault.store.came(pack.name, pack.table)
+                if not pack.held:
+                    disk.rename(pack.path, folder / pack.name)
+                self._vault.store.came(pack.name, pack.table, pack.held)
                 self._brought.add(name)
         finally:
             for name, pack in ready.items():
@@ -451,7 +468,7 @@ class Source:
         return read
 
 
-def _order(places: Mapping[str, Row], parts: Iterable[str]) -> Callable[[str], tuple[int, int]]:
+def _order(places: Mapping[str, Row], parts: Iterable[str]) -> Callable[[str], tuple[int, list[int]]]:
     """A key to sort files by, as they lie in the packs there, these as they were pushed: those of a round lie in few.
 
     By path the first 32 MiB of 4.5 GB were in packs of 600 MB; by the packs' names each pack of a large file lay among
@@ -459,9 +476,12 @@ def _order(places: Mapping[str, Row], parts: Iterable[str]) -> Callable[[str], t
     """
     numbers = {part: number for number, part in enumerate(parts)}
 
-    def place(oid: str) -> tuple[int, int]:
+    def place(oid: str) -> tuple[int, list[int]]:
         row = places.get(oid)
-        return (numbers[row.part.name], row.offset() or 0) if row else (-1, 0)
+        # Where its frame begins, and it in that.
+        return (
+            (numbers[row.part.name], [int(word) for word in row.words[:4:3] if word.isdecimal()]) if row else (-1, [])
+        )
 
     return place
 

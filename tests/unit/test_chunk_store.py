@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from chunk_stores import content, save
+from chunk_stores import content, open_store, save
 from disks import CountedDisk
 
 from gitvault.core.chunking import AssetAware, RollingHash
@@ -661,3 +661,21 @@ def test_a_frame_that_several_want_at_once_is_decoded_once(reopen: Open, monkeyp
     with ThreadPoolExecutor(4) as threads:
         assert len(set(threads.map(lambda _: content(store, pointer), range(4)))) == 1
     assert not second.is_set()
+
+
+def test_files_are_told_as_they_lie(tmp_path: Path) -> None:
+    """Of one chunk and of several; what is nowhere, or cannot be, comes first and stops nothing."""
+    with open_store(tmp_path) as store:
+        files = []
+        for number in range(6):
+            data = random.Random(number).randbytes(9_000_000 if number % 2 else 700_000)
+            files.append(save(store, data))
+            if number % 3 == 2:
+                store.flush()
+        halves = [set(files[:3]), set(files[3:])]
+        odd = [Pointer("0" * 64, 5), Pointer("no hash", 5)]
+        told = store.as_they_lie([*reversed(files), *odd])
+        assert set(told[:2]) == set(odd)
+        # One pack behind the other, and in a pack as they were saved.
+        assert sorted([set(told[2:5]), set(told[5:])], key=halves.index) == halves
+        assert told.index(files[3]) < told.index(files[5])

@@ -23,7 +23,6 @@ from gitvault.core.utils.files import (
     Disk,
     FleetingDisk,
     UncachedFile,
-    UncachedFleetingDisk,
     full_disk_named,
     is_full,
     list_source,
@@ -324,12 +323,11 @@ def test_many_threads_take_and_return_buffers(tmp_path: Path) -> None:
         assert all(pool.map(work, range(8)))
 
 
-@pytest.mark.parametrize("kind", [FleetingDisk, UncachedFleetingDisk])
 def test_what_does_not_outlive_the_process_is_read_after_a_sync_that_waits_for_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Disk]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "fsync", lambda fd: pytest.fail("waited for the medium"))
-    disk = kind()
+    disk = FleetingDisk()
     with disk.create(tmp_path / "pack") as file:
         file.write(NOISE)
         file.sync()

@@ -67,6 +67,8 @@ class ChunkIndex:
         self._database: sqlite3.Connection | None = None
         self._packs: dict[int, Pack] = {}
         self._numbers: dict[str, int] = {}
+        # Packs that are in no folder.
+        self._held: dict[str, Pack] = {}
         self._stamp: int | None = None
         self.unreadable: dict[str, CorruptionError] = {}
         """Packs whose table cannot be read, and why."""
@@ -183,6 +185,7 @@ class ChunkIndex:
                 names = {path.name for path in self._folder.iterdir() if PACK_NAME.fullmatch(path.name)}
             except FileNotFoundError:
                 stamp, names = 0, set()
+            names |= self._held.keys()
             for name in self._numbers.keys() - names:
                 del self._packs[self._numbers.pop(name)]
                 self.changes += 1
@@ -197,7 +200,7 @@ class ChunkIndex:
                     self._adopt(name, known[name])
                     continue
                 try:
-                    self.add(name, read_table(self._folder / name))
+                    self.add(name, read_table(self._held[name].path if name in self._held else self._folder / name))
                 except UnsupportedFormatVersion:
                     raise
                 except FileNotFoundError:
@@ -207,10 +210,12 @@ class ChunkIndex:
             self._stamp = stamp
             return bool(new)
 
-    def add(self, name: str, table: Table) -> None:
-        """Take in a pack that lies in the folder now."""
+    def add(self, name: str, table: Table, held: Pack | None = None) -> None:
+        """Take in a pack that lies in the folder now, or `held`, which lies elsewhere."""
         with self._lock:
             self._open()
+            if held:
+                self._held[name] = held
             # One that took the place of a damaged pack of the same name.
             self.unreadable.pop(name, None)
             try:
@@ -229,8 +234,11 @@ class ChunkIndex:
         with self._lock:
             self.refresh()
             there = {*self._numbers, *self.unreadable}
-            kept = {name: self.table(name) for name in there if not _has_table(self._folder / name)}
+            held = {name: self.table(name) for name in self._held}
+            kept = {name: self.table(name) for name in there - held.keys() if not _has_table(self._folder / name)}
             self._reset(self._cache)
+            for name, table in held.items():
+                self.add(name, table)
             self.refresh(force=True)
             with contextlib.suppress(sqlite3.Error):
                 for name, table in kept.items():
@@ -365,7 +373,7 @@ class ChunkIndex:
 
     def _adopt(self, name: str, number: int) -> None:
         self._numbers[name] = number
-        self._packs[number] = Pack(self._folder / name)
+        self._packs[number] = self._held.get(name) or Pack(self._folder / name)
         self.changes += 1
 
 

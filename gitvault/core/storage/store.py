@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from gitvault.core.models import StorageSize, VerifyReport
     from gitvault.core.storage import repack, sweep
     from gitvault.core.storage.census import Census
-    from gitvault.core.storage.packs import Table
+    from gitvault.core.storage.packs import Pack, Table
     from gitvault.core.storage.salvage import Help, Said
     from gitvault.core.storage.transfer import Content, PackFolder, Target, Transfer
 
@@ -363,9 +363,9 @@ class ChunkStore:
         """Those of the chunks that are in a pack."""
         return self._index.known(chunks)
 
-    def came(self, name: str, table: Table) -> None:
-        """A pack that is in the folder now, and what it holds: it need not be read for that."""
-        self._index.add(name, table)
+    def came(self, name: str, table: Table, held: Pack | None = None) -> None:
+        """A pack that is in the folder now, or `held` elsewhere, and what is in it: it need not be read for that."""
+        self._index.add(name, table, held)
 
     def has_manifest(self, oid: str) -> bool:
         """Whether some manifest of the file is in a pack, complete or not."""
@@ -396,6 +396,21 @@ class ChunkStore:
     def copy_file(self, pointer: Pointer, transfer: Transfer) -> None:
         """Copy a file's content; durable after `transfer.flush`. Raises CorruptionError, StorageFullError, OSError."""
         transfer.add(self.content(pointer))
+
+    def as_they_lie(self, pointers: Iterable[Pointer]) -> list[Pointer]:
+        """Files in the order in which they lie in the packs, by a chunk of each; those that are nowhere come first."""
+        listed = list(pointers)
+        oids = [pointer.oid for pointer in listed if _OID.fullmatch(pointer.oid)]
+        some = {oid: ChunkId(bytes.fromhex(oid)) for oid in oids}
+        # Behind the end of a file of several chunks lies its manifest.
+        some |= {oid: parts[0] for oid in oids for parts in self._index.manifests(oid)[:1] if parts}
+        places = self._index.find(some.values())
+
+        def place(pointer: Pointer) -> tuple[str, int, int]:
+            found = places.get(some[pointer.oid]) if pointer.oid in some else None
+            return (found.pack.path.name, found.frame.offset, found.inner) if found else ("", 0, 0)
+
+        return sorted(listed, key=place)
 
     def content(self, pointer: Pointer) -> Content:
         """Which chunks a file consists of. Raises NotFoundError, CorruptionError."""

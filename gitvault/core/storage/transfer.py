@@ -230,7 +230,7 @@ class PackFolder:
 
     def there(self, chunks: Collection[ChunkId]) -> Collection[ChunkId]:
         """See Target."""
-        return self._index.find(chunks)
+        return self._index.known(chunks)
 
     def has_manifest(self, oid: str, parts: tuple[ChunkId, ...]) -> bool:
         """See Target."""

@@ -306,12 +306,9 @@ class UncachedFile(NewFile):
 
     def sync(self) -> None:
         """Return when the content is on the medium; nothing can be written any more."""
-        self._finish()
-        super().sync()
-
-    def _finish(self) -> None:
         with self._lock, full_disk_named(self.path.parent):
             self._writer.finish()
+        super().sync()
 
     def close(self) -> None:
         """Close; harmless when closed."""
@@ -450,24 +447,6 @@ class FleetingDisk(Disk):
 
     def sync_folder(self, path: Path) -> None:
         """Nothing."""
-
-
-class _FleetingUncachedFile(UncachedFile):
-    def sync(self) -> None:
-        """Let it be read; nothing can be written any more."""
-        self._finish()
-
-
-class UncachedFleetingDisk(FleetingDisk):
-    """The same for more than is read soon: past the page cache.
-
-    To find memory for 2.2 GB took 4.5 s of processor where none was free; to write them past it and read them 0.6.
-    """
-
-    def create(self, path: Path, mode: int = 0o600) -> NewFile:
-        """A new file, all of which can be read after `sync`; FileExistsError when the name is taken."""
-        with full_disk_named(path.parent):
-            return _FleetingUncachedFile(path, mode)
 
 
 def set_aside(path: Path, folder: Path, disk: Disk) -> Path:
