@@ -144,11 +144,24 @@ def test_a_share_that_gives_everybody_the_same_opens_nothing() -> None:
         age.decrypt(sealed.replace(share, b"A" * 43), [identity])
 
 
-def test_without_the_primitives_the_library_opens_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_primitives_the_library_opens_and_seals(monkeypatch: pytest.MonkeyPatch) -> None:
     recipient, identity = pair()
     sealed = age.encrypt(b"text", [recipient])
     monkeypatch.setitem(sys.modules, "cryptography.exceptions", None)
+    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.ciphers.aead", None)
     assert age.decrypt(sealed, [identity]) == b"text"
+    assert pyrage.decrypt(age.encrypt(b"text", [recipient]), [identity.library]) == b"text"
+
+
+def test_nothing_is_sealed_to_nobody() -> None:
+    with pytest.raises(pyrage.EncryptError):
+        age.encrypt(b"text", [])
+
+
+def test_what_the_primitives_refuse_is_the_librarys() -> None:
+    recipient, identity = pair()
+    sealed = age.encrypt(b"text", [Recipient(recipient.library, bytes(32))])
+    assert pyrage.decrypt(sealed, [identity.library]) == b"text"
 
 
 def test_secret_keys_are_not_shown() -> None:

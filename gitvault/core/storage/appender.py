@@ -73,9 +73,6 @@ class PackAppender:
         `relied`: something will stand on them. Packs in which something was found that cannot be read do not count
         either, and `flush` makes sure that the others are still there.
         """
-        if not (relied or self._group or self._writer or self._publishing):
-            # Five readers waited for the lock a seventh of their time.
-            return self._published_places(chunks, relied)
         with self._lock:
             if self._group and not self._group.keys().isdisjoint(chunks):
                 with self._writing_allowed():
@@ -87,17 +84,14 @@ class PackAppender:
                     if place is not None:
                         found[chunk] = Place(writer, writer.table.frames[place.frame], place.inner, place.length)
             rest = [chunk for chunk in chunks if chunk not in found] if found else chunks
-            found |= self._published_places(rest, relied)
+            # Which packs do not count is asked when one was found: most of what is saved is new.
+            if rest and (known := self._index.find(rest)):
+                if gone := self._gone(relied):
+                    known = self._index.find(rest, without=gone)
+                found |= known
             if relied:
                 self._relied.update(place.pack for place in found.values())
             return found
-
-    def _published_places(self, chunks: Collection[ChunkId], relied: bool) -> dict[ChunkId, Place]:
-        # Which packs do not count is asked when one was found: most of what is saved is new.
-        if chunks and (known := self._index.find(chunks)):
-            gone = self._gone(relied)
-            return self._index.find(chunks, without=gone) if gone else known
-        return {}
 
     def _gone(self, relied: bool) -> frozenset[str]:
         return condemned(self._folder) | (self._index.damaged() if relied else set())

@@ -64,8 +64,10 @@ def key_bytes(text: str) -> bytes:
 def encrypt(content: bytes, recipients: Sequence[Recipient]) -> bytes:
     """An age file that each of the recipients can open."""
     points = [recipient.point for recipient in recipients if recipient.point]
-    if len(points) == len(recipients):
-        return bytes(_sealed(content, points))
+    # ImportError: the primitives are missing. ValueError: a key with which everybody would have the same secret.
+    with suppress(ImportError, ValueError):
+        if points and len(points) == len(recipients):
+            return bytes(_sealed(content, points))
     import pyrage
 
     return bytes(pyrage.encrypt(content, [recipient.library for recipient in recipients]))
@@ -108,9 +110,8 @@ def _sealed(content: bytes, points: Sequence[bytes]) -> bytearray:
     out = bytearray(header) + bytearray(len(content) + _TAG * max(1, -(-len(content) // _PIECE)))
     at, target = len(header), memoryview(out)
     for piece_nonce, start in _pieces(len(content), _PIECE):
-        at += cipher.encrypt_into(
-            piece_nonce, piece := view[start : start + _PIECE], None, target[at : at + len(piece) + _TAG]
-        )
+        piece = view[start : start + _PIECE]
+        at += cipher.encrypt_into(piece_nonce, piece, None, target[at : at + len(piece) + _TAG])
     return out
 
 
