@@ -36,7 +36,7 @@ from gitvault.personas.game.playtests.sessions import _encode as encoded_session
 from gitvault.remotes import records
 from gitvault.remotes.index import Index, Run, chunk_row, manifest_row
 from gitvault.remotes.remote import MARKER, Remote
-from gitvault.remotes.sealed import objects
+from gitvault.remotes.sealed import age, objects
 from gitvault.remotes.sealed.names import Names
 from gitvault.stock.filter import FilterProcess
 from gitvault.stock.transfer import TransferAgent
@@ -238,14 +238,30 @@ class _Sealed:
         self._key: Any = None
 
     def read(self, data: bytes) -> None:
+        if self._key is None:
+            import pyrage
+
+            self._key = pyrage.x25519.Identity.from_str(_KEY)
+        sealed = age.encrypt(data, [age.Recipient(self._key.to_public(), age.key_bytes(str(self._key.to_public())))])
+        objects.unseal("packs/a", sealed, bytes(32), [age.Identity(self._key, age.key_bytes(_KEY))])
+
+    def open(self, data: bytes) -> None:
+        """What somebody put there who need not know any key."""
         import pyrage
 
-        if self._key is None:
-            self._key = pyrage.x25519.Identity.generate()
-        sealed = pyrage.encrypt(data, [self._key.to_public()])
-        objects.unseal("packs/a", sealed, bytes(32), [self._key])
+        with contextlib.suppress(age.NoKey):
+            objects.decrypt("packs/a", data, [age.Identity(pyrage.x25519.Identity.from_str(_KEY), age.key_bytes(_KEY))])
 
 
+_KEY = "AGE-SECRET-KEY-1GQ9778VQXMMJVE8SK7J6VT8UJ4HDQAJUVSFCWCM02D8GEWQ72PVQ2Y5J33"
+# "abc", sealed to that key.
+_AGE_FILE = bytes.fromhex(
+    "6167652d656e6372797074696f6e2e6f72672f76310a2d3e2058323535313920564b6c793552694d666d3730514f5645754f"
+    "304258475a697a515561644658325a677643516157794f57410a4f736f594530437933692f6f782b51424449725835386f66"
+    "337730393473444c71416f74374c346b436a490a2d2d2d2041335261593145423735675157396c4d396542434e4371795066"
+    "744d6e3564626e773263362f596c7742340a7e7af93e2ae9db5e018457a10d0c5b54d5ee84c62632e5c495f15924834d75b3"
+    "021092"
+)
 _sealed = _Sealed()
 
 
@@ -375,6 +391,16 @@ TARGETS = {
         _sealed.read,
         [b"gitvault packs/a 3 %b\nabc" % objects._mac(bytes(32), "packs/a", b"abc").encode()],
         found=[b"gitvault packs/a 3 \xff\nabc"],
+    ),
+    "age-file": Target(
+        _sealed.open,
+        [_AGE_FILE],
+        found=[
+            _AGE_FILE[:40],
+            _AGE_FILE[:-20],
+            _AGE_FILE.replace(b"X25519", b"X25518"),
+            b"age-encryption.org/v1\n\n--- ",
+        ],
     ),
     "verify-state": Target(
         lambda data: extent._load(_cache["verify.json"].put(data)),
