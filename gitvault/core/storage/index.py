@@ -80,9 +80,10 @@ class ChunkIndex:
 
         `without`: names of packs that do not count.
         """
-        # Places are made without the lock: those who read waited for each other.
-        places = self._places(chunks)
-        return {chunk: place for chunk, place in places if place.pack.path.name not in without}
+        with self._lock:
+            self.refresh()
+            places = (found for batch in _batches(chunks) for found in self._places(batch))
+            return {chunk: place for chunk, place in places if place.pack.path.name not in without}
 
     def known(self, chunks: Collection[ChunkId]) -> set[ChunkId]:
         """Those of the chunks that are in a pack; packs that have come or gone are noticed."""
@@ -97,7 +98,9 @@ class ChunkIndex:
 
     def places(self, chunk: ChunkId) -> list[Place]:
         """Every place of a chunk: it may be in several frames."""
-        return [place for _, place in self._places([chunk])]
+        with self._lock:
+            self.refresh()
+            return [place for _, place in self._places([chunk])]
 
     def manifests(self, oid: str, *, without: Collection[str] = ()) -> list[tuple[ChunkId, ...]]:
         """For each manifest of the file in a pack, the chunks it consists of. `without`: see `find`."""
@@ -267,24 +270,17 @@ class ChunkIndex:
             self._database = None
             self._packs, self._numbers, self._stamp = {}, {}, None
 
-    def _places(self, chunks: Collection[ChunkId]) -> Iterator[tuple[ChunkId, Place]]:
-        with self._lock:
-            self.refresh()
-            packs = self._packs
-            rows = [
-                row
-                for batch in _batches(chunks)
-                for row in self._query(
-                    "SELECT c.id, c.pack, c.inner, c.length, f.number, f.start, f.stored, f.length, f.bases, f.proven "
-                    "FROM chunk c JOIN frame f ON f.pack = c.pack AND f.number = c.frame "
-                    f"WHERE c.id IN ({_marks(batch)})",
-                    batch,
-                )
-            ]
-        for chunk, number, inner, length, frame, start, stored, whole, bases, proven in rows:
-            if pack := packs.get(number):
-                lies_in = Frame(frame, start, stored, whole, tuple(_split(bases)), proven)
-                yield chunk, Place(pack, lies_in, inner, length)
+    def _places(self, batch: Collection[ChunkId]) -> Iterator[tuple[ChunkId, Place]]:
+        rows = self._query(
+            "SELECT c.id, c.pack, c.inner, c.length, f.number, f.start, f.stored, f.length, f.bases, f.proven "
+            "FROM chunk c JOIN frame f ON f.pack = c.pack AND f.number = c.frame "
+            f"WHERE c.id IN ({_marks(batch)})",
+            batch,
+        )
+        for chunk, pack, inner, length, number, start, stored, whole, bases, proven in rows:
+            if pack in self._packs:
+                frame = Frame(number, start, stored, whole, tuple(_split(bases)), proven)
+                yield chunk, Place(self._packs[pack], frame, inner, length)
 
     def _known_packs(self, names: set[str]) -> dict[str, int]:
         """The numbers of packs that are in the database; it is made anew when most of it is about packs long gone."""
