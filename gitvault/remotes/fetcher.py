@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -34,7 +34,7 @@ class Fetcher:
         self._begun: set[Part] = set()
 
     def fetch(
-        self, parts: Sequence[Part], failed: Callable[[Part, GitVaultError], None]
+        self, parts: Collection[Part], failed: Callable[[Part, GitVaultError], None]
     ) -> Iterator[tuple[Part, NewChunks]]:
         """As `Remote.fetch` with `store_part`; those expected next are begun with meanwhile."""
         self._begin(parts)

@@ -97,9 +97,8 @@ class Source:
         self._reached = 0
         self._arrived = threading.Condition()
         self._ended = False
-        # Whether packs come whole whatever is wanted of them.
-        self._whole = False
         self._problem: RemoteError | None = None
+        # There is one where packs come whole whatever is wanted of them.
         self._fetcher: Fetcher | None = None
 
     def fetch_objects(self, prefix: str) -> bool:
@@ -178,9 +177,10 @@ class Source:
     def fetch_file(self, pointer: Pointer) -> None:
         """Bring what a file's content stands on; nothing when it is not there."""
         with self._arrived:
+            self._arrived.wait_for(lambda: not self._walking)
             self._reached = max(self._reached, self._rounds.get(pointer.oid, 0))
             self._arrived.notify_all()
-            self._arrived.wait_for(lambda: not self._walking and pointer.oid not in self._coming)
+            self._arrived.wait_for(lambda: pointer.oid not in self._coming)
         if self._problem:
             # It was tried long enough.
             raise self._problem
@@ -241,12 +241,13 @@ class Source:
                 self._fetch_folders(wanted, files, arrivals)
             arrivals.end()
             places = self._places(files)
-            ordered = [files[oid] for oid in sorted(files, key=_order(places, self._index.parts()))]
-            self._expect(ordered, places)
+            with self._lock:
+                parts = self._index.parts()
+            ordered = [files[oid] for oid in sorted(files, key=_order(places, parts))]
+            rounds = list(_rounds(ordered))
+            self._expect(ordered, places, rounds)
             arrivals.plan(pointer.oid for pointer in ordered)
             plan: _Plan | None = None
-            rounds = list(_rounds(ordered))
-            self._rounds = {pointer.oid: number for number, some in enumerate(rounds) for pointer in some}
             for number, (some, next_ones) in enumerate(pairwise(chain(rounds, [[]]))):
                 known, plan = plan, None
                 if self._fetcher:
@@ -288,13 +289,15 @@ class Source:
                 rows |= {oid: chunks[chunk] for oid, chunk in held.items() if chunk in chunks}
         return {oid: row for oid, row in rows.items() if row.kind == "c" and row.part.name.startswith(CHUNKS)}
 
-    def _expect(self, files: Collection[Pointer], places: Mapping[str, Row]) -> None:
-        size = sum(pointer.size for pointer in files)
-        self._whole = self._remote.is_sealed and size >= _MANY
-        if self._whole:
+    def _expect(
+        self, files: Collection[Pointer], places: Mapping[str, Row], rounds: Sequence[Collection[Pointer]]
+    ) -> None:
+        if self._remote.is_sealed and sum(pointer.size for pointer in files) >= _MANY:
             parts = {places[pointer.oid].part: None for pointer in files if pointer.oid in places}
             self._fetcher = Fetcher(self._vault, self._remote, parts)
         with self._arrived:
+            # Whoever waits for the walk to end tells next which round it waits for.
+            self._rounds = {pointer.oid: number for number, some in enumerate(rounds) for pointer in some}
             self._coming = {pointer.oid for pointer in files}
             self._walking = False
             self._arrived.notify_all()
@@ -344,10 +347,10 @@ class Source:
             self._bring_from(chunks, {})
 
     def _bring_from(self, chunks: Collection[ChunkId], hints: Mapping[str, Row]) -> None:
-        if self._whole:
+        if self._fetcher:
             # What each stands on is asked of the packs: of 70,000 chunks no frame need be looked at.
             with suppress(CorruptionError, NotFoundError, ValueError, IndexError):
-                self._bring_whole(list({row.part: None for _, row in self._rows(chunks, hints) if row.part.size}))
+                self._bring_whole({row.part: None for _, row in self._rows(chunks, hints) if row.part.size})
         frames = self._frames(chunks, hints)
         with suppress(CorruptionError, NotFoundError, ValueError, IndexError):
             self._bring_whole(self._dense(frames))
@@ -358,9 +361,9 @@ class Source:
         sizes: dict[Part, int] = defaultdict(int)
         for row, _ in frames.values():
             sizes[row.part] += row.frame().stored
-        return [part for part, size in sizes.items() if part.size and (self._whole or size * _DENSE >= part.size)]
+        return [part for part, size in sizes.items() if part.size and (self._fetcher or size * _DENSE >= part.size)]
 
-    def _bring_whole(self, wanted: Sequence[Part]) -> None:
+    def _bring_whole(self, wanted: Collection[Part]) -> None:
         """Fetch packs of the chunk store as they are, published when all they are coded against is here too.
 
         What cannot be had is left out. Raises CorruptionError, NotFoundError where that is what others stand on.
@@ -393,7 +396,7 @@ class Source:
                 if name not in self._brought:
                     disk.unlink(pack.path)
 
-    def _fetched(self, wanted: Sequence[Part]) -> Iterator[tuple[Part, StoredPack]]:
+    def _fetched(self, wanted: Collection[Part]) -> Iterator[tuple[Part, StoredPack]]:
         """Those that can be had, stored."""
         if self._fetcher:
             return self._fetcher.fetch(wanted, lambda part, error: None)

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
@@ -258,6 +259,32 @@ def test_packs_do_not_come_long_before_somebody_reads_them(
         part.store.retrieve_file(last, io.BytesIO())
         assert len(rounds) > origin._rounds[last.oid]
     # And whoever asks for nothing waits for nothing.
+
+
+def test_whoever_asks_before_the_walk_has_ended_is_counted_too(ahead: Sealed, vault: Vault, tmp_path: Path) -> None:
+    """All readers wait already when it becomes known in which rounds their files come."""
+    remote = remote_of(None, ahead)
+    part, origin = partial.open_partial(remote, remote.records(remote.vault_id()).values(), tmp_path / "part.git")
+    files = [entry.pointer for entry in vault.entries(vault.resolve("work"), recursive=True) if entry.pointer]
+    walked = threading.Event()
+
+    def walk() -> Iterator[Wanted]:
+        assert walked.wait(20)
+        yield Wanted(b"", [], files)
+
+    with part, origin.ahead(walk()), ThreadPoolExecutor(len(files)) as readers:
+        read = [readers.submit(part.store.retrieve_file, pointer, io.BytesIO()) for pointer in files]
+        time.sleep(0.2)
+        walked.set()
+        try:
+            for future in read:
+                future.result(20)
+        finally:
+            # So that a test that fails ends.
+            with origin._arrived:
+                origin._ended = True
+                origin._arrived.notify_all()
+        assert max(origin._rounds.values()) > 3
 
 
 def test_files_come_in_the_order_in_which_their_packs_were_pushed(
