@@ -330,14 +330,14 @@ class _Push:
 
     def _lacking(self, pointers: Collection[Pointer]) -> list[Pointer]:
         """The files that are not there; where something is damaged, all that may not be whole."""
+        lacking = pointers
+        if not self._absent:
+            missing = self._missing([pointer.oid for pointer in pointers])
+            if self._elsewhere.runs:
+                missing |= self._torn([pointer for pointer in pointers if pointer.oid not in missing])
+            lacking = [pointer for pointer in pointers if pointer.oid in missing]
         # So what lies together here does so there: who restores needs few packs at once.
-        ordered = self._vault.store.as_they_lie(pointers)
-        if self._absent:
-            return ordered
-        missing = self._missing([pointer.oid for pointer in ordered])
-        if self._elsewhere.runs:
-            missing |= self._torn([pointer for pointer in ordered if pointer.oid not in missing])
-        return [pointer for pointer in ordered if pointer.oid in missing]
+        return self._vault.store.as_they_lie(lacking)
 
     def _torn(self, pointers: Sequence[Pointer]) -> set[str]:
         """Of files that are there those that others sent and of which not every chunk is there."""

@@ -107,7 +107,7 @@ def _sealed(content: bytes, points: Sequence[bytes]) -> bytearray:
     header += b" %b\n%b" % (_text(_header_mac(file_key, header)), nonce)
     cipher = ChaCha20Poly1305(_derived(file_key, nonce, b"payload"))
     view = memoryview(content)
-    out = bytearray(header) + bytearray(len(content) + _TAG * max(1, -(-len(content) // _PIECE)))
+    out = bytearray(header) + bytearray(len(content) + _TAG * _count(len(content), _PIECE))
     at, target = len(header), memoryview(out)
     for piece_nonce, start in _pieces(len(content), _PIECE):
         piece = view[start : start + _PIECE]
@@ -132,7 +132,7 @@ def _opened(sealed: memoryview, scalars: Sequence[bytes]) -> bytearray | None:
         if not hmac.compare_digest(mac, _text(_header_mac(file_key, signed)) + b"\n"):
             continue
         cipher = ChaCha20Poly1305(_derived(file_key, bytes(nonce), b"payload"))
-        pieces = max(1, -(-len(payload) // (_PIECE + _TAG)))
+        pieces = _count(len(payload), _PIECE + _TAG)
         if len(payload) < pieces * _TAG:
             return None
         out = bytearray(len(payload) - pieces * _TAG)
@@ -165,9 +165,14 @@ def _file_keys(head: bytes, scalars: Sequence[bytes]) -> Iterator[bytes]:
                 yield cipher.decrypt(_FIRST_NONCE, wrapped, None)
 
 
+def _count(size: int, step: int) -> int:
+    """How many pieces a payload has; of nothing there is one, too."""
+    return max(1, -(-size // step))
+
+
 def _pieces(size: int, step: int) -> Iterator[tuple[bytes, int]]:
-    """The nonce of each piece of a payload, and where it begins; of nothing there is one, too."""
-    last = max(1, -(-size // step)) - 1
+    """The nonce of each piece of a payload, and where it begins."""
+    last = _count(size, step) - 1
     for number in range(last + 1):
         yield number.to_bytes(11, "big") + (b"\1" if number == last else b"\0"), number * step
 
