@@ -122,6 +122,11 @@ def remote_of(vault: Vault | None, place: Place, name: str = "off") -> Remote:
     return Remote(place, "the place", cache=cache)
 
 
+def told_of(vault: str = "") -> settings.Settings:
+    """What a machine knows of that place: at most which vault is there."""
+    return settings.Settings("off", "/nowhere", id=vault)
+
+
 def pushed(vault: Vault, place: Place, projects: Sequence[str] = ()) -> PushReport:
     """Push to a place that is called `off`."""
     if "off" not in settings.load(vault.path):

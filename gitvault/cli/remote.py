@@ -6,7 +6,7 @@ import os
 import shlex
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +31,7 @@ def _configure(parser: ArgumentParser) -> None:
     parser.add_argument("words", metavar="NAME", type=filled(str), nargs="*", help="a remote's name; add: and its URL")
     readers = "add: encrypt, so that this public key's owner can read it (age1... or ssh-...); repeatable"
     parser.add_argument("--encrypt", metavar="RECIPIENT", type=filled(str), action="append", default=[], help=readers)
-    opening = "add: the file with the secret key; without one this machine only pushes"
+    opening = "the file with the secret key; add: without one this machine only pushes"
     parser.add_argument("--identity", metavar="FILE", type=filled(disk_path), help=opening)
     locking = (
         "add: of s3://, with the owner's credentials: the server lets nobody remove or change what comes for so long"
@@ -61,7 +61,7 @@ def _git_reaches(url: str) -> bool:
     import shutil
 
     head = url.partition("://")[0]
-    own = ("ssh", "git", "http", "https", "ftp", "ftps", "git+ssh", "ssh+git")
+    own = ("ssh", "git", "http", "https", "ftp", "ftps", "git+ssh", "ssh+git", "git+file", "git+http", "git+https")
     return head in own or "::" in head or shutil.which(f"git-remote-{head}") is not None
 
 
@@ -148,11 +148,10 @@ def _remove(session: Session, arguments: Namespace) -> Answer:
 def _verify(session: Session, arguments: Namespace) -> Answer:
     from gitvault.remotes.verify import verify
 
-    with opened(session, arguments.words[0]) as (told, remote):
+    with opened(session, arguments.words[0], arguments.identity) as (told, remote):
         data = arguments.data or arguments.share is not None
         turn = session.vault.now().toordinal()
-        vault = told.id or remote.vault_id()
-        report = verify(remote, vault, data=data, share=arguments.share, turn=turn, progress=session.progress)
+        report = verify(remote, told, data=data, share=arguments.share, turn=turn, progress=session.progress)
     return Answer(
         verify_document(report),
         verify_lines(report, (), data),
@@ -164,7 +163,7 @@ def _verify(session: Session, arguments: Namespace) -> Answer:
 def _prune(session: Session, arguments: Namespace) -> Answer:
     from gitvault.remotes.prune import prune
 
-    with opened(session, arguments.words[0]) as (told, remote):
+    with opened(session, arguments.words[0], arguments.identity) as (told, remote):
         grace = arguments.grace * 86_400
         report = prune(
             session.vault,
@@ -289,6 +288,7 @@ def _push_lines(name: str, report: PushReport) -> Iterator[str]:
 
 def _configure_fetch(parser: ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", type=filled(str), nargs="?", help="the remote; not needed for one")
+    parser.add_argument("--identity", metavar="FILE", type=filled(disk_path), help="the key that opens it, this once")
 
 
 def _fetch(session: Session, arguments: Namespace) -> Answer:
@@ -296,17 +296,17 @@ def _fetch(session: Session, arguments: Namespace) -> Answer:
     from gitvault.remotes.partial import refresh
 
     if name := session.vault.config.inspects:
-        with opened(session, name) as (_, remote):
+        with opened(session, name, arguments.identity) as (_, remote):
             skipped = refresh(session.vault, remote)
         return _looked(session.vault, {"remote": name}, skipped, remote.hidden, f"{name} as it is now")
     name = _chosen(session, arguments.name)
     if told := of_git(session, name):
         from gitvault.remotes import git
 
-        with large_of(session, told.chunks) as (_, large):
+        with large_of(session, told.chunks, arguments.identity) as (_, large):
             report = git.fetch(session.vault, told, large, progress=session.progress)
         return _fetched(session, report, {"remote": name}, f"fetched from {name}")
-    with opened(session, name) as (told, remote):
+    with opened(session, name, arguments.identity) as (told, remote):
         report = fetch(session.vault, remote, told, progress=session.progress)
     return _fetched(session, report, {"remote": told.name}, f"fetched from {told.name}")
 
@@ -428,7 +428,7 @@ def of_git(session: Session, name: str) -> Settings | None:
     from gitvault.remotes import settings
     from gitvault.remotes.places import scheme_of
 
-    told = settings.Settings("origin", name) if _is_url(name) else settings.get(session.vault.path, name)
+    told = settings.Settings("origin", name) if _is_url(session, name) else settings.get(session.vault.path, name)
     return told if scheme_of(told.url) == "git" else None
 
 
@@ -444,8 +444,17 @@ def large_of(
         yield None, None
 
 
-def _is_url(name: str) -> bool:
-    return "/" in name or ":" in name or os.sep in name
+def _is_url(session: Session, name: str) -> bool:
+    """Whether that names a place, not a remote that this vault knows."""
+    from gitvault.remotes import settings
+
+    if "/" in name or ":" in name or os.sep in name:
+        return True
+    if not os.path.isdir(name):
+        return False
+    with suppress(GitVaultError):
+        return name not in settings.load(session.vault.path)
+    return True
 
 
 @contextmanager
@@ -454,16 +463,22 @@ def opened(session: Session, name: str, identity: str | None = None) -> Iterator
     from gitvault.core.utils.process import keep_memory
     from gitvault.remotes import settings
     from gitvault.remotes.opening import open_remote
+    from gitvault.remotes.places import folder_of, scheme_of
 
     # Packs of 8 MiB come and go: before there are threads, each of which would have memory of its own.
     keep_memory()
-    if _is_url(name):
-        told = settings.Settings(name, name, identity=os.path.abspath(identity) if identity else "")
+    if _is_url(session, name):
+        url = os.fspath(folder_of(name)) if scheme_of(name) == "folder" else name
+        told = settings.Settings(name, url, identity=os.path.abspath(identity) if identity else "")
         with open_remote(told, os.environ) as remote:
             yield told, remote
         return
     vault = session.vault
     told = settings.get(vault.path, name)
+    if identity:
+        # For this once: it is not noted.
+        key = os.path.abspath(identity)
+        told = replace(told, identity=key, values={**told.values, "identity": (key,)})
     with open_remote(told, os.environ, vault=vault.path, disk=vault.disk) as remote:
         yield told, remote
 

@@ -120,7 +120,7 @@ def _restore_remote(session: Session, arguments: Namespace) -> Answer:
         from gitvault.remotes import partial
 
         with opened(session, arguments.remote, arguments.identity) as (told, remote):
-            report = partial.restore(remote, told.id, arguments.snapshot, arguments.to, **options)
+            report = partial.restore(remote, told, arguments.snapshot, arguments.to, **options)
             requests, hidden = dict(remote.place.requests), remote.hidden
     return Answer(
         {**report_document(report, arguments.to), "requests": requests, "hidden": list(hidden)},

@@ -73,9 +73,12 @@ def clone(
     return vault, fetch(vault, remote, settings.get(vault.path, "origin"), progress=progress)
 
 
-def demand_vault(remote: Remote) -> str:
-    """The id of the vault that is there. Raises NotFoundError, RemoteError and its kinds, CorruptionError."""
-    there = remote.vault_id()
+def demand_vault(remote: Remote, told: settings.Settings | None = None) -> str:
+    """The id of the vault that is there. Raises NotFoundError, RemoteError and its kinds, CorruptionError.
+
+    `told`: what this machine knows of the remote.
+    """
+    there = remote.known_id(told) if told else remote.vault_id()
     if not there:
         raise NotFoundError(f"{remote.shown}: no vault there; push one to it first")
     return there
@@ -114,6 +117,8 @@ def fetch(vault: Vault, remote: Remote, told: settings.Settings, *, progress: Pr
     """
     there = _id(vault, remote, told)
     known = remote.records(there)
+    if remote.junk and not known:
+        raise CorruptionError(f"{remote.shown}: no record there can be read; push again from a vault that has it")
     others = sorted((record for chain, record in known.items() if chain != told.chain), key=lambda one: one.time)
     remote.demand(others)
     running = _Fetch(vault, remote, told.name, remote.condemned(others), progress)
@@ -269,10 +274,8 @@ def commits_of(
 
 
 def _id(vault: Vault, remote: Remote, told: settings.Settings) -> str:
-    there = remote.vault_id()
+    there = demand_vault(remote, told)
     remote.expect(there, told.id or vault.config.id)
-    if not there:
-        raise NotFoundError(f"{remote.shown}: no vault there; push to it first")
     return there
 
 

@@ -171,7 +171,8 @@ class Index:
         self._without = frozenset(without)
         self._parts: dict[str, Sequence[Part]] = {}
         self._pieces: OrderedDict[str, bytes] = OrderedDict()
-        self._unread: set[str] = set()
+        self.unread: set[str] = set()
+        """Lists of parts of the runs that could not be read."""
 
     def find(self, ids: Collection[str]) -> dict[str, Row]:
         """The rows of those ids, in hex, that are known; a run that cannot be read knows none. Raises RemoteError."""
@@ -210,8 +211,8 @@ class Index:
         try:
             yield
         except (CorruptionError, NotFoundError):
-            self._unread.add(run.parts)
-            self.runs = [other for other in self.runs if other.parts not in self._unread]
+            self.unread.add(run.parts)
+            self.runs = [other for other in self.runs if other.parts not in self.unread]
 
     def packs_of(self, prefix: str) -> list[Part]:
         """The packs of the git objects whose ids begin so, each in one; at most 40 digits. Errors as in `find`."""

@@ -56,6 +56,8 @@ def _learned(place: Place, told: Settings) -> dict[str, str | tuple[str, ...]]:
         raise ConfigError(f"{told.url}: the vault there is not encrypted; encrypt into an empty place")
     else:
         key = sealed.new_key()
+        if told.identity and recipients:
+            sealed.demand_pair(recipients, Path(told.identity))
     if not recipients:
         raise ConfigError(f"{told.url}: no vault there that a key opens; --encrypt RECIPIENT makes one")
     found: dict[str, str | tuple[str, ...]] = {"encrypt": recipients, "sealing": key.hex()}

@@ -27,6 +27,7 @@ from gitvault.remotes.noted import Noted
 from gitvault.remotes.places import Stored
 from gitvault.remotes.records import Record, name_of
 from gitvault.remotes.remote import Remote
+from gitvault.remotes.settings import Settings
 from gitvault.remotes.source import Source, Wanted
 from gitvault.remotes.views import write_refs
 from gitvault.vault import Vault
@@ -156,7 +157,7 @@ def attach_newest(vault: Vault, remote: Remote) -> None:
 
 def restore(
     remote: Remote,
-    vault: str,
+    told: Settings,
     snapshot: str,
     target: str,
     *,
@@ -165,14 +166,12 @@ def restore(
     overwrite: bool = False,
     progress: Progress,
 ) -> RestoreReport:
-    """Restore of a remote what is asked for, fetching only what that needs. `vault`: its id, when that is known.
+    """Restore of a remote what is asked for, fetching only what that needs.
 
     A snapshot that no newest record leads to is looked for in older ones. Raises NotFoundError, RemoteError and its
     kinds, CorruptionError, and what a restore raises.
     """
-    there, listed = remote.look(lambda: demand_vault(remote))
-    if vault and there != vault:
-        raise NotFoundError(f"{remote.shown}: holds another vault, {there}")
+    there, listed = remote.look(lambda: demand_vault(remote, told))
     newest = _newest(remote, there, listed)
     remote.demand(newest)
     with ExitStack() as held:
@@ -184,19 +183,26 @@ def restore(
 
         part, source = opened(newest)
         try:
-            if project := named_project(part.history, snapshot):
-                source = _count(part, remote, there, newest, listed, project)
-            found = part.resolve(snapshot)
-        except NotFoundError:
-            every = list(remote.every_record(there))
-            part, source = opened(every)
-            if project := named_project(part.history, snapshot):
-                _name(part, remote, newest, leading(part.history, newest, every, project))
-            found = part.resolve(snapshot)
-        with source.ahead(_wanted(part, SnapshotId(found), paths, excluded)):
-            return part.restore_snapshot(
-                found, target, paths=paths, excluded_paths=excluded, overwrite=overwrite, progress=progress
-            )
+            try:
+                if project := named_project(part.history, snapshot):
+                    source = _count(part, remote, there, newest, listed, project)
+                found = part.resolve(snapshot)
+            except NotFoundError:
+                every = list(remote.every_record(there))
+                part, source = opened(every)
+                if project := named_project(part.history, snapshot):
+                    _name(part, remote, newest, leading(part.history, newest, every, project))
+                found = part.resolve(snapshot)
+            with source.ahead(_wanted(part, SnapshotId(found), paths, excluded)):
+                return part.restore_snapshot(
+                    found, target, paths=paths, excluded_paths=excluded, overwrite=overwrite, progress=progress
+                )
+        except NotFoundError as error:
+            if source.index.unread or (remote.junk and not newest):
+                raise CorruptionError(
+                    f"{remote.shown}: damaged there, {snapshot} is not found; push again from a vault that has it"
+                ) from error
+            raise
 
 
 def _wanted(

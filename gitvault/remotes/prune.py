@@ -56,7 +56,7 @@ def prune(
     when something that another machine pushed is not here, for it is not known then what it needs; RemoteRefused where
     this vault never pushed, or may not remove; RemoteError.
     """
-    there = remote.vault_id()
+    there = remote.known_id(told)
     remote.expect(there, told.id or vault.config.id)
     newest = remote.records(there)
     mine = newest.get(told.chain)

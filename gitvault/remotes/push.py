@@ -24,9 +24,9 @@ from gitvault.core.storage.packs import PackInMemory as ChunkPack
 from gitvault.core.utils.lock import VaultLock
 from gitvault.core.versioning.packfile import PackInMemory as GitPack
 from gitvault.core.versioning.transfer import Reach
-from gitvault.errors import CorruptionError, NotFoundError, RemoteRefused, RemoteSealed
+from gitvault.errors import CorruptionError, NotFoundError
 from gitvault.remotes import index, records, settings
-from gitvault.remotes.index import Index, Part, Row
+from gitvault.remotes.index import Index, Part, Row, Run
 from gitvault.remotes.journal import Journal
 from gitvault.remotes.noted import Noted
 from gitvault.remotes.places import Stored
@@ -109,19 +109,8 @@ def push(
 def _identified(vault: Vault, remote: Remote, told: Settings) -> Settings:
     """The settings with ids, of the vault that is there and of this machine's chain. Raises RemoteRefused."""
     expected = told.id or vault.config.id
-    try:
-        there = remote.vault_id()
-    except RemoteSealed:
-        # It is there under the name that this machine knows; what it says was known once.
-        if not told.id:
-            raise
-        there = told.id
+    there = remote.known_id(told)
     if not there:
-        if told.id:
-            raise RemoteRefused(
-                f"{remote.shown}: the vault that was there is gone; is it mounted, is the URL right? "
-                f"git-vault remote remove {told.name}, and add it again, begins anew"
-            )
         expected = expected or secrets.token_hex(16)
         remote.found(expected)
         there = remote.vault_id()
@@ -158,7 +147,9 @@ class _Push:
         }
         self._mine, self._number = self._own_record()
         self._damaged = frozenset(remote.damaged())
-        mine = [self._mine] if self._mine else []
+        self._uploaded = self._bytes = 0
+        self._runs = self._mended()
+        mine = [replace(self._mine, runs=tuple(self._runs))] if self._mine else []
         self._absent = self._damaged.union(remote.condemned([*self._records.values(), *mine]))
         if remote.sealed:
             # Whoever removed something said so in a record that cannot be read here.
@@ -182,7 +173,6 @@ class _Push:
         # Sent or about to be, and not in the journal yet.
         self._fresh: set[str] = set()
         self._sent: set[str] = set()
-        self._uploaded = self._bytes = 0
 
     def run(self, projects: frozenset[str]) -> tuple[int, int, int, int]:
         """Objects and bytes sent, packs that were there, snapshots that are new there."""
@@ -241,6 +231,23 @@ class _Push:
         self._told = replace(told, chain=secrets.token_hex(16))
         settings.note(self._vault.path, told.name, {"chain": self._told.chain}, disk=self._vault.disk)
         return last, 1
+
+    def _mended(self) -> list[Run]:
+        """Put again what was found damaged of the index and is here too; this machine's runs but for those of which
+        something is lost, whose rows come anew.
+        """
+        lost: set[str] = set()
+        for name in sorted(self._damaged):
+            if name.startswith(index.FOLDER):
+                if content := self._remote.kept(name):
+                    self._put(name, content)
+                    self._uploaded += 1
+                    self._bytes += len(content)
+                else:
+                    lost.add(name)
+        if isinstance(self._remote.place, Sealed):
+            self._remote.place.help_again(self._damaged)
+        return [run for run in self._mine.runs if lost.isdisjoint(run.objects())] if self._mine else []
 
     def _others(self) -> list[Record]:
         return [record for chain, record in self._records.items() if chain != self._told.chain]
@@ -451,7 +458,7 @@ class _Push:
     def _commit(self, refs: Mapping[str, ObjectId]) -> None:
         mine = self._mine
         rows = self._journal.count()
-        runs = list(mine.runs) if mine else []
+        runs = list(self._runs)
         # What is damaged or about to go is in no run of ours from now on.
         merged = [run for run in runs if self._absent.intersection(part.name for part in self._index.parts_of(run))]
         same = mine is not None and mine.chain == self._told.chain and dict(mine.refs) == refs

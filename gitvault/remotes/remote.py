@@ -40,6 +40,7 @@ from gitvault.remotes.places import Content, Place, Stored
 from gitvault.remotes.records import Record
 from gitvault.remotes.sealed import Sealed, is_sealed
 from gitvault.remotes.sealed.objects import named_hash
+from gitvault.remotes.settings import Settings
 
 MARKER = "vault"
 GIT = "git/"
@@ -123,6 +124,29 @@ class Remote:
                 if re.fullmatch("[0-9a-f]{32}", said["vault"]):
                     return str(said["vault"])
         raise CorruptionError(f"{self.shown}: {MARKER} is not what a gitvault writes there; is this the right place?")
+
+    def known_id(self, told: Settings) -> str:
+        """As `vault_id`; of the vault that these settings of a remote know to be there.
+
+        Raises RemoteRefused where it is gone, or another one is there, RemoteSealed for a wrong key, CorruptionError.
+        """
+        try:
+            there = self.vault_id()
+        except RemoteSealed:
+            # It is there under the name that this machine knows; what it says was known once.
+            if not told.id:
+                raise
+            if isinstance(self.place, Sealed):
+                self.place.demand_key()
+            there = told.id
+        if not there and told.id:
+            raise RemoteRefused(
+                f"{self.shown}: the vault that was there is gone; is it mounted, is the URL right? "
+                f"git-vault remote remove {told.name}, and add it again, begins anew"
+            )
+        if told.id:
+            self.expect(there, told.id)
+        return there
 
     def found(self, vault: str) -> None:
         """Make a remote of an empty place."""
@@ -250,12 +274,13 @@ class Remote:
 
     def cached(self, name: str) -> bytes:
         """As `get`, kept for the next time."""
-        if (content := self._kept(name)) is None:
+        if (content := self.kept(name)) is None:
             content = bytes(self.get(name))
             self.keep(name, content)
         return content
 
-    def _kept(self, name: str) -> bytes | None:
+    def kept(self, name: str) -> bytes | None:
+        """A copy that is here of what was there once."""
         if self._cache is None:
             return self._memory.get(name)
         with suppress(OSError):
@@ -287,11 +312,11 @@ class Remote:
             list(pool.map(bring, names))
 
     def damaged(self) -> set[str]:
-        """The parts that a verification found damaged and no push has replaced yet."""
+        """What a verification found damaged and no push has replaced yet: parts, objects of the index, what helps."""
         return self._noted(_DAMAGED)
 
     def note_damaged(self, names: Iterable[str]) -> None:
-        """Remember those parts, and no others."""
+        """Remember those, and no others."""
         self._note(_DAMAGED, names)
 
     def done_without(self) -> set[str]:
@@ -311,6 +336,10 @@ class Remote:
         self.place.put(name, content)
         self._note(_OWN, [name])
         return len(content)
+
+    def own(self, chain: str) -> set[str]:
+        """The newest record of that chain that this machine put; two, where it is not known which arrived."""
+        return {name for name in self._noted(_OWN) if f"/{chain}/" in name}
 
     def last_own(self, vault: str, chain: str, listed: Record | None) -> tuple[Record | None, int]:
         """The newest record that this machine remembers to have put, if it is there, and the greatest number that it

@@ -83,7 +83,7 @@ class Source:
     def __init__(self, vault: Vault, remote: Remote, index: Index) -> None:
         self._vault = vault
         self._remote = remote
-        self._index = index
+        self.index = index
         self._brought: set[str] = set()
         # Packs of git that could not be had, and why.
         self._lost: dict[str, CorruptionError] = {}
@@ -104,7 +104,7 @@ class Source:
     def fetch_objects(self, prefix: str) -> bool:
         """Bring the packs with the git objects whose ids begin so; whether there is one."""
         with self._lock:
-            parts = self._index.packs_of(prefix)
+            parts = self.index.packs_of(prefix)
             self._publish(parts)
             return bool(parts)
 
@@ -112,7 +112,7 @@ class Source:
         """Bring the packs with those of these git objects that are not here, several at once."""
         here = self._vault.history.objects.contains
         with self._lock:
-            rows = self._index.find([oid.hex() for oid in oids if not here(oid)]).values()
+            rows = self.index.find([oid.hex() for oid in oids if not here(oid)]).values()
             # Whoever may put can write a row that leads elsewhere.
             self._publish(list({row.part.name: row.part for row in rows if row.part.name.startswith(GIT)}.values()))
 
@@ -127,7 +127,7 @@ class Source:
                     return
                 files.update((pointer.oid, pointer) for each in some for pointer in each.files)
                 with self._lock:
-                    rows = self._index.find([blob.hex() for each in some for blob in each.blobs])
+                    rows = self.index.find([blob.hex() for each in some for blob in each.blobs])
                 found = {
                     folder: [(blob, row) for blob in blobs if (row := rows.get(blob.hex())) and self._lacks(row)]
                     for folder, blobs, _ in some
@@ -193,7 +193,7 @@ class Source:
         self._fetch_round(None, pointers, [])
 
     def _planned(self, pointers: Collection[Pointer]) -> _Plan:
-        rows = self._index.find([pointer.oid for pointer in pointers])
+        rows = self.index.find([pointer.oid for pointer in pointers])
         hints = {one: hint for row in rows.values() if row.kind == "m" for one, hint in row.hints().items()}
         return _Plan(
             [chunk_id(oid) for oid, row in rows.items() if row.kind == "c"],
@@ -242,7 +242,7 @@ class Source:
             arrivals.end()
             places = self._places(files)
             with self._lock:
-                parts = self._index.parts()
+                parts = self.index.parts()
             ordered = [files[oid] for oid in sorted(files, key=_order(places, parts))]
             rounds = list(_rounds(ordered))
             self._expect(ordered, places, rounds)
@@ -279,13 +279,13 @@ class Source:
     def _places(self, files: Mapping[str, Pointer]) -> dict[str, Row]:
         """Where a chunk of each file lies, as far as that can be said."""
         with self._lock:
-            rows = self._index.find(files)
+            rows = self.index.find(files)
             # A manifest lies behind the end of its file; what says so, in the last pack of all that was pushed with it.
             with suppress(ValueError):
                 held = {
                     oid: parts[0].hex() for oid, row in rows.items() if row.kind == "m" and (parts := row.manifest())
                 }
-                chunks = self._index.find(held.values())
+                chunks = self.index.find(held.values())
                 rows |= {oid: chunks[chunk] for oid, chunk in held.items() if chunk in chunks}
         return {oid: row for oid, row in rows.items() if row.kind == "c" and row.part.name.startswith(CHUNKS)}
 
@@ -428,7 +428,7 @@ class Source:
         wanted = set(chunks) - set(self._vault.store.known(chunks))
         ids = {chunk.hex() for chunk in wanted}
         found = {one: hints[one] for one in ids & hints.keys()}
-        found |= self._index.find(ids - found.keys())
+        found |= self.index.find(ids - found.keys())
         for one in ids:
             if one not in found or found[one].kind != "c":
                 raise NotFoundError(f"{self._remote.shown}: no chunk {one} there; verify the remote")

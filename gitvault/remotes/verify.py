@@ -16,13 +16,17 @@ from gitvault.core.utils.files import FleetingDisk
 from gitvault.core.versioning.packindex import write_index
 from gitvault.core.versioning.packreader import Pack
 from gitvault.errors import CorruptionError, NotFoundError
+from gitvault.remotes import records
+from gitvault.remotes.fetch import demand_vault
 from gitvault.remotes.index import Index, Part
 from gitvault.remotes.remote import CHUNKS, GIT, Remote
+from gitvault.remotes.sealed import Sealed
+from gitvault.remotes.settings import Settings
 
 
 def verify(
     remote: Remote,
-    vault: str,
+    told: Settings,
     *,
     data: bool = False,
     share: tuple[int, int] | None = None,
@@ -31,11 +35,20 @@ def verify(
 ) -> VerifyReport:
     """Look at everything that the newest records name; `data`: read it too, or that part of it whose `turn` it is.
 
-    What is damaged is noted, so that the next push brings it again. Raises RemoteError and its kinds.
+    What is damaged is noted, so that the next push brings it again. Raises RemoteError and its kinds, NotFoundError.
     """
-    known = remote.records(vault)
-    skipped = remote.demand(known.values())
-    defects = [Defect("record", name, reason) for name, _, reason in (junk.partition(": ") for junk in skipped)]
+    vault = demand_vault(remote, told)
+    listed = list(remote.place.names(records.FOLDER))
+    known = remote.records(vault, listed)
+    remote.demand(known.values())
+    defects = [Defect("record", name, reason) for name, _, reason in (junk.partition(": ") for junk in remote.junk)]
+    own = remote.own(told.chain)
+    if own and own.isdisjoint(stored.name for stored in listed):
+        defects.append(Defect("record", max(own), "this machine put it there, and it is gone"))
+    lost: set[str] = set()
+    if isinstance(remote.place, Sealed):
+        lost.update(remote.place.helpless())
+        defects += [Defect("help", name, "none there; with it anybody who has the key opens the rest") for name in lost]
     there = {stored.name: stored for folder in (GIT, CHUNKS) for stored in remote.place.names(folder)}
     index = remote.index(known.values())
     checked = 0
@@ -48,6 +61,7 @@ def verify(
                 size += len(remote.get(name))
             except (CorruptionError, NotFoundError) as error:
                 defects.append(Defect("index", name, str(error)))
+                lost.add(name)
         # What cannot be read keeps nobody from the others: anyone who may put can write a record.
         with suppress(CorruptionError, NotFoundError):
             parts |= {part.name: part for part in index.parts_of(each)}
@@ -83,9 +97,11 @@ def verify(
                 progress("reading", done, total)
     # What could not be looked at now stays as it was known to be.
     looked = {part.name for part in chosen} if data else set()
-    remote.note_damaged(damaged | (remote.damaged() & parts.keys()) - looked)
-    note = f"{share[0]} of {share[1]} parts" if data and share else ""
-    return VerifyReport(checked + len(known), size, tuple(defects), note=note)
+    remote.note_damaged(lost | damaged | (remote.damaged() & parts.keys()) - looked)
+    notes = [f"{share[0]} of {share[1]} parts"] if data and share else []
+    # Whole or not, only who has the key can tell.
+    notes += [f"{len(remote.sealed)} records are sealed to other keys"] if remote.sealed else []
+    return VerifyReport(checked + len(known), size, tuple(defects), note=", ".join(notes))
 
 
 def _claims(index: Index, parts: Collection[str]) -> tuple[dict[str, array[int]], list[Defect]]:

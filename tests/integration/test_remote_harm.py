@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from away import Counted, age, fill, made, opened, pushed, quiet, remote_of
+from away import Counted, age, fill, made, opened, pushed, quiet, remote_of, told_of
 from trees import contents
 
 from gitvault.core.backup_engine.copy import read_refs
@@ -126,7 +126,7 @@ def test_what_a_prune_removed_nobody_misses(one: Vault, place: Counted, tmp_path
     age(tmp_path / "place", 5000)
     pruned(one, place, 1000)
     assert pruned(one, place, 0).deleted
-    assert verify(remote_of(None, place), one.config.id, data=True, progress=quiet).defects == ()
+    assert verify(remote_of(None, place), told_of(one.config.id), data=True, progress=quiet).defects == ()
     assert fetch.fetch(one, remote_of(one, place), told, progress=quiet).missing == ()
     three, report = cloned(place, tmp_path / "three.git", "tower")
     with three:
@@ -197,12 +197,12 @@ def test_a_record_whose_index_is_junk_keeps_nobody_from_the_others(
         assert len(two.list_snapshots()) == 2
         assert two.verify(data=True).ok
         assert report.junk or report.missing
-    found = verify(remote_of(None, place), one.config.id, data=True, progress=quiet).defects
+    found = verify(remote_of(None, place), told_of(one.config.id), data=True, progress=quiet).defects
     assert found
     assert not any(defect.object in sound for defect in found)
     age(tmp_path / "place", 5000)
     pruned(one, place, 1000)
-    partial.restore(remote_of(None, place), one.config.id, "work", str(tmp_path / "out"), progress=quiet)
+    partial.restore(remote_of(None, place), told_of(one.config.id), "work", str(tmp_path / "out"), progress=quiet)
     assert contents(tmp_path / "out") == contents(tmp_path / "work")
     (tmp_path / "after").mkdir()
     fill(tmp_path / "after", 3)
@@ -301,7 +301,10 @@ def test_a_prune_keeps_what_a_record_in_the_proper_form_hides(one: Vault, place:
     assert fetch.fetch(one, remote_of(one, place), told, progress=quiet).hidden
     report = pruned(one, place, 1000)
     assert report.hidden == (records.name_of(theirs),)
-    assert partial.restore(remote_of(None, place), "", third, str(tmp_path / "out"), progress=quiet).snapshot == third
+    assert (
+        partial.restore(remote_of(None, place), told_of(), third, str(tmp_path / "out"), progress=quiet).snapshot
+        == third
+    )
     # Once it is pushed by somebody who has it, it stays for that.
     pushed(one, place)
     age(tmp_path / "place", 5000)
@@ -488,7 +491,7 @@ def test_what_another_machine_says_is_there_is_sent_all_the_same(one: Vault, pla
     put_record(place, replace(mine, chain="f" * 32, machine="evil", refs=read_refs(one.history), runs=(lie,)))
     report = pushed(one, place)
     assert report.snapshots == 1
-    lies = verify(remote_of(None, place), one.config.id, data=True, progress=quiet).defects
+    lies = verify(remote_of(None, place), told_of(one.config.id), data=True, progress=quiet).defects
     assert {(defect.object, defect.reason.partition(" of ")[0]) for defect in lies} == {
         (git.name, "the index says"),
         (chunks.name, "the index says"),
@@ -578,7 +581,7 @@ def test_a_pack_of_git_that_is_none_is_a_defect(one: Vault, place: Counted) -> N
     known = remote_of(None, place).index([mine])
     run = index.merge(known, (), [index.Part(name, len(content))], [], place.put)
     put_record(place, replace(mine, chain="f" * 32, machine="evil", refs={}, runs=(run,)))
-    found = verify(remote_of(None, place), one.config.id, data=True, progress=quiet).defects
+    found = verify(remote_of(None, place), told_of(one.config.id), data=True, progress=quiet).defects
     assert [(defect.kind, defect.object) for defect in found] == [("pack", name)]
 
 

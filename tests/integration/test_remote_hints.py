@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from away import Counted, edit, fill, made, pushed, quiet, remote_of
+from away import Counted, edit, fill, made, pushed, quiet, remote_of, told_of
 
 from gitvault import config
 from gitvault.core.models import ObjectId
@@ -34,7 +34,9 @@ def edited_often(tmp_path: Path, place: Counted, pushes: int = 12) -> Path:
 def taken(place: Counted, target: Path) -> Counter[str]:
     """The requests of a restore of that file."""
     place.requests.clear()
-    report = partial.restore(remote_of(None, place), "", "work", str(target), paths=[b"large.bin"], progress=quiet)
+    report = partial.restore(
+        remote_of(None, place), told_of(), "work", str(target), paths=[b"large.bin"], progress=quiet
+    )
     assert not report.problems
     return Counter(place.requests)
 

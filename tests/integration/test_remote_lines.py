@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyrage
 import pytest
-from away import Counted, fill, made, opened, pushed, quiet, remote_of
+from away import Counted, fill, made, opened, pushed, quiet, remote_of, told_of
 from servers import S3
 from trees import contents
 
@@ -51,7 +51,7 @@ def sent(vault: Vault, place: Counted) -> None:
 def restored(place: Counted, name: str, target: Path) -> tuple[str, list[str]]:
     """What a restore without a vault took, and what it said of lines that are hidden."""
     remote = remote_of(None, place)
-    report = partial.restore(remote, "", name, str(target), progress=quiet)
+    report = partial.restore(remote, told_of(), name, str(target), progress=quiet)
     assert not report.problems
     return report.snapshot, list(remote.hidden)
 
@@ -276,7 +276,7 @@ def test_a_look_asks_for_little_however_many_records_there_are(desk: Vault, plac
         pushed(desk, place)
     place.requests.clear()
     report = partial.restore(
-        remote_of(None, place), "", "work", str(tmp_path / "out"), paths=[b"mid.bin"], progress=quiet
+        remote_of(None, place), told_of(), "work", str(tmp_path / "out"), paths=[b"mid.bin"], progress=quiet
     )
     assert report.files == 1
     assert place.requests["get"] + place.requests["list"] <= 30

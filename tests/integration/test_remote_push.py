@@ -11,7 +11,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from away import Counted, age, edit, fill, made, opened, pushed, quiet, remote_of
+from away import Counted, age, edit, fill, made, opened, pushed, quiet, remote_of, told_of
 from trees import differences
 
 from gitvault.cli.care import verify_document, verify_lines
@@ -97,15 +97,15 @@ def test_names_are_hashes_and_records_come_last(one: Vault, place: Counted) -> N
     assert place.put_names[-1].startswith(records.FOLDER)
     kinds = [name.partition("/")[0] for name in place.put_names[1:-1]]
     assert kinds == sorted(kinds, key=lambda kind: kind == "index")
-    report = verify(remote_of(None, place), one.config.id, data=True, progress=quiet)
+    report = verify(remote_of(None, place), told_of(one.config.id), data=True, progress=quiet)
     assert report.ok
     assert report.objects_checked == len(place.put_names) - 1
     assert verify_document(report)["ok"] is True
     assert "all is well" in next(verify_lines(report, (), True))
     remote = remote_of(None, place)
-    unread = verify(remote, one.config.id, progress=quiet).bytes_checked
+    unread = verify(remote, told_of(one.config.id), progress=quiet).bytes_checked
     thirds = [
-        verify(remote, one.config.id, data=True, share=(1, 3), turn=turn, progress=quiet).bytes_checked
+        verify(remote, told_of(one.config.id), data=True, share=(1, 3), turn=turn, progress=quiet).bytes_checked
         for turn in range(3)
     ]
     # Names are random here: how much is read in which turn is chance, but in three it is everything, once.
@@ -181,13 +181,20 @@ def test_a_file_comes_back_with_few_requests(one: Vault, place: Counted, tmp_pat
     pushed(one, place)
     place.requests.clear()
     done = partial.restore(
-        remote_of(None, place), "", "work~1", str(tmp_path / "out"), paths=[b"src/deep/er/one.txt"], progress=quiet
+        remote_of(None, place),
+        told_of(),
+        "work~1",
+        str(tmp_path / "out"),
+        paths=[b"src/deep/er/one.txt"],
+        progress=quiet,
     )
     assert done.files == 1
     assert (tmp_path / "out/src/deep/er/one.txt").read_text() == "plain words of 1\n"
     assert place.requests["get"] + place.requests["list"] <= 20
     assert place.requests["down"] < 60_000, "the large file is 200,000 bytes"
-    everything = partial.restore(remote_of(None, place), one.config.id, "work", str(tmp_path / "all"), progress=quiet)
+    everything = partial.restore(
+        remote_of(None, place), told_of(one.config.id), "work", str(tmp_path / "all"), progress=quiet
+    )
     assert not everything.problems
     assert differences(tmp_path / "work", tmp_path / "all") == {}
 
@@ -197,11 +204,11 @@ def test_a_snapshot_is_found_by_how_its_id_begins(one: Vault, place: Counted, tm
     pushed(one, place)
     for name in (oldest, oldest[:12]):
         done = partial.restore(
-            remote_of(None, place), "", name, str(tmp_path / name), paths=[b"mid.bin"], progress=quiet
+            remote_of(None, place), told_of(), name, str(tmp_path / name), paths=[b"mid.bin"], progress=quiet
         )
         assert done.snapshot == oldest
     with pytest.raises(NotFoundError):
-        partial.restore(remote_of(None, place), "", "0123456789", str(tmp_path / "x"), progress=quiet)
+        partial.restore(remote_of(None, place), told_of(), "0123456789", str(tmp_path / "x"), progress=quiet)
 
 
 def test_a_snapshot_that_newer_records_hide_is_restored(one: Vault, place: Counted, tmp_path: Path) -> None:
@@ -214,7 +221,7 @@ def test_a_snapshot_that_newer_records_hide_is_restored(one: Vault, place: Count
     place.put(records.name_of(emptied), emptied.encode())
     place.put(f"{records.FOLDER}{'0' * 32}/{5:020d}-{'a' * 64}", b"junk")
     place.put(f"{records.FOLDER}strange", b"junk")
-    done = partial.restore(remote_of(None, place), "", oldest, str(tmp_path / "out"), progress=quiet)
+    done = partial.restore(remote_of(None, place), told_of(), oldest, str(tmp_path / "out"), progress=quiet)
     assert done.snapshot == oldest
     assert not done.problems
 
@@ -234,7 +241,7 @@ def test_an_interrupted_push_goes_on(one: Vault, place: Counted, monkeypatch: py
     report = pushed(one, place)
     assert report.snapshots == 3
     assert not sent & set(place.put_names)
-    assert verify(remote_of(None, place), one.config.id, data=True, progress=quiet).ok
+    assert verify(remote_of(None, place), told_of(one.config.id), data=True, progress=quiet).ok
 
 
 def test_what_was_damaged_there_is_found_and_pushed_again(one: Vault, place: Counted, tmp_path: Path) -> None:
@@ -245,12 +252,12 @@ def test_what_was_damaged_there_is_found_and_pushed_again(one: Vault, place: Cou
     content = bytearray((tmp_path / "place" / chunk).read_bytes())
     content[len(content) // 2] ^= 1
     (tmp_path / "place" / chunk).write_bytes(content)
-    quick = verify(remote_of(one, place), one.config.id, progress=quiet)
+    quick = verify(remote_of(one, place), told_of(one.config.id), progress=quiet)
     assert [defect.object for defect in quick.defects] == [pack]
-    found = verify(remote_of(one, place), one.config.id, data=True, progress=quiet)
+    found = verify(remote_of(one, place), told_of(one.config.id), data=True, progress=quiet)
     assert {defect.object for defect in found.defects} == {pack, chunk}
     assert pushed(one, place).uploaded
-    assert verify(remote_of(one, place), one.config.id, data=True, progress=quiet).ok
+    assert verify(remote_of(one, place), told_of(one.config.id), data=True, progress=quiet).ok
     with cloned(place, tmp_path / "two.git", "laptop") as two:
         assert two.verify(data=True).ok
         same(two, "work", tmp_path / "work", tmp_path)
@@ -263,12 +270,16 @@ def test_another_vault_and_a_place_that_was_emptied_are_refused(one: Vault, plac
     (tmp_path / "place" / MARKER).unlink()
     with pytest.raises(RemoteRefused, match="is gone; is it mounted"):
         pushed(one, place)
-    with pytest.raises(NotFoundError, match="no vault there"):
+    with pytest.raises(RemoteRefused, match="is gone; is it mounted"):
         fetch.fetch(one, remote_of(one, place), settings.get(one.path, "off"), progress=quiet)
+    with pytest.raises(RemoteRefused, match="is gone; is it mounted"):
+        verify(remote_of(one, place), settings.get(one.path, "off"), progress=quiet)
+    with pytest.raises(NotFoundError, match="no vault there"):
+        verify(remote_of(one, place), told_of(), progress=quiet)
     with pytest.raises(NotFoundError, match="no vault there"):
         fetch.clone(remote_of(None, place), "/nowhere", tmp_path / "c.git", {}, progress=quiet)
     with pytest.raises(NotFoundError, match="no vault there"):
-        partial.restore(remote_of(None, place), "", "work", str(tmp_path / "o"), progress=quiet)
+        partial.restore(remote_of(None, place), told_of(), "work", str(tmp_path / "o"), progress=quiet)
 
 
 def test_a_clone_leaves_other_folders_alone(one: Vault, place: Counted, tmp_path: Path) -> None:
@@ -360,7 +371,7 @@ def test_prune_condemns_first_and_removes_when_the_grace_is_over(one: Vault, pla
     last = prune(0)
     assert last.deleted >= first.condemned
     assert there - {stored.name for stored in place.names()} >= record.condemned.keys()
-    assert verify(remote_of(None, place), one.config.id, data=True, progress=quiet).ok
+    assert verify(remote_of(None, place), told_of(one.config.id), data=True, progress=quiet).ok
     with cloned(place, tmp_path / "two.git", "laptop") as two:
         assert two.verify(data=True).ok
         assert len(two.list_snapshots()) == 2
@@ -502,7 +513,7 @@ def test_a_remote_whose_rows_lead_nowhere_is_told(one: Vault, place: Counted, tm
         return remote_of(None, place)
 
     def restore(remote: Remote, name: str) -> RestoreReport:
-        return partial.restore(remote, "", "work", str(tmp_path / name), paths=[b"large.bin"], progress=quiet)
+        return partial.restore(remote, told_of(), "work", str(tmp_path / name), paths=[b"large.bin"], progress=quiet)
 
     chunks = next(number for number, part in enumerate(known.parts_of(known.runs[0])) if part.name.startswith(CHUNKS))
     wrong = rewritten(lambda one, rest: f"{rest[0]} {chunks}{rest[3:]}" if rest[0] == "g" else rest)
@@ -595,8 +606,8 @@ def test_of_a_remote_with_another_vault_and_with_endless_chains_nothing_is_resto
     one: Vault, place: Counted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pushed(one, place)
-    with pytest.raises(NotFoundError, match="holds another vault"):
-        partial.restore(remote_of(None, place), "f" * 32, "work", str(tmp_path / "x"), progress=quiet)
+    with pytest.raises(RemoteRefused, match="holds another vault"):
+        partial.restore(remote_of(None, place), told_of("f" * 32), "work", str(tmp_path / "x"), progress=quiet)
     monkeypatch.setattr(source, "_DEEPEST", 0)
-    problems = partial.restore(remote_of(None, place), "", "work", str(tmp_path / "y"), progress=quiet).problems
+    problems = partial.restore(remote_of(None, place), told_of(), "work", str(tmp_path / "y"), progress=quiet).problems
     assert any("more than 0 frames stand on each other" in problem.reason for problem in problems)

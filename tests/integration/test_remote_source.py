@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pyrage
 import pytest
-from away import Counted, edit, fill, made, pushed, quiet, remote_of
+from away import Counted, edit, fill, made, pushed, quiet, remote_of, told_of
 from trees import contents, differences, write
 
 from gitvault.core.backup_engine import restore
@@ -55,7 +55,7 @@ def saved(vault: Vault, place: Place, tmp_path: Path, times: int = 3) -> Path:
 
 
 def restored(place: Place, target: Path, paths: Sequence[bytes] = ()) -> list[str]:
-    done = partial.restore(remote_of(None, place), "", "work", str(target), paths=paths, progress=quiet)
+    done = partial.restore(remote_of(None, place), told_of(), "work", str(target), paths=paths, progress=quiet)
     return [problem.reason for problem in done.problems]
 
 
@@ -93,7 +93,9 @@ def test_what_came_first_is_restored_while_the_rest_is_on_its_way(
         if what == "restoring" and done >= 100_000:
             place.given.set()
 
-    assert not partial.restore(remote_of(None, place), "", "work", str(tmp_path / "out"), progress=progress).problems
+    assert not partial.restore(
+        remote_of(None, place), told_of(), "work", str(tmp_path / "out"), progress=progress
+    ).problems
     assert differences(folder, tmp_path / "out") == {}
     assert len(place.asked) == 4
 
@@ -124,7 +126,9 @@ def test_files_come_as_they_lie_in_packs(vault: Vault, tmp_path: Path, monkeypat
             written.set()
 
     place.fail = hold
-    assert not partial.restore(remote_of(None, place), "", "work", str(tmp_path / "out"), progress=progress).problems
+    assert not partial.restore(
+        remote_of(None, place), told_of(), "work", str(tmp_path / "out"), progress=progress
+    ).problems
     assert differences(folder, tmp_path / "out") == {}
     assert len(set(got)) > 20
 
@@ -424,7 +428,7 @@ def test_small_files_are_restored_while_the_rest_is_on_its_way(
         if what == "restoring" and done >= 1_500:
             written.set()
 
-    done = partial.restore(remote_of(None, place), "", "work", str(tmp_path / "out"), progress=progress)
+    done = partial.restore(remote_of(None, place), told_of(), "work", str(tmp_path / "out"), progress=progress)
     assert done.problems == ()
     assert differences(small, tmp_path / "out") == {}
     assert os.path.samefile(tmp_path / "out/0/a/x.bin", tmp_path / "out/3/other name.bin")
@@ -439,7 +443,7 @@ def test_of_a_pack_that_is_gone_the_files_are_named_and_the_others_restored(
     (tmp_path / "place" / lost).unlink()
     asked: list[str] = []
     place.fail = lambda what, name: asked.append(name)
-    done = partial.restore(remote_of(None, place), "", "work", str(tmp_path / "out"), progress=quiet)
+    done = partial.restore(remote_of(None, place), told_of(), "work", str(tmp_path / "out"), progress=quiet)
     assert done.problems
     assert all(lost in problem.reason for problem in done.problems)
     named = {problem.path for problem in done.problems}
@@ -453,7 +457,7 @@ def test_without_network_for_small_files_a_restore_ends(vault: Vault, tmp_path: 
     last = packs_of_files(vault, place)[-1]
     place.fail = lambda what, name: RemoteUnreachable("the cable") if name == last else None
     with pytest.raises(RemoteUnreachable, match="the cable"):
-        partial.restore(remote_of(None, place), "", "work", str(tmp_path / "out"), progress=quiet)
+        partial.restore(remote_of(None, place), told_of(), "work", str(tmp_path / "out"), progress=quiet)
 
 
 def rows_of(monkeypatch: pytest.MonkeyPatch, say: Callable[[int, int], str]) -> None:

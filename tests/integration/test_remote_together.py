@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from away import Counted, age, edit, fill, made, opened, pushed, quiet, remote_of
+from away import Counted, age, edit, fill, made, opened, pushed, quiet, remote_of, told_of
 from trees import contents
 
 from gitvault.core.backup_engine.retention import Retention
@@ -69,7 +69,7 @@ def fetched(vault: Vault, place: Counted, name: str = "off") -> fetch.FetchRepor
 def comes_back(place: Counted, tmp_path: Path, number: int = 0) -> None:
     """The laptop's project, by a restore and by a clone."""
     out = tmp_path / f"out{number}"
-    report = partial.restore(remote_of(None, place), "", "mine", str(out), progress=quiet)
+    report = partial.restore(remote_of(None, place), told_of(), "mine", str(out), progress=quiet)
     assert not report.problems
     assert contents(out) == contents(tmp_path / "mine")
     is_cloned(place, tmp_path, number)
@@ -92,7 +92,7 @@ def test_a_record_leads_to_all_that_its_machine_relies_on(
     for path in (tmp_path / "place" / "machines" / settings.get(desk.path, "off").chain).iterdir():
         path.unlink()
     comes_back(place, tmp_path)
-    assert verify(remote_of(None, place), desk.config.id, data=True, progress=quiet).ok
+    assert verify(remote_of(None, place), told_of(desk.config.id), data=True, progress=quiet).ok
     assert sent(laptop, place).uploaded == 0
     edit(tmp_path / "mine", 10_000)
     laptop.create_snapshot(tmp_path / "mine")
@@ -159,7 +159,7 @@ def test_what_one_prunes_the_other_keeps(
     comes_back(place, tmp_path)
     for _ in range(3):
         prune_all(1)
-        assert verify(remote_of(None, place), desk.config.id, data=True, progress=quiet).defects == ()
+        assert verify(remote_of(None, place), told_of(desk.config.id), data=True, progress=quiet).defects == ()
     comes_back(place, tmp_path, 1)
     # And the other way round.
     fetched(laptop, place, "origin")
@@ -167,7 +167,7 @@ def test_what_one_prunes_the_other_keeps(
     for _ in range(3):
         pruned(laptop, place, name="origin")
     comes_back(place, tmp_path, 2)
-    assert verify(remote_of(None, place), desk.config.id, data=True, progress=quiet).defects == ()
+    assert verify(remote_of(None, place), told_of(desk.config.id), data=True, progress=quiet).defects == ()
 
 
 def test_what_is_fetched_does_not_go_with_a_sweep_that_was_killed(
@@ -204,7 +204,7 @@ def test_what_was_removed_is_no_defect_however_often_one_prunes(
     assert pruned(desk, place).deleted
     for number in range(3):
         pruned(desk, place)
-        assert verify(remote_of(None, place), desk.config.id, data=True, progress=quiet).defects == ()
+        assert verify(remote_of(None, place), told_of(desk.config.id), data=True, progress=quiet).defects == ()
         comes_back(place, tmp_path, number)
 
 
@@ -252,7 +252,7 @@ def test_half_a_file_of_another_machine_is_sent_whole(
     assert sum((tmp_path / "place" / name).stat().st_size for name in packs) > 190_000
     # A restore may believe the desk's rows, which lead nowhere, and says so; a clone has all.
     is_cloned(place, tmp_path)
-    report = partial.restore(remote_of(None, place), "", "mine", str(tmp_path / "out"), progress=quiet)
+    report = partial.restore(remote_of(None, place), told_of(), "mine", str(tmp_path / "out"), progress=quiet)
     assert {problem.path for problem in report.problems} <= {b"large.bin"}
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from away import Counted, fill, made, opened, quiet, remote_of
+from away import Counted, fill, made, opened, quiet, remote_of, told_of
 from trees import differences
 
 import gitvault
@@ -93,7 +93,7 @@ def test_whose_vault_it_is_and_what_was_pushed_are_asked_at_once(tmp_path: Path,
     assert pushed(desk, hasty(desk, place)).snapshots == 1
     assert place.met.parties == 1, "they met"
     place.expect(f"get {MARKER}", f"list {RECORDS}")
-    assert partial.restore(hasty(None, place), "", wanted, str(tmp_path / "out"), progress=quiet).problems == ()
+    assert partial.restore(hasty(None, place), told_of(), wanted, str(tmp_path / "out"), progress=quiet).problems == ()
     assert place.met.parties == 1, "they met"
     assert differences(tmp_path / "work", tmp_path / "out") == {}
 
@@ -101,7 +101,7 @@ def test_whose_vault_it_is_and_what_was_pushed_are_asked_at_once(tmp_path: Path,
 def test_what_a_restore_looks_up_is_asked_at_once(tmp_path: Path, place: Together, desk: Vault) -> None:
     def met(asked: str, name: str) -> bool:
         place.expect(f"get {asked}")
-        report = partial.restore(hasty(None, place), "", "work", str(tmp_path / name), progress=quiet)
+        report = partial.restore(hasty(None, place), told_of(), "work", str(tmp_path / name), progress=quiet)
         assert report.problems == ()
         assert differences(tmp_path / "work", tmp_path / name) == {}
         return place.met.parties == 1
@@ -144,7 +144,9 @@ def test_an_index_that_did_not_arrive_gets_no_record(tmp_path: Path, place: Toge
     assert list(place.names(RECORDS)) == []
     assert pushed(desk, remote_of(desk, place)).snapshots == 1
     [wanted] = [one.id for one in desk.list_snapshots()]
-    assert partial.restore(remote_of(None, place), "", wanted, str(tmp_path / "out"), progress=quiet).problems == ()
+    assert (
+        partial.restore(remote_of(None, place), told_of(), wanted, str(tmp_path / "out"), progress=quiet).problems == ()
+    )
 
 
 def test_whether_the_key_is_there_is_asked_meanwhile_too(tmp_path: Path, place: Together) -> None:

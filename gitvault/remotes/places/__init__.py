@@ -131,14 +131,21 @@ def retain(url: str, environment: Mapping[str, str], text: str) -> None:
 
 def scheme_of(url: str) -> str:
     """`s3`, `gs`, `az`, `sftp`, `folder`, or `git` for what only git can reach."""
+    if url.startswith("file:"):
+        return "folder"
     head, mark, _ = url.partition("://")
     if not mark:
         # As git tells them apart: HOST:PATH with no slash before the colon. One letter is a drive of Windows.
         host, colon, _ = url.partition(":")
         return "git" if colon and "/" not in host and len(host) > 1 else "folder"
-    return "folder" if head == "file" else head if head in ("s3", "gs", "az", "sftp") else "git"
+    return head if head in ("s3", "gs", "az", "sftp") else "git"
 
 
 def folder_of(url: str) -> Path:
-    """The folder that a URL of that scheme names."""
-    return Path(unquote(urlsplit(url).path) if url.startswith("file://") else url).absolute()
+    """The folder that a URL of that scheme names, absolute. Raises ConfigError."""
+    if not url.startswith("file:"):
+        return Path(url).absolute()
+    parts = urlsplit(url)
+    if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
+        raise ConfigError(f"{url}: names no folder of this machine; expected file:///PATH")
+    return Path(unquote(parts.path)).absolute()

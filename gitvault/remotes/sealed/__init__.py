@@ -14,14 +14,14 @@ import json
 import secrets
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gitvault.core.utils.files import Disk
-from gitvault.errors import CorruptionError, GitVaultError, NotFoundError, RemoteSealed
+from gitvault.errors import ConfigError, CorruptionError, GitVaultError, NotFoundError, RemoteSealed
 from gitvault.remotes.places import Content, Stored
 from gitvault.remotes.sealed import age, keys
 from gitvault.remotes.sealed.age import NoKey
@@ -41,7 +41,8 @@ _LARGEST_KEY = 1 << 20
 _TRIES = 3
 # Opened objects that are kept, of about 8 MiB: who reads parts of one asks for it again and again.
 _KEPT = 3
-_MARK = "unseal.sh"
+# What no other remote has; one of them may be lost.
+_MARKS = ("unseal.sh", "rescue.sh")
 _BULK = ("git/", "chunks/")
 _RECORDS = "machines/"
 
@@ -67,6 +68,7 @@ class Sealed:
         self._place = place
         self._texts = sorted({" ".join(text.split()) for text in recipients})
         self._recipients = keys.recipients(self._texts)
+        self._identity = identity
         self._identities = keys.identities(identity) if identity else []
         self._key = name_key
         self._names = Names(name_key)
@@ -139,6 +141,20 @@ class Sealed:
         with self._sharing:
             self._shared = self._shared or _is_there(self._place, self._key_name())
 
+    def demand_key(self) -> None:
+        """Raises RemoteSealed where this machine's secret key is none of those that the place was ever sealed to."""
+        if self._identity:
+            learn(self._place, self._identity)
+
+    def helpless(self) -> list[str]:
+        """The names of what is missing of that with which anybody can open what is there."""
+        return [name for name in (*HELP, self._key_name()) if not _is_there(self._place, name)]
+
+    def help_again(self, names: Collection[str]) -> None:
+        """Put those of these names again that `helpless` may name."""
+        if not {*HELP, self._key_name()}.isdisjoint(names):
+            self._put_key()
+
     def _share(self) -> None:
         """See to it that each of the recipients can learn the key of the names from the remote."""
         with self._sharing:
@@ -208,9 +224,18 @@ def new_key() -> bytes:
     return secrets.token_bytes(KEY_SIZE)
 
 
+def demand_pair(recipients: Sequence[str], identity: Path) -> None:
+    """Raises ConfigError where no secret key in a file opens what is sealed to these recipients."""
+    sealed = age.encrypt(b"", keys.recipients(recipients))
+    try:
+        age.decrypt(sealed, keys.identities(identity))
+    except NoKey:
+        raise ConfigError(f"{identity}: not the key of one that --encrypt names; give that, or leave it out") from None
+
+
 def is_sealed(place: Place) -> bool:
     """Whether what is at a place is sealed."""
-    return _is_there(place, _MARK)
+    return any(_is_there(place, mark) for mark in _MARKS)
 
 
 def learn(place: Place, identity: Path) -> tuple[bytes, list[str]]:

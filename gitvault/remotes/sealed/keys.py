@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gitvault.core.utils.files import read_plain
-from gitvault.errors import ConfigError, ToolMissing
+from gitvault.errors import ConfigError, CorruptionError, ToolMissing
 from gitvault.remotes.sealed.age import Identity, Recipient, key_bytes
 
 _LARGEST = 1 << 20
@@ -56,6 +56,8 @@ def identities(path: Path) -> list[Identity]:
         content = read_plain(path, _LARGEST)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); name the file with the secret key") from error
+    except CorruptionError:
+        raise ConfigError(f"{path}: too long for a secret key; is it what age-keygen wrote?") from None
     try:
         if content.startswith(_PRIVATE) and b"AGE ENCRYPTED" not in content[:80]:
             return [Identity(pyrage.ssh.Identity.from_buffer(content))]
