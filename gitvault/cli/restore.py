@@ -43,7 +43,7 @@ def _configure(parser: ArgumentParser) -> None:
     larger = "with --remote of a git repository: where its large files are"
     parser.add_argument("--chunks", metavar="NAME", type=filled(str), help=larger)
     parser.add_argument(
-        "--identity", metavar="FILE", type=filled(disk_path), help="with --remote URL: the key that opens it"
+        "--identity", metavar="FILE", type=filled(disk_path), help="with --remote: the key that opens it, this once"
     )
     exact = "of a snapshot with links: every byte as it was saved, also names of files that lead nowhere now"
     parser.add_argument("--as-saved", action="store_true", help=exact)

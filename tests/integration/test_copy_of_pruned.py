@@ -92,7 +92,7 @@ def test_what_was_removed_does_not_come_back_from_a_copy(vault: Vault, tmp_path:
         [left] = other.copy_to(vault.path).left
         assert left.project == "acme" and not left.damaged
         assert left.reason.startswith(
-            f"2 of its snapshots were removed there, {min(taken[:2])} for one; git-vault prune"
+            f"2 of its snapshots were removed from {vault.path}, {min(taken[:2])} for one; git-vault prune"
         )
         assert ids(vault.path) == taken[-1:]
         other.prune(Retention(last=2), yes=True)

@@ -135,6 +135,39 @@ def test_one_of_several_keys_is_enough_and_another_is_told(make: Make) -> None:
         Sealed(place, [first], KEY, wrong).get(RECORD)
 
 
+def test_a_key_that_was_never_one_of_those_is_told(make: Make) -> None:
+    (first, one), (second, two), (_, wrong) = make("one"), make("two"), make("wrong")
+    place = MemoryPlace()
+    Sealed(place, [first], KEY).put(RECORD, b"x")
+    Sealed(place, [second], KEY).put(RECORD, b"y")
+    # Without one there is nothing to compare, and one of any time will do.
+    for file in (None, one, two):
+        Sealed(place, [second], KEY, file).demand_key()
+    with pytest.raises(RemoteSealed, match=r"wrong\.txt: not a key that opens this remote"):
+        Sealed(place, [second], KEY, wrong).demand_key()
+    sealed.demand_pair([first, second], two)
+    with pytest.raises(ConfigError, match=r"wrong\.txt: not the key of one that --encrypt names"):
+        sealed.demand_pair([first, second], wrong)
+
+
+def test_what_helps_to_open_it_is_missed_and_put_again(make: Make) -> None:
+    public, file = make("one")
+    place = MemoryPlace()
+    remote = Sealed(place, [public], KEY, file)
+    remote.put(RECORD, b"x")
+    assert remote.helpless() == []
+    everything = set(place.kept)
+    for name in (*sealed.HELP, next(name for name in place.kept if name.startswith(sealed.KEYS))):
+        place.delete([name])
+        assert remote.helpless() == [name]
+        assert sealed.is_sealed(place)
+        remote.help_again([RECORD])
+        assert remote.helpless() == [name]
+        remote.help_again([name, RECORD])
+        assert remote.helpless() == []
+    assert set(place.kept) == everything
+
+
 def test_a_rotated_key_opens_what_came_after_and_both_open_all(make: Make) -> None:
     (old, old_file), (new, new_file) = make("old"), make("new")
     place = MemoryPlace()

@@ -210,8 +210,8 @@ class _Copy:
         if new and name.startswith(HEADS) and (back := self._removed & set(self._ids(self._source, new))):
             if not old or _first_id(self._source, new) not in self._ids(self._target, old):
                 reason = (
-                    f"{len(back)} of its snapshots were removed there, {min(back)} for one; git-vault prune them here "
-                    "too, or take that back there with git-vault op undo"
+                    f"{len(back)} of its snapshots were removed from {self._target.git_dir}, {min(back)} for one; "
+                    "git-vault prune them where they come from too, or take that back with git-vault op undo"
                 )
                 self._leave(name, reason, damaged=False)
             return False
