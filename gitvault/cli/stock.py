@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from gitvault.cli import render
 from gitvault.cli.arguments import command_line, disk_path, filled
+from gitvault.errors import VaultNotFound
 from gitvault.personas.base import Answer, Session, Verb
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def _configure_setup(parser: ArgumentParser) -> None:
 
 
 def _setup(session: Session, arguments: Namespace) -> Answer:
+    from gitvault import config
     from gitvault.core.utils.files import Disk
     from gitvault.stock import settings
 
@@ -40,6 +42,9 @@ def _setup(session: Session, arguments: Namespace) -> Answer:
             removed.append(os.fspath(path))
         said = f"took out {len(removed)} settings and files" if removed else "nothing was set up"
         return Answer({"removed": list(map(render.disk_text, removed))}, [said])
+    if not session.vault_path.exists() and session.vault_path != config.default_vault():
+        # The default one is made by the first snapshot.
+        raise VaultNotFound(f"{session.vault_path}: no vault; make one with: {session.command} init")
     changed = settings.install(_settings(session.vault_path), disk)
     for path, content in _stale_files().items():
         disk.make_folder(path.parent, 0o755)

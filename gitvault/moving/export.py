@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from gitvault.core.models import Problem, SnapshotId
 from gitvault.core.utils.attributes import read_xattrs
 from gitvault.core.utils.files import Disk
+from gitvault.core.utils.layout import is_within
 from gitvault.core.utils.names import file_name
-from gitvault.errors import ExistsError
+from gitvault.errors import ExistsError, GitVaultError
 from gitvault.vcs.protect.rebuild import restore
 from gitvault.vcs.protect.view import View
 
@@ -41,9 +42,11 @@ def export(
 ) -> list[Exported]:
     """Write each snapshot as PROJECT-DATE-ID below `target`, made when missing; `tar`: as PROJECT-DATE-ID.tar.
 
-    Each has its name when it is whole. Raises NotFoundError and ExistsError before anything is written, OSError,
-    CorruptionError.
+    Each has its name when it is whole. Raises NotFoundError and ExistsError before anything is written, GitVaultError
+    for a folder inside the vault, OSError, CorruptionError.
     """
+    if is_within(os.path.realpath(target), os.path.realpath(vault.path)):
+        raise GitVaultError(f"{target}: lies inside the vault; export into another folder")
     names: dict[str, SnapshotId] = {}
     for name in snapshots:
         found = vault.get_snapshot_info(name)

@@ -18,7 +18,7 @@ from trees import differences, write
 
 from gitvault.core.models import Filter, Snapshot
 from gitvault.core.utils.names import file_name
-from gitvault.errors import ExistsError, NotFoundError
+from gitvault.errors import ExistsError, GitVaultError, NotFoundError
 from gitvault.moving import folders
 from gitvault.moving.borg import BorgSource
 from gitvault.moving.export import export
@@ -299,6 +299,14 @@ def test_an_id_that_begins_like_a_time_is_none(vault: Vault, tmp_path: Path) -> 
     assert move_in(vault, FolderSource([str(tmp_path / "out")])).projects == {"acme": 5}
     times = [one.time.astimezone().strftime("%H:%M:%S") for one in snapshots(vault, "acme")]
     assert times == ["00:00:00", "00:00:00", "00:00:00", "10:27:13", "10:27:14"]
+
+
+def test_nothing_is_exported_into_the_vault_itself(vault: Vault, tmp_path: Path) -> None:
+    before = sorted(os.listdir(vault.path))
+    for target in (vault.path, vault.path / "new"):
+        with pytest.raises(GitVaultError, match="lies inside the vault; export into another folder"):
+            export(vault, [], target, tar=False)
+    assert sorted(os.listdir(vault.path)) == before
 
 
 def test_a_file_is_no_place_to_export_to(vault: Vault, tmp_path: Path) -> None:

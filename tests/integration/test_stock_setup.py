@@ -55,6 +55,14 @@ def test_setup_twice_and_undone_leaves_the_home_folder_as_it_was(home: Path, com
     assert (check["state"], check["mend"].split()[-1]) == ("advice", "setup")
 
 
+def test_a_vault_that_was_named_and_is_not_there_is_told(home: Path, command: Run) -> None:
+    before = tree(home)
+    done = command("--vault", str(home / "no such"), "setup")
+    assert done.returncode == 10
+    assert "no such: no vault; make one with" in done.stderr
+    assert tree(home) == before
+
+
 def test_files_of_somebody_else_stay(home: Path, command: Run) -> None:
     theirs = home / ".local" / "share" / "bash-completion" / "completions" / "git-vault"
     theirs.parent.mkdir(parents=True)
