@@ -132,8 +132,8 @@ class BorgSource:
                 Path(folder, "patterns").write_bytes(patterns)
                 words = ["--patterns-from", os.path.join(folder, "patterns")]
             place = f"{self._repository}::{copy.name}"
-            with _plainly(), process.reading(self._command("export-tar", *words, place, "-")) as stream:
-                yield from tar.contents(stream, asked.get)
+            with _plainly():
+                yield from tar.printed(self._command("export-tar", *words, place, "-"), asked.get)
 
     def _archive(self, copy: Copy) -> _Archive:
         if copy.id not in self._listed:
@@ -152,10 +152,10 @@ class BorgSource:
             kind = _KINDS[stat.S_IFMT(item["mode"])]
             link, size = "", 0
             if kind == "symlink":
-                target = archive.targets[path] = _raw(item["source"])
+                target = archive.targets[path] = _value(item["source"])
                 archive.content[path], size = target, len(target)
             elif kind == "file":
-                stored = archive.stored[path] = _raw(item["source"]).strip(b"/") if "source" in item else whole
+                stored = archive.stored[path] = _value(item["source"]).strip(b"/") if "source" in item else whole
                 chunks = nodes[stored].get("chunks") or ()
                 size = nodes[stored].get("size", sum(chunk[1] for chunk in chunks))
                 archive.content[path] = blake2b("".join(chunk[0] for chunk in chunks).encode()).digest()
@@ -175,7 +175,7 @@ class BorgSource:
 
     def _path(self, item: Mapping[str, Any]) -> bytes | None:
         """An item's path; None for what is no entry of a snapshot."""
-        path = _raw(item["path"]).strip(b"/")
+        path = _value(item["path"]).strip(b"/")
         if stat.S_IFMT(item["mode"]) not in _KINDS:
             self._say(Problem(path, "neither file, folder nor symlink, which no snapshot holds"))
             return None

@@ -236,9 +236,10 @@ class _Line:
                 saved[path] = twins[given[path].link]
         files = {path for path, one in wanted.items() if one.kind != "folder"}
         left = files - saved.keys() - unread
-        if left:
+        if left and left == files:
             raise CorruptionError(f"{source.kind} did not give {len(left)} of its files, {to_line(min(left))} for one")
-        without = unread & files
+        wrong += [Problem(path, f"{copy.name}: {source.kind} did not give it; left out") for path in sorted(left)]
+        without = files & (unread | left)
         kept = [one for path, one in given.items() if path not in without]
         incoming.record(changes._replace(gone=[*changes.gone, *without], given=kept), saved, self._details(copy))
         done.problems += wrong

@@ -458,6 +458,95 @@ def test_no_repository_or_a_wrong_password_is_one_line(
     assert {"restic": "unable to open config file", "borg": "is not a valid repository"}[kind] in done.stderr
 
 
+def odd_names(folder: Path) -> Path:
+    """A folder of which many names are no UTF-8, two that look the same among them."""
+    base = os.fsencode(folder)
+    os.makedirs(base + b"/d\xe4r")
+    for name, content in {
+        b"ok": b"1", b"bad\xe4": b"22", b"bad\xff": b"333", b"bad\xef\xbf\xbd": b"4444", b"d\xe4r/in\nside\xff": b"5",
+        b"\xe2\x82 cut": b"6", b"big\xff.bin": BIG,
+    }.items():  # fmt: skip
+        Path(os.fsdecode(base + b"/" + name)).write_bytes(content)
+    os.symlink(b"ok", base + b"/link\xff")
+    os.link(base + b"/bad\xe4", base + b"/twin\xe4")
+    return folder
+
+
+def back_up_with(kind: str, folder: Path, place: str) -> None:
+    """Save what is named with a program into the folder's repository, which is made when it is missing."""
+    new = not (folder / "repo").exists()
+    if kind == "restic":
+        if new:
+            tool(folder, "restic", "init", "-q", "-r", "repo")
+        tool(folder, "restic", "-q", "-r", "repo", "backup", place)
+    else:
+        if new:
+            tool(folder, "borg", "init", "-e", "none", "repo")
+        tool(folder, "borg", "create", "repo::{now:%H%M%S.%f}", place)
+
+
+@pytest.mark.needs("restic", "borg")
+@pytest.mark.parametrize("kind", ["restic", "borg"])
+def test_names_that_are_no_text_come_as_they_are(
+    kind: str, vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    """Also those that a program's JSON does not tell apart, also when only one of them is another one later."""
+    secrets(monkeypatch, tmp_path)
+    folder = odd_names(tmp_path / "m")
+    back_up_with(kind, tmp_path, "m")
+    tool(tmp_path, "cp", "-a", folder, "first")
+    Path(os.fsdecode(os.fsencode(folder) + b"/bad\xff")).write_bytes(b"other")
+    os.remove(os.fsencode(folder) + b"/\xe2\x82 cut")
+    back_up_with(kind, tmp_path, "m")
+    said = json.loads(command("import", kind, tmp_path / "repo", "--json").stdout)
+    assert (said["snapshots"], said["problems"]) == (2, [])
+    for number, expected in enumerate([tmp_path / "first", folder]):
+        vault.restore_snapshot(snapshots(vault, "m")[number].id, tmp_path / "out" / str(number))
+        assert not differences(expected, tmp_path / "out" / str(number))
+
+
+@pytest.mark.needs("restic")
+def test_a_folder_whose_name_is_no_text_is_its_project(
+    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets(monkeypatch, tmp_path)
+    place = os.fsdecode(os.fsencode(tmp_path) + b"/m\xff")
+    write(Path(place), {"a/b": b"1"})
+    back_up_with("restic", tmp_path, place)
+    assert move_in(vault, ResticSource(str(tmp_path / "repo"))).projects == {"m\ufffd": 1}
+    assert [entry.path for entry in vault.entries("m\ufffd", recursive=True)] == [b"a", b"a/b"]
+
+
+@pytest.mark.needs("restic")
+def test_a_file_that_is_not_given_is_left_out_and_named(
+    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a restic that prints such names in quotes: what is asked for by the name in its JSON is nowhere."""
+    secrets(monkeypatch, tmp_path)
+    place = write(tmp_path / "m", {"ok": b"1", "bad\udcff": b"22", "\ufffd": b"333"})
+    os.symlink("ok", place / "link\udcff")
+    back_up_with("restic", tmp_path, str(place))
+    quoting = tmp_path / "bin" / "restic"
+    write(quoting.parent, {"restic": b"""#!/bin/sh
+case " $* " in *" ls "*) exec RESTIC "$@" | LC_ALL=C sed 's/[^ -~]/?/g' ;; *) exec RESTIC "$@" ;; esac
+""".replace(b"RESTIC", os.fsencode(shutil.which("restic") or ""))})  # fmt: skip
+    quoting.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{quoting.parent}:{os.environ['PATH']}")
+    done = move_in(vault, ResticSource(str(tmp_path / "repo")))
+    reason = "restic did not give it; left out"
+    told = {problem.path.decode(): problem.reason.partition(": ")[2] for problem in done.problems}
+    assert (done.snapshots, told) == (1, {"bad\ufffd": reason, "link\ufffd": reason})
+    assert [entry.path.decode() for entry in vault.entries("m")] == ["ok", "\ufffd"]
+    # When little is different, files are restored by their names.
+    (place / "ok").write_bytes(b"other")
+    (place / "nin\udcff").write_bytes(b"new")
+    back_up_with("restic", tmp_path, str(place))
+    done = move_in(vault, ResticSource(str(tmp_path / "repo")))
+    assert (done.snapshots, [problem.path.decode() for problem in done.problems]) == (1, ["nin\ufffd"])
+    vault.restore_snapshot("m", tmp_path / "out")
+    assert (tmp_path / "out" / "ok").read_bytes() == b"other"
+
+
 # --------------------------------------------------------------------------------------------- out
 
 
