@@ -9,6 +9,7 @@ import random
 import shutil
 import subprocess
 import tarfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -389,7 +390,78 @@ def test_what_is_older_than_the_last_import_is_told_not_mixed_in(vault: Vault, t
     shutil.move(tmp_path / "acme-2024-03-02", old / "acme-2024-03-02")
     done = move_in(vault, FolderSource([str(old)]))
     assert (done.snapshots, done.skipped) == (0, 2)
-    assert "1 older than what was imported" in done.problems[0].reason
+    assert [problem.path for problem in done.problems] == [b"folder acme-2024-03-02"]
+    assert done.problems[0].reason.startswith("older than what was imported")
+
+
+def test_of_several_that_are_too_old_the_first_is_named(vault: Vault, tmp_path: Path) -> None:
+    old = dated(tmp_path / "old")
+    assert move_in(vault, FolderSource([str(old / "acme-2024-03-03")])).snapshots == 1
+    done = move_in(vault, FolderSource([str(old)]))
+    assert [problem.path for problem in done.problems] == [b"folder acme-2024-03-01 and 1 more"]
+
+
+@pytest.mark.needs("restic", "borg")
+@pytest.mark.parametrize("kind", ["restic", "borg"])
+def test_a_line_goes_on_when_its_source_has_forgotten_what_was_imported(
+    kind: str, vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    secrets(monkeypatch, tmp_path)
+    folder = write(tmp_path / "m", {"a": b"1", "gone": b"2"})
+    back_up_with(kind, tmp_path, "m")
+    assert command("import", kind, tmp_path / "repo").returncode == 0
+    (folder / "gone").unlink()
+    (folder / "new").write_bytes(b"3")
+    time.sleep(1.1)
+    back_up_with(kind, tmp_path, "m")
+    if kind == "restic":
+        tool(tmp_path, "restic", "-r", "repo", "forget", "--keep-last", "1")
+    else:
+        tool(tmp_path, "borg", "prune", "--keep-last", "1", "repo")
+    said = json.loads(command("import", kind, tmp_path / "repo", "--json").stdout)
+    assert (said["snapshots"], said["problems"], vault.history.projects()) == (1, [], ["m"])
+    assert [entry.path for entry in vault.entries("m")] == [b"a", b"new"]
+    assert [entry.path for entry in vault.entries("m~1")] == [b"a", b"gone"]
+
+
+def test_dated_copies_may_be_imported_one_by_one(vault: Vault, tmp_path: Path) -> None:
+    for name in ("acme-2024-03-01", "acme_20240302"):
+        write(tmp_path / "old" / name, {"a": b"a", name: b"b"})
+        assert move_in(vault, FolderSource([str(tmp_path / "old" / name)])).projects == {"acme": 1}
+    assert [entry.path for entry in vault.entries("acme")] == [b"a", b"acme_20240302"]
+    # One from before is never put in between.
+    write(tmp_path / "old" / "acme 2024-02-01", {"a": b"a"})
+    assert move_in(vault, FolderSource([str(tmp_path / "old" / "acme 2024-02-01")])).projects == {"acme-folder": 1}
+
+
+def test_an_import_that_came_to_nothing_leaves_no_project_and_the_next_has_its_name(
+    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = dated(tmp_path / "old")
+    source = FolderSource([str(old)])
+    monkeypatch.setattr(FolderSource, "contents", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        move_in(vault, source)
+    monkeypatch.setattr(FolderSource, "contents", lambda *_: iter(()))
+    done = move_in(vault, FolderSource([str(old)]))
+    assert (len(done.problems), done.projects, vault.projects()) == (3, {}, [])
+    monkeypatch.undo()
+    assert move_in(vault, FolderSource([str(old)])).projects == {"acme": 3}
+
+
+def test_a_project_without_snapshots_that_an_import_left_is_gone_on_with(
+    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The power may fail between the two."""
+    old = dated(tmp_path / "old")
+    with monkeypatch.context() as patch:
+        patch.setattr(type(vault.history), "advance", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            move_in(vault, FolderSource([str(old)]))
+    assert [(project.name, project.archived) for project in vault.projects()] == [("acme", True)]
+    assert vault.history.projects() == []
+    assert move_in(vault, FolderSource([str(old)])).projects == {"acme": 3}
+    assert len(vault.projects()) == 1
 
 
 @pytest.mark.needs("restic")
