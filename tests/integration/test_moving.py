@@ -646,6 +646,17 @@ def test_snapshots_go_out_as_folders_and_as_tar(
         export(vault, ["acme"], tmp_path / "out", tar=False)
 
 
+def test_times_before_1970_go_out_as_tar_with_their_fractions(vault: Vault, tmp_path: Path) -> None:
+    times = {"before": -1_500_000_000, "little": -500_000_000, "whole": -2_000_000_000, "after": 1_500_000_000}
+    for name, moment in times.items():
+        write(tmp_path / "acme", {name: b"a"})
+        os.utime(tmp_path / "acme" / name, ns=(moment, moment))
+    vault.create_snapshot(tmp_path / "acme")
+    (done,) = export(vault, ["acme"], tmp_path / "out", tar=True)
+    tool(tmp_path / "out", "tar", "-xpf", done.path, "--strip-components=1")
+    assert {name: os.stat(tmp_path / "out" / name).st_mtime_ns for name in times} == times
+
+
 def test_an_export_that_was_interrupted_leaves_nothing_and_can_be_done_again(
     vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
