@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import stat
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
@@ -53,6 +54,9 @@ _VALUED = frozenset(
 """Options of `borg create` that have a value behind them."""
 _HEX = "\x7f"
 """How borg begins what it tells in hexadecimal, since it is no text."""
+# What Python reports of objects that it clears away: no reason why a program fails.
+_IGNORED = re.compile(r"^Exception ignored in: .*\n(?:Traceback .*\n(?:[ \t].*\n)*.*\n?)?", re.MULTILINE)
+_RAISED = re.compile(r"^Traceback .*\n(?:[ \t].*\n)*(\S.*)", re.MULTILINE)
 
 
 @dataclass(slots=True)
@@ -193,11 +197,17 @@ class BorgSource:
 
 @contextmanager
 def _plainly() -> Iterator[None]:
-    """borg says what is wrong, then how its program got there, then on what system."""
+    """borg says what is wrong, then how its program got there, then on what system.
+
+    Of what it does not expect, it says no more than `Local Exception` before: the reason is what Python says.
+    """
     try:
         yield
     except ToolFailed as error:
-        said, _, _ = error.stderr.partition("Traceback (most recent call last)")
+        text = _IGNORED.sub("", error.stderr)
+        said = text.partition("Traceback (most recent call last)")[0].strip()
+        if (raised := _RAISED.findall(text)) and (not said or said.endswith("Exception")):
+            said = raised[-1]
         raise ToolFailed(error.command, error.code, said or error.stderr) from error
 
 

@@ -507,6 +507,22 @@ def test_a_damaged_archive_of_borg_is_not_imported(
 
 
 @pytest.mark.needs("restic", "borg")
+def test_what_is_no_repository_of_borg_is_refused_with_its_reason(
+    restic: Path, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of which borg says pages: in one that restic made it finds a file of its own name."""
+    secrets(monkeypatch, tmp_path)
+    (tmp_path / "odd" / "config").mkdir(parents=True)
+    for place, reason in (
+        (restic / "repo", "UnicodeDecodeError: 'utf-8' codec can't decode byte"),
+        (tmp_path / "odd", f"IsADirectoryError: [Errno 21] Is a directory: '{tmp_path / 'odd' / 'config'}'"),
+    ):
+        done = command("import", "borg", place)
+        assert (done.returncode, len(done.stderr.splitlines())) == (128, 1)
+        assert f"failed with code 2: {reason}" in done.stderr
+
+
+@pytest.mark.needs("restic", "borg")
 @pytest.mark.parametrize("kind", ["restic", "borg"])
 def test_no_repository_or_a_wrong_password_is_one_line(
     kind: str, command: Command, restic: Path, borg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
