@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from gitvault.personas.creative.diff import FileDifference
 
 _DIFFERENT = 1
+_NO_FILE = "/dev/null"
+"""What `git difftool` names, on every system, where a file was added or deleted."""
 
 
 def visual(session: Session, arguments: Namespace) -> Answer:
@@ -50,7 +52,10 @@ def _found(session: Session, arguments: Namespace, folder: Path | None) -> Itera
     folders = all(os.path.isdir(path) and _is_path(path) for path in (a, b))
     if arguments.path and (any(files) or folders):
         raise wrong("PATH goes with two snapshots, not with files")
-    if any(files):
+    if any(files) and _NO_FILE in (a, b):
+        there, state = (b, "added") if a == _NO_FILE else (a, "deleted")
+        yield diff.FileDifference(os.fsencode(os.path.basename(there)), "file", True, {"state": state})
+    elif any(files):
         with ExitStack() as stack:
             before, after = (stack.enter_context(at_hand(named, lambda: session.vault)) for named in (a, b))
             yield diff.compare_files(before, after, folder)

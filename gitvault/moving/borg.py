@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import stat
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
@@ -53,6 +54,9 @@ _VALUED = frozenset(
 """Options of `borg create` that have a value behind them."""
 _HEX = "\x7f"
 """How borg begins what it tells in hexadecimal, since it is no text."""
+# What Python reports of objects that it clears away: no reason why a program fails.
+_IGNORED = re.compile(r"^Exception ignored in: .*\n(?:Traceback .*\n(?:[ \t].*\n)*.*\n?)?", re.MULTILINE)
+_RAISED = re.compile(r"^Traceback .*\n(?:[ \t].*\n)*(\S.*)", re.MULTILINE)
 
 
 @dataclass(slots=True)
@@ -132,8 +136,8 @@ class BorgSource:
                 Path(folder, "patterns").write_bytes(patterns)
                 words = ["--patterns-from", os.path.join(folder, "patterns")]
             place = f"{self._repository}::{copy.name}"
-            with _plainly(), process.reading(self._command("export-tar", *words, place, "-")) as stream:
-                yield from tar.contents(stream, asked.get)
+            with _plainly():
+                yield from tar.printed(self._command("export-tar", *words, place, "-"), asked.get)
 
     def _archive(self, copy: Copy) -> _Archive:
         if copy.id not in self._listed:
@@ -152,10 +156,10 @@ class BorgSource:
             kind = _KINDS[stat.S_IFMT(item["mode"])]
             link, size = "", 0
             if kind == "symlink":
-                target = archive.targets[path] = _raw(item["source"])
+                target = archive.targets[path] = _value(item["source"])
                 archive.content[path], size = target, len(target)
             elif kind == "file":
-                stored = archive.stored[path] = _raw(item["source"]).strip(b"/") if "source" in item else whole
+                stored = archive.stored[path] = _value(item["source"]).strip(b"/") if "source" in item else whole
                 chunks = nodes[stored].get("chunks") or ()
                 size = nodes[stored].get("size", sum(chunk[1] for chunk in chunks))
                 archive.content[path] = blake2b("".join(chunk[0] for chunk in chunks).encode()).digest()
@@ -175,7 +179,7 @@ class BorgSource:
 
     def _path(self, item: Mapping[str, Any]) -> bytes | None:
         """An item's path; None for what is no entry of a snapshot."""
-        path = _raw(item["path"]).strip(b"/")
+        path = _value(item["path"]).strip(b"/")
         if stat.S_IFMT(item["mode"]) not in _KINDS:
             self._say(Problem(path, "neither file, folder nor symlink, which no snapshot holds"))
             return None
@@ -193,11 +197,17 @@ class BorgSource:
 
 @contextmanager
 def _plainly() -> Iterator[None]:
-    """borg says what is wrong, then how its program got there, then on what system."""
+    """borg says what is wrong, then how its program got there, then on what system.
+
+    Of what it does not expect, it says no more than `Local Exception` before: the reason is what Python says.
+    """
     try:
         yield
     except ToolFailed as error:
-        said, _, _ = error.stderr.partition("Traceback (most recent call last)")
+        text = _IGNORED.sub("", error.stderr)
+        said = text.partition("Traceback (most recent call last)")[0].strip()
+        if (raised := _RAISED.findall(text)) and (not said or said.endswith("Exception")):
+            said = raised[-1]
         raise ToolFailed(error.command, error.code, said or error.stderr) from error
 
 

@@ -87,7 +87,9 @@ def _pack(folder: Path, name: str, file: Path) -> None:
         place = os.path.join(folder, inside) if inside else os.fspath(folder)
         moment = os.lstat(place).st_mtime_ns
         member.mtime = moment // 1_000_000_000
-        member.pax_headers = {"mtime": f"{member.mtime}.{moment % 1_000_000_000:09}"}
+        # Of a time before 1970 the fraction counts down as the seconds do.
+        seconds, fraction = divmod(abs(moment), 1_000_000_000)
+        member.pax_headers = {"mtime": f"{'-' if moment < 0 else ''}{seconds}.{fraction:09}"}
         if member.isreg() or member.isdir():
             fd = os.open(place, os.O_RDONLY)
             try:

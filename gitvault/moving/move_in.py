@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from gitvault.core.backup_engine.incoming import Content, Given, Incoming
-from gitvault.core.models import Problem, SnapshotId
+from gitvault.core.models import Problem, Snapshot, SnapshotId
 from gitvault.core.scan import collection_paused
 from gitvault.core.utils.names import to_line
 from gitvault.core.versioning.history import Details
@@ -44,11 +44,6 @@ class Moved:
     """Snapshots made now, by project."""
 
 
-class _Known(NamedTuple):
-    project: str
-    snapshot: SnapshotId
-
-
 def move_in(
     vault: Vault,
     source: Source,
@@ -66,26 +61,26 @@ def move_in(
     imported = [snapshot for snapshot in vault.list_snapshots() if KEY in snapshot.metadata]
     for line in _lines(source.copies(), one=project is not None):
         named = _named(source, line[0])
-        here = {
-            snapshot.metadata[KEY]: _Known(snapshot.project, snapshot.id)
+        ours = [
+            snapshot
             for snapshot in imported
             if snapshot.project == project or (project is None and snapshot.metadata.get(LINE) == named)
-        }
+        ]
+        here = {snapshot.metadata[KEY]: snapshot for snapshot in ours}
         last = max((place for place, copy in enumerate(line) if _key(source, copy) in here), default=-1)
         before = line[last] if last >= 0 else None
         done.skipped += last + 1
-        if missing := sum(_key(source, copy) not in here for copy in line[: last + 1]):
-            done.skipped -= missing
-            reason = f"{missing} older than what was imported, or pruned since; not imported (--project NAME: apart)"
-            done.problems.append(Problem(_shown(source, before), reason) if before else Problem(b"", reason))
+        if missing := [copy for copy in line[: last + 1] if _key(source, copy) not in here]:
+            done.skipped -= len(missing)
+            shown = _shown(source, missing[0]) + (b" and %d more" % (len(missing) - 1) if missing[1:] else b"")
+            reason = "older than what was imported, or pruned since; not imported (--project NAME: apart)"
+            done.problems.append(Problem(shown, reason))
         todo = line[last + 1 :]
         if not todo:
             continue
         found = here[_key(source, before)] if before else None
-        name = found.project if found else _project(vault, source, todo[0], project)
-        _Line(vault, source, name, line[-1], done, progress, clock).take(
-            todo, before, found.snapshot if found else None
-        )
+        name = found.project if found else _continued(vault, ours, todo[0]) or _project(vault, source, todo[0], project)
+        _Line(vault, source, name, line[-1], done, progress, clock).take(todo, before, found.id if found else None)
     done.problems += source.problems
     return done
 
@@ -113,6 +108,15 @@ def _lines(copies: Sequence[Copy], *, one: bool) -> list[list[Copy]]:
     return list(lines.values())
 
 
+def _continued(vault: Vault, ours: Sequence[Snapshot], first: Copy) -> str:
+    """The project that a line goes on in although the source has forgotten all that came from it; empty: none."""
+    if not ours:
+        return ""
+    name = max(ours, key=lambda snapshot: snapshot.time).project
+    latest = vault.history.get_latest_version(name)
+    return name if latest and latest.time <= first.time else ""
+
+
 def _project(vault: Vault, source: Source, first: Copy, given: str | None) -> str:
     """What a line that begins is called here."""
     if given:
@@ -122,10 +126,9 @@ def _project(vault: Vault, source: Source, first: Copy, given: str | None) -> st
                 f"{given}: has newer snapshots than {source.kind} {first.name}; import under another name"
             )
         return given
-    name = first.project
+    name, place = first.project, first.root or source.place
     taken = any(
-        one.name.casefold() == name.casefold() and (one.name != name or one.path != first.root)
-        for one in vault.projects()
+        one.name.casefold() == name.casefold() and (one.name != name or one.path != place) for one in vault.projects()
     )
     return _free(vault, f"{name}-{source.kind}") if taken or vault.history.tip(name) else name
 
@@ -187,7 +190,8 @@ class _Line:
                         break
                 incoming.flush()
             done.snapshots += recorded
-            done.projects[self._project] = done.projects.get(self._project, 0) + recorded
+            if recorded:
+                done.projects[self._project] = done.projects.get(self._project, 0) + recorded
 
     def _copy(self, incoming: Incoming, copy: Copy, before: Copy | None) -> None:
         source, done = self._source, self._done
@@ -236,9 +240,10 @@ class _Line:
                 saved[path] = twins[given[path].link]
         files = {path for path, one in wanted.items() if one.kind != "folder"}
         left = files - saved.keys() - unread
-        if left:
+        if left and left == files:
             raise CorruptionError(f"{source.kind} did not give {len(left)} of its files, {to_line(min(left))} for one")
-        without = unread & files
+        wrong += [Problem(path, f"{copy.name}: {source.kind} did not give it; left out") for path in sorted(left)]
+        without = files & (unread | left)
         kept = [one for path, one in given.items() if path not in without]
         incoming.record(changes._replace(gone=[*changes.gone, *without], given=kept), saved, self._details(copy))
         done.problems += wrong

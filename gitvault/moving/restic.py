@@ -33,6 +33,8 @@ _WORDS_MAX = 500_000
 """Bytes of patterns in one command."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _KINDS = {"file": "file", "dir": "folder", "symlink": "symlink"}
+_LOST = "\ufffd".encode()
+"""What stands in restic's JSON for each byte that is no text."""
 # Go's bits for what chmod calls 4000, 2000 and 1000.
 _GO_MODES = ((1 << 23, 0o4000), (1 << 22, 0o2000), (1 << 20, 0o1000))
 
@@ -94,20 +96,15 @@ class ResticSource:
             if said.get("message_type") == "change":
                 mentioned.add(_raw(said["path"]).strip(b"/"))
         inside = now.root + b"/" if now.root else b""
-        return differences(now, then, lambda path: inside + path in mentioned, folders=True)
+        return differences(now, then, lambda path: _as_told(inside + path) in mentioned, folders=True)
 
     def _listing(self, copy: Copy) -> Listing:
         if copy.id in self._listed:
             return self._listed[copy.id]
-        nodes: dict[bytes, Given] = {}
-        with process.reading(self._command("find", "--json", "--snapshot", self._ids[copy.id], "*")) as stream:
-            for node in _nodes(stream):
-                path = _raw(node["path"]).strip(b"/")
-                kind = _KINDS.get(node["type"])
-                if kind:
-                    nodes[path] = _given(path, kind, node)
-                elif (said := Problem(path, f"a {node['type']}, which no snapshot holds")) not in self.problems:
-                    self.problems.append(said)
+        nodes = {path: _given(path, _KINDS[node["type"]], node) for path, node in self._found(copy)}
+        if any(_LOST in path for path in nodes):
+            with process.reading(self._command("ls", "--quiet", self._ids[copy.id])) as names:
+                nodes = {path: _given(path, _KINDS[node["type"]], node) for path, node in self._found(copy, names)}
         root = _root(nodes, self._paths[copy.id])
         inside = len(root) + 1 if root else 0
         listing = Listing(root)
@@ -116,6 +113,16 @@ class ResticSource:
                 listing.entries[path[inside:]] = given._replace(path=path[inside:])
         self._listed[copy.id] = listing
         return listing
+
+    def _found(self, copy: Copy, names: BinaryIO | None = None) -> Iterator[tuple[bytes, dict[str, Any]]]:
+        """What `find` tells of a snapshot's files, by path; of `names`, what `ls` prints, it is the right one."""
+        with process.reading(self._command("find", "--json", "--snapshot", self._ids[copy.id], "*")) as stream:
+            for node in _nodes(stream):
+                path = (_name(names, node["path"]) if names else _raw(node["path"])).strip(b"/")
+                if node["type"] in _KINDS:
+                    yield path, node
+                elif (said := Problem(path, f"a {node['type']}, which no snapshot holds")) not in self.problems:
+                    self.problems.append(said)
 
     def contents(self, copy: Copy, wanted: Mapping[bytes, Given]) -> Iterator[tuple[Given, BinaryIO]]:
         """See Source."""
@@ -130,8 +137,8 @@ class ResticSource:
             yield from self._restored(copy, wanted, words, inside)
             return
         place = "/" + os.fsdecode(listing.root)
-        with process.reading(self._command("dump", "--archive=tar", self._ids[copy.id], place)) as stream:
-            yield from tar.contents(stream, lambda name: wanted.get(name.removeprefix(listing.root).strip(b"/")))
+        command = self._command("dump", "--archive=tar", self._ids[copy.id], place)
+        yield from tar.printed(command, lambda name: wanted.get(name.removeprefix(listing.root).strip(b"/")))
 
     def _restored(
         self, copy: Copy, wanted: Mapping[bytes, Given], words: Sequence[str], inside: bytes
@@ -140,6 +147,9 @@ class ResticSource:
             process.run(self._command("restore", self._ids[copy.id], "--target", folder, *words))
             for path, given in wanted.items():
                 file = os.path.join(folder, os.fsdecode(inside + path))
+                if not os.path.lexists(file):
+                    # Its name is not what restic said.
+                    continue
                 if given.kind == "symlink":
                     yield given, io.BytesIO(os.fsencode(os.readlink(file)))
                     continue
@@ -173,6 +183,19 @@ def _nodes(stream: BinaryIO) -> Iterator[dict[str, Any]]:
             yield node
 
 
+def _name(names: BinaryIO, told: str) -> bytes:
+    """The next path that `ls` prints, where that is what JSON told as text; one may have several lines."""
+    path = b"".join(names.readline() for _ in range(told.count("\n") + 1))[:-1]
+    return path if _as_told(path) == _raw(told) else _raw(told)
+
+
+def _as_told(path: bytes) -> bytes:
+    """A path as restic's JSON has it, with a replacement character for each byte that is no text."""
+    if path.isascii():
+        return path
+    return re.sub("[\udc80-\udcff]", "\ufffd", path.decode("utf-8", "surrogateescape")).encode()
+
+
 def _given(path: bytes, kind: str, node: Mapping[str, Any]) -> Given:
     mode = int(node.get("mode", 0))
     bits = mode & 0o777 | sum(ours for theirs, ours in _GO_MODES if mode & theirs)
@@ -191,9 +214,9 @@ def _root(nodes: Mapping[bytes, Given], paths: Sequence[str]) -> bytes:
     """Where the paths that were backed up lie in a snapshot: relative ones keep no more than they were given with."""
     common = os.path.commonpath(paths) if len({path[:1] for path in paths}) == 1 else ""
     parts = os.fsencode(common.replace(os.sep, "/").replace(":", "")).strip(b"/").split(b"/")
+    told = {_as_told(path): path for path in nodes}
     for start in range(len(parts)):
-        path = b"/".join(parts[start:])
-        if path in nodes:
+        if path := told.get(b"/".join(parts[start:]), b""):
             return path if nodes[path].kind == "folder" else path.rpartition(b"/")[0]
     return b""
 

@@ -6,11 +6,13 @@ tarfile of the standard library copies each byte three times on its way out of a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from io import BytesIO
+from pathlib import Path
 from typing import BinaryIO, cast
 
 from gitvault.core.backup_engine.incoming import Given
+from gitvault.core.utils import process
 from gitvault.errors import CorruptionError
 from gitvault.moving.part import Part
 
@@ -21,14 +23,28 @@ _ABOUT_MAX = 64 << 20
 _REGULAR, _FOLDER, _SYMLINK, _LONG_NAME, _LONG_TARGET, _PAX, _PAX_ALL = b"0\0", b"5", b"2", b"L", b"K", b"x", b"g"
 
 
-def contents(stream: BinaryIO, wanted: Callable[[bytes], Given | None]) -> Iterator[tuple[Given, BinaryIO]]:
+def printed(command: Sequence[str | Path], wanted: Callable[[bytes], Given | None]) -> Iterator[tuple[Given, BinaryIO]]:
+    """The contents of the stream that a program prints.
+
+    Raises ToolError, whose reason comes first, and CorruptionError, also for a stream that has no end.
+    """
+    with process.reading(command) as stream:
+        whole = yield from contents(stream, wanted)
+    if not whole:
+        raise CorruptionError("the tar stream is damaged or cut short")
+
+
+def contents(
+    stream: BinaryIO, wanted: Callable[[bytes], Given | None]
+) -> Generator[tuple[Given, BinaryIO], None, bool]:
     """The files and symlinks of a stream that are wanted, asked for by their names in it, and folders as no bytes.
 
-    Extended attributes that it tells of are added. Raises CorruptionError for a stream that is none.
+    Extended attributes that it tells of are added. Returns whether its end was there; raises CorruptionError for a
+    stream that is none.
     """
     name = target = b""
     said: dict[bytes, bytes] = {}
-    while header := _header(stream):
+    while (header := _header(stream)).rstrip(b"\0"):
         kind = header[156:157]
         size = said.get(b"size", b"")
         part = Part(stream, int(size) if size.isdigit() else _number(header[124:136]))
@@ -62,13 +78,14 @@ def contents(stream: BinaryIO, wanted: Callable[[bytes], Given | None]) -> Itera
         part.skip()
         stream.read(padding)
         name, target, said = b"", b"", {}
+    return len(header) == _BLOCK
 
 
 def _header(stream: BinaryIO) -> bytes:
-    """The next member's; b"" at the end."""
+    """The next member's; zeros at the end, b"" where there is none."""
     header = stream.read(_BLOCK)
     if not header.rstrip(b"\0"):
-        return b""
+        return header
     if len(header) < _BLOCK or sum(header) - sum(header[148:156]) + 256 != _number(header[148:156]):
         raise CorruptionError("the tar stream is damaged or cut short")
     return header

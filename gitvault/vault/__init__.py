@@ -280,9 +280,10 @@ class Vault(Opened):
     def incoming(self, project: str, path: str, host: str = "", *, archived: bool = False) -> Incoming:
         """The next snapshots of a project, put together from what another program kept; see there.
 
-        Registers a new project as the folder `path` of the machine `host`, this one if empty; `archived` also where
-        this machine has no such folder, or has it as another project. Raises ExistsError for a name that differs from a
-        project's only in case, GitVaultError for one that no project can have, LockedError, StorageFullError.
+        A new project is registered with its first snapshot, as the folder `path` of the machine `host`, this one if
+        empty; `archived` also where this machine has no such folder, or has it as another project. Raises ExistsError
+        for a name that differs from a project's only in case, GitVaultError for one that no project can have,
+        LockedError, StorageFullError.
         """
         from gitvault.vault.incoming import incoming
 

@@ -9,6 +9,7 @@ import random
 import shutil
 import subprocess
 import tarfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -397,7 +398,78 @@ def test_what_is_older_than_the_last_import_is_told_not_mixed_in(vault: Vault, t
     shutil.move(tmp_path / "acme-2024-03-02", old / "acme-2024-03-02")
     done = move_in(vault, FolderSource([str(old)]))
     assert (done.snapshots, done.skipped) == (0, 2)
-    assert "1 older than what was imported" in done.problems[0].reason
+    assert [problem.path for problem in done.problems] == [b"folder acme-2024-03-02"]
+    assert done.problems[0].reason.startswith("older than what was imported")
+
+
+def test_of_several_that_are_too_old_the_first_is_named(vault: Vault, tmp_path: Path) -> None:
+    old = dated(tmp_path / "old")
+    assert move_in(vault, FolderSource([str(old / "acme-2024-03-03")])).snapshots == 1
+    done = move_in(vault, FolderSource([str(old)]))
+    assert [problem.path for problem in done.problems] == [b"folder acme-2024-03-01 and 1 more"]
+
+
+@pytest.mark.needs("restic", "borg")
+@pytest.mark.parametrize("kind", ["restic", "borg"])
+def test_a_line_goes_on_when_its_source_has_forgotten_what_was_imported(
+    kind: str, vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    secrets(monkeypatch, tmp_path)
+    folder = write(tmp_path / "m", {"a": b"1", "gone": b"2"})
+    back_up_with(kind, tmp_path, "m")
+    assert command("import", kind, tmp_path / "repo").returncode == 0
+    (folder / "gone").unlink()
+    (folder / "new").write_bytes(b"3")
+    time.sleep(1.1)
+    back_up_with(kind, tmp_path, "m")
+    if kind == "restic":
+        tool(tmp_path, "restic", "-r", "repo", "forget", "--keep-last", "1")
+    else:
+        tool(tmp_path, "borg", "prune", "--keep-last", "1", "repo")
+    said = json.loads(command("import", kind, tmp_path / "repo", "--json").stdout)
+    assert (said["snapshots"], said["problems"], vault.history.projects()) == (1, [], ["m"])
+    assert [entry.path for entry in vault.entries("m")] == [b"a", b"new"]
+    assert [entry.path for entry in vault.entries("m~1")] == [b"a", b"gone"]
+
+
+def test_dated_copies_may_be_imported_one_by_one(vault: Vault, tmp_path: Path) -> None:
+    for name in ("acme-2024-03-01", "acme_20240302"):
+        write(tmp_path / "old" / name, {"a": b"a", name: b"b"})
+        assert move_in(vault, FolderSource([str(tmp_path / "old" / name)])).projects == {"acme": 1}
+    assert [entry.path for entry in vault.entries("acme")] == [b"a", b"acme_20240302"]
+    # One from before is never put in between.
+    write(tmp_path / "old" / "acme 2024-02-01", {"a": b"a"})
+    assert move_in(vault, FolderSource([str(tmp_path / "old" / "acme 2024-02-01")])).projects == {"acme-folder": 1}
+
+
+def test_an_import_that_came_to_nothing_leaves_no_project_and_the_next_has_its_name(
+    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = dated(tmp_path / "old")
+    source = FolderSource([str(old)])
+    monkeypatch.setattr(FolderSource, "contents", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        move_in(vault, source)
+    monkeypatch.setattr(FolderSource, "contents", lambda *_: iter(()))
+    done = move_in(vault, FolderSource([str(old)]))
+    assert (len(done.problems), done.projects, vault.projects()) == (3, {}, [])
+    monkeypatch.undo()
+    assert move_in(vault, FolderSource([str(old)])).projects == {"acme": 3}
+
+
+def test_a_project_without_snapshots_that_an_import_left_is_gone_on_with(
+    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The power may fail between the two."""
+    old = dated(tmp_path / "old")
+    with monkeypatch.context() as patch:
+        patch.setattr(type(vault.history), "advance", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            move_in(vault, FolderSource([str(old)]))
+    assert [(project.name, project.archived) for project in vault.projects()] == [("acme", True)]
+    assert vault.history.projects() == []
+    assert move_in(vault, FolderSource([str(old)])).projects == {"acme": 3}
+    assert len(vault.projects()) == 1
 
 
 @pytest.mark.needs("restic")
@@ -443,6 +515,22 @@ def test_a_damaged_archive_of_borg_is_not_imported(
 
 
 @pytest.mark.needs("restic", "borg")
+def test_what_is_no_repository_of_borg_is_refused_with_its_reason(
+    restic: Path, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of which borg says pages: in one that restic made it finds a file of its own name."""
+    secrets(monkeypatch, tmp_path)
+    (tmp_path / "odd" / "config").mkdir(parents=True)
+    for place, reason in (
+        (restic / "repo", "UnicodeDecodeError: 'utf-8' codec can't decode byte"),
+        (tmp_path / "odd", f"IsADirectoryError: [Errno 21] Is a directory: '{tmp_path / 'odd' / 'config'}'"),
+    ):
+        done = command("import", "borg", place)
+        assert (done.returncode, len(done.stderr.splitlines())) == (128, 1)
+        assert f"failed with code 2: {reason}" in done.stderr
+
+
+@pytest.mark.needs("restic", "borg")
 @pytest.mark.parametrize("kind", ["restic", "borg"])
 def test_no_repository_or_a_wrong_password_is_one_line(
     kind: str, command: Command, restic: Path, borg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -464,6 +552,95 @@ def test_no_repository_or_a_wrong_password_is_one_line(
     done = command("import", kind, tmp_path / "empty")
     assert (done.returncode, len(done.stderr.splitlines())) == (128, 1)
     assert {"restic": "unable to open config file", "borg": "is not a valid repository"}[kind] in done.stderr
+
+
+def odd_names(folder: Path) -> Path:
+    """A folder of which many names are no UTF-8, two that look the same among them."""
+    base = os.fsencode(folder)
+    os.makedirs(base + b"/d\xe4r")
+    for name, content in {
+        b"ok": b"1", b"bad\xe4": b"22", b"bad\xff": b"333", b"bad\xef\xbf\xbd": b"4444", b"d\xe4r/in\nside\xff": b"5",
+        b"\xe2\x82 cut": b"6", b"big\xff.bin": BIG,
+    }.items():  # fmt: skip
+        Path(os.fsdecode(base + b"/" + name)).write_bytes(content)
+    os.symlink(b"ok", base + b"/link\xff")
+    os.link(base + b"/bad\xe4", base + b"/twin\xe4")
+    return folder
+
+
+def back_up_with(kind: str, folder: Path, place: str) -> None:
+    """Save what is named with a program into the folder's repository, which is made when it is missing."""
+    new = not (folder / "repo").exists()
+    if kind == "restic":
+        if new:
+            tool(folder, "restic", "init", "-q", "-r", "repo")
+        tool(folder, "restic", "-q", "-r", "repo", "backup", place)
+    else:
+        if new:
+            tool(folder, "borg", "init", "-e", "none", "repo")
+        tool(folder, "borg", "create", "repo::{now:%H%M%S.%f}", place)
+
+
+@pytest.mark.needs("restic", "borg")
+@pytest.mark.parametrize("kind", ["restic", "borg"])
+def test_names_that_are_no_text_come_as_they_are(
+    kind: str, vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    """Also those that a program's JSON does not tell apart, also when only one of them is another one later."""
+    secrets(monkeypatch, tmp_path)
+    folder = odd_names(tmp_path / "m")
+    back_up_with(kind, tmp_path, "m")
+    tool(tmp_path, "cp", "-a", folder, "first")
+    Path(os.fsdecode(os.fsencode(folder) + b"/bad\xff")).write_bytes(b"other")
+    os.remove(os.fsencode(folder) + b"/\xe2\x82 cut")
+    back_up_with(kind, tmp_path, "m")
+    said = json.loads(command("import", kind, tmp_path / "repo", "--json").stdout)
+    assert (said["snapshots"], said["problems"]) == (2, [])
+    for number, expected in enumerate([tmp_path / "first", folder]):
+        vault.restore_snapshot(snapshots(vault, "m")[number].id, tmp_path / "out" / str(number))
+        assert not differences(expected, tmp_path / "out" / str(number))
+
+
+@pytest.mark.needs("restic")
+def test_a_folder_whose_name_is_no_text_is_its_project(
+    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets(monkeypatch, tmp_path)
+    place = os.fsdecode(os.fsencode(tmp_path) + b"/m\xff")
+    write(Path(place), {"a/b": b"1"})
+    back_up_with("restic", tmp_path, place)
+    assert move_in(vault, ResticSource(str(tmp_path / "repo"))).projects == {"m\ufffd": 1}
+    assert [entry.path for entry in vault.entries("m\ufffd", recursive=True)] == [b"a", b"a/b"]
+
+
+@pytest.mark.needs("restic")
+def test_a_file_that_is_not_given_is_left_out_and_named(
+    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a restic that prints such names in quotes: what is asked for by the name in its JSON is nowhere."""
+    secrets(monkeypatch, tmp_path)
+    place = write(tmp_path / "m", {"ok": b"1", "bad\udcff": b"22", "\ufffd": b"333"})
+    os.symlink("ok", place / "link\udcff")
+    back_up_with("restic", tmp_path, str(place))
+    quoting = tmp_path / "bin" / "restic"
+    write(quoting.parent, {"restic": b"""#!/bin/sh
+case " $* " in *" ls "*) exec RESTIC "$@" | LC_ALL=C sed 's/[^ -~]/?/g' ;; *) exec RESTIC "$@" ;; esac
+""".replace(b"RESTIC", os.fsencode(shutil.which("restic") or ""))})  # fmt: skip
+    quoting.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{quoting.parent}:{os.environ['PATH']}")
+    done = move_in(vault, ResticSource(str(tmp_path / "repo")))
+    reason = "restic did not give it; left out"
+    told = {problem.path.decode(): problem.reason.partition(": ")[2] for problem in done.problems}
+    assert (done.snapshots, told) == (1, {"bad\ufffd": reason, "link\ufffd": reason})
+    assert [entry.path.decode() for entry in vault.entries("m")] == ["ok", "\ufffd"]
+    # When little is different, files are restored by their names.
+    (place / "ok").write_bytes(b"other")
+    (place / "nin\udcff").write_bytes(b"new")
+    back_up_with("restic", tmp_path, str(place))
+    done = move_in(vault, ResticSource(str(tmp_path / "repo")))
+    assert (done.snapshots, [problem.path.decode() for problem in done.problems]) == (1, ["nin\ufffd"])
+    vault.restore_snapshot("m", tmp_path / "out")
+    assert (tmp_path / "out" / "ok").read_bytes() == b"other"
 
 
 # --------------------------------------------------------------------------------------------- out
@@ -491,6 +668,17 @@ def test_snapshots_go_out_as_folders_and_as_tar(
     assert not differences(days[0], tmp_path / "unpacked" / f"acme-{day}-{first[:12]}")
     with pytest.raises(ExistsError, match="is there already"):
         export(vault, ["acme"], tmp_path / "out", tar=False)
+
+
+def test_times_before_1970_go_out_as_tar_with_their_fractions(vault: Vault, tmp_path: Path) -> None:
+    times = {"before": -1_500_000_000, "little": -500_000_000, "whole": -2_000_000_000, "after": 1_500_000_000}
+    for name, moment in times.items():
+        write(tmp_path / "acme", {name: b"a"})
+        os.utime(tmp_path / "acme" / name, ns=(moment, moment))
+    vault.create_snapshot(tmp_path / "acme")
+    (done,) = export(vault, ["acme"], tmp_path / "out", tar=True)
+    tool(tmp_path / "out", "tar", "-xpf", done.path, "--strip-components=1")
+    assert {name: os.stat(tmp_path / "out" / name).st_mtime_ns for name in times} == times
 
 
 def test_an_export_that_was_interrupted_leaves_nothing_and_can_be_done_again(

@@ -134,6 +134,28 @@ def test_a_diff_shows_what_files_are(saved: Path, command: Command, project: Pat
     assert "+size 300004\n" in shown
 
 
+def test_a_difftool_tells_files_that_are_on_one_side_only_and_goes_on(
+    saved: Path, command: Command, project: Path, tmp_path: Path
+) -> None:
+    """git has each shown as it is named: one that failed would end it."""
+    images = pytest.importorskip("PIL.Image")
+    pytest.importorskip("OpenImageIO")
+    for side, names in ((20, ("a", "c")), (30, ("b", "c"))):
+        for name in names:
+            images.new("RGB", (side, 10), "red").save(project / "art" / f"{name}.png")
+        if side == 30:
+            (project / "art" / "a.png").unlink()
+        assert command("snapshot", project).returncode == 0
+    work = tmp_path / "work"
+    git(saved, "worktree", "add", "--detach", work, "acme~1")
+    for ends in ([], ["-R"]):
+        said = git(work, "difftool", "-y", "-t", "vault", "--no-renames", *ends, "acme~1", "acme").splitlines()
+        states = ("added", "deleted") if ends else ("deleted", "added")
+        assert [line.split()[:3] for line in said if ".png" in line] == [
+            [states[0], "file", "a.png"], [states[1], "file", "b.png"], ["changed", "image", "c.png"],
+        ]  # fmt: skip
+
+
 def test_over_the_limit_pointers_stay_until_they_are_hydrated(
     saved: Path, command: Command, project: Path, tmp_path: Path
 ) -> None:

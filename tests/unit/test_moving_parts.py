@@ -110,6 +110,21 @@ def test_a_tar_stream_that_is_none_is_refused() -> None:
         read(records)
 
 
+def test_a_stream_without_an_end_is_refused_even_when_its_program_says_nothing(tmp_path: Path) -> None:
+    """Cut between two files it would look like one of fewer files."""
+    whole = packed(tarfile.PAX_FORMAT)
+
+    def told(size: int) -> list[bytes]:
+        (tmp_path / "stream").write_bytes(whole[:size])
+        found = tar.printed(["cat", tmp_path / "stream"], lambda name: Given(name, "file", 0o644, 0))
+        return [given.path for given, _ in found]
+
+    assert told(len(whole))[:1] == [b"plain"]
+    for size in (0, 1024, 1024 + 3):
+        with pytest.raises(CorruptionError, match="the tar stream is damaged or cut short"):
+            told(size)
+
+
 def test_a_part_ends_where_it_ends_or_the_stream_does() -> None:
     stream = io.BytesIO(b"0123456789")
     part = Part(stream, 4)

@@ -90,7 +90,8 @@ class _Folder:
 class Incoming:
     """A project's next snapshots. Works inside `with`, where the vault is locked.
 
-    `lock`: makes that lock. `admit`: see take_snapshot.
+    `lock`: makes that lock. `admit`: see take_snapshot. `register`: makes the project one, inside the
+    lock, where it is none yet.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class Incoming:
         *,
         lock: Callable[[], AbstractContextManager[None]],
         admit: Callable[[int], None],
+        register: Callable[[], None],
     ) -> None:
         self._project = project
         self._history = history
@@ -109,6 +111,7 @@ class Incoming:
         self._limits = limits
         self._lock = lock
         self._admit = admit
+        self._register = register
         self._held = ExitStack()
         self._pool: ThreadPoolExecutor | None = None
         self._storing: deque[tuple[int, Future[Pointer]]] = deque()
@@ -297,6 +300,8 @@ class Incoming:
         assert pack
         self._admit(pack.bytes)
         self._history.publish([pack])
+        # Not before: an import that comes to nothing leaves no project.
+        self._register()
         self._history.advance(self._last._replace(parent=self._first.parent))
         self._first = self._last = None
         return stored + pack.bytes
