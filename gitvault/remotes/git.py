@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from gitvault.core.utils.process import run
 from gitvault.core.versioning import catalog, notes
 from gitvault.core.versioning.history import HEADS, OPERATIONS
 from gitvault.core.versioning.packfile import NewPack, publish
-from gitvault.errors import NotFoundError, RemoteRefused, RemoteUnreachable, ToolFailed
+from gitvault.errors import NotFoundError, RemoteError, RemoteRefused, RemoteUnreachable, ToolFailed
 from gitvault.remotes import fetch as objects
 from gitvault.remotes import settings
 from gitvault.remotes.fetch import FetchReport, demand_vault, joined, take, under
@@ -101,8 +102,17 @@ def clone(
     known: dict[str, Mapping[str, str | tuple[str, ...]]] = {"origin": {"url": url}}
     if chunks:
         known = {"origin": {"url": url, "chunks": _LARGE}, _LARGE: {**told, "id": demand_vault(chunks)}}
+    fresh = not folder.exists()
     vault = joined(folder, known, **options)
-    return vault, fetch(vault, settings.get(vault.path, "origin"), chunks, progress=progress)
+    try:
+        return vault, fetch(vault, settings.get(vault.path, "origin"), chunks, progress=progress)
+    except (NotFoundError, RemoteError):
+        empty = not vault.history.refs.list()
+        vault.close()
+        # It would stay joined to nothing.
+        if fresh and empty:
+            shutil.rmtree(folder)
+        raise
 
 
 def fetch(vault: Vault, told: Settings, chunks: Remote | None, *, progress: Progress) -> FetchReport:

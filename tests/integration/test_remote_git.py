@@ -135,7 +135,6 @@ def test_what_is_no_vault_is_not_taken(tmp_path: Path, host: str, work: Path) ->
     subprocess.run(["git", "-C", tmp_path / "plain", "push", "-q", host, "main"], check=True)
     with pytest.raises(NotFoundError, match="no vault there"):
         git.clone(host, tmp_path / "c.git", None, {}, progress=quiet)
-    with Vault.open(tmp_path / "c.git") as vault:
-        assert vault.history.refs.list() == {}
-        with pytest.raises(ConfigError, match="password"):
-            settings.add(vault.path, "hub", {"url": "https://me:secret@example.com/x.git"})
+    assert not (tmp_path / "c.git").exists()
+    with Vault.create(tmp_path / "c.git") as vault, pytest.raises(ConfigError, match="password"):
+        settings.add(vault.path, "hub", {"url": "https://me:secret@example.com/x.git"})
