@@ -39,6 +39,9 @@ _QUIET = (
 _FORM = "--format=%H%x00%P%x00%ct%x00%ci%x00%an <%ae>%x00%aI%x00%B%x00%x01"
 _ADDRESSES = r"^(remote\..*\.(url|lfsurl|pushurl)|lfs\.url|lfs\..*\.(access|locksverify)|url\..*\.insteadof)$"
 """Settings by which git-lfs finds a server."""
+_DIFFERENT = ("diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-abbrev")
+_NOTHING = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
+"""The tree without files, which git knows everywhere."""
 _SYMLINK, _SUBMODULE = 0o120000, 0o160000
 # git answers while we still ask: so many ids fit into one pipe.
 _AHEAD = 256
@@ -152,14 +155,16 @@ class GitSource:
 
     def _compare(self, commit: str, before: str) -> bytes:
         """What git says is different in a commit, given the one before; empty: none."""
+        if not before and self._parents[commit]:
+            # Asked for alone, it would be compared with its parent, which is not here.
+            return self._git(*_DIFFERENT, _NOTHING, commit)
         if (commit, before) not in self._compared:
             self._compared.clear()
             pairs = [(commit, before)]
             place = self._order.index(commit)
             pairs += [(one, self._parents[one]) for one in self._order[place + 1 : place + _TOGETHER]]
             asked = "".join(f"{one} {parent}".strip() + "\n" for one, parent in pairs)
-            form = ("diff-tree", "--stdin", "--root", "-r", "-z", "--raw", "--no-renames", "--no-abbrev")
-            said = self._git(*form, stdin=asked.encode())
+            said = self._git(*_DIFFERENT, "--stdin", "--root", stdin=asked.encode())
             self._compared = {pair: b"" for pair in pairs}
             # A commit's id stands before what is different in it; where nothing is, it does not.
             parts = re.split(rb"(?:\A|(?<=\0))([0-9a-f]{40})\0(?=:)", said)
