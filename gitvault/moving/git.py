@@ -111,6 +111,10 @@ class GitSource:
                     message=message.rstrip("\n"), tags=tags.get(commit, ()), facts=facts,
                 )
             )  # fmt: skip
+        # A clone that was cut off says that its oldest commit has no parent; the commit itself does not.
+        if b"\nparent " in self._git("cat-file", "commit", self._order[0]).partition(b"\n\n")[0]:
+            reason = "a shallow clone: what is older is not in it; git fetch --unshallow brings it"
+            self.problems.append(Problem(os.fsencode(self.place), reason))
         return found
 
     def _tags(self) -> dict[str, list[str]]:

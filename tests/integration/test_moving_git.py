@@ -187,6 +187,21 @@ def test_a_submodule_is_told(vault: Vault, work: Path, tmp_path: Path) -> None:
     assert "submodule" in done.problems[0].reason
 
 
+def test_that_a_shallow_clone_lacks_its_past_is_told_once(
+    vault: Vault, work: Path, tmp_path: Path, command: Command
+) -> None:
+    clone = tmp_path / "cut" / "acme"
+    git(tmp_path, "clone", "-q", "--depth", "2", f"file://{work}", clone)
+    told = f"{clone}: a shallow clone: what is older is not in it; git fetch --unshallow brings it"
+    done = command("import", "git", clone)
+    assert (done.returncode, (done.stdout + done.stderr).count(told)) == (1, 1)
+    assert [one.message for one in snapshots(vault, "acme")] == ["Third, empty", "Merge"]
+    # Then it is another line: the whole one.
+    git(clone, "fetch", "-q", "--unshallow")
+    whole = imported(vault, clone)
+    assert (whole.projects, whole.problems) == ({"acme-git": 4}, [])
+
+
 def test_a_bare_repository_is_no_folder_that_is_saved(vault: Vault, work: Path, tmp_path: Path) -> None:
     git(tmp_path, "clone", "-q", "--bare", work, "acme.git")
     assert imported(vault, tmp_path / "acme.git").projects == {"acme": 4}
