@@ -21,7 +21,7 @@ from gitvault.core.models import Pointer, Problem
 from gitvault.core.storage import pointers
 from gitvault.core.utils import process
 from gitvault.core.utils.names import to_line
-from gitvault.errors import NotFoundError, ToolError, ToolFailed
+from gitvault.errors import NotFoundError, ToolFailed
 from gitvault.moving.part import Part
 from gitvault.moving.source import Copy
 
@@ -263,16 +263,18 @@ class _Lfs:
 
         By git-lfs, in a repository of our own that borrows the objects and names the same remotes.
         """
+        if not (remote := self._remote()):
+            return "it has no remote to fetch it from"
         try:
             if self._fetched is None:
                 self._fetched = TemporaryDirectory(prefix="gitvault-import-")
                 self._borrow(Path(self._fetched.name))
             own = Path(self._fetched.name)
-            remote = self._remote()
             process.git(own, "update-ref", "--no-deref", "HEAD", commit)
             process.git(own, "-c", "lfs.concurrenttransfers=4", "lfs", "fetch", remote, commit)
-        except ToolError as error:
-            return str(error)
+        except ToolFailed as error:
+            missing = "'lfs' is not a git command" in error.stderr
+            return "git-lfs is not installed" if missing else error.reason.removeprefix("error: ")
         return "not on its server"
 
     def _borrow(self, own: Path) -> None:
@@ -285,8 +287,9 @@ class _Lfs:
         self._places.append(own / "lfs")
 
     def _remote(self) -> str:
+        """The one to fetch from; empty: none."""
         names = self._git("remote").decode("utf-8", "surrogateescape").split()
-        return "origin" if "origin" in names or not names else names[0]
+        return "origin" if "origin" in names else "".join(names[:1])
 
     def close(self) -> None:
         """Remove what was fetched."""

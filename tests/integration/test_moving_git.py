@@ -317,3 +317,24 @@ def test_lfs_content_that_is_nowhere_is_told_and_its_pointer_saved(vault: Vault,
     vault.restore_snapshot("lazy", tmp_path / "out")
     assert (tmp_path / "out" / "a.bin").read_bytes() == (lfs / "a.bin").read_bytes()
     assert vault.verify(data=True).ok
+
+
+@pytest.mark.needs("git-lfs")
+def test_why_there_is_no_lfs_content_is_told_in_a_few_words(
+    vault: Vault, lfs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(project: str) -> set[str]:
+        """In brackets, of each file."""
+        return {
+            one.reason.partition("(")[2].partition(")")[0] for one in imported(vault, lfs, project=project).problems
+        }
+
+    shutil.rmtree(tmp_path / "server.git" / "lfs")
+    assert told("gone") == {f"failed to fetch some objects from 'file://{tmp_path}/server.git'"}
+    write(tmp_path / "bin", {})
+    (tmp_path / "bin" / "git").symlink_to(shutil.which("git") or "")
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", str(tmp_path / "bin"))
+        assert told("without") == {"git-lfs is not installed"}
+    git(lfs, "remote", "remove", "origin")
+    assert told("alone") == {"it has no remote to fetch it from"}
