@@ -95,7 +95,7 @@ class BorgSource:
         for said in listed["archives"]:
             named = _named(said.get("command_line", ""))
             root = named[0] if len(named) == 1 and os.path.isabs(named[0]) else ""
-            name = os.path.basename(os.path.normpath(named[0])) if len(named) == 1 else ""
+            name = os.path.basename(_common(named))
             host = str(said.get("hostname", ""))
             facts = {"user": str(said.get("username", "")), "paths": "\n".join(named)}
             found.append(
@@ -249,6 +249,13 @@ def _named(command: str | Sequence[str]) -> list[str]:
             found.append(word)
         begun = begun or "::" in word
     return found
+
+
+def _common(paths: Sequence[str]) -> str:
+    """The folder that paths have in common, of one path itself; empty: none."""
+    if len({os.path.isabs(path) for path in paths}) != 1:
+        return ""
+    return os.path.commonpath([os.path.normpath(path) for path in paths])
 
 
 def _patterns(paths: Iterable[bytes]) -> bytes:

@@ -54,15 +54,16 @@ class FolderSource:
         """See Source."""
         folders = self._folders()
         stems = [_dated(os.path.basename(folder)) for folder in folders]
+        undated = [stem for stem, moment in stems if moment is None]
         together = ""
-        if any(moment is None for _, moment in stems):
+        if undated:
             # Names that tell no date tell no project either: `acme v1`, `acme v2`.
-            shared = os.path.commonprefix([stem for stem, _ in stems])  # noqa: RUF071
-            together = shared if len(stems) == 1 else re.sub(r"[-_. ]+v?\d*\Z", "", shared)
+            shared = os.path.commonprefix(undated)  # noqa: RUF071
+            together = shared if len(undated) == 1 else re.sub(r"[-_. ]+v?\d*\Z", "", shared)
             together = together or os.path.basename(self.place)
         found: list[Copy] = []
         for folder, (stem, moment) in zip(folders, stems, strict=True):
-            name = together or stem or os.path.basename(os.path.dirname(folder)) or "folder"
+            name = (together if moment is None else stem) or os.path.basename(os.path.dirname(folder)) or "folder"
             found.append(
                 Copy(
                     folder, os.path.basename(folder), moment or self._newest(folder), (self.place, name), name,

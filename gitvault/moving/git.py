@@ -21,7 +21,7 @@ from gitvault.core.models import Pointer, Problem
 from gitvault.core.storage import pointers
 from gitvault.core.utils import process
 from gitvault.core.utils.names import to_line
-from gitvault.errors import NotFoundError, ToolError, ToolFailed
+from gitvault.errors import NotFoundError, ToolFailed
 from gitvault.moving.part import Part
 from gitvault.moving.source import Copy
 
@@ -39,6 +39,9 @@ _QUIET = (
 _FORM = "--format=%H%x00%P%x00%ct%x00%ci%x00%an <%ae>%x00%aI%x00%B%x00%x01"
 _ADDRESSES = r"^(remote\..*\.(url|lfsurl|pushurl)|lfs\.url|lfs\..*\.(access|locksverify)|url\..*\.insteadof)$"
 """Settings by which git-lfs finds a server."""
+_DIFFERENT = ("diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-abbrev")
+_NOTHING = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
+"""The tree without files, which git knows everywhere."""
 _SYMLINK, _SUBMODULE = 0o120000, 0o160000
 # git answers while we still ask: so many ids fit into one pipe.
 _AHEAD = 256
@@ -108,6 +111,10 @@ class GitSource:
                     message=message.rstrip("\n"), tags=tags.get(commit, ()), facts=facts,
                 )
             )  # fmt: skip
+        # A clone that was cut off says that its oldest commit has no parent; the commit itself does not.
+        if b"\nparent " in self._git("cat-file", "commit", self._order[0]).partition(b"\n\n")[0]:
+            reason = "a shallow clone: what is older is not in it; git fetch --unshallow brings it"
+            self.problems.append(Problem(os.fsencode(self.place), reason))
         return found
 
     def _tags(self) -> dict[str, list[str]]:
@@ -152,14 +159,16 @@ class GitSource:
 
     def _compare(self, commit: str, before: str) -> bytes:
         """What git says is different in a commit, given the one before; empty: none."""
+        if not before and self._parents[commit]:
+            # Asked for alone, it would be compared with its parent, which is not here.
+            return self._git(*_DIFFERENT, _NOTHING, commit)
         if (commit, before) not in self._compared:
             self._compared.clear()
             pairs = [(commit, before)]
             place = self._order.index(commit)
             pairs += [(one, self._parents[one]) for one in self._order[place + 1 : place + _TOGETHER]]
             asked = "".join(f"{one} {parent}".strip() + "\n" for one, parent in pairs)
-            form = ("diff-tree", "--stdin", "--root", "-r", "-z", "--raw", "--no-renames", "--no-abbrev")
-            said = self._git(*form, stdin=asked.encode())
+            said = self._git(*_DIFFERENT, "--stdin", "--root", stdin=asked.encode())
             self._compared = {pair: b"" for pair in pairs}
             # A commit's id stands before what is different in it; where nothing is, it does not.
             parts = re.split(rb"(?:\A|(?<=\0))([0-9a-f]{40})\0(?=:)", said)
@@ -254,16 +263,18 @@ class _Lfs:
 
         By git-lfs, in a repository of our own that borrows the objects and names the same remotes.
         """
+        if not (remote := self._remote()):
+            return "it has no remote to fetch it from"
         try:
             if self._fetched is None:
                 self._fetched = TemporaryDirectory(prefix="gitvault-import-")
                 self._borrow(Path(self._fetched.name))
             own = Path(self._fetched.name)
-            remote = self._remote()
             process.git(own, "update-ref", "--no-deref", "HEAD", commit)
             process.git(own, "-c", "lfs.concurrenttransfers=4", "lfs", "fetch", remote, commit)
-        except ToolError as error:
-            return str(error)
+        except ToolFailed as error:
+            missing = "'lfs' is not a git command" in error.stderr
+            return "git-lfs is not installed" if missing else error.reason.removeprefix("error: ")
         return "not on its server"
 
     def _borrow(self, own: Path) -> None:
@@ -276,8 +287,9 @@ class _Lfs:
         self._places.append(own / "lfs")
 
     def _remote(self) -> str:
+        """The one to fetch from; empty: none."""
         names = self._git("remote").decode("utf-8", "surrogateescape").split()
-        return "origin" if "origin" in names or not names else names[0]
+        return "origin" if "origin" in names else "".join(names[:1])
 
     def close(self) -> None:
         """Remove what was fetched."""

@@ -79,6 +79,8 @@ def move_in(
         if not todo:
             continue
         found = here[_key(source, before)] if before else None
+        if found and not _follows(vault, found.project, todo[0], found):
+            before = found = None
         name = found.project if found else _continued(vault, ours, todo[0]) or _project(vault, source, todo[0], project)
         _Line(vault, source, name, line[-1], done, progress, clock).take(todo, before, found.id if found else None)
     done.problems += source.problems
@@ -108,20 +110,24 @@ def _lines(copies: Sequence[Copy], *, one: bool) -> list[list[Copy]]:
     return list(lines.values())
 
 
+def _follows(vault: Vault, project: str, first: Copy, last: Snapshot | None = None) -> bool:
+    """Whether nothing in a project is newer than a copy; `last`, the one before it, may be: clocks are set back."""
+    latest = vault.history.get_latest_version(project)
+    return latest is None or (last is not None and latest.id == last.id) or latest.time <= first.time
+
+
 def _continued(vault: Vault, ours: Sequence[Snapshot], first: Copy) -> str:
     """The project that a line goes on in although the source has forgotten all that came from it; empty: none."""
     if not ours:
         return ""
     name = max(ours, key=lambda snapshot: snapshot.time).project
-    latest = vault.history.get_latest_version(name)
-    return name if latest and latest.time <= first.time else ""
+    return name if _follows(vault, name, first) else ""
 
 
 def _project(vault: Vault, source: Source, first: Copy, given: str | None) -> str:
     """What a line that begins is called here."""
     if given:
-        latest = vault.history.get_latest_version(given)
-        if latest and latest.time > first.time:
+        if not _follows(vault, given, first):
             raise ExistsError(
                 f"{given}: has newer snapshots than {source.kind} {first.name}; import under another name"
             )

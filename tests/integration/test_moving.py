@@ -277,6 +277,16 @@ def test_names_without_dates_are_one_project_by_their_newest_file(vault: Vault, 
     ]
 
 
+def test_a_name_without_a_date_does_not_merge_those_that_have_one(
+    vault: Vault, tmp_path: Path, command: Command
+) -> None:
+    for name in ("acme-2024-03-01", "acme-2024-03-02", "other-2024-03-01", "plain v1", "plain v2"):
+        write(tmp_path / "old" / name, {"a": name.encode()})
+    assert command("import", "folder", *sorted((tmp_path / "old").iterdir())).returncode == 0
+    made = {name: len(snapshots(vault, name)) for name in vault.history.projects()}
+    assert made == {"acme": 2, "other": 1, "plain": 2}
+
+
 def test_what_was_exported_comes_back_as_one_project_in_its_order(vault: Vault, tmp_path: Path) -> None:
     """Also of one day, of which the names say no more."""
     (tmp_path / "acme").mkdir()
@@ -407,6 +417,27 @@ def test_of_several_that_are_too_old_the_first_is_named(vault: Vault, tmp_path: 
     assert move_in(vault, FolderSource([str(old / "acme-2024-03-03")])).snapshots == 1
     done = move_in(vault, FolderSource([str(old)]))
     assert [problem.path for problem in done.problems] == [b"folder acme-2024-03-01 and 1 more"]
+
+
+@pytest.mark.needs("borg")
+def test_several_paths_of_borg_are_named_like_the_folder_they_have_in_common(
+    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets(monkeypatch, tmp_path)
+    write(tmp_path / "al", {"r1/x": b"x", "r2/y": b"y"})
+    tool(tmp_path, "borg", "init", "-e", "none", "repo")
+    tool(tmp_path, "borg", "create", "repo::relative", "al/r1", "./al/r2")
+    tool(tmp_path / "al", "borg", "create", "../repo::none", "r1", "r2")
+    tool(tmp_path, "borg", "create", "repo::both", "al/r1", tmp_path / "al" / "r2")
+    tool(tmp_path, "borg", "create", "repo::absolute", tmp_path / "al" / "r1", tmp_path / "al" / "r2")
+    copies = BorgSource(str(tmp_path / "repo")).copies()
+    host = copies[0].host
+    assert host
+    assert [(copy.name, copy.project) for copy in copies] == [
+        ("relative", "al"), ("none", host), ("both", host), ("absolute", "al")
+    ]  # fmt: skip
+    assert move_in(vault, BorgSource(str(tmp_path / "repo"))).snapshots == 4
+    assert [entry.path for entry in vault.entries("al", recursive=True)] == [b"r1", b"r1/x", b"r2", b"r2/y"]
 
 
 @pytest.mark.needs("restic", "borg")

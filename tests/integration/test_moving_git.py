@@ -15,7 +15,7 @@ from trees import contents, write
 
 from gitvault.core.models import Filter, Snapshot
 from gitvault.core.versioning.history import HEADS
-from gitvault.errors import NotFoundError
+from gitvault.errors import ExistsError, NotFoundError
 from gitvault.moving.git import GitSource
 from gitvault.moving.move_in import Moved, move_in
 from gitvault.vault import Vault
@@ -110,6 +110,58 @@ def test_another_branch_is_a_project_of_its_own(vault: Vault, work: Path, comman
     assert (refused.returncode, len(refused.stderr.splitlines())) == (128, 1)
 
 
+def dated(folder: Path, name: str, day: int) -> str:
+    """A commit of a day in January 2024."""
+    (folder / name).write_text(name)
+    git(folder, "add", name)
+    git(folder, "commit", "-q", "-m", name, GIT_COMMITTER_DATE=f"2024-01-{day:02}T10:00:00+0000")
+    return git(folder, "rev-parse", "HEAD")
+
+
+def test_a_line_that_begins_in_a_project_is_not_put_in_between(vault: Vault, tmp_path: Path, command: Command) -> None:
+    """Though its first commit is there."""
+    work = tmp_path / "od"
+    work.mkdir()
+    git(work, "init", "-q")
+    for day in (1, 2, 3):
+        dated(work, f"c{day}", day)
+    assert imported(vault, work, project="od").projects == {"od": 3}
+    git(work, "checkout", "-q", "-b", "br", "HEAD~2")
+    between = dated(work, "z", 2)
+    refused = command("import", "git", work, "--branch", "br", "--project", "od")
+    assert refused.returncode == ExistsError.exit_code
+    said = f"od: has newer snapshots than git {between[:12]}; import under another name"
+    assert refused.stderr == f"git-vault: {said}\n"
+    assert [one.message for one in snapshots(vault, "od")] == ["c1", "c2", "c3"]
+    # What is newer than all goes on, also where a clock was set back, and nothing new is nothing.
+    git(work, "checkout", "-q", "main")
+    dated(work, "c4", 2)
+    assert imported(vault, work, project="od").snapshots == 1
+    vault.create_snapshot(work)
+    again = imported(vault, work, project="od")
+    assert (again.snapshots, again.skipped, again.problems) == (0, 4, [])
+    commit(work, "c5", "c5", "c5")
+    assert imported(vault, work, project="od").snapshots == 1
+    assert [one.message for one in snapshots(vault, "od")][-1] == "c5"
+
+
+def test_what_is_older_than_an_own_snapshot_gets_a_name_of_its_own(vault: Vault, tmp_path: Path) -> None:
+    work = tmp_path / "od"
+    work.mkdir()
+    git(work, "init", "-q")
+    dated(work, "c1", 1)
+    imported(vault, work)
+    vault.create_snapshot(work)
+    dated(work, "c2", 2)
+    with pytest.raises(ExistsError, match="od: has newer snapshots"):
+        imported(vault, work, project="od")
+    assert imported(vault, work).projects == {"od-git": 1}
+    dated(work, "c3", 3)
+    assert imported(vault, work).projects == {"od-git": 1}
+    assert [entry.path for entry in vault.entries("od-git")] == [b"c1", b"c2", b"c3"]
+    assert len(snapshots(vault, "od")) == 2
+
+
 def test_the_repository_is_only_read_and_runs_nothing(vault: Vault, work: Path, tmp_path: Path) -> None:
     trap = tmp_path / "trapped"
     for hook in ("post-checkout", "pre-auto-gc", "reference-transaction", "fsmonitor-watchman"):
@@ -133,6 +185,21 @@ def test_a_submodule_is_told(vault: Vault, work: Path, tmp_path: Path) -> None:
     assert done.snapshots == 5
     assert [problem.path for problem in done.problems] == [b"lib"]
     assert "submodule" in done.problems[0].reason
+
+
+def test_that_a_shallow_clone_lacks_its_past_is_told_once(
+    vault: Vault, work: Path, tmp_path: Path, command: Command
+) -> None:
+    clone = tmp_path / "cut" / "acme"
+    git(tmp_path, "clone", "-q", "--depth", "2", f"file://{work}", clone)
+    told = f"{clone}: a shallow clone: what is older is not in it; git fetch --unshallow brings it"
+    done = command("import", "git", clone)
+    assert (done.returncode, (done.stdout + done.stderr).count(told)) == (1, 1)
+    assert [one.message for one in snapshots(vault, "acme")] == ["Third, empty", "Merge"]
+    # Then it is another line: the whole one.
+    git(clone, "fetch", "-q", "--unshallow")
+    whole = imported(vault, clone)
+    assert (whole.projects, whole.problems) == ({"acme-git": 4}, [])
 
 
 def test_a_bare_repository_is_no_folder_that_is_saved(vault: Vault, work: Path, tmp_path: Path) -> None:
@@ -177,6 +244,20 @@ def test_a_commit_whose_content_is_gone_is_told(vault: Vault, work: Path) -> Non
     assert done.snapshots == 1
     assert "big.bin: expected a blob, found" in done.problems[0].reason
     assert len(done.problems) == 3
+
+
+def test_what_follows_a_first_commit_that_cannot_be_read_is_whole(vault: Vault, tmp_path: Path) -> None:
+    work = tmp_path / "od"
+    work.mkdir()
+    git(work, "init", "-q")
+    write(work, {"kept": b"kept"})
+    git(work, "add", "kept")
+    gone = commit(work, "a.txt", "gone\n") and git(work, "rev-parse", "HEAD:a.txt")
+    commit(work, "a.txt", "there\n")
+    (work / ".git/objects" / gone[:2] / gone[2:]).unlink()
+    done = imported(vault, work)
+    assert (done.snapshots, len(done.problems)) == (1, 1)
+    assert [entry.path for entry in vault.entries("od")] == [b"a.txt", b"kept"]
 
 
 def test_content_that_has_not_its_hash_is_left_out(vault: Vault, work: Path) -> None:
@@ -236,3 +317,24 @@ def test_lfs_content_that_is_nowhere_is_told_and_its_pointer_saved(vault: Vault,
     vault.restore_snapshot("lazy", tmp_path / "out")
     assert (tmp_path / "out" / "a.bin").read_bytes() == (lfs / "a.bin").read_bytes()
     assert vault.verify(data=True).ok
+
+
+@pytest.mark.needs("git-lfs")
+def test_why_there_is_no_lfs_content_is_told_in_a_few_words(
+    vault: Vault, lfs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(project: str) -> set[str]:
+        """In brackets, of each file."""
+        return {
+            one.reason.partition("(")[2].partition(")")[0] for one in imported(vault, lfs, project=project).problems
+        }
+
+    shutil.rmtree(tmp_path / "server.git" / "lfs")
+    assert told("gone") == {f"failed to fetch some objects from 'file://{tmp_path}/server.git'"}
+    write(tmp_path / "bin", {})
+    (tmp_path / "bin" / "git").symlink_to(shutil.which("git") or "")
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", str(tmp_path / "bin"))
+        assert told("without") == {"git-lfs is not installed"}
+    git(lfs, "remote", "remove", "origin")
+    assert told("alone") == {"it has no remote to fetch it from"}
