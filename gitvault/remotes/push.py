@@ -149,6 +149,7 @@ class _Push:
         self._damaged = frozenset(remote.damaged())
         self._uploaded = self._bytes = 0
         self._runs = self._mended()
+        dropped = bool(self._mine and len(self._runs) < len(self._mine.runs))
         mine = [replace(self._mine, runs=tuple(self._runs))] if self._mine else []
         self._absent = self._damaged.union(remote.condemned([*self._records.values(), *mine]))
         if remote.sealed:
@@ -157,7 +158,7 @@ class _Push:
             self._absent |= remote.index(self._records.values()).parts().keys() - there
         # What records reach may be in a pack that is to go, on which a push relied that was killed or overtaken: then
         # all is looked at, once.
-        self._doubtful = bool(self._damaged) or not self._absent <= remote.done_without()
+        self._doubtful = bool(self._damaged) or dropped or not self._absent <= remote.done_without()
         # What others say is there counts where this machine has read it: anybody who may put can write a record.
         self._index: Index = remote.index(mine, self._absent)
         others = self._others()
@@ -176,6 +177,8 @@ class _Push:
 
     def run(self, projects: frozenset[str]) -> tuple[int, int, int, int]:
         """Objects and bytes sent, packs that were there, snapshots that are new there."""
+        # What is damaged is in no run of ours from now on, whosever it is: some projects alone would lose the others.
+        projects = frozenset() if self._damaged else projects
         skipped = len(self._index.parts()) + len(self._elsewhere.parts())
         try:
             refs, snapshots = self._send(projects)
@@ -247,6 +250,9 @@ class _Push:
                     lost.add(name)
         if isinstance(self._remote.place, Sealed):
             self._remote.place.help_again(self._damaged)
+        if self._mine and not self._remote.own(self._told.chain):
+            # The copies here are lost too, with what was noted of damage.
+            lost |= {name for run in self._mine.runs for name in run.objects() if not self._remote.can_be_had(name)}
         return [run for run in self._mine.runs if lost.isdisjoint(run.objects())] if self._mine else []
 
     def _others(self) -> list[Record]:
@@ -462,6 +468,7 @@ class _Push:
         # What is damaged or about to go is in no run of ours from now on.
         merged = [run for run in runs if self._absent.intersection(part.name for part in self._index.parts_of(run))]
         same = mine is not None and mine.chain == self._told.chain and dict(mine.refs) == refs
+        same = same and len(runs) == len(mine.runs if mine else ())
         if same and not rows and not merged and not self._damaged:
             return
         if rows:
@@ -485,7 +492,7 @@ class _Push:
         self._bytes += self._remote.commit(record, mine)
         self._uploaded += 1
         self._journal.clear()
-        self._remote.note_damaged(())
+        self._remote.note_damaged(self._damaged if self.left else ())
 
     def _rows(self) -> Iterator[tuple[str, str]]:
         """What the journal has; with a large file, where an index of some size makes it pay, all that it stands on."""

@@ -279,6 +279,14 @@ class Remote:
             self.keep(name, content)
         return content
 
+    def can_be_had(self, name: str) -> bool:
+        """Whether an object of the index is here or there; it is here then."""
+        try:
+            self.cached(name)
+        except (CorruptionError, NotFoundError):
+            return False
+        return True
+
     def kept(self, name: str) -> bytes | None:
         """A copy that is here of what was there once."""
         if self._cache is None:

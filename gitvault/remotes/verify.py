@@ -97,7 +97,8 @@ def verify(
                 progress("reading", done, total)
     # What could not be looked at now stays as it was known to be.
     looked = {part.name for part in chosen} if data else set()
-    remote.note_damaged(lost | damaged | (remote.damaged() & parts.keys()) - looked)
+    before = {name for name in remote.damaged() if name.startswith((GIT, CHUNKS))}
+    remote.note_damaged(lost | damaged | before - looked)
     notes = [f"{share[0]} of {share[1]} parts"] if data and share else []
     # Whole or not, only who has the key can tell.
     notes += [f"{len(remote.sealed)} records are sealed to other keys"] if remote.sealed else []

@@ -67,9 +67,7 @@ def test_a_push_brings_an_index_again_that_was_lost(
     assert run("--vault", "v", "remote", "verify", "off") == 20
     assert "push off   # brings again" in capsys.readouterr().out
     if not remembered:
-        for path in (home / "v" / "cache" / "remotes" / "off.index").iterdir():
-            if path.name.startswith("index-"):
-                path.unlink()
+        shutil.rmtree(home / "v" / "cache")
     assert run("--vault", "v", "push", "off") == 0
     assert run("--vault", "v", "remote", "verify", "off", "--data") == 0
     assert whole(home, *key)
@@ -198,6 +196,48 @@ def test_what_opens_a_sealed_remote_is_found_missing_and_put_again(home: Path) -
         assert run("--vault", "v", "push", "off") == 0
         assert path.exists()
         assert run("--vault", "v", "remote", "verify", "off", "--data") == 0
+    assert whole(home, "--identity", home / "one")
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_a_push_of_one_project_mends_what_is_damaged_of_all(home: Path, sealed: bool) -> None:
+    key = ["--identity", home / "one"] if sealed else []
+    (home / "other").mkdir()
+    (home / "other" / "noise.bin").write_bytes(os.urandom(300_000))
+    assert run("--vault", "v", "snapshot", "other") == 0
+    assert add(home, sealed=sealed) == 0
+    assert run("--vault", "v", "push", "off") == 0
+    with open_remote(settings.get(home / "v", "off"), {}) as remote:
+        remote.place.delete([stored.name for stored in remote.place.names("git/")])
+    assert run("--vault", "v", "remote", "verify", "off") == 20
+    assert run("--vault", "v", "push", "off", "other") == 0
+    assert run("--vault", "v", "remote", "verify", "off", "--data") == 0
+    assert whole(home, *key)
+    assert run("clone", "./away", "c", *key) == 0
+
+
+@pytest.mark.parametrize("reads", [True, False])
+@pytest.mark.parametrize("damage", [0, 70, 100, -3])
+def test_a_damaged_key_of_the_names_is_found_and_put_again(home: Path, reads: bool, damage: int) -> None:
+    words = ["--identity", home / "one"] if reads else []
+    recipient = (home / "one.pub").read_text()
+    assert run("--vault", "v", "remote", "add", "off", "./away", "--encrypt", recipient, *words) == 0
+    assert run("--vault", "v", "push", "off") == 0
+    [path] = (home / "away" / "keys").iterdir()
+    content = bytearray(path.read_bytes())
+    if damage in (0, 100):
+        del content[damage:]
+    else:
+        content[damage] ^= 1
+    path.write_bytes(content)
+    found = run("--vault", "v", "remote", "verify", "off")
+    # Without a key only a length can be compared.
+    if not reads and damage in (70, -3):
+        assert found == 0
+        return
+    assert found == 20
+    assert run("--vault", "v", "push", "off") == 0
+    assert run("--vault", "v", "remote", "verify", "off") == 0
     assert whole(home, "--identity", home / "one")
 
 

@@ -277,6 +277,7 @@ def test_another_vault_and_a_place_that_was_emptied_are_refused(one: Vault, plac
     with pytest.raises(NotFoundError, match="no vault there"):
         verify(remote_of(one, place), told_of(), progress=quiet)
     assert remote_of(one, place).known_id(told_of()) == ""
+    assert not remote_of(one, place).can_be_had("index/" + "0" * 64)
     with pytest.raises(NotFoundError, match="no vault there"):
         fetch.clone(remote_of(None, place), "/nowhere", tmp_path / "c.git", {}, progress=quiet)
     with pytest.raises(NotFoundError, match="no vault there"):

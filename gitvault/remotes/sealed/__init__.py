@@ -37,6 +37,8 @@ HELP = {"README": "sealed.README", "unseal.sh": "unseal.sh", "rescue.sh": "rescu
 # What a place may hold of one object, sealed: more is nobody's of ours.
 _LARGEST = (32 << 20) + (1 << 20)
 _LARGEST_KEY = 1 << 20
+# What a document of one line, padded, takes at least.
+_LEAST_KEY = 1 << 10
 # A transfer that lies is asked again before what is there counts as damaged.
 _TRIES = 3
 # Opened objects that are kept, of about 8 MiB: who reads parts of one asks for it again and again.
@@ -147,8 +149,22 @@ class Sealed:
             learn(self._place, self._identity)
 
     def helpless(self) -> list[str]:
-        """The names of what is missing of that with which anybody can open what is there."""
-        return [name for name in (*HELP, self._key_name()) if not _is_there(self._place, name)]
+        """The names of what is missing, or damaged, of that with which anybody can open what is there."""
+        found = [name for name in HELP if not _is_there(self._place, name)]
+        return found if self._is_key_there() else [*found, self._key_name()]
+
+    def _is_key_there(self) -> bool:
+        try:
+            content = self._place.get(self._key_name(), 0, _LARGEST_KEY)
+            if not self._identity:
+                return len(content) > _LEAST_KEY
+            found = json.loads(decrypt(self._key_name(), content, self._identities).rstrip(b"\0"))
+            return bytes.fromhex(found["key"]) == self._key
+        except NoKey:
+            # It may be for others; or the lines that say for whom are what is damaged.
+            return not _opens(self._identities, self._recipients)
+        except (NotFoundError, CorruptionError, ValueError, KeyError, TypeError, RecursionError):
+            return False
 
     def help_again(self, names: Collection[str]) -> None:
         """Put those of these names again that `helpless` may name."""
@@ -226,11 +242,16 @@ def new_key() -> bytes:
 
 def demand_pair(recipients: Sequence[str], identity: Path) -> None:
     """Raises ConfigError where no secret key in a file opens what is sealed to these recipients."""
-    sealed = age.encrypt(b"", keys.recipients(recipients))
+    if not _opens(keys.identities(identity), keys.recipients(recipients)):
+        raise ConfigError(f"{identity}: not the key of one that --encrypt names; give that, or leave it out")
+
+
+def _opens(identities: Sequence[age.Identity], recipients: Sequence[age.Recipient]) -> bool:
     try:
-        age.decrypt(sealed, keys.identities(identity))
+        age.decrypt(age.encrypt(b"", recipients), identities)
     except NoKey:
-        raise ConfigError(f"{identity}: not the key of one that --encrypt names; give that, or leave it out") from None
+        return False
+    return True
 
 
 def is_sealed(place: Place) -> bool:
