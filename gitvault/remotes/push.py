@@ -149,7 +149,8 @@ class _Push:
         self._damaged = frozenset(remote.damaged())
         self._uploaded = self._bytes = 0
         self._runs = self._mended()
-        dropped = bool(self._mine and len(self._runs) < len(self._mine.runs))
+        # What is damaged is in no run of ours from now on, of whichever project it is: only a push of all brings it.
+        self._mends = bool(self._damaged) or bool(self._mine and len(self._runs) < len(self._mine.runs))
         mine = [replace(self._mine, runs=tuple(self._runs))] if self._mine else []
         self._absent = self._damaged.union(remote.condemned([*self._records.values(), *mine]))
         if remote.sealed:
@@ -158,7 +159,7 @@ class _Push:
             self._absent |= remote.index(self._records.values()).parts().keys() - there
         # What records reach may be in a pack that is to go, on which a push relied that was killed or overtaken: then
         # all is looked at, once.
-        self._doubtful = bool(self._damaged) or dropped or not self._absent <= remote.done_without()
+        self._doubtful = self._mends or not self._absent <= remote.done_without()
         # What others say is there counts where this machine has read it: anybody who may put can write a record.
         self._index: Index = remote.index(mine, self._absent)
         others = self._others()
@@ -177,8 +178,7 @@ class _Push:
 
     def run(self, projects: frozenset[str]) -> tuple[int, int, int, int]:
         """Objects and bytes sent, packs that were there, snapshots that are new there."""
-        # What is damaged is in no run of ours from now on, whosever it is: some projects alone would lose the others.
-        projects = frozenset() if self._damaged else projects
+        projects = frozenset() if self._mends else projects
         skipped = len(self._index.parts()) + len(self._elsewhere.parts())
         try:
             refs, snapshots = self._send(projects)
@@ -468,8 +468,7 @@ class _Push:
         # What is damaged or about to go is in no run of ours from now on.
         merged = [run for run in runs if self._absent.intersection(part.name for part in self._index.parts_of(run))]
         same = mine is not None and mine.chain == self._told.chain and dict(mine.refs) == refs
-        same = same and len(runs) == len(mine.runs if mine else ())
-        if same and not rows and not merged and not self._damaged:
+        if same and not rows and not merged and not self._mends:
             return
         if rows:
             merged += [run for run in index.absorbed(runs, rows) if run not in merged]
