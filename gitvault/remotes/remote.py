@@ -311,13 +311,8 @@ class Remote:
 
     def _ahead(self, names: Collection[str]) -> None:
         """Have several of them at hand. What cannot be had is told to who reads it."""
-
-        def bring(name: str) -> None:
-            with suppress(CorruptionError, NotFoundError):
-                self.cached(name)
-
         with ThreadPoolExecutor(THREADS, "remote-get") as pool:
-            list(pool.map(bring, names))
+            list(pool.map(self.can_be_had, names))
 
     def damaged(self) -> set[str]:
         """What a verification found damaged and no push has replaced yet: parts, objects of the index, what helps."""

@@ -283,6 +283,12 @@ def test_junk_beside_the_key_of_the_names_changes_nothing(make: Make) -> None:
     place.put(sealed.KEYS + "01", b"junk")
     place.put(true, pyrage.encrypt(b"[]", theirs))
     assert learn(place, file)[0] == KEY
+    assert Sealed(place, [public], KEY, file).helpless() == [true]
+    # Of a format to come, and with a key of another length: neither is one.
+    for forged in (b'{"gitvault-key": 2, "key": "%b", "recipients": []}', b'{"gitvault-key": 1, "key": "%.2b"}'):
+        place.put(true, pyrage.encrypt(forged % KEY.hex().encode(), theirs))
+        assert learn(place, file)[0] == KEY
+        assert Sealed(place, [public], KEY, file).helpless() == [true]
 
 
 def test_a_lying_transfer_is_asked_again(make: Make) -> None:

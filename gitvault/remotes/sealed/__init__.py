@@ -37,6 +37,8 @@ HELP = {"README": "sealed.README", "unseal.sh": "unseal.sh", "rescue.sh": "rescu
 # What a place may hold of one object, sealed: more is nobody's of ours.
 _LARGEST = (32 << 20) + (1 << 20)
 _LARGEST_KEY = 1 << 20
+# Why what lies there is no document with a key.
+_NO_DOCUMENT = (CorruptionError, ValueError, KeyError, TypeError, RecursionError)
 # What a document of one line, padded, takes at least.
 _LEAST_KEY = 1 << 10
 # A transfer that lies is asked again before what is there counts as damaged.
@@ -158,12 +160,11 @@ class Sealed:
             content = self._place.get(self._key_name(), 0, _LARGEST_KEY)
             if not self._identity:
                 return len(content) > _LEAST_KEY
-            found = json.loads(decrypt(self._key_name(), content, self._identities).rstrip(b"\0"))
-            return bytes.fromhex(found["key"]) == self._key
+            return _document(self._key_name(), content, self._identities)[0] == self._key
         except NoKey:
             # It may be for others; or the lines that say for whom are what is damaged.
             return not _opens(self._identities, self._recipients)
-        except (NotFoundError, CorruptionError, ValueError, KeyError, TypeError, RecursionError):
+        except (NotFoundError, *_NO_DOCUMENT):
             return False
 
     def help_again(self, names: Collection[str]) -> None:
@@ -269,12 +270,18 @@ def learn(place: Place, identity: Path) -> tuple[bytes, list[str]]:
     for stored in sorted(place.names(KEYS), key=lambda stored: (stored.time, stored.name)):
         # Older versions only when the newest opens nothing: to ask for them takes half a second of processor.
         for content in chain([place.get(stored.name, 0, _LARGEST_KEY)], place.versions(stored.name)):
-            with suppress(NoKey, CorruptionError, ValueError, KeyError, TypeError, RecursionError):
-                found = json.loads(decrypt(stored.name, content, opened).rstrip(b"\0"))
-                key = bytes.fromhex(found["key"])
-                if found["gitvault-key"] == 1 and len(key) == KEY_SIZE:
-                    return key, [str(text) for text in found["recipients"]]
+            with suppress(NoKey, *_NO_DOCUMENT):
+                return _document(stored.name, content, opened)
     raise RemoteSealed(f"{identity}: not a key that opens this remote; it takes one of those it was sealed to")
+
+
+def _document(name: str, content: Content, identities: Sequence[age.Identity]) -> tuple[bytes, list[str]]:
+    """The key of the names, and the recipients, from an object below `keys/`. Raises NoKey, one of _NO_DOCUMENT."""
+    found = json.loads(decrypt(name, content, identities).rstrip(b"\0"))
+    key = bytes.fromhex(found["key"])
+    if found["gitvault-key"] != 1 or len(key) != KEY_SIZE:
+        raise ValueError(f"{name}: of another format")
+    return key, [str(text) for text in found["recipients"]]
 
 
 def _is_there(place: Place, name: str) -> bool:
